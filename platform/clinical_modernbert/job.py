@@ -1,0 +1,78 @@
+"""What every job does around its one function: parse, load the recipe, plan, run, report; bad input exits with 2.
+
+``--dry-run`` prints the resolved recipe, the fingerprint and the output URI, and loads neither torch nor ray.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import yaml
+
+from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, make_plan, open_store
+from clinical_modernbert.errors import StoreError, UserError
+from clinical_modernbert.recipe import Recipe, load_recipe
+
+T = TypeVar("T", bound=Recipe)
+
+_logger = logging.getLogger(__name__)
+
+
+def main(
+    recipe_type: type[T],
+    run: Callable[[Plan], Artifact],
+    *,
+    raw_inputs: Callable[[T], tuple[InputEntry, ...]] = lambda recipe: (),
+    arguments: list[str] | None = None,
+) -> None:
+    """Run one job from the command line; exits with 2 and one message where the user's input is wrong."""
+    parser = argparse.ArgumentParser(description=f"Run a {recipe_type.model_fields['kind'].default} recipe.")
+    parser.add_argument("recipe", help="<kind>/<name> below jobs/recipes, or the path of a YAML file")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="PATH=VALUE")
+    parser.add_argument("--root", default=None, help="artifact store: file:///folder or s3://bucket/prefix (or ARTIFACT_ROOT)")
+    parser.add_argument("--dry-run", action="store_true", help="print recipe, fingerprint and output URI, and stop")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        recipe = load_recipe(recipe_type, options.recipe, overrides=options.overrides)
+        plan = make_plan(recipe, open_root(options.root), raw_inputs=raw_inputs(recipe))
+        if options.dry_run:
+            _show(plan)
+            return
+        artifact = plan.existing()
+        if artifact:
+            _logger.info("already there, nothing to do: %s", artifact.uri)
+        else:
+            artifact = run(plan)
+            _logger.info("finished %s", artifact.uri)
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+    sys.stdout.write(f"{artifact.uri}\n")
+
+
+def open_root(root: str | None = None) -> Store:
+    """Open the artifact store at ``root``, else at ``ARTIFACT_ROOT``, else in ``./artifacts``.
+
+    A job submitted to Ray runs in a copy of the working directory that is deleted afterwards: there the root must be absolute.
+    """
+    chosen = root or os.environ.get("ARTIFACT_ROOT") or "artifacts"
+    relative = not chosen.startswith(("s3://", "file:///", "/"))
+    if relative and os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
+        raise StoreError(
+            f"artifact root {chosen!r} is relative, and a submitted job's working directory does not outlive it: "
+            "give --root or ARTIFACT_ROOT as s3://bucket/prefix or file:///shared/folder"
+        )
+    return open_store(chosen)
+
+
+def _show(plan: Plan) -> None:
+    resolved = plan.recipe.model_dump(mode="json")
+    sys.stdout.write(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
+    sys.stdout.write(f"# fingerprint: {plan.fingerprint}\n# output: {plan.uri}\n")
+    for entry in plan.inputs:
+        sys.stdout.write(f"# input: {entry.name} {entry.id} {entry.digest[:12]}\n")
+    sys.stdout.write(f"# finished: {'yes' if plan.existing() else 'no'}\n")

@@ -1,0 +1,23 @@
+"""Recipes: the typed schema of everything a job can be told, and its loader. Loads no torch and no ray."""
+
+from clinical_modernbert.recipe.corpus import CorpusRecipe
+from clinical_modernbert.recipe.evaluate import EvaluateRecipe, MapRecipe
+from clinical_modernbert.recipe.loader import RECIPE_TYPES, build_recipe, load_recipe, read_recipe
+from clinical_modernbert.recipe.pretrain import PretrainRecipe
+from clinical_modernbert.recipe.section import Recipe
+from clinical_modernbert.recipe.serve import ServeRecipe
+from clinical_modernbert.recipe.sweep import SweepRecipe
+
+__all__ = [
+    "RECIPE_TYPES",
+    "CorpusRecipe",
+    "EvaluateRecipe",
+    "MapRecipe",
+    "PretrainRecipe",
+    "Recipe",
+    "ServeRecipe",
+    "SweepRecipe",
+    "build_recipe",
+    "load_recipe",
+    "read_recipe",
+]

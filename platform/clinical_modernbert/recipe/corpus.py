@@ -1,0 +1,98 @@
+"""What a corpus is made of and how: sources, filters, tokenizer, held-out split, packing."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from clinical_modernbert.recipe.section import Recipe, Section
+from clinical_modernbert.recipe.sources import Source
+
+SequenceLength = Annotated[int, Field(ge=16, le=65_535, multiple_of=8)]
+
+
+class FilterSection(Section):
+    """Which documents are dropped; each drop is counted under its reason."""
+
+    min_characters: int = Field(default=20, ge=1)
+    """Documents with fewer characters after normalisation are dropped as ``too_short``."""
+    max_characters: int = Field(default=2_000_000, ge=1)
+    """Documents with more characters are dropped as ``too_long``: one such text is a broken file, not a note."""
+
+
+class TokenizerSection(Section):
+    """The base tokenizer and the clinical tokens added to it (paper, Table 1)."""
+
+    base: str = "answerdotai/ModernBERT-base"
+    """A hub id, a local folder, or ``train`` for a byte-level BPE trained on the corpus itself."""
+    vocabulary_size: int = Field(default=50_368, ge=320, multiple_of=64)
+    """Ids in the embedding matrix when ``base`` is ``train``; otherwise the base's size, padded to a multiple of 64."""
+    num_clinical_tokens: int = Field(default=0, ge=0)
+    """Frequent clinical words added as whole-word tokens; taken from the lexicon by their count in the training split."""
+    training_megabytes: int = Field(default=64, ge=1)
+    """Most text that tokenizer training and word counting read, in MB."""
+
+
+class LexiconSection(Section):
+    """The clinical terms that make a token salient (paper, 3.3: medications, procedures, morphology)."""
+
+    code_tables: bool = True
+    """Take diagnosis and procedure terms from the installed ICD tables."""
+    drug_names: bool = True
+    """Take medication names from the installed drug list."""
+    terms_path: str | None = None
+    """A text file with one more term a line."""
+
+
+class HeldOutSection(Section):
+    """The split by group: patient, PMID or code concept; a group is never on both sides."""
+
+    fraction: float = Field(default=0.05, gt=0, lt=0.5)
+    """Share of groups held out."""
+    seed: int = 0
+    """Seed of the group hash."""
+
+
+class PackingSection(Section):
+    """How token sequences become rows."""
+
+    sequence_lengths: tuple[SequenceLength, ...] = (128,)
+    """Tokens a row; one set of shards is written for each length."""
+    shard_tokens: int = Field(default=67_108_864, ge=1024)
+    """Upper bound of the tokens in one shard."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "PackingSection":
+        if len(set(self.sequence_lengths)) != len(self.sequence_lengths) or not self.sequence_lengths:
+            raise ValueError(f"sequence_lengths must be distinct and not empty, got {list(self.sequence_lengths)}")
+        return self
+
+
+class CorpusScaling(Section):
+    """How the build is spread; changes nothing in the output."""
+
+    num_cpus: int | None = Field(default=None, ge=1)
+    """Tasks that run at the same time; all CPUs of the cluster where None."""
+
+
+class CorpusRecipe(Recipe):
+    """A corpus: raw files in, packed token shards with a manifest out."""
+
+    kind: Literal["corpus"] = "corpus"
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    """Where the text comes from."""
+    filters: FilterSection = FilterSection()
+    tokenizer: TokenizerSection = TokenizerSection()
+    lexicon: LexiconSection = LexiconSection()
+    held_out: HeldOutSection = HeldOutSection()
+    packing: PackingSection = PackingSection()
+    max_quarantined_fraction: float = Field(default=0.01, ge=0, le=1)
+    """The build fails when a larger share of the records had to be quarantined."""
+    scaling: CorpusScaling = CorpusScaling()
+
+    @model_validator(mode="after")
+    def _distinct_names(self) -> "CorpusRecipe":
+        names = [source.name for source in self.sources]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"source names must be distinct, these occur twice: {twice}")
+        return self

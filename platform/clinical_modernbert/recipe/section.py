@@ -1,0 +1,48 @@
+"""The base of every recipe section: frozen, strict, and documented field by field."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """A frozen group of settings; unknown keys are refused and each field carries a docstring with its unit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+
+class Reference:
+    """Marks a field that names an artifact: a recipe name, or ``<name>-<fingerprint>`` where several exist."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+
+CorpusReference = Annotated[str, Reference("corpus")]
+ModelReference = Annotated[str, Reference("model")]
+
+# Sections that change how or where a run happens but not what comes out: left out of the fingerprint (design, section 4).
+NOT_IDENTITY = frozenset({"scaling", "logging", "checkpoint"})
+
+
+class Recipe(Section):
+    """The top of every recipe file."""
+
+    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
+    """Name of the artifact: 1 to 40 lower-case letters, digits and inner dashes; the fingerprint is appended to it."""
+
+    def references(self) -> dict[str, tuple[str, str]]:
+        """Return ``field -> (artifact kind, reference)`` for the artifacts that this recipe reads."""
+        found = {}
+        for field, info in type(self).model_fields.items():
+            marks = [m for m in info.metadata if isinstance(m, Reference)]
+            if marks:
+                found[field] = (marks[0].kind, getattr(self, field))
+        return found
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that decide the output: all but scaling, logging, checkpointing and the references.
+
+        A reference is replaced by the digest of what it resolves to, so that two names of one artifact give one fingerprint.
+        """
+        return self.model_dump(mode="json", exclude=set(NOT_IDENTITY) | set(self.references()))

@@ -1,0 +1,61 @@
+"""The values that sources yield: documents, and records that had to be set aside."""
+
+import hashlib
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text with its identity; ``text`` appears nowhere but in the corpus itself."""
+
+    id: str
+    """Unique within its source: a PMID, a note_id, a code."""
+    source: str
+    """Name of the source in the recipe."""
+    group: str
+    """What is held out together: patient, PMID or code concept."""
+    text: str
+
+    @property
+    def key(self) -> int:
+        """64-bit hash of source and id, the name by which shards know the document."""
+        digest = hashlib.blake2b(f"{self.source}\0{self.id}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "little")
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A record or file that could not be read: where and why, never what it said."""
+
+    file: str
+    """Name of the file below its source."""
+    position: str
+    """``record 17``, ``line 1203``, ``byte 88123``: as exact as the format allows."""
+    reason: str
+    record_id: str | None = None
+    sha256: str | None = None
+    """Hash of the record's bytes where they could be told apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A record that was read and left out by rule (a deleted citation, a title without abstract)."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What one task reads: one raw file, or one part of a generated source."""
+
+    source: str
+    """Name of the source in the recipe."""
+    name: str
+    """Name of the file below its source, stable across machines."""
+    location: str
+    """Where the file lies; empty for a generated part."""
+    first_record: int = 0
+    num_records: int | None = None
+    """For generated parts: which records; None for files."""
+    digest: str = ""
+    """sha256 of the file, or of the generator's version and settings."""
