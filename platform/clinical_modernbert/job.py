@@ -32,7 +32,9 @@ def main(
     parser = argparse.ArgumentParser(description=f"Run a {recipe_type.model_fields['kind'].default} recipe.")
     parser.add_argument("recipe", help="<kind>/<name> below jobs/recipes, or the path of a YAML file")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="PATH=VALUE")
-    parser.add_argument("--root", default=None, help="artifact store: file:///folder or s3://bucket/prefix (or ARTIFACT_ROOT)")
+    parser.add_argument(
+        "--root", default=None, help="artifact store: file:///folder or s3://bucket/prefix (or ARTIFACT_ROOT)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print recipe, fingerprint and output URI, and stop")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -39,9 +39,7 @@ def load_recipe(
     return build_recipe(expected, read_recipe(name, recipes_path=recipes_path), overrides=overrides, origin=name)
 
 
-def build_recipe(
-    expected: type[T], values: Mapping[str, Any], *, overrides: Iterable[str] = (), origin: str
-) -> T:
+def build_recipe(expected: type[T], values: Mapping[str, Any], *, overrides: Iterable[str] = (), origin: str) -> T:
     """Validate ``values`` with ``overrides`` as a recipe of the type ``expected``; ``origin`` is named in errors."""
     merged = dict(values)
     for override in overrides:
@@ -84,7 +82,9 @@ def _read_chain(name: str, recipes_path: Path, seen: tuple[str, ...]) -> dict[st
 
 def _neighbours(path: Path, recipes_path: Path) -> str:
     known = sorted(p.relative_to(recipes_path).with_suffix("").as_posix() for p in recipes_path.rglob("*.yaml"))
-    return f"; known recipes: {', '.join(known)}" if known else f"; {recipes_path} holds no recipes (from {path.parent})"
+    return (
+        f"; known recipes: {', '.join(known)}" if known else f"; {recipes_path} holds no recipes (from {path.parent})"
+    )
 
 
 def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,80 @@
+"""Build a ModernBERT from a recipe or load one from a folder, and prove that its weights were really loaded.
+
+The paper's code loads a ModernBERT checkpoint into a plain BERT class: every key is missing, transformers warns, training goes
+on from random weights. Here a missing or unexpected key is an error.
+"""
+
+from pathlib import Path
+
+import torch
+from transformers import ModernBertConfig, ModernBertForMaskedLM
+
+from clinical_modernbert.encoder.attention import PACKED_SDPA, register
+from clinical_modernbert.errors import ModelError
+from clinical_modernbert.recipe.pretrain import ModelSection
+
+
+def build_model(
+    section: ModelSection, *, vocabulary_size: int, special_ids: dict[str, int], seed: int
+) -> ModernBertForMaskedLM:
+    """Return a model with fresh weights drawn from ``seed``; ``special_ids`` has pad, cls, sep and mask."""
+    register()
+    config = ModernBertConfig(
+        vocab_size=vocabulary_size,
+        hidden_size=section.hidden_size,
+        intermediate_size=section.intermediate_size,
+        num_hidden_layers=section.num_layers,
+        num_attention_heads=section.num_heads,
+        max_position_embeddings=section.max_position_embeddings,
+        local_attention=section.local_attention,
+        layer_types=[
+            "sliding_attention" if layer % section.global_every_layers else "full_attention"
+            for layer in range(section.num_layers)
+        ],
+        rope_parameters={
+            "full_attention": {"rope_type": "default", "rope_theta": section.global_rope_theta},
+            "sliding_attention": {"rope_type": "default", "rope_theta": section.local_rope_theta},
+        },
+        pad_token_id=special_ids["pad"],
+        cls_token_id=special_ids["cls"],
+        sep_token_id=special_ids["sep"],
+        bos_token_id=special_ids["cls"],
+        eos_token_id=special_ids["sep"],
+        attn_implementation=PACKED_SDPA,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ModernBertForMaskedLM(config)
+
+
+def load_model(folder: str | Path, *, revision: str | None = None) -> ModernBertForMaskedLM:
+    """Load a masked-language ModernBERT in float32 from a hub id or a folder of safetensors; no key may be missing or left over."""
+    register()
+    # mypy sees transformers as Any; output_loading_info makes it a pair.
+    try:
+        model, info = ModernBertForMaskedLM.from_pretrained(
+            str(folder),
+            revision=revision,
+            attn_implementation=PACKED_SDPA,
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot load a ModernBERT from {folder}: {str(error).splitlines()[0]}") from None
+    if model.config.model_type != "modernbert":
+        raise ModelError(f"{folder} is a {model.config.model_type}, not a modernbert")
+    # The decoder shares the embedding matrix, so a checkpoint may hold either name.
+    missing = sorted(set(info["missing_keys"]) - {"decoder.weight"})
+    unexpected = sorted(info["unexpected_keys"])
+    if missing or unexpected or info["mismatched_keys"]:
+        raise ModelError(
+            f"{folder} does not fit a ModernBERT for masked language modelling: {len(missing)} keys missing {missing[:3]}, "
+            f"{len(unexpected)} unexpected {unexpected[:3]}, {len(info['mismatched_keys'])} of another shape"
+        )
+    return model
+
+
+def num_parameters(model: torch.nn.Module) -> int:
+    """Return the number of trained parameters, shared ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,64 @@
+"""Training masks as a pure function of (seed, step, row): every worker count and every resume draws the same ones."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clinical_modernbert.masking.corruption import TokenRanges, corrupt
+from clinical_modernbert.masking.schedule import linear
+from clinical_modernbert.masking.selection import select
+from clinical_modernbert.recipe.pretrain import MaskingSection
+
+
+@dataclass(frozen=True, slots=True)
+class Masker:
+    """Masks rows of token ids by the recipe's strategy and schedule."""
+
+    section: MaskingSection
+    tokens: TokenRanges
+    num_steps: int
+    seed: int
+
+    def rate(self, step: int) -> float:
+        """Share of maskable tokens that is masked at ``step``."""
+        return linear(step, num_steps=self.num_steps, start=self.section.rate_start, end=self.section.rate_end)
+
+    def odds(self, step: int) -> float:
+        """Odds of a clinical token against those of any other at ``step``."""
+        return linear(step, num_steps=self.num_steps, start=self.section.odds_start, end=self.section.odds_end)
+
+    def mask(
+        self,
+        ids_RL: NDArray[np.int64],
+        *,
+        salient_RL: NDArray[np.bool_],
+        valid_RL: NDArray[np.bool_],
+        rows_R: NDArray[np.int64],
+        step: int,
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return ``(corrupted ids, selected)``; ``rows_R`` are the rows' positions in the step's global batch."""
+        maskable = valid_RL & ~np.isin(ids_RL, self.tokens.special_ids)
+        draws = row_draws(rows_R, ids_RL.shape[1], seed=self.seed, step=step)
+        aware = self.section.strategy == "token_aware"
+        selected = select(
+            draws[0],
+            maskable_RL=maskable,
+            salient_RL=salient_RL,
+            rate=self.rate(step),
+            odds=self.odds(step) if aware else 1.0,
+            whole_terms=aware,
+        )
+        return corrupt(ids_RL, selected, uniform=draws[1], choice=draws[2], tokens=self.tokens), selected
+
+
+def row_draws(rows_R: NDArray[np.int64], length: int, *, seed: int, step: int) -> NDArray[np.float64]:
+    """Return uniform numbers [3, R, L]; a row's numbers depend on (seed, step, row) and on nothing else."""
+    draws = np.empty((len(rows_R), 3, length))
+    for index, row in enumerate(rows_R):
+        # Philox is counter-based: key and counter name the stream, so that nothing needs to be drawn and thrown away.
+        bits = np.random.Philox(
+            key=np.array([seed, step], dtype=np.uint64), counter=np.array([0, 0, 0, row], dtype=np.uint64)
+        )
+        np.random.Generator(bits).random(out=draws[index])
+    return draws.transpose(1, 0, 2)
