@@ -1,0 +1,17 @@
+"""Run a corpus recipe: raw files -> packed shards. ``python jobs/build_corpus.py corpus/demo [--set path=value] [--root URI] [--dry-run]``."""
+
+from clinical_modernbert.artifacts import Artifact, Plan
+from clinical_modernbert.corpus.inputs import raw_inputs
+from clinical_modernbert.job import main
+from clinical_modernbert.recipe import CorpusRecipe
+
+
+def run(plan: Plan) -> Artifact:
+    """Import the heavy part only when there is work to do."""
+    from clinical_modernbert.corpus.build import build_corpus
+
+    return build_corpus(plan)
+
+
+if __name__ == "__main__":
+    main(CorpusRecipe, run, raw_inputs=raw_inputs)

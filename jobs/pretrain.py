@@ -1,0 +1,16 @@
+"""Run a pretrain recipe: a corpus -> a model. ``python jobs/pretrain.py pretrain/demo [--set path=value] [--root URI] [--dry-run]``."""
+
+from clinical_modernbert.artifacts import Artifact, Plan
+from clinical_modernbert.job import main
+from clinical_modernbert.recipe import PretrainRecipe
+
+
+def run(plan: Plan) -> Artifact:
+    """Import the heavy part only when there is work to do."""
+    from clinical_modernbert.training.launch import pretrain
+
+    return pretrain(plan)
+
+
+if __name__ == "__main__":
+    main(PretrainRecipe, run)

@@ -1,0 +1,16 @@
+"""Run a sweep recipe: a pretraining recipe over dotted paths. ``python jobs/sweep.py sweep/demo [--set path=value] [--root URI] [--dry-run]``."""
+
+from clinical_modernbert.artifacts import Artifact, Plan
+from clinical_modernbert.job import main
+from clinical_modernbert.recipe import SweepRecipe
+
+
+def run(plan: Plan) -> Artifact:
+    """Import the heavy part only when there is work to do."""
+    from clinical_modernbert.sweeps.run import sweep
+
+    return sweep(plan)
+
+
+if __name__ == "__main__":
+    main(SweepRecipe, run)

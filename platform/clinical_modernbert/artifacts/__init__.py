@@ -1,0 +1,37 @@
+"""The artifact store: where everything lies, what it holds, and whether it is whole. Loads no torch and no ray."""
+
+from clinical_modernbert.artifacts.artifact import Artifact, artifact_at, find_artifact, list_artifacts, resolve
+from clinical_modernbert.artifacts.manifest import (
+    FileEntry,
+    InputEntry,
+    Manifest,
+    file_sha256,
+    read_manifest,
+    upload,
+    upload_folder,
+    write_manifest,
+)
+from clinical_modernbert.artifacts.plan import Plan, make_plan
+from clinical_modernbert.artifacts.store import ObjectInfo, Store, join_key, open_store
+
+__all__ = [
+    "Artifact",
+    "FileEntry",
+    "InputEntry",
+    "Manifest",
+    "ObjectInfo",
+    "Plan",
+    "Store",
+    "artifact_at",
+    "file_sha256",
+    "find_artifact",
+    "join_key",
+    "list_artifacts",
+    "make_plan",
+    "open_store",
+    "read_manifest",
+    "resolve",
+    "upload",
+    "upload_folder",
+    "write_manifest",
+]

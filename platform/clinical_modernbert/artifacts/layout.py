@@ -1,0 +1,44 @@
+"""Every path in the store comes from here.
+
+``<kind>/<name>-<fingerprint>/`` holds an artifact, ``checkpoint/<run>/`` resumable training state, ``work/`` what a build
+keeps between its steps and deletes at the end.
+"""
+
+from clinical_modernbert.artifacts.store import join_key
+
+KINDS = ("corpus", "model", "sweep", "evaluation", "map")
+
+# What a kind of recipe makes.
+ARTIFACT_KIND_OF_RECIPE = {
+    "corpus": "corpus",
+    "pretrain": "model",
+    "sweep": "sweep",
+    "evaluate": "evaluation",
+    "map": "map",
+}
+
+# Raised when the code's output for the same recipe changes, so that old work is never taken for new.
+FORMAT_VERSION = {"corpus": 1, "model": 1, "sweep": 1, "evaluation": 1, "map": 1}
+
+MANIFEST_NAME = "manifest.json"
+
+
+def artifact_prefix(kind: str, artifact_id: str) -> str:
+    """Return the folder of an artifact; ``artifact_id`` is ``<name>-<fingerprint>``."""
+    assert kind in KINDS, kind
+    return join_key(kind, artifact_id)
+
+
+def checkpoints_prefix(run_id: str) -> str:
+    """Return the folder that holds a run's checkpoints."""
+    return join_key("checkpoint", run_id)
+
+
+def checkpoint_prefix(run_id: str, *, step: int, unique: str) -> str:
+    """Return the folder of one checkpoint; ``unique`` keeps a repeated step apart from a torn one."""
+    return join_key(checkpoints_prefix(run_id), f"{step:09d}-{unique}")
+
+
+def work_prefix(kind: str, artifact_id: str) -> str:
+    """Return the folder for intermediate files of a build."""
+    return join_key("work", kind, artifact_id)

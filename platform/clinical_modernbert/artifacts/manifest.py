@@ -1,0 +1,137 @@
+"""Manifests: what an artifact holds, where it came from, and that it is complete.
+
+``manifest.json`` is written last and is the done-marker: without it nothing exists. It carries every file with its size and
+sha256, the recipe, the code's version and the digests of the inputs. It never carries text from the corpus.
+"""
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from clinical_modernbert import __version__
+from clinical_modernbert.artifacts.layout import MANIFEST_NAME
+from clinical_modernbert.artifacts.store import Store, join_key
+from clinical_modernbert.errors import ArtifactError
+
+
+class FileEntry(BaseModel):
+    """One file of an artifact."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    """Path below the artifact's folder."""
+    size_bytes: int
+    sha256: str
+
+
+class InputEntry(BaseModel):
+    """One thing the artifact was made from: another artifact, or a raw file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    """The recipe field, or the raw file's name below its source."""
+    id: str
+    """``<kind>/<name>-<fingerprint>`` of an artifact, or the source of a raw file."""
+    digest: str
+    """sha256 over the content."""
+
+
+class Manifest(BaseModel):
+    """The description of a finished artifact."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+    id: str
+    fingerprint: str
+    format_version: int
+    code_version: str
+    created_at: str
+    """UTC, ISO 8601."""
+    recipe: dict[str, Any]
+    inputs: tuple[InputEntry, ...]
+    summary: dict[str, Any]
+    """Counts and figures of the artifact; no text."""
+    files: tuple[FileEntry, ...]
+
+    @property
+    def digest(self) -> str:
+        """sha256 over the kind and the files: equal content gives an equal digest, whenever it was made."""
+        lines = [self.kind, *(f"{entry.path} {entry.sha256}" for entry in sorted(self.files, key=lambda e: e.path))]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def entry(self, path: str) -> FileEntry:
+        """Return the entry of ``path``."""
+        for entry in self.files:
+            if entry.path == path:
+                return entry
+        raise ArtifactError(f"{self.kind}/{self.id} has no file {path!r} in its manifest")
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def upload(store: Store, prefix: str, path: str, local_path: Path) -> FileEntry:
+    """Upload ``local_path`` as ``path`` below ``prefix`` and return its manifest entry."""
+    entry = FileEntry(path=path, size_bytes=local_path.stat().st_size, sha256=file_sha256(local_path))
+    store.put_file(local_path, join_key(prefix, path))
+    return entry
+
+
+def upload_folder(store: Store, prefix: str, folder: Path, *, below: str = "") -> list[FileEntry]:
+    """Upload every file of ``folder`` to the folder ``below`` of the artifact and return their entries, sorted by path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [upload(store, prefix, join_key(below, path.relative_to(folder).as_posix()), path) for path in files]
+
+
+def write_manifest(
+    store: Store,
+    prefix: str,
+    *,
+    kind: str,
+    artifact_id: str,
+    fingerprint: str,
+    format_version: int,
+    recipe: dict[str, Any],
+    inputs: tuple[InputEntry, ...],
+    summary: dict[str, Any],
+    files: list[FileEntry],
+) -> Manifest:
+    """Write the manifest, and with it make the artifact exist."""
+    manifest = Manifest(
+        kind=kind,
+        id=artifact_id,
+        fingerprint=fingerprint,
+        format_version=format_version,
+        code_version=__version__,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        recipe=recipe,
+        inputs=inputs,
+        summary=summary,
+        files=tuple(sorted(files, key=lambda entry: entry.path)),
+    )
+    text = json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False)
+    store.write_bytes(join_key(prefix, MANIFEST_NAME), text.encode())
+    return manifest
+
+
+def read_manifest(store: Store, prefix: str) -> Manifest | None:
+    """Return the manifest below ``prefix``, or None where nothing was finished there."""
+    key = join_key(prefix, MANIFEST_NAME)
+    try:
+        data = store.read_bytes(key)
+    except KeyError:
+        return None
+    try:
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        raise ArtifactError(f"{store.uri}/{key} is damaged: {error.errors(include_url=False)[0]['msg']}") from None

@@ -1,0 +1,81 @@
+"""A plan: what a recipe would make, from what, under which fingerprint. Needs no torch and no ray.
+
+fingerprint = sha256(canonical recipe without scaling, logging and checkpointing + input digests + format_version)[:12].
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from clinical_modernbert.artifacts.artifact import Artifact, find_artifact, resolve
+from clinical_modernbert.artifacts.layout import ARTIFACT_KIND_OF_RECIPE, FORMAT_VERSION, artifact_prefix
+from clinical_modernbert.artifacts.manifest import FileEntry, InputEntry, Manifest, write_manifest
+from clinical_modernbert.artifacts.store import Store
+from clinical_modernbert.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A recipe together with its resolved inputs and its place in the store."""
+
+    recipe: Recipe
+    store: Store
+    kind: str
+    fingerprint: str
+    artifacts: dict[str, Artifact]
+    """Recipe field -> the artifact it refers to."""
+    inputs: tuple[InputEntry, ...]
+
+    @property
+    def id(self) -> str:
+        """``<name>-<fingerprint>``."""
+        return f"{self.recipe.name}-{self.fingerprint}"
+
+    @property
+    def prefix(self) -> str:
+        """Folder of the output in the store."""
+        return artifact_prefix(self.kind, self.id)
+
+    @property
+    def uri(self) -> str:
+        """Where the output will lie."""
+        return f"{self.store.uri}/{self.prefix}"
+
+    def existing(self) -> Artifact | None:
+        """Return the output where an earlier run already made it."""
+        return find_artifact(self.store, self.kind, self.id)
+
+    def publish(self, files: list[FileEntry], *, summary: dict[str, object]) -> Artifact:
+        """Write the manifest over files that were already uploaded, and return the finished artifact."""
+        manifest: Manifest = write_manifest(
+            self.store,
+            self.prefix,
+            kind=self.kind,
+            artifact_id=self.id,
+            fingerprint=self.fingerprint,
+            format_version=FORMAT_VERSION[self.kind],
+            recipe=self.recipe.model_dump(mode="json"),
+            inputs=self.inputs,
+            summary=summary,
+            files=files,
+        )
+        return Artifact(store=self.store, manifest=manifest, prefix=self.prefix)
+
+
+def make_plan(recipe: Recipe, store: Store, *, raw_inputs: tuple[InputEntry, ...] = ()) -> Plan:
+    """Resolve what ``recipe`` refers to and compute where its output belongs."""
+    kind = ARTIFACT_KIND_OF_RECIPE[recipe.kind]  # type: ignore[attr-defined]  # every concrete recipe declares its kind
+    artifacts = {field: resolve(store, of_kind, ref) for field, (of_kind, ref) in recipe.references().items()}
+    upstream = tuple(
+        InputEntry(name=field, id=f"{a.manifest.kind}/{a.manifest.id}", digest=a.manifest.digest)
+        for field, a in sorted(artifacts.items())
+    )
+    inputs = upstream + raw_inputs
+    payload = {
+        "recipe": recipe.identity(),
+        "inputs": [[entry.name, entry.digest] for entry in inputs],
+        "format_version": FORMAT_VERSION[kind],
+    }
+    canonical = json.dumps(payload, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    fingerprint = hashlib.sha256(canonical.encode()).hexdigest()[:12]
+    return Plan(recipe=recipe, store=store, kind=kind, fingerprint=fingerprint, artifacts=artifacts, inputs=inputs)

@@ -1,0 +1,124 @@
+"""A store in an S3 bucket through the ``minio`` client; works against any S3 service.
+
+The only module that imports an S3 client. Endpoint and keys come from the environment, so that no recipe and no manifest
+ever holds one. A PUT of one object is atomic by S3's own rules.
+"""
+
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from minio import Minio
+from minio.error import S3Error
+from urllib3.exceptions import HTTPError
+
+from clinical_modernbert.artifacts.store import ObjectInfo, join_key
+from clinical_modernbert.errors import StoreError
+
+_ABSENT = frozenset({"NoSuchKey", "NoSuchObject", "ResourceNotFound"})
+
+
+class S3Store:
+    """Objects below ``s3://bucket/prefix``; the bucket must exist."""
+
+    def __init__(self, client: Minio, *, bucket: str, prefix: str) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._prefix = prefix
+        self.uri = f"s3://{join_key(bucket, prefix)}"
+        try:
+            exists = client.bucket_exists(bucket)
+        except (S3Error, HTTPError) as error:
+            raise self._refused("opening the bucket", "", error) from None
+        if not exists:
+            raise StoreError(f"{self.uri}: bucket {bucket!r} does not exist at the endpoint; create it first")
+
+    @classmethod
+    def from_environment(cls, *, bucket: str, prefix: str) -> "S3Store":
+        """Open with ``S3_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY`` and ``AWS_REGION``."""
+        if not bucket:
+            raise StoreError("s3:// names no bucket; write s3://bucket/prefix")
+        endpoint = os.environ.get("S3_ENDPOINT_URL")
+        if not endpoint:
+            raise StoreError("S3_ENDPOINT_URL is not set; set it to the service's URL, for example https://s3.example.org")
+        parts = urlsplit(endpoint)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise StoreError(f"S3_ENDPOINT_URL={endpoint!r} must be an http:// or https:// URL")
+        client = Minio(
+            parts.netloc,
+            access_key=os.environ.get("AWS_ACCESS_KEY_ID"),
+            secret_key=os.environ.get("AWS_SECRET_ACCESS_KEY"),
+            session_token=os.environ.get("AWS_SESSION_TOKEN"),
+            region=os.environ.get("AWS_REGION", "us-east-1"),
+            secure=parts.scheme == "https",
+        )
+        return cls(client, bucket=bucket, prefix=prefix)
+
+    def read_bytes(self, key: str) -> bytes:
+        try:
+            response = self._client.get_object(self._bucket, self._name(key))
+        except (S3Error, HTTPError) as error:
+            raise self._absent_or_refused("reading", key, error) from None
+        try:
+            return response.read()
+        finally:
+            response.close()
+            response.release_conn()
+
+    def write_bytes(self, key: str, data: bytes) -> None:
+        try:
+            self._client.put_object(self._bucket, self._name(key), io.BytesIO(data), len(data))
+        except (S3Error, HTTPError) as error:
+            raise self._refused("writing", key, error) from None
+
+    def put_file(self, local_path: Path, key: str) -> None:
+        try:
+            self._client.fput_object(self._bucket, self._name(key), str(local_path))
+        except (S3Error, HTTPError) as error:
+            raise self._refused("writing", key, error) from None
+
+    def get_file(self, key: str, local_path: Path) -> Path:
+        local_path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._client.fget_object(self._bucket, self._name(key), str(local_path))
+        except (S3Error, HTTPError) as error:
+            raise self._absent_or_refused("reading", key, error) from None
+        return local_path
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        for item in self._objects(prefix, recursive=True):
+            yield ObjectInfo(key=self._key(item.object_name), size_bytes=item.size)
+
+    def names(self, prefix: str) -> list[str]:
+        found = (self._key(item.object_name).rstrip("/") for item in self._objects(prefix, recursive=False))
+        return sorted({key.rsplit("/", 1)[-1] for key in found})
+
+    def delete(self, key: str) -> None:
+        try:
+            self._client.remove_object(self._bucket, self._name(key))
+        except (S3Error, HTTPError) as error:
+            raise self._refused("deleting", key, error) from None
+
+    def _objects(self, prefix: str, *, recursive: bool):  # type: ignore[no-untyped-def]  # minio ships no types for listings
+        name = self._name(prefix)
+        try:
+            yield from self._client.list_objects(self._bucket, f"{name}/" if name else "", recursive=recursive)
+        except (S3Error, HTTPError) as error:
+            raise self._refused("listing", prefix, error) from None
+
+    def _name(self, key: str) -> str:
+        return join_key(self._prefix, key)
+
+    def _key(self, name: str) -> str:
+        return name[len(self._prefix) + 1 :] if self._prefix else name
+
+    def _absent_or_refused(self, doing: str, key: str, error: Exception) -> Exception:
+        if isinstance(error, S3Error) and error.code in _ABSENT:
+            return KeyError(key)
+        return self._refused(doing, key, error)
+
+    def _refused(self, doing: str, key: str, error: Exception) -> StoreError:
+        reason = f"{error.code}: {error.message}" if isinstance(error, S3Error) else type(error).__name__
+        return StoreError(f"{self.uri}: {doing} {key or 'it'} failed with {reason}")

@@ -1,0 +1,74 @@
+"""The store seam: a flat space of keys under one root, on a folder or on an S3 service.
+
+Two implementations, one test module. A write is atomic: a reader sees the whole object or none. Keys are relative
+POSIX paths. Listing is recursive and sorted. It knows nothing of artifacts; ``manifest`` gives keys their meaning.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from clinical_modernbert.errors import StoreError
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object of a listing."""
+
+    key: str
+    size_bytes: int
+
+
+class Store(Protocol):
+    """What the platform needs of a place that keeps objects."""
+
+    uri: str
+
+    def read_bytes(self, key: str) -> bytes:
+        """Return an object; raises ``KeyError`` where it does not exist."""
+
+    def write_bytes(self, key: str, data: bytes) -> None:
+        """Write an object whole, replacing what was there."""
+
+    def put_file(self, local_path: Path, key: str) -> None:
+        """Upload a file."""
+
+    def get_file(self, key: str, local_path: Path) -> Path:
+        """Return a local path with the object's content: ``local_path``, or the object itself where it is local."""
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield every object below ``prefix``, sorted by key."""
+
+    def names(self, prefix: str) -> list[str]:
+        """Return the sorted names one level below the folder ``prefix``."""
+
+    def delete(self, key: str) -> None:
+        """Delete an object; no error where it does not exist."""
+
+
+def open_store(root: str) -> Store:
+    """Open ``file:///folder``, a plain folder path, or ``s3://bucket/prefix``.
+
+    S3 reads ``S3_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY`` and ``AWS_REGION`` from the environment.
+    """
+    parts = urlsplit(root)
+    if parts.scheme == "s3":
+        from clinical_modernbert.artifacts.s3_store import S3Store
+
+        return S3Store.from_environment(bucket=parts.netloc, prefix=parts.path.strip("/"))
+    if parts.scheme in ("", "file"):
+        from clinical_modernbert.artifacts.file_store import FileStore
+
+        # file://relative/path has its first part in netloc: people write it, and mean a relative folder.
+        return FileStore(Path(f"{parts.netloc}{parts.path}"))
+    raise StoreError(f"artifact root {root!r}: the scheme must be file:// or s3://, not {parts.scheme}://")
+
+
+def join_key(*parts: str) -> str:
+    """Join key parts, refusing what would leave the root."""
+    key = "/".join(part.strip("/") for part in parts if part.strip("/"))
+    if any(piece in ("..", ".") for piece in key.split("/")):
+        raise StoreError(f"key {key!r} must not hold '.' or '..'")
+    return key

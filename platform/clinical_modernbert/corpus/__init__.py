@@ -1,0 +1,1 @@
+"""Corpus building on Ray Data, and the packed shards that it leaves."""

@@ -1,0 +1,254 @@
+"""Build a corpus with Ray Data: four passes of one task a unit or shard; the driver holds paths and counts only.
+
+parse -> exact duplicates by hash range -> tokenizer (one task) -> tokenise -> pack. Every task leaves its files in the
+work area and a done-marker behind them, so that a killed build goes on from the units that are done. Tasks are pure
+functions of their arguments: the shards are byte-equal whatever the number of workers.
+"""
+
+import logging
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import ray.data
+
+from clinical_modernbert.artifacts import Artifact, FileEntry, Plan, upload, upload_folder
+from clinical_modernbert.artifacts.layout import work_prefix
+from clinical_modernbert.corpus.documents import find_duplicates, kept_rows, parse_unit
+from clinical_modernbert.corpus.split import SPLITS
+from clinical_modernbert.corpus.tokens import pack_shard, read_texts, tokenise_unit
+from clinical_modernbert.corpus.work import StepResult, WorkArea
+from clinical_modernbert.errors import CorpusError
+from clinical_modernbert.lexicon import build_terms
+from clinical_modernbert.recipe import CorpusRecipe
+from clinical_modernbert.runtime import start_ray
+from clinical_modernbert.sources import is_synthetic, list_units
+from clinical_modernbert.sources.document import Unit
+from clinical_modernbert.tokenizer import build_tokenizer, padded_vocabulary_size
+
+_DOCUMENTS_A_PART = 2_000_000
+_QUARANTINE_LISTED = 1000
+
+_logger = logging.getLogger(__name__)
+
+
+def build_corpus(plan: Plan) -> Artifact:
+    """Build the corpus that ``plan`` describes and publish it."""
+    recipe = plan.recipe
+    assert isinstance(recipe, CorpusRecipe)
+    start_ray(num_cpus=recipe.scaling.num_cpus)
+    area = WorkArea(plan.store.uri, work_prefix("corpus", plan.id))
+    units = [unit for source in recipe.sources for unit in list_units(source)]
+    numbers = range(len(units))
+
+    parsed = _each("parse", recipe, [(area, recipe, unit, n) for n, unit in enumerate(units)], parse_unit)
+    _refuse_bad_input(recipe, parsed)
+    num_read = [step["counts"].get("read", 0) for step in parsed]
+    num_parts = 1 + sum(num_read) // _DOCUMENTS_A_PART
+    _each(
+        "deduplicate",
+        recipe,
+        [{"area": area, "num_units": len(units), "part": part, "num_parts": num_parts} for part in range(num_parts)],
+        find_duplicates,
+    )
+    tokenizer_task = ray.remote(num_cpus=1)(_prepare_tools).remote(area, recipe, num_read, num_parts)
+    vocabulary_size = ray.get(tokenizer_task)["vocabulary_size"]
+    tokenised = _each(
+        "tokenise",
+        recipe,
+        [
+            {"area": area, "unit": n, "source": units[n].source, "num_rows": num_read[n], "num_parts": num_parts}
+            for n in numbers
+        ],
+        tokenise_unit,
+    )
+    shards = _plan_shards(area, recipe, units, tokenised, output_prefix=plan.prefix)
+    packed = _each("pack", recipe, shards, pack_shard)
+    artifact = _publish(plan, area, parsed, tokenised, shards, packed, vocabulary_size)
+    area.clear()
+    return artifact
+
+
+def _each(name: str, recipe: CorpusRecipe, calls: list[Any], run: Callable[..., StepResult]) -> list[StepResult]:
+    """Run one task a call on Ray Data and return the results in the calls' order."""
+
+    def task(row: dict[str, Any]) -> dict[str, Any]:
+        call = row["call"]
+        return {"number": row["number"], "result": run(**call) if isinstance(call, dict) else run(*call)}
+
+    # Boxed, because Ray Data would otherwise spread a mapping over columns and a tuple over a tensor.
+    rows = [{"number": number, "call": call} for number, call in enumerate(calls)]
+    results: list[StepResult | None] = [None] * len(calls)
+    for row in _ray_data(rows, task, num_cpus=recipe.scaling.num_cpus):
+        results[row["number"]] = row["result"]
+        _logger.info("%s: %d of %d", name, sum(result is not None for result in results), len(calls))
+    return [result for result in results if result is not None]
+
+
+def _ray_data(
+    rows: list[dict[str, Any]], task: Callable[[dict[str, Any]], dict[str, Any]], *, num_cpus: int | None
+) -> Iterable[dict[str, Any]]:
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = False
+    boxed = [{"box": [row]} for row in rows]
+    dataset = ray.data.from_items(boxed, override_num_blocks=max(len(boxed), 1))
+    mapped = dataset.map(lambda item: {"box": [task(item["box"][0])]}, num_cpus=1, concurrency=num_cpus)
+    for item in mapped.iter_rows():
+        yield item["box"][0]
+
+
+def _refuse_bad_input(recipe: CorpusRecipe, parsed: list[StepResult]) -> None:
+    records = sum(step["counts"].get("records", 0) for step in parsed)
+    bad = [entry for step in parsed for entry in step["quarantine"]]
+    shown = "; ".join(f"{e['source']}/{e['file']} {e['position']}: {e['reason']}" for e in bad[:5])
+    if bad and len(bad) > recipe.max_quarantined_fraction * records:
+        raise CorpusError(
+            f"{len(bad)} of {records} records had to be quarantined, more than max_quarantined_fraction="
+            f"{recipe.max_quarantined_fraction} allows: {shown}"
+        )
+    if not any(step["counts"].get("read", 0) for step in parsed):
+        reasons = sum((Counter(_drops(step)) for step in parsed), Counter[str]())
+        raise CorpusError(f"no document is left of {records} records: dropped {dict(reasons)}, quarantined {len(bad)} {shown}")
+
+
+def _drops(step: StepResult) -> dict[str, int]:
+    return {key.removeprefix("dropped:"): n for key, n in step["counts"].items() if key.startswith("dropped:")}
+
+
+def _prepare_tools(area: WorkArea, recipe: CorpusRecipe, num_read: list[int], num_parts: int) -> StepResult:
+    """Write the lexicon's terms and the tokenizer, trained and counted on the training split only."""
+
+    def run() -> StepResult:
+        terms = build_terms(recipe.lexicon)
+        words = {term for term in terms if term.isalpha()}
+        texts = _training_texts(area, num_read, num_parts, limit=recipe.tokenizer.training_megabytes * 1_000_000)
+        tokenizer = build_tokenizer(recipe.tokenizer, texts, clinical_words=words)
+        with tempfile.TemporaryDirectory() as folder:
+            tokenizer.save_pretrained(folder)
+            for path in sorted(Path(folder).iterdir()):
+                area.put(path, f"tokenizer/{path.name}")
+            lexicon = Path(folder) / "lexicon.txt"
+            lexicon.write_text("\n".join(terms) + "\n", encoding="utf-8")
+            area.put(lexicon, "lexicon.txt")
+        return {"vocabulary_size": padded_vocabulary_size(tokenizer), "num_terms": len(terms)}
+
+    return area.once("tools", run)
+
+
+def _training_texts(area: WorkArea, num_read: list[int], num_parts: int, *, limit: int) -> list[str]:
+    """Return training texts up to ``limit`` bytes, the same share of every unit, so that no source is left out."""
+    texts: list[str] = []
+    share = max(limit // max(len(num_read), 1), 1)
+    for unit, num_rows in enumerate(num_read):
+        used = 0
+        for batch in read_texts(area, unit=unit, kept=kept_rows(area, unit=unit, num_rows=num_rows, num_parts=num_parts)):
+            chosen = [text for text, _, held_out in batch if not held_out]
+            texts.extend(chosen)
+            used += sum(len(text) for text in chosen)
+            if used >= share:
+                break
+    return texts
+
+
+def _plan_shards(
+    area: WorkArea, recipe: CorpusRecipe, units: list[Unit], tokenised: list[StepResult], *, output_prefix: str
+) -> list[dict[str, Any]]:
+    """Return the arguments of one packing task a shard: units in order, a new shard once ``shard_tokens`` are reached."""
+    source_numbers = {source.name: number for number, source in enumerate(recipe.sources)}
+    calls = []
+    for row_length in recipe.packing.sequence_lengths:
+        for split in SPLITS:
+            groups: list[list[int]] = []
+            tokens = 0
+            for unit, step in enumerate(tokenised):
+                if not step["tokens"][split]:
+                    continue
+                if not groups or tokens >= recipe.packing.shard_tokens:
+                    groups.append([])
+                    tokens = 0
+                groups[-1].append(unit)
+                tokens += step["tokens"][split]
+            for number, group in enumerate(groups):
+                sources = [source_numbers[units[unit].source] for unit in group]
+                calls.append(
+                    {
+                        "area": area,
+                        "units": group,
+                        "sources": sources,
+                        "split": split,
+                        "row_length": row_length,
+                        "number": number,
+                        "output_prefix": output_prefix,
+                    }
+                )
+    return calls
+
+
+def _publish(
+    plan: Plan,
+    area: WorkArea,
+    parsed: list[StepResult],
+    tokenised: list[StepResult],
+    shards: list[dict[str, Any]],
+    packed: list[StepResult],
+    vocabulary_size: int,
+) -> Artifact:
+    recipe = plan.recipe
+    assert isinstance(recipe, CorpusRecipe)
+    files = [FileEntry.model_validate(entry) for step in packed for entry in step["files"]]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "tokenizer").mkdir()
+        for file in ("tokenizer.json", "tokenizer_config.json"):
+            (folder / "tokenizer" / file).write_bytes(area.get(f"tokenizer/{file}", folder).read_bytes())
+        files += upload_folder(plan.store, plan.prefix, folder / "tokenizer", below="tokenizer")
+        files.append(upload(plan.store, plan.prefix, "lexicon.txt", area.get("lexicon.txt", folder)))
+        unigram = np.zeros((len(recipe.sources), vocabulary_size), dtype=np.int64)
+        for unit, step in enumerate(tokenised):
+            number = [source.name for source in recipe.sources].index(step["source"])
+            unigram[number] += area.get_array(f"tokens/{unit:06d}.unigram.npy", folder)
+        np.save(folder / "unigram.npy", unigram, allow_pickle=False)
+        files.append(upload(plan.store, plan.prefix, "unigram.npy", folder / "unigram.npy"))
+    rows: dict[str, dict[str, list[int]]] = {}
+    used: Counter[int] = Counter()
+    for call, step in zip(shards, packed, strict=True):
+        rows.setdefault(str(call["row_length"]), {split: [] for split in SPLITS})[call["split"]].append(step["rows"])
+        used[call["row_length"]] += step["places_used"]
+    fill = {length: used[int(length)] / (int(length) * sum(map(sum, by_split.values()))) for length, by_split in rows.items()}
+    summary = {
+        "sources": {source.name: _source_summary(source.name, parsed, tokenised) for source in recipe.sources},
+        "synthetic_sources": sorted(source.name for source in recipe.sources if is_synthetic(source)),
+        "vocabulary_size": vocabulary_size,
+        "rows": rows,
+        "fill": fill,
+        "quarantine": [entry for step in parsed for entry in step["quarantine"]][:_QUARANTINE_LISTED],
+    }
+    return plan.publish(files, summary=summary)
+
+
+def _source_summary(name: str, parsed: list[StepResult], tokenised: list[StepResult]) -> dict[str, Any]:
+    """Return a source's account; records = documents + drops + quarantined, exactly."""
+    reading = [step for step in parsed if step["source"] == name]
+    tokens = [step for step in tokenised if step["source"] == name]
+    counts = sum((Counter(step["counts"]) for step in reading), Counter[str]())
+    drops = sum((Counter(_drops(step)) for step in reading), Counter[str]())
+    documents = {split: sum(step["documents"][split] for step in tokens) for split in SPLITS}
+    duplicates = counts["read"] - sum(documents.values())
+    if duplicates:
+        drops["duplicate"] += duplicates
+    account = {
+        "records": counts["records"],
+        "documents": documents,
+        "dropped": dict(sorted(drops.items())),
+        "quarantined": counts["quarantined"],
+        "tokens": {split: sum(step["tokens"][split] for step in tokens) for split in SPLITS},
+        "salient_tokens": sum(step["salient_tokens"] for step in tokens),
+        "longest_document_tokens": max((step["longest"] for step in tokens), default=0),
+    }
+    assert account["records"] == sum(documents.values()) + sum(drops.values()) + account["quarantined"], name
+    return account

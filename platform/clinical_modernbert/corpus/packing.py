@@ -1,0 +1,63 @@
+"""Packing: token sequences become rows of one length, with no token lost and hardly a place empty.
+
+A document longer than a row is split into pieces; each piece is a segment with its own [CLS] and [SEP]. Rows are filled
+best fit, longest piece first: the longest piece that still fits goes in until none does. With pieces of all lengths at
+hand that fills more than 99 % of the places. The order of the rows means nothing: training draws them by a permutation.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SPECIALS = 2  # [CLS] and [SEP] of each segment
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Stretches of documents that become segments; parallel arrays."""
+
+    document: NDArray[np.int64]
+    start: NDArray[np.int64]
+    """First token within the flat token array."""
+    length: NDArray[np.int64]
+    """Tokens of text, without [CLS] and [SEP]."""
+
+
+def split_documents(lengths_D: NDArray[np.int64], *, row_length: int) -> Pieces:
+    """Cut documents of ``lengths_D`` tokens, which follow each other in a flat array, into pieces that fit a row.
+
+    The pieces of one document differ by at most one token in length, so that no document ends in a stump of one token.
+    """
+    longest = row_length - _SPECIALS
+    num_D = -(-lengths_D // longest)
+    document = np.repeat(np.arange(len(lengths_D)), num_D)
+    first_D = np.cumsum(num_D) - num_D
+    ordinal = np.arange(len(document)) - first_D[document]
+    base, extra = np.divmod(lengths_D, np.maximum(num_D, 1))
+    length = base[document] + (ordinal < extra[document])
+    start = np.cumsum(length) - length
+    return Pieces(document=document, start=start, length=length)
+
+
+def pack(lengths_P: NDArray[np.int64], *, row_length: int) -> list[list[int]]:
+    """Return rows as lists of piece numbers; each row's pieces and their [CLS] and [SEP] fit ``row_length`` places."""
+    waiting: dict[int, list[int]] = {}
+    for piece, length in enumerate((lengths_P + _SPECIALS).tolist()):
+        if length > row_length:
+            raise ValueError(f"piece {piece} needs {length} places, a row has {row_length}")
+        waiting.setdefault(length, []).append(piece)
+    # One bit for each length that still has pieces: the longest that fits is the highest bit below the space left.
+    present = sum(1 << length for length in waiting)
+    rows = []
+    while present:
+        row: list[int] = []
+        space = row_length
+        while fitting := present & ((1 << (space + 1)) - 1):
+            length = fitting.bit_length() - 1
+            row.append(waiting[length].pop())
+            space -= length
+            if not waiting[length]:
+                present ^= 1 << length
+        rows.append(row)
+    return rows

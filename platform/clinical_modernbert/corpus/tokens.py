@@ -1,0 +1,144 @@
+"""Step 3, one task a unit: documents -> token ids, salience and counts; step 4, one task a shard: tokens -> packed rows."""
+
+import tempfile
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from clinical_modernbert.artifacts import upload
+from clinical_modernbert.corpus.documents import kept_rows
+from clinical_modernbert.corpus.packing import pack, split_documents
+from clinical_modernbert.corpus.shards import TokenTable, id_dtype, render_rows, shard_path
+from clinical_modernbert.corpus.split import SPLITS
+from clinical_modernbert.corpus.work import StepResult, WorkArea
+from clinical_modernbert.lexicon import Matcher
+from clinical_modernbert.tokenizer import encode_with_offsets, load_tokenizer, padded_vocabulary_size, special_ids
+
+DOCUMENT = np.dtype([("length", "<u4"), ("key", "<u8"), ("held_out", "?")])
+_BATCH = 512
+
+
+def read_texts(area: WorkArea, *, unit: int, kept: NDArray[np.bool_]) -> Iterator[list[tuple[str, int, bool]]]:
+    """Yield batches of (text, key, held_out) of a unit's kept documents."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = area.get(f"documents/{unit:06d}.parquet", Path(folder))
+        row = 0
+        for batch in pq.ParquetFile(path).iter_batches(batch_size=_BATCH):
+            chosen = batch.filter(kept[row : row + len(batch)])
+            row += len(batch)
+            if len(chosen):
+                yield list(zip(*(column.to_pylist() for column in chosen.columns), strict=True))
+
+
+@lru_cache(maxsize=1)
+def _tools(store_uri: str, prefix: str) -> tuple[Any, Matcher]:
+    """Tokenizer and matcher of a build, kept by the worker process for its next units."""
+    area = WorkArea(store_uri, prefix)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            local = area.get(f"tokenizer/{name}", Path(folder))
+            (Path(folder) / name).write_bytes(local.read_bytes())
+        tokenizer = load_tokenizer(Path(folder))
+        terms = area.get("lexicon.txt", Path(folder)).read_text(encoding="utf-8").splitlines()
+    return tokenizer, Matcher(terms)
+
+
+def salient_tokens(offsets: list[tuple[int, int]], spans: list[tuple[int, int]]) -> NDArray[np.bool_]:
+    """Return which tokens overlap a clinical term, given character offsets of both."""
+    salient = np.zeros(len(offsets), dtype=bool)
+    if spans and offsets:
+        starts, ends = np.array(offsets).T
+        for start, end in spans:
+            salient[np.searchsorted(ends, start, "right") : np.searchsorted(starts, end, "left")] = True
+    return salient
+
+
+def tokenise_unit(area: WorkArea, *, unit: int, source: str, num_rows: int, num_parts: int) -> StepResult:
+    """Tokenise one unit's kept documents into ``tokens/<n>.*.npy``; return counts by split."""
+    return area.once(f"tokenised/{unit:06d}", lambda: _tokenise(area, unit, source, num_rows, num_parts))
+
+
+def _tokenise(area: WorkArea, unit: int, source: str, num_rows: int, num_parts: int) -> StepResult:
+    tokenizer, matcher = _tools(area.store_uri, area.prefix)
+    size = padded_vocabulary_size(tokenizer)
+    ids, salient, documents = [], [], []
+    for batch in read_texts(area, unit=unit, kept=kept_rows(area, unit=unit, num_rows=num_rows, num_parts=num_parts)):
+        encoded = encode_with_offsets(tokenizer, [text for text, _, _ in batch])
+        for (text, key, held_out), (token_ids, offsets) in zip(batch, encoded, strict=True):
+            ids.append(np.array(token_ids, dtype=id_dtype(size)))
+            salient.append(salient_tokens(offsets, matcher.spans(text)))
+            documents.append((len(token_ids), key, held_out))
+    flat = np.concatenate(ids) if ids else np.empty(0, dtype=id_dtype(size))
+    marks = np.concatenate(salient) if salient else np.empty(0, dtype=bool)
+    table = np.array(documents, dtype=DOCUMENT)
+    held_out_N = np.repeat(table["held_out"], table["length"])
+    area.put_array(flat, f"tokens/{unit:06d}.ids.npy")
+    area.put_array(marks, f"tokens/{unit:06d}.salient.npy")
+    area.put_array(table, f"tokens/{unit:06d}.documents.npy")
+    area.put_array(np.bincount(flat[~held_out_N], minlength=size), f"tokens/{unit:06d}.unigram.npy")
+    sides = {"train": ~table["held_out"], "held_out": table["held_out"]}
+    return {
+        "source": source,
+        "documents": {split: int(side.sum()) for split, side in sides.items()},
+        "tokens": {split: int(table["length"][side].sum()) for split, side in sides.items()},
+        "salient_tokens": int(marks.sum()),
+        "longest": int(table["length"].max(initial=0)),
+    }
+
+
+def pack_shard(
+    area: WorkArea, *, units: list[int], sources: list[int], split: str, row_length: int, number: int, output_prefix: str
+) -> StepResult:
+    """Pack the tokens of ``units`` (with their sources' numbers) into one shard of the corpus; return its rows and files."""
+    step = f"packed/{row_length}-{split}-{number:05d}"
+    return area.once(step, lambda: _pack(area, units, sources, split, row_length, number, output_prefix))
+
+
+def _pack(
+    area: WorkArea, units: list[int], sources: list[int], split: str, row_length: int, number: int, output_prefix: str
+) -> StepResult:
+    assert split in SPLITS, split
+    tokenizer, _ = _tools(area.store_uri, area.prefix)
+    roles = special_ids(tokenizer)
+    with tempfile.TemporaryDirectory() as folder:
+        tables = [_load(area, unit, source, split=split, folder=Path(folder)) for unit, source in zip(units, sources, strict=True)]
+        table = TokenTable(
+            ids_N=np.concatenate([t.ids_N for t in tables]),
+            salient_N=np.concatenate([t.salient_N for t in tables]),
+            lengths_D=np.concatenate([t.lengths_D for t in tables]),
+            sources_D=np.concatenate([t.sources_D for t in tables]),
+            keys_D=np.concatenate([t.keys_D for t in tables]),
+        )
+    pieces = split_documents(table.lengths_D, row_length=row_length)
+    rows = pack(pieces.length, row_length=row_length)
+    arrays = render_rows(
+        table, pieces, rows, row_length=row_length, cls_id=roles["cls"], sep_id=roles["sep"], pad_id=roles["pad"]
+    )
+    entries = []
+    with tempfile.TemporaryDirectory() as folder:
+        for part, array in arrays.items():
+            path = Path(folder) / f"{part}.npy"
+            np.save(path, array, allow_pickle=False)
+            name = shard_path(row_length, split, number, part)
+            entries.append(upload(area.store(), output_prefix, name, path).model_dump(mode="json"))
+    places = int(pieces.length.sum()) + 2 * len(pieces.length)
+    return {"rows": len(rows), "segments": len(pieces.length), "places_used": places, "files": entries}
+
+
+def _load(area: WorkArea, unit: int, source: int, *, split: str, folder: Path) -> TokenTable:
+    ids, salient, documents = (area.get_array(f"tokens/{unit:06d}.{p}.npy", folder) for p in ("ids", "salient", "documents"))
+    chosen_D = documents["held_out"] == (split == "held_out")
+    chosen_N = np.repeat(chosen_D, documents["length"])
+    return TokenTable(
+        ids_N=ids[chosen_N],
+        salient_N=salient[chosen_N],
+        lengths_D=documents["length"][chosen_D].astype(np.int64),
+        sources_D=np.full(int(chosen_D.sum()), source, dtype=np.int64),
+        keys_D=documents["key"][chosen_D],
+    )
+

@@ -1,0 +1,149 @@
+"""The tokenizer: a base, clinical words added as whole tokens, and what masking must know of its ids.
+
+A clinical word is added to the BPE vocabulary without any merge that builds it, and BPE looks whole words up before it merges
+(``ignore_merges``). So the token stands for the word and never for a part of another ("flu" in "influence"), keeps its space
+("took warfarin" is two tokens and decodes to itself), and no other word's pieces change. Added tokens of the tokenizers library can't do this:
+they either cost a separate space token or lose the space on decoding. Words of one run of letters only; phrases stay phrases.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Set
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from clinical_modernbert.errors import RecipeError
+from clinical_modernbert.recipe.corpus import TokenizerSection
+
+SPECIAL_TOKENS = {"unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "pad": "[PAD]", "mask": "[MASK]"}
+_VOCABULARY_MULTIPLE = 64
+_SPACE = "Ġ"  # how byte-level BPE writes a leading space
+
+
+def build_tokenizer(section: TokenizerSection, texts: Iterable[str], *, clinical_words: Set[str]) -> PreTrainedTokenizerFast:
+    """Return the recipe's tokenizer; ``texts`` are read once for each of training and counting, and may be any iterable.
+
+    ``clinical_words`` are lower-case; of the spellings found in ``texts`` the most frequent become tokens.
+    """
+    texts = texts if isinstance(texts, list) else list(texts)
+    if section.base == "train":
+        base = _train(texts, vocabulary_size=section.vocabulary_size - section.num_clinical_tokens)
+    else:
+        base = load_base(section.base)
+    spellings = frequent_spellings(base, texts, words=clinical_words, count=section.num_clinical_tokens)
+    return add_clinical_words(base, spellings)
+
+
+def load_base(base: str) -> PreTrainedTokenizerFast:
+    """Load a byte-level BPE tokenizer with ModernBERT's special tokens from a hub id or a folder."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base)
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"tokenizer.base: cannot load {base!r}: {str(error).splitlines()[0]}") from None
+    absent = [name for name in SPECIAL_TOKENS if getattr(tokenizer, f"{name}_token_id", None) is None]
+    kind = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["type"]
+    if absent or kind != "BPE":
+        raise RecipeError(
+            f"tokenizer.base: {base!r} is a {kind} tokenizer without {absent or 'nothing'}; "
+            "a byte-level BPE with [UNK], [CLS], [SEP], [PAD] and [MASK] is needed"
+        )
+    return tokenizer
+
+
+def _train(texts: list[str], *, vocabulary_size: int) -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL_TOKENS["unk"]))
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size,
+        special_tokens=list(SPECIAL_TOKENS.values()),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    cls_id, sep_id = (tokenizer.token_to_id(SPECIAL_TOKENS[name]) for name in ("cls", "sep"))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", cls_id), ("[SEP]", sep_id)]
+    )
+    return _wrap(tokenizer)
+
+
+def frequent_spellings(
+    tokenizer: PreTrainedTokenizerFast, texts: Iterable[str], *, words: Set[str], count: int
+) -> list[str]:
+    """Return the ``count`` most frequent spellings of ``words`` that the tokenizer splits, as vocabulary entries.
+
+    A spelling carries its leading space (``Ġ``) and its case; ties are ordered by spelling.
+    """
+    if count == 0:
+        return []
+    backend = tokenizer.backend_tokenizer
+    known = backend.get_vocab(with_added_tokens=True)
+    counts: Counter[str] = Counter()
+    for text in texts:
+        normal = backend.normalizer.normalize_str(text) if backend.normalizer else text
+        counts.update(piece for piece, _ in backend.pre_tokenizer.pre_tokenize_str(normal))
+    found = [(-n, s) for s, n in counts.items() if s not in known and s.removeprefix(_SPACE).lower() in words]
+    return [spelling for _, spelling in sorted(found)[:count]]
+
+
+def add_clinical_words(tokenizer: PreTrainedTokenizerFast, spellings: Iterable[str]) -> PreTrainedTokenizerFast:
+    """Return a tokenizer in which each spelling is one token; ids of the base stay as they are."""
+    state: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
+    vocabulary: dict[str, int] = state["model"]["vocab"]
+    taken = set(vocabulary) | {token["content"] for token in state["added_tokens"]}
+    next_id = max(max(vocabulary.values()), *(token["id"] for token in state["added_tokens"]), 0) + 1
+    for spelling in spellings:
+        if spelling not in taken:
+            vocabulary[spelling] = next_id
+            taken.add(spelling)
+            next_id += 1
+    state["model"]["ignore_merges"] = True
+    return _wrap(Tokenizer.from_str(json.dumps(state)))
+
+
+def _wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token=SPECIAL_TOKENS["unk"],
+        cls_token=SPECIAL_TOKENS["cls"],
+        sep_token=SPECIAL_TOKENS["sep"],
+        pad_token=SPECIAL_TOKENS["pad"],
+        mask_token=AddedToken(SPECIAL_TOKENS["mask"], lstrip=True, normalized=False, special=True),
+        clean_up_tokenization_spaces=False,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+def padded_vocabulary_size(tokenizer: PreTrainedTokenizerFast) -> int:
+    """Return the rows of the embedding matrix: the highest id + 1, up to a multiple of 64."""
+    highest = max(tokenizer.get_vocab().values())
+    return -(-(highest + 1) // _VOCABULARY_MULTIPLE) * _VOCABULARY_MULTIPLE
+
+
+def special_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
+    """Return ids by role: unk, cls, sep, pad, mask."""
+    return {name: int(getattr(tokenizer, f"{name}_token_id")) for name in SPECIAL_TOKENS}
+
+
+def ordinary_ids(tokenizer: PreTrainedTokenizerFast) -> NDArray[np.int64]:
+    """Return the sorted ids that stand for text: neither added (special, unused) tokens nor padding of the vocabulary."""
+    added = set(tokenizer.get_added_vocab().values())
+    return np.array(sorted(set(tokenizer.get_vocab().values()) - added), dtype=np.int64)
+
+
+def encode_with_offsets(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
+    """Yield (ids, character offsets) for each text, without [CLS] and [SEP], in the tokenizers library's own threads."""
+    for encoding in tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False):
+        yield encoding.ids, encoding.offsets
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """Load a tokenizer that a corpus or an export carries."""
+    return AutoTokenizer.from_pretrained(str(folder))

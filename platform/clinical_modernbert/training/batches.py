@@ -1,0 +1,75 @@
+"""From rows to packed batches: read, mask, drop the padding, hand to torch.
+
+Legend: R rows, L places a row, T tokens, N masked tokens.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clinical_modernbert.corpus.shards import PackedRows, RowBatch
+from clinical_modernbert.encoder import PackedBatch, SegmentLayout
+from clinical_modernbert.masking import Masker
+from clinical_modernbert.training.order import RowOrder
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerShare:
+    """One worker's part of a step's global batch."""
+
+    micro_batches: tuple[PackedBatch, ...]
+    num_masked: int
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSource:
+    """Makes each step's batches for one worker."""
+
+    rows: PackedRows
+    order: RowOrder
+    masker: Masker
+    rank: int
+    world_size: int
+    micro_batch_rows: int
+    device: torch.device
+
+    def share(self, step: int) -> WorkerShare:
+        """Return this worker's micro-batches of ``step``: a contiguous stretch of the global batch."""
+        global_rows = self.order.rows(step)
+        num_rows = len(global_rows) // self.world_size
+        first = self.rank * num_rows
+        micro_batches, num_tokens = [], 0
+        for start in range(first, first + num_rows, self.micro_batch_rows):
+            places = np.arange(start, start + self.micro_batch_rows)
+            batch = self.rows.read(global_rows[places])
+            ids, selected = self.masker.mask(
+                batch.ids_RL, salient_RL=batch.salient_RL, valid_RL=batch.valid_RL, rows_R=places, step=step
+            )
+            micro_batches.append(pack_rows(batch, input_RL=ids, selected_RL=selected, device=self.device))
+            num_tokens += int(batch.lengths_S.sum())
+        num_masked = sum(len(micro.labels_N) for micro in micro_batches)
+        return WorkerShare(micro_batches=tuple(micro_batches), num_masked=num_masked, num_tokens=num_tokens)
+
+
+def pack_rows(
+    batch: RowBatch, *, input_RL: NDArray[np.int64], selected_RL: NDArray[np.bool_], device: torch.device
+) -> PackedBatch:
+    """Return the rows' segments back to back without padding; labels are the original ids at the selected places."""
+    selected_T = selected_RL[batch.valid_RL]
+    masked_N = np.flatnonzero(selected_T)
+    return PackedBatch(
+        input_ids_T=torch.from_numpy(input_RL[batch.valid_RL]).to(device),
+        layout=SegmentLayout.build(batch.lengths_S.tolist(), device=device),
+        masked_N=torch.from_numpy(masked_N).to(device),
+        labels_N=torch.from_numpy(batch.ids_RL[batch.valid_RL][masked_N]).to(device),
+    )
+
+
+def row_chunks(num_rows: int, *, size: int) -> Iterator[NDArray[np.int64]]:
+    """Yield row numbers 0 ... num_rows-1 in stretches of ``size``."""
+    for start in range(0, num_rows, size):
+        yield np.arange(start, min(start + size, num_rows))

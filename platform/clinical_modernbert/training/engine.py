@@ -1,0 +1,152 @@
+"""The engine seam: who owns gradient exchange and optimizer state. DeepSpeed (ZeRO 0 to 2) or plain torch.
+
+Both are given a loss that is already a share of the global batch's mean, and sum it over micro-batches and workers: the
+averages that DeepSpeed takes over accumulation steps and ranks are multiplied away, because masked counts differ between them.
+The only module that imports deepspeed.
+"""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+
+from clinical_modernbert.encoder import PackedBatch, masked_loss_sum
+from clinical_modernbert.recipe.pretrain import OptimizerSection, TrainScaling
+from clinical_modernbert.training.optimizer import build_optimizer
+
+_STATE = "state.pt"
+_TAG = "state"
+
+
+class Engine(Protocol):
+    """Forward and backward of micro-batches, one optimizer step, resumable state."""
+
+    def backward(self, batch: PackedBatch, *, num_masked: int) -> torch.Tensor:
+        """Add the gradient of this micro-batch's share of the step's loss; return the share, detached."""
+
+    def step(self, *, learning_rate: float) -> float:
+        """Exchange gradients, clip, update; return the global gradient norm before clipping."""
+
+    def save(self, folder: Path) -> None:
+        """Write this worker's part of the resumable state; every worker calls it."""
+
+    def load(self, folder: Path) -> None:
+        """Read what ``save`` wrote, from a folder that holds every worker's part."""
+
+
+class MaskedLanguageLoss(torch.nn.Module):
+    """The model as engines see it: a packed batch in, the summed loss out."""
+
+    def __init__(self, model: torch.nn.Module, *, precision: str) -> None:
+        super().__init__()
+        self.model = model
+        self._bfloat16 = precision == "bfloat16"
+
+    def forward(self, batch: PackedBatch) -> torch.Tensor:
+        device_type = batch.input_ids_T.device.type
+        with torch.autocast(device_type, dtype=torch.bfloat16, enabled=self._bfloat16):
+            return masked_loss_sum(self.model, batch)
+
+
+def build_engine(
+    loss: MaskedLanguageLoss, *, scaling: TrainScaling, optimizer: OptimizerSection, num_micro_batches: int
+) -> Engine:
+    """Return the recipe's engine around ``loss``, whose parameters are the same on every worker."""
+    if scaling.engine == "torch":
+        return TorchEngine(loss, optimizer=optimizer)
+    return DeepSpeedEngine(loss, scaling=scaling, optimizer=optimizer, num_micro_batches=num_micro_batches)
+
+
+class TorchEngine:
+    """Plain data parallelism: gradients are summed over the workers once a step, in one flat buffer."""
+
+    def __init__(self, loss: MaskedLanguageLoss, *, optimizer: OptimizerSection) -> None:
+        self._loss = loss
+        self._optimizer = build_optimizer(loss, optimizer)
+        self._max_norm = optimizer.max_gradient_norm
+        self._parameters = list(loss.parameters())
+
+    def backward(self, batch: PackedBatch, *, num_masked: int) -> torch.Tensor:
+        share = self._loss(batch) / num_masked
+        share.backward()
+        return share.detach()
+
+    def step(self, *, learning_rate: float) -> float:
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            gradients = [p.grad for p in self._parameters]
+            flat = torch.cat([g.reshape(-1) for g in gradients])
+            dist.all_reduce(flat)
+            for gradient, summed in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+                gradient.copy_(summed.view_as(gradient))
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._max_norm or float("inf"))
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return float(norm)
+
+    def save(self, folder: Path) -> None:
+        if not dist.is_initialized() or dist.get_rank() == 0:
+            torch.save({"model": self._loss.state_dict(), "optimizer": self._optimizer.state_dict()}, folder / _STATE)
+
+    def load(self, folder: Path) -> None:
+        # Tensors and plain containers only: nothing in the file can run.
+        state: dict[str, Any] = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
+        self._loss.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+
+
+class DeepSpeedEngine:
+    """DeepSpeed with ZeRO 0, 1 or 2 around torch's AdamW, in float32 state; on CPU it needs no compiler."""
+
+    def __init__(
+        self, loss: MaskedLanguageLoss, *, scaling: TrainScaling, optimizer: OptimizerSection, num_micro_batches: int
+    ) -> None:
+        deepspeed = _import_deepspeed()
+        self._num_micro_batches = num_micro_batches
+        self._engine, *_ = deepspeed.initialize(
+            model=loss,
+            optimizer=build_optimizer(loss, optimizer),
+            config={
+                "train_micro_batch_size_per_gpu": scaling.micro_batch_rows,
+                "gradient_accumulation_steps": num_micro_batches,
+                "gradient_clipping": optimizer.max_gradient_norm or 0.0,
+                "zero_optimization": {"stage": scaling.zero_stage},
+                "zero_allow_untested_optimizer": True,
+                "steps_per_print": 2**31 - 1,
+            },
+        )
+
+    def backward(self, batch: PackedBatch, *, num_masked: int) -> torch.Tensor:
+        share = self._engine(batch) / num_masked
+        # DeepSpeed divides by accumulation steps in backward and by workers in the exchange.
+        self._engine.backward(share * (self._num_micro_batches * self._engine.dp_world_size))
+        if not self._engine.is_gradient_accumulation_boundary():
+            self._engine.step()  # advances DeepSpeed's count of micro-batches, and nothing else
+        return share.detach()
+
+    def step(self, *, learning_rate: float) -> float:
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self._engine.step()
+        norm = self._engine.get_global_grad_norm()
+        return float(norm) if norm is not None else float("nan")
+
+    def save(self, folder: Path) -> None:
+        self._engine.save_checkpoint(str(folder), tag=_TAG)
+
+    def load(self, folder: Path) -> None:
+        # DeepSpeed unpickles: the caller has checked every file against its manifest, under the trainers' own prefix.
+        path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG)
+        if path is None:
+            raise FileNotFoundError(f"DeepSpeed found no state in {folder}")
+
+
+def _import_deepspeed() -> Any:
+    import deepspeed
+    from deepspeed.ops import __compatible_ops__
+
+    # A shared-memory op for inference that would be compiled on the first start and is not used in training.
+    __compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed

@@ -1,0 +1,58 @@
+"""The order of the rows: a pure function of (seed, step), the same for every number of workers.
+
+Step s takes places s*B ... s*B+B-1 of an endless sequence of epochs; each epoch is a permutation of all rows. The
+permutation is computed, not stored: a Feistel network over the row numbers, walked until it lands inside. 100 million rows cost no
+memory, and any step's rows are known without drawing those before it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_ROUNDS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class RowOrder:
+    """Which rows a step trains on."""
+
+    num_rows: int
+    batch_rows: int
+    seed: int
+
+    def rows(self, step: int) -> NDArray[np.int64]:
+        """Return the row numbers of the global batch of ``step``, int64 [batch_rows]."""
+        places = np.arange(step * self.batch_rows, (step + 1) * self.batch_rows, dtype=np.int64)
+        epochs, within = np.divmod(places, self.num_rows)
+        rows = np.empty(self.batch_rows, dtype=np.int64)
+        for epoch in np.unique(epochs):
+            chosen = epochs == epoch
+            rows[chosen] = permute(within[chosen], self.num_rows, seed=self.seed, epoch=int(epoch))
+        return rows
+
+
+def permute(index: NDArray[np.int64], size: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return the images of ``index`` under a permutation of ``range(size)`` chosen by (seed, epoch)."""
+    half_bits = max((max(size - 1, 1)).bit_length() + 1, 2) // 2
+    keys = np.random.Generator(np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64))).integers(
+        0, 2**63, size=_ROUNDS, dtype=np.uint64
+    )
+    mask = np.uint64((1 << half_bits) - 1)
+    value = index.astype(np.uint64)
+    outside = np.ones(len(value), dtype=bool)
+    while outside.any():
+        value[outside] = _feistel(value[outside], keys, half_bits, mask)
+        outside = value >= size
+    return value.astype(np.int64)
+
+
+def _feistel(value: NDArray[np.uint64], keys: NDArray[np.uint64], half_bits: int, mask: np.uint64) -> NDArray[np.uint64]:
+    left, right = value >> np.uint64(half_bits), value & mask
+    for key in keys:
+        # The finaliser of splitmix64 as the round function: any function gives a permutation, a good one a well mixed one.
+        mixed = (right + key) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        left, right = right, left ^ ((mixed ^ (mixed >> np.uint64(31))) & mask)
+    return (left << np.uint64(half_bits)) | right

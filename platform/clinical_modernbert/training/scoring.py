@@ -1,0 +1,79 @@
+"""Score a model on held-out rows under the frozen masks: loss and top-k, over all and by source.
+
+Used while training, by the evaluation and by sweeps, so that every figure called held-out means the same.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import ModernBertForMaskedLM
+
+from clinical_modernbert.corpus.shards import PackedRows
+from clinical_modernbert.encoder import score_masked
+from clinical_modernbert.masking import TokenRanges, evaluation_mask
+from clinical_modernbert.training.batches import pack_rows
+
+MaskKind = Literal["uniform", "entity"]
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedPositions:
+    """What happened at each hidden token; parallel arrays over all batches."""
+
+    labels_N: NDArray[np.int64]
+    ranks_N: NDArray[np.int64]
+    """Tokens held more likely than the right one; below k is a top-k hit."""
+    sources_N: NDArray[np.int64]
+    documents_N: NDArray[np.uint64]
+    loss_sum: float
+
+    def accuracy(self, k: int, *, source: int | None = None) -> float:
+        """Return the share of hidden tokens among the model's first ``k``; NaN where nothing was hidden."""
+        ranks = self.ranks_N if source is None else self.ranks_N[self.sources_N == source]
+        return float((ranks < k).mean()) if len(ranks) else float("nan")
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy in nats."""
+        return self.loss_sum / len(self.labels_N) if len(self.labels_N) else float("nan")
+
+
+def score_rows(
+    model: ModernBertForMaskedLM, rows: PackedRows, chunks: Iterable[NDArray[np.int64]], *, kind: MaskKind, tokens: TokenRanges
+) -> MaskedPositions:
+    """Hide tokens of the rows by the frozen mask ``kind`` and return how the model ranks what stood there."""
+    labels, ranks, sources, documents, loss_sum = [], [], [], [], 0.0
+    was_training = model.training
+    model.eval()
+    for numbers_R in chunks:
+        batch = rows.read(numbers_R)
+        maskable = batch.valid_RL & ~np.isin(batch.ids_RL, tokens.special_ids)
+        selected = evaluation_mask(kind, salient_RL=batch.salient_RL, maskable_RL=maskable, rows_R=numbers_R)
+        if not selected.any():
+            continue
+        hidden = np.where(selected, tokens.mask_id, batch.ids_RL)
+        packed = pack_rows(batch, input_RL=hidden, selected_RL=selected, device=model.device)
+        scores = score_masked(model, packed)
+        segment_N = np.repeat(np.arange(len(batch.lengths_S)), batch.lengths_S)[selected[batch.valid_RL]]
+        labels.append(packed.labels_N.cpu().numpy())
+        ranks.append(scores.ranks_N.cpu().numpy())
+        sources.append(batch.sources_S[segment_N])
+        documents.append(batch.documents_S[segment_N])
+        loss_sum += float(scores.loss_sum)
+    model.train(was_training)
+    return MaskedPositions(
+        labels_N=np.concatenate(labels) if labels else np.empty(0, dtype=np.int64),
+        ranks_N=np.concatenate(ranks) if ranks else np.empty(0, dtype=np.int64),
+        sources_N=np.concatenate(sources) if sources else np.empty(0, dtype=np.int64),
+        documents_N=np.concatenate(documents) if documents else np.empty(0, dtype=np.uint64),
+        loss_sum=loss_sum,
+    )
+
+
+def default_device() -> torch.device:
+    """Return the first GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
