@@ -1,0 +1,35 @@
+"""The encoder endpoint as a Ray Serve application.
+
+    serve run apps.encoder:build model=demo root=file:///data/artifacts
+    serve run apps.encoder:build recipe=serve/demo limits.max_texts=32
+
+Every argument but ``recipe`` and ``root`` is an override of the recipe, by the same dotted paths as ``--set``.
+"""
+
+import json
+
+from clinical_modernbert.job import open_root
+from clinical_modernbert.recipe import ServeRecipe, build_recipe, read_recipe
+from clinical_modernbert.serving.app import build_application
+from pydantic import BaseModel, ConfigDict
+from ray.serve import Application
+
+
+class ServingArgs(BaseModel):
+    """Arguments of ``serve run``, or ``args`` of a Serve config file."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
+
+    recipe: str | None = None
+    """``serve/<name>`` below jobs/recipes or the path of a YAML file; without it the schema's defaults and ``model=``."""
+    root: str | None = None
+    """Artifact store, file:///folder or s3://bucket/prefix; otherwise ARTIFACT_ROOT."""
+
+
+def build(args: ServingArgs) -> Application:
+    """Return the application that ``args`` describe."""
+    values = read_recipe(args.recipe) if args.recipe else {"kind": "serve", "name": "encoder"}
+    extra = (args.model_extra or {}).items()
+    overrides = [f"{path}={value if isinstance(value, str) else json.dumps(value)}" for path, value in extra]
+    recipe = build_recipe(ServeRecipe, values, overrides=overrides, origin=args.recipe or "apps.encoder:build")
+    return build_application(open_root(args.root), recipe)

@@ -1,0 +1,57 @@
+"""The Ray Serve deployment: replicas, reserved CPUs and Ray's own back-pressure. The only module here that knows Ray.
+
+Routing and replicas are Serve's; queue and batches are our scheduler's, one a replica. So Serve must hand requests on at once:
+its bound on ongoing requests lies above our queue's, and what it refuses itself is a 429 as well.
+"""
+
+from fastapi import FastAPI
+from ray import serve
+from ray.serve import Application
+from ray.serve.config import BackpressureConfig
+
+from clinical_modernbert.artifacts import Store, resolve
+from clinical_modernbert.recipe import ServeRecipe
+from clinical_modernbert.serving.api import build_api
+from clinical_modernbert.serving.engine import load_engine
+from clinical_modernbert.serving.service import EmbeddingService
+
+# Requests beyond a full queue that still reach the replica: health checks, and refusals with a good Retry-After.
+_HEADROOM = 64
+
+
+@serve.ingress()
+class EncoderReplica:
+    """One replica: its constructor returns once the model is loaded and warm, and only then does Serve send requests."""
+
+    def __init__(self, root: str, recipe: ServeRecipe) -> None:
+        engine = load_engine(root, recipe)
+        engine.warm_up()
+        self._service = EmbeddingService(engine)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return build_api(self._service)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_service"):
+            self._service.close()
+
+
+def build_application(store: Store, recipe: ServeRecipe) -> Application:
+    """Return the Serve application of a recipe; the reference is resolved once, so that all replicas serve one model."""
+    artifact = resolve(store, "model", recipe.model)
+    pinned = recipe.model_copy(update={"model": artifact.manifest.id})
+    scaling, limits = recipe.scaling, recipe.limits
+    deployment = serve.deployment(
+        EncoderReplica,
+        name="encoder",
+        num_replicas=scaling.num_replicas,
+        max_ongoing_requests=limits.max_queued_texts + _HEADROOM,
+        max_queued_requests=limits.max_queued_texts,
+        backpressure_config=BackpressureConfig(status_code=429, retry_after_s=1),
+        ray_actor_options={
+            "num_cpus": scaling.cpus_per_replica,
+            # Read once, when the process loads its maths libraries: a call of torch.set_num_threads reaches one thread only.
+            "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(scaling.num_threads)}},
+        },
+    )
+    return deployment.bind(store.uri, pinned)

@@ -1,0 +1,100 @@
+"""The model of one replica: loaded from the store, checked against its manifest, warm before it is asked.
+
+``model/`` below a model artifact holds safetensors and JSON; nothing is unpickled, and a file that differs from the manifest
+is refused. The engine is what a bare ASGI server and Ray Serve have in common.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clinical_modernbert.artifacts import Manifest, open_store, resolve
+from clinical_modernbert.encoder import Encoder, load_encoder
+from clinical_modernbert.errors import RecipeError
+from clinical_modernbert.recipe import ServeRecipe
+from clinical_modernbert.serving.schemas import Info, Input, Limits
+
+MODEL_FOLDER = "model"
+_WARM_UP_TOKENS = (8, 512)
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """An encoder with its identity and the recipe that it is served by."""
+
+    encoder: Encoder
+    manifest: Manifest
+    recipe: ServeRecipe
+
+    @property
+    def model_id(self) -> str:
+        """``<name>-<fingerprint>``."""
+        return self.manifest.id
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest text: the recipe's limit, or the model's where that is shorter."""
+        return min(self.recipe.limits.max_tokens, self.encoder.max_tokens)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Ids that the tokenizer can give; rows that pad the embedding matrix are not among them."""
+        return len(self.encoder.tokenizer)
+
+    def serves(self, name: str) -> bool:
+        """Whether ``name`` is this model's id, or its name alone."""
+        return name in (self.model_id, self.model_id.rpartition("-")[0])
+
+    def compute(self, token_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """Return pooled vectors [N, D] as they leave the model: ``finish`` cuts and scales them."""
+        limit = max(self.recipe.limits.max_batch_tokens, self.max_tokens)
+        return self.encoder.embed(token_ids, pooling=self.recipe.pooling, normalize=False, max_batch_tokens=limit)
+
+    def finish(self, vectors_ND: NDArray[np.float32], *, dimensions: int | None) -> NDArray[np.float32]:
+        """Return vectors cut to ``dimensions`` and then, where the recipe says so, scaled to unit length."""
+        cut = vectors_ND[:, :dimensions]
+        if not self.recipe.normalize:
+            return cut
+        return np.asarray(cut / np.maximum(np.linalg.norm(cut, axis=1, keepdims=True), 1e-12), dtype=np.float32)
+
+    def warm_up(self) -> None:
+        """Compute once at a short and at a longer length, so that the first client does not pay for lazy set-up."""
+        cls_id, sep_id = self.encoder.tokenizer.cls_token_id, self.encoder.tokenizer.sep_token_id
+        for length in _WARM_UP_TOKENS:
+            filling = [sep_id] * (min(length, self.max_tokens) - 1)
+            self.compute([[cls_id, *filling]])
+
+    def info(self) -> Info:
+        """Return the model's identity, lineage and limits."""
+        manifest = self.manifest
+        limits = self.recipe.limits.model_copy(update={"max_tokens": self.max_tokens})
+        return Info(
+            model=manifest.id,
+            fingerprint=manifest.fingerprint,
+            digest=manifest.digest,
+            format_version=manifest.format_version,
+            code_version=manifest.code_version,
+            created_at=manifest.created_at,
+            inputs=[Input(name=entry.name, id=entry.id, digest=entry.digest) for entry in manifest.inputs],
+            hidden_size=self.encoder.hidden_size,
+            pooling=self.recipe.pooling,
+            normalize=self.recipe.normalize,
+            num_threads=torch.get_num_threads(),
+            limits=Limits(**limits.model_dump()),
+        )
+
+
+def load_engine(root: str, recipe: ServeRecipe) -> Engine:
+    """Load the recipe's model from the artifact store at ``root``; raises ``ArtifactError`` or ``ModelError``."""
+    limits = recipe.limits
+    if limits.max_texts > limits.max_queued_texts:
+        raise RecipeError(
+            f"limits.max_texts={limits.max_texts} is more than limits.max_queued_texts={limits.max_queued_texts}: "
+            "a request of that size would be refused for ever; raise max_queued_texts or lower max_texts"
+        )
+    artifact = resolve(open_store(root), "model", recipe.model)
+    encoder = load_encoder(artifact.folder(MODEL_FOLDER))
+    return Engine(encoder=encoder, manifest=artifact.manifest, recipe=recipe)

@@ -1,0 +1,101 @@
+"""Refusals in the shape of OpenAI's API: status, type, param, code, and a message that never repeats the request.
+
+pydantic's and FastAPI's own messages may carry input, so ours are written from the position and kind of the error alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from clinical_modernbert.serving.schemas import EmbeddingsRequest, ErrorBody, ErrorDetail
+
+_KNOWN_FIELDS = ", ".join(EmbeddingsRequest.model_fields)
+_INPUT_KINDS = "a string, a list of strings, a list of token ids, or a list of lists of token ids"
+
+
+class ProblemError(Exception):
+    """A request that is answered with a 4xx or 5xx status."""
+
+    def __init__(
+        self, status: int, code: str, message: str, *, param: str | None = None, retry_after_s: int | None = None
+    ) -> None:
+        super().__init__(code)
+        self.status = status
+        kind = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
+        self.body = ErrorBody(error=ErrorDetail(message=message, type=kind, param=param, code=code))
+        self.headers: Mapping[str, str] = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
+
+
+def unknown_model(model_id: str) -> ProblemError:
+    """404: the request names another model than the one served here."""
+    return ProblemError(404, "model_not_found", f"this endpoint serves {model_id} and no other model", param="model")
+
+
+def empty_input(param: str) -> ProblemError:
+    """400: nothing to embed at ``param``."""
+    return ProblemError(
+        400, "empty_input", f"{param} is empty: each text needs at least one character or token", param=param
+    )
+
+
+def too_many_texts(found: int, limit: int) -> ProblemError:
+    """413: more texts than one request may hold."""
+    return ProblemError(
+        413, "too_many_texts", f"input has {found} texts; the limit is max_texts={limit}: split it", param="input"
+    )
+
+
+def too_many_characters(param: str, found: int, limit: int) -> ProblemError:
+    """422: a text that is refused before it is tokenised."""
+    message = f"{param} has {found} characters; the limit is max_characters={limit} a text: split it"
+    return ProblemError(422, "text_too_long", message, param=param)
+
+
+def too_many_tokens(param: str, found: int, limit: int) -> ProblemError:
+    """422: a text longer than the model reads."""
+    message = f"{param} has {found} tokens; the limit is max_tokens={limit} a text: split it, or set truncate to true"
+    return ProblemError(422, "text_too_long", message, param=param)
+
+
+def bad_token_ids(param: str, reason: str) -> ProblemError:
+    """422: ids that the model's tokenizer cannot have made."""
+    return ProblemError(422, "invalid_token_ids", f"{param}: {reason}", param=param)
+
+
+def bad_dimensions(limit: int) -> ProblemError:
+    """422: wider than the model's vectors."""
+    message = f"dimensions must be from 1 to {limit}, the width of this model's vectors"
+    return ProblemError(422, "invalid_dimensions", message, param="dimensions")
+
+
+def queue_full(limit: int, retry_after_s: int) -> ProblemError:
+    """429: come back later."""
+    message = f"the queue is full (max_queued_texts={limit}); try again in {retry_after_s} s"
+    return ProblemError(429, "queue_full", message, retry_after_s=retry_after_s)
+
+
+def internal_error() -> ProblemError:
+    """500: ours to mend."""
+    return ProblemError(500, "internal_error", "the server failed on this request; its log names the kind of error")
+
+
+def invalid_body(errors: Sequence[Any]) -> ProblemError:
+    """400 for a body that is no JSON, 422 for one of another shape; ``errors`` as FastAPI lists them."""
+    first = errors[0]
+    if first["type"] == "json_invalid":
+        position = first["loc"][-1]
+        where = f" at character {position}" if isinstance(position, int) else ""
+        return ProblemError(400, "invalid_json", f"the body is not valid JSON{where}")
+    fields = [part for part in first["loc"] if part != "body"]
+    if not fields:
+        message = "the body must be a JSON object with Content-Type: application/json"
+        return ProblemError(422, "invalid_body", message)
+    field = str(fields[0])
+    if first["type"] == "extra_forbidden":
+        # The name of an unknown field is the client's text too.
+        return ProblemError(422, "unknown_field", f"the body has an unknown field; known fields: {_KNOWN_FIELDS}")
+    if first["type"] == "missing":
+        return ProblemError(422, "missing_field", f"{field} is required", param=field)
+    if field == "input":
+        return ProblemError(422, "invalid_input", f"input must be {_INPUT_KINDS}, in valid Unicode", param=field)
+    # The messages of these small fields name what would be right, and pydantic puts input into none of them.
+    return ProblemError(422, f"invalid_{field}", f"{field}: {first['msg']}", param=field)

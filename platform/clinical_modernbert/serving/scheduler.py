@@ -1,0 +1,209 @@
+"""One scheduler a replica: batches by a budget of real tokens, chosen by length, and no one waits for ever.
+
+Texts arrive already tokenised. A batch always holds the oldest waiting text; the rest are those nearest to it in length, since
+packed rows of like length need the fewest attention buckets and a short text need not wait out a long one's pass. A text that
+was overtaken ``max_overtakes`` times goes before all newer ones. There is no wait timer: while a batch computes, the next
+one gathers by itself. One thread computes; the event loop never does. It does not know HTTP, Ray or the model.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+TokenIds = Sequence[int]
+Compute = Callable[[list[TokenIds]], NDArray[np.float32]]
+
+_MAX_RETRY_AFTER_S = 30
+_logger = logging.getLogger(__name__)
+
+
+class QueueFullError(Exception):
+    """The bound on waiting texts is reached; ``retry_after_s`` is how long the present queue takes."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(f"retry after {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(slots=True)
+class _Job:
+    """One request: its vectors as they come in, and who waits for them."""
+
+    done: asyncio.Future[list[NDArray[np.float32]]]
+    vectors: list[NDArray[np.float32]]
+    num_open: int
+
+
+@dataclass(slots=True)
+class Waiting:
+    """One text in the queue."""
+
+    token_ids: TokenIds
+    job: _Job = field(repr=False)
+    position: int
+    """Position of the text in its request."""
+    num_overtakes: int = 0
+    """Batches that took a newer text and left this one."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Length of the text."""
+        return len(self.token_ids)
+
+
+def choose_batch(
+    lengths: Sequence[int], num_overtakes: Sequence[int], *, max_batch_tokens: int, max_overtakes: int
+) -> list[int]:
+    """Return the ascending positions of the next batch, given the waiting texts in order of arrival.
+
+    The first is always in, even where it alone exceeds the budget. Then come the overdue ones by age; where one of them does
+    not fit, the batch ends, so that nothing overtakes it again. Then those nearest to the first in length.
+    """
+    taken, used = [0], lengths[0]
+    overdue = [i for i in range(1, len(lengths)) if num_overtakes[i] >= max_overtakes]
+    for i in overdue:
+        if used + lengths[i] > max_batch_tokens:
+            return sorted(taken)
+        taken.append(i)
+        used += lengths[i]
+    rest = sorted(
+        (i for i in range(1, len(lengths)) if num_overtakes[i] < max_overtakes),
+        key=lambda i: (abs(lengths[i] - lengths[0]), i),
+    )
+    for i in rest:
+        if used + lengths[i] <= max_batch_tokens:
+            taken.append(i)
+            used += lengths[i]
+    return sorted(taken)
+
+
+class Scheduler:
+    """Queue, batches and the compute thread of one replica; every method runs on one event loop."""
+
+    def __init__(
+        self, compute: Compute, *, max_batch_tokens: int, max_queued_texts: int, max_overtakes: int = 4
+    ) -> None:
+        self._compute = compute
+        self._max_batch_tokens = max_batch_tokens
+        self._max_queued_texts = max_queued_texts
+        self._max_overtakes = max_overtakes
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
+        self._waiting: list[Waiting] = []
+        self._pump: asyncio.Task[None] | None = None
+        self._num_admitted = 0
+        self._num_computing = 0
+        self._tokens_per_s: float | None = None
+
+    @property
+    def num_queued(self) -> int:
+        """Texts that were admitted and are not yet computing, those being tokenised included."""
+        return max(0, self._num_admitted - self._num_computing)
+
+    @contextmanager
+    def admit(self, num_texts: int) -> Iterator[None]:
+        """Hold places for a request's texts, from before they are tokenised until it is answered, all of them or none.
+
+        Raises ``QueueFullError``.
+        """
+        if self.num_queued + num_texts > self._max_queued_texts:
+            raise QueueFullError(self._retry_after_s())
+        self._num_admitted += num_texts
+        try:
+            yield
+        finally:
+            self._num_admitted -= num_texts
+
+    async def run(self, token_ids: Sequence[TokenIds]) -> NDArray[np.float32]:
+        """Return the vectors [N, D] of one request's texts, in order.
+
+        A caller that is cancelled, as a client's disconnect does, takes its waiting texts with it.
+        """
+        if not token_ids:
+            raise ValueError("a request must have at least one text")
+        loop = asyncio.get_running_loop()
+        empty: NDArray[np.float32] = np.empty(0, dtype=np.float32)
+        job = _Job(done=loop.create_future(), vectors=[empty] * len(token_ids), num_open=len(token_ids))
+        self._waiting.extend(Waiting(token_ids=ids, job=job, position=i) for i, ids in enumerate(token_ids))
+        if self._pump is None or self._pump.done():
+            self._pump = loop.create_task(self._run_batches())
+        return np.stack(await job.done)
+
+    def close(self) -> None:
+        """Stop the compute thread; waiting requests are cancelled."""
+        for waiting in self._waiting:
+            waiting.job.done.cancel()
+        self._waiting.clear()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _run_batches(self) -> None:
+        loop = asyncio.get_running_loop()
+        while batch := self._next_batch():
+            self._num_computing = len(batch)
+            started = time.perf_counter()
+            outcome = loop.run_in_executor(self._executor, self._vectors, [waiting.token_ids for waiting in batch])
+            await asyncio.wait([outcome])
+            self._num_computing = 0
+            error = outcome.exception()
+            if error is None:
+                self._note_speed(sum(waiting.num_tokens for waiting in batch), time.perf_counter() - started)
+                _deliver(batch, outcome.result())
+            else:
+                # By class alone: a library's message may quote what it was given.
+                _logger.error("a batch of %d texts failed with %s", len(batch), type(error).__name__)
+                _fail(batch, error)
+
+    def _vectors(self, token_ids: list[TokenIds]) -> NDArray[np.float32]:
+        vectors_ND = self._compute(token_ids)
+        assert len(vectors_ND) == len(token_ids), (len(vectors_ND), len(token_ids))
+        return vectors_ND
+
+    def _next_batch(self) -> list[Waiting]:
+        # done also means cancelled: the client left, or another text of the request failed.
+        alive = [waiting for waiting in self._waiting if not waiting.job.done.done()]
+        if not alive:
+            self._waiting = []
+            return []
+        taken = choose_batch(
+            [waiting.num_tokens for waiting in alive],
+            [waiting.num_overtakes for waiting in alive],
+            max_batch_tokens=self._max_batch_tokens,
+            max_overtakes=self._max_overtakes,
+        )
+        for i in set(range(taken[-1])) - set(taken):
+            alive[i].num_overtakes += 1
+        chosen = set(taken)
+        self._waiting = [waiting for i, waiting in enumerate(alive) if i not in chosen]
+        return [alive[i] for i in taken]
+
+    def _note_speed(self, num_tokens: int, seconds: float) -> None:
+        now = num_tokens / max(seconds, 1e-6)
+        self._tokens_per_s = now if self._tokens_per_s is None else 0.8 * self._tokens_per_s + 0.2 * now
+
+    def _retry_after_s(self) -> int:
+        if self._tokens_per_s is None:
+            return 1
+        queued_tokens = sum(waiting.num_tokens for waiting in self._waiting)
+        return min(max(math.ceil(queued_tokens / self._tokens_per_s), 1), _MAX_RETRY_AFTER_S)
+
+
+def _deliver(batch: list[Waiting], vectors_ND: NDArray[np.float32]) -> None:
+    for waiting, vector_D in zip(batch, vectors_ND, strict=True):
+        job = waiting.job
+        job.vectors[waiting.position] = vector_D
+        job.num_open -= 1
+        if job.num_open == 0 and not job.done.done():
+            job.done.set_result(job.vectors)
+
+
+def _fail(batch: list[Waiting], error: BaseException) -> None:
+    for waiting in batch:
+        if not waiting.job.done.done():
+            waiting.job.done.set_exception(error)

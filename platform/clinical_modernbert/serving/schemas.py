@@ -1,0 +1,154 @@
+"""What travels over HTTP: OpenAI's embeddings API, plus ``truncate`` and a page about the served model.
+
+The field names, the base64 form (little-endian float32) and the shape of errors are those of OpenAI's API reference. Unknown
+fields are refused: a misspelt ``dimensions`` would otherwise give vectors of another width and no hint why.
+"""
+
+import base64
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, FailFast, Field
+
+TokenIds = Annotated[list[int], FailFast()]
+EmbeddingInput = str | Annotated[list[str], FailFast()] | TokenIds | Annotated[list[TokenIds], FailFast()]
+
+
+class _Schema(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, hide_input_in_errors=True
+    )
+
+
+class EmbeddingsRequest(_Schema):
+    """Body of ``POST /v1/embeddings``."""
+
+    input: EmbeddingInput
+    """One text, a list of texts, the token ids of one text, or a list of those.
+
+    Token ids are those of the served model's own tokenizer with its special tokens: they begin with [CLS] and end with [SEP].
+    """
+    model: str
+    """Id of the served model, ``<name>-<fingerprint>``, or its name alone."""
+    encoding_format: Literal["float", "base64"] = "float"
+    """``float``: a list of numbers; ``base64``: little-endian float32."""
+    dimensions: Annotated[int, Field(ge=1)] | None = None
+    """Width of the returned vectors: the first so many numbers, scaled to unit length again."""
+    user: str | None = None
+    """Accepted for OpenAI's clients and neither used nor logged."""
+    truncate: bool = False
+    """Cut texts that are too long, and mark them in the answer; otherwise they are refused."""
+
+
+class EmbeddingItem(_Schema):
+    """The vector of one text."""
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    """Position of the text in the request."""
+    embedding: list[float] | str
+    truncated: bool | None = None
+    """True where the text was cut; absent otherwise."""
+
+
+class Usage(_Schema):
+    """What the request cost, in tokens, special tokens included."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsResponse(_Schema):
+    """Answer of ``POST /v1/embeddings``."""
+
+    object: Literal["list"] = "list"
+    data: list[EmbeddingItem]
+    model: str
+    """``<name>-<fingerprint>``, also where the request named the model by its name."""
+    usage: Usage
+
+
+class ModelCard(_Schema):
+    """One served model."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    """Seconds since 1970, UTC."""
+    owned_by: str = "clinical-modernbert"
+
+
+class ModelList(_Schema):
+    """Answer of ``GET /v1/models``."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelCard]
+
+
+class Health(_Schema):
+    """Answer of ``GET /health``: a replica answers only once its model is loaded and warm."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Input(_Schema):
+    """One thing that the model was made from."""
+
+    name: str
+    id: str
+    digest: str
+
+
+class Limits(_Schema):
+    """What one request may hold."""
+
+    max_texts: int
+    max_characters: int
+    max_tokens: int
+    max_batch_tokens: int
+    max_queued_texts: int
+
+
+class Info(_Schema):
+    """Answer of ``GET /info``: which model this is and where it came from."""
+
+    model: str
+    fingerprint: str
+    digest: str
+    """sha256 over the model's files."""
+    format_version: int
+    code_version: str
+    """Version of this package that made the model."""
+    created_at: str
+    inputs: list[Input]
+    """What the model was trained on, by artifact id and digest: the way back from a vector to its corpus."""
+    hidden_size: int
+    pooling: str
+    normalize: bool
+    num_threads: int
+    """Threads of one forward pass."""
+    limits: Limits
+
+
+class ErrorDetail(_Schema):
+    """What is wrong and what would be right; never any part of the request's text."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorBody(_Schema):
+    """Answer of every refused request."""
+
+    error: ErrorDetail
+
+
+def encode_vector(vector_D: NDArray[np.float32], encoding_format: Literal["float", "base64"]) -> list[float] | str:
+    """Return one vector as the client asked for it."""
+    if encoding_format == "base64":
+        return base64.b64encode(vector_D.astype("<f4", copy=False).tobytes()).decode("ascii")
+    numbers: list[float] = vector_D.tolist()
+    return numbers
