@@ -1,0 +1,99 @@
+"""Raw files and generated text -> documents: what tasks read (units), and each unit's records one by one.
+
+Importing this package loads neither lxml nor numpy; a unit's reader loads what it needs. A new source type is a section in
+``recipe/sources.py``, a reader module here, and a case in the two functions below.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from clinical_modernbert.errors import SourceError
+from clinical_modernbert.recipe.sources import (
+    CodeSource,
+    MimicNoteSource,
+    PubMedSource,
+    Source,
+    SyntheticNoteSource,
+    SyntheticPubMedSource,
+    TableSource,
+)
+from clinical_modernbert.sources import codes, mimic, pubmed, rows, synthetic, table
+from clinical_modernbert.sources.chapters import icd9_chapter, icd10_chapter
+from clinical_modernbert.sources.codes import CodeEntry, code_table, read_icd9cm, read_icd10cm
+from clinical_modernbert.sources.document import Document, Dropped, Quarantined, Unit
+from clinical_modernbert.sources.files import file_digest, find_files, read_chunks
+
+__all__ = [
+    "CodeEntry",
+    "Document",
+    "Dropped",
+    "Quarantined",
+    "Unit",
+    "code_table",
+    "icd9_chapter",
+    "icd10_chapter",
+    "is_synthetic",
+    "list_units",
+    "read_icd9cm",
+    "read_icd10cm",
+    "read_unit",
+]
+
+
+def list_units(source: Source) -> list[Unit]:
+    """Return what tasks read, sorted by name: files with their sha256, or parts of a generated source.
+
+    Names and digests do not depend on where the folder lies, so they may enter a fingerprint. Raises ``SourceError`` where a
+    path or package is missing, nothing matches, or a CSV file lacks a column.
+    """
+    match source:
+        case SyntheticNoteSource() | SyntheticPubMedSource():
+            return synthetic.list_parts(source)
+        case CodeSource():
+            location = codes.table_location(source.table, source.path)
+            files = [(location.name, location)]
+        case PubMedSource():
+            files = find_files(source.path, field=_path_field(source), patterns=pubmed.PATTERNS)
+        case MimicNoteSource():
+            files = find_files(source.path, field=_path_field(source), patterns=mimic.PATTERNS, exclude=mimic.EXCLUDE)
+            for name, location in files:
+                rows.check_columns(location, file=name, columns=mimic.COLUMNS)
+        case TableSource():
+            location = Path(source.path)
+            if not location.is_file():
+                raise SourceError(f"{_path_field(source)}: {source.path!r} is no file; expected a CSV file with a header")
+            files = [(location.name, location)]
+            rows.check_columns(location, file=location.name, columns=table.table_columns(source))
+    return [Unit(source.name, name, str(location), digest=file_digest(location)) for name, location in files]
+
+
+def read_unit(source: Source, unit: Unit) -> Iterator[Document | Dropped | Quarantined]:
+    """Yield exactly one value for each raw record of a unit, streaming; one quarantined record stands for a damaged rest."""
+    match source:
+        case SyntheticNoteSource():
+            yield from mimic.read_notes(synthetic.note_chunks(source, unit), file=unit.name, source=source.name)
+        case SyntheticPubMedSource():
+            yield from pubmed.read_citations(synthetic.citation_chunks(source, unit), file=unit.name, source=source.name)
+        case CodeSource():
+            # Found anew: on another machine the package may lie elsewhere.
+            location = codes.table_location(source.table, source.path)
+            yield from codes.read_code_documents(location, file=unit.name, source=source)
+        case PubMedSource():
+            yield from pubmed.read_citations(_chunks(unit), file=unit.name, source=source.name)
+        case MimicNoteSource():
+            yield from mimic.read_notes(_chunks(unit), file=unit.name, source=source.name)
+        case TableSource():
+            yield from table.read_table(_chunks(unit), file=unit.name, source=source)
+
+
+def is_synthetic(source: Source) -> bool:
+    """Return whether a source is generated, which manifests and screens must say."""
+    return isinstance(source, SyntheticNoteSource | SyntheticPubMedSource)
+
+
+def _chunks(unit: Unit) -> Iterator[bytes]:
+    return read_chunks(Path(unit.location))
+
+
+def _path_field(source: PubMedSource | MimicNoteSource | TableSource) -> str:
+    return f"sources[{source.name}].path"

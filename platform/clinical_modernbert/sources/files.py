@@ -1,0 +1,123 @@
+"""Raw files: which ones a source names, and their bytes as chunks, plain or gzip, up to the first damage.
+
+Whether a file is gzip is read from its first bytes, not from its name. Memory is bounded by the chunk, not by the file.
+"""
+
+import hashlib
+import zlib
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+from clinical_modernbert.errors import SourceError
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_INPUT_BYTES = 1 << 16
+_OUTPUT_BYTES = 1 << 18
+
+
+class DamagedFileError(Exception):
+    """The rest of a file cannot be read; everything before the damage was yielded."""
+
+    def __init__(self, position: str, reason: str) -> None:
+        super().__init__(f"{position}: {reason}")
+        self.position = position
+        self.reason = reason
+
+
+def find_files(path: str, *, field: str, patterns: tuple[str, ...], exclude: tuple[str, ...] = ()) -> list[tuple[str, Path]]:
+    """Return (name below ``path``, location) of the matching files, sorted by name; a path of a file is taken as it is.
+
+    ``field`` names the recipe's field in the error that a missing path, an empty folder or a file that lies there both plain
+    and as gzip gives: both would be read, and every record counted twice.
+    """
+    top = Path(path)
+    if top.is_file():
+        return [(top.name, top)]
+    if not top.is_dir():
+        raise SourceError(f"{field}: {path!r} does not exist; expected a file or a folder with {' or '.join(patterns)}")
+    found = {}
+    for location in top.rglob("*"):
+        name = location.relative_to(top).as_posix()
+        if location.name.startswith(".") or not location.is_file():
+            continue
+        if _matches(location.name, patterns) and not _matches(location.name, exclude):
+            found[name] = location
+    if not found:
+        raise SourceError(f"{field}: no file below {path!r} matches {' or '.join(patterns)}")
+    twice = sorted(name for name in found if f"{name}.gz" in found)
+    if twice:
+        raise SourceError(f"{field}: {twice[0]!r} lies below {path!r} both plain and as .gz; remove one of the two")
+    return sorted(found.items())
+
+
+def file_digest(location: Path) -> str:
+    """Return the sha256 of a file's bytes."""
+    with location.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_chunks(location: Path) -> Iterator[bytes]:
+    """Yield the content, inflated where the file is gzip.
+
+    Raises ``DamagedFileError`` after the last readable byte of a truncated or broken archive; ``OSError`` passes through.
+    """
+    with location.open("rb") as stream:
+        head = stream.read(_INPUT_BYTES)
+        if head.startswith(_GZIP_MAGIC):
+            yield from _inflate(head, iter(lambda: stream.read(_INPUT_BYTES), b""))
+            return
+        while head:
+            yield head
+            head = stream.read(_OUTPUT_BYTES)
+
+
+def _inflate(head: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    data = head
+    position = 0  # compressed bytes consumed before `data`
+    member = zlib.decompressobj(wbits=31)
+    while True:
+        if not data:
+            data = next(rest, b"")
+            if not data:
+                raise DamagedFileError(f"byte {position}", "the gzip archive is truncated")
+        before = member.copy()
+        try:
+            chunk = member.decompress(data, _OUTPUT_BYTES)
+        except zlib.error as error:
+            salvaged, length = _salvage(before, data)
+            if salvaged:
+                yield salvaged
+            raise DamagedFileError(f"byte {position + length}", f"the gzip archive is broken ({error})") from None
+        if chunk:
+            yield chunk
+        remaining = member.unused_data if member.eof else member.unconsumed_tail
+        position += len(data) - len(remaining)
+        data = remaining
+        if member.eof:
+            # Archives may hold several members (as daily exports joined with cat do) and zero padding between and after them.
+            padded = data
+            data = padded.lstrip(b"\0")
+            while not data:
+                position += len(padded)
+                padded = next(rest, b"")
+                if not padded:
+                    return
+                data = padded.lstrip(b"\0")
+            position += len(padded) - len(data)
+            member = zlib.decompressobj(wbits=31)
+
+
+def _salvage(member: "zlib._Decompress", data: bytes) -> tuple[bytes, int]:
+    """Inflate byte by byte up to the damage, which zlib reports for a whole call; return the output and the bytes consumed."""
+    output = []
+    for index in range(len(data)):
+        try:
+            output.append(member.decompress(data[index : index + 1]))
+        except zlib.error:
+            return b"".join(output), index
+    return b"".join(output), len(data)
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
