@@ -31,3 +31,7 @@ class CorpusError(UserError):
 
 class ModelError(UserError):
     """A model cannot be built or loaded as the recipe says."""
+
+
+class ClusterError(UserError):
+    """A Kubernetes object would be refused, or the cluster is unreachable or ended the job."""

@@ -1,0 +1,38 @@
+{{/* The command of a job: {kind, recipe, overrides}. It passes two shells, the submitter's and the driver's, so the schema keeps
+     out whatever a shell would read, and the quotes keep blanks together in the first. */}}
+{{- define "cm.entrypoint" -}}
+python jobs/{{ .kind }}.py {{ .recipe }}
+{{- range .overrides }} --set '{{ . }}'{{ end }}
+{{- end -}}
+
+{{/* The pod that calls `ray job submit`: {root, component}. KubeRay fills in its command. */}}
+{{- define "cm.submitterPod" -}}
+metadata:
+  labels: {{- include "cm.podLabels" . | nindent 4 }}
+spec:
+  {{- include "cm.podBase" (dict "root" .root "serviceAccount" (include "cm.serviceAccountName" .root) "token" false "node" .root.Values.head) | nindent 2 }}
+  restartPolicy: Never
+  containers:
+    - name: ray-job-submitter
+      image: {{ include "cm.image" .root }}
+      imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+      resources: {{- include "cm.resources" .root.Values.submitter | nindent 8 }}
+      securityContext: {{- include "cm.containerSecurity" .root | nindent 8 }}
+      volumeMounts:
+        - name: tmp
+          mountPath: /tmp
+        - name: home
+          mountPath: /home/ray
+  volumes:
+    - name: tmp
+      emptyDir:
+        sizeLimit: 1Gi
+    - name: home
+      emptyDir:
+        sizeLimit: 1Gi
+{{- end -}}
+
+{{/* One machine as jobs/submit.py reads it. */}}
+{{- define "cm.shapeNode" -}}
+{{- dict "cpu" (toString .cpu) "memory" .memory "gpus" (int (.gpus | default 0)) "scratch" (.scratch | default "20Gi") "node_selector" (.nodeSelector | default dict) "tolerations" (.tolerations | default list) "env" (.env | default dict) "resources" (.resources | default dict) | toJson -}}
+{{- end -}}

@@ -1,0 +1,125 @@
+{{/* The specification of a Ray cluster, the same for the research cluster, jobs and the endpoint:
+     {root, component, where, workers, autoscale, serve} where workers is group -> {replicas, minReplicas, maxReplicas}. With an
+     autoscaler, replicas is its own: an upgrade must not set it back. */}}
+
+{{- define "cm.rayCluster" -}}
+{{- $root := .root -}}
+rayVersion: {{ $root.Values.rayVersion | quote }}
+authOptions:
+  mode: token
+{{- with $root.Values.auth.existingSecret }}
+  secretName: {{ . }}
+{{- end }}
+{{- if .autoscale }}
+enableInTreeAutoscaling: true
+autoscalerOptions:
+  version: v2
+  idleTimeoutSeconds: {{ $root.Values.research.idleTimeoutSeconds }}
+  imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+  env:
+    - name: RAY_USAGE_STATS_ENABLED
+      value: "0"
+  resources: {{- include "cm.resources" (dict "cpu" "500m" "memory" "1Gi") | nindent 4 }}
+  securityContext: {{- include "cm.containerSecurity" $root | nindent 4 }}
+  volumeMounts:
+    - name: tmp
+      mountPath: /tmp
+    - name: ray-logs
+      mountPath: /tmp/ray
+    - name: home
+      mountPath: /home/ray
+{{- end }}
+headGroupSpec:
+  rayStartParams:
+    num-cpus: "0"
+  template: {{- include "cm.headPod" . | nindent 4 }}
+workerGroupSpecs:
+{{- range $group, $count := .workers }}
+{{- $node := include "cm.workerGroup" (dict "root" $root "group" $group "where" $.where) | fromYaml }}
+  - groupName: {{ $group }}
+    {{- if not $.autoscale }}
+    replicas: {{ $count.replicas }}
+    {{- end }}
+    minReplicas: {{ $count.minReplicas }}
+    maxReplicas: {{ $count.maxReplicas }}
+    rayStartParams: {}
+    template: {{- include "cm.workerPod" (dict "root" $root "component" $.component "serve" $.serve "node" $node) | nindent 6 }}
+{{- end }}
+{{- end -}}
+
+{{- define "cm.headPod" -}}
+{{- $node := .root.Values.head -}}
+{{- $account := ternary (include "cm.headServiceAccountName" .root) (include "cm.serviceAccountName" .root) .autoscale -}}
+metadata:
+  labels: {{- include "cm.podLabels" . | nindent 4 }}
+spec:
+  {{- include "cm.podBase" (dict "root" .root "serviceAccount" $account "token" .autoscale "node" $node) | nindent 2 }}
+  {{- if not .serve }}
+  restartPolicy: Never
+  {{- end }}
+  containers:
+    - name: ray-head
+      image: {{ include "cm.image" .root }}
+      imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+      workingDir: /app
+      env: {{- include "cm.env" (dict "root" .root) | nindent 8 }}
+      ports:
+        - name: gcs-server
+          containerPort: 6379
+        - name: dashboard
+          containerPort: 8265
+        - name: client
+          containerPort: 10001
+        - name: metrics
+          containerPort: 8080
+        {{- if .serve }}
+        - name: serve
+          containerPort: 8000
+        {{- end }}
+      resources: {{- include "cm.resources" $node | nindent 8 }}
+      securityContext: {{- include "cm.containerSecurity" .root | nindent 8 }}
+      volumeMounts: {{- include "cm.rayMounts" .root | nindent 8 }}
+  volumes: {{- include "cm.rayVolumes" $node | nindent 4 }}
+{{- end -}}
+
+{{- define "cm.workerPod" -}}
+metadata:
+  labels: {{- include "cm.podLabels" . | nindent 4 }}
+spec:
+  {{- include "cm.podBase" (dict "root" .root "serviceAccount" (include "cm.serviceAccountName" .root) "token" false "node" .node) | nindent 2 }}
+  {{- if not .serve }}
+  restartPolicy: Never
+  {{- end }}
+  containers:
+    - name: ray-worker
+      image: {{ gt (int (.node.gpus | default 0)) 0 | ternary (include "cm.gpuImage" .root) (include "cm.image" .root) }}
+      imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+      workingDir: /app
+      env: {{- include "cm.env" (dict "root" .root "env" .node.env) | nindent 8 }}
+      ports:
+        - name: metrics
+          containerPort: 8080
+        {{- if .serve }}
+        - name: serve
+          containerPort: 8000
+        {{- end }}
+      {{- if .serve }}
+      lifecycle:
+        preStop:
+          exec:
+            command: [/bin/bash, -c, ray stop]
+      # KubeRay's own probe for Serve workers calls wget, which the image does not have.
+      readinessProbe:
+        httpGet:
+          path: /-/healthz
+          port: serve
+        initialDelaySeconds: 10
+        periodSeconds: 5
+        timeoutSeconds: 5
+        failureThreshold: 1
+      {{- end }}
+      resources: {{- include "cm.resources" .node | nindent 8 }}
+      securityContext: {{- include "cm.containerSecurity" .root | nindent 8 }}
+      volumeMounts: {{- include "cm.rayMounts" .root | nindent 8 }}
+  volumes: {{- include "cm.rayVolumes" .node | nindent 4 }}
+{{- end -}}
