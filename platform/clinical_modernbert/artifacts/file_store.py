@@ -49,7 +49,7 @@ class FileStore:
             raise KeyError(key)
         return path
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+    def walk(self, prefix: str) -> Iterator[ObjectInfo]:
         top = self._path(prefix)
         found = (path for path in top.rglob("*") if path.is_file() and not path.name.startswith(_PARTIAL))
         for path in sorted(found):

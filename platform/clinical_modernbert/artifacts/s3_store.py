@@ -87,7 +87,7 @@ class S3Store:
             raise self._absent_or_refused("reading", key, error) from None
         return local_path
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+    def walk(self, prefix: str) -> Iterator[ObjectInfo]:
         for item in self._objects(prefix, recursive=True):
             yield ObjectInfo(key=self._key(item.object_name), size_bytes=item.size)
 

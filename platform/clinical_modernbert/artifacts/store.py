@@ -38,7 +38,7 @@ class Store(Protocol):
     def get_file(self, key: str, local_path: Path) -> Path:
         """Return a local path with the object's content: ``local_path``, or the object itself where it is local."""
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+    def walk(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield every object below ``prefix``, sorted by key."""
 
     def names(self, prefix: str) -> list[str]:

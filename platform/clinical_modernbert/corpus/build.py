@@ -113,7 +113,9 @@ def _refuse_bad_input(recipe: CorpusRecipe, parsed: list[StepResult]) -> None:
         )
     if not any(step["counts"].get("read", 0) for step in parsed):
         reasons = sum((Counter(_drops(step)) for step in parsed), Counter[str]())
-        raise CorpusError(f"no document is left of {records} records: dropped {dict(reasons)}, quarantined {len(bad)} {shown}")
+        raise CorpusError(
+            f"no document is left of {records} records: dropped {dict(reasons)}, quarantined {len(bad)} {shown}"
+        )
 
 
 def _drops(step: StepResult) -> dict[str, int]:
@@ -146,7 +148,9 @@ def _training_texts(area: WorkArea, num_read: list[int], num_parts: int, *, limi
     share = max(limit // max(len(num_read), 1), 1)
     for unit, num_rows in enumerate(num_read):
         used = 0
-        for batch in read_texts(area, unit=unit, kept=kept_rows(area, unit=unit, num_rows=num_rows, num_parts=num_parts)):
+        for batch in read_texts(
+            area, unit=unit, kept=kept_rows(area, unit=unit, num_rows=num_rows, num_parts=num_parts)
+        ):
             chosen = [text for text, _, held_out in batch if not held_out]
             texts.extend(chosen)
             used += sum(len(text) for text in chosen)
@@ -219,7 +223,10 @@ def _publish(
     for call, step in zip(shards, packed, strict=True):
         rows.setdefault(str(call["row_length"]), {split: [] for split in SPLITS})[call["split"]].append(step["rows"])
         used[call["row_length"]] += step["places_used"]
-    fill = {length: used[int(length)] / (int(length) * sum(map(sum, by_split.values()))) for length, by_split in rows.items()}
+    fill = {
+        length: used[int(length)] / (int(length) * sum(map(sum, by_split.values())))
+        for length, by_split in rows.items()
+    }
     summary = {
         "sources": {source.name: _source_summary(source.name, parsed, tokenised) for source in recipe.sources},
         "synthetic_sources": sorted(source.name for source in recipe.sources if is_synthetic(source)),

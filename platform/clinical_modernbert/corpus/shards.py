@@ -140,5 +140,7 @@ class PackedRows:
         if number not in self._open:
             paths = {part: shard_path(self.row_length, self.split, number, part) for part in PARTS}
             files = {part: self._corpus.file(path, cache_path=self._cache_path) for part, path in paths.items()}
-            self._open[number] = {part: np.load(path, mmap_mode="r", allow_pickle=False) for part, path in files.items()}
+            self._open[number] = {
+                part: np.load(path, mmap_mode="r", allow_pickle=False) for part, path in files.items()
+            }
         return self._open[number]

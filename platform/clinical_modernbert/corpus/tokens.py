@@ -92,7 +92,14 @@ def _tokenise(area: WorkArea, unit: int, source: str, num_rows: int, num_parts: 
 
 
 def pack_shard(
-    area: WorkArea, *, units: list[int], sources: list[int], split: str, row_length: int, number: int, output_prefix: str
+    area: WorkArea,
+    *,
+    units: list[int],
+    sources: list[int],
+    split: str,
+    row_length: int,
+    number: int,
+    output_prefix: str,
 ) -> StepResult:
     """Pack the tokens of ``units`` (with their sources' numbers) into one shard of the corpus; return its rows and files."""
     step = f"packed/{row_length}-{split}-{number:05d}"
@@ -106,7 +113,10 @@ def _pack(
     tokenizer, _ = _tools(area.store_uri, area.prefix)
     roles = special_ids(tokenizer)
     with tempfile.TemporaryDirectory() as folder:
-        tables = [_load(area, unit, source, split=split, folder=Path(folder)) for unit, source in zip(units, sources, strict=True)]
+        tables = [
+            _load(area, unit, source, split=split, folder=Path(folder))
+            for unit, source in zip(units, sources, strict=True)
+        ]
         table = TokenTable(
             ids_N=np.concatenate([t.ids_N for t in tables]),
             salient_N=np.concatenate([t.salient_N for t in tables]),
@@ -131,7 +141,9 @@ def _pack(
 
 
 def _load(area: WorkArea, unit: int, source: int, *, split: str, folder: Path) -> TokenTable:
-    ids, salient, documents = (area.get_array(f"tokens/{unit:06d}.{p}.npy", folder) for p in ("ids", "salient", "documents"))
+    ids, salient, documents = (
+        area.get_array(f"tokens/{unit:06d}.{p}.npy", folder) for p in ("ids", "salient", "documents")
+    )
     chosen_D = documents["held_out"] == (split == "held_out")
     chosen_N = np.repeat(chosen_D, documents["length"])
     return TokenTable(
@@ -141,4 +153,3 @@ def _load(area: WorkArea, unit: int, source: int, *, split: str, folder: Path) -
         sources_D=np.full(int(chosen_D.sum()), source, dtype=np.int64),
         keys_D=documents["key"][chosen_D],
     )
-

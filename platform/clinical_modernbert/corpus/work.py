@@ -69,5 +69,5 @@ class WorkArea:
     def clear(self) -> None:
         """Delete everything in the area."""
         store = self.store()
-        for item in list(store.list(self.prefix)):
+        for item in list(store.walk(self.prefix)):
             store.delete(item.key)

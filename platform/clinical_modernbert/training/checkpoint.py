@@ -14,7 +14,15 @@ from typing import Any
 
 import torch.distributed as dist
 
-from clinical_modernbert.artifacts import Artifact, FileEntry, Store, artifact_at, join_key, upload_folder, write_manifest
+from clinical_modernbert.artifacts import (
+    Artifact,
+    FileEntry,
+    Store,
+    artifact_at,
+    join_key,
+    upload_folder,
+    write_manifest,
+)
 from clinical_modernbert.artifacts.layout import MANIFEST_NAME, checkpoint_prefix, checkpoints_prefix
 from clinical_modernbert.errors import ArtifactError, ModelError
 from clinical_modernbert.recipe.pretrain import TrainScaling
@@ -125,7 +133,7 @@ class Checkpoints:
         prefix = join_key(checkpoints_prefix(self.run_id), name)
         # The manifest first: from then on it does not exist, whatever happens to the rest.
         self.store.delete(join_key(prefix, MANIFEST_NAME))
-        for item in list(self.store.list(prefix)):
+        for item in list(self.store.walk(prefix)):
             self.store.delete(item.key)
 
     def _from_first(self, value: Any) -> Any:

@@ -35,7 +35,10 @@ def pretrain(plan: Plan) -> Artifact:
         scaling_config=ScalingConfig(
             num_workers=recipe.scaling.num_workers,
             use_gpu=recipe.scaling.use_gpu,
-            resources_per_worker={"CPU": recipe.scaling.cpus_per_worker, **({"GPU": 1} if recipe.scaling.use_gpu else {})},
+            resources_per_worker={
+                "CPU": recipe.scaling.cpus_per_worker,
+                **({"GPU": 1} if recipe.scaling.use_gpu else {}),
+            },
         ),
         torch_config=TorchConfig(backend="nccl" if recipe.scaling.use_gpu else "gloo"),
         run_config=RunConfig(
@@ -73,7 +76,7 @@ def publish_model(plan: Plan) -> Artifact:
     Checkpoints(
         store=plan.store, run_id=plan.id, rank=0, world_size=1, scaling=recipe.scaling, keep=recipe.checkpoint.keep
     ).delete_all()
-    for item in list(plan.store.list(work_prefix("model", plan.id))):
+    for item in list(plan.store.walk(work_prefix("model", plan.id))):
         plan.store.delete(item.key)
     return artifact
 

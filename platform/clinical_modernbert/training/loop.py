@@ -156,7 +156,9 @@ def _train_step(
     counts = torch.tensor([share.num_masked, share.num_tokens], dtype=torch.float64)
     num_masked, num_tokens = (int(n) for n in _sum_over_workers(counts, worker))
     if num_masked == 0:
-        raise ModelError(f"step {step}: no token of the global batch was masked; raise training.batch_rows or masking.rate_end")
+        raise ModelError(
+            f"step {step}: no token of the global batch was masked; raise training.batch_rows or masking.rate_end"
+        )
     loss = torch.zeros((), dtype=torch.float64)
     for batch in share.micro_batches:
         loss += engine.backward(batch, num_masked=num_masked).double().cpu()
@@ -164,7 +166,9 @@ def _train_step(
     norm = engine.step(learning_rate=rate)
     mean_loss = float(_sum_over_workers(loss, worker))
     if mean_loss != mean_loss:  # noqa: PLR0124  # NaN
-        raise ModelError(f"step {step}: the loss is not a number; lower optimizer.learning_rate or use precision=float32")
+        raise ModelError(
+            f"step {step}: the loss is not a number; lower optimizer.learning_rate or use precision=float32"
+        )
     return {
         "step": step,
         "loss": mean_loss,
@@ -184,7 +188,9 @@ def _sum_over_workers(values: torch.Tensor, worker: Worker) -> torch.Tensor:
     return values
 
 
-def _held_out(model: Any, rows: PackedRows, recipe: PretrainRecipe, tokens: TokenRanges, worker: Worker) -> dict[str, float]:
+def _held_out(
+    model: Any, rows: PackedRows, recipe: PretrainRecipe, tokens: TokenRanges, worker: Worker
+) -> dict[str, float]:
     """Score the first ``max_rows`` held-out rows, spread over the workers; the same rows and masks at every call."""
     chunks = list(row_chunks(min(len(rows), recipe.held_out_loss.max_rows), size=recipe.scaling.micro_batch_rows))
     figures = {}

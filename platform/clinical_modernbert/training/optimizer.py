@@ -24,4 +24,6 @@ def build_optimizer(model: torch.nn.Module, section: OptimizerSection) -> torch.
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": section.weight_decay},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=section.learning_rate, betas=(section.beta1, section.beta2), eps=section.epsilon)
+    return torch.optim.AdamW(
+        groups, lr=section.learning_rate, betas=(section.beta1, section.beta2), eps=section.epsilon
+    )

@@ -47,7 +47,9 @@ def permute(index: NDArray[np.int64], size: int, *, seed: int, epoch: int) -> ND
     return value.astype(np.int64)
 
 
-def _feistel(value: NDArray[np.uint64], keys: NDArray[np.uint64], half_bits: int, mask: np.uint64) -> NDArray[np.uint64]:
+def _feistel(
+    value: NDArray[np.uint64], keys: NDArray[np.uint64], half_bits: int, mask: np.uint64
+) -> NDArray[np.uint64]:
     left, right = value >> np.uint64(half_bits), value & mask
     for key in keys:
         # The finaliser of splitmix64 as the round function: any function gives a permutation, a good one a well mixed one.

@@ -43,7 +43,12 @@ class MaskedPositions:
 
 
 def score_rows(
-    model: ModernBertForMaskedLM, rows: PackedRows, chunks: Iterable[NDArray[np.int64]], *, kind: MaskKind, tokens: TokenRanges
+    model: ModernBertForMaskedLM,
+    rows: PackedRows,
+    chunks: Iterable[NDArray[np.int64]],
+    *,
+    kind: MaskKind,
+    tokens: TokenRanges,
 ) -> MaskedPositions:
     """Hide tokens of the rows by the frozen mask ``kind`` and return how the model ranks what stood there."""
     labels, ranks, sources, documents, loss_sum = [], [], [], [], 0.0

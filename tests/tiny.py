@@ -1,0 +1,105 @@
+"""A tiny corpus and a tiny model, made in seconds from generated sentences, for every test that needs one."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from clinical_modernbert.artifacts import Artifact, Plan, Store, make_plan, upload, upload_folder
+from clinical_modernbert.corpus.packing import pack, split_documents
+from clinical_modernbert.corpus.shards import TokenTable, id_dtype, render_rows, shard_path
+from clinical_modernbert.corpus.split import SPLITS
+from clinical_modernbert.recipe import CorpusRecipe, PretrainRecipe, build_recipe
+from clinical_modernbert.recipe.corpus import TokenizerSection
+from clinical_modernbert.tokenizer import build_tokenizer, padded_vocabulary_size, special_ids
+
+DRUGS = ("warfarin", "metformin", "lisinopril", "furosemide", "insulin", "heparin")
+_PLACES = ("ward", "clinic", "theatre", "hospital")
+
+
+def tiny_texts(num_documents: int, *, seed: int = 0) -> list[str]:
+    """Return sentences with enough pattern for a model to learn something in a few steps."""
+    rng = np.random.default_rng(seed)
+    texts = []
+    for _ in range(num_documents):
+        sentences = [
+            f"The patient took {rng.choice(DRUGS)} {rng.integers(1, 9)} mg daily in the {rng.choice(_PLACES)}."
+            for _ in range(rng.integers(1, 12))
+        ]
+        texts.append(" ".join(sentences))
+    return texts
+
+
+def publish_tiny_corpus(store: Store, *, row_length: int = 64, num_documents: int = 120, name: str = "tiny") -> Artifact:
+    """Publish a corpus artifact of two sources with the real shard format; drugs are the salient tokens."""
+    recipe = CorpusRecipe.model_validate(
+        {
+            "name": name,
+            "sources": [{"type": "synthetic_notes", "name": s, "num_documents": num_documents} for s in ("left", "right")],
+            "packing": {"sequence_lengths": [row_length]},
+        }
+    )
+    plan = make_plan(recipe, store)
+    texts = tiny_texts(num_documents)
+    section = TokenizerSection(base="train", vocabulary_size=512, num_clinical_tokens=0)
+    tokenizer = build_tokenizer(section, texts, clinical_words=set())
+    size, roles = padded_vocabulary_size(tokenizer), special_ids(tokenizer)
+    drug_ids = {i for drug in DRUGS for i in tokenizer(f" {drug}", add_special_tokens=False)["input_ids"]}
+    files, rows = [], {}
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(Path(folder) / "tokenizer")
+        files += upload_folder(store, plan.prefix, Path(folder) / "tokenizer", below="tokenizer")
+        unigram = np.zeros((2, size), dtype=np.int64)
+        for split in SPLITS:
+            chosen = [n for n in range(num_documents) if (n % 5 == 0) == (split == "held_out")]
+            encoded = [tokenizer(texts[n], add_special_tokens=False)["input_ids"] for n in chosen]
+            flat = np.array([i for ids in encoded for i in ids], dtype=id_dtype(size))
+            sources = np.array([n % 2 for n in chosen])
+            lengths = np.array([len(ids) for ids in encoded])
+            if split == "train":
+                np.add.at(unigram, (np.repeat(sources, lengths), flat), 1)
+            table = TokenTable(
+                ids_N=flat,
+                salient_N=np.isin(flat, list(drug_ids)),
+                lengths_D=lengths,
+                sources_D=sources,
+                keys_D=np.array(chosen, dtype=np.uint64),
+            )
+            pieces = split_documents(table.lengths_D, row_length=row_length)
+            packed = pack(pieces.length, row_length=row_length)
+            arrays = render_rows(
+                table, pieces, packed, row_length=row_length, cls_id=roles["cls"], sep_id=roles["sep"], pad_id=roles["pad"]
+            )
+            for part, array in arrays.items():
+                path = Path(folder) / f"{part}.npy"
+                np.save(path, array, allow_pickle=False)
+                files.append(upload(store, plan.prefix, shard_path(row_length, split, 0, part), path))
+            rows[split] = [len(packed)]
+        np.save(Path(folder) / "unigram.npy", unigram, allow_pickle=False)
+        files.append(upload(store, plan.prefix, "unigram.npy", Path(folder) / "unigram.npy"))
+    summary = {"rows": {str(row_length): rows}, "vocabulary_size": size, "sources": {"left": {}, "right": {}}}
+    return plan.publish(files, summary=summary)
+
+
+def tiny_pretrain_plan(store: Store, *overrides: str, corpus: str = "tiny", name: str = "tiny") -> Plan:
+    """Return the plan of a two-layer, 64-wide model on the tiny corpus; one worker with the torch engine by default."""
+    values = {
+        "kind": "pretrain",
+        "name": name,
+        "corpus": corpus,
+        "model": {
+            "hidden_size": 64,
+            "intermediate_size": 96,
+            "num_layers": 2,
+            "num_heads": 4,
+            "local_attention": 16,
+            "max_position_embeddings": 256,
+        },
+        "optimizer": {"learning_rate": 3e-3},
+        "training": {"sequence_length": 64, "num_steps": 12, "batch_rows": 16, "precision": "float32"},
+        "held_out_loss": {"max_rows": 8},
+        "scaling": {"num_workers": 1, "micro_batch_rows": 8, "engine": "torch"},
+        "checkpoint": {"every_steps": 4},
+        "logging": {"every_steps": 1},
+    }
+    return make_plan(build_recipe(PretrainRecipe, values, overrides=overrides, origin="tiny"), store)
