@@ -44,6 +44,13 @@ def too_many_texts(found: int, limit: int) -> ProblemError:
     )
 
 
+def invalid_unicode(param: str) -> ProblemError:
+    """422: half of a surrogate pair, which JSON can write and UTF-8 cannot."""
+    return ProblemError(
+        422, "invalid_unicode", f"{param} holds half of a surrogate pair: cut no text inside a character", param=param
+    )
+
+
 def too_many_characters(param: str, found: int, limit: int) -> ProblemError:
     """422: a text that is refused before it is tokenised."""
     message = f"{param} has {found} characters; the limit is max_characters={limit} a text: split it"
@@ -96,6 +103,6 @@ def invalid_body(errors: Sequence[Any]) -> ProblemError:
     if first["type"] == "missing":
         return ProblemError(422, "missing_field", f"{field} is required", param=field)
     if field == "input":
-        return ProblemError(422, "invalid_input", f"input must be {_INPUT_KINDS}, in valid Unicode", param=field)
+        return ProblemError(422, "invalid_input", f"input must be {_INPUT_KINDS}", param=field)
     # The messages of these small fields name what would be right, and pydantic puts input into none of them.
     return ProblemError(422, f"invalid_{field}", f"{field}: {first['msg']}", param=field)

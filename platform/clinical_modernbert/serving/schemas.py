@@ -9,10 +9,12 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, FailFast, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-TokenIds = Annotated[list[int], FailFast()]
-EmbeddingInput = str | Annotated[list[str], FailFast()] | TokenIds | Annotated[list[TokenIds], FailFast()]
+TokenIds = Annotated[list[int], Field(fail_fast=True)]
+EmbeddingInput = (
+    str | Annotated[list[str], Field(fail_fast=True)] | TokenIds | Annotated[list[TokenIds], Field(fail_fast=True)]
+)
 
 
 class _Schema(BaseModel):

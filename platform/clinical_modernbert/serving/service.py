@@ -77,6 +77,10 @@ class EmbeddingService:
         if isinstance(text, str):
             if len(text) > limits.max_characters:
                 raise problems.too_many_characters(param, len(text), limits.max_characters)
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise problems.invalid_unicode(param) from None
             return
         tokenizer = self.engine.encoder.tokenizer
         if min(text) < 0 or max(text) >= self.engine.vocabulary_size:
