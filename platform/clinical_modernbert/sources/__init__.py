@@ -19,7 +19,7 @@ from clinical_modernbert.recipe.sources import (
 )
 from clinical_modernbert.sources import codes, mimic, pubmed, rows, synthetic, table
 from clinical_modernbert.sources.chapters import icd9_chapter, icd10_chapter
-from clinical_modernbert.sources.codes import CodeEntry, code_table, read_icd9cm, read_icd10cm
+from clinical_modernbert.sources.codes import CodeEntry, code_group, code_table, read_icd9cm, read_icd10cm
 from clinical_modernbert.sources.document import Document, Dropped, Quarantined, Unit
 from clinical_modernbert.sources.files import file_digest, find_files, read_chunks
 
@@ -29,6 +29,7 @@ __all__ = [
     "Dropped",
     "Quarantined",
     "Unit",
+    "code_group",
     "code_table",
     "icd9_chapter",
     "icd10_chapter",
@@ -61,7 +62,9 @@ def list_units(source: Source) -> list[Unit]:
         case TableSource():
             location = Path(source.path)
             if not location.is_file():
-                raise SourceError(f"{_path_field(source)}: {source.path!r} is no file; expected a CSV file with a header")
+                raise SourceError(
+                    f"{_path_field(source)}: {source.path!r} is no file; expected a CSV file with a header"
+                )
             files = [(location.name, location)]
             rows.check_columns(location, file=location.name, columns=table.table_columns(source))
     return [Unit(source.name, name, str(location), digest=file_digest(location)) for name, location in files]
@@ -73,7 +76,9 @@ def read_unit(source: Source, unit: Unit) -> Iterator[Document | Dropped | Quara
         case SyntheticNoteSource():
             yield from mimic.read_notes(synthetic.note_chunks(source, unit), file=unit.name, source=source.name)
         case SyntheticPubMedSource():
-            yield from pubmed.read_citations(synthetic.citation_chunks(source, unit), file=unit.name, source=source.name)
+            yield from pubmed.read_citations(
+                synthetic.citation_chunks(source, unit), file=unit.name, source=source.name
+            )
         case CodeSource():
             # Found anew: on another machine the package may lie elsewhere.
             location = codes.table_location(source.table, source.path)

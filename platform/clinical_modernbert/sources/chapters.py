@@ -20,7 +20,10 @@ _ICD9_NUMERIC = (
     ("800-999", "Injury and poisoning"),
 )
 _ICD9_EXTERNAL = ("E000-E999", "Supplementary classification of external causes of injury and poisoning")
-_ICD9_FACTORS = ("V01-V91", "Supplementary classification of factors influencing health status and contact with health services")
+_ICD9_FACTORS = (
+    "V01-V91",
+    "Supplementary classification of factors influencing health status and contact with health services",
+)
 
 _ICD10 = (
     ("A00-B99", "Certain infectious and parasitic diseases"),

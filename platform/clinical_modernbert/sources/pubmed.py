@@ -75,7 +75,9 @@ def read_citations(chunks: Iterable[bytes], *, file: str, source: str) -> Iterat
             yield Quarantined(file, "line 1", f"root element {root.tag!r}, expected {' or '.join(_ROOTS)}")
 
 
-def _read_record(element: _Element, *, file: str, source: str, number: int) -> Iterator[Document | Dropped | Quarantined]:
+def _read_record(
+    element: _Element, *, file: str, source: str, number: int
+) -> Iterator[Document | Dropped | Quarantined]:
     if element.tag in ("DeleteCitation", "DeleteDocument"):
         for _ in element.iterchildren("PMID"):
             yield Dropped("deleted")

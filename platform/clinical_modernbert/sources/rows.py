@@ -91,7 +91,9 @@ def check_columns(location: Path, *, file: str, columns: tuple[str, ...]) -> Non
 def _column_indexes(header: list[str], columns: tuple[str, ...], *, file: str) -> list[int]:
     missing = [column for column in columns if column not in header]
     if missing:
-        raise SourceError(f"{file} has no column {', '.join(map(repr, missing))}; its columns are {', '.join(map(repr, header))}")
+        raise SourceError(
+            f"{file} has no column {', '.join(map(repr, missing))}; its columns are {', '.join(map(repr, header))}"
+        )
     return [header.index(column) for column in columns]
 
 

@@ -12,7 +12,9 @@ def table_columns(source: TableSource) -> tuple[str, ...]:
     return tuple(c for c in (source.text_column, source.id_column, source.group_column) if c is not None)
 
 
-def read_table(chunks: Iterable[bytes], *, file: str, source: TableSource) -> Iterator[Document | Dropped | Quarantined]:
+def read_table(
+    chunks: Iterable[bytes], *, file: str, source: TableSource
+) -> Iterator[Document | Dropped | Quarantined]:
     """Yield one value for each row; rows without text are dropped as ``empty``.
 
     The id is the id column's value, or the row number from 1. The group is ``<group_column>:<value>``, so that tables which
@@ -32,4 +34,6 @@ def read_table(chunks: Iterable[bytes], *, file: str, source: TableSource) -> It
         elif not named[source.text_column].strip():
             yield Dropped("empty")
         else:
-            yield Document(document_id, source.name, f"{source.group_column or source.name}:{group}", named[source.text_column])
+            yield Document(
+                document_id, source.name, f"{source.group_column or source.name}:{group}", named[source.text_column]
+            )
