@@ -1,0 +1,167 @@
+"""Send RayJobs to Kubernetes and follow them: the only module that imports the ``kubernetes`` client.
+
+It reads and writes ``ray.io/v1`` objects and asks why pods wait; it does not schedule, retry or clean up, since KubeRay does.
+Errors of the API come out as ``ClusterError`` with the server's own reason and no request headers.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
+
+from clinical_modernbert.cluster.shape import Shape, parse_shape
+from clinical_modernbert.errors import ClusterError
+
+_GROUP, _VERSION, _PLURAL = "ray.io", "v1", "rayjobs"
+_TIMEOUT_S = 30
+_ENDED = frozenset({"Complete", "Failed", "ValidationFailed"})
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """What KubeRay says of a RayJob: ``deployment`` is the life of its cluster, ``job`` that of the command on it."""
+
+    name: str
+    deployment: str
+    job: str
+    cluster: str
+    reason: str
+    message: str
+    failed_attempts: int
+
+    @property
+    def ended(self) -> bool:
+        return self.deployment in _ENDED
+
+    @property
+    def succeeded(self) -> bool:
+        return self.deployment == "Complete" and self.job == "SUCCEEDED"
+
+
+class Cluster:
+    """One namespace of a Kubernetes cluster."""
+
+    def __init__(self, api_client: client.ApiClient, *, namespace: str) -> None:
+        self._objects = client.CustomObjectsApi(api_client)
+        self._core = client.CoreV1Api(api_client)
+        self._address = api_client.configuration.host
+        self.namespace = namespace
+
+    @classmethod
+    def connect(cls, *, namespace: str, context: str | None = None) -> "Cluster":
+        """Connect as kubectl would: by ``context`` of the kubeconfig; in a pod that has none, as its account."""
+        settings = client.Configuration()
+        settings.retries = 2
+        kubeconfig = os.environ.get("KUBECONFIG")
+        inside_a_pod = "KUBERNETES_SERVICE_HOST" in os.environ and not kubeconfig and not context
+        try:
+            if inside_a_pod:
+                config.load_incluster_config(client_configuration=settings)
+            else:
+                config.load_kube_config(config_file=kubeconfig, context=context, client_configuration=settings)
+        except config.ConfigException as error:
+            raise ClusterError(f"no way to the cluster: {error}; set KUBECONFIG or choose another --context") from None
+        return cls(client.ApiClient(settings), namespace=namespace)
+
+    def read_shape(self, release: str) -> Shape:
+        """Return the shape that the chart's release ``release`` (its full name) publishes."""
+        name = f"{release}-shape"
+        with self._explained(f"reading ConfigMap {name}"):
+            found = self._core.read_namespaced_config_map(name, self.namespace, _request_timeout=_TIMEOUT_S)
+        text = (found.data or {}).get("shape.yaml")
+        if text is None:
+            raise ClusterError(f"ConfigMap {name} has no key shape.yaml; name a release of this chart")
+        return parse_shape(text, origin=f"ConfigMap {self.namespace}/{name}")
+
+    def submit(self, job: dict[str, Any]) -> str:
+        """Create a RayJob and return its name; one of that name must not exist."""
+        name: str = job["metadata"]["name"]
+        with self._explained(f"creating RayJob {name}"):
+            self._objects.create_namespaced_custom_object(
+                _GROUP, _VERSION, self.namespace, _PLURAL, job, field_validation="Strict", _request_timeout=_TIMEOUT_S
+            )
+        return name
+
+    def state(self, name: str) -> JobState:
+        """Return the state of a RayJob."""
+        with self._explained(f"reading RayJob {name}"):
+            found = self._objects.get_namespaced_custom_object(
+                _GROUP, _VERSION, self.namespace, _PLURAL, name, _request_timeout=_TIMEOUT_S
+            )
+        status = found.get("status") or {}
+        return JobState(
+            name=name,
+            deployment=status.get("jobDeploymentStatus") or "New",
+            job=status.get("jobStatus") or "",
+            cluster=status.get("rayClusterName") or "",
+            reason=status.get("reason") or "",
+            message=status.get("message") or "",
+            failed_attempts=status.get("failed") or 0,
+        )
+
+    def follow(self, name: str, *, poll_s: float = 5) -> Iterator[JobState]:
+        """Yield the state of a RayJob every ``poll_s`` until it has ended; raises ``ClusterError`` where it is deleted."""
+        while True:
+            state = self.state(name)
+            yield state
+            if state.ended:
+                return
+            time.sleep(poll_s)
+
+    def waiting(self, cluster: str) -> dict[str, str]:
+        """Return ``pod -> why it waits`` for the pods of a Ray cluster that do not run yet."""
+        selector = f"ray.io/cluster={cluster}"
+        with self._explained(f"listing the pods of {cluster}"):
+            pods = self._core.list_namespaced_pod(self.namespace, label_selector=selector, _request_timeout=_TIMEOUT_S)
+        reasons = {pod.metadata.name: _why(pod) for pod in pods.items if pod.status.phase == "Pending"}
+        return {name: reason for name, reason in reasons.items() if reason}
+
+    def delete(self, name: str) -> None:
+        """Delete a RayJob, its cluster and its pods with it."""
+        with self._explained(f"deleting RayJob {name}"):
+            self._objects.delete_namespaced_custom_object(
+                _GROUP, _VERSION, self.namespace, _PLURAL, name, _request_timeout=_TIMEOUT_S
+            )
+
+    @contextmanager
+    def _explained(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except ApiException as error:
+            raise ClusterError(f"{doing} in namespace {self.namespace}: {_reason(error)}") from None
+        except HTTPError as error:
+            raise ClusterError(f"{doing}: {self._address} does not answer ({type(error).__name__})") from None
+
+
+def _reason(error: ApiException) -> str:
+    try:
+        message = json.loads(error.body or "")["message"]
+    except (ValueError, KeyError, TypeError):
+        message = error.reason
+    hints = {
+        401: "log in to the cluster again",
+        403: "ask for create, get and delete of rayjobs.ray.io, and get of configmaps",
+        404: "it does not exist; for a RayJob, see also whether the KubeRay operator 1.7 is installed",
+        409: "choose another --name, or delete it first",
+    }
+    hint = hints.get(error.status or 0)
+    return f"{error.status} {message}" + (f" ({hint})" if hint else "")
+
+
+def _why(pod: client.V1Pod) -> str:
+    """The scheduler's word where there is no node, else what the kubelet waits for."""
+    for condition in pod.status.conditions or []:
+        if condition.type == "PodScheduled" and condition.status == "False":
+            return f"{condition.reason}: {condition.message}"
+    for container in [*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])]:
+        waiting = container.state.waiting if container.state else None
+        if waiting and waiting.reason not in ("PodInitializing", "ContainerCreating"):
+            return f"{container.name}: {waiting.reason}" + (f": {waiting.message}" if waiting.message else "")
+    return ""

@@ -1,0 +1,220 @@
+"""Every preset renders into objects that the API server, KubeRay's operator and Pod Security would take."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from chart import CHART, PRESETS, Helm, Render, preset_values
+from clinical_modernbert.cluster.objects import JOB_KINDS, ray_job, ray_service
+from clinical_modernbert.cluster.shape import Shape, parse_shape
+from kuberay_schema import count_rules, crds_path, problems, read_schema
+from operator_rules import pod_specs, ray_cluster_spec, refusals, restricted_violations
+
+pytestmark = pytest.mark.helm
+
+KUBERNETES_VERSIONS = ("1.31", "1.34", "1.37")
+RAY_KINDS = ("RayCluster", "RayJob", "RayService")
+
+
+def of_kind(manifests: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [manifest for manifest in manifests if manifest["kind"] == kind]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_lint_is_clean(helm: Helm, preset: str) -> None:
+    result = helm("lint", "--strict", str(CHART), "--values", str(CHART / "ci" / f"{preset}-values.yaml"))
+
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_ray_objects_satisfy_the_crds(render: Render, repository: Path, preset: str) -> None:
+    crds = crds_path(repository)
+    ray = [manifest for manifest in render(preset) if manifest["apiVersion"].startswith("ray.io/")]
+
+    assert ray
+    assert {
+        manifest["metadata"]["name"]: problems(crds, manifest) for manifest in ray if problems(crds, manifest)
+    } == {}
+
+
+@pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_core_objects_satisfy_kubernetes(render: Render, preset: str, version: str) -> None:
+    core = [manifest for manifest in render(preset) if not manifest["apiVersion"].startswith("ray.io/")]
+
+    assert core
+    for manifest in core:
+        kubernetes_validate.validate(manifest, version, strict=True)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_operator_refuses_nothing(render: Render, preset: str) -> None:
+    for manifest in render(preset):
+        if manifest["kind"] in RAY_KINDS:
+            assert refusals(manifest) == [], manifest["metadata"]["name"]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_pod_is_restricted_and_gets_no_token(render: Render, preset: str) -> None:
+    pods = {
+        (manifest["kind"], manifest["metadata"]["name"], where): spec
+        for manifest in render(preset)
+        for where, spec in pod_specs(manifest).items()
+    }
+
+    assert len(pods) >= 3
+    assert {key: restricted_violations(spec) for key, spec in pods.items() if restricted_violations(spec)} == {}
+    # KubeRay's autoscaler, in the head of the research cluster, is the only one that calls the API server.
+    tokens = {key for key, spec in pods.items() if spec.get("automountServiceAccountToken") is not False}
+    assert {(kind, where) for kind, _, where in tokens} == {("RayCluster", "head")}
+    assert all(spec["serviceAccountName"] != "default" for spec in pods.values())
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_requests_equal_limits_and_no_image_is_latest(render: Render, preset: str) -> None:
+    for manifest in render(preset):
+        for spec in pod_specs(manifest).values():
+            for container in spec["containers"]:
+                if container["name"] != "autoscaler":
+                    assert container["resources"]["limits"] == container["resources"]["requests"]
+                    assert not container["image"].endswith(":latest")
+                    assert ":" in container["image"].rpartition("/")[2]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_names_are_unique_and_labels_complete(render: Render, preset: str) -> None:
+    manifests = render(preset)
+    names = [(manifest["kind"], manifest["metadata"]["name"]) for manifest in manifests]
+
+    assert len(names) == len(set(names))
+    for manifest in manifests:
+        assert manifest["metadata"]["namespace"] == "ml"
+        labels = manifest["metadata"]["labels"]
+        assert {"name", "instance", "component", "version", "managed-by"} <= {key.rpartition("/")[2] for key in labels}
+
+
+def test_the_explorer_service_selects_the_explorer_alone(render: Render) -> None:
+    manifests = render("cpu")
+    (service,), (deployment,) = of_kind(manifests, "Service"), of_kind(manifests, "Deployment")
+    selector = service["spec"]["selector"].items()
+
+    assert selector <= deployment["spec"]["template"]["metadata"]["labels"].items()
+    for manifest in manifests:
+        if manifest["kind"] in RAY_KINDS:
+            cluster = ray_cluster_spec(manifest)
+            for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+                assert not selector <= group["template"]["metadata"]["labels"].items()
+
+
+def test_gpu_workers_get_the_gpu_image_and_its_toleration(render: Render) -> None:
+    (job,) = [m for m in of_kind(render("a100-2x8"), "RayJob") if m["metadata"]["name"] == "cmb-pretrain-paper"]
+    (group,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    pod = group["template"]["spec"]
+
+    assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (2, 2, 2)
+    assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "8"
+    assert pod["containers"][0]["image"].startswith("registry.example.org/research/clinical-modernbert-gpu@sha256:")
+    assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in pod["tolerations"]
+    assert {"name": "shared-mem", "emptyDir": {"medium": "Memory", "sizeLimit": "900Gi"}} in pod["volumes"]
+    head = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    assert "tolerations" not in head
+    assert "-gpu" not in head["containers"][0]["image"]
+
+
+def test_a_job_in_a_queue_can_be_suspended_and_is_not_resuspended_by_an_upgrade(render: Render) -> None:
+    (job,) = [m for m in of_kind(render("a100-2x8"), "RayJob") if m["metadata"]["name"] == "cmb-pretrain-paper"]
+
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "research"
+    assert "suspend" not in job["spec"]
+    assert refusals({**job, "spec": {**job["spec"], "suspend": True}}) == []
+
+
+def test_a_job_may_set_a_default_to_zero(render: Render) -> None:
+    jobs = {manifest["metadata"]["name"]: manifest["spec"] for manifest in of_kind(render("cpu"), "RayJob")}
+
+    assert jobs["cm-clinical-modernbert-pretrain"]["backoffLimit"] == 0
+    assert jobs["cm-clinical-modernbert-corpus"]["backoffLimit"] == 2
+    assert "cm-clinical-modernbert-map-codes" not in jobs
+
+
+def test_the_endpoint_serves_the_application_with_its_arguments(render: Render) -> None:
+    (service,) = of_kind(render("cpu"), "RayService")
+    config = yaml.safe_load(service["spec"]["serveConfigV2"])
+    (application,) = config["applications"]
+
+    assert application["import_path"] == "apps.encoder:build"
+    assert application["args"] == {
+        "recipe": "serve/demo", "root": "s3://clinical-modernbert/cpu", "scaling.num_replicas": 2
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_python_builds_the_jobs_that_the_chart_renders(render: Render, preset: str) -> None:
+    """The chart publishes its shape; from it ``cluster/`` must make the same pods, deadlines and rules."""
+    manifests, values = render(preset), preset_values(preset)
+    (published,) = of_kind(manifests, "ConfigMap")
+    shape = parse_shape(published["data"]["shape.yaml"], origin="the chart")
+    rendered = {manifest["metadata"]["name"]: manifest for manifest in of_kind(manifests, "RayJob")}
+
+    for name, job in values["jobs"].items():
+        if job.get("enabled", True):
+            ours = ray_job(
+                f"{values['fullnameOverride'] or 'cm-clinical-modernbert'}-{name}",
+                kind=job["kind"],
+                recipe=job["recipe"],
+                overrides=job.get("overrides", []),
+                shape=_with_limits(shape, job),
+                workers=job["workers"],
+            )
+            assert ours["spec"] == rendered.pop(ours["metadata"]["name"])["spec"]
+    assert not rendered
+
+
+def test_python_builds_the_service_that_the_chart_renders(render: Render, repository: Path) -> None:
+    manifests = render("cpu")
+    (published,), (rendered,) = of_kind(manifests, "ConfigMap"), of_kind(manifests, "RayService")
+    shape = parse_shape(published["data"]["shape.yaml"], origin="the chart")
+    args = {"recipe": "serve/demo", "root": shape.object_store.root, "scaling.num_replicas": 2}
+    ours = ray_service("encoder", args=args, shape=shape, workers={"cpu": 2})
+
+    assert problems(crds_path(repository), ours) == []
+    assert refusals(ours) == []
+    assert yaml.safe_load(ours["spec"]["serveConfigV2"]) == yaml.safe_load(rendered["spec"]["serveConfigV2"])
+    component = json.loads(json.dumps(rendered["spec"]["rayClusterConfig"]).replace('"endpoint"', '"job"'))
+    assert ours["spec"]["rayClusterConfig"] == component
+
+
+def test_the_crd_rules_are_really_evaluated(render: Render, repository: Path) -> None:
+    crds = crds_path(repository)
+    job = next(m for m in of_kind(render("cpu"), "RayJob"))
+    both = {"jobStatus": "FAILED", "jobDeploymentStatus": "Failed"}
+    bad = {"deletionRules": [{"policy": "DeleteCluster", "condition": both}]}
+
+    assert count_rules(read_schema(crds, "RayJob")) >= 4
+    assert any(
+        "breaks" in problem for problem in problems(crds, {**job, "spec": {**job["spec"], "deletionStrategy": bad}})
+    )
+    assert any("'typo'" in problem for problem in problems(crds, {**job, "spec": {**job["spec"], "typo": 1}}))
+    assert any("rayVersion" in p for p in problems(crds, {**job, "spec": {"rayClusterSpec": {"rayVersion": 2.6}}}))
+
+
+def test_kinds_of_the_chart_are_those_of_python_and_files_of_jobs(repository: Path) -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+
+    assert tuple(schema["$defs"]["job"]["properties"]["kind"]["enum"]) == JOB_KINDS
+    assert [kind for kind in JOB_KINDS if not (repository / "jobs" / f"{kind}.py").is_file()] == []
+
+
+def _with_limits(shape: Shape, job: dict[str, Any]) -> Shape:
+    names = {
+        "backoffLimit": "backoff_limit",
+        "activeDeadlineSeconds": "active_deadline_s",
+        "preRunningDeadlineSeconds": "pre_running_deadline_s",
+        "queue": "queue",
+    }
+    own = {ours: job[theirs] for theirs, ours in names.items() if theirs in job}
+    return shape.model_copy(update={"limits": shape.limits.model_copy(update=own)})
