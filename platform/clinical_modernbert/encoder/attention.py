@@ -2,8 +2,8 @@
 
 transformers calls the function named by ``config._attn_implementation``; ``packed_sdpa`` is ours. It takes q, k, v [1, H, T, D]
 of T tokens that hold whole segments back to back, and a ``SegmentLayout`` that was made once for the batch. Segments are
-gathered into buckets of like length, so that work is near the sum of squared lengths and no T x T mask exists; local layers of long segments run
-in blocks. It does not cover padding: a packed row has none.
+gathered into buckets of like length, so that work is near the sum of squared lengths and no T x T mask exists; local layers
+of long segments run in blocks. It does not cover padding: a packed row has none.
 
 Legend: T tokens, H heads, D head width, S segments of a bucket, B bucket length, W one-sided window.
 """

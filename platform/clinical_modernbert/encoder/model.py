@@ -7,6 +7,7 @@ on from random weights. Here a missing or unexpected key is an error.
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import ModernBertConfig, ModernBertForMaskedLM
 
 from clinical_modernbert.encoder.attention import PACKED_SDPA, register
@@ -48,22 +49,28 @@ def build_model(
 
 
 def load_model(folder: str | Path, *, revision: str | None = None) -> ModernBertForMaskedLM:
-    """Load a masked-language ModernBERT in float32 from a hub id or a folder of safetensors; no key may be missing or left over."""
+    """Load a masked-language ModernBERT in float32 from a hub id or a folder of safetensors.
+
+    No key may be missing, left over or of another shape; raises ``ModelError``.
+    """
     register()
-    # mypy sees transformers as Any; output_loading_info makes it a pair.
     try:
+        values, _ = ModernBertConfig.get_config_dict(str(folder), revision=revision)
+        # Before the weights: transformers reads another architecture's config as far as it fits, with a warning.
+        if values.get("model_type") != "modernbert":
+            raise ModelError(f"{folder} is a {values.get('model_type', 'model of unknown type')}, not a modernbert")
+        # mypy sees transformers as Any; output_loading_info makes it a pair.
         model, info = ModernBertForMaskedLM.from_pretrained(
             str(folder),
             revision=revision,
             attn_implementation=PACKED_SDPA,
             dtype=torch.float32,
             use_safetensors=True,
+            ignore_mismatched_sizes=True,  # so that they are reported below with the rest
             output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"cannot load a ModernBERT from {folder}: {str(error).splitlines()[0]}") from None
-    if model.config.model_type != "modernbert":
-        raise ModelError(f"{folder} is a {model.config.model_type}, not a modernbert")
     # The decoder shares the embedding matrix, so a checkpoint may hold either name.
     missing = sorted(set(info["missing_keys"]) - {"decoder.weight"})
     unexpected = sorted(info["unexpected_keys"])

@@ -1,0 +1,148 @@
+"""The attention seam: a packed row gives what each of its segments gives alone under transformers' own attention.
+
+Shapes: T tokens of a packed row, D hidden width. The reference is transformers' eager attention, one segment at a time.
+"""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from clinical_modernbert.encoder import PACKED_SDPA, SegmentLayout, encode_packed
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import ModernBertForMaskedLM
+
+WINDOW = 64
+EDGES = [1, 2, 15, 16, 17, 63, 64, 65, 66, 127, 128, 129, 130, 191, 192, 193, 257, 300, 513]
+
+
+def _ids(lengths: list[int], seed: int = 0) -> torch.Tensor:
+    return torch.randint(5, 500, (sum(lengths),), generator=torch.Generator().manual_seed(seed))
+
+
+def _eager(model: ModernBertForMaskedLM) -> ModernBertForMaskedLM:
+    reference = copy.deepcopy(model)
+    reference.set_attn_implementation("eager")
+    return reference
+
+
+def _alone(reference: ModernBertForMaskedLM, ids_T: torch.Tensor, lengths: list[int]) -> torch.Tensor:
+    parts = [reference.model(input_ids=ids[None]).last_hidden_state[0] for ids in ids_T.split(lengths)]
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def _worst(model: ModernBertForMaskedLM, lengths: list[int]) -> float:
+    ids_T = _ids(lengths)
+    packed_TD = encode_packed(model.model, ids_T, SegmentLayout.build(lengths))
+    return float((packed_TD - _alone(_eager(model), ids_T, lengths)).abs().max())
+
+
+@pytest.fixture(scope="module")
+def model(make_model: Callable[..., ModernBertForMaskedLM]) -> ModernBertForMaskedLM:
+    """Four layers: global, local, local, global."""
+    return make_model()
+
+
+@pytest.fixture(scope="module")
+def local_layer(make_model: Callable[..., ModernBertForMaskedLM]) -> ModernBertForMaskedLM:
+    """One local layer and nothing else: what a token sees there is what its output depends on."""
+    config = copy.deepcopy(make_model().config)
+    config.num_hidden_layers, config.layer_types = 1, ["sliding_attention"]
+    config._attn_implementation = PACKED_SDPA
+    torch.manual_seed(0)
+    return ModernBertForMaskedLM(config).eval()
+
+
+@pytest.mark.parametrize("length", EDGES)
+def test_one_segment_equals_transformers(model: ModernBertForMaskedLM, length: int) -> None:
+    assert _worst(model, [length]) <= 1e-5
+
+
+def test_all_edge_lengths_in_one_row_equal_each_alone(model: ModernBertForMaskedLM) -> None:
+    assert _worst(model, EDGES) <= 1e-5
+    assert _worst(model, EDGES[::-1]) <= 1e-5
+
+
+def test_the_longest_segment_equals_transformers_beside_short_ones(
+    make_model: Callable[..., ModernBertForMaskedLM],
+) -> None:
+    assert _worst(make_model(num_layers=2, num_heads=1), [66, 8192, 7]) <= 1e-5
+
+
+@settings(max_examples=12, deadline=None)
+@given(lengths=st.lists(st.one_of(st.integers(1, 40), st.integers(60, 200)), min_size=1, max_size=10))
+def test_any_packing_equals_each_segment_alone(model: ModernBertForMaskedLM, lengths: list[int]) -> None:
+    assert _worst(model, lengths) <= 1e-5
+
+
+def test_gradients_equal_those_of_each_segment_alone(model: ModernBertForMaskedLM) -> None:
+    lengths = [5, 64, 65, 129, 200]
+    ids_T = _ids(lengths)
+    target_TD = torch.randn(len(ids_T), 64, generator=torch.Generator().manual_seed(1))
+    packed, reference = copy.deepcopy(model), _eager(model)
+    (encode_packed(packed.model, ids_T, SegmentLayout.build(lengths)) * target_TD).mean().backward()
+    (_alone(reference, ids_T, lengths) * target_TD).mean().backward()
+    compared = 0
+    for (name, mine), theirs in zip(packed.model.named_parameters(), reference.model.parameters(), strict=True):
+        assert mine.grad is not None, name
+        assert theirs.grad is not None, name
+        scale = max(1.0, float(theirs.grad.abs().max()))
+        assert float((mine.grad - theirs.grad).abs().max()) <= 1e-5 * scale, name
+        compared += bool(theirs.grad.abs().max() > 1e-4)
+    assert compared > 10
+
+
+@pytest.mark.parametrize("position", [0, 63, 64, 65, 128, 150, 299])
+def test_a_local_layer_sees_sixty_four_tokens_on_either_side_and_no_more(
+    local_layer: ModernBertForMaskedLM, position: int
+) -> None:
+    length = 300
+    ids_T = _ids([length])
+    changed_T = ids_T.clone()
+    changed_T[position] = 5 if ids_T[position] != 5 else 6
+    expected = set(range(max(0, position - WINDOW), min(length, position + WINDOW + 1)))
+    layout, reference = SegmentLayout.build([length]), _eager(local_layer)
+    with torch.no_grad():
+        before, after = (encode_packed(local_layer.model, ids, layout) for ids in (ids_T, changed_T))
+        theirs_before, theirs_after = (_alone(reference, ids, [length]) for ids in (ids_T, changed_T))
+    # To the bit: what is not seen has weight 0 exactly.
+    assert set((before != after).any(1).nonzero().flatten().tolist()) == expected
+    assert set((theirs_before != theirs_after).any(1).nonzero().flatten().tolist()) == expected
+
+
+def test_a_changed_segment_leaves_all_others_as_they_were_to_the_bit(model: ModernBertForMaskedLM) -> None:
+    lengths = [30, 65, 31, 200, 129, 66]
+    layout, ids_T = SegmentLayout.build(lengths), _ids(lengths)
+    with torch.no_grad():
+        before = encode_packed(model.model, ids_T, layout).split(lengths)
+        for changed in range(len(lengths)):
+            parts = list(ids_T.split(lengths))
+            parts[changed] = parts[changed].flip(0) + 1
+            after = encode_packed(model.model, torch.cat(parts), layout).split(lengths)
+            same = [bool(torch.equal(a, b)) for a, b in zip(before, after, strict=True)]
+            assert same == [i != changed for i in range(len(lengths))]
+
+
+def test_position_ids_alone_would_be_wrong(model: ModernBertForMaskedLM) -> None:
+    """The negative control: restarted positions without isolation let attention cross documents, and nothing warns."""
+    lengths = [40, 70, 20]
+    layout, ids_T, reference = SegmentLayout.build(lengths), _ids(lengths), _eager(model)
+    with torch.no_grad():
+        alone = _alone(reference, ids_T, lengths)
+        naive = reference.model(input_ids=ids_T[None], position_ids=layout.position_ids_1T).last_hidden_state[0]
+        ours = encode_packed(model.model, ids_T, layout)
+    assert float((naive - alone).abs().max()) > 1e-2
+    assert float((ours - alone).abs().max()) <= 1e-5
+
+
+def test_packed_attention_without_a_layout_is_refused(model: ModernBertForMaskedLM) -> None:
+    with pytest.raises(ValueError, match="encode_packed"):
+        model.model(input_ids=_ids([8])[None])
+
+
+@pytest.mark.parametrize("lengths", [[], [3, 0, 2]])
+def test_a_layout_of_nothing_is_refused(lengths: list[int]) -> None:
+    with pytest.raises(ValueError, match="at least one token"):
+        SegmentLayout.build(lengths)
