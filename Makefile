@@ -1,18 +1,49 @@
 .DEFAULT_GOAL := help
-PYTHON ?= python3.11
-VENV := .venv
-BIN := $(VENV)/bin
+PYTHON ?= python3
+BIN := .venv/bin
+DATA ?=
+MODEL ?= demo
+ROOT ?= file://$(CURDIR)/artifacts
+export ARTIFACT_ROOT := $(ROOT)
 export HF_HUB_OFFLINE ?= 1
 export RAY_USAGE_STATS_ENABLED := 0
+export TOKENIZERS_PARALLELISM := true
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-# torch first: DeepSpeed's setup reads it, and without its built ops it needs no compiler.
-$(VENV)/.installed: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$($(BIN)/python tools/pins.py torch numpy setuptools) wheel
-	DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[dev]'
-	touch $@
+# torch goes first: DeepSpeed's setup reads it, and without built ops (DS_BUILD_OPS=0) it needs no compiler.
+.venv/.installed: pyproject.toml tools/pins.py
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "Python 3.11 to 3.13 is needed, $(PYTHON) is not one: make PYTHON=python3.12 ..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing pinned dependencies into .venv (minutes on the first run)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $$($(PYTHON) tools/pins.py torch numpy setuptools) wheel
+	@DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[dev]'
+	@touch $@
 
-install: $(VENV)/.installed ## make .venv with every pinned dependency
+install: .venv/.installed ## make .venv with every pinned dependency
+
+demo: install ## the main job, raw files to endpoint; DATA=<folder> adds real files
+	@$(BIN)/python jobs/demo.py $(if $(DATA),--data $(DATA))
+
+serve: install ## serve MODEL on port 8000, with the OpenAI embeddings API
+	@$(BIN)/serve run apps.encoder:build recipe=serve/demo model=$(MODEL)
+
+explore: install ## the explorer on port 8501
+	@$(BIN)/streamlit run dashboards/explorer.py
+
+check: install ## lint, format, types, import contracts
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+test: install ## all tests; helm and a browser where they are at hand
+	@$(BIN)/pytest
+
+charts: install ## fetch helm, then lint and validate the chart
+	@$(BIN)/python tools/fetch_helm.py && $(BIN)/pytest tests/charts
+
+clean: ## remove everything that is not in git
+	@rm -rf .venv .tools build artifacts .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -prune -exec rm -rf {} + ; rm -rf platform/*.egg-info
+
+.PHONY: help install demo serve explore check test charts clean

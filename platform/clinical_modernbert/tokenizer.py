@@ -25,7 +25,9 @@ _VOCABULARY_MULTIPLE = 64
 _SPACE = "Ġ"  # how byte-level BPE writes a leading space
 
 
-def build_tokenizer(section: TokenizerSection, texts: Iterable[str], *, clinical_words: Set[str]) -> PreTrainedTokenizerFast:
+def build_tokenizer(
+    section: TokenizerSection, texts: Iterable[str], *, clinical_words: Set[str]
+) -> PreTrainedTokenizerFast:
     """Return the recipe's tokenizer; ``texts`` are read once for each of training and counting, and may be any iterable.
 
     ``clinical_words`` are lower-case; of the spellings found in ``texts`` the most frequent become tokens.
@@ -69,7 +71,9 @@ def _train(texts: list[str], *, vocabulary_size: int) -> PreTrainedTokenizerFast
     tokenizer.train_from_iterator(texts, trainer)
     cls_id, sep_id = (tokenizer.token_to_id(SPECIAL_TOKENS[name]) for name in ("cls", "sep"))
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", cls_id), ("[SEP]", sep_id)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", cls_id), ("[SEP]", sep_id)],
     )
     return _wrap(tokenizer)
 
@@ -138,7 +142,9 @@ def ordinary_ids(tokenizer: PreTrainedTokenizerFast) -> NDArray[np.int64]:
     return np.array(sorted(set(tokenizer.get_vocab().values()) - added), dtype=np.int64)
 
 
-def encode_with_offsets(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
+def encode_with_offsets(
+    tokenizer: PreTrainedTokenizerFast, texts: list[str]
+) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
     """Yield (ids, character offsets) for each text, without [CLS] and [SEP], in the tokenizers library's own threads."""
     for encoding in tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False):
         yield encoding.ids, encoding.offsets

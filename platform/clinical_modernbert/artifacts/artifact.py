@@ -47,7 +47,9 @@ class Artifact:
             raise ArtifactError(f"{self.uri}/{path} is in the manifest but not in the store") from None
         if path not in self._checked:
             if not _intact(local, entry.size_bytes, entry.sha256):
-                raise ArtifactError(f"{self.uri}/{path} differs from its manifest: it was damaged or replaced after publishing")
+                raise ArtifactError(
+                    f"{self.uri}/{path} differs from its manifest: it was damaged or replaced after publishing"
+                )
             self._checked.add(path)
         return local
 

@@ -5,7 +5,9 @@ fingerprint = sha256(canonical recipe without scaling, logging and checkpointing
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from clinical_modernbert.artifacts.artifact import Artifact, find_artifact, resolve
 from clinical_modernbert.artifacts.layout import ARTIFACT_KIND_OF_RECIPE, FORMAT_VERSION, artifact_prefix
@@ -45,7 +47,7 @@ class Plan:
         """Return the output where an earlier run already made it."""
         return find_artifact(self.store, self.kind, self.id)
 
-    def publish(self, files: list[FileEntry], *, summary: dict[str, object]) -> Artifact:
+    def publish(self, files: list[FileEntry], *, summary: Mapping[str, Any]) -> Artifact:
         """Write the manifest over files that were already uploaded, and return the finished artifact."""
         manifest: Manifest = write_manifest(
             self.store,
@@ -56,7 +58,7 @@ class Plan:
             format_version=FORMAT_VERSION[self.kind],
             recipe=self.recipe.model_dump(mode="json"),
             inputs=self.inputs,
-            summary=summary,
+            summary=dict(summary),
             files=files,
         )
         return Artifact(store=self.store, manifest=manifest, prefix=self.prefix)

@@ -42,7 +42,9 @@ class S3Store:
             raise StoreError("s3:// names no bucket; write s3://bucket/prefix")
         endpoint = os.environ.get("S3_ENDPOINT_URL")
         if not endpoint:
-            raise StoreError("S3_ENDPOINT_URL is not set; set it to the service's URL, for example https://s3.example.org")
+            raise StoreError(
+                "S3_ENDPOINT_URL is not set; set it to the service's URL, for example https://s3.example.org"
+            )
         parts = urlsplit(endpoint)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise StoreError(f"S3_ENDPOINT_URL={endpoint!r} must be an http:// or https:// URL")

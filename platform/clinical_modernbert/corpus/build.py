@@ -5,7 +5,6 @@ work area and a done-marker behind them, so that a killed build goes on from the
 functions of their arguments: the shards are byte-equal whatever the number of workers.
 """
 
-import logging
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import ray
 import ray.data
+from tqdm import tqdm
 
 from clinical_modernbert.artifacts import Artifact, FileEntry, Plan, upload, upload_folder
 from clinical_modernbert.artifacts.layout import work_prefix
@@ -32,8 +32,6 @@ from clinical_modernbert.tokenizer import build_tokenizer, padded_vocabulary_siz
 
 _DOCUMENTS_A_PART = 2_000_000
 _QUARANTINE_LISTED = 1000
-
-_logger = logging.getLogger(__name__)
 
 
 def build_corpus(plan: Plan) -> Artifact:
@@ -83,9 +81,8 @@ def _each(name: str, recipe: CorpusRecipe, calls: list[Any], run: Callable[..., 
     # Boxed, because Ray Data would otherwise spread a mapping over columns and a tuple over a tensor.
     rows = [{"number": number, "call": call} for number, call in enumerate(calls)]
     results: list[StepResult | None] = [None] * len(calls)
-    for row in _ray_data(rows, task, num_cpus=recipe.scaling.num_cpus):
+    for row in tqdm(_ray_data(rows, task, num_cpus=recipe.scaling.num_cpus), desc=name, total=len(calls), unit="task"):
         results[row["number"]] = row["result"]
-        _logger.info("%s: %d of %d", name, sum(result is not None for result in results), len(calls))
     return [result for result in results if result is not None]
 
 

@@ -51,9 +51,9 @@ def _parse(area: WorkArea, recipe: CorpusRecipe, unit: Unit, number: int) -> Ste
                         counts[f"dropped:{reason}"] += 1
                     case Document():
                         text = normalise(record.text)
-                        reason = drop_reason(text, recipe.filters)
-                        if reason:
-                            counts[f"dropped:{reason}"] += 1
+                        unfit = drop_reason(text, recipe.filters)
+                        if unfit:
+                            counts[f"dropped:{unfit}"] += 1
                             continue
                         hashes.append((*_content_hash(text), counts["read"]))
                         counts["read"] += 1

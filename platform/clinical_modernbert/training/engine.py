@@ -74,7 +74,7 @@ class TorchEngine:
 
     def step(self, *, learning_rate: float) -> float:
         if dist.is_initialized() and dist.get_world_size() > 1:
-            gradients = [p.grad for p in self._parameters]
+            gradients = [p.grad for p in self._parameters if p.grad is not None]
             flat = torch.cat([g.reshape(-1) for g in gradients])
             dist.all_reduce(flat)
             for gradient, summed in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):

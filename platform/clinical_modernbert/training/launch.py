@@ -16,9 +16,10 @@ from clinical_modernbert.artifacts import Artifact, FileEntry, Plan, join_key
 from clinical_modernbert.artifacts.layout import work_prefix
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.recipe import PretrainRecipe
+from clinical_modernbert.progress import watch
 from clinical_modernbert.runtime import start_ray
 from clinical_modernbert.training.checkpoint import Checkpoints
-from clinical_modernbert.training.loop import RESULT_NAME, TrainJob, Worker, train_worker
+from clinical_modernbert.training.loop import PROGRESS_NAME, RESULT_NAME, TrainJob, Worker, train_worker
 
 
 def pretrain(plan: Plan) -> Artifact:
@@ -49,7 +50,8 @@ def pretrain(plan: Plan) -> Artifact:
         ),
     )
     try:
-        trainer.fit()
+        with watch(f"pretrain {plan.id}", total=recipe.training.num_steps, unit="step", done=lambda: steps_done(plan)):
+            trainer.fit()
     except TrainingFailedError as error:
         raise ModelError(f"training {plan.id} failed: {_root_cause(error)}") from error
     return publish_model(plan)
@@ -62,6 +64,15 @@ def pretrain_in_process(plan: Plan, *, device: torch.device | None = None) -> Ar
         raise ModelError(f"scaling.num_workers={recipe.scaling.num_workers}: in one process it must be 1")
     train_worker(_job(plan, recipe), Worker(rank=0, world_size=1, device=device or torch.device("cpu")))
     return publish_model(plan)
+
+
+def steps_done(plan: Plan) -> int:
+    """Return the steps that a running job has recorded; 0 before the first."""
+    prefix = work_prefix("model", plan.id)
+    try:
+        return int(json.loads(plan.store.read_bytes(join_key(prefix, PROGRESS_NAME)))["step"])
+    except KeyError:
+        return 0
 
 
 def publish_model(plan: Plan) -> Artifact:

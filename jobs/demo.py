@@ -1,0 +1,6 @@
+"""The main job: ``python jobs/demo.py [--data FOLDER] [--steps N]``, or ``make demo``."""
+
+from clinical_modernbert.demo.run import main
+
+if __name__ == "__main__":
+    main()

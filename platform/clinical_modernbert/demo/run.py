@@ -1,0 +1,164 @@
+"""Run the main job: corpus -> pretraining -> sweep -> evaluation -> code map -> endpoint, then one screen.
+
+Each step is the same function that its job runs, with the recipe of the same name; what is there already is not made again.
+"""
+
+import argparse
+import json
+import logging
+import os
+import socket
+import sys
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from clinical_modernbert.artifacts import Artifact, Plan, Store, make_plan
+from clinical_modernbert.corpus.build import build_corpus
+from clinical_modernbert.corpus.inputs import raw_inputs
+from clinical_modernbert.demo.data import real_sources
+from clinical_modernbert.demo.screen import render_screen
+from clinical_modernbert.encoder import load_encoder
+from clinical_modernbert.errors import UserError
+from clinical_modernbert.evaluation.code_map import map_codes
+from clinical_modernbert.evaluation.masked_tokens import evaluate
+from clinical_modernbert.job import open_root
+from clinical_modernbert.recipe import (
+    CorpusRecipe,
+    EvaluateRecipe,
+    MapRecipe,
+    PretrainRecipe,
+    Recipe,
+    ServeRecipe,
+    SweepRecipe,
+    build_recipe,
+    read_recipe,
+)
+from clinical_modernbert.runtime import start_ray
+from clinical_modernbert.sweeps.run import sweep
+from clinical_modernbert.training.launch import pretrain
+
+T = TypeVar("T", bound=Recipe)
+
+TEXTS = (
+    "Diabetes mellitus without mention of complication",
+    "Acute myocardial infarction",
+    "Pneumonia, organism unspecified",
+)
+
+_logger = logging.getLogger(__name__)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the demo from the command line."""
+    parser = argparse.ArgumentParser(description="Run the main job on generated or real data.")
+    parser.add_argument("--data", default=None, help="folder with real files, in the layout that docs/demo.md lists")
+    parser.add_argument("--root", default=None, help="artifact store (or ARTIFACT_ROOT; ./artifacts)")
+    parser.add_argument(
+        "--steps", type=int, default=None, help="training steps, where fewer than the recipe's are wanted"
+    )
+    parser.add_argument("--screen", default=None, help="also write the closing screen to this file")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("clinical_modernbert").setLevel(logging.INFO)
+    try:
+        screen = run_demo(
+            open_root(options.root), data=Path(options.data) if options.data else None, num_steps=options.steps
+        )
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+    sys.stdout.write(screen)
+    if options.screen:
+        Path(options.screen).write_text(screen, encoding="utf-8")
+
+
+def run_demo(store: Store, *, data: Path | None = None, num_steps: int | None = None) -> str:
+    """Make every artifact of the demo in ``store`` and return the closing screen."""
+    start_ray(num_cpus=max(2, os.cpu_count() or 2))
+    name = "demo-real" if data else "demo"
+    corpus = _make(store, _corpus_recipe(data), build_corpus, inputs=True)
+    steps = [f"training.num_steps={num_steps}"] if num_steps else []
+    corpus_reference = f"corpus={corpus.manifest.id}"
+    model = _make(store, _recipe(PretrainRecipe, "pretrain/demo", [f"name={name}", corpus_reference, *steps]), pretrain)
+    swept = _make(store, _recipe(SweepRecipe, "sweep/demo", [f"name={name}", corpus_reference]), sweep)
+    references = [f"name={name}", f"model={model.manifest.id}"]
+    evaluation = _make(store, _recipe(EvaluateRecipe, "evaluate/demo", [*references, corpus_reference]), evaluate)
+    code_map = _make(store, _recipe(MapRecipe, "map/demo", references), map_codes)
+    endpoint = _try_endpoint(store, model)
+    root = store.uri
+    notes = [
+        f"make serve MODEL={model.manifest.id}     the endpoint on http://127.0.0.1:8000 (OpenAI's /v1/embeddings)",
+        "make explore                             the explorer on http://127.0.0.1:8501",
+        f"python jobs/pretrain.py pretrain/demo --set corpus={corpus.manifest.id} --set optimizer.learning_rate=1e-3 --dry-run",
+        *([] if data else ["make demo DATA=<folder>                  the same with real files"]),
+        f"artifacts: {root}",
+    ]
+    return render_screen(
+        corpus=corpus,
+        model=model,
+        sweep=swept,
+        evaluation=evaluation,
+        code_map=code_map,
+        endpoint=endpoint,
+        notes=notes,
+    )
+
+
+def _recipe(recipe_type: type[T], name: str, overrides: list[str]) -> T:
+    return build_recipe(recipe_type, read_recipe(name), overrides=overrides, origin=name)
+
+
+def _corpus_recipe(data: Path | None) -> CorpusRecipe:
+    if data is None:
+        return _recipe(CorpusRecipe, "corpus/demo", [])
+    values = read_recipe("corpus/real")
+    real = real_sources(data)
+    names = {source["name"] for source in real}
+    kept = [source for source in values["sources"] if source["name"] not in names]
+    return build_recipe(CorpusRecipe, {**values, "sources": [*real, *kept]}, origin="corpus/real")
+
+
+def _make(store: Store, recipe: Recipe, run: Callable[[Plan], Artifact], *, inputs: bool = False) -> Artifact:
+    raw = raw_inputs(recipe) if inputs and isinstance(recipe, CorpusRecipe) else ()
+    plan = make_plan(recipe, store, raw_inputs=raw)
+    found = plan.existing()
+    if found:
+        _logger.info("%s %s is already there", plan.kind, plan.id)
+        return found
+    _logger.info("making %s %s", plan.kind, plan.id)
+    return run(plan)
+
+
+def _try_endpoint(store: Store, model: Artifact) -> dict[str, Any]:
+    """Serve the model for a moment, ask it over HTTP, and compare with the vectors computed here."""
+    from ray import serve
+
+    from clinical_modernbert.serving.app import build_application
+
+    recipe = _recipe(ServeRecipe, "serve/demo", [f"model={model.manifest.id}"])
+    port = _free_port()
+    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    serve.run(build_application(store, recipe), name="encoder", route_prefix="/")
+    try:
+        body = json.dumps({"model": model.manifest.id, "input": TEXTS}).encode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/v1/embeddings", data=body, headers={"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:
+            answer = json.load(response)
+    finally:
+        serve.shutdown()
+    served = np.array([item["embedding"] for item in answer["data"]], dtype=np.float32)
+    encoder = load_encoder(model.folder("model"))
+    offline = encoder.embed(encoder.tokenize(TEXTS), pooling=recipe.pooling, normalize=recipe.normalize)
+    return {"texts": len(TEXTS), "largest_difference": float(np.abs(served - offline).max())}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

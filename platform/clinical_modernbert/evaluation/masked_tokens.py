@@ -1,0 +1,95 @@
+"""Table 4: top-k accuracy at hidden tokens of the held-out split, on both frozen masks, beside the unigram baseline.
+
+The baseline answers with the most frequent training tokens of the document's own source: what a model scores that has learnt
+word frequencies and nothing else. Figures stand for the whole split and for each source by itself, because a mean over sources
+can rise while one of them gets worse.
+"""
+
+import json
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clinical_modernbert.artifacts import Artifact, Plan, upload
+from clinical_modernbert.corpus.shards import PackedRows
+from clinical_modernbert.encoder import load_model
+from clinical_modernbert.errors import ModelError
+from clinical_modernbert.recipe import EvaluateRecipe
+from clinical_modernbert.tokenizer import load_tokenizer
+from clinical_modernbert.training.batches import row_chunks
+from clinical_modernbert.training.loop import token_ranges
+from clinical_modernbert.training.scoring import MaskedPositions, default_device, score_rows
+
+_logger = logging.getLogger(__name__)
+
+
+def evaluate(plan: Plan) -> Artifact:
+    """Score the plan's model on its corpus and publish ``report.json``."""
+    recipe = plan.recipe
+    assert isinstance(recipe, EvaluateRecipe)
+    model_artifact, corpus = plan.artifacts["model"], plan.artifacts["corpus"]
+    torch.set_num_threads(recipe.scaling.num_cpus)
+    tokenizer = load_tokenizer(corpus.folder("tokenizer"))
+    model_folder = model_artifact.folder("model")
+    _refuse_other_tokenizer(tokenizer, load_tokenizer(model_folder), model_artifact)
+    model = load_model(model_folder).to(default_device()).eval()
+    rows = PackedRows(corpus, row_length=recipe.sequence_length, split="held_out")
+    num_rows = min(len(rows), recipe.max_rows)
+    if not num_rows:
+        raise ModelError(f"{corpus.uri} has no held-out rows of {recipe.sequence_length} tokens")
+    # Rows are packed longest segment first: every n-th one is a fair sample where not all are scored.
+    numbers_R = np.linspace(0, len(rows) - 1, num_rows).astype(np.int64)
+    unigram = np.load(corpus.file("unigram.npy"), allow_pickle=False)
+    sources = list(corpus.manifest.summary["sources"])
+    report: dict[str, Any] = {"rows": num_rows, "top_k": list(recipe.top_k), "masks": {}}
+    for kind in ("uniform", "entity"):
+        chunks = [numbers_R[chunk] for chunk in row_chunks(num_rows, size=recipe.scaling.batch_rows)]
+        found = score_rows(model, rows, chunks, kind=kind, tokens=token_ranges(tokenizer))  # type: ignore[arg-type]
+        report["masks"][kind] = mask_report(found, unigram=unigram, sources=sources, top_k=recipe.top_k)
+        _logger.info("%s mask: top-1 %.4f over %d tokens", kind, found.accuracy(1), len(found.labels_N))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "report.json"
+        path.write_text(json.dumps(report, indent=1), encoding="utf-8")
+        files = [upload(plan.store, plan.prefix, "report.json", path)]
+    return plan.publish(files, summary=report)
+
+
+def mask_report(
+    found: MaskedPositions, *, unigram: NDArray[np.int64], sources: list[str], top_k: tuple[int, ...]
+) -> dict[str, Any]:
+    """Return loss and accuracies of model and baseline, over all sources and by source; ``unigram`` is [source, id] counts."""
+    baseline = unigram_ranks(found.labels_N, found.sources_N, unigram=unigram)
+    figures: dict[str, Any] = {"loss": found.loss, **_accuracies(found.ranks_N, baseline, top_k), "sources": {}}
+    for number, name in enumerate(sources):
+        here = found.sources_N == number
+        if here.any():
+            figures["sources"][name] = _accuracies(found.ranks_N[here], baseline[here], top_k)
+    return figures
+
+
+def unigram_ranks(
+    labels_N: NDArray[np.int64], sources_N: NDArray[np.int64], *, unigram: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return how many ids are more frequent than the label in its source's training text; ties are ordered by id."""
+    order = np.argsort(-unigram, axis=1, kind="stable")
+    ranks = np.empty_like(order)
+    np.put_along_axis(ranks, order, np.arange(unigram.shape[1])[None, :], axis=1)
+    return ranks[sources_N, labels_N]
+
+
+def _accuracies(ranks_N: NDArray[np.int64], baseline_N: NDArray[np.int64], top_k: tuple[int, ...]) -> dict[str, Any]:
+    return {
+        "tokens": len(ranks_N),
+        "model": {str(k): float((ranks_N < k).mean()) for k in top_k},
+        "unigram": {str(k): float((baseline_N < k).mean()) for k in top_k},
+    }
+
+
+def _refuse_other_tokenizer(corpus: Any, model: Any, artifact: Artifact) -> None:
+    if corpus.get_vocab() != model.get_vocab():
+        raise ModelError(f"{artifact.uri} has another tokenizer than the corpus: its rows mean nothing to this model")

@@ -1,0 +1,1 @@
+"""Sweeps: pretraining runs over dotted recipe paths on Ray Tune with Optuna."""
