@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
-from chart import CHART, Helm, Render
+
+from tests.charts.chart import CHART, Helm, Render
 
 
 @pytest.fixture(scope="session")

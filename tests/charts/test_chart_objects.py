@@ -7,11 +7,12 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from chart import CHART, PRESETS, Helm, Render, preset_values
 from clinical_modernbert.cluster.objects import JOB_KINDS, ray_job, ray_service
 from clinical_modernbert.cluster.shape import Shape, parse_shape
-from kuberay_schema import count_rules, crds_path, problems, read_schema
-from operator_rules import pod_specs, ray_cluster_spec, refusals, restricted_violations
+
+from tests.charts.chart import CHART, PRESETS, Helm, Render, preset_values
+from tests.charts.kuberay_schema import count_rules, crds_path, problems, read_schema
+from tests.charts.operator_rules import pod_specs, ray_cluster_spec, refusals, restricted_violations
 
 pytestmark = pytest.mark.helm
 

@@ -1,0 +1,206 @@
+"""The client and the command against the API stub, over HTTP and through a kubeconfig."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from clinical_modernbert.cluster import Cluster, Shape, ray_job
+from clinical_modernbert.cluster.command import default_name, main, parse_workers
+from clinical_modernbert.errors import ClusterError
+
+from tests.unit.cluster.api_stub import ApiStub, write_kubeconfig
+
+SUBMIT = ["pretrain", "pretrain/demo", "--release", "cm", "--namespace", "ml", "--workers", "cpu=2", "--poll-s", "0"]
+INITIALIZING = {"jobDeploymentStatus": "Initializing", "rayClusterName": "run-abc"}
+RUNNING = {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING", "rayClusterName": "run-abc"}
+COMPLETE = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED", "rayClusterName": "run-abc"}
+FAILED = {
+    "jobDeploymentStatus": "Failed",
+    "jobStatus": "FAILED",
+    "reason": "AppFailed",
+    "message": "exit 2",
+    "failed": 3,
+}
+
+
+@pytest.fixture
+def cluster(stub: ApiStub) -> Cluster:
+    return Cluster.connect(namespace="ml")
+
+
+def job(shape: Shape, name: str = "run") -> dict[str, Any]:
+    return ray_job(name, kind="pretrain", recipe="pretrain/demo", shape=shape, workers={"cpu": 1}, namespace="ml")
+
+
+def pending(name: str, **status: Any) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "ml", "labels": {"ray.io/cluster": "run-abc"}}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {"phase": "Pending", **status}}
+
+
+def test_submitted_job_arrives_as_built_and_is_checked_strictly(stub: ApiStub, cluster: Cluster, shape: Shape) -> None:
+    built = job(shape)
+
+    assert cluster.submit(built) == "run"
+    assert stub.jobs["run"] == built
+    assert stub.queries["POST /apis/ray.io/v1/namespaces/ml/rayjobs"] == {"fieldValidation": ["Strict"]}
+
+
+def test_a_second_job_of_the_name_is_refused(stub: ApiStub, cluster: Cluster, shape: Shape) -> None:
+    cluster.submit(job(shape))
+
+    with pytest.raises(ClusterError, match=r'409 rayjobs.ray.io "run" already exists \(choose another --name'):
+        cluster.submit(job(shape))
+
+
+def test_following_ends_with_the_job(stub: ApiStub, cluster: Cluster, shape: Shape) -> None:
+    cluster.submit(job(shape))
+    stub.states = [{}, INITIALIZING, RUNNING, COMPLETE]
+    states = list(cluster.follow("run", poll_s=0))
+
+    assert [state.deployment for state in states] == ["New", "Initializing", "Running", "Complete"]
+    assert [state.succeeded for state in states] == [False, False, False, True]
+
+
+@pytest.mark.parametrize("job_status", ["STOPPED", "FAILED"])
+def test_complete_is_not_success_by_itself(stub: ApiStub, cluster: Cluster, shape: Shape, job_status: str) -> None:
+    cluster.submit(job(shape))
+    stub.states = [{"jobDeploymentStatus": "Complete", "jobStatus": job_status}]
+
+    assert [(state.ended, state.succeeded) for state in cluster.follow("run", poll_s=0)] == [(True, False)]
+
+
+def test_a_job_deleted_meanwhile_is_an_error(stub: ApiStub, cluster: Cluster, shape: Shape) -> None:
+    cluster.submit(job(shape))
+    states = cluster.follow("run", poll_s=0)
+    next(states)
+    cluster.delete("run")
+
+    with pytest.raises(ClusterError, match="404"):
+        next(states)
+
+
+def test_pending_pods_say_why(stub: ApiStub, cluster: Cluster) -> None:
+    unschedulable = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "0/3 nodes: no gpu",
+    }
+    pulling = {"name": "ray-worker", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
+    starting = {"name": "ray-worker", "state": {"waiting": {"reason": "ContainerCreating"}}}
+    container = {"image": "x", "imageID": "", "ready": False, "restartCount": 0}
+    stub.pods = [
+        pending("worker-1", conditions=[unschedulable]),
+        pending("worker-2", containerStatuses=[{**container, **pulling}]),
+        pending("worker-3", containerStatuses=[{**container, **starting}]),
+        {**pending("other"), "metadata": {"name": "other", "labels": {"ray.io/cluster": "another"}}},
+    ]
+
+    assert cluster.waiting("run-abc") == {
+        "worker-1": "Unschedulable: 0/3 nodes: no gpu",
+        "worker-2": "ray-worker: ImagePullBackOff: no such image",
+    }
+
+
+def test_a_cluster_without_the_operator_says_so(stub: ApiStub, cluster: Cluster, shape: Shape) -> None:
+    stub.served = False
+
+    with pytest.raises(ClusterError, match=r"KubeRay operator 1\.7 is installed"):
+        cluster.submit(job(shape))
+
+
+def test_errors_hold_no_credentials(stub: ApiStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_kubeconfig(tmp_path / "other", stub.url, "wrong-secret")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "other"))
+
+    with pytest.raises(ClusterError, match=r"401 Unauthorized \(log in") as caught:
+        Cluster.connect(namespace="ml").state("run")
+    assert "wrong-secret" not in str(caught.value)
+
+
+def test_no_way_to_a_cluster_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
+    with pytest.raises(ClusterError, match="no way to the cluster"):
+        Cluster.connect(namespace="ml")
+
+    write_kubeconfig(tmp_path / "absent", "http://127.0.0.1:9", "token")
+    with pytest.raises(ClusterError, match=r"127\.0\.0\.1:9 does not answer"):
+        Cluster.connect(namespace="ml").state("run")
+
+
+def test_the_command_submits_follows_and_reports_success(stub: ApiStub, caplog: pytest.LogCaptureFixture) -> None:
+    stub.states = [INITIALIZING, INITIALIZING, RUNNING, RUNNING, COMPLETE]
+    stub.pods = [
+        pending("worker-1", conditions=[{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}])
+    ]
+    with caplog.at_level(logging.INFO), pytest.raises(SystemExit) as ended:
+        main([*SUBMIT, "--set", "training.num_steps=5", "--name", "run"])
+
+    assert ended.value.code == 0
+    assert stub.jobs["run"]["spec"]["entrypoint"].endswith("pretrain/demo --set 'training.num_steps=5'")
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("clinical_modernbert")]
+    assert [line.split(" · ")[1] for line in lines if " · " in line] == ["Initializing", "Running", "Complete"]
+    assert sum("worker-1 waits: Unschedulable" in line for line in lines) == 1
+
+
+def test_the_command_ends_with_1_where_the_job_fails(stub: ApiStub, caplog: pytest.LogCaptureFixture) -> None:
+    stub.states = [FAILED]
+    with caplog.at_level(logging.INFO), pytest.raises(SystemExit) as ended:
+        main([*SUBMIT, "--name", "run"])
+
+    assert ended.value.code == 1
+    assert "RayJob run · Failed · FAILED · AppFailed · exit 2 · failed attempts: 3" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--name", "Bad"], "lower-case"),
+        (["--workers", "cpu=two"], "group=count"),
+        (["--set", "a=$HOME"], "two shells"),
+        (["--release", "absent"], "ConfigMap absent-shape"),
+    ],
+)
+def test_wrong_input_ends_with_2_and_one_message(
+    stub: ApiStub, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*SUBMIT, *arguments])
+
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+    assert stub.jobs == {}
+
+
+def test_a_dry_run_with_a_shape_file_needs_no_cluster(
+    shape: Shape, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
+    (tmp_path / "shape.yaml").write_text(yaml.safe_dump(shape.model_dump(mode="json")), encoding="utf-8")
+    command = ["sweep", "sweep/demo", "--shape", str(tmp_path / "shape.yaml"), "--workers", "cpu=1", "--dry-run"]
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--name", "run"])
+
+    assert ended.value.code == 0
+    expected = ray_job("run", kind="sweep", recipe="sweep/demo", shape=shape, workers={"cpu": 1})
+    assert yaml.safe_load(capsys.readouterr().out) == expected
+
+
+def test_default_names_fit_and_differ_by_the_second() -> None:
+    import time
+
+    first, second = time.gmtime(1_800_000_000), time.gmtime(1_800_000_001)
+    name = default_name("build_corpus", "corpus/a_Very.long-recipe-name-that-goes-on", first)
+
+    assert name == "build-corpus-a-very-long-recipe-0115-080000"
+    assert len(name) <= 47
+    assert name != default_name("build_corpus", "corpus/a_Very.long-recipe-name-that-goes-on", second)
+
+
+def test_workers_are_parsed_strictly() -> None:
+    assert parse_workers(["cpu=2", "a100=1"]) == {"cpu": 2, "a100": 1}
+    for bad in (["cpu"], ["=2"], ["cpu=-1"], ["cpu=1", "cpu=2"]):
+        with pytest.raises(ClusterError, match="group=count"):
+            parse_workers(bad)
