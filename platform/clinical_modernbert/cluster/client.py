@@ -116,11 +116,11 @@ class Cluster:
             time.sleep(poll_s)
 
     def waiting(self, cluster: str) -> dict[str, str]:
-        """Return ``pod -> why it waits`` for the pods of a Ray cluster that do not run yet."""
+        """Return ``pod -> why it waits`` for the pods of a Ray cluster that no node takes, or whose containers do not start."""
         selector = f"ray.io/cluster={cluster}"
         with self._explained(f"listing the pods of {cluster}"):
             pods = self._core.list_namespaced_pod(self.namespace, label_selector=selector, _request_timeout=_TIMEOUT_S)
-        reasons = {pod.metadata.name: _why(pod) for pod in pods.items if pod.status.phase == "Pending"}
+        reasons = {pod.metadata.name: _why(pod) for pod in pods.items}
         return {name: reason for name, reason in reasons.items() if reason}
 
     def delete(self, name: str) -> None:

@@ -90,12 +90,18 @@ def test_pending_pods_say_why(stub: ApiStub, cluster: Cluster) -> None:
     }
     pulling = {"name": "ray-worker", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
     starting = {"name": "ray-worker", "state": {"waiting": {"reason": "ContainerCreating"}}}
+    running = {"name": "ray-head", "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}
     container = {"image": "x", "imageID": "", "ready": False, "restartCount": 0}
     stub.pods = [
         pending("worker-1", conditions=[unschedulable]),
         pending("worker-2", containerStatuses=[{**container, **pulling}]),
         pending("worker-3", containerStatuses=[{**container, **starting}]),
-        {**pending("other"), "metadata": {"name": "other", "labels": {"ray.io/cluster": "another"}}},
+        {**pending("head"), "status": {"phase": "Running", "containerStatuses": [{**container, **running}]}},
+        {
+            **pending("other"),
+            "metadata": {"name": "other", "labels": {"ray.io/cluster": "another"}},
+            "status": {"conditions": [unschedulable]},
+        },
     ]
 
     assert cluster.waiting("run-abc") == {
