@@ -1,4 +1,4 @@
-"""Chapters of ICD-9-CM and ICD-10-CM diagnosis codes, by the official ranges of their tabular lists (NCHS, CMS)."""
+"""Chapters of ICD-9-CM and ICD-10-CM diagnosis codes, by the ranges of their tabular lists (NCHS, CMS; ICD-10-CM of April 2026)."""
 
 _ICD9_NUMERIC = (
     ("001-139", "Infectious and parasitic diseases"),
@@ -42,7 +42,7 @@ _ICD10 = (
     ("N00-N99", "Diseases of the genitourinary system"),
     ("O00-O9A", "Pregnancy, childbirth and the puerperium"),
     ("P00-P96", "Certain conditions originating in the perinatal period"),
-    ("Q00-Q99", "Congenital malformations, deformations and chromosomal abnormalities"),
+    ("Q00-QA0", "Congenital malformations, deformations and chromosomal abnormalities"),
     ("R00-R99", "Symptoms, signs and abnormal clinical and laboratory findings, not elsewhere classified"),
     ("S00-T88", "Injury, poisoning and certain other consequences of external causes"),
     ("U00-U85", "Codes for special purposes"),

@@ -102,7 +102,7 @@ def read_code_documents(location: Path, *, file: str, source: CodeSource) -> Ite
 
 def code_group(table: Table, code: str) -> str:
     """Return the concept by which a code with its dot is held out: its category in its table."""
-    return f"{table}:{code.split('.')[0]}"
+    return f"{table}:{code.partition('.')[0]}"
 
 
 def code_sentence(

@@ -19,6 +19,8 @@ EXCLUDE = ("*_detail.csv", "*_detail.csv.gz")
 _MASK = re.compile(r"_{3,}")
 # A line break is the editor's only where the next word would not have fitted; below this width it was meant.
 _NARROWEST_WRAP = 58
+# A longer line was not broken by the editor at all.
+_WIDEST_WRAP = 90
 # Lists, headers such as "Neuro:" or "ADMISSION LABS:", and lab lines that begin with a masked date and a time.
 _OWN_LINE = re.compile(r"\s*(?:\d{1,2}[.)]\s|[-*•#=+>]|\[|[A-Z][\w /&()'.,-]{0,48}:|___ ?\d{1,2}:\d\d)")
 _TABULAR = re.compile(r"\S(?:\t| {3,})\S")
@@ -59,6 +61,6 @@ def unwrap(text: str) -> str:
             output[-1] += f" {stripped}"
         else:
             output.append(line)
-        joinable = bool(stripped) and not stripped.endswith(":") and _TABULAR.search(line) is None
         width = len(line)
+        joinable = 0 < width <= _WIDEST_WRAP and not stripped.endswith(":") and _TABULAR.search(line) is None
     return "\n".join(output)

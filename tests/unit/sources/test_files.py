@@ -1,0 +1,93 @@
+"""Which files a source names, and their bytes up to the first damage."""
+
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clinical_modernbert.errors import SourceError
+from clinical_modernbert.sources.files import DamagedFileError, find_files, read_chunks
+
+CONTENT = b"".join(b"line %d of a file that compresses somewhat\n" % number for number in range(60_000))
+
+
+def _read(path: Path) -> tuple[bytes, DamagedFileError | None]:
+    output = []
+    chunks: Iterator[bytes] = read_chunks(path)
+    try:
+        for chunk in chunks:
+            assert len(chunk) <= 1 << 18
+            output.append(chunk)
+    except DamagedFileError as error:
+        return b"".join(output), error
+    return b"".join(output), None
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        CONTENT,
+        gzip.compress(CONTENT),
+        gzip.compress(CONTENT[:100_000]) + gzip.compress(CONTENT[100_000:]),
+        gzip.compress(CONTENT) + b"\0" * 200_000,
+        gzip.compress(CONTENT[:9]) + b"\0" * 100_000 + gzip.compress(CONTENT[9:]),
+    ],
+    ids=["plain", "gzip", "two members", "padded", "padded between"],
+)
+def test_whole_content(tmp_path: Path, packed: bytes) -> None:
+    path = tmp_path / "any_name"
+    path.write_bytes(packed)
+    assert _read(path) == (CONTENT, None)
+
+
+@pytest.mark.parametrize("share", [0.0003, 0.3, 0.999])
+def test_truncated_gzip_gives_what_came_before(tmp_path: Path, share: float) -> None:
+    packed = gzip.compress(CONTENT)
+    path = tmp_path / "cut.gz"
+    path.write_bytes(packed[: int(len(packed) * share)])
+    output, damage = _read(path)
+    assert CONTENT.startswith(output)
+    assert len(output) >= (share - 0.1) * len(CONTENT)
+    assert damage is not None and "truncated" in damage.reason
+    assert damage.position == f"byte {int(len(packed) * share)}"
+
+
+def test_flipped_bytes_give_what_came_before_and_their_place(tmp_path: Path) -> None:
+    packed = bytearray(gzip.compress(CONTENT))
+    middle = len(packed) // 2
+    packed[middle : middle + 40] = b"\xff" * 40
+    path = tmp_path / "flipped.gz"
+    path.write_bytes(packed)
+    output, damage = _read(path)
+    assert damage is not None and "broken" in damage.reason
+    # Deflate may run on for some bytes before the nonsense shows; all the sound part is there.
+    assert CONTENT[: int(len(CONTENT) * 0.45)] == output[: int(len(CONTENT) * 0.45)]
+    assert int(damage.position.removeprefix("byte ")) >= middle
+
+
+def test_empty_file(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_bytes(b"")
+    assert _read(tmp_path / "empty") == (b"", None)
+
+
+def test_files_are_found_below_and_named_relative(tmp_path: Path) -> None:
+    for name in ("b.xml", "a/c.xml.gz", "a/d.txt", ".hidden.xml", "a/._e.xml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    found = find_files(str(tmp_path), field="f", patterns=("*.xml", "*.xml.gz"))
+    assert found == [("a/c.xml.gz", tmp_path / "a/c.xml.gz"), ("b.xml", tmp_path / "b.xml")]
+    assert find_files(str(tmp_path / "a/d.txt"), field="f", patterns=("*.xml",)) == [("d.txt", tmp_path / "a/d.txt")]
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"sources\[x\]\.path: '.*nowhere' does not exist; expected .*\*\.xml"):
+        find_files(str(tmp_path / "nowhere"), field="sources[x].path", patterns=("*.xml",))
+    with pytest.raises(SourceError, match=r"no file below .* matches \*\.xml"):
+        find_files(str(tmp_path), field="f", patterns=("*.xml",))
+
+
+def test_a_file_both_plain_and_packed_is_refused(tmp_path: Path) -> None:
+    for name in ("a.xml", "a.xml.gz"):
+        (tmp_path / name).write_text("")
+    with pytest.raises(SourceError, match=r"'a\.xml' .* both plain and as \.gz"):
+        find_files(str(tmp_path), field="f", patterns=("*.xml", "*.xml.gz"))

