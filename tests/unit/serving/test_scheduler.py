@@ -88,7 +88,7 @@ def test_no_text_is_overtaken_more_often_than_allowed(
 
 def test_a_batch_is_filled_with_texts_of_like_length() -> None:
     lengths = [10, 90, 11, 50, 9, 12]
-    assert choose_batch(lengths, [0] * 6, max_batch_tokens=45, max_overtakes=4) == [0, 2, 4, 5]
+    assert choose_batch(lengths, [0] * 6, max_batch_tokens=100, max_overtakes=4) == [0, 2, 3, 4, 5]
 
 
 def test_a_text_longer_than_the_budget_travels_alone() -> None:
@@ -123,6 +123,25 @@ def test_a_request_beyond_the_budget_is_split_over_passes() -> None:
         vectors = await scheduler.run([_text(n, 4) for n in range(7)])
         assert vectors[:, 0].tolist() == list(range(7))
         assert all(sum(len(ids) for ids in batch) <= 10 for batch in recorder.batches)
+        scheduler.close()
+
+    _run(body)
+
+
+def test_short_newcomers_fill_the_gaps_only_until_the_older_texts_are_overdue() -> None:
+    async def body() -> None:
+        recorder = Recorder(held=True)
+        scheduler = Scheduler(recorder, max_batch_tokens=10, max_queued_texts=100, max_overtakes=2)
+        first = asyncio.create_task(scheduler.run([_text(0)]))
+        await _entered(recorder)
+        older = asyncio.create_task(scheduler.run([_text(n, 6) for n in range(1, 6)]))
+        await asyncio.sleep(0)
+        newer = asyncio.create_task(scheduler.run([_text(n, 3) for n in range(11, 15)]))
+        await asyncio.sleep(0)
+        recorder.gate.release(100)
+        await asyncio.gather(first, older, newer)
+        names = [[ids[0] for ids in batch] for batch in recorder.batches]
+        assert names == [[0], [1, 11], [2, 12], [3], [4], [5, 13], [14]]
         scheduler.close()
 
     _run(body)
