@@ -116,7 +116,7 @@ def test_a_bad_value_is_refused_with_its_path(helm: Helm, setting: str, path: st
         ({"fullnameOverride": "a" * 35, "jobs.eleven-char.kind": "sweep", "jobs.eleven-char.recipe": "sweep/demo",
           "jobs.eleven-char.workers.cpu": "1"}, ""),
         ({"fullnameOverride": "a" * 35, "jobs.twelve-chars.kind": "sweep", "jobs.twelve-chars.recipe": "sweep/demo",
-          "jobs.twelve-chars.workers.cpu": "1"}, "has 48 characters, and KubeRay allows 47"),
+          "jobs.twelve-chars.workers.cpu": "1"}, "has 48 characters, and 47 are allowed"),
     ],
 )  # fmt: skip
 def test_what_cannot_work_is_refused_in_words(helm: Helm, settings: dict[str, str], message: str) -> None:

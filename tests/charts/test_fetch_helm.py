@@ -20,7 +20,7 @@ def fetch_helm(repository: Path) -> ModuleType:
 
 
 def test_an_altered_binary_is_refused_and_leaves_nothing(fetch_helm: ModuleType, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="helm has sha256 .* pinned is 00"):
+    with pytest.raises(SystemExit, match=r"helm has sha256 .* pinned is 00"):
         fetch_helm._install(b"altered", tmp_path / "helm", expected="00")
 
     assert list(tmp_path.iterdir()) == []

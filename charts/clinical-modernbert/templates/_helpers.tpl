@@ -18,7 +18,7 @@
 {{- define "cm.rayName" -}}
 {{- $name := printf "%s-%s" (include "cm.fullname" .root) .suffix -}}
 {{- if gt (len $name) (int .limit) -}}
-{{- fail (printf "\n\n%q has %d characters, and KubeRay allows %d: set fullnameOverride, or shorten %q\n" $name (len $name) (int .limit) .suffix) -}}
+{{- fail (printf "\n\n%q has %d characters, and %d are allowed, since KubeRay appends to it: set fullnameOverride, or shorten %q\n" $name (len $name) (int .limit) .suffix) -}}
 {{- end -}}
 {{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) -}}
 {{- fail (printf "\n\n%q must start with a letter and hold lower-case letters, digits and inner dashes: set fullnameOverride\n" $name) -}}
@@ -26,8 +26,9 @@
 {{- $name -}}
 {{- end -}}
 
+{{/* KubeRay allows 53 characters, and cuts the name of the Secret with the token at 50. */}}
 {{- define "cm.researchName" -}}
-{{- include "cm.rayName" (dict "root" . "suffix" "research" "limit" 53) -}}
+{{- include "cm.rayName" (dict "root" . "suffix" "research" "limit" 50) -}}
 {{- end -}}
 
 {{- define "cm.endpointName" -}}

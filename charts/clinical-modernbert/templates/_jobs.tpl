@@ -1,5 +1,5 @@
-{{/* The command of a job: {kind, recipe, overrides}. It passes two shells, the submitter's and the driver's, so the schema keeps
-     out whatever a shell would read, and the quotes keep blanks together in the first. */}}
+{{/* The command of a job: {kind, recipe, overrides}. It passes two shells, the submitter's and the driver's: the quotes keep
+     a value whole in the first, Ray quotes it again for the second, and the schema keeps out what could end the quotes. */}}
 {{- define "cm.entrypoint" -}}
 python jobs/{{ .kind }}.py {{ .recipe }}
 {{- range .overrides }} --set '{{ . }}'{{ end }}

@@ -20,7 +20,7 @@ JOB_KINDS = ("build_corpus", "pretrain", "sweep", "evaluate", "map_codes")
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _RECIPE = re.compile(r"[a-z0-9_]+/[A-Za-z0-9_.-]+")
-_OVERRIDE = re.compile(r"[A-Za-z0-9_.]+=[A-Za-z0-9_.:/,+@%=\[\] -]*")
+_OVERRIDE = re.compile(r"[A-Za-z0-9_.]+=[A-Za-z0-9_.:/,+@%=\[\]{}\" -]*")
 
 
 def ray_job(
@@ -92,8 +92,8 @@ def ray_service(
 def entrypoint(kind: str, recipe: str, overrides: Sequence[str]) -> str:
     """Return the command line of a job.
 
-    It passes two shells, the submitter's and the driver's, so that an override with a character that either would read is
-    refused; the quotes keep blanks together in the first, and Ray's own quoting does in the second.
+    It passes Kubernetes, which reads ``$(NAME)``, and two shells, the submitter's and the driver's: the quotes keep a value
+    whole in the first, Ray quotes it again for the second, and characters that could end the quotes are refused.
     """
     if kind not in JOB_KINDS:
         raise ClusterError(f"kind {kind!r} is no job; choose one of {', '.join(JOB_KINDS)}")
@@ -103,7 +103,7 @@ def entrypoint(kind: str, recipe: str, overrides: Sequence[str]) -> str:
         if not _OVERRIDE.fullmatch(override):
             raise ClusterError(
                 f"override {override!r} must be path.to.field=value with a value of letters, digits, blanks and any of "
-                "_.:/,+@%=[]- (it passes two shells); write anything else into the recipe"
+                '_.:/,+@%=[]{}"- (it passes two shells); write anything else into the recipe'
             )
     return " ".join([f"python jobs/{kind}.py {recipe}", *(f"--set '{override}'" for override in overrides)])
 
