@@ -1,4 +1,4 @@
-"""Chapters of ICD-9-CM and ICD-10-CM diagnosis codes, by the ranges of their tabular lists (NCHS, CMS; ICD-10-CM of April 2026)."""
+"""Chapters of ICD-9-CM and ICD-10-CM diagnosis codes: the ranges of the tabular lists (NCHS, CMS; ICD-10-CM of April 2026)."""
 
 _ICD9_NUMERIC = (
     ("001-139", "Infectious and parasitic diseases"),
