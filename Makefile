@@ -36,11 +36,14 @@ explore: install ## the explorer on port 8501
 check: install ## lint, format, types, import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
-test: install ## all tests; helm and a browser where they are at hand
+test: install .tools/helm ## all tests; those that need Chromium or real data skip where it is absent
 	@$(BIN)/pytest
 
-charts: install ## fetch helm, then lint and validate the chart
-	@$(BIN)/python tools/fetch_helm.py && $(BIN)/pytest tests/charts
+.tools/helm: tools/fetch_helm.py | install
+	@$(BIN)/python tools/fetch_helm.py
+
+charts: install .tools/helm ## lint and render the chart, check it against KubeRay's rules
+	@$(BIN)/python tools/chart_readme.py --check && $(BIN)/pytest tests/charts
 
 clean: ## remove everything that is not in git
 	@rm -rf .venv .tools build artifacts .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis

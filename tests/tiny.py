@@ -30,12 +30,16 @@ def tiny_texts(num_documents: int, *, seed: int = 0) -> list[str]:
     return texts
 
 
-def publish_tiny_corpus(store: Store, *, row_length: int = 64, num_documents: int = 120, name: str = "tiny") -> Artifact:
+def publish_tiny_corpus(
+    store: Store, *, row_length: int = 64, num_documents: int = 120, name: str = "tiny"
+) -> Artifact:
     """Publish a corpus artifact of two sources with the real shard format; drugs are the salient tokens."""
     recipe = CorpusRecipe.model_validate(
         {
             "name": name,
-            "sources": [{"type": "synthetic_notes", "name": s, "num_documents": num_documents} for s in ("left", "right")],
+            "sources": [
+                {"type": "synthetic_notes", "name": s, "num_documents": num_documents} for s in ("right", "left")
+            ],
             "packing": {"sequence_lengths": [row_length]},
         }
     )
@@ -68,7 +72,13 @@ def publish_tiny_corpus(store: Store, *, row_length: int = 64, num_documents: in
             pieces = split_documents(table.lengths_D, row_length=row_length)
             packed = pack(pieces.length, row_length=row_length)
             arrays = render_rows(
-                table, pieces, packed, row_length=row_length, cls_id=roles["cls"], sep_id=roles["sep"], pad_id=roles["pad"]
+                table,
+                pieces,
+                packed,
+                row_length=row_length,
+                cls_id=roles["cls"],
+                sep_id=roles["sep"],
+                pad_id=roles["pad"],
             )
             for part, array in arrays.items():
                 path = Path(folder) / f"{part}.npy"
@@ -77,7 +87,7 @@ def publish_tiny_corpus(store: Store, *, row_length: int = 64, num_documents: in
             rows[split] = [len(packed)]
         np.save(Path(folder) / "unigram.npy", unigram, allow_pickle=False)
         files.append(upload(store, plan.prefix, "unigram.npy", Path(folder) / "unigram.npy"))
-    summary = {"rows": {str(row_length): rows}, "vocabulary_size": size, "sources": {"left": {}, "right": {}}}
+    summary = {"rows": {str(row_length): rows}, "vocabulary_size": size, "sources": {"right": {}, "left": {}}}
     return plan.publish(files, summary=summary)
 
 

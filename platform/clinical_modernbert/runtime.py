@@ -2,6 +2,7 @@
 
 import logging
 import os
+from typing import Any
 
 import ray
 
@@ -17,15 +18,10 @@ def start_ray(*, num_cpus: int | None = None) -> None:
     """
     if ray.is_initialized():
         return
-    # DeepSpeed must not look for a GPU on a machine without one, and one BLAS thread a worker keeps two workers on two cores.
-    environment = {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"} if not _has_gpu() else {}
-    options = {"runtime_env": {"env_vars": environment}, "log_to_driver": False, "logging_level": logging.WARNING}
+    # What a worker needs to know of its node it finds out there: the driver may run on a head without a GPU.
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     if os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
         ray.init(address="auto", **options)
     else:
         ray.init(num_cpus=num_cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **options)
     _logger.info("ray %s with %s CPUs", ray.__version__, ray.cluster_resources().get("CPU"))
-
-
-def _has_gpu() -> bool:
-    return bool(os.environ.get("CUDA_VISIBLE_DEVICES")) or os.path.exists("/dev/nvidia0")  # noqa: PTH110  # a device node

@@ -1,6 +1,8 @@
 """Finished artifacts: look up by reference, read files that are checked against the manifest, publish a folder."""
 
+import hashlib
 import tempfile
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,7 @@ class Artifact:
         """
         entry = self.manifest.entry(path)
         cache = cache_path or Path(tempfile.gettempdir()) / "clinical-modernbert-cache"
-        local = cache / self.manifest.digest[:16] / path
+        local = cache / self._cache_name() / path
         if path in self._checked and local.is_file():
             return local
         try:
@@ -63,8 +65,13 @@ class Artifact:
         root = locals_[first].parents[first.count("/")]
         return root / prefix if prefix else root
 
+    def _cache_name(self) -> str:
+        # The place is part of the name: a folder must never be put together from two stores that hold the same artifact.
+        return hashlib.sha256(f"{self.uri} {self.manifest.digest}".encode()).hexdigest()[:16]
+
     def _fetch(self, path: str, local: Path) -> Path:
-        partial = local.with_name(f"{local.name}.partial")
+        # A name of its own: the workers of one machine share the cache and may fetch the same file at the same time.
+        partial = local.with_name(f"{local.name}.{uuid.uuid4().hex}.partial")
         found = self.store.get_file(join_key(self.prefix, path), partial)
         return partial.replace(local) if found == partial else found
 

@@ -3,8 +3,10 @@
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from clinical_modernbert.artifacts.store import ObjectInfo, join_key
 from clinical_modernbert.errors import StoreError
@@ -16,8 +18,10 @@ class FileStore:
     """Objects are files below one folder; the folder is made on the first write."""
 
     def __init__(self, root: Path) -> None:
-        if not str(root) or root == Path("."):
-            raise StoreError("artifact root file:// names no folder; write for example file:///data/artifacts")
+        if root == Path():
+            raise StoreError(
+                "the artifact root names no folder below which to write; write for example file:///data/artifacts"
+            )
         self._root = root.absolute()
         self.uri = f"file://{self._root}"
 
@@ -26,22 +30,15 @@ class FileStore:
             return self._path(key).read_bytes()
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             raise KeyError(key) from None
+        except OSError as error:
+            raise self._refused("reading", key, error) from None
 
     def write_bytes(self, key: str, data: bytes) -> None:
-        partial = self._partial(key)
-        with partial.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(self._path(key))
+        self._write(key, lambda target: target.write(data))
 
     def put_file(self, local_path: Path, key: str) -> None:
-        partial = self._partial(key)
-        with local_path.open("rb") as source, partial.open("wb") as target:
-            shutil.copyfileobj(source, target, 1 << 20)
-            target.flush()
-            os.fsync(target.fileno())
-        partial.replace(self._path(key))
+        with local_path.open("rb") as source:
+            self._write(key, lambda target: shutil.copyfileobj(source, target, 1 << 20))
 
     def get_file(self, key: str, local_path: Path) -> Path:
         path = self._path(key)
@@ -50,25 +47,68 @@ class FileStore:
         return path
 
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:
-        top = self._path(prefix)
-        found = (path for path in top.rglob("*") if path.is_file() and not path.name.startswith(_PARTIAL))
-        for path in sorted(found):
-            yield ObjectInfo(key=path.relative_to(self._root).as_posix(), size_bytes=path.stat().st_size)
+        found = {self._key(path): path for path in self._path(prefix).rglob("*") if not path.name.startswith(_PARTIAL)}
+        # Sorted as text, not as paths: `a-b/x` comes before `a/x`, as S3 has it.
+        for key in sorted(found):
+            if found[key].is_file():
+                yield ObjectInfo(key=key, size_bytes=found[key].stat().st_size)
 
     def names(self, prefix: str) -> list[str]:
         top = self._path(prefix)
-        return sorted(path.name for path in top.iterdir()) if top.is_dir() else []
+        paths = top.iterdir() if top.is_dir() else ()
+        return sorted(path.name for path in paths if not path.name.startswith(_PARTIAL))
 
     def delete(self, key: str) -> None:
-        self._path(key).unlink(missing_ok=True)
+        path = self._path(key)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise self._refused("deleting", key, error) from None
+        # As in S3, a folder is there as long as something lies in it. rmdir itself decides, since others may be writing.
+        for folder in path.parents:
+            if folder == self._root or not _removed(folder):
+                break
+
+    def _write(self, key: str, fill: Callable[[BinaryIO], object]) -> None:
+        path = self._path(key)
+        partial = path.parent / f"{_PARTIAL}{uuid.uuid4().hex}"
+        try:
+            with _opened(partial) as target:
+                fill(target)
+                target.flush()
+                os.fsync(target.fileno())
+            partial.replace(path)
+        except OSError as error:
+            raise self._refused("writing", key, error) from None
+        finally:
+            # After the rename there is nothing left to remove; after a failure the half-written file must not stay.
+            with suppress(OSError):
+                partial.unlink()
 
     def _path(self, key: str) -> Path:
         return self._root / join_key(key)
 
-    def _partial(self, key: str) -> Path:
-        path = self._path(key)
+    def _key(self, path: Path) -> str:
+        return path.relative_to(self._root).as_posix()
+
+    def _refused(self, doing: str, key: str, error: OSError) -> StoreError:
+        return StoreError(f"{self.uri}: {doing} {key} failed with {error.strerror or type(error).__name__}")
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open for writing in a folder that a deleter next door may take away between mkdir and open."""
+    for _ in range(3):
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"cannot create {path.parent}: {error.strerror}") from None
-        return path.parent / f"{_PARTIAL}{uuid.uuid4().hex}"
+            return path.open("wb")
+        except FileNotFoundError:
+            continue
+    return path.open("wb")
+
+
+def _removed(folder: Path) -> bool:
+    try:
+        folder.rmdir()
+    except OSError:
+        return False
+    return True

@@ -7,16 +7,19 @@ ever holds one. A PUT of one object is atomic by S3's own rules.
 import io
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from minio import Minio
-from minio.error import S3Error
-from urllib3.exceptions import HTTPError
+from minio.error import MinioException, S3Error
+from urllib3.exceptions import HTTPError, MaxRetryError
 
 from clinical_modernbert.artifacts.store import ObjectInfo, join_key
 from clinical_modernbert.errors import StoreError
 
+# MinioException covers S3's own refusals and answers that are not S3 at all; ValueError is the client refusing a bucket or key.
+_FAILURES = (MinioException, HTTPError, ValueError)
 _ABSENT = frozenset({"NoSuchKey", "NoSuchObject", "ResourceNotFound"})
 
 
@@ -30,7 +33,7 @@ class S3Store:
         self.uri = f"s3://{join_key(bucket, prefix)}"
         try:
             exists = client.bucket_exists(bucket)
-        except (S3Error, HTTPError) as error:
+        except _FAILURES as error:
             raise self._refused("opening the bucket", "", error) from None
         if not exists:
             raise StoreError(f"{self.uri}: bucket {bucket!r} does not exist at the endpoint; create it first")
@@ -60,38 +63,36 @@ class S3Store:
 
     def read_bytes(self, key: str) -> bytes:
         try:
-            response = self._client.get_object(self._bucket, self._name(key))
-        except (S3Error, HTTPError) as error:
+            with closing(self._client.get_object(self._bucket, self._name(key))) as response:
+                return response.read()
+        except _FAILURES as error:
             raise self._absent_or_refused("reading", key, error) from None
-        try:
-            return response.read()
-        finally:
-            response.close()
-            response.release_conn()
 
     def write_bytes(self, key: str, data: bytes) -> None:
         try:
             self._client.put_object(self._bucket, self._name(key), io.BytesIO(data), len(data))
-        except (S3Error, HTTPError) as error:
+        except _FAILURES as error:
             raise self._refused("writing", key, error) from None
 
     def put_file(self, local_path: Path, key: str) -> None:
         try:
             self._client.fput_object(self._bucket, self._name(key), str(local_path))
-        except (S3Error, HTTPError) as error:
+        except _FAILURES as error:
             raise self._refused("writing", key, error) from None
 
     def get_file(self, key: str, local_path: Path) -> Path:
         local_path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._client.fget_object(self._bucket, self._name(key), str(local_path))
-        except (S3Error, HTTPError) as error:
+        except _FAILURES as error:
             raise self._absent_or_refused("reading", key, error) from None
         return local_path
 
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:
-        for item in self._objects(prefix, recursive=True):
-            yield ObjectInfo(key=self._key(item.object_name), size_bytes=item.size)
+        # AWS lists in the order of the names' bytes, other services do not: sort here.
+        found = ((self._key(item.object_name), item.size) for item in self._objects(prefix, recursive=True))
+        for key, size_bytes in sorted(found):
+            yield ObjectInfo(key=key, size_bytes=size_bytes)
 
     def names(self, prefix: str) -> list[str]:
         found = (self._key(item.object_name).rstrip("/") for item in self._objects(prefix, recursive=False))
@@ -100,14 +101,14 @@ class S3Store:
     def delete(self, key: str) -> None:
         try:
             self._client.remove_object(self._bucket, self._name(key))
-        except (S3Error, HTTPError) as error:
+        except _FAILURES as error:
             raise self._refused("deleting", key, error) from None
 
     def _objects(self, prefix: str, *, recursive: bool):  # type: ignore[no-untyped-def]  # minio ships no types for listings
         name = self._name(prefix)
         try:
             yield from self._client.list_objects(self._bucket, f"{name}/" if name else "", recursive=recursive)
-        except (S3Error, HTTPError) as error:
+        except _FAILURES as error:
             raise self._refused("listing", prefix, error) from None
 
     def _name(self, key: str) -> str:
@@ -122,5 +123,11 @@ class S3Store:
         return self._refused(doing, key, error)
 
     def _refused(self, doing: str, key: str, error: Exception) -> StoreError:
-        reason = f"{error.code}: {error.message}" if isinstance(error, S3Error) else type(error).__name__
+        reason = f"{error.code}: {error.message}" if isinstance(error, S3Error) else _in_words(error)
         return StoreError(f"{self.uri}: {doing} {key or 'it'} failed with {reason}")
+
+
+def _in_words(error: Exception) -> str:
+    """Name a failure without its URL, which may carry a signature."""
+    cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
+    return f"{type(cause).__name__}: {cause}" if isinstance(cause, ValueError) else type(cause).__name__

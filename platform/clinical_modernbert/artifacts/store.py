@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from clinical_modernbert.errors import StoreError
 
@@ -42,7 +41,10 @@ class Store(Protocol):
         """Yield every object below ``prefix``, sorted by key."""
 
     def names(self, prefix: str) -> list[str]:
-        """Return the sorted names one level below the folder ``prefix``."""
+        """Return the sorted names one level below the folder ``prefix``.
+
+        Some S3 services go on listing a folder that deletes emptied.
+        """
 
     def delete(self, key: str) -> None:
         """Delete an object; no error where it does not exist."""
@@ -53,17 +55,19 @@ def open_store(root: str) -> Store:
 
     S3 reads ``S3_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY`` and ``AWS_REGION`` from the environment.
     """
-    parts = urlsplit(root)
-    if parts.scheme == "s3":
+    # Not urlsplit: '#' and '?' are ordinary characters in the name of a folder.
+    scheme, separator, location = root.partition("://")
+    if scheme == "s3" and separator:
         from clinical_modernbert.artifacts.s3_store import S3Store
 
-        return S3Store.from_environment(bucket=parts.netloc, prefix=parts.path.strip("/"))
-    if parts.scheme in ("", "file"):
+        bucket, _, prefix = location.partition("/")
+        return S3Store.from_environment(bucket=bucket, prefix=join_key(prefix))
+    if scheme == "file" or not separator:
         from clinical_modernbert.artifacts.file_store import FileStore
 
-        # file://relative/path has its first part in netloc: people write it, and mean a relative folder.
-        return FileStore(Path(f"{parts.netloc}{parts.path}"))
-    raise StoreError(f"artifact root {root!r}: the scheme must be file:// or s3://, not {parts.scheme}://")
+        # file://relative/path is no proper URL: people write it, and mean a relative folder.
+        return FileStore(Path(location if separator else root))
+    raise StoreError(f"artifact root {root!r}: the scheme must be file:// or s3://, not {scheme}://")
 
 
 def join_key(*parts: str) -> str:

@@ -5,9 +5,11 @@ work area and a done-marker behind them, so that a killed build goes on from the
 functions of their arguments: the shards are byte-equal whatever the number of workers.
 """
 
+import json
+import logging
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,12 @@ def build_corpus(plan: Plan) -> Artifact:
     units = [unit for source in recipe.sources for unit in list_units(source)]
     numbers = range(len(units))
 
-    parsed = _each("parse", recipe, [(area, recipe, unit, n) for n, unit in enumerate(units)], parse_unit)
+    parsed = _each(
+        "parse",
+        recipe,
+        [{"area": area, "recipe": recipe, "unit": unit, "number": n} for n, unit in enumerate(units)],
+        parse_unit,
+    )
     _refuse_bad_input(recipe, parsed)
     num_read = [step["counts"].get("read", 0) for step in parsed]
     num_parts = 1 + sum(num_read) // _DOCUMENTS_A_PART
@@ -71,32 +78,27 @@ def build_corpus(plan: Plan) -> Artifact:
     return artifact
 
 
-def _each(name: str, recipe: CorpusRecipe, calls: list[Any], run: Callable[..., StepResult]) -> list[StepResult]:
-    """Run one task a call on Ray Data and return the results in the calls' order."""
-
-    def task(row: dict[str, Any]) -> dict[str, Any]:
-        call = row["call"]
-        return {"number": row["number"], "result": run(**call) if isinstance(call, dict) else run(*call)}
-
-    # Boxed, because Ray Data would otherwise spread a mapping over columns and a tuple over a tensor.
-    rows = [{"number": number, "call": call} for number, call in enumerate(calls)]
-    results: list[StepResult | None] = [None] * len(calls)
-    for row in tqdm(_ray_data(rows, task, num_cpus=recipe.scaling.num_cpus), desc=name, total=len(calls), unit="task"):
-        results[row["number"]] = row["result"]
-    return [result for result in results if result is not None]
-
-
-def _ray_data(
-    rows: list[dict[str, Any]], task: Callable[[dict[str, Any]], dict[str, Any]], *, num_cpus: int | None
-) -> Iterable[dict[str, Any]]:
+def _each(
+    name: str, recipe: CorpusRecipe, calls: list[dict[str, Any]], run: Callable[..., StepResult]
+) -> list[StepResult]:
+    """Run one Ray Data task a call and return the results in the calls' order."""
+    if not calls:
+        return []
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    context.execution_options.preserve_order = False
-    boxed = [{"box": [row]} for row in rows]
-    dataset = ray.data.from_items(boxed, override_num_blocks=max(len(boxed), 1))
-    mapped = dataset.map(lambda item: {"box": [task(item["box"][0])]}, num_cpus=1, concurrency=num_cpus)
-    for item in mapped.iter_rows():
-        yield item["box"][0]
+    context.execution_options.preserve_order = False  # a slow file must not hold back the others
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+
+    def task(row: dict[str, Any]) -> dict[str, Any]:
+        # Results are JSON already (the work area keeps them as such); as one string no schema has to be guessed for them.
+        return {"id": row["id"], "result": json.dumps(run(**calls[row["id"]]))}
+
+    tasks = ray.data.range(len(calls), override_num_blocks=len(calls))
+    results: dict[int, StepResult] = {}
+    running = tasks.map(task, num_cpus=1, concurrency=recipe.scaling.num_cpus).iter_rows()
+    for row in tqdm(running, desc=name, total=len(calls), unit="task"):
+        results[row["id"]] = json.loads(row["result"])
+    return [results[number] for number in range(len(calls))]
 
 
 def _refuse_bad_input(recipe: CorpusRecipe, parsed: list[StepResult]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SPECIALS = 2  # [CLS] and [SEP] of each segment
+_SHORTEST_REMAINDER = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +28,21 @@ class Pieces:
 def split_documents(lengths_D: NDArray[np.int64], *, row_length: int) -> Pieces:
     """Cut documents of ``lengths_D`` tokens, which follow each other in a flat array, into pieces that fit a row.
 
-    The pieces of one document differ by at most one token in length, so that no document ends in a stump of one token.
+    Pieces are as long as a row allows and the last takes what is left: remainders of all lengths are what fills rows up. The
+    last but one gives of its own where the last would be a stump of fewer than 16 tokens, too short to learn from.
     """
     longest = row_length - _SPECIALS
+    stump = min(_SHORTEST_REMAINDER, longest // 2)
     num_D = -(-lengths_D // longest)
+    remainder_D = lengths_D - (num_D - 1) * longest
+    given_D = np.where(num_D > 1, np.maximum(stump - remainder_D, 0), 0)
     document = np.repeat(np.arange(len(lengths_D)), num_D)
-    first_D = np.cumsum(num_D) - num_D
-    ordinal = np.arange(len(document)) - first_D[document]
-    base, extra = np.divmod(lengths_D, np.maximum(num_D, 1))
-    length = base[document] + (ordinal < extra[document])
+    last_D = np.cumsum(num_D) - 1
+    length = np.full(len(document), longest, dtype=np.int64)
+    full = num_D > 0
+    length[last_D[full]] = (remainder_D + given_D)[full]
+    split = num_D > 1
+    length[last_D[split] - 1] -= given_D[split]
     start = np.cumsum(length) - length
     return Pieces(document=document, start=start, length=length)
 

@@ -19,7 +19,7 @@ from clinical_modernbert.artifacts import Artifact, Plan, upload
 from clinical_modernbert.corpus.shards import PackedRows
 from clinical_modernbert.encoder import load_model
 from clinical_modernbert.errors import ModelError
-from clinical_modernbert.recipe import EvaluateRecipe
+from clinical_modernbert.recipe import CorpusRecipe, EvaluateRecipe
 from clinical_modernbert.tokenizer import load_tokenizer
 from clinical_modernbert.training.batches import row_chunks
 from clinical_modernbert.training.loop import token_ranges
@@ -45,7 +45,7 @@ def evaluate(plan: Plan) -> Artifact:
     # Rows are packed longest segment first: every n-th one is a fair sample where not all are scored.
     numbers_R = np.linspace(0, len(rows) - 1, num_rows).astype(np.int64)
     unigram = np.load(corpus.file("unigram.npy"), allow_pickle=False)
-    sources = list(corpus.manifest.summary["sources"])
+    sources = [source.name for source in CorpusRecipe.model_validate(corpus.manifest.recipe).sources]
     report: dict[str, Any] = {"rows": num_rows, "top_k": list(recipe.top_k), "masks": {}}
     for kind in ("uniform", "entity"):
         chunks = [numbers_R[chunk] for chunk in row_chunks(num_rows, size=recipe.scaling.batch_rows)]

@@ -5,9 +5,10 @@ as one ``RecipeError`` that names the field, the value and what would be right. 
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -16,11 +17,14 @@ from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.recipe.corpus import CorpusRecipe
 from clinical_modernbert.recipe.evaluate import EvaluateRecipe, MapRecipe
 from clinical_modernbert.recipe.pretrain import PretrainRecipe
-from clinical_modernbert.recipe.section import Recipe
+from clinical_modernbert.recipe.section import Recipe, Section
 from clinical_modernbert.recipe.serve import ServeRecipe
 from clinical_modernbert.recipe.sweep import SweepRecipe
 
 T = TypeVar("T", bound=Recipe)
+
+# YAML 1.1 reads `3e-4` as text; a researcher means a number. A quoted one stays text.
+_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 RECIPE_TYPES: Mapping[str, type[Recipe]] = {
     "corpus": CorpusRecipe,
@@ -51,7 +55,7 @@ def build_recipe(expected: type[T], values: Mapping[str, Any], *, overrides: Ite
     try:
         recipe = expected.model_validate(merged)
     except ValidationError as error:
-        raise RecipeError(_explain(error, expected, origin)) from None
+        raise RecipeError(_explain(error, expected, origin, merged)) from None
     return recipe
 
 
@@ -68,7 +72,9 @@ def _read_chain(name: str, recipes_path: Path, seen: tuple[str, ...]) -> dict[st
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecipeError(f"no recipe {name!r}: {path} does not exist{_neighbours(path, recipes_path)}") from None
-    except yaml.YAMLError as error:
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
         raise RecipeError(f"{path} must hold a mapping of settings, not {type(values).__name__}")
@@ -105,17 +111,9 @@ def _apply_override(values: Mapping[str, Any], override: str) -> dict[str, Any]:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise RecipeError(f"override {override!r}: the value is not valid YAML") from None
-    if isinstance(value, str):
-        value = _number_or_text(value)
+    if isinstance(value, str) and _EXPONENT.fullmatch(text.strip()):
+        value = float(value)
     return _set(values, keys, value, override)
-
-
-def _number_or_text(text: str) -> str | float:
-    """YAML 1.1 reads ``3e-4`` as text; a researcher means a number."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def _set(values: Any, keys: list[str], value: Any, override: str) -> Any:
@@ -133,14 +131,13 @@ def _set(values: Any, keys: list[str], value: Any, override: str) -> Any:
     return mapping
 
 
-def _explain(error: ValidationError, expected: type[Recipe], origin: str) -> str:
+def _explain(error: ValidationError, expected: type[Recipe], origin: str, values: Mapping[str, Any]) -> str:
     lines = []
     for item in error.errors(include_url=False):
-        field = ".".join(str(part) for part in item["loc"]) or "recipe"
+        path = _path_in(values, item["loc"])
+        field = ".".join(path) or "recipe"
         if item["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(item["loc"][-1]), _field_names(expected), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            lines.append(f"{field}: unknown key{hint}")
+            lines.append(f"{field}: unknown key{_did_you_mean(path, _field_paths(expected))}")
         elif item["type"] == "missing":
             lines.append(f"{field}: required, but not set")
         else:
@@ -150,10 +147,36 @@ def _explain(error: ValidationError, expected: type[Recipe], origin: str) -> str
     return f"{origin} is not a valid {expected.__name__}:\n  " + "\n  ".join(lines)
 
 
-def _field_names(model: type[Any]) -> list[str]:
-    names: list[str] = []
+def _path_in(values: Any, location: Iterable[str | int]) -> list[str]:
+    """Return pydantic's location as a path in the file: without the tags that it puts in for members of a union."""
+    path, parts = [], list(location)
+    for position, part in enumerate(parts):
+        inside = isinstance(values, Mapping) and part not in values
+        if inside and position < len(parts) - 1:
+            continue
+        path.append(str(part))
+        values = values[part] if isinstance(values, Mapping | list | tuple) and not inside else None
+    return path
+
+
+def _did_you_mean(path: list[str], known: list[list[str]]) -> str:
+    """Suggest the nearest key of the same section, else the section in which the key would be known."""
+    parent = [part for part in path[:-1] if not part.isdigit()]
+    beside = {keys[-1] for keys in known if keys[:-1] == parent}
+    near = [[*path[:-1], name] for name in difflib.get_close_matches(path[-1], sorted(beside), n=1)]
+    elsewhere = [keys for keys in known if keys[-1] == path[-1]]
+    found = near or elsewhere[:1]
+    if found:
+        return f"; did you mean {'.'.join(found[0])!r}?"
+    return f"; known here: {', '.join(sorted(beside))}" if beside else ""
+
+
+def _field_paths(model: Any, above: tuple[str, ...] = ()) -> list[list[str]]:
+    """Return the path of every field below ``model``, without positions in lists."""
+    if not (isinstance(model, type) and issubclass(model, Section)):
+        return [path for part in get_args(model) for path in _field_paths(part, above)]
+    paths = []
     for name, info in model.model_fields.items():
-        names.append(name)
-        if isinstance(info.annotation, type) and hasattr(info.annotation, "model_fields"):
-            names.extend(_field_names(info.annotation))
-    return names
+        paths.append([*above, name])
+        paths.extend(_field_paths(info.annotation, (*above, name)))
+    return paths

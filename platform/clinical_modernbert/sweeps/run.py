@@ -21,6 +21,8 @@ from clinical_modernbert.sweeps.trials import SweepBase, grid_points, sweep_base
 from clinical_modernbert.training.launch import pretrain
 
 METRIC = "held_out_loss"
+# Tune refuses a request for nothing; memory is what a driver has to have, and it is never what two trials wait for.
+_DRIVER_BYTES = 100_000_000
 
 _logger = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ def sweep(plan: Plan) -> Artifact:
 
     space, searcher, num_samples = _search(recipe)
     trainable = tune.with_resources(
-        tune.with_parameters(_trial, base=asdict(base), store_uri=plan.store.uri), resources={"CPU": 0}
+        tune.with_parameters(_trial, base=asdict(base), store_uri=plan.store.uri), resources={"memory": _DRIVER_BYTES}
     )
     tuner = tune.Tuner(
         trainable,

@@ -18,6 +18,8 @@ class SweepBase:
 
     values: dict[str, Any]
     """The base recipe as its file says."""
+    name: str
+    """Name of every trial's model, apart from that of other runs of the base."""
     base: str
     overrides: tuple[str, ...]
     corpus_id: str
@@ -25,7 +27,13 @@ class SweepBase:
 
 def sweep_base(recipe: SweepRecipe, *, corpus_id: str) -> SweepBase:
     """Read the base recipe, and refuse a space whose paths or values it does not have."""
-    base = SweepBase(values=read_recipe(recipe.base), base=recipe.base, overrides=recipe.overrides, corpus_id=corpus_id)
+    base = SweepBase(
+        values=read_recipe(recipe.base),
+        name=f"{recipe.name[:34]}-trial",
+        base=recipe.base,
+        overrides=recipe.overrides,
+        corpus_id=corpus_id,
+    )
     for path, dimension in recipe.space.items():
         values = dimension.values if isinstance(dimension, GridDimension) else (dimension.low, dimension.high)
         for value in values:
@@ -40,7 +48,7 @@ def trial_overrides(base: SweepBase, point: dict[str, Any]) -> list[str]:
     """Return the overrides of the trial at ``point`` (dotted path -> value), as one would type them."""
     own = [f"{path}={yaml.safe_dump(value, default_flow_style=True).removesuffix(chr(10)).removesuffix('...').strip()}"
            for path, value in sorted(point.items())]  # fmt: skip
-    return [f"corpus={base.corpus_id}", *base.overrides, *own]
+    return [f"name={base.name}", f"corpus={base.corpus_id}", *base.overrides, *own]
 
 
 def trial_recipe(base: SweepBase, point: dict[str, Any]) -> PretrainRecipe:

@@ -5,6 +5,7 @@ averages that DeepSpeed takes over accumulation steps and ranks are multiplied a
 The only module that imports deepspeed.
 """
 
+import os
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -144,6 +145,8 @@ class DeepSpeedEngine:
 
 
 def _import_deepspeed() -> Any:
+    # Read on import: without it DeepSpeed warns and guesses.
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
     import deepspeed
     from deepspeed.ops import __compatible_ops__
 

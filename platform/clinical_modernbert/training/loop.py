@@ -19,11 +19,11 @@ import torch.distributed as dist
 from clinical_modernbert.artifacts import join_key, open_store, resolve, upload, upload_folder
 from clinical_modernbert.artifacts.layout import artifact_prefix, work_prefix
 from clinical_modernbert.corpus.shards import PackedRows
-from clinical_modernbert.encoder import build_model, load_model, num_parameters
+from clinical_modernbert.encoder import build_model, extend_vocabulary, load_model, num_parameters
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.masking import Masker, TokenRanges
 from clinical_modernbert.recipe import PretrainRecipe
-from clinical_modernbert.tokenizer import load_tokenizer, ordinary_ids, padded_vocabulary_size, special_ids
+from clinical_modernbert.tokenizer import load_base, load_tokenizer, ordinary_ids, padded_vocabulary_size, special_ids
 from clinical_modernbert.training.batches import BatchSource, WorkerShare, row_chunks
 from clinical_modernbert.training.checkpoint import Checkpoints, History
 from clinical_modernbert.training.engine import MaskedLanguageLoss, build_engine
@@ -142,11 +142,7 @@ def _initial_model(recipe: PretrainRecipe, tokenizer: Any) -> Any:
             recipe.model, vocabulary_size=size, special_ids=special_ids(tokenizer), seed=recipe.training.seed
         )
     model = load_model(recipe.model.init)
-    if model.config.vocab_size != size:
-        raise ModelError(
-            f"model.init={recipe.model.init!r} has {model.config.vocab_size} token embeddings, the corpus's tokenizer needs {size}: "
-            "build the corpus with tokenizer.base set to the same checkpoint"
-        )
+    extend_vocabulary(model, load_base(recipe.model.init), tokenizer)
     return model
 
 

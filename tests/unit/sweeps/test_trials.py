@@ -1,0 +1,59 @@
+"""A trial is two strings: its recipe and overrides give the same plan by hand."""
+
+import pytest
+from clinical_modernbert.errors import RecipeError
+from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe, build_recipe, read_recipe
+from clinical_modernbert.sweeps.trials import grid_points, sweep_base, trial_overrides, trial_recipe
+
+VALUES = {
+    "kind": "sweep",
+    "name": "s",
+    "base": "pretrain/demo",
+    "corpus": "demo",
+    "overrides": ["training.num_steps=3"],
+    "space": {
+        "optimizer.learning_rate": {"type": "grid", "values": [3e-3, 1e-5]},
+        "masking.strategy": {"type": "grid", "values": ["token_aware", "uniform"]},
+    },
+}
+
+
+def sweep(**changes: object) -> SweepRecipe:
+    return build_recipe(SweepRecipe, {**VALUES, **changes}, origin="test")
+
+
+def test_a_grid_visits_every_combination_once() -> None:
+    points = grid_points(sweep())
+    assert len(points) == 4
+    assert {(p["optimizer.learning_rate"], p["masking.strategy"]) for p in points} == {
+        (rate, strategy) for rate in (3e-3, 1e-5) for strategy in ("token_aware", "uniform")
+    }
+
+
+def test_overrides_typed_by_hand_give_the_trials_recipe() -> None:
+    base = sweep_base(sweep(), corpus_id="demo-0123456789ab")
+    for point in grid_points(sweep()):
+        overrides = trial_overrides(base, point)
+        by_hand = build_recipe(PretrainRecipe, read_recipe("pretrain/demo"), overrides=overrides, origin="hand")
+        assert by_hand == trial_recipe(base, point)
+        assert by_hand.optimizer.learning_rate == point["optimizer.learning_rate"]
+        assert by_hand.training.num_steps == 3 and by_hand.corpus == "demo-0123456789ab"
+
+
+@pytest.mark.parametrize(
+    ("space", "named"),
+    [
+        ({"optimizer.learning_rat": {"type": "grid", "values": [1.0]}}, "learning_rate"),
+        ({"optimizer.learning_rate": {"type": "grid", "values": [-1.0]}}, "optimizer.learning_rate"),
+    ],
+)
+def test_a_space_that_does_not_fit_is_refused_before_anything_runs(space: dict, named: str) -> None:
+    with pytest.raises(RecipeError, match=named):
+        sweep_base(sweep(space=space), corpus_id="x")
+
+
+def test_a_continuous_dimension_needs_another_sampler() -> None:
+    space = {"optimizer.learning_rate": {"type": "log_uniform", "low": 1e-5, "high": 1e-2}}
+    with pytest.raises(RecipeError, match="sampler=grid needs"):
+        sweep(space=space)
+    assert sweep(space=space, sampler="tpe", num_trials=4).num_trials == 4
