@@ -1,4 +1,7 @@
-"""Run a corpus recipe: raw files -> packed shards. ``python jobs/build_corpus.py corpus/demo [--set path=value] [--root URI] [--dry-run]``."""
+"""Run a corpus recipe: raw files -> packed shards.
+
+python jobs/build_corpus.py corpus/demo [--set path=value] [--root URI] [--dry-run]
+"""
 
 from clinical_modernbert.artifacts import Artifact, Plan
 from clinical_modernbert.corpus.inputs import raw_inputs

@@ -1,4 +1,7 @@
-"""Run a evaluate recipe: a model and a corpus -> masked-token accuracy. ``python jobs/evaluate.py evaluate/demo [--set path=value] [--root URI] [--dry-run]``."""
+"""Run a evaluate recipe: a model and a corpus -> masked-token accuracy.
+
+python jobs/evaluate.py evaluate/demo [--set path=value] [--root URI] [--dry-run]
+"""
 
 from clinical_modernbert.artifacts import Artifact, Plan
 from clinical_modernbert.job import main

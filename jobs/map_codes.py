@@ -1,4 +1,7 @@
-"""Run a map recipe: a model -> the map of code embeddings. ``python jobs/map_codes.py map/demo [--set path=value] [--root URI] [--dry-run]``."""
+"""Run a map recipe: a model -> the map of code embeddings.
+
+python jobs/map_codes.py map/demo [--set path=value] [--root URI] [--dry-run]
+"""
 
 from clinical_modernbert.artifacts import Artifact, Plan
 from clinical_modernbert.job import main

@@ -1,4 +1,7 @@
-"""Run a pretrain recipe: a corpus -> a model. ``python jobs/pretrain.py pretrain/demo [--set path=value] [--root URI] [--dry-run]``."""
+"""Run a pretrain recipe: a corpus -> a model.
+
+python jobs/pretrain.py pretrain/demo [--set path=value] [--root URI] [--dry-run]
+"""
 
 from clinical_modernbert.artifacts import Artifact, Plan
 from clinical_modernbert.job import main

@@ -1,4 +1,7 @@
-"""Run a sweep recipe: a pretraining recipe over dotted paths. ``python jobs/sweep.py sweep/demo [--set path=value] [--root URI] [--dry-run]``."""
+"""Run a sweep recipe: a pretraining recipe over dotted paths.
+
+python jobs/sweep.py sweep/demo [--set path=value] [--root URI] [--dry-run]
+"""
 
 from clinical_modernbert.artifacts import Artifact, Plan
 from clinical_modernbert.job import main

@@ -1,9 +1,12 @@
 """Fixtures that every test folder shares."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.s3_server import S3Server, running_s3_server
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -21,3 +24,18 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"no real data: {path} does not exist (set CLINICAL_DATA to a folder in that layout)")
     return path
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A SeaweedFS server that lives as long as the test session; tests share its bucket, each below a prefix of its own."""
+    with running_s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_environment(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """The server, with the variables set that ``open_store("s3://...")`` reads."""
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    return s3_server

@@ -4,7 +4,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-
 from clinical_modernbert.artifacts import Artifact, Plan, Store, make_plan, upload, upload_folder
 from clinical_modernbert.corpus.packing import pack, split_documents
 from clinical_modernbert.corpus.shards import TokenTable, id_dtype, render_rows, shard_path

@@ -2,8 +2,9 @@
 
 A clinical word is added to the BPE vocabulary without any merge that builds it, and BPE looks whole words up before it merges
 (``ignore_merges``). So the token stands for the word and never for a part of another ("flu" in "influence"), keeps its space
-("took warfarin" is two tokens and decodes to itself), and no other word's pieces change. Added tokens of the tokenizers library can't do this:
-they either cost a separate space token or lose the space on decoding. Words of one run of letters only; phrases stay phrases.
+("took warfarin" is two tokens and decodes to itself), and no other word's pieces change. Added tokens of the tokenizers
+library can't do this: they either cost a separate space token or lose the space on decoding. Words of one run of letters
+only; phrases stay phrases.
 """
 
 import json
@@ -102,7 +103,7 @@ def add_clinical_words(tokenizer: PreTrainedTokenizerFast, spellings: Iterable[s
     state: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
     vocabulary: dict[str, int] = state["model"]["vocab"]
     taken = set(vocabulary) | {token["content"] for token in state["added_tokens"]}
-    next_id = max(max(vocabulary.values()), *(token["id"] for token in state["added_tokens"]), 0) + 1
+    next_id = max(*vocabulary.values(), *(token["id"] for token in state["added_tokens"])) + 1
     for spelling in spellings:
         if spelling not in taken:
             vocabulary[spelling] = next_id

@@ -100,5 +100,5 @@ def test_it_is_saved_and_loaded_whole(clinical, tmp_path: Path) -> None:
 
 
 def test_a_base_that_is_absent_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="tokenizer.base: cannot load"):
+    with pytest.raises(RecipeError, match=r"tokenizer\.base: cannot load"):
         load_base(str(tmp_path / "nowhere"))

@@ -1,8 +1,13 @@
 """The shard format: fixed-length rows in memory-mappable NumPy files, read by row number.
 
-A shard is four files below ``length-<L>/<split>/``: ``NNNNN.ids.npy`` [R, L] (uint16 where the vocabulary allows, else uint32),
-``NNNNN.salient.npy`` [R, L/8] (one bit a token), ``NNNNN.rows.npy`` [R + 1] (first segment of each row) and ``NNNNN.segments.npy`` (length, source,
-document key of each segment). Nothing in them is pickled. Legend: R rows, L places a row, S segments.
+A shard is four files below ``length-<L>/<split>/``, with its number before the part:
+
+    00000.ids.npy       [R, L]    token ids, uint16 where the vocabulary allows, else uint32
+    00000.salient.npy   [R, L/8]  one bit a token: part of a clinical term
+    00000.rows.npy      [R + 1]   first segment of each row
+    00000.segments.npy  [S]       length, source and document key of each segment
+
+Nothing in them is pickled. Legend: R rows, L places a row, S segments.
 """
 
 from dataclasses import dataclass

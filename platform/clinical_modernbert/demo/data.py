@@ -1,7 +1,8 @@
 """Find real files in a folder and name them as corpus sources.
 
-The layout is fixed: ``pubmed/`` with XML, ``notes/<set>/*.csv``, ``mimic-iv-note/`` with discharge and radiology, ``codes/icd9cm``
-and ``codes/icd10cm`` with the CMS tables. What is absent is left out; a folder that holds none of it is an error.
+The layout is fixed: ``pubmed/`` with XML, ``notes/<set>/*.csv``, ``mimic-iv-note/`` with discharge and radiology,
+``codes/icd9cm`` and ``codes/icd10cm`` with the CMS tables. What is absent is left out; a folder that holds none of it is an
+error.
 """
 
 from collections.abc import Callable

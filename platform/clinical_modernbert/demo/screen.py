@@ -43,10 +43,9 @@ def _corpus(corpus: Artifact) -> list[str]:
         share = account["salient_tokens"] / tokens if tokens else 0.0
         reasons = {**account["dropped"], **({"quarantined": account["quarantined"]} if account["quarantined"] else {})}
         mark = "*" if name in summary["synthetic_sources"] else " "
-        lines.append(
-            f"  {name + mark:<14}{account['records']:>9,}{account['documents']['train']:>9,}{account['documents']['held_out']:>9,}"
-            f"{tokens:>12,}{share:>10.1%}  {', '.join(f'{reason} {n:,}' for reason, n in reasons.items()) or 'none'}"
-        )
+        documents = f"{account['documents']['train']:>9,}{account['documents']['held_out']:>9,}"
+        dropped = ", ".join(f"{reason} {n:,}" for reason, n in reasons.items()) or "none"
+        lines.append(f"  {name + mark:<14}{account['records']:>9,}{documents}{tokens:>12,}{share:>10.1%}  {dropped}")
     if summary["synthetic_sources"]:
         lines.append("  * synthetic: generated text in the real format, worth nothing outside this demonstration")
     fill = ", ".join(f"{share:.2%} of {length}-token rows" for length, share in summary["fill"].items())
@@ -56,10 +55,11 @@ def _corpus(corpus: Artifact) -> list[str]:
 
 def _training(model: Artifact) -> list[str]:
     summary = model.summary
+    speed = f"{summary['tokens_per_second']:,.0f} tokens/s" if summary["tokens_per_second"] else "too short to time"
     return [
         "Pretraining",
-        f"  {summary['num_parameters']:,} parameters, {summary['num_steps']:,} steps, {summary['tokens_per_second']:,.0f} tokens/s",
-        f"  loss {summary['loss_first']:.3f} -> {summary['loss_last']:.3f} (on the training masks, whose rate falls with the step)",
+        f"  {summary['num_parameters']:,} parameters, {summary['num_steps']:,} steps, {speed}",
+        f"  loss {summary['loss_first']:.3f} -> {summary['loss_last']:.3f} (training masks, whose rate falls with the step)",
     ]
 
 

@@ -155,8 +155,14 @@ def _path_in(values: Any, location: Iterable[str | int]) -> list[str]:
         if inside and position < len(parts) - 1:
             continue
         path.append(str(part))
-        values = values[part] if isinstance(values, Mapping | list | tuple) and not inside else None
+        values = _below(values, part)
     return path
+
+
+def _below(values: Any, part: str | int) -> Any:
+    if isinstance(values, Mapping):
+        return values.get(part)
+    return values[part] if isinstance(values, list | tuple) and isinstance(part, int) else None
 
 
 def _did_you_mean(path: list[str], known: list[list[str]]) -> str:

@@ -1,7 +1,8 @@
 """Run a sweep on Ray Tune with Optuna's samplers; every trial is a pretraining artifact of its own.
 
-A trial's driver asks for no CPU: its workers do, and two drivers that each held a CPU would wait for each other's workers for ever.
-A killed sweep goes on where it was, because finished trials are found by their fingerprint. Failed trials are kept with their error.
+A trial's driver asks for no CPU: its workers do, and two drivers that each held a CPU would wait for each other's workers
+for ever. A killed sweep goes on where it was, because finished trials are found by their fingerprint. Failed trials are kept
+with their error.
 """
 
 import json
@@ -13,9 +14,9 @@ from typing import Any
 
 from clinical_modernbert.artifacts import Artifact, Plan, open_store, upload
 from clinical_modernbert.errors import ModelError, UserError
+from clinical_modernbert.progress import watch
 from clinical_modernbert.recipe import SweepRecipe
 from clinical_modernbert.recipe.sweep import GridDimension
-from clinical_modernbert.progress import watch
 from clinical_modernbert.runtime import start_ray
 from clinical_modernbert.sweeps.trials import SweepBase, grid_points, sweep_base, trial_overrides, trial_plan
 from clinical_modernbert.training.launch import pretrain

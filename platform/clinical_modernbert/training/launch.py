@@ -15,8 +15,8 @@ import torch
 from clinical_modernbert.artifacts import Artifact, FileEntry, Plan, join_key
 from clinical_modernbert.artifacts.layout import work_prefix
 from clinical_modernbert.errors import ModelError
-from clinical_modernbert.recipe import PretrainRecipe
 from clinical_modernbert.progress import watch
+from clinical_modernbert.recipe import PretrainRecipe
 from clinical_modernbert.runtime import start_ray
 from clinical_modernbert.training.checkpoint import Checkpoints
 from clinical_modernbert.training.loop import PROGRESS_NAME, RESULT_NAME, TrainJob, Worker, train_worker

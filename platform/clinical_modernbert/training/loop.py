@@ -1,11 +1,13 @@
 """What one training worker does, from the first row to the export. Knows nothing of Ray: a worker is a rank and a world size.
 
-The loss of a step is the sum over all masked tokens of the global batch divided by their number, whatever the number of workers and
-micro-batches. Rows, masks, rates and learning rate are functions of the step: a restored run needs the step and the engine's state, no more.
+The loss of a step is the sum over all masked tokens of the global batch divided by their number, whatever the number of
+workers and micro-batches. Rows, masks, rates and learning rate are functions of the step: a restored run needs the step and
+the engine's state, no more.
 """
 
 import json
 import logging
+import math
 import tempfile
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -161,7 +163,7 @@ def _train_step(
     rate = learning_rate(step, num_steps=recipe.training.num_steps, section=recipe.optimizer)
     norm = engine.step(learning_rate=rate)
     mean_loss = float(_sum_over_workers(loss, worker))
-    if mean_loss != mean_loss:  # noqa: PLR0124  # NaN
+    if math.isnan(mean_loss):
         raise ModelError(
             f"step {step}: the loss is not a number; lower optimizer.learning_rate or use precision=float32"
         )

@@ -1,8 +1,8 @@
 """The order of the rows: a pure function of (seed, step), the same for every number of workers.
 
 Step s takes places s*B ... s*B+B-1 of an endless sequence of epochs; each epoch is a permutation of all rows. The
-permutation is computed, not stored: a Feistel network over the row numbers, walked until it lands inside. 100 million rows cost no
-memory, and any step's rows are known without drawing those before it.
+permutation is computed, not stored: a Feistel network over the row numbers, walked until it lands inside. 100 million rows
+cost no memory, and any step's rows are known without drawing those before it.
 """
 
 from dataclasses import dataclass

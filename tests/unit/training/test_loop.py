@@ -9,13 +9,13 @@ import torch
 from clinical_modernbert.artifacts import Artifact, open_store
 from clinical_modernbert.encoder import load_model
 from clinical_modernbert.errors import ModelError
+from clinical_modernbert.recipe.pretrain import OptimizerSection
 from clinical_modernbert.training import loop
 from clinical_modernbert.training.launch import pretrain_in_process
 from clinical_modernbert.training.optimizer import build_optimizer, learning_rate
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-from clinical_modernbert.recipe.pretrain import OptimizerSection
 from tests.tiny import publish_tiny_corpus, tiny_pretrain_plan
 
 
