@@ -22,9 +22,9 @@ from clinical_modernbert.artifacts import Artifact, FileEntry, Plan, upload, upl
 from clinical_modernbert.artifacts.layout import work_prefix
 from clinical_modernbert.corpus.documents import find_duplicates, kept_rows, parse_unit
 from clinical_modernbert.corpus.split import SPLITS
-from clinical_modernbert.corpus.tokens import pack_shard, read_texts, tokenise_unit
+from clinical_modernbert.corpus.tokens import ShardUnit, pack_shard, read_texts, tokenise_unit
 from clinical_modernbert.corpus.work import StepResult, WorkArea
-from clinical_modernbert.errors import CorpusError
+from clinical_modernbert.errors import CorpusError, UserError
 from clinical_modernbert.lexicon import build_terms
 from clinical_modernbert.recipe import CorpusRecipe
 from clinical_modernbert.runtime import start_ray
@@ -96,9 +96,23 @@ def _each(
     tasks = ray.data.range(len(calls), override_num_blocks=len(calls))
     results: dict[int, StepResult] = {}
     running = tasks.map(task, num_cpus=1, concurrency=recipe.scaling.num_cpus).iter_rows()
-    for row in tqdm(running, desc=name, total=len(calls), unit="task"):
-        results[row["id"]] = json.loads(row["result"])
+    try:
+        for row in tqdm(running, desc=name, total=len(calls), unit="task"):
+            results[row["id"]] = json.loads(row["result"])
+    except Exception as error:
+        # The user's mistake arrives wrapped by Ray Data and by Ray, each with a traceback; what he needs is in its midst.
+        found = _user_error(error)
+        if found:
+            raise found from None
+        raise
     return [results[number] for number in range(len(calls))]
+
+
+def _user_error(error: BaseException | None) -> UserError | None:
+    """Return the UserError that a task raised, from within Ray's wrappings, or None."""
+    while error is not None and not isinstance(error, UserError):
+        error = getattr(error, "cause", None) or error.__cause__
+    return error
 
 
 def _refuse_bad_input(recipe: CorpusRecipe, parsed: list[StepResult]) -> None:
@@ -162,7 +176,6 @@ def _plan_shards(
     area: WorkArea, recipe: CorpusRecipe, units: list[Unit], tokenised: list[StepResult], *, output_prefix: str
 ) -> list[dict[str, Any]]:
     """Return the arguments of one packing task a shard: units in order, a new shard once ``shard_tokens`` are reached."""
-    source_numbers = {source.name: number for number, source in enumerate(recipe.sources)}
     calls = []
     for row_length in recipe.packing.sequence_lengths:
         for split in SPLITS:
@@ -177,12 +190,10 @@ def _plan_shards(
                 groups[-1].append(unit)
                 tokens += step["tokens"][split]
             for number, group in enumerate(groups):
-                sources = [source_numbers[units[unit].source] for unit in group]
                 calls.append(
                     {
                         "area": area,
-                        "units": group,
-                        "sources": sources,
+                        "units": [_shard_unit(recipe, units[unit], unit, split) for unit in group],
                         "split": split,
                         "row_length": row_length,
                         "number": number,
@@ -190,6 +201,12 @@ def _plan_shards(
                     }
                 )
     return calls
+
+
+def _shard_unit(recipe: CorpusRecipe, unit: Unit, number: int, split: str) -> ShardUnit:
+    names = [source.name for source in recipe.sources]
+    source = names.index(unit.source)
+    return ShardUnit(unit=number, source=source, epochs=recipe.sources[source].epochs if split == "train" else 1.0)
 
 
 def _publish(

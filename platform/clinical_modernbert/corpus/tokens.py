@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from clinical_modernbert.artifacts import upload
 from clinical_modernbert.corpus.documents import kept_rows
-from clinical_modernbert.corpus.packing import pack, split_documents
+from clinical_modernbert.corpus.packing import pack, repeat_documents, split_documents
 from clinical_modernbert.corpus.shards import TokenTable, id_dtype, render_rows, shard_path
 from clinical_modernbert.corpus.split import SPLITS
 from clinical_modernbert.corpus.work import StepResult, WorkArea
@@ -91,32 +92,33 @@ def _tokenise(area: WorkArea, unit: int, source: str, num_rows: int, num_parts: 
     }
 
 
+@dataclass(frozen=True, slots=True)
+class ShardUnit:
+    """One unit's part in a shard."""
+
+    unit: int
+    source: int
+    """Number of its source in the recipe."""
+    epochs: float
+    """Times that each of its documents appears."""
+
+
 def pack_shard(
-    area: WorkArea,
-    *,
-    units: list[int],
-    sources: list[int],
-    split: str,
-    row_length: int,
-    number: int,
-    output_prefix: str,
+    area: WorkArea, *, units: list[ShardUnit], split: str, row_length: int, number: int, output_prefix: str
 ) -> StepResult:
-    """Pack the tokens of ``units`` (with their sources' numbers) into one shard of the corpus; return its rows and files."""
+    """Pack the tokens of ``units`` into one shard of the corpus; return its rows and files."""
     step = f"packed/{row_length}-{split}-{number:05d}"
-    return area.once(step, lambda: _pack(area, units, sources, split, row_length, number, output_prefix))
+    return area.once(step, lambda: _pack(area, units, split, row_length, number, output_prefix))
 
 
 def _pack(
-    area: WorkArea, units: list[int], sources: list[int], split: str, row_length: int, number: int, output_prefix: str
+    area: WorkArea, units: list[ShardUnit], split: str, row_length: int, number: int, output_prefix: str
 ) -> StepResult:
     assert split in SPLITS, split
     tokenizer, _ = _tools(area.store_uri, area.prefix)
     roles = special_ids(tokenizer)
     with tempfile.TemporaryDirectory() as folder:
-        tables = [
-            _load(area, unit, source, split=split, folder=Path(folder))
-            for unit, source in zip(units, sources, strict=True)
-        ]
+        tables = [_load(area, unit, split=split, folder=Path(folder)) for unit in units]
         table = TokenTable(
             ids_N=np.concatenate([t.ids_N for t in tables]),
             salient_N=np.concatenate([t.salient_N for t in tables]),
@@ -124,7 +126,8 @@ def _pack(
             sources_D=np.concatenate([t.sources_D for t in tables]),
             keys_D=np.concatenate([t.keys_D for t in tables]),
         )
-    pieces = split_documents(table.lengths_D, row_length=row_length)
+    copies = [num_copies(t.keys_D, epochs=unit.epochs) for t, unit in zip(tables, units, strict=True)]
+    pieces = repeat_documents(split_documents(table.lengths_D, row_length=row_length), np.concatenate(copies))
     rows = pack(pieces.length, row_length=row_length)
     arrays = render_rows(
         table, pieces, rows, row_length=row_length, cls_id=roles["cls"], sep_id=roles["sep"], pad_id=roles["pad"]
@@ -140,9 +143,15 @@ def _pack(
     return {"rows": len(rows), "segments": len(pieces.length), "places_used": places, "files": entries}
 
 
-def _load(area: WorkArea, unit: int, source: int, *, split: str, folder: Path) -> TokenTable:
+def num_copies(keys_D: NDArray[np.uint64], *, epochs: float) -> NDArray[np.int64]:
+    """Return how often each document appears: the whole part of ``epochs``, and once more where its key says so."""
+    share = keys_D.astype(np.float64) / 2.0**64
+    return int(epochs) + (share < epochs % 1.0).astype(np.int64)
+
+
+def _load(area: WorkArea, unit: ShardUnit, *, split: str, folder: Path) -> TokenTable:
     ids, salient, documents = (
-        area.get_array(f"tokens/{unit:06d}.{p}.npy", folder) for p in ("ids", "salient", "documents")
+        area.get_array(f"tokens/{unit.unit:06d}.{p}.npy", folder) for p in ("ids", "salient", "documents")
     )
     chosen_D = documents["held_out"] == (split == "held_out")
     chosen_N = np.repeat(chosen_D, documents["length"])
@@ -150,6 +159,6 @@ def _load(area: WorkArea, unit: int, source: int, *, split: str, folder: Path) -
         ids_N=ids[chosen_N],
         salient_N=salient[chosen_N],
         lengths_D=documents["length"][chosen_D].astype(np.int64),
-        sources_D=np.full(int(chosen_D.sum()), source, dtype=np.int64),
+        sources_D=np.full(int(chosen_D.sum()), unit.source, dtype=np.int64),
         keys_D=documents["key"][chosen_D],
     )

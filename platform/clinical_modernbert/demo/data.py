@@ -2,7 +2,7 @@
 
 The layout is fixed: ``pubmed/`` with XML, ``notes/<set>/*.csv``, ``mimic-iv-note/`` with discharge and radiology,
 ``codes/icd9cm`` and ``codes/icd10cm`` with the CMS tables. What is absent is left out; a folder that holds none of it is an
-error.
+error. Narrative counts four times and ICD-10's 74,044 alike sentences a fifth, as the paper upsamples coherent discourse.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def real_sources(data: Path) -> list[dict[str, Any]]:
 
 def _pubmed(data: Path) -> list[dict[str, Any]]:
     path = data / "pubmed"
-    return [{"type": "pubmed", "name": "pubmed", "path": str(path)}] if path.is_dir() else []
+    return [{"type": "pubmed", "name": "pubmed", "path": str(path), "epochs": 4}] if path.is_dir() else []
 
 
 def _mimic(data: Path) -> list[dict[str, Any]]:
@@ -42,23 +42,30 @@ _NOTE_SETS: tuple[tuple[str, str, dict[str, str | None]], ...] = (
 
 def _notes(data: Path) -> list[dict[str, Any]]:
     return [
-        {"type": "table", "name": name, "path": str(data / path), **columns}
+        {"type": "table", "name": name, "path": str(data / path), "epochs": 4, **columns}
         for name, path, columns in _NOTE_SETS
         if (data / path).is_file()
     ]
 
 
-# Known code tables: source name, table, file, sentence form.
+# Known code tables: source name, table, file, sentence form, epochs.
 _CODE_TABLES = (
-    ("icd9", "icd9cm", "codes/icd9cm/CMS32_DESC_LONG_DX.txt.gz", "readme"),
-    ("icd10", "icd10cm", "codes/icd10cm/icd10cm-codes-2024.txt.gz", "figure1"),
+    ("icd9", "icd9cm", "codes/icd9cm/CMS32_DESC_LONG_DX.txt.gz", "readme", 1.0),
+    ("icd10", "icd10cm", "codes/icd10cm/icd10cm-codes-2024.txt.gz", "figure1", 0.2),
 )
 
 
 def _codes(data: Path) -> list[dict[str, Any]]:
     return [
-        {"type": "codes", "name": name, "table": table, "path": str(data / path), "template": template}
-        for name, table, path, template in _CODE_TABLES
+        {
+            "type": "codes",
+            "name": name,
+            "table": table,
+            "path": str(data / path),
+            "template": template,
+            "epochs": epochs,
+        }
+        for name, table, path, template, epochs in _CODE_TABLES
         if (data / path).is_file()
     ]
 

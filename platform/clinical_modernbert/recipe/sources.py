@@ -12,32 +12,36 @@ from clinical_modernbert.recipe.section import Section
 SourceName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]{0,39}$")]
 
 
-class PubMedSource(Section):
+class _Source(Section):
+    name: SourceName
+    """Name under which documents, drops and tokens are counted."""
+    epochs: float = Field(default=1.0, gt=0, le=100)
+    """Times that a training document appears in the packed rows (paper, 3.2: coherent narrative is upsampled).
+
+    2.5 gives every document twice and half of them, drawn by their keys, once more; held-out documents appear once.
+    """
+
+
+class PubMedSource(_Source):
     """PubMed citations in XML, plain or gzip, with either the current or the 2016 root element (NLM's DTDs)."""
 
     type: Literal["pubmed"]
-    name: SourceName
-    """Name under which documents, drops and tokens are counted."""
     path: str
     """File or folder (read recursively for ``*.xml`` and ``*.xml.gz``)."""
 
 
-class MimicNoteSource(Section):
+class MimicNoteSource(_Source):
     """MIMIC-IV-Note ``discharge.csv.gz`` and ``radiology.csv.gz`` (PhysioNet, credentialed); grouped by subject_id."""
 
     type: Literal["mimic_note"]
-    name: SourceName
-    """Name under which documents, drops and tokens are counted."""
     path: str
     """File or folder with the CSV files, plain or gzip."""
 
 
-class TableSource(Section):
+class TableSource(_Source):
     """Notes in a CSV file with named columns."""
 
     type: Literal["table"]
-    name: SourceName
-    """Name under which documents, drops and tokens are counted."""
     path: str
     """CSV file, plain or gzip, with a header."""
     text_column: str
@@ -48,12 +52,10 @@ class TableSource(Section):
     """Column by which documents are held out together (a patient or an encounter); the document itself where None."""
 
 
-class CodeSource(Section):
+class CodeSource(_Source):
     """A code table turned into sentences by the paper's template (Figure 1 and the README of its code)."""
 
     type: Literal["codes"]
-    name: SourceName
-    """Name under which documents, drops and tokens are counted."""
     table: Literal["icd9cm", "icd10cm"]
     """Code system: ICD-9-CM diagnoses (CMS v32) or ICD-10-CM (2024)."""
     path: str | None = None
@@ -62,24 +64,20 @@ class CodeSource(Section):
     """Sentence form: ``ICD 9 code for 250.00: ...`` or ``The ICD-9 code 250.00 represents ...``."""
 
 
-class SyntheticNoteSource(Section):
+class SyntheticNoteSource(_Source):
     """Generated notes in MIMIC-IV-Note's format, marked synthetic wherever they are counted."""
 
     type: Literal["synthetic_notes"]
-    name: SourceName
-    """Name under which documents, drops and tokens are counted."""
     num_documents: int = Field(gt=0)
     """Notes to generate."""
     seed: int = 0
     """Seed of the generator."""
 
 
-class SyntheticPubMedSource(Section):
+class SyntheticPubMedSource(_Source):
     """Generated abstracts in PubMed's XML format, marked synthetic wherever they are counted."""
 
     type: Literal["synthetic_pubmed"]
-    name: SourceName
-    """Name under which documents, drops and tokens are counted."""
     num_documents: int = Field(gt=0)
     """Citations to generate."""
     seed: int = 0
