@@ -45,8 +45,11 @@ test: install .tools/helm ## all tests; those that need Chromium or real data sk
 charts: install .tools/helm ## lint and render the chart, check it against KubeRay's rules
 	@$(BIN)/python tools/chart_readme.py --check && $(BIN)/pytest tests/charts
 
+bench: install ## one measurement against a peer: ROW=<name>
+	@$(BIN)/python -m benchmarks.run $(ROW)
+
 clean: ## remove everything that is not in git
 	@rm -rf .venv .tools build artifacts .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -prune -exec rm -rf {} + ; rm -rf platform/*.egg-info
 
-.PHONY: help install demo serve explore check test charts clean
+.PHONY: help install demo serve explore check test charts bench clean

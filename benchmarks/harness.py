@@ -1,0 +1,123 @@
+"""Side-by-side measurement: interleaved rounds of ours, the peer and the machine's own limit, equality first.
+
+A row is a module of ``benchmarks/rows`` with ``build(scratch) -> Row``. The check runs before any clock: a row whose outputs differ
+prints no ratio. Every round runs each side once, in an order that rotates; the ratio of a round is the peer's seconds for a unit over ours (above 1 means
+that ours is faster), and what is quoted is the median of the rounds' ratios with its quartiles. CPU seconds, children included, stand beside
+wall time, because the machines are shared.
+"""
+
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+ROUNDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measurement. Each side does the whole of its work once and returns how many useful units that was."""
+
+    name: str
+    unit: str
+    """What is counted: ``tokens``, ``articles``; only useful ones."""
+    peer: str
+    """Name and version of the peer."""
+    check: Callable[[], dict[str, Any]]
+    """Prove the outputs equal, or raise; the returned facts are kept in the result."""
+    ours: Callable[[], int]
+    other: Callable[[], int]
+    bound: Callable[[], int] | None = None
+    """The machine's own limit for the same work."""
+    target: str = ""
+    """What the row is meant to reach, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """One side of one round."""
+
+    units: int
+    wall_s: float
+    cpu_s: float
+
+
+def measure(row: Row, *, rounds: int = ROUNDS) -> dict[str, Any]:
+    """Check, warm up, run the rounds and return the result."""
+    facts = row.check()
+    sides: dict[str, Callable[[], int]] = {"ours": row.ours, "peer": row.other}
+    if row.bound:
+        sides["bound"] = row.bound
+    for run in sides.values():
+        run()
+    names = list(sides)
+    history: list[dict[str, Timing]] = []
+    for number in range(rounds):
+        order = names[number % len(names) :] + names[: number % len(names)]
+        history.append({name: _time(sides[name]) for name in order})
+    return {
+        "row": row.name,
+        "unit": row.unit,
+        "peer": row.peer,
+        "target": row.target,
+        "ratio": _quartiles([_rate(r["ours"]) / _rate(r["peer"]) for r in history]),
+        "cpu_ratio": _quartiles([_cpu_rate(r["ours"]) / _cpu_rate(r["peer"]) for r in history]),
+        "bound": _quartiles([_rate(r["ours"]) / _rate(r["bound"]) for r in history]) if row.bound else None,
+        "check": facts,
+        "rounds": [{name: asdict(timing) for name, timing in r.items()} for r in history],
+        "machine": {"cpus": os.cpu_count(), "features": _cpu_features(), "python": platform.python_version()},
+        "command": " ".join(sys.argv),
+    }
+
+
+def closing_line(result: dict[str, Any]) -> str:
+    """Return the line that a row prints last."""
+    ratio, bound = result["ratio"], result["bound"]
+    limit = f"{bound['median']:.3f}" if bound else "none"
+    return f"{result['row']} ratio={ratio['median']:.3f} q1={ratio['q1']:.3f} bound={limit} peer={result['peer']}"
+
+
+def write_result(result: dict[str, Any], folder: Path) -> Path:
+    """Write ``<row>.json`` below ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{result['row']}.json"
+    path.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    return path
+
+
+def _time(run: Callable[[], int]) -> Timing:
+    wall, cpu = time.perf_counter(), _cpu_seconds()
+    units = run()
+    return Timing(units=units, wall_s=time.perf_counter() - wall, cpu_s=_cpu_seconds() - cpu)
+
+
+def _cpu_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _rate(timing: Timing) -> float:
+    return timing.units / timing.wall_s
+
+
+def _cpu_rate(timing: Timing) -> float:
+    return timing.units / max(timing.cpu_s, 1e-9)
+
+
+def _quartiles(values: list[float]) -> dict[str, float]:
+    q1, median, q3 = statistics.quantiles(values, n=4, method="inclusive")
+    return {"q1": q1, "median": median, "q3": q3}
+
+
+def _cpu_features() -> list[str]:
+    wanted = {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16"}
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    found = next((line for line in lines if line.startswith("flags")), "")
+    return sorted(wanted & set(found.split()))
