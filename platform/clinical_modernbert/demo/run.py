@@ -89,14 +89,14 @@ def run_demo(store: Store, *, data: Path | None = None, num_steps: int | None = 
     evaluation = _make(store, _recipe(EvaluateRecipe, "evaluate/demo", [*references, corpus_reference]), evaluate)
     code_map = _make(store, _recipe(MapRecipe, "map/demo", references), map_codes)
     endpoint = _try_endpoint(store, model)
-    root = store.uri
-    notes = [
-        f"make serve MODEL={model.manifest.id}     the endpoint on http://127.0.0.1:8000 (OpenAI's /v1/embeddings)",
-        "make explore                             the explorer on http://127.0.0.1:8501",
-        f"python jobs/pretrain.py pretrain/demo --set corpus={corpus.manifest.id} --set optimizer.learning_rate=1e-3 --dry-run",
-        *([] if data else ["make demo DATA=<folder>                  the same with real files"]),
-        f"artifacts: {root}",
-    ]
+    next_steps = {
+        f"make serve MODEL={model.manifest.id}": "the endpoint on http://127.0.0.1:8000 (OpenAI's /v1/embeddings)",
+        "make explore": "the explorer on http://127.0.0.1:8501",
+        f"python jobs/pretrain.py pretrain/demo --set corpus={corpus.manifest.id} --dry-run": "what a run would do",
+    }
+    if data is None:
+        next_steps["make demo DATA=<folder>"] = "the same with real files"
+    notes = [f"{command}\n      {meaning}" for command, meaning in next_steps.items()]
     return render_screen(
         corpus=corpus,
         model=model,
