@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import transformers
 
 from clinical_modernbert.artifacts import Artifact, Plan, Store, make_plan
 from clinical_modernbert.corpus.build import build_corpus
@@ -64,6 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("clinical_modernbert").setLevel(logging.INFO)
+    transformers.utils.logging.disable_progress_bar()  # a bar for 29 weights, between bars that mean minutes
     try:
         screen = run_demo(
             open_root(options.root), data=Path(options.data) if options.data else None, num_steps=options.steps
