@@ -10,9 +10,10 @@ import streamlit as st
 def main() -> None:
     """Show the page that the address names, below the banner that every page carries."""
     st.set_page_config(page_title="Clinical ModernBERT explorer", layout="wide")
+    # No icons on pages: the browser would fetch them, as favicons, from a public font service.
     pages = [
-        st.Page("views/code_map.py", title="Code map", icon=":material/scatter_plot:", default=True),
-        st.Page("views/lineage.py", title="Lineage", icon=":material/account_tree:", url_path="lineage"),
+        st.Page("views/code_map.py", title="Code map", default=True),
+        st.Page("views/lineage.py", title="Lineage", url_path="lineage"),
     ]
     page = st.navigation(pages)
     st.warning("Research use, not for care.", icon=":material/science:")
