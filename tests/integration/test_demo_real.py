@@ -12,7 +12,16 @@ KINDS = ("corpus", "model", "sweep", "evaluation", "map")
 
 
 def run_demo(repository: Path, data: Path, root: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "jobs/demo.py", "--data", str(data), "--root", str(root), "--steps", "60"]
+    command = [
+        sys.executable,
+        "jobs/demo.py",
+        "--data",
+        str(data),
+        "--root",
+        str(root),
+        "--set",
+        "pretrain.training.num_steps=60",
+    ]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     return subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, check=True)
 
