@@ -42,7 +42,7 @@ def base_figure(codes: pa.Table, *, digest: str) -> go.Figure:
             hovertemplate=f"%{{text}}<extra>{html.escape(chapter)}</extra>",
         )
     figure.update_layout(
-        height=800,
+        height=880,
         margin={"l": 0, "r": 0, "t": 32, "b": 0},
         # Fixed frames, so that hiding a chapter does not move the others.
         xaxis={"visible": False, "range": _frame(x)},
@@ -56,7 +56,7 @@ def base_figure(codes: pa.Table, *, digest: str) -> go.Figure:
             "orientation": "h",
             "y": -0.01,
             "yanchor": "top",
-            "entrywidth": 0.33,
+            "entrywidth": 0.5,
             "entrywidthmode": "fraction",
             "itemsizing": "constant",
         },
