@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 import transformers
 
-from clinical_modernbert.artifacts import Artifact, Plan, Store, make_plan
+from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, make_plan
 from clinical_modernbert.corpus.build import build_corpus
 from clinical_modernbert.corpus.inputs import raw_inputs
 from clinical_modernbert.demo.data import real_sources
@@ -40,6 +40,7 @@ from clinical_modernbert.recipe import (
 )
 from clinical_modernbert.runtime import start_ray
 from clinical_modernbert.sweeps.run import sweep
+from clinical_modernbert.sweeps.trials import base_inputs
 from clinical_modernbert.training.launch import pretrain
 
 T = TypeVar("T", bound=Recipe)
@@ -83,10 +84,12 @@ def run_demo(store: Store, *, data: Path | None = None, overrides: Sequence[str]
     own = _by_kind(overrides)
     start_ray(num_cpus=max(2, os.cpu_count() or 2))
     name = "name=demo-real" if data else "name=demo"
-    corpus = _make(store, _corpus_recipe(data, own["corpus"]), build_corpus, inputs=True)
+    corpus_recipe = _corpus_recipe(data, own["corpus"])
+    corpus = _make(store, corpus_recipe, build_corpus, raw=raw_inputs(corpus_recipe))
     on_corpus = [name, f"corpus={corpus.manifest.id}"]
     model = _make(store, _recipe(PretrainRecipe, "pretrain/demo", [*on_corpus, *own["pretrain"]]), pretrain)
-    swept = _make(store, _recipe(SweepRecipe, "sweep/demo", [*on_corpus, *own["sweep"]]), sweep)
+    sweep_recipe = _recipe(SweepRecipe, "sweep/demo", [*on_corpus, *own["sweep"]])
+    swept = _make(store, sweep_recipe, sweep, raw=base_inputs(sweep_recipe))
     of_model = f"model={model.manifest.id}"
     evaluation = _make(
         store, _recipe(EvaluateRecipe, "evaluate/demo", [*on_corpus, of_model, *own["evaluate"]]), evaluate
@@ -136,8 +139,9 @@ def _corpus_recipe(data: Path | None, overrides: list[str]) -> CorpusRecipe:
     return build_recipe(CorpusRecipe, {**values, "sources": [*real, *kept]}, overrides=overrides, origin="corpus/real")
 
 
-def _make(store: Store, recipe: Recipe, run: Callable[[Plan], Artifact], *, inputs: bool = False) -> Artifact:
-    raw = raw_inputs(recipe) if inputs and isinstance(recipe, CorpusRecipe) else ()
+def _make(
+    store: Store, recipe: Recipe, run: Callable[[Plan], Artifact], *, raw: tuple[InputEntry, ...] = ()
+) -> Artifact:
     plan = make_plan(recipe, store, raw_inputs=raw)
     found = plan.existing()
     if found:
