@@ -12,6 +12,9 @@ from clinical_modernbert.recipe.section import Section
 SourceName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]{0,39}$")]
 
 
+Language = Annotated[str, Field(pattern=r"^[a-z]{3}$")]
+
+
 class _Source(Section):
     name: SourceName
     """Name under which documents, drops and tokens are counted."""
@@ -27,7 +30,16 @@ class PubMedSource(_Source):
 
     type: Literal["pubmed"]
     path: str
-    """File or folder (read recursively for ``*.xml`` and ``*.xml.gz``)."""
+    """File or folder (read recursively for ``*.xml`` and ``*.xml.gz``); NLM's names give the order of updates."""
+    languages: tuple[Language, ...] | None = None
+    """Article languages that are kept (NLM's three letters); None keeps all, since the main abstract is English in any case."""
+    other_languages: tuple[Language, ...] = ()
+    """Languages of which an ``OtherAbstract`` is taken as a document of its own, in the citation's group, under its vernacular
+    title; ``eng`` takes summaries in plain language."""
+    title_only: Literal["drop", "keep"] = "drop"
+    """What happens to a citation without abstract: dropped as ``no_abstract``, or kept as its title."""
+    checksum_mismatch: Literal["fail", "quarantine"] = "fail"
+    """A file that differs from its ``.md5`` companion ends the build, or is quarantined whole."""
 
 
 class MimicNoteSource(_Source):

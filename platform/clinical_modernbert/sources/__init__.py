@@ -20,11 +20,12 @@ from clinical_modernbert.recipe.sources import (
 from clinical_modernbert.sources import codes, mimic, pubmed, rows, synthetic, table
 from clinical_modernbert.sources.chapters import icd9_chapter, icd10_chapter
 from clinical_modernbert.sources.codes import CodeEntry, code_group, code_table, read_icd9cm, read_icd10cm
-from clinical_modernbert.sources.document import Document, Dropped, Quarantined, Unit
+from clinical_modernbert.sources.document import Deleted, Document, Dropped, Quarantined, Unit
 from clinical_modernbert.sources.files import file_digest, find_files, read_chunks
 
 __all__ = [
     "CodeEntry",
+    "Deleted",
     "Document",
     "Dropped",
     "Quarantined",
@@ -42,7 +43,7 @@ __all__ = [
 
 
 def list_units(source: Source) -> list[Unit]:
-    """Return what tasks read, sorted by name: files with their sha256, or parts of a generated source.
+    """Return what tasks read, sorted by name (PubMed: in NLM's order): files with their sha256, or parts of a generated source.
 
     Names and digests do not depend on where the folder lies, so they may enter a fingerprint. Raises ``SourceError`` where a
     path or package is missing, nothing matches, or a CSV file lacks a column.
@@ -54,7 +55,8 @@ def list_units(source: Source) -> list[Unit]:
             location = codes.table_location(source.table, source.path)
             files = [(location.name, location)]
         case PubMedSource():
-            files = find_files(source.path, field=_path_field(source), patterns=pubmed.PATTERNS)
+            files = pubmed.sort_files(find_files(source.path, field=_path_field(source), patterns=pubmed.PATTERNS))
+            pubmed.check_checksums(files, source=source)
         case MimicNoteSource():
             files = find_files(source.path, field=_path_field(source), patterns=mimic.PATTERNS, exclude=mimic.EXCLUDE)
             for name, location in files:
@@ -70,21 +72,24 @@ def list_units(source: Source) -> list[Unit]:
     return [Unit(source.name, name, str(location), digest=file_digest(location)) for name, location in files]
 
 
-def read_unit(source: Source, unit: Unit) -> Iterator[Document | Dropped | Quarantined]:
+def read_unit(source: Source, unit: Unit) -> Iterator[Document | Deleted | Dropped | Quarantined]:
     """Yield exactly one value for each raw record of a unit, streaming; one quarantined record stands for a damaged rest."""
     match source:
         case SyntheticNoteSource():
             yield from mimic.read_notes(synthetic.note_chunks(source, unit), file=unit.name, source=source.name)
         case SyntheticPubMedSource():
-            yield from pubmed.read_citations(
-                synthetic.citation_chunks(source, unit), file=unit.name, source=source.name
-            )
+            generated = PubMedSource(type="pubmed", name=source.name, path="")
+            yield from pubmed.read_citations(synthetic.citation_chunks(source, unit), file=unit.name, source=generated)
         case CodeSource():
             # Found anew: on another machine the package may lie elsewhere.
             location = codes.table_location(source.table, source.path)
             yield from codes.read_code_documents(location, file=unit.name, source=source)
         case PubMedSource():
-            yield from pubmed.read_citations(_chunks(unit), file=unit.name, source=source.name)
+            problem = pubmed.checksum_problem(Path(unit.location))
+            if problem:
+                yield Quarantined(unit.name, "the whole file", problem)
+            else:
+                yield from pubmed.read_citations(_chunks(unit), file=unit.name, source=source)
         case MimicNoteSource():
             yield from mimic.read_notes(_chunks(unit), file=unit.name, source=source.name)
         case TableSource():
