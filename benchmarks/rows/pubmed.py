@@ -29,6 +29,7 @@ REPEATS = 10
 _OLD = re.compile(r"<MedlineCitation .*?</MedlineCitation>", re.DOTALL)
 _NEW = re.compile(r"<PubmedArticle>.*?</PubmedArticle>", re.DOTALL)
 
+
 def build(scratch: Path) -> Row:
     """Make the file and return the row; ``SourceError`` where real data or pubmed_parser is missing."""
     path = scratch / "citations.xml.gz"

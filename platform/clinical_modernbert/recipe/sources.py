@@ -5,7 +5,7 @@ A source whose ``path`` is absent reads tables that come with an installed packa
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from clinical_modernbert.recipe.section import Section
 
@@ -64,16 +64,74 @@ class TableSource(_Source):
     """Column by which documents are held out together (a patient or an encounter); the document itself where None."""
 
 
+CodeTable = Literal[
+    "icd9cm",
+    "icd9_procedures",
+    "icd10cm",
+    "icd10cm_order",
+    "icd10pcs",
+    "icd10pcs_order",
+    "mimic_diagnoses",
+    "mimic_procedures",
+    "mimic_hcpcs",
+    "hcpcs",
+    "cpt",
+    "icd11",
+    "rxnorm",
+    "ndc",
+]
+CodeTemplate = Literal["readme", "figure1", "hierarchy", "crosswalk"]
+
+# The tables that come with an installed package.
+_INSTALLED_TABLES = ("icd9cm", "icd10cm")
+
+
+def _real_table(value: object) -> object:
+    if str(value).lower().replace("-", "").replace("_", "") == "icd12":
+        raise ValueError(
+            "ICD-12 does not exist: ICD-11 is the newest revision of WHO's classification, and the paper's example of an ICD-12 "
+            "code is one of ICD-10-CM; use icd10cm or icd11"
+        )
+    return value
+
+
 class CodeSource(_Source):
-    """A code table turned into sentences by the paper's template (Figure 1 and the README of its code)."""
+    """A code table turned into sentences by templates (the paper's Figure 1 and the README of its code, and two beyond it)."""
 
     type: Literal["codes"]
-    table: Literal["icd9cm", "icd10cm"]
-    """Code system: ICD-9-CM diagnoses (CMS v32) or ICD-10-CM (2024)."""
+    table: Annotated[CodeTable, BeforeValidator(_real_table)]
+    """Code table: CMS's ICD-9-CM diagnoses (``icd9cm``) or procedures, ICD-10-CM and ICD-10-PCS as code lists or order files, MIMIC's
+    ``d_icd_diagnoses``, ``d_icd_procedures`` and ``d_hcpcs``, HCPCS level II, a licensed CPT CSV, WHO's ICD-11 tabulation, RxNorm's
+    ``RXNCONSO.RRF``, FDA's NDC ``product.txt``."""
     path: str | None = None
-    """CMS file with code and long description; the table of the installed package where None."""
-    template: Literal["readme", "figure1"] = "readme"
-    """Sentence form: ``ICD 9 code for 250.00: ...`` or ``The ICD-9 code 250.00 represents ...``."""
+    """The table's file, plain or gzip; None takes the installed package's (icd9cm and icd10cm only)."""
+    templates: Annotated[tuple[CodeTemplate, ...], Field(min_length=1)] = ("readme",)
+    """Sentence forms, one document for each code and form: ``ICD 9 code for 250.00: ...``, ``The ICD-9 code 250.00 represents ...``,
+    ``... is a kind of ...`` (ICD-10-CM), and the code's counterparts in the other revision (ICD-9-CM and ICD-10-CM)."""
+    hierarchy_path: str | None = None
+    """ICD-10-CM tabular XML for the hierarchy form; None takes the installed package's."""
+    crosswalk_path: str | None = None
+    """GEM file from ICD-9-CM to ICD-10-CM, as CMS's text or as CSV. Where given, an ICD-9-CM category is held out together with the
+    ICD-10-CM category that most of its one-to-one codes map to."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> "CodeSource":
+        if self.path is None and self.table not in _INSTALLED_TABLES:
+            raise ValueError(f"table {self.table!r} needs path; only {' and '.join(_INSTALLED_TABLES)} are installed")
+        if len(set(self.templates)) != len(self.templates):
+            raise ValueError(f"templates must be distinct, got {list(self.templates)}")
+        if "hierarchy" in self.templates and self.table not in ("icd10cm", "icd10cm_order", "mimic_diagnoses"):
+            raise ValueError(f"the hierarchy form is known for ICD-10-CM only, not for table {self.table!r}")
+        if "crosswalk" in self.templates and self.crosswalk_path is None:
+            raise ValueError("the crosswalk form needs crosswalk_path, a GEM file")
+        if self.crosswalk_path is not None and self.table not in (
+            "icd9cm",
+            "icd10cm",
+            "icd10cm_order",
+            "mimic_diagnoses",
+        ):
+            raise ValueError(f"a crosswalk joins ICD-9-CM and ICD-10-CM diagnoses, not table {self.table!r}")
+        return self
 
 
 class SyntheticNoteSource(_Source):

@@ -53,7 +53,7 @@ def list_units(source: Source) -> list[Unit]:
             return synthetic.list_parts(source)
         case CodeSource():
             location = codes.table_location(source.table, source.path)
-            files = [(location.name, location)]
+            return [Unit(source.name, location.name, str(location), digest=codes.source_digest(source, location))]
         case PubMedSource():
             files = pubmed.sort_files(find_files(source.path, field=_path_field(source), patterns=pubmed.PATTERNS))
             pubmed.check_checksums(files, source=source)
