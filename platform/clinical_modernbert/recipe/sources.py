@@ -50,18 +50,60 @@ class MimicNoteSource(_Source):
     """File or folder with the CSV files, plain or gzip."""
 
 
+class PmcSource(_Source):
+    """PMC full text in JATS: title, abstract and sections; no references, footnotes and supplements."""
+
+    type: Literal["pmc"]
+    path: str
+    """File or folder (read recursively for ``*.nxml`` and ``*.xml``, plain or gzip), one article a file."""
+    tables: Literal["drop", "keep"] = "drop"
+    """What happens to tables; kept, each row is a line with its cells between tabs."""
+    captions: Literal["drop", "keep"] = "drop"
+    """What happens to the captions of figures."""
+
+
+class MedsSource(_Source):
+    """MEDS events in Parquet, one text a subject in time order; grouped by subject_id."""
+
+    type: Literal["meds"]
+    path: str
+    """File or folder (read recursively for ``*.parquet``); each file holds whole subjects."""
+    leave_out: tuple[str, ...] = ()
+    """Prefixes of codes that are left out: ``HOSPITAL_DISCHARGE``, where they carry a label."""
+
+
 class TableSource(_Source):
-    """Notes in a CSV file with named columns."""
+    """Notes in rows with named columns."""
 
     type: Literal["table"]
     path: str
-    """CSV file, plain or gzip, with a header."""
+    """CSV, Parquet or JSON lines (``.jsonl``, ``.ndjson``), by the file's name; CSV and JSON lines plain or gzip."""
     text_column: str
     """Column that holds the text."""
     id_column: str | None = None
     """Column that identifies the document; the row number where None."""
     group_column: str | None = None
     """Column by which documents are held out together (a patient or an encounter); the document itself where None."""
+
+
+class DatasetSource(_Source):
+    """A Hugging Face data set: a hub id, or a folder that ``datasets`` can read."""
+
+    type: Literal["dataset"]
+    path: str
+    """``owner/name``, or a folder written by ``save_to_disk`` or holding CSV, JSON or Parquet files."""
+    configuration: str | None = None
+    """Configuration of the data set; its default where None."""
+    split: str = "train"
+    """Split that is read."""
+    revision: str | None = None
+    """Commit of a hub id, which is required for one: a moving branch would give two corpora one fingerprint."""
+    text_column: str
+    """Column that holds the text."""
+    id_column: str | None = None
+    """Column that identifies the document; the row number where None."""
+    group_column: str | None = None
+    """Column by which documents are held out together; the document itself where None."""
 
 
 CodeTable = Literal[
@@ -155,6 +197,14 @@ class SyntheticPubMedSource(_Source):
 
 
 Source = Annotated[
-    PubMedSource | MimicNoteSource | TableSource | CodeSource | SyntheticNoteSource | SyntheticPubMedSource,
+    PubMedSource
+    | PmcSource
+    | MimicNoteSource
+    | MedsSource
+    | TableSource
+    | DatasetSource
+    | CodeSource
+    | SyntheticNoteSource
+    | SyntheticPubMedSource,
     Field(discriminator="type"),
 ]

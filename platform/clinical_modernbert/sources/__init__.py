@@ -10,17 +10,22 @@ from pathlib import Path
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import (
     CodeSource,
+    DatasetSource,
+    MedsSource,
     MimicNoteSource,
+    PmcSource,
     PubMedSource,
     Source,
     SyntheticNoteSource,
     SyntheticPubMedSource,
     TableSource,
 )
-from clinical_modernbert.sources import codes, mimic, pubmed, rows, synthetic, table
+from clinical_modernbert.sources import codes, meds, mimic, pmc, pubmed, rows, synthetic, table
 from clinical_modernbert.sources.chapters import icd9_chapter, icd10_chapter
 from clinical_modernbert.sources.codes import CodeEntry, code_group, code_table, read_icd9cm, read_icd10cm
 from clinical_modernbert.sources.document import Deleted, Document, Dropped, Quarantined, Unit
+from clinical_modernbert.sources.ed import EdOutcome, EdStay, read_stays
+from clinical_modernbert.sources.evaluation_texts import evaluation_texts
 from clinical_modernbert.sources.files import file_digest, find_files, read_chunks
 
 __all__ = [
@@ -28,16 +33,20 @@ __all__ = [
     "Deleted",
     "Document",
     "Dropped",
+    "EdOutcome",
+    "EdStay",
     "Quarantined",
     "Unit",
     "code_group",
     "code_table",
+    "evaluation_texts",
     "icd9_chapter",
     "icd10_chapter",
     "is_synthetic",
     "list_units",
     "read_icd9cm",
     "read_icd10cm",
+    "read_stays",
     "read_unit",
 ]
 
@@ -65,10 +74,16 @@ def list_units(source: Source) -> list[Unit]:
             location = Path(source.path)
             if not location.is_file():
                 raise SourceError(
-                    f"{_path_field(source)}: {source.path!r} is no file; expected a CSV file with a header"
+                    f"{_path_field(source)}: {source.path!r} is no file; expected a CSV file with a header, Parquet or JSON lines"
                 )
             files = [(location.name, location)]
-            rows.check_columns(location, file=location.name, columns=table.table_columns(source))
+            table.check_table(location, source)
+        case DatasetSource():
+            return [Unit(source.name, Path(source.path).name, source.path, digest=table.dataset_digest(source))]
+        case PmcSource():
+            files = find_files(source.path, field=_path_field(source), patterns=pmc.PATTERNS)
+        case MedsSource():
+            files = find_files(source.path, field=_path_field(source), patterns=meds.PATTERNS)
     return [Unit(source.name, name, str(location), digest=file_digest(location)) for name, location in files]
 
 
@@ -93,7 +108,13 @@ def read_unit(source: Source, unit: Unit) -> Iterator[Document | Deleted | Dropp
         case MimicNoteSource():
             yield from mimic.read_notes(_chunks(unit), file=unit.name, source=source.name)
         case TableSource():
-            yield from table.read_table(_chunks(unit), file=unit.name, source=source)
+            yield from table.read_table(Path(unit.location), file=unit.name, source=source)
+        case DatasetSource():
+            yield from table.read_dataset(source)
+        case PmcSource():
+            yield from pmc.read_article(_chunks(unit), file=unit.name, source=source)
+        case MedsSource():
+            yield from meds.read_subjects(Path(unit.location), file=unit.name, source=source)
 
 
 def is_synthetic(source: Source) -> bool:
@@ -105,5 +126,5 @@ def _chunks(unit: Unit) -> Iterator[bytes]:
     return read_chunks(Path(unit.location))
 
 
-def _path_field(source: PubMedSource | MimicNoteSource | TableSource) -> str:
+def _path_field(source: PubMedSource | PmcSource | MimicNoteSource | MedsSource | TableSource) -> str:
     return f"sources[{source.name}].path"
