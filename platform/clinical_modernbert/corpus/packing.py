@@ -1,9 +1,10 @@
 """Packing: token sequences become rows of one length, with no token lost and hardly a place empty.
 
-A document longer than a row is split into pieces; each piece is a segment with its own [CLS] and [SEP]. Rows are filled
-by lengths: pieces are drawn in proportion to what is left, so that no length runs out early, and the last one or two are
-those that make the sum exact, where such are left. Longest-first best fit leaves 1.8 % of the places empty where all pieces
-are short (20 to 40 tokens). The plan depends on the counts of lengths only: its cost hardly grows with the corpus. The order of the rows means nothing: training draws them by a permutation.
+A document longer than a row is split into pieces; each piece is a segment with its own [CLS] and [SEP]. Rows are planned by
+lengths: pieces are drawn in proportion to what is left, so that no length runs out early, and the last one or two are those
+that make the sum exact, where such are left. Longest-first best fit leaves 1.8 % of the places empty where all pieces are
+short (20 to 40 tokens). The plan depends on the counts of lengths only: its cost hardly grows with the corpus. The order of
+the rows means nothing: training draws them by a permutation.
 """
 
 from dataclasses import dataclass
