@@ -1,8 +1,8 @@
 """Build a corpus with Ray Data: passes of one task a unit, partition or shard; the driver holds paths and counts only.
 
-parse -> versions, exact and near duplicates by hash partition -> tokenizer (one task) -> tokenise -> pack. Every task leaves its files in the
-work area and a done-marker behind them, so that a killed build goes on from the units that are done. Tasks are pure
-functions of their arguments: the shards are byte-equal whatever the number of workers.
+parse -> versions, exact and near duplicates by hash partition -> tokenizer (one task) -> tokenise -> pack. Every task
+leaves its files in the work area and a done-marker behind them, so that a killed build goes on from the units that are done.
+Tasks are pure functions of their arguments: the shards are byte-equal whatever the number of workers.
 """
 
 import json

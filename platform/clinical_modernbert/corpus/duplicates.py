@@ -35,10 +35,12 @@ def _resolve(area: WorkArea, num_units: int, part: int, num_parts: int) -> StepR
     order = np.lexsort((unit_of, keys["row"], keys["version"], keys["order"], keys["key"]))
     keys, unit_of = keys[order], unit_of[order]
     drops = []
-    starts = np.flatnonzero(np.concatenate(([True], keys["key"][1:] != keys["key"][:-1]))) if len(keys) else []
+    first = np.ones(len(keys), dtype=bool)
+    first[1:] = keys["key"][1:] != keys["key"][:-1]
+    starts = np.flatnonzero(first)
     sizes = np.diff(np.append(starts, len(keys)))
     several = (sizes > 1).nonzero()[0]
-    for start, size in zip(np.asarray(starts)[several].tolist(), sizes[several].tolist(), strict=True):
+    for start, size in zip(starts[several].tolist(), sizes[several].tolist(), strict=True):
         group, units = keys[start : start + size], unit_of[start : start + size]
         documents = group[~group["deleted"]]
         notices = group["order"][group["deleted"]]

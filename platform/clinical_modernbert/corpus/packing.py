@@ -86,14 +86,14 @@ def _split_at_ends(
             sections = np.flatnonzero(ends == SECTION_END) + 1
         while left > longest or (size > longest and spread and 0 < longest - left < _UNFILLABLE):
             done = size - left
-            reach = min(longest, left - stump)
+            reach = furthest = min(longest, left - stump)
             if spread:
                 number_cut += 1
                 # Multiples of the golden section spread evenly over (0, 1), whatever their number.
                 reach = max(2 * stump, int(reach * (number_cut * _GOLDEN % 1.0)))
                 if 0 < longest - reach < _UNFILLABLE:
                     reach = longest - _UNFILLABLE
-            cut = _cut(sections, sentences, ends, done, reach, stump=stump)
+            cut = _cut(sections, sentences, ends, done, reach, furthest=furthest, stump=stump)
             document.append(number)
             length.append(cut - done)
             left = size - cut
@@ -111,6 +111,7 @@ def _cut(
     done: int,
     reach: int,
     *,
+    furthest: int,
     stump: int,
 ) -> int:
     """Return where the piece that begins at ``done`` ends: a section's end in the last eighth, else the last good end."""
@@ -118,6 +119,10 @@ def _cut(
     cut = cut or _last_between(sentences, done + stump, done + reach)
     if cut:
         return cut
+    # Where a shorter piece was asked for than the first sentence is long, the sentence's end is waited for.
+    at = int(np.searchsorted(sentences, done + stump))
+    if at < len(sentences) and sentences[at] <= done + furthest:
+        return int(sentences[at])
     words = np.flatnonzero(ends[done + stump : done + reach] >= WORD_END)
     return done + stump + int(words[-1]) + 1 if len(words) else done + reach
 
