@@ -9,10 +9,8 @@ import torch
 from clinical_modernbert.artifacts import Artifact, open_store
 from clinical_modernbert.encoder import load_model
 from clinical_modernbert.errors import ModelError
-from clinical_modernbert.recipe.pretrain import OptimizerSection
 from clinical_modernbert.training import loop
 from clinical_modernbert.training.launch import pretrain_in_process
-from clinical_modernbert.training.optimizer import build_optimizer, learning_rate
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
@@ -128,19 +126,3 @@ def test_training_goes_on_from_a_checkpoint_folder(store) -> None:
         store, f"model.init={first.folder('model')}", "name=onward", "optimizer.learning_rate=1e-4"
     )
     assert losses(pretrain_in_process(plan))[0] < 0.8 * losses(first)[0]
-
-
-def test_learning_rate_at_start_peak_and_end() -> None:
-    section = OptimizerSection(learning_rate=1.0, warmup_fraction=0.1, final_fraction=0.2)
-    rates = [learning_rate(step, num_steps=100, section=section) for step in range(100)]
-    assert rates[0] == pytest.approx(0.1)
-    assert rates[9] == pytest.approx(1.0) and max(rates) == pytest.approx(1.0)
-    assert rates[99] == pytest.approx(0.2)
-    assert rates[54] == pytest.approx(0.6, abs=0.02)
-
-
-def test_norms_do_not_decay() -> None:
-    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.LayerNorm(4))
-    decayed, plain = build_optimizer(model, OptimizerSection(weight_decay=0.1)).param_groups
-    assert [p.dim() for p in decayed["params"]] == [2] and decayed["weight_decay"] == 0.1
-    assert all(p.dim() == 1 for p in plain["params"]) and plain["weight_decay"] == 0.0
