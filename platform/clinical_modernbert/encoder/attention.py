@@ -24,6 +24,8 @@ from clinical_modernbert.errors import ModelError
 
 PACKED_SDPA = "packed_sdpa"
 FLASH_VARLEN = "flash_varlen"
+# transformers takes every name with "flash" in it for a kernel of its own and looks for that on the hub.
+REGISTERED_AS = {PACKED_SDPA: PACKED_SDPA, FLASH_VARLEN: "packed_varlen"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,11 +242,11 @@ def use_attention(model: PreTrainedModel, name: str) -> None:
                 f"scaling.attention={FLASH_VARLEN} needs the package flash-attn (pip install clinical-modernbert[gpu]); "
                 f"scaling.attention={PACKED_SDPA} does without"
             )
-    model.set_attn_implementation(name)
+    model.set_attn_implementation(REGISTERED_AS[name])
 
 
 def register() -> None:
     """Make both names known to transformers; calling it again changes nothing."""
     for name, function in ((PACKED_SDPA, packed_sdpa), (FLASH_VARLEN, flash_varlen)):
-        AttentionInterface.register(name, function)
-        AttentionMaskInterface.register(name, lambda *args, **kwargs: None)
+        AttentionInterface.register(REGISTERED_AS[name], function)
+        AttentionMaskInterface.register(REGISTERED_AS[name], lambda *args, **kwargs: None)

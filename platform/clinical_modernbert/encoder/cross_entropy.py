@@ -27,36 +27,46 @@ class _DecodedCrossEntropy(torch.autograd.Function):
         chunk: int,
     ) -> torch.Tensor:
         wants = any(ctx.needs_input_grad[:3])
-        weight = weight_VD.to(dtype)
+        weight, bias = weight_VD.to(dtype), bias_V.to(dtype)
         loss = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
-        hidden_grad = torch.empty_like(hidden_ND) if wants else None
-        weight_grad = torch.zeros_like(weight_VD) if wants else None
-        bias_grad = torch.zeros_like(bias_V) if wants else None
+        if wants:
+            hidden_grad = torch.empty_like(hidden_ND)
+            weight_grad = torch.zeros_like(weight_VD) if dtype != weight_VD.dtype else torch.empty_like(weight_VD)
+            bias_grad = torch.zeros_like(bias_V)
         for start in range(0, len(labels_N), chunk):
             hidden = hidden_ND[start : start + chunk].to(dtype)
             labels_C1 = labels_N[start : start + chunk, None]
-            logits_CV = torch.addmm(bias_V.to(dtype), hidden, weight.t()).float()
+            logits_CV = torch.addmm(bias, hidden, weight.t()).float()
             right_C1 = logits_CV.gather(1, labels_C1)
-            total_C1 = torch.logsumexp(logits_CV, 1, keepdim=True)
-            loss += (total_C1 - right_C1).sum()
-            if hidden_grad is None or weight_grad is None or bias_grad is None:
+            largest_C1 = logits_CV.amax(1, keepdim=True)
+            # From here on the logits' own memory holds the softmax and then the gradient.
+            gradient_CV = logits_CV.sub_(largest_C1).exp_()
+            total_C1 = gradient_CV.sum(1, keepdim=True)
+            loss += (total_C1.log() + largest_C1 - right_C1).sum()
+            if not wants:
                 continue
-            gradient_CV = logits_CV.sub_(total_C1).exp_()  # softmax, in the logits' own memory
-            gradient_CV.scatter_add_(1, labels_C1, torch.full_like(right_C1, -1.0))
+            gradient_CV.div_(total_C1).scatter_add_(1, labels_C1, torch.full_like(right_C1, -1.0))
             bias_grad += gradient_CV.sum(0)
-            cast = gradient_CV.to(dtype)
-            hidden_grad[start : start + chunk] = cast @ weight
-            if dtype == weight_grad.dtype:
-                weight_grad.addmm_(cast.t(), hidden)
+            cast_CV = gradient_CV.to(dtype)
+            hidden_grad[start : start + chunk] = cast_CV @ weight
+            if dtype != weight_grad.dtype:
+                weight_grad += cast_CV.t() @ hidden
+            elif start == 0:
+                torch.mm(cast_CV.t(), hidden, out=weight_grad)  # no pass over V x D for zeros
             else:
-                weight_grad += cast.t() @ hidden
-        ctx.save_for_backward(*(g for g in (hidden_grad, weight_grad, bias_grad) if g is not None))
+                weight_grad.addmm_(cast_CV.t(), hidden)
+        if wants:
+            if not len(labels_N):
+                weight_grad.zero_()
+            ctx.gradients = hidden_grad, weight_grad, bias_grad
         return loss
 
     @staticmethod
     def backward(ctx: Any, *outputs: torch.Tensor) -> Any:
-        (scale,) = outputs
-        return (*(gradient * scale.to(gradient.dtype) for gradient in ctx.saved_tensors), None, None, None)
+        gradients, ctx.gradients = ctx.gradients, None
+        if gradients is None:
+            raise RuntimeError("decoded_cross_entropy goes backward once: its gradients were given away")
+        return (*(gradient.mul_(outputs[0].to(gradient.dtype)) for gradient in gradients), None, None, None)
 
 
 def decoded_cross_entropy(

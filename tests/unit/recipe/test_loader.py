@@ -210,7 +210,10 @@ def test_an_override_changes_its_path_and_nothing_else(tree: dict[str, Any], key
         ("training.num_steps=0", "training.num_steps: Input should be greater than or equal to 1 (got 0)"),
         ("masking.rate_start=30", "masking.rate_start: Input should be less than 1 (got 30)"),
         ("name=Has_Capitals", "name: String should match pattern"),
-        ("training.precision=float16", "training.precision: Input should be 'auto', 'float32' or 'bfloat16' (got 'float16')"),
+        (
+            "training.precision=float16",
+            "training.precision: Input should be 'auto', 'float32' or 'bfloat16' (got 'float16')",
+        ),
         ("training=null", "training: Input should be a valid dictionary"),
         ("training.batch_rows=65", "training.batch_rows=65 must be a multiple of scaling.num_workers"),
         (

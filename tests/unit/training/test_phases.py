@@ -20,7 +20,13 @@ def recipe(*, phases: list[dict[str, Any]] | None = None, **training: Any) -> Pr
     values = {"sequence_length": 64, "batch_rows": 16, **training, **({"phases": phases} if phases else {})}
     return build_recipe(
         PretrainRecipe,
-        {"kind": "pretrain", "name": "p", "corpus": "c", "training": values, "scaling": {"num_workers": 2, "micro_batch_rows": 4}},
+        {
+            "kind": "pretrain",
+            "name": "p",
+            "corpus": "c",
+            "training": values,
+            "scaling": {"num_workers": 2, "micro_batch_rows": 4},
+        },
         origin="test",
     )
 
