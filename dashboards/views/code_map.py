@@ -38,7 +38,7 @@ def page() -> None:
     _show_provenance(artifact, codes.num_rows)
     query = st.text_input(
         "Search by code or words",
-        placeholder="250.0   or   diabetes kidney",
+        placeholder="250.4   or   diabetes renal",
         key="query",
         help="The beginning of a code, or words that all stand in the description. Nothing typed here is stored.",
     )
@@ -133,8 +133,8 @@ def _show_map(artifact: Artifact, codes: pa.Table, matches: list[int]) -> None:
         },
     )
     st.caption(
-        "Each point is a code, placed by t-SNE. Only who stands close together means something: the distance between far groups, "
-        "their size and their direction do not."
+        "Each point is a code, placed by t-SNE. A click in the legend hides a chapter, a double click shows it alone. Only who "
+        "stands close together means something: the distance between far groups, their size and their direction do not."
     )
 
 

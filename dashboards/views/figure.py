@@ -11,6 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 COLOURS = ("#2080C0", "#E06000", "#00A080", "#000000", "#7030D0", "#802000")
 SYMBOLS = ("circle", "x", "triangle-up", "square-open", "cross", "diamond", "star")
@@ -40,20 +41,24 @@ def base_figure(codes: pa.Table, *, digest: str) -> go.Figure:
             unselected={"marker": {"opacity": 0.6}},
             hovertemplate=f"%{{text}}<extra>{html.escape(chapter)}</extra>",
         )
-    axis = {"visible": False, "zeroline": False}
     figure.update_layout(
-        height=680,
-        margin={"l": 0, "r": 0, "t": 0, "b": 0},
-        xaxis=axis,
-        yaxis={**axis, "scaleanchor": "x"},
+        height=880,
+        margin={"l": 0, "r": 0, "t": 32, "b": 0},
+        # Fixed frames, so that hiding a chapter does not move the others.
+        xaxis={"visible": False, "range": _frame(x)},
+        yaxis={"visible": False, "range": _frame(y), "scaleanchor": "x"},
         template="plotly_white",
         dragmode="pan",
         hovermode="closest",
         uirevision=digest,
+        font={"family": '"Source Sans", sans-serif'},
         legend={
-            "title": {"text": "Chapter (click hides, double click isolates)"},
+            "orientation": "h",
+            "y": -0.01,
+            "yanchor": "top",
+            "entrywidth": 0.5,
+            "entrywidthmode": "fraction",
             "itemsizing": "constant",
-            "font": {"size": 11},
         },
     )
     return figure
@@ -88,6 +93,12 @@ def _add_signs(figure: go.Figure, codes: pa.Table, rows: Sequence[int], *, name:
         marker={"color": "#000000", "symbol": symbol, "size": size, "line": {"width": 2}},
         hoverinfo="skip",
     )
+
+
+def _frame(values: NDArray[np.float32]) -> list[float]:
+    low, high = float(values.min()), float(values.max())
+    margin = 0.03 * (high - low or 1.0)
+    return [low - margin, high + margin]
 
 
 def _hover_texts(codes: pa.Table) -> list[str]:

@@ -115,7 +115,7 @@ def drawn_colours(plot: Locator, target: Path) -> set[tuple[int, int, int]]:
     """The strong colours inside the plotting area, with at least 20 pixels each."""
     plot.screenshot(path=target)
     pixels = np.asarray(Image.open(target).convert("RGB"))
-    area = pixels[:, : int(pixels.shape[1] * 0.6)].reshape(-1, 3)
+    area = pixels[: int(pixels.shape[0] * 0.7)].reshape(-1, 3)
     values, counts = np.unique(area, axis=0, return_counts=True)
     strong = values.max(axis=1).astype(int) - values.min(axis=1) > 80
     return {tuple(value) for value in values[strong & (counts >= 20)].tolist()}
