@@ -50,7 +50,7 @@ def test_a_recipe_states_only_what_differs(write: Callable[[str, Any], Path], tm
     write("pretrain/p", PRETRAIN)
     recipe = load_recipe(PretrainRecipe, "pretrain/p", recipes_path=tmp_path)
     assert recipe.training.batch_rows == 64
-    assert recipe.training.num_steps == 150_000
+    assert recipe.training.total_steps == 150_000
     assert recipe == load_recipe(PretrainRecipe, str(tmp_path / "pretrain/p.yaml"))
 
 
@@ -210,7 +210,10 @@ def test_an_override_changes_its_path_and_nothing_else(tree: dict[str, Any], key
         ("training.num_steps=0", "training.num_steps: Input should be greater than or equal to 1 (got 0)"),
         ("masking.rate_start=30", "masking.rate_start: Input should be less than 1 (got 30)"),
         ("name=Has_Capitals", "name: String should match pattern"),
-        ("training.precision=float16", "training.precision: Input should be 'float32' or 'bfloat16' (got 'float16')"),
+        (
+            "training.precision=float16",
+            "training.precision: Input should be 'auto', 'float32' or 'bfloat16' (got 'float16')",
+        ),
         ("training=null", "training: Input should be a valid dictionary"),
         ("training.batch_rows=65", "training.batch_rows=65 must be a multiple of scaling.num_workers"),
         (
