@@ -63,12 +63,14 @@ def element_citation(element: Element) -> Citation | None:
     citation = element if element.tag == "MedlineCitation" else element.find("MedlineCitation")
     if element.tag == "PubmedBookArticle":
         citation = element.find("BookDocument")
-    number = None if citation is None else citation.find("PMID")
+    number: Element = None if citation is None else citation.find("PMID")
     pmid = "" if number is None else (number.text or "").strip()
     if not pmid:
         return None
     article = citation if citation.tag == "BookDocument" else citation.find("Article")
-    title, vernacular, sections, languages = "", "", (), ()
+    title = vernacular = ""
+    sections: Sections = ()
+    languages: tuple[str, ...] = ()
     if article is not None:
         # A book article has a title of its own, or that of its book.
         title = _child_text(article, "ArticleTitle") or _child_text(article, "Book/BookTitle")

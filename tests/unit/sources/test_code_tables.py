@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - records of the formats stay on one line
 """Every other code table, on the real files where they exist and on made-up rows in the formats' layouts; forms and groups."""
 
 from collections import Counter
