@@ -1,12 +1,13 @@
 """PubMed XML to records: ours against pubmed_parser, and against a bare lxml pass over the same gzip.
 
-The file is made of the real citations below ``CLINICAL_DATA`` (or ``../shared/data``), the 2016 ones wrapped as the current DTD has
-them, repeated to about 60 MB of XML. pubmed_parser (0.5.1) reads every field of a citation, as it always does: it
+The file is made of the real citations below ``CLINICAL_DATA`` (or ``../shared/data``), the 2016 ones wrapped as the
+current DTD has them, repeated to about 60 MB of XML. pubmed_parser (0.5.1) reads every field of a citation, as it always does: it
 has no setting that leaves one out. The bound is what an lxml reader can't go
 below: ``iterparse`` on the records' tag with each element freed, no field read.
 
-Equality: the same PMIDs in the same order, and the same title and abstract letters and digits for every record where pubmed_parser
-reads correctly. It loses text below the second level of markup (a letter within ``<i><sub>``) and MathML; those records are counted.
+Equality: the same PMIDs in the same order, and the same title and abstract letters and digits for every record where
+pubmed_parser reads correctly. It loses text below the second level of markup (a letter within ``<i><sub>``) and MathML;
+those records are counted.
 """
 
 import gzip
@@ -16,7 +17,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Row
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import PubMedSource
 from clinical_modernbert.sources.document import Document
@@ -24,6 +24,8 @@ from clinical_modernbert.sources.files import read_chunks
 from clinical_modernbert.sources.pubmed import read_citations
 from clinical_modernbert.sources.pubmed_scan import read_tree, scan_records
 from clinical_modernbert.sources.pubmed_xml import Citation
+
+from benchmarks.harness import Row
 
 REPEATS = 10
 _OLD = re.compile(r"<MedlineCitation .*?</MedlineCitation>", re.DOTALL)

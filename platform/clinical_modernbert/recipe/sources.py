@@ -142,19 +142,20 @@ class CodeSource(_Source):
 
     type: Literal["codes"]
     table: Annotated[CodeTable, BeforeValidator(_real_table)]
-    """Code table: CMS's ICD-9-CM diagnoses (``icd9cm``) or procedures, ICD-10-CM and ICD-10-PCS as code lists or order files, MIMIC's
-    ``d_icd_diagnoses``, ``d_icd_procedures`` and ``d_hcpcs``, HCPCS level II, a licensed CPT CSV, WHO's ICD-11 tabulation, RxNorm's
-    ``RXNCONSO.RRF``, FDA's NDC ``product.txt``."""
+    """Code table: CMS's ICD-9-CM diagnoses (``icd9cm``) or procedures, ICD-10-CM and ICD-10-PCS as code lists or order
+    files, MIMIC's ``d_icd_diagnoses``, ``d_icd_procedures`` and ``d_hcpcs``, HCPCS level II, a licensed CPT CSV, WHO's
+    ICD-11 tabulation, RxNorm's ``RXNCONSO.RRF``, FDA's NDC ``product.txt``."""
     path: str | None = None
     """The table's file, plain or gzip; None takes the installed package's (icd9cm and icd10cm only)."""
     templates: Annotated[tuple[CodeTemplate, ...], Field(min_length=1)] = ("readme",)
-    """Sentence forms, one document for each code and form: ``ICD 9 code for 250.00: ...``, ``The ICD-9 code 250.00 represents ...``,
-    ``... is a kind of ...`` (ICD-10-CM), and the code's counterparts in the other revision (ICD-9-CM and ICD-10-CM)."""
+    """Sentence forms, one document for each code and form: ``ICD 9 code for 250.00: ...``, ``The ICD-9 code 250.00
+    represents ...``, ``... is a kind of ...`` (ICD-10-CM), and the code's counterparts in the other revision (ICD-9-CM
+    and ICD-10-CM)."""
     hierarchy_path: str | None = None
     """ICD-10-CM tabular XML for the hierarchy form; None takes the installed package's."""
     crosswalk_path: str | None = None
-    """GEM file from ICD-9-CM to ICD-10-CM, as CMS's text or as CSV. Where given, an ICD-9-CM category is held out together with the
-    ICD-10-CM category that most of its one-to-one codes map to."""
+    """GEM file from ICD-9-CM to ICD-10-CM, as CMS's text or as CSV. Where given, an ICD-9-CM category is held out
+    together with the ICD-10-CM category that most of its one-to-one codes map to."""
 
     @model_validator(mode="after")
     def _possible(self) -> "CodeSource":

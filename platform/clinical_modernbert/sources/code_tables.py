@@ -1,7 +1,8 @@
 """Code tables beside CMS's two diagnosis lists: procedures, order files, MIMIC's tables, HCPCS, CPT, ICD-11, RxNorm, NDC.
 
 Each reader gives one value a row. CPT text belongs to the AMA and ICD-11's to WHO: their readers take a licensed user's own file,
-and nothing of either ships. ``d_hcpcs`` of MIMIC holds CPT codes with section names only; those rows have a short text, and are taken.
+and nothing of either ships. ``d_hcpcs`` of MIMIC holds CPT codes with section names only; those rows have a short text,
+and are taken.
 """
 
 import re

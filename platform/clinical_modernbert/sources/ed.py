@@ -1,8 +1,9 @@
 """MIMIC-IV-ED tables -> one pseudo-note a stay, with the fields that carry the label apart.
 
-What is said follows MEME (Lee et al.): arrival, triage, home medications, vital signs, drugs given; the wording is ours. Disposition,
-departure time, hospital admission and the diagnosis codes, which are assigned at or after the end of the visit, are in ``EdOutcome`` and
-never in the text. Tables are read side by side by stay, so that memory is that of the tables without their texts: some 400,000 stays.
+What is said follows MEME (Lee et al.): arrival, triage, home medications, vital signs, drugs given; the wording is
+ours. Disposition, departure time, hospital admission and the diagnosis codes, which are assigned at or after the end of
+the visit, are in ``EdOutcome`` and never in the text. Tables are read side by side by stay, so that memory is that of
+the tables without their texts: some 400,000 stays.
 """
 
 from collections import defaultdict
@@ -83,7 +84,8 @@ class EdStay:
 
 
 def read_stays(folder: Path) -> Iterator[EdStay]:
-    """Yield the stays of a folder with ``edstays``, ``triage``, ``vitalsign``, ``medrecon``, ``pyxis``, ``diagnosis`` (CSV, or gzip).
+    """Yield the stays of a folder with ``edstays``, ``triage``, ``vitalsign``, ``medrecon``, ``pyxis``, ``diagnosis``
+    (CSV, or gzip).
 
     Raises ``SourceError`` where a table is missing, lacks a column, or has a row that cannot be read.
     """

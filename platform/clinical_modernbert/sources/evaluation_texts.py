@@ -20,8 +20,8 @@ _NO_TEXT = (".md", ".license", ".ast", ".rel", ".conf", ".tsv.license", ".md5", 
 def evaluation_texts(path: Path) -> Iterator[str]:
     """Yield the texts of a file, or of every file below a folder, in the order of their names.
 
-    Sentences of one document are joined by spaces, so that an overlap may cross their border. A file whose format is not known is a
-    ``SourceError`` that names it: a set that was silently left out would not protect the evaluation.
+    Sentences of one document are joined by spaces, so that an overlap may cross their border. A file whose format is
+    not known is a ``SourceError`` that names it: a set that was silently left out would not protect the evaluation.
     """
     if not path.exists():
         raise SourceError(f"{path} does not exist; expected an evaluation set: {_FORMATS}")

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from clinical_modernbert.errors import SourceError
 
@@ -95,6 +96,7 @@ def _inflate_fast(head: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     """Inflate by ISA-L, at more than twice the speed of zlib; anything but whole members is ``_FastInflateError``."""
     from isal import isal_zlib
 
+    isal_error: Any = isal_zlib.error  # a class, which its stub calls an instance
     data = head
     while True:
         member = isal_zlib.decompressobj(wbits=31)
@@ -104,7 +106,7 @@ def _inflate_fast(head: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
                 raise _FastInflateError
             try:
                 chunk = member.decompress(data, _OUTPUT_BYTES)
-            except isal_zlib.error:
+            except isal_error:
                 raise _FastInflateError from None
             if chunk:
                 yield chunk

@@ -1,4 +1,5 @@
-"""The i2b2 challenges' notes (n2c2 portal, credentialed): 2006 and 2014 de-identification, 2010 concepts, 2012 temporal relations.
+"""The i2b2 challenges' notes (n2c2 portal, credentialed): 2006 and 2014 de-identification, 2010 concepts, 2012 temporal
+relations.
 
 Layouts as the public loaders have them; no i2b2 text ships with the platform, the tests' notes are made up.
 """
@@ -76,7 +77,8 @@ def read_2012(path: Path) -> AnnotatedText:
 
 
 def read_2014(path: Path) -> AnnotatedText:
-    """Return one note (``320-03.xml``) with its PHI; the kind is the tag's TYPE (``DOCTOR``), which lies within its name (NAME)."""
+    """Return one note (``320-03.xml``) with its PHI; the kind is the tag's TYPE (``DOCTOR``), which lies within its
+    name (NAME)."""
     root = _parse(path, expected="deIdi2b2")
     text = root.findtext("TEXT") or ""
     spans = []

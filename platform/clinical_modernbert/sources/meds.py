@@ -1,8 +1,9 @@
 """MEDS events in Parquet (schema of ``meds`` 0.4: subject_id, time, code, numeric_value, text_value): one text a subject.
 
-Events come in time order, static ones (time null) first; events of one moment stand in one line behind their time. Files of a MEDS
-data set hold whole subjects, sorted by subject, so that one subject at a time is in memory. A file where a subject comes back after
-another is sorted in memory instead, and one beyond ``_MOST_UNSORTED`` rows is quarantined: shard it by subject first.
+Events come in time order, static ones (time null) first; events of one moment stand in one line behind their time.
+Files of a MEDS data set hold whole subjects, sorted by subject, so that one subject at a time is in memory. A file
+where a subject comes back after another is sorted in memory instead, and one beyond ``_MOST_UNSORTED`` rows is
+quarantined: shard it by subject first.
 """
 
 from collections.abc import Iterator

@@ -120,24 +120,21 @@ def _folder_pairs(folder: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _archive_pairs(path: Path) -> Iterator[tuple[str, str, str]]:
+    texts: dict[str, str] = {}
     try:
+        # One pass: going back in a compressed archive would inflate it anew for every member.
         with tarfile.open(path) as archive:
-            members = {member.name: member for member in archive if member.isfile()}
-            for name in sorted(members):
-                if not name.endswith(".ann"):
-                    continue
-                stem = name.removesuffix(".ann")
-                if f"{stem}.txt" not in members:
-                    raise SourceError(f"{path.name}: {stem}.txt is missing beside {name}")
-                yield stem, _member_text(archive, members[f"{stem}.txt"]), _member_text(archive, members[name])
-    except (tarfile.TarError, EOFError) as error:
+            for member in archive:
+                stream = archive.extractfile(member) if member.name.endswith((".ann", ".txt")) else None
+                if stream is not None:
+                    texts[member.name] = stream.read().decode("utf-8-sig").replace("\r\n", "\n")
+    except (tarfile.TarError, EOFError, OSError) as error:
         raise SourceError(f"{path.name}: no readable tar archive ({type(error).__name__})") from None
-
-
-def _member_text(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
-    stream = archive.extractfile(member)
-    assert stream is not None, member.name
-    try:
-        return stream.read().decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
-        raise SourceError(f"{member.name}: byte {error.start} is not UTF-8") from None
+        raise SourceError(f"{path.name}, {member.name}: byte {error.start} is not UTF-8") from None
+    for name in sorted(texts):
+        stem = name.removesuffix(".ann")
+        if name.endswith(".ann"):
+            if f"{stem}.txt" not in texts:
+                raise SourceError(f"{path.name}: {stem}.txt is missing beside {name}")
+            yield stem, texts[f"{stem}.txt"], texts[name]

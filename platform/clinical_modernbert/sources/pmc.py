@@ -1,8 +1,9 @@
 """PMC full text in JATS (``.nxml``, ``.xml``, plain or gzip; one article a file): title, abstract, sections with their titles.
 
-References, tables, figures, formulas as pictures, footnotes and supplements are left out; a recipe may keep tables and captions. A
-paragraph is a line, a section title a line of its own, an empty line stands before it. Citations in the text (``[12]``) stay: they are
-part of the sentence, and removing them would guess. An article is small, so that its tree is built whole.
+References, tables, figures, formulas as pictures, footnotes and supplements are left out; a recipe may keep tables and
+captions. A paragraph is a line, a section title a line of its own, an empty line stands before it. Citations in the
+text (``[12]``) stay: they are part of the sentence, and removing them would guess. An article is small, so that its
+tree is built whole.
 """
 
 import re

@@ -1,7 +1,8 @@
 """The records of a PubMed XML file: cut from the bytes, or (where a file needs it) from lxml's tree; both free what they read.
 
-expat checks that the whole file is well-formed, at twice the speed of lxml, since no handler is called; a scanner cuts the records
-out of the checked bytes. Files with entity declarations, namespaces on the root or another encoding than UTF-8 go through lxml.
+expat checks that the whole file is well-formed, at twice the speed of lxml, since no handler is called; a scanner cuts
+the records out of the checked bytes. Files with entity declarations, namespaces on the root or another encoding than
+UTF-8 go through lxml.
 """
 
 import itertools
@@ -103,7 +104,12 @@ def _scan(chunks: Iterable[bytes]) -> Iterator[Citation | Deletion | Damage]:
     parser.CommentHandler = quoting.append
     # Of a CDATA section expat reports parts: while one is open, what it holds is not yet whole.
     open_cdata: list[int] = []
-    parser.StartCdataSectionHandler = lambda: (quoting.append(None), open_cdata.append(parser.CurrentByteIndex))
+
+    def on_cdata() -> None:
+        quoting.append(None)
+        open_cdata.append(parser.CurrentByteIndex)
+
+    parser.StartCdataSectionHandler = on_cdata
     parser.EndCdataSectionHandler = open_cdata.clear
     parser.ProcessingInstructionHandler = lambda target, data: quoting.append(target)
     buffer = b""

@@ -63,12 +63,14 @@ def element_citation(element: Element) -> Citation | None:
     citation = element if element.tag == "MedlineCitation" else element.find("MedlineCitation")
     if element.tag == "PubmedBookArticle":
         citation = element.find("BookDocument")
-    number = None if citation is None else citation.find("PMID")
+    number: Element = None if citation is None else citation.find("PMID")
     pmid = "" if number is None else (number.text or "").strip()
     if not pmid:
         return None
     article = citation if citation.tag == "BookDocument" else citation.find("Article")
-    title, vernacular, sections, languages = "", "", (), ()
+    title = vernacular = ""
+    sections: Sections = ()
+    languages: tuple[str, ...] = ()
     if article is not None:
         # A book article has a title of its own, or that of its book.
         title = _child_text(article, "ArticleTitle") or _child_text(article, "Book/BookTitle")
@@ -113,7 +115,13 @@ def block_citation(block: bytes) -> Citation | None:
     if abstract_from < 0 <= abstract_to:
         return None
     sections = _block_sections(block[abstract_from:abstract_to]) if abstract_from >= 0 else ()
-    languages = tuple(_plain(m[1]).strip() for m in _LANGUAGE.finditer(block, max(first, abstract_to), end))
+    # Between abstract and language stand the authors: the plain search passes them many times faster than the expression.
+    behind = block.find(b"<Language>", max(first, abstract_to), end)
+    languages: tuple[str, ...] = ()
+    if behind >= 0:
+        languages = tuple([_plain(m[1]).strip() for m in _LANGUAGE.finditer(block, behind, end)])
+    else:
+        behind = max(first, abstract_to)
     others: tuple[OtherAbstract, ...] = ()
     if block.find(b"<OtherAbstract", end) >= 0:
         found = []
@@ -126,7 +134,7 @@ def block_citation(block: bytes) -> Citation | None:
         pmid,
         int(version) if version.isdecimal() else 0,
         _tagged(block, b"ArticleTitle", first, end),
-        _tagged(block, b"VernacularTitle", max(first, abstract_to), end),
+        _tagged(block, b"VernacularTitle", behind, end),
         sections,
         languages,
         others,

@@ -70,7 +70,8 @@ def dataset_digest(source: DatasetSource) -> str:
         parts += [f"{p.relative_to(folder).as_posix()}\0{file_digest(p)}" for p in files]
     elif source.revision is None:
         raise SourceError(
-            f"sources[{source.name}].path: {source.path!r} is no folder; give a folder, or a hub id together with revision, its commit"
+            f"sources[{source.name}].path: {source.path!r} is no folder; give a folder, or a hub id "
+            "together with revision, its commit"
         )
     else:
         parts += [source.path, source.revision]

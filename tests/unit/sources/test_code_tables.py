@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - records of the formats stay on one line
 """Every other code table, on the real files where they exist and on made-up rows in the formats' layouts; forms and groups."""
 
 from collections import Counter
@@ -216,8 +217,7 @@ def test_all_forms_of_a_concept_are_held_out_together(shared_data: Path) -> None
     )
     assert {r.group for r in records if isinstance(r, Document) and r.id.startswith("icd10cm:A00")} == {"icd10cm:A00"}
     drops = Counter(r.reason for r in records if isinstance(r, Dropped))
-    assert len(records) == 3 * 74_044 and set(drops) == {"no_hierarchy", "no_crosswalk"}
-    assert drops["no_hierarchy"] < 100
+    assert len(records) == 3 * 74_044 and set(drops) == {"no_crosswalk"}
 
 
 def test_a_crosswalk_joins_whole_categories(shared_data: Path) -> None:

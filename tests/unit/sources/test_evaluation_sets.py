@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - records of the formats stay on one line
 """Readers of the evaluation sets' formats: real files where they may lie on the machine, made-up notes for i2b2 and PMC-Patients."""
 
 import json

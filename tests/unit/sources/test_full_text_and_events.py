@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - records of XML and CSV stay on one line
 """PMC full text, MEDS subjects, pseudo-notes of ED stays, and rows in Parquet, JSON lines and data sets."""
 
 import datetime

@@ -6,12 +6,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import PubMedSource
-from clinical_modernbert.sources import list_units, pubmed, read_unit
+from clinical_modernbert.sources import pubmed
 from clinical_modernbert.sources.document import Deleted, Document, Dropped, Quarantined
 from clinical_modernbert.sources.files import read_chunks
-from clinical_modernbert.sources.pubmed_scan import read_tree, scan_records
 
 MATH = 'xmlns:mml="http://www.w3.org/1998/Math/MathML"'
 

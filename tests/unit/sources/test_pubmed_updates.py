@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - records of XML and CSV stay on one line
 """PubMed files as a series: order, checksums, versions, languages; and the scanner against lxml."""
 
 import gzip
