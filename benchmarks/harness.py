@@ -1,9 +1,9 @@
 """Side-by-side measurement: interleaved rounds of ours, the peer and the machine's own limit, equality first.
 
-A row is a module of ``benchmarks/rows`` with ``build(scratch) -> Row``. The check runs before any clock: a row whose outputs differ
-prints no ratio. Every round runs each side once, in an order that rotates; the ratio of a round is the peer's seconds for a unit over ours (above 1 means
-that ours is faster), and what is quoted is the median of the rounds' ratios with its quartiles. CPU seconds, children included, stand beside
-wall time, because the machines are shared.
+A row is a module of ``benchmarks/rows`` with ``build(scratch) -> Row``. The check runs before any clock: a row whose outputs
+differ prints no ratio. Every round runs each side once, in an order that rotates. The ratio of a round is our rate over the
+peer's (above 1: ours is faster); what is quoted is the median of the rounds' ratios with its quartiles. CPU seconds, children
+included, stand beside wall time, because the machines are shared.
 """
 
 import json

@@ -1,0 +1,53 @@
+"""The manifest is the done-marker, and the measure of every file that is read."""
+
+from pathlib import Path
+
+import pytest
+from clinical_modernbert.artifacts import Store, file_sha256, find_artifact, list_artifacts, read_manifest
+from clinical_modernbert.artifacts import manifest as manifest_module
+from clinical_modernbert.errors import ArtifactError
+
+from tests.unit.artifacts.conftest import Publish
+
+
+def test_without_its_manifest_nothing_exists(store: Store, publish: Publish) -> None:
+    store.write_bytes("model/half-1/weights.txt", b"uploaded, then the job died")
+    publish("model", "whole-2", weights="x")
+    assert find_artifact(store, "model", "half-1") is None
+    assert [artifact.manifest.id for artifact in list_artifacts(store, "model")] == ["whole-2"]
+
+
+def test_manifest_holds_what_was_uploaded(store: Store, publish: Publish) -> None:
+    publish("model", "m-1", b="second", a="first")
+    manifest = read_manifest(store, "model/m-1")
+    assert manifest is not None
+    assert [(entry.path, entry.size_bytes) for entry in manifest.files] == [("a.txt", 5), ("b.txt", 6)]
+    assert manifest.created_at.endswith("+00:00")
+    with pytest.raises(ArtifactError, match=r"model/m-1 has no file 'c\.txt'"):
+        manifest.entry("c.txt")
+
+
+def test_digest_is_of_the_content_not_of_the_time_or_name(
+    store: Store, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = publish("model", "first-1", a="same", b="content").manifest
+    monkeypatch.setattr(manifest_module, "__version__", "99")
+    second = publish("model", "second-2", b="content", a="same").manifest
+    later = second.model_copy(update={"created_at": "2099-01-01T00:00:00+00:00"})
+    assert first.digest == second.digest == later.digest
+    assert publish("model", "third-3", a="same", b="Content").manifest.digest != first.digest
+    assert publish("model", "fourth-4", a="same", c="content").manifest.digest != first.digest
+    assert publish("corpus", "first-1", a="same", b="content").manifest.digest != first.digest
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"kind": "model"', b"{}", b"\xff\xfe", b'{"kind": 3}'])
+def test_damaged_manifest_is_refused_by_name(store: Store, publish: Publish, damage: bytes) -> None:
+    publish("model", "m-1", a="x")
+    store.write_bytes("model/m-1/manifest.json", damage)
+    with pytest.raises(ArtifactError, match=r"model/m-1/manifest\.json is damaged"):
+        find_artifact(store, "model", "m-1")
+
+
+def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert file_sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -1,0 +1,169 @@
+"""What every job does around its one function."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, open_store, upload, write_manifest
+from clinical_modernbert.errors import CorpusError, StoreError
+from clinical_modernbert.job import main, open_root
+from clinical_modernbert.recipe import CorpusRecipe
+
+CORPUS = {
+    "kind": "corpus",
+    "name": "c",
+    "sources": [{"type": "synthetic_notes", "name": "notes", "num_documents": 10}],
+}
+
+
+@pytest.fixture
+def recipe_path(tmp_path: Path) -> str:
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(CORPUS))
+    return str(path)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> str:
+    return f"file://{tmp_path}/store"
+
+
+def build(plan: Plan) -> Artifact:
+    """A job that publishes one file."""
+    local = Path(open_store(plan.store.uri).uri.removeprefix("file://")).parent / "shard.bin"
+    local.write_bytes(b"shard")
+    return plan.publish([upload(plan.store, plan.prefix, "shard.bin", local)], summary={})
+
+
+def never(plan: Plan) -> Artifact:
+    raise AssertionError("the job must not run")
+
+
+def test_a_job_runs_once(recipe_path: str, root: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main(CorpusRecipe, build, arguments=[recipe_path, "--root", root])
+    first = capsys.readouterr().out
+    assert first.startswith(f"{root}/corpus/c-")
+    main(CorpusRecipe, never, arguments=[recipe_path, "--root", root, "--set", "scaling.num_cpus=1"])
+    assert capsys.readouterr().out == first
+
+
+def test_another_meaning_is_new_work(recipe_path: str, root: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main(CorpusRecipe, build, arguments=[recipe_path, "--root", root])
+    main(CorpusRecipe, build, arguments=[recipe_path, "--root", root, "--set", "held_out.seed=5"])
+    main(
+        CorpusRecipe,
+        build,
+        arguments=[recipe_path, "--root", root],
+        raw_inputs=lambda recipe: (InputEntry(name="n.csv", id="notes", digest="0" * 64),),
+    )
+    assert len(set(capsys.readouterr().out.split())) == 3
+
+
+def test_dry_run_shows_the_plan_and_does_nothing(
+    recipe_path: str, root: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [recipe_path, "--root", root, "--set", "held_out.seed=5"]
+    main(CorpusRecipe, never, arguments=[*arguments, "--dry-run"])
+    shown = capsys.readouterr().out
+    resolved = yaml.safe_load(shown)
+    assert resolved["held_out"] == {"fraction": 0.05, "seed": 5}
+    assert CorpusRecipe.model_validate(resolved).model_dump(mode="json") == resolved
+    assert "# finished: no" in shown
+    assert not (tmp_path / "store").exists()
+
+    main(CorpusRecipe, build, arguments=arguments)
+    assert f"# output: {capsys.readouterr().out.strip()}\n" in shown
+    main(CorpusRecipe, never, arguments=[*arguments, "--dry-run"])
+    assert "# finished: yes" in capsys.readouterr().out
+
+
+def corpus_fails(plan: Plan) -> Artifact:
+    raise CorpusError("nothing was kept: 10 of 10 too_short")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "run", "message"),
+    [
+        (["--set", "held_out.sed=1"], never, "held_out.sed: unknown key; did you mean 'held_out.seed'?"),
+        (["--set", "held_out.fraction=2"], never, "held_out.fraction: Input should be less than 0.5 (got 2)"),
+        (["--root", "ftp://host"], never, "the scheme must be file:// or s3://, not ftp://"),
+        ([], corpus_fails, "nothing was kept: 10 of 10 too_short"),
+    ],
+)
+def test_the_users_mistake_is_exit_code_2_and_one_message(
+    recipe_path: str,
+    root: str,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    run: Callable[[Plan], Artifact],
+    message: str,
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(CorpusRecipe, run, arguments=[recipe_path, "--root", root, *arguments])
+    assert caught.value.code == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("error: ")
+    assert message in shown.err
+    assert "Traceback" not in shown.err
+
+
+def test_our_own_mistake_is_not_hidden(recipe_path: str, root: str) -> None:
+    with pytest.raises(AssertionError, match="the job must not run"):
+        main(CorpusRecipe, never, arguments=[recipe_path, "--root", root])
+
+
+@pytest.mark.parametrize("command", [["--set", "optimizer.learning_rate=3e-4"], ["--set", "optimizer.learning_rat=1"]])
+def test_real_job_dry_run_loads_neither_torch_nor_ray(repository: Path, tmp_path: Path, command: list[str]) -> None:
+    """The real script in a real process: a recipe is checked in a second, wherever it is checked."""
+    publish_corpus(tmp_path)
+    script = (
+        "import runpy, sys\n"
+        "try:\n"
+        "    runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "finally:\n"
+        "    heavy = {'torch', 'transformers', 'ray', 'deepspeed', 'kubernetes', 'streamlit'} & set(sys.modules)\n"
+        "    sys.stderr.write(f'heavy modules: {sorted(heavy)}\\n')\n"
+    )
+    arguments = ["pretrain/demo", "--root", f"file://{tmp_path}", "--dry-run", *command]
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.argv = ['jobs/pretrain.py', *sys.argv[1:]]\n{script}", *arguments],
+        cwd=repository, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "heavy modules: []" in done.stderr
+    if "rat=1" in command[1]:
+        assert done.returncode == 2
+        assert "optimizer.learning_rat: unknown key" in done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
+        assert "learning_rate: 0.0003" in done.stdout
+        assert "# input: corpus corpus/demo-1" in done.stdout
+
+
+def publish_corpus(folder: Path) -> None:
+    write_manifest(
+        open_store(str(folder)), "corpus/demo-1", kind="corpus", artifact_id="demo-1", fingerprint="1",
+        format_version=1, recipe={}, inputs=(), summary={}, files=[],
+    )  # fmt: skip
+
+
+def test_root_comes_from_the_argument_then_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ARTIFACT_ROOT", raising=False)
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
+    assert open_root().uri == f"file://{tmp_path}/artifacts"
+    monkeypatch.setenv("ARTIFACT_ROOT", "/shared/store")
+    assert open_root().uri == "file:///shared/store"
+    assert open_root("elsewhere").uri == f"file://{tmp_path}/elsewhere"
+
+
+@pytest.mark.parametrize("root", [None, "artifacts", "file://artifacts"])
+def test_a_submitted_job_refuses_a_root_that_ends_with_it(monkeypatch: pytest.MonkeyPatch, root: str | None) -> None:
+    monkeypatch.delenv("ARTIFACT_ROOT", raising=False)
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    with pytest.raises(StoreError, match="does not outlive it"):
+        open_root(root)
+    assert open_root("file:///shared/store").uri == "file:///shared/store"
