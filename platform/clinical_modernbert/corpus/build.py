@@ -180,7 +180,7 @@ def _drops(step: StepResult) -> dict[str, int]:
 
 
 def _below(counts: Mapping[str, int], prefix: str) -> dict[str, int]:
-    return {key.removeprefix(prefix): n for key, n in sorted(counts.items()) if key.startswith(prefix)}
+    return {key.removeprefix(prefix): n for key, n in counts.items() if key.startswith(prefix)}
 
 
 def _prepare_tools(area: WorkArea, recipe: CorpusRecipe, num_read: list[int], parts: Parts) -> StepResult:
@@ -354,8 +354,8 @@ def _source_summary(name: str, parsed: list[StepResult], tokenised: list[StepRes
         "quarantined": counts["quarantined"],
         "tokens": {split: sum(step["tokens"][split] for step in tokens) for split in SPLITS},
         "salient_tokens": sum(step["salient_tokens"] for step in tokens),
-        "languages": _below(counts, "language:"),
-        "identifiers": _below(counts, "identifier:"),
+        "languages": dict(sorted(_below(counts, "language:").items())),
+        "identifiers": dict(sorted(_below(counts, "identifier:").items())),
         "documents_with_identifiers": counts["with_identifiers"],
         "length_classes": [sum(column) for column in zip(*(step["lengths"] for step in tokens), strict=True)],
         "longest_document_tokens": max((step["longest"] for step in tokens), default=0),

@@ -48,10 +48,16 @@ def test_short_texts_and_a_mixture_fill_the_rows() -> None:
     rng = np.random.default_rng(0)
     short = rng.integers(20, 41, size=60_000)
     mixed = np.concatenate([rng.integers(20, 41, size=30_000), rng.lognormal(5.5, 0.5, size=6000).astype(int) + 10])
-    for lengths in (short, mixed):
+    # At 128 a document or remainder of 111 to 125 tokens leaves a gap that takes no other piece: docs/results/corpus.md.
+    for lengths, row_length, least in (
+        (short, 128, 0.995),
+        (short, 1024, 0.995),
+        (mixed, 128, 0.99),
+        (mixed, 1024, 0.995),
+    ):
         ends = np.ones(lengths.sum(), dtype=np.uint8)
         places = np.cumsum(rng.integers(8, 40, size=len(ends) // 8))
         ends[places[places < len(ends)]] = SENTENCE_END
-        for row_length in (128, 1024):
-            pieces, rows = split_and_pack(lengths, np.ones(len(lengths), int), row_length=row_length, ends_N=ends)
-            assert (pieces.length + 2).sum() / (row_length * len(rows)) >= 0.995
+        pieces, rows = split_and_pack(lengths, np.ones(len(lengths), int), row_length=row_length, ends_N=ends)
+        assert sorted(piece for row in rows for piece in row) == list(range(len(pieces.length)))
+        assert (pieces.length + 2).sum() / (row_length * len(rows)) >= least
