@@ -58,7 +58,7 @@ def cluster(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     token = folder / "token"
     token.write_text(secrets.token_hex(32))
     environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
+        **{n: value for n, value in os.environ.items() if not n.startswith("RAY_") and n != "ARTIFACT_ROOT"},
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),

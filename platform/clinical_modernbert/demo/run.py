@@ -40,7 +40,7 @@ from clinical_modernbert.recipe import (
 )
 from clinical_modernbert.runtime import start_ray
 from clinical_modernbert.sweeps.run import sweep
-from clinical_modernbert.sweeps.trials import base_inputs
+from clinical_modernbert.sweeps.trials import base_inputs, sweep_base
 from clinical_modernbert.training.launch import pretrain
 
 T = TypeVar("T", bound=Recipe)
@@ -82,19 +82,23 @@ def run_demo(store: Store, *, data: Path | None = None, overrides: Sequence[str]
     ``overrides`` are ``<kind>.<path>=<value>``: those of ``corpus.`` go to the corpus recipe, and so on.
     """
     own = _by_kind(overrides)
-    start_ray(num_cpus=max(2, os.cpu_count() or 2))
     name = "name=demo-real" if data else "name=demo"
+    # All recipes and raw files first: what is wrong with any of them is said before Ray starts, not after the training.
     corpus_recipe = _corpus_recipe(data, own["corpus"])
-    corpus = _make(store, corpus_recipe, build_corpus, raw=raw_inputs(corpus_recipe))
-    on_corpus = [name, f"corpus={corpus.manifest.id}"]
-    model = _make(store, _recipe(PretrainRecipe, "pretrain/demo", [*on_corpus, *own["pretrain"]]), pretrain)
-    sweep_recipe = _recipe(SweepRecipe, "sweep/demo", [*on_corpus, *own["sweep"]])
-    swept = _make(store, sweep_recipe, sweep, raw=base_inputs(sweep_recipe))
-    of_model = f"model={model.manifest.id}"
-    evaluation = _make(
-        store, _recipe(EvaluateRecipe, "evaluate/demo", [*on_corpus, of_model, *own["evaluate"]]), evaluate
-    )
-    code_map = _make(store, _recipe(MapRecipe, "map/demo", [name, of_model, *own["map"]]), map_codes)
+    files = raw_inputs(corpus_recipe)
+    pretrain_recipe = _recipe(PretrainRecipe, "pretrain/demo", [name, *own["pretrain"]])
+    sweep_recipe = _recipe(SweepRecipe, "sweep/demo", [name, *own["sweep"]])
+    sweep_base(sweep_recipe, corpus_id=sweep_recipe.corpus)
+    evaluate_recipe = _recipe(EvaluateRecipe, "evaluate/demo", [name, *own["evaluate"]])
+    map_recipe = _recipe(MapRecipe, "map/demo", [name, *own["map"]])
+    start_ray(num_cpus=max(2, os.cpu_count() or 2))
+    corpus = _make(store, corpus_recipe, build_corpus, raw=files)
+    on_corpus = {"corpus": corpus.manifest.id}
+    model = _make(store, pretrain_recipe.model_copy(update=on_corpus), pretrain)
+    swept = _make(store, sweep_recipe.model_copy(update=on_corpus), sweep, raw=base_inputs(sweep_recipe))
+    of_model = {"model": model.manifest.id}
+    evaluation = _make(store, evaluate_recipe.model_copy(update={**on_corpus, **of_model}), evaluate)
+    code_map = _make(store, map_recipe.model_copy(update=of_model), map_codes)
     endpoint = _try_endpoint(store, model)
     next_steps = {
         f"make serve MODEL={model.manifest.id}": "the endpoint on http://127.0.0.1:8000 (OpenAI's /v1/embeddings)",
@@ -122,8 +126,8 @@ def _recipe(recipe_type: type[T], name: str, overrides: list[str]) -> T:
 def _by_kind(overrides: Sequence[str]) -> dict[str, list[str]]:
     own: dict[str, list[str]] = {kind: [] for kind in ("corpus", "pretrain", "sweep", "evaluate", "map")}
     for override in overrides:
-        kind, _, rest = override.partition(".")
-        if kind not in own:
+        kind, dot, rest = override.partition(".")
+        if kind not in own or not dot:
             raise RecipeError(f"override {override!r} must begin with one of {', '.join(f'{kind}.' for kind in own)}")
         own[kind].append(rest)
     return own
