@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from clinical_modernbert.artifacts import Artifact, open_store
+from clinical_modernbert.artifacts import Artifact, make_plan, open_store
 from clinical_modernbert.encoder import load_model
-from clinical_modernbert.errors import ModelError
+from clinical_modernbert.errors import ArtifactError, ModelError
+from clinical_modernbert.recipe import PretrainRecipe, load_recipe
 from clinical_modernbert.recipe.pretrain import TrainScaling
 from clinical_modernbert.training import loop
 from clinical_modernbert.training.checkpoint import Checkpoints
@@ -224,3 +225,21 @@ def test_a_torch_checkpoint_fits_any_number_of_workers_and_deepspeed_s_its_own()
     mine, found = checkpoint_of("deepspeed", num_workers=2)
     with pytest.raises(ModelError, match="resume with the former"):
         mine._refuse_other_shape(found)
+
+
+def test_the_ci_recipe_trains_through_two_row_lengths(store) -> None:
+    publish_tiny_corpus(store, row_lengths=(64, 128), name="ci")
+    plan = make_plan(load_recipe(PretrainRecipe, "pretrain/ci"), store)
+    model = pretrain_in_process(plan)
+    points = [point for point in json.loads(model.file("history.json").read_text()) if "loss" in point]
+    assert {point["phase"] for point in points} == {0, 1}
+    assert model.summary["num_steps"] == 20 and model.summary["loss_last"] < model.summary["loss_first"]
+    assert model.summary["held_out"]["uniform_loss"] > 0
+
+
+def test_a_phase_whose_rows_the_corpus_lacks_stops_before_the_first_step(store) -> None:
+    phases = "training.phases=[{sequence_length: 64, num_steps: 2}, {sequence_length: 128, num_steps: 2}]"
+    plan = tiny_pretrain_plan(store, "training.num_steps=null", phases)
+    with pytest.raises(ArtifactError, match="none of 128"):
+        pretrain_in_process(plan)
+    assert store.names(f"checkpoint/{plan.id}") == []
