@@ -1,7 +1,7 @@
 """Packing 20,000 texts of mixed lengths into rows of 1,024, against greedy best fit over a buffer as ModernBERT's packer does.
 
-The idea of its GreedyBestFitSequencePacker is implemented here: sequences are drawn in the corpus's order, each goes into the fullest
-open row of a batch that still takes it, and a row is closed when a sequence fits none. The check holds the fill of both.
+The idea of its GreedyBestFitSequencePacker is implemented here: sequences are drawn in the corpus's order, each goes into the
+fullest open row of a batch that still takes it; a row is closed when a sequence fits none. The check holds the fill of both.
 """
 
 import bisect

@@ -2,7 +2,7 @@
 
 The peer is the paper's way with transformers: each document truncated and padded to 128, sdpa, logits at every position.
 Both sides have one model (ModernBERT-base's width and vocabulary; LAYERS layers), real documents, the same number of rows, and
-no optimizer step, which would be the same for both. Only real tokens count. The bound is the matrix products of our side alone.
+no optimizer step. Only real tokens count. The bound is the matrix products of our side alone.
 """
 
 import os

@@ -3,7 +3,7 @@
 import os
 import re
 import secrets
-import signal
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,9 +11,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 from clinical_modernbert.artifacts import open_store, resolve
 
@@ -33,6 +35,8 @@ class TokenCluster:
     address: str
     environment: dict[str, str]
     repository: Path
+    folder: Path
+    """Ray's own folder of this cluster."""
 
     def submit(self, *entrypoint: str) -> subprocess.CompletedProcess[str]:
         """Run ``ray job submit`` from the checkout and follow the job to its end."""
@@ -55,6 +59,7 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def cluster(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TokenCluster]:
     folder = tmp_path_factory.mktemp("c")
+    ray_folder = Path(f"/tmp/cm-ray-{os.getpid()}")  # short: the paths of Ray's sockets must fit 107 characters
     token = folder / "token"
     token.write_text(secrets.token_hex(32))
     environment = {
@@ -68,7 +73,7 @@ def cluster(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     port = free_port()
     command = ["ray", "start", "--head", "--block", "--num-cpus", "2", "--object-store-memory", "500000000"]
     command += ["--port", str(free_port()), "--dashboard-port", str(port), "--ray-client-server-port", str(free_port())]
-    command += ["--dashboard-agent-listen-port", str(free_port()), "--temp-dir", f"/tmp/cm-ray-{os.getpid()}"]
+    command += ["--dashboard-agent-listen-port", str(free_port()), "--temp-dir", str(ray_folder)]
     with (folder / "start.log").open("w") as log:
         head = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
@@ -77,14 +82,16 @@ def cluster(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         while status_of(address + "/api/version") != 401:
             assert head.poll() is None and time.monotonic() < deadline, (folder / "start.log").read_text()
             time.sleep(0.5)
-        yield TokenCluster(address=address, environment=environment, repository=repository)
+        yield TokenCluster(address=address, environment=environment, repository=repository, folder=ray_folder)
     finally:
-        # --block keeps every process of the cluster in one session; `ray stop` would end every other Ray of the machine.
-        head.send_signal(signal.SIGTERM)
-        try:
-            head.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(head.pid, signal.SIGKILL)
+        # Killed, since a polite end takes half a minute; `ray stop` would end every other Ray of the machine.
+        processes = [head, *psutil.Process(head.pid).children(recursive=True)] if head.poll() is None else []
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes[1:], timeout=10)
+        head.wait()
+        shutil.rmtree(ray_folder, ignore_errors=True)
 
 
 def status_of(url: str) -> int | None:
@@ -106,6 +113,16 @@ def test_a_submitted_build_succeeds_and_leaves_its_artifact(cluster: TokenCluste
     corpus = resolve(open_store(str(tmp_path)), "corpus", "demo")
     assert corpus.summary["sources"]["notes"]["records"] == 40
     assert corpus.folder("tokenizer").is_dir()
+
+
+def test_the_upload_holds_the_checkout_and_nothing_that_git_ignores(cluster: TokenCluster) -> None:
+    (copy, *_) = (cluster.folder / "session_latest" / "runtime_resources" / "working_dir_files").glob("_ray_pkg_*/")
+    files = [path for path in copy.rglob("*") if path.is_file()]
+    tops = {path.relative_to(copy).parts[0] for path in files}
+    assert {"jobs", "platform", "apps", "pyproject.toml"} <= tops
+    assert not tops & {".git", ".venv", ".tools", "artifacts", "build", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
+    assert not [path for path in files if path.suffix == ".pyc"]
+    assert sum(path.stat().st_size for path in files) < 10_000_000
 
 
 def test_nothing_is_accepted_without_the_token(cluster: TokenCluster) -> None:
