@@ -18,9 +18,11 @@ import numpy as np
 import pytest
 import uvicorn
 from clinical_modernbert.recipe import ServeRecipe
-from clinical_modernbert.serving import EmbeddingService, build_api, load_engine
+from clinical_modernbert.serving.api import build_api
 from clinical_modernbert.serving.client import Client, EndpointError
+from clinical_modernbert.serving.engine import load_engine
 from clinical_modernbert.serving.keys import parse_keys
+from clinical_modernbert.serving.service import EmbeddingService
 from huggingface_hub import InferenceClient
 from openai import AuthenticationError, OpenAI
 
@@ -251,7 +253,7 @@ def test_a_client_that_leaves_takes_its_texts_with_it(server: Server, hold: _Hol
         first = pool.submit(server.post, "/embed", {"inputs": "first"})
         _until(lambda: server.service.scheduler._num_computing == 1)
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
-        headers = {"Authorization": f"Bearer {KEYS['full']}"}
+        headers = {"Authorization": f"Bearer {KEYS['full']}", "Content-Type": "application/json"}
         connection.request("POST", "/embed", json.dumps({"inputs": ["gone"] * 50}).encode(), headers)
         _until(lambda: len(server.service.scheduler._waiting) == 50)
         connection.close()

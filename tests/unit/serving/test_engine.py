@@ -10,7 +10,7 @@ from clinical_modernbert.errors import ArtifactError, ModelError
 from clinical_modernbert.recipe import ServeRecipe
 from clinical_modernbert.recipe.corpus import TokenizerSection
 from clinical_modernbert.recipe.pretrain import ModelSection
-from clinical_modernbert.serving import load_engine
+from clinical_modernbert.serving.engine import load_engine
 from clinical_modernbert.serving.work import Work
 from clinical_modernbert.tokenizer import build_tokenizer, padded_vocabulary_size, special_ids
 from pydantic import ValidationError
