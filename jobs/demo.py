@@ -1,4 +1,4 @@
-"""The main job: ``python jobs/demo.py [--data FOLDER] [--steps N]``, or ``make demo``."""
+"""The main job: ``python jobs/demo.py [--data FOLDER] [--set KIND.PATH=VALUE]``, or ``make demo``."""
 
 from clinical_modernbert.demo.run import main
 

@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from clinical_modernbert.artifacts import Artifact, Plan, Store, make_plan, upload, upload_folder
@@ -90,25 +91,28 @@ def publish_tiny_corpus(
     return plan.publish(files, summary=summary)
 
 
+TINY_PRETRAIN: dict[str, Any] = {
+    "kind": "pretrain",
+    "name": "tiny",
+    "corpus": "tiny",
+    "model": {
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_layers": 2,
+        "num_heads": 4,
+        "local_attention": 16,
+        "max_position_embeddings": 256,
+    },
+    "optimizer": {"learning_rate": 3e-3},
+    "training": {"sequence_length": 64, "num_steps": 12, "batch_rows": 16, "precision": "float32"},
+    "held_out_loss": {"max_rows": 8},
+    "scaling": {"num_workers": 1, "micro_batch_rows": 8, "engine": "torch"},
+    "checkpoint": {"every_steps": 4},
+    "logging": {"every_steps": 1},
+}
+
+
 def tiny_pretrain_plan(store: Store, *overrides: str, corpus: str = "tiny", name: str = "tiny") -> Plan:
     """Return the plan of a two-layer, 64-wide model on the tiny corpus; one worker with the torch engine by default."""
-    values = {
-        "kind": "pretrain",
-        "name": name,
-        "corpus": corpus,
-        "model": {
-            "hidden_size": 64,
-            "intermediate_size": 96,
-            "num_layers": 2,
-            "num_heads": 4,
-            "local_attention": 16,
-            "max_position_embeddings": 256,
-        },
-        "optimizer": {"learning_rate": 3e-3},
-        "training": {"sequence_length": 64, "num_steps": 12, "batch_rows": 16, "precision": "float32"},
-        "held_out_loss": {"max_rows": 8},
-        "scaling": {"num_workers": 1, "micro_batch_rows": 8, "engine": "torch"},
-        "checkpoint": {"every_steps": 4},
-        "logging": {"every_steps": 1},
-    }
+    values = {**TINY_PRETRAIN, "corpus": corpus, "name": name}
     return make_plan(build_recipe(PretrainRecipe, values, overrides=overrides, origin="tiny"), store)

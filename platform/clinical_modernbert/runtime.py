@@ -23,5 +23,6 @@ def start_ray(*, num_cpus: int | None = None) -> None:
     if os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
         ray.init(address="auto", **options)
     else:
-        ray.init(num_cpus=num_cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **options)
+        # "local": by default Ray would join any cluster that `ray start` left running on this machine, and refuse num_cpus.
+        ray.init("local", num_cpus=num_cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **options)
     _logger.info("ray %s with %s CPUs", ray.__version__, ray.cluster_resources().get("CPU"))

@@ -10,19 +10,20 @@ import os
 import socket
 import sys
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import transformers
 
-from clinical_modernbert.artifacts import Artifact, Plan, Store, make_plan
+from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, make_plan
 from clinical_modernbert.corpus.build import build_corpus
 from clinical_modernbert.corpus.inputs import raw_inputs
 from clinical_modernbert.demo.data import real_sources
 from clinical_modernbert.demo.screen import render_screen
 from clinical_modernbert.encoder import load_encoder
-from clinical_modernbert.errors import UserError
+from clinical_modernbert.errors import RecipeError, UserError
 from clinical_modernbert.evaluation.code_map import map_codes
 from clinical_modernbert.evaluation.masked_tokens import evaluate
 from clinical_modernbert.job import open_root
@@ -39,6 +40,7 @@ from clinical_modernbert.recipe import (
 )
 from clinical_modernbert.runtime import start_ray
 from clinical_modernbert.sweeps.run import sweep
+from clinical_modernbert.sweeps.trials import base_inputs, sweep_base
 from clinical_modernbert.training.launch import pretrain
 
 T = TypeVar("T", bound=Recipe)
@@ -57,17 +59,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Run the main job on generated or real data.")
     parser.add_argument("--data", default=None, help="folder with real files, in the layout that docs/demo.md lists")
     parser.add_argument("--root", default=None, help="artifact store (or ARTIFACT_ROOT; ./artifacts)")
-    parser.add_argument(
-        "--steps", type=int, default=None, help="training steps, where fewer than the recipe's are wanted"
-    )
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KIND.PATH=VALUE")
     parser.add_argument("--screen", default=None, help="also write the closing screen to this file")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("clinical_modernbert").setLevel(logging.INFO)
+    transformers.utils.logging.disable_progress_bar()  # a bar for 29 weights, between bars that mean minutes
     try:
-        screen = run_demo(
-            open_root(options.root), data=Path(options.data) if options.data else None, num_steps=options.steps
-        )
+        data = Path(options.data) if options.data else None
+        screen = run_demo(open_root(options.root), data=data, overrides=options.overrides)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
@@ -76,18 +76,29 @@ def main(arguments: list[str] | None = None) -> None:
         Path(options.screen).write_text(screen, encoding="utf-8")
 
 
-def run_demo(store: Store, *, data: Path | None = None, num_steps: int | None = None) -> str:
-    """Make every artifact of the demo in ``store`` and return the closing screen."""
+def run_demo(store: Store, *, data: Path | None = None, overrides: Sequence[str] = ()) -> str:
+    """Make every artifact of the demo in ``store`` and return the closing screen.
+
+    ``overrides`` are ``<kind>.<path>=<value>``: those of ``corpus.`` go to the corpus recipe, and so on.
+    """
+    own = _by_kind(overrides)
+    name = "name=demo-real" if data else "name=demo"
+    # All recipes and raw files first: what is wrong with any of them is said before Ray starts, not after the training.
+    corpus_recipe = _corpus_recipe(data, own["corpus"])
+    files = raw_inputs(corpus_recipe)
+    pretrain_recipe = _recipe(PretrainRecipe, "pretrain/demo", [name, *own["pretrain"]])
+    sweep_recipe = _recipe(SweepRecipe, "sweep/demo", [name, *own["sweep"]])
+    sweep_base(sweep_recipe, corpus_id=sweep_recipe.corpus)
+    evaluate_recipe = _recipe(EvaluateRecipe, "evaluate/demo", [name, *own["evaluate"]])
+    map_recipe = _recipe(MapRecipe, "map/demo", [name, *own["map"]])
     start_ray(num_cpus=max(2, os.cpu_count() or 2))
-    name = "demo-real" if data else "demo"
-    corpus = _make(store, _corpus_recipe(data), build_corpus, inputs=True)
-    steps = [f"training.num_steps={num_steps}"] if num_steps else []
-    corpus_reference = f"corpus={corpus.manifest.id}"
-    model = _make(store, _recipe(PretrainRecipe, "pretrain/demo", [f"name={name}", corpus_reference, *steps]), pretrain)
-    swept = _make(store, _recipe(SweepRecipe, "sweep/demo", [f"name={name}", corpus_reference]), sweep)
-    references = [f"name={name}", f"model={model.manifest.id}"]
-    evaluation = _make(store, _recipe(EvaluateRecipe, "evaluate/demo", [*references, corpus_reference]), evaluate)
-    code_map = _make(store, _recipe(MapRecipe, "map/demo", references), map_codes)
+    corpus = _make(store, corpus_recipe, build_corpus, raw=files)
+    on_corpus = {"corpus": corpus.manifest.id}
+    model = _make(store, pretrain_recipe.model_copy(update=on_corpus), pretrain)
+    swept = _make(store, sweep_recipe.model_copy(update=on_corpus), sweep, raw=base_inputs(sweep_recipe))
+    of_model = {"model": model.manifest.id}
+    evaluation = _make(store, evaluate_recipe.model_copy(update={**on_corpus, **of_model}), evaluate)
+    code_map = _make(store, map_recipe.model_copy(update=of_model), map_codes)
     endpoint = _try_endpoint(store, model)
     next_steps = {
         f"make serve MODEL={model.manifest.id}": "the endpoint on http://127.0.0.1:8000 (OpenAI's /v1/embeddings)",
@@ -112,18 +123,29 @@ def _recipe(recipe_type: type[T], name: str, overrides: list[str]) -> T:
     return build_recipe(recipe_type, read_recipe(name), overrides=overrides, origin=name)
 
 
-def _corpus_recipe(data: Path | None) -> CorpusRecipe:
+def _by_kind(overrides: Sequence[str]) -> dict[str, list[str]]:
+    own: dict[str, list[str]] = {kind: [] for kind in ("corpus", "pretrain", "sweep", "evaluate", "map")}
+    for override in overrides:
+        kind, dot, rest = override.partition(".")
+        if kind not in own or not dot:
+            raise RecipeError(f"override {override!r} must begin with one of {', '.join(f'{kind}.' for kind in own)}")
+        own[kind].append(rest)
+    return own
+
+
+def _corpus_recipe(data: Path | None, overrides: list[str]) -> CorpusRecipe:
     if data is None:
-        return _recipe(CorpusRecipe, "corpus/demo", [])
+        return _recipe(CorpusRecipe, "corpus/demo", overrides)
     values = read_recipe("corpus/real")
     real = real_sources(data)
     names = {source["name"] for source in real}
     kept = [source for source in values["sources"] if source["name"] not in names]
-    return build_recipe(CorpusRecipe, {**values, "sources": [*real, *kept]}, origin="corpus/real")
+    return build_recipe(CorpusRecipe, {**values, "sources": [*real, *kept]}, overrides=overrides, origin="corpus/real")
 
 
-def _make(store: Store, recipe: Recipe, run: Callable[[Plan], Artifact], *, inputs: bool = False) -> Artifact:
-    raw = raw_inputs(recipe) if inputs and isinstance(recipe, CorpusRecipe) else ()
+def _make(
+    store: Store, recipe: Recipe, run: Callable[[Plan], Artifact], *, raw: tuple[InputEntry, ...] = ()
+) -> Artifact:
     plan = make_plan(recipe, store, raw_inputs=raw)
     found = plan.existing()
     if found:

@@ -1,12 +1,14 @@
 """A trial is a pretraining recipe plus overrides: two strings, by which it can be run again by hand."""
 
+import hashlib
 import itertools
+import json
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from clinical_modernbert.artifacts import Plan, Store, make_plan
+from clinical_modernbert.artifacts import InputEntry, Plan, Store, make_plan
 from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe, build_recipe, read_recipe
 from clinical_modernbert.recipe.sweep import GridDimension
@@ -42,6 +44,12 @@ def sweep_base(recipe: SweepRecipe, *, corpus_id: str) -> SweepBase:
             except RecipeError as error:
                 raise RecipeError(f"space: {path}={value!r} does not fit {recipe.base}: {error}") from None
     return base
+
+
+def base_inputs(recipe: SweepRecipe) -> tuple[InputEntry, ...]:
+    """Return what the base recipe says, so that a sweep of an edited base is another sweep."""
+    canonical = json.dumps(read_recipe(recipe.base), sort_keys=True, default=str)
+    return (InputEntry(name="base", id=recipe.base, digest=hashlib.sha256(canonical.encode()).hexdigest()),)
 
 
 def trial_overrides(base: SweepBase, point: dict[str, Any]) -> list[str]:

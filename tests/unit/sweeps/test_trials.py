@@ -1,9 +1,11 @@
 """A trial is two strings: its recipe and overrides give the same plan by hand."""
 
+from pathlib import Path
+
 import pytest
 from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe, build_recipe, read_recipe
-from clinical_modernbert.sweeps.trials import grid_points, sweep_base, trial_overrides, trial_recipe
+from clinical_modernbert.sweeps.trials import base_inputs, grid_points, sweep_base, trial_overrides, trial_recipe
 
 VALUES = {
     "kind": "sweep",
@@ -38,6 +40,15 @@ def test_overrides_typed_by_hand_give_the_trials_recipe() -> None:
         assert by_hand == trial_recipe(base, point)
         assert by_hand.optimizer.learning_rate == point["optimizer.learning_rate"]
         assert by_hand.training.num_steps == 3 and by_hand.corpus == "demo-0123456789ab"
+
+
+def test_a_sweep_of_an_edited_base_is_another_sweep(tmp_path: Path) -> None:
+    path = tmp_path / "base.yaml"
+    path.write_text("kind: pretrain\nname: a\ncorpus: x\n")
+    before = base_inputs(sweep(base=str(path)))
+    assert before == base_inputs(sweep(base=str(path)))
+    path.write_text("kind: pretrain\nname: a\ncorpus: x\nmodel: {num_layers: 3}\n")
+    assert before != base_inputs(sweep(base=str(path)))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,49 @@
+"""The main job in miniature with every artifact in S3: corpus, training, sweep, evaluation, map and endpoint."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from clinical_modernbert.artifacts import list_artifacts, open_store
+
+from tests.s3_server import S3Server
+
+MINIATURE = [
+    "corpus.sources=[{type: synthetic_notes, name: notes, num_documents: 60}, "
+    "{type: synthetic_pubmed, name: abstracts, num_documents: 60}]",
+    "corpus.tokenizer={base: train, vocabulary_size: 512, num_clinical_tokens: 16}",
+    "corpus.held_out.fraction=0.2",
+    "pretrain.model={hidden_size: 64, intermediate_size: 96, num_layers: 2, num_heads: 2, max_position_embeddings: 512}",
+    "pretrain.training.num_steps=6",
+    "pretrain.checkpoint.every_steps=2",
+    'sweep.overrides=["model.hidden_size=32", "model.intermediate_size=48", "model.num_heads=2", "training.num_steps=2", '
+    '"scaling.num_workers=1", "scaling.micro_batch_rows=32", "scaling.engine=torch"]',
+    "map.max_codes=200",
+    "map.num_iterations=50",
+]
+
+
+@pytest.mark.ray
+@pytest.mark.s3
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_main_job_in_miniature_on_s3(repository: Path, s3_environment: S3Server) -> None:
+    root = f"s3://{s3_environment.bucket}/demo"
+    overrides = [part for override in MINIATURE for part in ("--set", override)]
+    command = [sys.executable, "jobs/demo.py", "--root", root, *overrides]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "equal to the offline vectors" in done.stdout
+    store = open_store(root)
+    for kind, number in {"corpus": 1, "model": 3, "sweep": 1, "evaluation": 1, "map": 1}.items():
+        found = list_artifacts(store, kind)
+        assert len(found) == number, [artifact.uri for artifact in found]
+        for artifact in found:
+            assert artifact.uri.startswith(f"{root}/{kind}/")
+            assert artifact.folder(), "every file is in the store and equals its manifest"
+    # Nothing is left behind by a finished line: no intermediate file, no checkpoint of the published model.
+    assert list(store.walk("work")) == []
+    assert list(store.walk("checkpoint")) == []

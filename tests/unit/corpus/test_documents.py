@@ -1,0 +1,107 @@
+"""Parsing a unit and exact duplicates: every record has its place in the account, the first document of a text stays."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from clinical_modernbert.corpus.documents import HASH, find_duplicates, kept_rows, parse_unit
+from clinical_modernbert.corpus.split import is_held_out
+from clinical_modernbert.corpus.work import StepResult, WorkArea
+from clinical_modernbert.recipe import CorpusRecipe, build_recipe
+from clinical_modernbert.sources import list_units, read_unit
+
+NOTES = {"a": "The patient took warfarin daily.", "b": "x", "c": "No acute distress was seen today."}
+
+
+@pytest.fixture
+def area(tmp_path: Path) -> WorkArea:
+    return WorkArea(f"file://{tmp_path / 'store'}", "work/corpus/test")
+
+
+def recipe_of(folder: Path, notes: dict[str, dict[str, str]]) -> CorpusRecipe:
+    """One CSV source a file: ``notes`` is name -> id -> text."""
+    sources = []
+    for name, rows in notes.items():
+        path = folder / f"{name}.csv"
+        path.write_text("id,text\n" + "".join(f'{key},"{text}"\n' for key, text in rows.items()))
+        sources.append(
+            {"type": "table", "name": name, "path": str(path), "text_column": "text", "id_column": "id"},
+        )
+    values = {"kind": "corpus", "name": "t", "sources": sources, "held_out": {"fraction": 0.4}}
+    return build_recipe(CorpusRecipe, values, origin="test")
+
+
+def parse_all(area: WorkArea, recipe: CorpusRecipe) -> list[StepResult]:
+    units = [unit for source in recipe.sources for unit in list_units(source)]
+    return [parse_unit(area, recipe, unit, number) for number, unit in enumerate(units)]
+
+
+def texts_of(area: WorkArea, folder: Path, number: int) -> list[str]:
+    return pq.read_table(area.get(f"documents/{number:06d}.parquet", folder)).column("text").to_pylist()
+
+
+def test_every_record_is_kept_dropped_or_quarantined(area: WorkArea, tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, {"notes": NOTES})
+    (tmp_path / "notes.csv").open("a").write("d\n")
+    (step,) = parse_all(area, recipe)
+    assert step["counts"] == {"records": 4, "read": 2, "dropped:too_short": 1, "quarantined": 1}
+    (bad,) = step["quarantine"]
+    assert (bad["source"], bad["file"]) == ("notes", "notes.csv") and bad["position"] and bad["reason"]
+    assert texts_of(area, tmp_path, 0) == [NOTES["a"], NOTES["c"]]
+
+
+def test_text_is_normalised_and_the_split_is_the_groups(area: WorkArea, tmp_path: Path) -> None:
+    rows = {f"n{n}": f"Cafe\u0301 \x07note number {n}, long enough.   " for n in range(40)}
+    recipe = recipe_of(tmp_path, {"notes": rows})
+    parse_all(area, recipe)
+    table = pq.read_table(area.get("documents/000000.parquet", tmp_path))
+    assert table.column("text")[0].as_py() == "Café note number 0, long enough."
+    (unit,) = list_units(recipe.sources[0])
+    groups = [record.group for record in read_unit(recipe.sources[0], unit)]  # type: ignore[union-attr]
+    assert table.column("held_out").to_pylist() == [is_held_out(group, recipe.held_out) for group in groups]
+    assert len(set(table.column("key").to_pylist())) == len(rows)
+
+
+def test_a_unit_that_is_done_is_not_read_again(area: WorkArea, tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, {"notes": NOTES})
+    (unit,) = list_units(recipe.sources[0])
+    first = parse_unit(area, recipe, unit, 0)
+    (tmp_path / "notes.csv").unlink()
+    assert parse_unit(area, recipe, unit, 0) == first
+
+
+@pytest.mark.parametrize("num_parts", [1, 3, 16])
+def test_the_first_document_of_a_text_stays(area: WorkArea, tmp_path: Path, num_parts: int) -> None:
+    same = "The same text, blank for blank."
+    notes = {
+        "one": {"a": same, "b": NOTES["a"], "c": f"  {same}\r\n"},
+        "two": {"d": NOTES["c"], "e": NOTES["a"], "f": same, "g": same.upper()},
+    }
+    steps = parse_all(area, recipe_of(tmp_path, notes))
+    found = [find_duplicates(area, num_units=2, part=part, num_parts=num_parts) for part in range(num_parts)]
+    assert sum(step["duplicates"] for step in found) == 3
+    kept = [
+        kept_rows(area, unit=unit, num_rows=step["counts"]["read"], num_parts=num_parts)
+        for unit, step in enumerate(steps)
+    ]
+    assert kept[0].tolist() == [True, True, False]
+    assert kept[1].tolist() == [True, False, False, True]
+
+
+def test_hashes_are_sorted_and_ranges_cover_them_all(area: WorkArea, tmp_path: Path) -> None:
+    rows = {f"n{n}": f"Note number {n % 100}, long enough." for n in range(200)}
+    parse_all(area, recipe_of(tmp_path, {"notes": rows}))
+    hashes = area.get_array("hashes/000000.npy", tmp_path)
+    assert hashes.dtype == HASH and len(hashes) == 200
+    assert (np.diff(hashes["high"].astype(object)) >= 0).all()
+    parts = [find_duplicates(area, num_units=1, part=part, num_parts=7)["duplicates"] for part in range(7)]
+    assert sum(parts) == 100 and sum(n > 0 for n in parts) > 3
+
+
+def test_a_unit_without_documents_is_no_stumbling_block(area: WorkArea, tmp_path: Path) -> None:
+    steps = parse_all(area, recipe_of(tmp_path, {"empty": {"a": "x"}, "notes": NOTES}))
+    assert steps[0]["counts"] == {"records": 1, "dropped:too_short": 1}
+    assert find_duplicates(area, num_units=2, part=0, num_parts=1) == {"duplicates": 0}
+    assert kept_rows(area, unit=0, num_rows=0, num_parts=1).tolist() == []
+    assert texts_of(area, tmp_path, 0) == []
