@@ -267,13 +267,18 @@ def test_a_client_that_leaves_takes_its_texts_with_it(server: Server, hold: _Hol
 def test_the_audit_line_names_key_route_and_counts_and_no_text(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
+    requests: list[tuple[str, Any, str]] = [
+        ("/embed", {"inputs": [CANARY, "x"]}, KEYS["old"]),
+        ("/fill-mask", {"inputs": CANARY}, KEYS["full"]),
+        (f"/{CANARY.split()[0]}", {"inputs": CANARY, CANARY: 1}, KEYS["full"]),
+        ("/embed", {"inputs": CANARY}, CANARY),
+        ("/tokenize", {"inputs": CANARY, CANARY: CANARY}, KEYS["full"]),
+    ]
+    time.sleep(0.2)  # a line follows its answer: let those of the tests before come first
     with caplog.at_level(logging.DEBUG):
-        server.post("/embed", {"inputs": [CANARY, "x"]}, KEYS["old"])
-        server.post("/fill-mask", {"inputs": CANARY})
-        server.post(f"/{CANARY.split(maxsplit=1)[0]}", {"inputs": CANARY, CANARY: 1})
-        server.post("/embed", {"inputs": CANARY}, CANARY)
-        server.post("/tokenize", {"inputs": CANARY, CANARY: CANARY})
-        time.sleep(0.2)
+        for path, body, key in requests:
+            server.post(path, body, key)
+            time.sleep(0.2)
     lines = [json.loads(r.getMessage()) for r in caplog.records if r.name == "clinical_modernbert.audit"]
     assert [(e["key"], e["route"], e["status"], e["texts"]) for e in lines] == [
         ("old", "/embed", 200, 2),
