@@ -24,6 +24,14 @@ MINIATURE = [
     "map.num_iterations=50",
 ]
 
+# A sweep's trials are models too.
+NUMBER_MADE = {"corpus": 1, "model": 3, "sweep": 1, "evaluation": 1, "map": 1}
+
+
+def figures_of(output: str) -> str:
+    """Return the screen without what Ray prints around it, up to the endpoint, which is asked anew each time."""
+    return output[output.index("Clinical ModernBERT: the main job") : output.index("Endpoint")]
+
 
 @pytest.mark.ray
 @pytest.mark.s3
@@ -34,12 +42,18 @@ def test_the_main_job_in_miniature_on_s3(repository: Path, s3_environment: S3Ser
     overrides = [part for override in MINIATURE for part in ("--set", override)]
     command = [sys.executable, "jobs/demo.py", "--root", root, *overrides]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert "equal to the offline vectors" in done.stdout
+
+    def run() -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-4000:]
+        return done
+
+    screen = run().stdout
+    assert "equal to the offline vectors" in screen
     store = open_store(root)
-    for kind, number in {"corpus": 1, "model": 3, "sweep": 1, "evaluation": 1, "map": 1}.items():
-        found = list_artifacts(store, kind)
+    made = {kind: list_artifacts(store, kind) for kind in NUMBER_MADE}
+    for kind, number in NUMBER_MADE.items():
+        found = made[kind]
         assert len(found) == number, [artifact.uri for artifact in found]
         for artifact in found:
             assert artifact.uri.startswith(f"{root}/{kind}/")
@@ -47,3 +61,15 @@ def test_the_main_job_in_miniature_on_s3(repository: Path, s3_environment: S3Ser
     # Nothing is left behind by a finished line: no intermediate file, no checkpoint of the published model.
     assert list(store.walk("work")) == []
     assert list(store.walk("checkpoint")) == []
+
+    (corpus,), (evaluation,) = made["corpus"], made["evaluation"]
+    for name, account in corpus.summary["sources"].items():
+        shown = f"{name}* {account['records']} {account['documents']['train']} {account['documents']['held_out']}"
+        assert f"{shown} {sum(account['tokens'].values()):,} " in " ".join(screen.split())
+    for mask, figures in evaluation.summary["masks"].items():
+        assert f"{figures['model']['1']:>9.2%} /{figures['unigram']['1']:>7.2%}" in screen, mask
+
+    again = run()
+    assert again.stderr.count("is already there") == 5
+    assert figures_of(again.stdout) == figures_of(screen)
+    assert {kind: list_artifacts(store, kind) for kind in NUMBER_MADE} == made

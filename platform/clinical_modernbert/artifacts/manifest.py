@@ -119,7 +119,8 @@ def write_manifest(
         summary=summary,
         files=tuple(sorted(files, key=lambda entry: entry.path)),
     )
-    text = json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False)
+    # Keys in the order they came: a recipe's sources and a report's rows are read back as they were written.
+    text = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False)
     store.write_bytes(join_key(prefix, MANIFEST_NAME), text.encode())
     return manifest
 

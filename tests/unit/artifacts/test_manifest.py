@@ -3,7 +3,14 @@
 from pathlib import Path
 
 import pytest
-from clinical_modernbert.artifacts import Store, file_sha256, find_artifact, list_artifacts, read_manifest
+from clinical_modernbert.artifacts import (
+    Store,
+    file_sha256,
+    find_artifact,
+    list_artifacts,
+    read_manifest,
+    write_manifest,
+)
 from clinical_modernbert.artifacts import manifest as manifest_module
 from clinical_modernbert.errors import ArtifactError
 
@@ -25,6 +32,18 @@ def test_manifest_holds_what_was_uploaded(store: Store, publish: Publish) -> Non
     assert manifest.created_at.endswith("+00:00")
     with pytest.raises(ArtifactError, match=r"model/m-1 has no file 'c\.txt'"):
         manifest.entry("c.txt")
+
+
+def test_what_is_written_is_read_back_in_its_order(store: Store) -> None:
+    """A first run shows what it has in memory, a second what it reads: both must show the same screen."""
+    summary = {"sources": {"notes": 1, "abstracts": 2}, "fill": 0.5}
+    written = write_manifest(
+        store, "corpus/c-1", kind="corpus", artifact_id="c-1", fingerprint="1", format_version=1,
+        recipe={"sources": [], "name": "c"}, inputs=(), summary=summary, files=[],
+    )  # fmt: skip
+    read = read_manifest(store, "corpus/c-1")
+    assert read == written
+    assert list(read.summary) == list(summary) and list(read.summary["sources"]) == ["notes", "abstracts"]
 
 
 def test_digest_is_of_the_content_not_of_the_time_or_name(
