@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from clinical_modernbert.artifacts import Artifact, Plan, Store, make_plan, upload, upload_folder
+from clinical_modernbert.artifacts import Artifact, FileEntry, Plan, Store, make_plan, upload, upload_folder
 from clinical_modernbert.corpus.packing import pack, split_documents
 from clinical_modernbert.corpus.shards import TokenTable, id_dtype, render_rows, shard_path
 from clinical_modernbert.corpus.split import SPLITS
@@ -31,7 +31,7 @@ def tiny_texts(num_documents: int, *, seed: int = 0) -> list[str]:
 
 
 def publish_tiny_corpus(
-    store: Store, *, row_length: int = 64, num_documents: int = 120, name: str = "tiny"
+    store: Store, *, row_lengths: tuple[int, ...] = (64,), num_documents: int = 120, name: str = "tiny"
 ) -> Artifact:
     """Publish a corpus artifact of two sources with the real shard format; drugs are the salient tokens."""
     recipe = CorpusRecipe.model_validate(
@@ -40,7 +40,7 @@ def publish_tiny_corpus(
             "sources": [
                 {"type": "synthetic_notes", "name": s, "num_documents": num_documents} for s in ("right", "left")
             ],
-            "packing": {"sequence_lengths": [row_length]},
+            "packing": {"sequence_lengths": list(row_lengths)},
         }
     )
     plan = make_plan(recipe, store)
@@ -49,7 +49,8 @@ def publish_tiny_corpus(
     tokenizer = build_tokenizer(section, texts, clinical_words=set())
     size, roles = padded_vocabulary_size(tokenizer), special_ids(tokenizer)
     drug_ids = {i for drug in DRUGS for i in tokenizer(f" {drug}", add_special_tokens=False)["input_ids"]}
-    files, rows = [], {}
+    files: list[FileEntry] = []
+    rows: dict[str, dict[str, list[int]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(Path(folder) / "tokenizer")
         files += upload_folder(store, plan.prefix, Path(folder) / "tokenizer", below="tokenizer")
@@ -69,25 +70,26 @@ def publish_tiny_corpus(
                 sources_D=sources,
                 keys_D=np.array(chosen, dtype=np.uint64),
             )
-            pieces = split_documents(table.lengths_D, row_length=row_length)
-            packed = pack(pieces.length, row_length=row_length)
-            arrays = render_rows(
-                table,
-                pieces,
-                packed,
-                row_length=row_length,
-                cls_id=roles["cls"],
-                sep_id=roles["sep"],
-                pad_id=roles["pad"],
-            )
-            for part, array in arrays.items():
-                path = Path(folder) / f"{part}.npy"
-                np.save(path, array, allow_pickle=False)
-                files.append(upload(store, plan.prefix, shard_path(row_length, split, 0, part), path))
-            rows[split] = [len(packed)]
+            for row_length in row_lengths:
+                pieces = split_documents(table.lengths_D, row_length=row_length)
+                packed = pack(pieces.length, row_length=row_length)
+                arrays = render_rows(
+                    table,
+                    pieces,
+                    packed,
+                    row_length=row_length,
+                    cls_id=roles["cls"],
+                    sep_id=roles["sep"],
+                    pad_id=roles["pad"],
+                )
+                for part, array in arrays.items():
+                    path = Path(folder) / f"{part}.npy"
+                    np.save(path, array, allow_pickle=False)
+                    files.append(upload(store, plan.prefix, shard_path(row_length, split, 0, part), path))
+                rows.setdefault(str(row_length), {})[split] = [len(packed)]
         np.save(Path(folder) / "unigram.npy", unigram, allow_pickle=False)
         files.append(upload(store, plan.prefix, "unigram.npy", Path(folder) / "unigram.npy"))
-    summary = {"rows": {str(row_length): rows}, "vocabulary_size": size, "sources": {"right": {}, "left": {}}}
+    summary = {"rows": rows, "vocabulary_size": size, "sources": {"right": {}, "left": {}}}
     return plan.publish(files, summary=summary)
 
 

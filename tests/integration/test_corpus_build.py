@@ -126,7 +126,7 @@ def test_the_account_of_every_source_balances(corpus: Artifact) -> None:
 def test_quarantine_says_where_and_why_and_nothing_says_what(corpus: Artifact, root: Path) -> None:
     by_file = {entry["file"]: entry for entry in corpus.summary["quarantine"]}
     assert set(by_file) == {"a.xml", "c.xml.gz"}
-    assert by_file["a.xml"]["reason"] == "no PMID" and by_file["a.xml"]["position"].startswith("record 6, line ")
+    assert by_file["a.xml"]["reason"] == "no PMID" and by_file["a.xml"]["position"].startswith("record 6")
     assert "truncated" in by_file["c.xml.gz"]["reason"] and by_file["c.xml.gz"]["position"].startswith(
         "record 2, byte "
     )
@@ -212,7 +212,7 @@ def test_a_build_killed_after_parsing_does_not_parse_again(
         (
             {"filters": {"min_characters": 1_000_000}},
             "error: no document is left of 10 records: dropped {'too_short': 7, 'no_abstract': 1}, quarantined 2 "
-            "pubmed/a.xml record 6, line ",
+            "pubmed/a.xml record 6: no PMID",
         ),
         (
             {"max_quarantined_fraction": 0.1},

@@ -1,9 +1,11 @@
 """The endpoint as downstream systems meet it: Ray Serve over HTTP, asked by the unmodified openai client."""
 
+import hashlib
 import http.client
 import json
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,13 +19,14 @@ from clinical_modernbert.artifacts import InputEntry, open_store, upload_folder,
 from clinical_modernbert.encoder import Encoder, build_model, load_encoder
 from clinical_modernbert.recipe.corpus import TokenizerSection
 from clinical_modernbert.recipe.pretrain import ModelSection
+from clinical_modernbert.serving.metrics import METRICS
 from clinical_modernbert.tokenizer import build_tokenizer, padded_vocabulary_size, special_ids
 from numpy.typing import NDArray
-from openai import APIStatusError, OpenAI
+from openai import APIStatusError, AuthenticationError, OpenAI
 
 pytestmark = pytest.mark.ray
 
-CANARY = "Zebulon Quixworth"
+CANARY, KEY = "Zebulon Quixworth", "key-of-the-tests"
 MAX_TEXTS, MAX_CHARACTERS, MAX_TOKENS = 40, 5000, 200
 TEXTS = [
     "chest pain radiating to the left arm",
@@ -47,13 +50,14 @@ class Endpoint:
 
     def post(self, body: bytes) -> tuple[int, dict[str, Any], http.client.HTTPMessage]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        connection.request("POST", "/v1/embeddings", body, {"Content-Type": "application/json"})
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
+        connection.request("POST", "/v1/embeddings", body, headers)
         answer = connection.getresponse()
         return answer.status, json.loads(answer.read()), answer.headers
 
     def get(self, path: str) -> Any:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        connection.request("GET", path)
+        connection.request("GET", path, headers={"Authorization": f"Bearer {KEY}"})
         answer = connection.getresponse()
         assert answer.status == 200, answer.status
         return json.loads(answer.read())
@@ -94,7 +98,14 @@ def _publish(root: Path, folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def endpoint(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+def api_keys() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLINICAL_API_KEYS", f"tests {hashlib.sha256(KEY.encode()).hexdigest()}")
+        yield
+
+
+@pytest.fixture(scope="module")
+def endpoint(repository: Path, tmp_path_factory: pytest.TempPathFactory, api_keys: None) -> Iterator[Endpoint]:
     import ray
     from ray import serve
 
@@ -115,11 +126,17 @@ def endpoint(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
                 "limits.max_tokens": MAX_TOKENS,
                 "limits.max_batch_tokens": "256",
             }
-            args = {"model": "tiny", "root": str(root), "scaling.cpus_per_replica": "0.5", **limits}
+            args = {
+                "model": "tiny",
+                "root": str(root),
+                "scaling.cpus_per_replica": "0.5",
+                "require_keys": "true",
+                **limits,
+            }
             serve.run(build(ServingArgs.model_validate(args)), name="encoder")
             yield Endpoint(
                 port=port,
-                client=OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="unused", max_retries=0),
+                client=OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=KEY, max_retries=0),
                 offline=load_encoder(folder / "model"),
                 model_id=model_id,
                 log_folder=Path(short),
@@ -276,3 +293,34 @@ def test_no_text_of_a_request_reaches_a_log_file(endpoint: Endpoint) -> None:
     logs = [path for path in files if "logs" in path.parts]
     assert any("replica" in path.name for path in logs), [path.name for path in logs]
     assert [path for path in logs if b"Zebulon" in path.read_bytes()] == []
+
+
+def test_a_request_without_a_key_is_refused_and_the_audit_line_of_one_with_a_key_is_in_the_log(
+    endpoint: Endpoint,
+) -> None:
+    with pytest.raises(AuthenticationError):
+        OpenAI(base_url=f"http://127.0.0.1:{endpoint.port}/v1", api_key="wrong", max_retries=0).models.list()
+    endpoint.client.embeddings.create(model="tiny", input=["chest pain", "none"])
+    logs = [path.read_text(errors="replace") for path in endpoint.log_folder.rglob("worker-*.err")]
+    lines = [json.loads(line) for text in logs for line in text.splitlines() if line.startswith('{"key"')]
+    assert any(
+        (line["key"], line["route"], line["status"], line["texts"]) == ("tests", "/v1/embeddings", 200, 2)
+        for line in lines
+    )
+    assert any((line["key"], line["route"], line["status"]) == (None, "/v1/models", 401) for line in lines)
+
+
+def test_ray_s_prometheus_endpoint_shows_every_documented_metric_that_was_met(endpoint: Endpoint) -> None:
+    import ray
+
+    endpoint.client.embeddings.create(model="tiny", input="chest pain")
+    port = ray.nodes()[0]["MetricsExportPort"]
+    wanted = {f"ray_{m.name}" for m in METRICS} - {"ray_cm_dropped_texts"}
+    deadline, missing = time.monotonic() + 60, wanted
+    while missing and time.monotonic() < deadline:
+        time.sleep(2)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("GET", "/metrics")
+        page = connection.getresponse().read().decode()
+        missing = {name for name in wanted if name not in page}
+    assert missing == set()

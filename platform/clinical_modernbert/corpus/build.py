@@ -1,15 +1,15 @@
-"""Build a corpus with Ray Data: four passes of one task a unit or shard; the driver holds paths and counts only.
+"""Build a corpus with Ray Data: passes of one task a unit, partition or shard; the driver holds paths and counts only.
 
-parse -> exact duplicates by hash range -> tokenizer (one task) -> tokenise -> pack. Every task leaves its files in the
-work area and a done-marker behind them, so that a killed build goes on from the units that are done. Tasks are pure
-functions of their arguments: the shards are byte-equal whatever the number of workers.
+parse -> versions, exact and near duplicates by hash partition -> tokenizer (one task) -> tokenise -> pack. Every task
+leaves its files in the work area and a done-marker behind them, so that a killed build goes on from the units that are done.
+Tasks are pure functions of their arguments: the shards are byte-equal whatever the number of workers.
 """
 
 import json
 import logging
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,18 @@ from tqdm import tqdm
 
 from clinical_modernbert.artifacts import Artifact, FileEntry, Plan, upload, upload_folder
 from clinical_modernbert.artifacts.layout import work_prefix
-from clinical_modernbert.corpus.documents import find_duplicates, kept_rows, parse_unit
+from clinical_modernbert.corpus.card import corpus_card, render_card
+from clinical_modernbert.corpus.documents import parse_unit
+from clinical_modernbert.corpus.duplicates import (
+    Parts,
+    find_duplicates,
+    find_near_duplicates,
+    kept_rows,
+    resolve_versions,
+    sketch_unit,
+)
+from clinical_modernbert.corpus.near import NUM_BANDS
+from clinical_modernbert.corpus.shingles import evaluation_ngrams
 from clinical_modernbert.corpus.split import SPLITS
 from clinical_modernbert.corpus.tokens import ShardUnit, pack_shard, read_texts, tokenise_unit
 from clinical_modernbert.corpus.work import StepResult, WorkArea
@@ -33,6 +44,7 @@ from clinical_modernbert.sources.document import Unit
 from clinical_modernbert.tokenizer import build_tokenizer, padded_vocabulary_size
 
 _DOCUMENTS_A_PART = 2_000_000
+_BANDS_A_PART = 8_000_000
 _QUARANTINE_LISTED = 1000
 
 
@@ -45,6 +57,8 @@ def build_corpus(plan: Plan) -> Artifact:
     units = [unit for source in recipe.sources for unit in list_units(source)]
     numbers = range(len(units))
 
+    if recipe.decontamination.paths:
+        ray.get(ray.remote(num_cpus=1)(_prepare_evaluation).remote(area, recipe.decontamination.paths))
     parsed = _each(
         "parse",
         recipe,
@@ -54,28 +68,58 @@ def build_corpus(plan: Plan) -> Artifact:
     _refuse_bad_input(recipe, parsed)
     num_read = [step["counts"].get("read", 0) for step in parsed]
     num_parts = 1 + sum(num_read) // _DOCUMENTS_A_PART
-    _each(
-        "deduplicate",
-        recipe,
-        [{"area": area, "num_units": len(units), "part": part, "num_parts": num_parts} for part in range(num_parts)],
-        find_duplicates,
-    )
-    tokenizer_task = ray.remote(num_cpus=1)(_prepare_tools).remote(area, recipe, num_read, num_parts)
+    parts = _deduplicate(area, recipe, num_read, num_parts)
+    tokenizer_task = ray.remote(num_cpus=1)(_prepare_tools).remote(area, recipe, num_read, parts)
     vocabulary_size = ray.get(tokenizer_task)["vocabulary_size"]
     tokenised = _each(
         "tokenise",
         recipe,
         [
-            {"area": area, "unit": n, "source": units[n].source, "num_rows": num_read[n], "num_parts": num_parts}
+            {"area": area, "unit": n, "source": units[n].source, "num_rows": num_read[n], "parts": parts}
             for n in numbers
         ],
         tokenise_unit,
     )
     shards = _plan_shards(area, recipe, units, tokenised, output_prefix=plan.prefix)
     packed = _each("pack", recipe, shards, pack_shard)
-    artifact = _publish(plan, area, parsed, tokenised, shards, packed, vocabulary_size)
+    artifact = _publish(plan, area, parsed, tokenised, shards, packed, vocabulary_size, num_read, parts)
     area.clear()
     return artifact
+
+
+def _deduplicate(area: WorkArea, recipe: CorpusRecipe, num_read: list[int], num_parts: int) -> Parts:
+    """Run the passes that decide which documents stay, each over what the one before kept."""
+    parts: Parts = {}
+    calls: list[dict[str, Any]] = [
+        {"area": area, "num_units": len(num_read), "part": part, "num_parts": num_parts} for part in range(num_parts)
+    ]
+    _each("versions", recipe, calls, resolve_versions)
+    parts["versions"] = num_parts
+    calls = [{**call, "earlier": dict(parts)} for call in calls]
+    _each("duplicates", recipe, calls, find_duplicates)
+    parts["duplicates"] = num_parts
+    if recipe.dedup.near:
+        near_parts = 1 + sum(num_read) * NUM_BANDS // _BANDS_A_PART
+        shared = {"area": area, "num_parts": near_parts, "min_words": recipe.dedup.min_words, "earlier": dict(parts)}
+        _each(
+            "sketch", recipe, [{**shared, "unit": n, "num_rows": rows} for n, rows in enumerate(num_read)], sketch_unit
+        )
+        calls = [{"area": area, "num_units": len(num_read), "part": part} for part in range(near_parts)]
+        _each("near", recipe, calls, find_near_duplicates)
+        parts["near"] = near_parts
+    return parts
+
+
+def _prepare_evaluation(area: WorkArea, paths: tuple[str, ...]) -> StepResult:
+    """Write the 13-word sequences of the evaluation sets."""
+    from clinical_modernbert.sources.evaluation_texts import evaluation_texts  # type: ignore[import-not-found]
+
+    def run() -> StepResult:
+        ngrams = evaluation_ngrams(text for path in paths for text in evaluation_texts(Path(path)))
+        area.put_array(ngrams, "evaluation.npy")
+        return {"ngrams": len(ngrams)}
+
+    return area.once("evaluation", run)
 
 
 def _each(
@@ -132,16 +176,20 @@ def _refuse_bad_input(recipe: CorpusRecipe, parsed: list[StepResult]) -> None:
 
 
 def _drops(step: StepResult) -> dict[str, int]:
-    return {key.removeprefix("dropped:"): n for key, n in step["counts"].items() if key.startswith("dropped:")}
+    return _below(step["counts"], "dropped:")
 
 
-def _prepare_tools(area: WorkArea, recipe: CorpusRecipe, num_read: list[int], num_parts: int) -> StepResult:
+def _below(counts: Mapping[str, int], prefix: str) -> dict[str, int]:
+    return {key.removeprefix(prefix): n for key, n in counts.items() if key.startswith(prefix)}
+
+
+def _prepare_tools(area: WorkArea, recipe: CorpusRecipe, num_read: list[int], parts: Parts) -> StepResult:
     """Write the lexicon's terms and the tokenizer, trained and counted on the training split only."""
 
     def run() -> StepResult:
         terms = build_terms(recipe.lexicon)
         words = {term for term in terms if term.isalpha()}
-        texts = _training_texts(area, num_read, num_parts, limit=recipe.tokenizer.training_megabytes * 1_000_000)
+        texts = _training_texts(area, num_read, parts, limit=recipe.tokenizer.training_megabytes * 1_000_000)
         tokenizer = build_tokenizer(recipe.tokenizer, texts, clinical_words=words)
         with tempfile.TemporaryDirectory() as folder:
             tokenizer.save_pretrained(folder)
@@ -155,15 +203,13 @@ def _prepare_tools(area: WorkArea, recipe: CorpusRecipe, num_read: list[int], nu
     return area.once("tools", run)
 
 
-def _training_texts(area: WorkArea, num_read: list[int], num_parts: int, *, limit: int) -> list[str]:
+def _training_texts(area: WorkArea, num_read: list[int], parts: Parts, *, limit: int) -> list[str]:
     """Return training texts up to ``limit`` bytes, the same share of every unit, so that no source is left out."""
     texts: list[str] = []
     share = max(limit // max(len(num_read), 1), 1)
     for unit, num_rows in enumerate(num_read):
         used = 0
-        for batch in read_texts(
-            area, unit=unit, kept=kept_rows(area, unit=unit, num_rows=num_rows, num_parts=num_parts)
-        ):
+        for batch in read_texts(area, unit=unit, kept=kept_rows(area, unit=unit, num_rows=num_rows, parts=parts)):
             chosen = [text for text, _, held_out in batch if not held_out]
             texts.extend(chosen)
             used += sum(len(text) for text in chosen)
@@ -217,6 +263,8 @@ def _publish(
     shards: list[dict[str, Any]],
     packed: list[StepResult],
     vocabulary_size: int,
+    num_read: list[int],
+    parts: Parts,
 ) -> Artifact:
     recipe = plan.recipe
     assert isinstance(recipe, CorpusRecipe)
@@ -245,13 +293,49 @@ def _publish(
     }
     summary = {
         "sources": {source.name: _source_summary(source.name, parsed, tokenised) for source in recipe.sources},
+        "training_tokens": _training_tokens(recipe, shards, packed),
         "synthetic_sources": sorted(source.name for source in recipe.sources if is_synthetic(source)),
         "vocabulary_size": vocabulary_size,
         "rows": rows,
         "fill": fill,
         "quarantine": [entry for step in parsed for entry in step["quarantine"]][:_QUARANTINE_LISTED],
     }
+    files += _publish_card(plan, area, recipe, summary, parsed, num_read, parts)
     return plan.publish(files, summary=summary)
+
+
+def _training_tokens(recipe: CorpusRecipe, shards: list[dict[str, Any]], packed: list[StepResult]) -> dict[str, int]:
+    """Return the tokens of text by source that one pass over the training rows shows, epochs counted."""
+    found = dict.fromkeys((source.name for source in recipe.sources), 0)
+    for call, step in zip(shards, packed, strict=True):
+        if call["split"] == "train" and call["row_length"] == recipe.packing.sequence_lengths[0]:
+            for number, tokens in step["source_tokens"].items():
+                found[recipe.sources[int(number)].name] += tokens
+    return found
+
+
+def _publish_card(
+    plan: Plan,
+    area: WorkArea,
+    recipe: CorpusRecipe,
+    summary: dict[str, Any],
+    parsed: list[StepResult],
+    num_read: list[int],
+    parts: Parts,
+) -> list[FileEntry]:
+    samples: dict[str, str] = {}
+    for unit, step in enumerate(parsed):
+        source = step["source"]
+        if source in recipe.card.public_sources and source not in samples:
+            kept = kept_rows(area, unit=unit, num_rows=num_read[unit], parts=parts)
+            first = next(read_texts(area, unit=unit, kept=kept), None)
+            if first:
+                samples[source] = first[0][0]
+    card = corpus_card(plan.id, summary, samples=samples)
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
+        (Path(name) / "card.md").write_text(render_card(card), encoding="utf-8")
+        return [upload(plan.store, plan.prefix, file, Path(name) / file) for file in ("card.json", "card.md")]
 
 
 def _source_summary(name: str, parsed: list[StepResult], tokenised: list[StepResult]) -> dict[str, Any]:
@@ -261,9 +345,8 @@ def _source_summary(name: str, parsed: list[StepResult], tokenised: list[StepRes
     counts = sum((Counter(step["counts"]) for step in reading), Counter[str]())
     drops = sum((Counter(_drops(step)) for step in reading), Counter[str]())
     documents = {split: sum(step["documents"][split] for step in tokens) for split in SPLITS}
-    duplicates = counts["read"] - sum(documents.values())
-    if duplicates:
-        drops["duplicate"] += duplicates
+    for step in tokens:
+        drops.update(step["dropped"])
     account = {
         "records": counts["records"],
         "documents": documents,
@@ -271,6 +354,10 @@ def _source_summary(name: str, parsed: list[StepResult], tokenised: list[StepRes
         "quarantined": counts["quarantined"],
         "tokens": {split: sum(step["tokens"][split] for step in tokens) for split in SPLITS},
         "salient_tokens": sum(step["salient_tokens"] for step in tokens),
+        "languages": dict(sorted(_below(counts, "language:").items())),
+        "identifiers": dict(sorted(_below(counts, "identifier:").items())),
+        "documents_with_identifiers": counts["with_identifiers"],
+        "length_classes": [sum(column) for column in zip(*(step["lengths"] for step in tokens), strict=True)],
         "longest_document_tokens": max((step["longest"] for step in tokens), default=0),
     }
     assert account["records"] == sum(documents.values()) + sum(drops.values()) + account["quarantined"], name

@@ -1,4 +1,4 @@
-"""Step 1, one task a unit: raw file -> normalised documents and their content hashes; step 2: exact duplicates by hash range.
+"""Step 1, one task a unit: raw file -> normalised, filtered documents, with their keys and content hashes.
 
 Memory is flat in the file's size: documents leave in batches of a Parquet writer, hashes are 24 bytes a document.
 """
@@ -6,6 +6,7 @@ Memory is flat in the file's size: documents leave in batches of a Parquet write
 import hashlib
 import tempfile
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from clinical_modernbert.corpus.normalise import drop_reason, normalise
+from clinical_modernbert.corpus.filters import detect_language, drop_reason
+from clinical_modernbert.corpus.identifiers import mask_identifiers
+from clinical_modernbert.corpus.normalise import normalise
+from clinical_modernbert.corpus.shingles import is_contaminated
 from clinical_modernbert.corpus.split import is_held_out
 from clinical_modernbert.corpus.work import StepResult, WorkArea
 from clinical_modernbert.recipe.corpus import CorpusRecipe
 from clinical_modernbert.sources import read_unit
-from clinical_modernbert.sources.document import Document, Dropped, Quarantined, Unit
+from clinical_modernbert.sources.document import Deleted, Document, Dropped, Quarantined, Unit
 
 SCHEMA = pa.schema([("text", pa.string()), ("key", pa.uint64()), ("held_out", pa.bool_())])
 HASH = np.dtype([("high", "<u8"), ("low", "<u8"), ("row", "<u4")])
-DROP = np.dtype([("unit", "<u4"), ("row", "<u4")])
+KEY = np.dtype([("key", "<u8"), ("order", "<i8"), ("version", "<i8"), ("row", "<u4"), ("deleted", "?")])
+NO_ROW = 2**32 - 1  # of a document that a filter dropped, which still supersedes its earlier versions
+NO_NGRAMS: NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
 _BATCH = 2048
 
 
@@ -37,6 +43,8 @@ def _parse(area: WorkArea, recipe: CorpusRecipe, unit: Unit, number: int) -> Ste
     counts: Counter[str] = Counter()
     quarantine: list[dict[str, Any]] = []
     hashes: list[tuple[int, int, int]] = []
+    keys: list[tuple[int, int, int, int, bool]] = []
+    contaminants = evaluation_table(area.store_uri, area.prefix) if recipe.decontamination.paths else NO_NGRAMS
     rows: list[tuple[str, int, bool]] = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "documents.parquet"
@@ -49,9 +57,15 @@ def _parse(area: WorkArea, recipe: CorpusRecipe, unit: Unit, number: int) -> Ste
                         quarantine.append({"source": unit.source, **_fields(record)})
                     case Dropped(reason):
                         counts[f"dropped:{reason}"] += 1
+                    case Deleted(id=name, order=order):
+                        counts["dropped:deletion_notice"] += 1
+                        key = Document(id=name, source=unit.source, group="", text="").key
+                        keys.append((key, order, 0, NO_ROW, True))
                     case Document():
-                        text = normalise(record.text)
-                        unfit = drop_reason(text, recipe.filters)
+                        text, unfit = _prepare(record.text, recipe, counts, contaminants)
+                        keys.append(
+                            (record.key, record.order, record.version, NO_ROW if unfit else counts["read"], False)
+                        )
                         if unfit:
                             counts[f"dropped:{unfit}"] += 1
                             continue
@@ -62,9 +76,42 @@ def _parse(area: WorkArea, recipe: CorpusRecipe, unit: Unit, number: int) -> Ste
                     _write(writer, rows)
             _write(writer, rows)
         area.put(path, f"documents/{number:06d}.parquet")
+    table = np.array(keys, dtype=KEY)
+    area.put_array(table[np.argsort(table["key"], kind="stable")], f"keys/{number:06d}.npy")
     array = np.array(hashes, dtype=HASH)
     area.put_array(array[np.argsort(array, order=("high", "low", "row"))], f"hashes/{number:06d}.npy")
     return {"source": unit.source, "unit": unit.name, "counts": dict(counts), "quarantine": quarantine}
+
+
+def _prepare(
+    text: str, recipe: CorpusRecipe, counts: Counter[str], contaminants: NDArray[np.uint64]
+) -> tuple[str, str | None]:
+    """Return the text as the corpus holds it, and why it is left out, if it is; count languages and identifiers."""
+    text = normalise(text)
+    language = detect_language(text)
+    unfit = drop_reason(text, recipe.filters, lexicon=recipe.lexicon, language=language)
+    if unfit:
+        return text, unfit
+    masked, found = mask_identifiers(text)
+    for kind, times in found.items():
+        counts[f"identifier:{kind}"] += times
+    if found:
+        counts["with_identifiers"] += 1
+        if recipe.identifiers.action == "drop":
+            return text, "identifiers"
+        if recipe.identifiers.action == "mask":
+            text = masked
+    if is_contaminated(text, contaminants):
+        return text, "contaminated"
+    counts[f"language:{language or 'short'}"] += 1
+    return text, None
+
+
+@lru_cache(maxsize=1)
+def evaluation_table(store_uri: str, prefix: str) -> NDArray[np.uint64]:
+    """Return the n-grams of the evaluation sets, kept by the worker process for its next units."""
+    with tempfile.TemporaryDirectory() as folder:
+        return np.array(WorkArea(store_uri, prefix).get_array("evaluation.npy", Path(folder)))
 
 
 def _fields(record: Quarantined) -> dict[str, str | None]:
@@ -81,39 +128,3 @@ def _write(writer: pq.ParquetWriter, rows: list[tuple[str, int, bool]]) -> None:
 def _content_hash(text: str) -> tuple[int, int]:
     digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
     return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
-
-
-def find_duplicates(area: WorkArea, *, num_units: int, part: int, num_parts: int) -> StepResult:
-    """Compare the hashes of one range over all units; keep the first document of each text, in unit and row order."""
-    return area.once(f"duplicates/{part:04d}", lambda: _compare(area, num_units, part, num_parts))
-
-
-def _compare(area: WorkArea, num_units: int, part: int, num_parts: int) -> StepResult:
-    low, high = (part << 64) // num_parts, ((part + 1) << 64) // num_parts
-    slices, units = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        for unit in range(num_units):
-            array = area.get_array(f"hashes/{unit:06d}.npy", Path(folder))
-            first = np.searchsorted(array["high"], np.uint64(low)) if low else 0
-            last = np.searchsorted(array["high"], np.uint64(high)) if high < 1 << 64 else len(array)
-            slices.append(np.array(array[first:last]))
-            units.append(np.full(last - first, unit, dtype=np.uint32))
-    hashes, unit_of = np.concatenate(slices), np.concatenate(units)
-    order = np.lexsort((hashes["row"], unit_of, hashes["low"], hashes["high"]))
-    hashes, unit_of = hashes[order], unit_of[order]
-    same = np.zeros(len(hashes), dtype=bool)
-    same[1:] = (hashes["high"][1:] == hashes["high"][:-1]) & (hashes["low"][1:] == hashes["low"][:-1])
-    drops = np.empty(int(same.sum()), dtype=DROP)
-    drops["unit"], drops["row"] = unit_of[same], hashes["row"][same]
-    area.put_array(drops, f"drops/{part:04d}.npy")
-    return {"duplicates": len(drops)}
-
-
-def kept_rows(area: WorkArea, *, unit: int, num_rows: int, num_parts: int) -> NDArray[np.bool_]:
-    """Return which documents of a unit are no duplicates of an earlier one."""
-    kept = np.ones(num_rows, dtype=bool)
-    with tempfile.TemporaryDirectory() as folder:
-        for part in range(num_parts):
-            drops = area.get_array(f"drops/{part:04d}.npy", Path(folder))
-            kept[drops["row"][drops["unit"] == unit]] = False
-    return kept

@@ -1,12 +1,10 @@
-"""Text in, text out: Unicode NFC, no control characters, no trailing blanks; then the filters that may drop it.
+"""Text in, text out: Unicode NFC, no control characters, no trailing blanks.
 
 Nothing is folded: case, accents, digits and punctuation stay, since a dose or a code may hang on them.
 """
 
 import re
 import unicodedata
-
-from clinical_modernbert.recipe.corpus import FilterSection
 
 # Tab and newline stay; a carriage return becomes a newline; every other control, surrogate or zero-width mark goes.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
@@ -19,12 +17,3 @@ def normalise(text: str) -> str:
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = unicodedata.normalize("NFC", _CONTROL.sub("", text))
     return _MANY_NEWLINES.sub("\n\n", _LINE_END_BLANKS.sub("", text)).strip()
-
-
-def drop_reason(text: str, section: FilterSection) -> str | None:
-    """Return why a normalised text is left out, or None where it stays."""
-    if len(text) < section.min_characters:
-        return "too_short"
-    if len(text) > section.max_characters:
-        return "too_long"
-    return None

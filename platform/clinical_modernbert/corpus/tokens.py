@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clinical_modernbert.artifacts import upload
-from clinical_modernbert.corpus.documents import kept_rows
-from clinical_modernbert.corpus.packing import pack, repeat_documents, split_documents
+from clinical_modernbert.corpus.duplicates import Parts, kept_rows, unit_drops
+from clinical_modernbert.corpus.ends import token_ends
+from clinical_modernbert.corpus.packing import split_and_pack
 from clinical_modernbert.corpus.shards import TokenTable, id_dtype, render_rows, shard_path
 from clinical_modernbert.corpus.split import SPLITS
 from clinical_modernbert.corpus.work import StepResult, WorkArea
@@ -22,6 +23,7 @@ from clinical_modernbert.tokenizer import encode_with_offsets, load_tokenizer, p
 
 DOCUMENT = np.dtype([("length", "<u4"), ("key", "<u8"), ("held_out", "?")])
 _BATCH = 512
+_LENGTH_CLASSES = 24  # powers of two that a document's tokens stay below
 
 
 def read_texts(area: WorkArea, *, unit: int, kept: NDArray[np.bool_]) -> Iterator[list[tuple[str, int, bool]]]:
@@ -59,26 +61,29 @@ def salient_tokens(offsets: list[tuple[int, int]], spans: list[tuple[int, int]])
     return salient
 
 
-def tokenise_unit(area: WorkArea, *, unit: int, source: str, num_rows: int, num_parts: int) -> StepResult:
+def tokenise_unit(area: WorkArea, *, unit: int, source: str, num_rows: int, parts: Parts) -> StepResult:
     """Tokenise one unit's kept documents into ``tokens/<n>.*.npy``; return counts by split."""
-    return area.once(f"tokenised/{unit:06d}", lambda: _tokenise(area, unit, source, num_rows, num_parts))
+    return area.once(f"tokenised/{unit:06d}", lambda: _tokenise(area, unit, source, num_rows, parts))
 
 
-def _tokenise(area: WorkArea, unit: int, source: str, num_rows: int, num_parts: int) -> StepResult:
+def _tokenise(area: WorkArea, unit: int, source: str, num_rows: int, parts: Parts) -> StepResult:
     tokenizer, matcher = _tools(area.store_uri, area.prefix)
     size = padded_vocabulary_size(tokenizer)
-    ids, salient, documents = [], [], []
-    for batch in read_texts(area, unit=unit, kept=kept_rows(area, unit=unit, num_rows=num_rows, num_parts=num_parts)):
+    ids, salient, ends, documents = [], [], [], []
+    for batch in read_texts(area, unit=unit, kept=kept_rows(area, unit=unit, num_rows=num_rows, parts=parts)):
         encoded = encode_with_offsets(tokenizer, [text for text, _, _ in batch])
         for (text, key, held_out), (token_ids, offsets) in zip(batch, encoded, strict=True):
             ids.append(np.array(token_ids, dtype=id_dtype(size)))
-            salient.append(salient_tokens(offsets, matcher.spans(text)))
+            spans = matcher.spans(text)
+            salient.append(salient_tokens(offsets, spans))
+            ends.append(token_ends(text, offsets, spans))
             documents.append((len(token_ids), key, held_out))
     flat = np.concatenate(ids) if ids else np.empty(0, dtype=id_dtype(size))
     marks = np.concatenate(salient) if salient else np.empty(0, dtype=bool)
     table = np.array(documents, dtype=DOCUMENT)
     held_out_N = np.repeat(table["held_out"], table["length"])
     area.put_array(flat, f"tokens/{unit:06d}.ids.npy")
+    area.put_array(np.concatenate(ends) if ends else np.empty(0, dtype=np.uint8), f"tokens/{unit:06d}.ends.npy")
     area.put_array(marks, f"tokens/{unit:06d}.salient.npy")
     area.put_array(table, f"tokens/{unit:06d}.documents.npy")
     area.put_array(np.bincount(flat[~held_out_N], minlength=size), f"tokens/{unit:06d}.unigram.npy")
@@ -89,6 +94,8 @@ def _tokenise(area: WorkArea, unit: int, source: str, num_rows: int, num_parts: 
         "tokens": {split: int(table["length"][side].sum()) for split, side in sides.items()},
         "salient_tokens": int(marks.sum()),
         "longest": int(table["length"].max(initial=0)),
+        "lengths": np.bincount(np.frexp(table["length"])[1], minlength=_LENGTH_CLASSES).tolist(),
+        "dropped": unit_drops(area, unit=unit, parts=parts),
     }
 
 
@@ -118,7 +125,9 @@ def _pack(
     tokenizer, _ = _tools(area.store_uri, area.prefix)
     roles = special_ids(tokenizer)
     with tempfile.TemporaryDirectory() as folder:
-        tables = [_load(area, unit, split=split, folder=Path(folder)) for unit in units]
+        loaded = [_load(area, unit, split=split, folder=Path(folder)) for unit in units]
+        tables = [table for table, _ in loaded]
+        ends_N = np.concatenate([ends for _, ends in loaded])
         table = TokenTable(
             ids_N=np.concatenate([t.ids_N for t in tables]),
             salient_N=np.concatenate([t.salient_N for t in tables]),
@@ -127,8 +136,8 @@ def _pack(
             keys_D=np.concatenate([t.keys_D for t in tables]),
         )
     copies = [num_copies(t.keys_D, epochs=unit.epochs) for t, unit in zip(tables, units, strict=True)]
-    pieces = repeat_documents(split_documents(table.lengths_D, row_length=row_length), np.concatenate(copies))
-    rows = pack(pieces.length, row_length=row_length)
+    copies_D = np.concatenate(copies)
+    pieces, rows = split_and_pack(table.lengths_D, copies_D, row_length=row_length, ends_N=ends_N)
     arrays = render_rows(
         table, pieces, rows, row_length=row_length, cls_id=roles["cls"], sep_id=roles["sep"], pad_id=roles["pad"]
     )
@@ -139,8 +148,16 @@ def _pack(
             np.save(path, array, allow_pickle=False)
             name = shard_path(row_length, split, number, part)
             entries.append(upload(area.store(), output_prefix, name, path).model_dump(mode="json"))
+    tokens_D = table.lengths_D * copies_D
+    by_source = {str(n): int(tokens_D[table.sources_D == n].sum()) for n in np.unique(table.sources_D).tolist()}
     places = int(pieces.length.sum()) + 2 * len(pieces.length)
-    return {"rows": len(rows), "segments": len(pieces.length), "places_used": places, "files": entries}
+    return {
+        "rows": len(rows),
+        "segments": len(pieces.length),
+        "places_used": places,
+        "source_tokens": by_source,
+        "files": entries,
+    }
 
 
 def num_copies(keys_D: NDArray[np.uint64], *, epochs: float) -> NDArray[np.int64]:
@@ -149,16 +166,17 @@ def num_copies(keys_D: NDArray[np.uint64], *, epochs: float) -> NDArray[np.int64
     return int(epochs) + (share < epochs % 1.0).astype(np.int64)
 
 
-def _load(area: WorkArea, unit: ShardUnit, *, split: str, folder: Path) -> TokenTable:
-    ids, salient, documents = (
-        area.get_array(f"tokens/{unit.unit:06d}.{p}.npy", folder) for p in ("ids", "salient", "documents")
+def _load(area: WorkArea, unit: ShardUnit, *, split: str, folder: Path) -> tuple[TokenTable, NDArray[np.uint8]]:
+    ids, salient, documents, ends = (
+        area.get_array(f"tokens/{unit.unit:06d}.{p}.npy", folder) for p in ("ids", "salient", "documents", "ends")
     )
     chosen_D = documents["held_out"] == (split == "held_out")
     chosen_N = np.repeat(chosen_D, documents["length"])
-    return TokenTable(
+    table = TokenTable(
         ids_N=ids[chosen_N],
         salient_N=salient[chosen_N],
         lengths_D=documents["length"][chosen_D].astype(np.int64),
         sources_D=np.full(int(chosen_D.sum()), unit.source, dtype=np.int64),
         keys_D=documents["key"][chosen_D],
     )
+    return table, np.asarray(ends[chosen_N])

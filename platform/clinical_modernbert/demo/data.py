@@ -62,7 +62,7 @@ def _codes(data: Path) -> list[dict[str, Any]]:
             "name": name,
             "table": table,
             "path": str(data / path),
-            "template": template,
+            "templates": [template],
             "epochs": epochs,
         }
         for name, table, path, template, epochs in _CODE_TABLES

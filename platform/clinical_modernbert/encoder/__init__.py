@@ -1,12 +1,21 @@
 """The encoder: building and loading ModernBERT, attention over packed rows, masked scoring, embeddings."""
 
-from clinical_modernbert.encoder.attention import PACKED_SDPA, SegmentLayout
+from clinical_modernbert.encoder.attention import FLASH_VARLEN, PACKED_SDPA, SegmentLayout, use_attention
+from clinical_modernbert.encoder.cross_entropy import decoded_cross_entropy
 from clinical_modernbert.encoder.embed import Encoder, Pooling, load_encoder
-from clinical_modernbert.encoder.model import build_model, load_model, num_parameters
+from clinical_modernbert.encoder.model import (
+    build_model,
+    compile_feed_forward,
+    global_rope_theta,
+    load_model,
+    num_parameters,
+    set_global_rope_theta,
+)
 from clinical_modernbert.encoder.packed import MaskedScores, PackedBatch, encode_packed, masked_loss_sum, score_masked
 from clinical_modernbert.encoder.vocabulary import extend_vocabulary
 
 __all__ = [
+    "FLASH_VARLEN",
     "PACKED_SDPA",
     "Encoder",
     "MaskedScores",
@@ -14,11 +23,16 @@ __all__ = [
     "Pooling",
     "SegmentLayout",
     "build_model",
+    "compile_feed_forward",
+    "decoded_cross_entropy",
     "encode_packed",
     "extend_vocabulary",
+    "global_rope_theta",
     "load_encoder",
     "load_model",
     "masked_loss_sum",
     "num_parameters",
     "score_masked",
+    "set_global_rope_theta",
+    "use_attention",
 ]

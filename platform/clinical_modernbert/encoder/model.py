@@ -82,6 +82,31 @@ def load_model(folder: str | Path, *, revision: str | None = None) -> ModernBert
     return model
 
 
+def global_rope_theta(model: ModernBertForMaskedLM) -> float:
+    """Return the RoPE base of the layers that attend to the whole segment."""
+    return float(model.config.rope_parameters["full_attention"]["rope_theta"])
+
+
+def set_global_rope_theta(model: ModernBertForMaskedLM, theta: float) -> None:
+    """Give global layers another RoPE base, in the config that is exported and in the tables that are used."""
+    if global_rope_theta(model) == theta:
+        return
+    config, rotary = model.config, model.model.rotary_emb
+    config.rope_parameters["full_attention"]["rope_theta"] = theta
+    inverse, _ = rotary.compute_default_rope_parameters(config, model.device, layer_type="full_attention")
+    rotary.full_attention_inv_freq = inverse
+    rotary.full_attention_original_inv_freq = inverse.clone()
+
+
+def compile_feed_forward(model: ModernBertForMaskedLM) -> None:
+    """Compile the feed-forward layers in place, for any number of tokens; weights and their names stay as they are.
+
+    Attention is left out: its buckets differ in every batch, and each new shape would be compiled again.
+    """
+    for layer in model.model.layers:
+        layer.mlp.compile(dynamic=True)
+
+
 def num_parameters(model: torch.nn.Module) -> int:
     """Return the number of trained parameters, shared ones once."""
     return sum(parameter.numel() for parameter in model.parameters())

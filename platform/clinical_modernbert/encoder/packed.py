@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from transformers import ModernBertForMaskedLM, ModernBertModel
 
 from clinical_modernbert.encoder.attention import SegmentLayout
+from clinical_modernbert.encoder.cross_entropy import CHUNK_TOKENS, decoded_cross_entropy
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,31 +37,46 @@ class MaskedScores:
 
 def encode_packed(model: ModernBertModel, input_ids_T: torch.Tensor, layout: SegmentLayout) -> torch.Tensor:
     """Return hidden states [T, D] after the final norm; segments do not see each other."""
+    hidden_TD = _encode_in_layout_order(model, input_ids_T, layout)
+    return hidden_TD if layout.in_order else hidden_TD.index_select(0, layout.place_T)
+
+
+def _encode_in_layout_order(model: ModernBertModel, input_ids_T: torch.Tensor, layout: SegmentLayout) -> torch.Tensor:
+    """Return hidden states [T, D] with token t at ``layout.place_T[t]``: sorted once here, not in every layer."""
     # A dict skips transformers' mask building; None in it says that the attention function isolates segments itself.
     masks = {"full_attention": None, "sliding_attention": None}
-    output = model(
-        input_ids=input_ids_T[None], position_ids=layout.position_ids_1T, attention_mask=masks, layout=layout
-    )
+    positions_1T = layout.position_ids_1T
+    if not layout.in_order:
+        input_ids_T, positions_1T = input_ids_T[layout.order_T], positions_1T[:, layout.order_T]
+    output = model(input_ids=input_ids_T[None], position_ids=positions_1T, attention_mask=masks, layout=layout)
     return output.last_hidden_state[0]
 
 
+def _masked_states(model: ModernBertForMaskedLM, batch: PackedBatch) -> torch.Tensor:
+    """Return the decoder's input [N, D] at the masked positions: the head never runs on the other 70 to 85 %."""
+    hidden_TD = _encode_in_layout_order(model.model, batch.input_ids_T, batch.layout)
+    return model.head(hidden_TD.index_select(0, batch.layout.place_T[batch.masked_N]))
+
+
 def masked_logits(model: ModernBertForMaskedLM, batch: PackedBatch) -> torch.Tensor:
-    """Return logits [N, V] at the masked positions only: the head never runs on the other 70 to 85 %."""
-    hidden_TD = encode_packed(model.model, batch.input_ids_T, batch.layout)
-    return model.decoder(model.head(hidden_TD.index_select(0, batch.masked_N)))
+    """Return logits [N, V] at the masked positions only."""
+    return model.decoder(_masked_states(model, batch))
 
 
 def masked_loss_sum(model: ModernBertForMaskedLM, batch: PackedBatch) -> torch.Tensor:
-    """Return the summed cross-entropy over the masked tokens, in nats and float32."""
-    return F.cross_entropy(masked_logits(model, batch).float(), batch.labels_N, reduction="sum")
+    """Return the summed cross-entropy over the masked tokens, in nats and float32; no N x V matrix is ever whole."""
+    return decoded_cross_entropy(_masked_states(model, batch), model.decoder, batch.labels_N)
 
 
 @torch.inference_mode()
 def score_masked(model: ModernBertForMaskedLM, batch: PackedBatch) -> MaskedScores:
     """Return loss and ranks of the right tokens under a frozen mask."""
-    logits_NV = masked_logits(model, batch).float()
-    right_N1 = logits_NV.gather(1, batch.labels_N[:, None])
-    # Ties count against the model, the label itself aside: a constant output must not score a hit.
-    ranks_N = (logits_NV >= right_N1).sum(1) - 1
-    loss_sum = F.cross_entropy(logits_NV, batch.labels_N, reduction="sum")
-    return MaskedScores(loss_sum=loss_sum, ranks_N=ranks_N, num_masked=len(batch.labels_N))
+    states_ND = _masked_states(model, batch)
+    ranks, loss_sum = [], torch.zeros((), device=states_ND.device)
+    for states_CD, labels_C in zip(states_ND.split(CHUNK_TOKENS), batch.labels_N.split(CHUNK_TOKENS), strict=True):
+        logits_CV = model.decoder(states_CD).float()
+        right_C1 = logits_CV.gather(1, labels_C[:, None])
+        # Ties count against the model, the label itself aside: a constant output must not score a hit.
+        ranks.append((logits_CV >= right_C1).sum(1) - 1)
+        loss_sum += F.cross_entropy(logits_CV, labels_C, reduction="sum")
+    return MaskedScores(loss_sum=loss_sum, ranks_N=torch.cat(ranks), num_masked=len(batch.labels_N))

@@ -12,6 +12,16 @@ from clinical_modernbert.recipe.pretrain import MaskingSection
 
 
 @dataclass(frozen=True, slots=True)
+class MaskSpan:
+    """Steps over which the rate, the odds or both stand still; None leaves the line over the whole run."""
+
+    first_step: int
+    end_step: int
+    rate: float | None
+    odds: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Masker:
     """Masks rows of token ids by the recipe's strategy and schedule."""
 
@@ -19,13 +29,21 @@ class Masker:
     tokens: TokenRanges
     num_steps: int
     seed: int
+    spans: tuple[MaskSpan, ...] = ()
+    """Stretches of steps that keep a rate or odds of their own."""
 
     def rate(self, step: int) -> float:
         """Share of maskable tokens that is masked at ``step``."""
+        for span in self.spans:
+            if span.rate is not None and span.first_step <= step < span.end_step:
+                return span.rate
         return linear(step, num_steps=self.num_steps, start=self.section.rate_start, end=self.section.rate_end)
 
     def odds(self, step: int) -> float:
         """Odds of a clinical token against those of any other at ``step``."""
+        for span in self.spans:
+            if span.odds is not None and span.first_step <= step < span.end_step:
+                return span.odds
         return linear(step, num_steps=self.num_steps, start=self.section.odds_start, end=self.section.odds_end)
 
     def mask(

@@ -17,6 +17,47 @@ class FilterSection(Section):
     """Documents with fewer characters after normalisation are dropped as ``too_short``."""
     max_characters: int = Field(default=2_000_000, ge=1)
     """Documents with more characters are dropped as ``too_long``: one such text is a broken file, not a note."""
+    languages: tuple[str, ...] | None = None
+    """ISO 639-1 codes that are kept, others are dropped as ``language``; all where None. Texts of fewer than 20 words stay."""
+    max_repeated_lines: float = Field(default=0.5, gt=0, le=1)
+    """Largest share of characters in lines that occur before in the text; more is dropped as ``repetition``."""
+    max_repeated_ngrams: float = Field(default=0.5, gt=0, le=1)
+    """Largest share of 5-word sequences that occur before in the text; more is dropped as ``repetition``."""
+    drop_boilerplate: bool = True
+    """Drop withdrawn-article notices, error pages and forms without words as ``boilerplate``."""
+    min_term_density: float = Field(default=0.0, ge=0, le=1)
+    """Smallest share of characters within clinical terms; less is dropped as ``few_terms``. 0 keeps all."""
+
+
+class IdentifierSection(Section):
+    """The guard against identifiers that a pattern can find: a screen, neither a de-identifier nor a legal finding."""
+
+    action: Literal["report", "mask", "drop"] = "report"
+    """Count them; replace each by ``___``; or drop the document as ``identifiers``. Counts never hold what was found."""
+
+
+class DedupSection(Section):
+    """Near duplicates; exact ones are always dropped."""
+
+    near: bool = True
+    """Drop documents that resemble an earlier one, on either side of the held-out split, as ``near_duplicate``."""
+    min_words: int = Field(default=50, ge=10)
+    """Shorter documents are compared exactly only: one word may be all that tells two code descriptions apart."""
+
+
+class DecontaminationSection(Section):
+    """Keeps texts of evaluation sets out of the corpus."""
+
+    paths: tuple[str, ...] = ()
+    """Files of evaluation sets in their own formats; a document that shares 13 consecutive words is dropped as
+    ``contaminated``."""
+
+
+class CardSection(Section):
+    """The corpus card, ``card.md`` and ``card.json``."""
+
+    public_sources: tuple[str, ...] = ()
+    """Sources whose text may be shown: only from these does the card hold samples."""
 
 
 class TokenizerSection(Section):
@@ -81,6 +122,10 @@ class CorpusRecipe(Recipe):
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
     """Where the text comes from."""
     filters: FilterSection = FilterSection()
+    identifiers: IdentifierSection = IdentifierSection()
+    dedup: DedupSection = DedupSection()
+    decontamination: DecontaminationSection = DecontaminationSection()
+    card: CardSection = CardSection()
     tokenizer: TokenizerSection = TokenizerSection()
     lexicon: LexiconSection = LexiconSection()
     held_out: HeldOutSection = HeldOutSection()
@@ -95,4 +140,7 @@ class CorpusRecipe(Recipe):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"source names must be distinct, these occur twice: {twice}")
+        unknown = sorted(set(self.card.public_sources) - set(names))
+        if unknown:
+            raise ValueError(f"card.public_sources names no source of this recipe: {unknown}; sources are {names}")
         return self

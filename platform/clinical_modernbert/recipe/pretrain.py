@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from clinical_modernbert.recipe.corpus import SequenceLength
 from clinical_modernbert.recipe.section import CorpusReference, Recipe, Section
 
+PAPER_NUM_STEPS = 150_000
+
 
 class ModelSection(Section):
     """The encoder: a checkpoint to continue from, or the shape of one built from scratch."""
@@ -47,20 +49,28 @@ class MaskingSection(Section):
     strategy: Literal["token_aware", "uniform"] = "token_aware"
     """``token_aware`` prefers whole clinical terms; ``uniform`` draws every ordinary token alike."""
     rate_start: float = Field(default=0.30, gt=0, lt=1)
-    """Share of ordinary tokens masked at the first step."""
+    """Share of tokens masked at the first step."""
     rate_end: float = Field(default=0.15, gt=0, lt=1)
-    """Share at the last step; between the two the rate is linear in the step."""
+    """Share at the last step; between the two the rate is linear in the step. Equal to rate_start: constant."""
     odds_start: float = Field(default=4.0, ge=1)
     """Odds of a clinical token to be masked against those of any other, at the first step."""
     odds_end: float = Field(default=1.0, ge=1)
     """The same at the last step; linear between."""
 
 
-class OptimizerSection(Section):
-    """AdamW with linear warm-up and cosine decay."""
+Schedule = Literal["cosine", "constant", "linear", "one_minus_sqrt", "wsd"]
 
+
+class OptimizerSection(Section):
+    """The optimizer and the learning rate by step."""
+
+    algorithm: Literal["stable_adamw", "adamw"] = "stable_adamw"
+    """``stable_adamw`` (paper, 3.3) clips the update of each tensor by its own RMS; ``adamw`` is torch's."""
     learning_rate: float = Field(default=5e-4, gt=0)
     """Peak learning rate."""
+    schedule: Schedule = "cosine"
+    """From the warm-up to the last step: ``cosine``, ``linear`` or ``one_minus_sqrt`` fall to final_fraction, ``constant`` stays,
+    ``wsd`` stays and falls as one_minus_sqrt over the last decay_fraction of the steps."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """Decay of the first moment."""
     beta2: float = Field(default=0.98, ge=0, lt=1)
@@ -68,13 +78,54 @@ class OptimizerSection(Section):
     epsilon: float = Field(default=1e-6, gt=0)
     """Added to the root of the second moment."""
     weight_decay: float = Field(default=0.01, ge=0)
-    """Decoupled weight decay; norms are excluded."""
+    """Weight decay, multiplied by the learning rate of the step; norms and biases are excluded."""
     warmup_fraction: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the steps over which the rate rises from 0."""
+    """Share of the steps over which the rate rises from 0 in a straight line."""
+    decay_fraction: float = Field(default=0.1, gt=0, le=1)
+    """Share of the steps over which ``wsd`` falls."""
     final_fraction: float = Field(default=0.0, ge=0, le=1)
     """Learning rate at the last step as a share of the peak."""
     max_gradient_norm: float | None = Field(default=1.0, gt=0)
     """Gradients are scaled down to this global norm; None leaves them as they are."""
+
+
+class PhaseSection(Section):
+    """A stretch of the run with its own row length. A step holds as many tokens in every phase."""
+
+    sequence_length: SequenceLength
+    """Tokens a row; the corpus must hold shards of this length."""
+    num_steps: int | None = Field(default=None, ge=1)
+    """Optimizer steps of the phase; either this or tokens."""
+    tokens: int | None = Field(default=None, ge=1)
+    """Tokens of the phase, rounded up to whole steps."""
+    schedule: Schedule | None = None
+    """A schedule over the steps of this phase alone; all phases have one, or none, and then optimizer.schedule spans the run."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Peak of the phase's own schedule; optimizer.learning_rate where None."""
+    warmup_fraction: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the phase's steps over which its own schedule rises from 0."""
+    final_fraction: float = Field(default=0.0, ge=0, le=1)
+    """End of the phase's own schedule as a share of its peak."""
+    mask_rate: float | None = Field(default=None, gt=0, lt=1)
+    """Share of tokens masked throughout the phase; the masking section's line over the whole run where None."""
+    salience_odds: float | None = Field(default=None, ge=1)
+    """Odds of clinical tokens throughout the phase; the masking section's line over the whole run where None."""
+    global_rope_theta: float | None = Field(default=None, gt=0)
+    """RoPE base of global layers from here on; as it was before where None."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.num_steps is None) == (self.tokens is None):
+            raise ValueError(
+                f"a phase needs num_steps or tokens, one of the two: got {self.num_steps} and {self.tokens}"
+            )
+        if self.schedule is None and (self.learning_rate or self.warmup_fraction or self.final_fraction):
+            raise ValueError(
+                "learning_rate, warmup_fraction and final_fraction of a phase need a schedule of the phase"
+            )
+        if self.schedule == "wsd":
+            raise ValueError("schedule=wsd spans a run; give one phase schedule=constant and the next one_minus_sqrt")
+        return self
 
 
 class TrainingSection(Section):
@@ -82,14 +133,54 @@ class TrainingSection(Section):
 
     sequence_length: SequenceLength = 128
     """Tokens a row; the corpus must hold shards of this length."""
-    num_steps: int = Field(default=150_000, ge=1)
-    """Optimizer steps (paper: 150,000)."""
-    batch_rows: int = Field(default=677, ge=1)
-    """Rows in the global batch of a step (13 B tokens in one pass at length 128 are 677)."""
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """Arithmetic of forward and backward; master weights stay float32."""
+    num_steps: int | None = Field(default=None, ge=1)
+    """Optimizer steps of a run without phases; 150,000 (the paper's) where None."""
+    batch_rows: int = Field(default=704, ge=1)
+    """Rows of ``sequence_length`` in a step's global batch. 13 B tokens in 150,000 steps at length 128 are 677; 704 divides."""
+    phases: tuple[PhaseSection, ...] = ()
+    """Stretches of different row lengths; a run without them is one phase of ``num_steps`` at ``sequence_length``.
+    Each holds batch_rows * sequence_length tokens a step, so its rows a step follow from its length."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of forward and backward; master weights stay float32. ``auto``: bfloat16 where every worker has it."""
     seed: int = 0
     """Seed of the initial weights, the order of the rows and the masks."""
+
+    @property
+    def batch_tokens(self) -> int:
+        """Places for tokens in a step's global batch."""
+        return self.batch_rows * self.sequence_length
+
+    @property
+    def resolved_phases(self) -> tuple[PhaseSection, ...]:
+        """The phases, or the one that the short form stands for."""
+        return self.phases or (
+            PhaseSection(sequence_length=self.sequence_length, num_steps=self.num_steps or PAPER_NUM_STEPS),
+        )
+
+    def steps_of(self, phase: PhaseSection) -> int:
+        """Return the phase's optimizer steps."""
+        return phase.num_steps or -(-(phase.tokens or 0) // self.batch_tokens)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return sum(self.steps_of(phase) for phase in self.resolved_phases)
+
+    @model_validator(mode="after")
+    def _phases_fit(self) -> Self:
+        if self.phases and self.num_steps is not None:
+            raise ValueError(
+                f"num_steps={self.num_steps} and phases exclude each other: the phases say how long each runs"
+            )
+        if len({phase.schedule is None for phase in self.phases}) > 1:
+            raise ValueError("either every phase has a schedule of its own or none has: some have none")
+        for number, phase in enumerate(self.phases):
+            if self.batch_tokens % phase.sequence_length:
+                raise ValueError(
+                    f"phases.{number}.sequence_length={phase.sequence_length} must divide the tokens of a step, "
+                    f"batch_rows * sequence_length = {self.batch_rows} * {self.sequence_length} = {self.batch_tokens}"
+                )
+        return self
 
 
 class HeldOutLossSection(Section):
@@ -111,13 +202,15 @@ class TrainScaling(Section):
     cpus_per_worker: float = Field(default=1, gt=0)
     """CPUs reserved for each worker."""
     micro_batch_rows: int = Field(default=16, ge=1)
-    """Rows in one forward pass of one worker."""
+    """Rows of training.sequence_length in one forward pass of one worker; phases of other lengths keep its tokens."""
     engine: Literal["deepspeed", "torch"] = "deepspeed"
     """Who owns optimizer state and gradient exchange."""
     zero_stage: Literal[0, 1, 2] = 1
     """DeepSpeed ZeRO stage."""
-    attention: Literal["packed_sdpa"] = "packed_sdpa"
-    """Attention over packed rows."""
+    attention: Literal["packed_sdpa", "flash_varlen"] = "packed_sdpa"
+    """Attention over packed rows: ``packed_sdpa`` runs anywhere, ``flash_varlen`` needs flash-attn and a GPU."""
+    compile: bool = False
+    """Compile the feed-forward layers with torch.compile; needs a compiler on every worker."""
     max_failures: int = Field(default=2, ge=0)
     """Worker failures after which the run is given up."""
 
@@ -155,15 +248,25 @@ class PretrainRecipe(Recipe):
 
     @model_validator(mode="after")
     def _batch_divides(self) -> Self:
-        share = self.scaling.num_workers * self.scaling.micro_batch_rows
-        if self.training.batch_rows % share:
+        training, scaling = self.training, self.scaling
+        share = scaling.num_workers * scaling.micro_batch_rows
+        if training.batch_rows % share:
             raise ValueError(
-                f"training.batch_rows={self.training.batch_rows} must be a multiple of scaling.num_workers * "
-                f"scaling.micro_batch_rows = {self.scaling.num_workers} * {self.scaling.micro_batch_rows} = {share}"
+                f"training.batch_rows={training.batch_rows} must be a multiple of scaling.num_workers * "
+                f"scaling.micro_batch_rows = {scaling.num_workers} * {scaling.micro_batch_rows} = {share}"
             )
-        if self.training.sequence_length > self.model.max_position_embeddings:
+        longest = max(phase.sequence_length for phase in training.resolved_phases)
+        if longest > self.model.max_position_embeddings:
             raise ValueError(
-                f"training.sequence_length={self.training.sequence_length} is longer than "
+                f"training.sequence_length={longest} is longer than "
                 f"model.max_position_embeddings={self.model.max_position_embeddings}"
             )
+        micro_tokens = scaling.micro_batch_rows * training.sequence_length
+        for number, phase in enumerate(training.phases):
+            if micro_tokens % phase.sequence_length:
+                raise ValueError(
+                    f"training.phases.{number}.sequence_length={phase.sequence_length} must divide the tokens of a micro-batch, "
+                    f"scaling.micro_batch_rows * training.sequence_length = {scaling.micro_batch_rows} * "
+                    f"{training.sequence_length} = {micro_tokens}"
+                )
         return self

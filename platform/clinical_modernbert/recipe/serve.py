@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from clinical_modernbert.recipe.section import ModelReference, Recipe, Section
 
@@ -31,6 +31,23 @@ class ServeLimits(Section):
     """Tokens in one forward pass: the token budget."""
     max_queued_texts: Annotated[int, Field(ge=1)] = 2048
     """Texts that may wait in one replica before it answers 429."""
+    max_requests: Annotated[int, Field(ge=1)] = 1024
+    """Requests that one replica holds at a time, those being read included, before it answers 429."""
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 16_777_216
+    """Bytes of a request's body, counted while it arrives and before it is parsed."""
+    body_timeout_s: Annotated[float, Field(gt=0)] = 30
+    """Seconds that a body may take to arrive; then 408."""
+    request_timeout_s: Annotated[float, Field(gt=0)] = 120
+    """Seconds from a whole body to its answer; then 504. A stopping replica waits as long for what it has begun."""
+
+    @model_validator(mode="after")
+    def _every_allowed_request_can_be_queued(self) -> "ServeLimits":
+        if self.max_texts > self.max_queued_texts:
+            raise ValueError(
+                f"max_texts={self.max_texts} is more than max_queued_texts={self.max_queued_texts}: a request of that size "
+                "would be refused for ever; raise max_queued_texts or lower max_texts"
+            )
+        return self
 
 
 class ServeRecipe(Recipe):
@@ -43,5 +60,7 @@ class ServeRecipe(Recipe):
     """How token vectors become one vector."""
     normalize: bool = True
     """Scale vectors to unit length, as OpenAI's endpoint does."""
+    require_keys: bool = False
+    """Refuse to start where the environment names no API keys. Keys that it does name are asked for in any case."""
     limits: ServeLimits = ServeLimits()
     scaling: ServeScaling = ServeScaling()

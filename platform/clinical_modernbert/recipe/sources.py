@@ -5,11 +5,14 @@ A source whose ``path`` is absent reads tables that come with an installed packa
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from clinical_modernbert.recipe.section import Section
 
 SourceName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]{0,39}$")]
+
+
+Language = Annotated[str, Field(pattern=r"^[a-z]{3}$")]
 
 
 class _Source(Section):
@@ -27,7 +30,16 @@ class PubMedSource(_Source):
 
     type: Literal["pubmed"]
     path: str
-    """File or folder (read recursively for ``*.xml`` and ``*.xml.gz``)."""
+    """File or folder (read recursively for ``*.xml`` and ``*.xml.gz``); NLM's names give the order of updates."""
+    languages: tuple[Language, ...] | None = None
+    """Article languages that are kept (NLM's three letters); None keeps all, since the main abstract is English in any case."""
+    other_languages: tuple[Language, ...] = ()
+    """Languages of which an ``OtherAbstract`` is taken as a document of its own, in the citation's group, under its vernacular
+    title; ``eng`` takes summaries in plain language."""
+    title_only: Literal["drop", "keep"] = "drop"
+    """What happens to a citation without abstract: dropped as ``no_abstract``, or kept as its title."""
+    checksum_mismatch: Literal["fail", "quarantine"] = "fail"
+    """A file that differs from its ``.md5`` companion ends the build, or is quarantined whole."""
 
 
 class MimicNoteSource(_Source):
@@ -38,12 +50,34 @@ class MimicNoteSource(_Source):
     """File or folder with the CSV files, plain or gzip."""
 
 
+class PmcSource(_Source):
+    """PMC full text in JATS: title, abstract and sections; no references, footnotes and supplements."""
+
+    type: Literal["pmc"]
+    path: str
+    """File or folder (read recursively for ``*.nxml`` and ``*.xml``, plain or gzip), one article a file."""
+    tables: Literal["drop", "keep"] = "drop"
+    """What happens to tables; kept, each row is a line with its cells between tabs."""
+    captions: Literal["drop", "keep"] = "drop"
+    """What happens to the captions of figures."""
+
+
+class MedsSource(_Source):
+    """MEDS events in Parquet, one text a subject in time order; grouped by subject_id."""
+
+    type: Literal["meds"]
+    path: str
+    """File or folder (read recursively for ``*.parquet``); each file holds whole subjects."""
+    leave_out: tuple[str, ...] = ()
+    """Prefixes of codes that are left out: ``HOSPITAL_DISCHARGE``, where they carry a label."""
+
+
 class TableSource(_Source):
-    """Notes in a CSV file with named columns."""
+    """Notes in rows with named columns."""
 
     type: Literal["table"]
     path: str
-    """CSV file, plain or gzip, with a header."""
+    """CSV, Parquet or JSON lines (``.jsonl``, ``.ndjson``), by the file's name; CSV and JSON lines plain or gzip."""
     text_column: str
     """Column that holds the text."""
     id_column: str | None = None
@@ -52,16 +86,95 @@ class TableSource(_Source):
     """Column by which documents are held out together (a patient or an encounter); the document itself where None."""
 
 
+class DatasetSource(_Source):
+    """A Hugging Face data set: a hub id, or a folder that ``datasets`` can read."""
+
+    type: Literal["dataset"]
+    path: str
+    """``owner/name``, or a folder written by ``save_to_disk`` or holding CSV, JSON or Parquet files."""
+    configuration: str | None = None
+    """Configuration of the data set; its default where None."""
+    split: str = "train"
+    """Split that is read."""
+    revision: str | None = None
+    """Commit of a hub id, which is required for one: a moving branch would give two corpora one fingerprint."""
+    text_column: str
+    """Column that holds the text."""
+    id_column: str | None = None
+    """Column that identifies the document; the row number where None."""
+    group_column: str | None = None
+    """Column by which documents are held out together; the document itself where None."""
+
+
+CodeTable = Literal[
+    "icd9cm",
+    "icd9_procedures",
+    "icd10cm",
+    "icd10cm_order",
+    "icd10pcs",
+    "icd10pcs_order",
+    "mimic_diagnoses",
+    "mimic_procedures",
+    "mimic_hcpcs",
+    "hcpcs",
+    "cpt",
+    "icd11",
+    "rxnorm",
+    "ndc",
+]
+CodeTemplate = Literal["readme", "figure1", "hierarchy", "crosswalk"]
+
+# The tables that come with an installed package.
+_INSTALLED_TABLES = ("icd9cm", "icd10cm")
+
+
+def _real_table(value: object) -> object:
+    if str(value).lower().replace("-", "").replace("_", "") == "icd12":
+        raise ValueError(
+            "ICD-12 does not exist: ICD-11 is the newest revision of WHO's classification, and the paper's example of an ICD-12 "
+            "code is one of ICD-10-CM; use icd10cm or icd11"
+        )
+    return value
+
+
 class CodeSource(_Source):
-    """A code table turned into sentences by the paper's template (Figure 1 and the README of its code)."""
+    """A code table turned into sentences by templates (the paper's Figure 1 and the README of its code, and two beyond it)."""
 
     type: Literal["codes"]
-    table: Literal["icd9cm", "icd10cm"]
-    """Code system: ICD-9-CM diagnoses (CMS v32) or ICD-10-CM (2024)."""
+    table: Annotated[CodeTable, BeforeValidator(_real_table)]
+    """Code table: CMS's ICD-9-CM diagnoses (``icd9cm``) or procedures, ICD-10-CM and ICD-10-PCS as code lists or order
+    files, MIMIC's ``d_icd_diagnoses``, ``d_icd_procedures`` and ``d_hcpcs``, HCPCS level II, a licensed CPT CSV, WHO's
+    ICD-11 tabulation, RxNorm's ``RXNCONSO.RRF``, FDA's NDC ``product.txt``."""
     path: str | None = None
-    """CMS file with code and long description; the table of the installed package where None."""
-    template: Literal["readme", "figure1"] = "readme"
-    """Sentence form: ``ICD 9 code for 250.00: ...`` or ``The ICD-9 code 250.00 represents ...``."""
+    """The table's file, plain or gzip; None takes the installed package's (icd9cm and icd10cm only)."""
+    templates: Annotated[tuple[CodeTemplate, ...], Field(min_length=1)] = ("readme",)
+    """Sentence forms, one document for each code and form: ``ICD 9 code for 250.00: ...``, ``The ICD-9 code 250.00
+    represents ...``, ``... is a kind of ...`` (ICD-10-CM), and the code's counterparts in the other revision (ICD-9-CM
+    and ICD-10-CM)."""
+    hierarchy_path: str | None = None
+    """ICD-10-CM tabular XML for the hierarchy form; None takes the installed package's."""
+    crosswalk_path: str | None = None
+    """GEM file from ICD-9-CM to ICD-10-CM, as CMS's text or as CSV. Where given, an ICD-9-CM category is held out
+    together with the ICD-10-CM category that most of its one-to-one codes map to."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> "CodeSource":
+        if self.path is None and self.table not in _INSTALLED_TABLES:
+            raise ValueError(f"table {self.table!r} needs path; only {' and '.join(_INSTALLED_TABLES)} are installed")
+        if len(set(self.templates)) != len(self.templates):
+            raise ValueError(f"templates must be distinct, got {list(self.templates)}")
+        if "hierarchy" in self.templates and self.table not in ("icd10cm", "icd10cm_order", "mimic_diagnoses"):
+            raise ValueError(f"the hierarchy form is known for ICD-10-CM only, not for table {self.table!r}")
+        if "crosswalk" in self.templates and self.crosswalk_path is None:
+            raise ValueError("the crosswalk form needs crosswalk_path, a GEM file")
+        if self.crosswalk_path is not None and self.table not in (
+            "icd9cm",
+            "icd10cm",
+            "icd10cm_order",
+            "mimic_diagnoses",
+        ):
+            raise ValueError(f"a crosswalk joins ICD-9-CM and ICD-10-CM diagnoses, not table {self.table!r}")
+        return self
 
 
 class SyntheticNoteSource(_Source):
@@ -85,6 +198,14 @@ class SyntheticPubMedSource(_Source):
 
 
 Source = Annotated[
-    PubMedSource | MimicNoteSource | TableSource | CodeSource | SyntheticNoteSource | SyntheticPubMedSource,
+    PubMedSource
+    | PmcSource
+    | MimicNoteSource
+    | MedsSource
+    | TableSource
+    | DatasetSource
+    | CodeSource
+    | SyntheticNoteSource
+    | SyntheticPubMedSource,
     Field(discriminator="type"),
 ]

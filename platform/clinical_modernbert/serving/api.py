@@ -3,7 +3,6 @@
 Every refusal has the shape of OpenAI's errors. Nothing here logs or repeats what a client sent.
 """
 
-import logging
 from datetime import datetime
 from typing import Any
 
@@ -11,10 +10,12 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clinical_modernbert import __version__
 from clinical_modernbert.serving import problems
+from clinical_modernbert.serving.gate import Gate, respond
+from clinical_modernbert.serving.keys import Key
+from clinical_modernbert.serving.metrics import TALLY
 from clinical_modernbert.serving.schemas import (
     EmbeddingsRequest,
     EmbeddingsResponse,
@@ -25,33 +26,51 @@ from clinical_modernbert.serving.schemas import (
     ModelList,
 )
 from clinical_modernbert.serving.service import EmbeddingService
-
-_logger = logging.getLogger(__name__)
+from clinical_modernbert.serving.tei import build_routes
+from clinical_modernbert.serving.tei_schemas import EmbedRequest, FillMaskRequest, SimilarityRequest, TokenizeRequest
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "The body is not JSON, or a text is empty"},
+    401: {"model": ErrorBody, "description": "No valid key"},
+    403: {"model": ErrorBody, "description": "The key lacks this route's scope"},
+    408: {"model": ErrorBody, "description": "The body arrived too slowly"},
     404: {"model": ErrorBody, "description": "Another model is served here"},
-    413: {"model": ErrorBody, "description": "Too many texts"},
+    413: {"model": ErrorBody, "description": "Too many texts, or too large a body"},
     422: {"model": ErrorBody, "description": "A field has another shape, or a text is too long"},
     429: {"model": ErrorBody, "description": "The queue is full: wait for Retry-After seconds"},
     500: {"model": ErrorBody, "description": "The server failed"},
+    504: {"model": ErrorBody, "description": "Not answered in time"},
 }
 
 
-def build_api(service: EmbeddingService) -> FastAPI:
-    """Return the app over a service whose model is loaded and warm."""
-    api = FastAPI(title="Clinical ModernBERT", version=__version__)
-    api.add_middleware(_Seal)
+# For messages: what a body of each route may hold.
+_FIELDS = {
+    "/v1/embeddings": tuple(EmbeddingsRequest.model_fields),
+    "/embed": tuple(EmbedRequest.model_fields),
+    "/": tuple(EmbedRequest.model_fields),
+    "/embed_all": tuple(EmbedRequest.model_fields),
+    "/similarity": tuple(SimilarityRequest.model_fields),
+    "/tokenize": tuple(TokenizeRequest.model_fields),
+    "/fill-mask": tuple(FillMaskRequest.model_fields),
+}
+_ROUTES = frozenset({*_FIELDS, "/v1/models", "/health", "/ping", "/info", "/openapi.json"})
+
+
+def build_api(service: EmbeddingService, *, keys: tuple[Key, ...] = ()) -> FastAPI:
+    """Return the app over a service whose model is loaded and warm; without ``keys`` every client may ask."""
+    # Their pages load scripts from a public host, which many networks here cannot reach; the schema is at /openapi.json.
+    api = FastAPI(title="Clinical ModernBERT", version=__version__, docs_url=None, redoc_url=None, responses=_REFUSALS)
+    api.add_middleware(Gate, limits=service.engine.recipe.limits, keys=keys, record=service.record, routes=_ROUTES)
+    api.include_router(build_routes(service))
     api.add_exception_handler(problems.ProblemError, _answer_problem)
     api.add_exception_handler(RequestValidationError, _answer_invalid)
     api.add_exception_handler(HTTPException, _answer_http)
 
-    @api.post("/v1/embeddings", response_model=EmbeddingsResponse, responses=_REFUSALS)
+    @api.post("/v1/embeddings", response_model=EmbeddingsResponse)
     async def embeddings(request: EmbeddingsRequest) -> Response:
         """Return one vector for each text, as OpenAI's endpoint does."""
-        answer = await service.embed(request)
-        # Straight to bytes: FastAPI would walk every number of every vector in Python.
-        return Response(answer.model_dump_json(exclude_none=True), media_type="application/json")
+        # Bytes already: FastAPI would walk every number of every vector in Python.
+        return Response(await service.embed(request), media_type="application/json")
 
     @api.get("/v1/models")
     async def models() -> ModelList:
@@ -60,6 +79,7 @@ def build_api(service: EmbeddingService) -> FastAPI:
         created = int(datetime.fromisoformat(manifest.created_at).timestamp())
         return ModelList(data=[ModelCard(id=manifest.id, created=created)])
 
+    @api.get("/ping", include_in_schema=False)
     @api.get("/health")
     async def health() -> Health:
         """Answer once the model is loaded and warm."""
@@ -73,44 +93,29 @@ def build_api(service: EmbeddingService) -> FastAPI:
     return api
 
 
-class _Seal:
-    """The last resort: an unforeseen error becomes a plain 500, and its message, which may quote text, goes nowhere."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
-        async def watch(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            await self._app(scope, receive, watch)
-        except Exception as error:  # noqa: BLE001  # its traceback would carry the message into the server's log
-            _logger.error("%s failed with %s", scope.get("path", scope["type"]), type(error).__name__)
-            if started or scope["type"] != "http":
-                raise RuntimeError(f"failed with {type(error).__name__}") from None
-            await _response(problems.internal_error())(scope, receive, send)
-
-
-def _response(problem: problems.ProblemError) -> Response:
-    return JSONResponse(problem.body.model_dump(), status_code=problem.status, headers=dict(problem.headers))
-
-
 async def _answer_problem(_: Request, error: Exception) -> Response:
     assert isinstance(error, problems.ProblemError)
-    return _response(error)
+    return _refuse(error)
 
 
-async def _answer_invalid(_: Request, error: Exception) -> Response:
+async def _answer_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return _response(problems.invalid_body(error.errors()))
+    return _refuse(problems.invalid_body(error.errors(), _FIELDS.get(request.url.path, ())))
 
 
 async def _answer_http(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     problem = problems.ProblemError(error.status_code, "http_error", str(error.detail))
+    _tally(problem)
     return JSONResponse(problem.body.model_dump(), status_code=error.status_code, headers=error.headers)
+
+
+def _refuse(problem: problems.ProblemError) -> Response:
+    _tally(problem)
+    return respond(problem)
+
+
+def _tally(problem: problems.ProblemError) -> None:
+    tally = TALLY.get(None)
+    if tally:
+        tally.cause = problem.body.error.code

@@ -1,18 +1,24 @@
 """The Ray Serve deployment: replicas, reserved CPUs and Ray's own back-pressure. The only module here that knows Ray.
 
 Routing and replicas are Serve's; queue and batches are our scheduler's, one a replica. So Serve must hand requests on at once:
-its bound on ongoing requests lies above our queue's, and what it refuses itself is a 429 as well.
+its bound on ongoing requests lies above our gate's, and what it refuses itself, in plain text, is a 429 with Retry-After too.
 """
+
+import logging
 
 from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 from ray.serve.config import BackpressureConfig
+from ray.serve.metrics import Counter, Gauge, Histogram
 
 from clinical_modernbert.artifacts import Store, resolve
 from clinical_modernbert.recipe import ServeRecipe
 from clinical_modernbert.serving.api import build_api
 from clinical_modernbert.serving.engine import load_engine
+from clinical_modernbert.serving.gate import audit_logger
+from clinical_modernbert.serving.keys import keys_from_environment
+from clinical_modernbert.serving.metrics import METRICS, Record
 from clinical_modernbert.serving.service import EmbeddingService
 
 # Requests beyond a full queue that still reach the replica: health checks, and refusals with a good Retry-After.
@@ -24,12 +30,18 @@ class EncoderReplica:
     """One replica: its constructor returns once the model is loaded and warm, and only then does Serve send requests."""
 
     def __init__(self, root: str, recipe: ServeRecipe) -> None:
+        self._keys = keys_from_environment(required=recipe.require_keys)
         engine = load_engine(root, recipe)
         engine.warm_up()
-        self._service = EmbeddingService(engine)
+        self._service = EmbeddingService(engine, record=ray_record())
+        # Serve's workers show warnings only; the audit goes to the worker's own stderr log, a line a request.
+        if not audit_logger.handlers:
+            audit_logger.addHandler(logging.StreamHandler())
+            audit_logger.setLevel(logging.INFO)
+            audit_logger.propagate = False
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return build_api(self._service)
+        return build_api(self._service, keys=self._keys)
 
     def __del__(self) -> None:
         if hasattr(self, "_service"):
@@ -45,8 +57,10 @@ def build_application(store: Store, recipe: ServeRecipe) -> Application:
         EncoderReplica,
         name="encoder",
         num_replicas=scaling.num_replicas,
-        max_ongoing_requests=limits.max_queued_texts + _HEADROOM,
-        max_queued_requests=limits.max_queued_texts,
+        # Above the gate's own bound, so that it is the gate that refuses, in the shape of OpenAI's errors.
+        max_ongoing_requests=limits.max_requests + _HEADROOM,
+        max_queued_requests=limits.max_requests,
+        graceful_shutdown_timeout_s=limits.body_timeout_s + limits.request_timeout_s,
         backpressure_config=BackpressureConfig(status_code=429, retry_after_s=1),
         ray_actor_options={
             "num_cpus": scaling.cpus_per_replica,
@@ -55,3 +69,22 @@ def build_application(store: Store, recipe: ServeRecipe) -> Application:
         },
     )
     return deployment.bind(store.uri, pinned)
+
+
+def ray_record() -> Record:
+    """Return a recorder into Ray's metrics, for use inside a replica."""
+    counters = {m.name: Counter(m.name, m.description, m.tags) for m in METRICS if m.kind == "counter"}
+    gauges = {m.name: Gauge(m.name, m.description, m.tags) for m in METRICS if m.kind == "gauge"}
+    histograms = {
+        m.name: Histogram(m.name, m.description, list(m.buckets), m.tags) for m in METRICS if m.kind == "histogram"
+    }
+
+    def record(name: str, value: float, tags: dict[str, str]) -> None:
+        if name in counters:
+            counters[name].inc(value, tags)
+        elif name in gauges:
+            gauges[name].set(value, tags)
+        else:
+            histograms[name].observe(value, tags)
+
+    return record

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from clinical_modernbert import __version__
 from clinical_modernbert.artifacts import Manifest, open_store, resolve
 from clinical_modernbert.encoder import Encoder, load_encoder
-from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.recipe import ServeRecipe
-from clinical_modernbert.serving.schemas import Info, Input, Limits
+from clinical_modernbert.serving.schemas import EmbeddingType, Info, Input, Limits, ModelType
+from clinical_modernbert.serving.work import Work, run_batch
 
 MODEL_FOLDER = "model"
 _WARM_UP_TOKENS = (8, 512)
@@ -48,15 +49,16 @@ class Engine:
         """Whether ``name`` is this model's id, or its name alone."""
         return name in (self.model_id, self.model_id.rpartition("-")[0])
 
-    def compute(self, token_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """Return pooled vectors [N, D] as they leave the model: ``finish`` cuts and scales them."""
-        limit = max(self.recipe.limits.max_batch_tokens, self.max_tokens)
-        return self.encoder.embed(token_ids, pooling=self.recipe.pooling, normalize=False, max_batch_tokens=limit)
+    def compute(self, items: Sequence[Work]) -> Sequence[NDArray[np.float32]]:
+        """Return one array for each text, as its work says; ``finish`` cuts and scales vectors."""
+        return run_batch(self.encoder.model, list(items), pooling=self.recipe.pooling)
 
-    def finish(self, vectors_ND: NDArray[np.float32], *, dimensions: int | None) -> NDArray[np.float32]:
-        """Return vectors cut to ``dimensions`` and then, where the recipe says so, scaled to unit length."""
+    def finish(
+        self, vectors_ND: NDArray[np.float32], *, dimensions: int | None, normalize: bool | None = None
+    ) -> NDArray[np.float32]:
+        """Return vectors cut to ``dimensions`` and then scaled to unit length, where the request or else the recipe says so."""
         cut = vectors_ND[:, :dimensions]
-        if not self.recipe.normalize:
+        if not (self.recipe.normalize if normalize is None else normalize):
             return cut
         return np.asarray(cut / np.maximum(np.linalg.norm(cut, axis=1, keepdims=True), 1e-12), dtype=np.float32)
 
@@ -65,7 +67,7 @@ class Engine:
         cls_id, sep_id = self.encoder.tokenizer.cls_token_id, self.encoder.tokenizer.sep_token_id
         for length in _WARM_UP_TOKENS:
             filling = [sep_id] * (min(length, self.max_tokens) - 1)
-            self.compute([[cls_id, *filling]])
+            self.compute([Work([cls_id, *filling])])
 
     def info(self) -> Info:
         """Return the model's identity, lineage and limits."""
@@ -84,17 +86,20 @@ class Engine:
             normalize=self.recipe.normalize,
             num_threads=torch.get_num_threads(),
             limits=Limits(**limits.model_dump()),
+            model_id=manifest.id,
+            model_sha=manifest.digest,
+            model_dtype=str(self.encoder.model.dtype).removeprefix("torch."),
+            model_type=ModelType(embedding=EmbeddingType(pooling=self.recipe.pooling)),
+            max_concurrent_requests=limits.max_requests,
+            max_input_length=self.max_tokens,
+            max_batch_tokens=limits.max_batch_tokens,
+            max_client_batch_size=limits.max_texts,
+            version=__version__,
         )
 
 
 def load_engine(root: str, recipe: ServeRecipe) -> Engine:
     """Load the recipe's model from the artifact store at ``root``; raises ``ArtifactError`` or ``ModelError``."""
-    limits = recipe.limits
-    if limits.max_texts > limits.max_queued_texts:
-        raise RecipeError(
-            f"limits.max_texts={limits.max_texts} is more than limits.max_queued_texts={limits.max_queued_texts}: "
-            "a request of that size would be refused for ever; raise max_queued_texts or lower max_texts"
-        )
     artifact = resolve(open_store(root), "model", recipe.model)
     encoder = load_encoder(artifact.folder(MODEL_FOLDER))
     return Engine(encoder=encoder, manifest=artifact.manifest, recipe=recipe)

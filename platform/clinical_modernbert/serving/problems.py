@@ -6,9 +6,8 @@ pydantic's and FastAPI's own messages may carry input, so ours are written from 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clinical_modernbert.serving.schemas import EmbeddingsRequest, ErrorBody, ErrorDetail
+from clinical_modernbert.serving.schemas import ErrorBody, ErrorDetail
 
-_KNOWN_FIELDS = ", ".join(EmbeddingsRequest.model_fields)
 _INPUT_KINDS = "a string, a list of strings, a list of token ids, or a list of lists of token ids"
 
 
@@ -20,7 +19,15 @@ class ProblemError(Exception):
     ) -> None:
         super().__init__(code)
         self.status = status
-        kind = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
+        kind = (
+            "server_error"
+            if status >= 500
+            else "rate_limit_error"
+            if status == 429
+            else "authentication_error"
+            if status == 401
+            else "invalid_request_error"
+        )
         self.body = ErrorBody(error=ErrorDetail(message=message, type=kind, param=param, code=code))
         self.headers: Mapping[str, str] = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
 
@@ -74,6 +81,45 @@ def bad_dimensions(limit: int) -> ProblemError:
     return ProblemError(422, "invalid_dimensions", message, param="dimensions")
 
 
+def no_key() -> ProblemError:
+    """401: no key, or one that is not known."""
+    problem = ProblemError(401, "invalid_api_key", "send a valid key as Authorization: Bearer <key>")
+    problem.headers = {"WWW-Authenticate": "Bearer"}
+    return problem
+
+
+def wrong_scope(scope: str) -> ProblemError:
+    """403: a known key that may not use this route."""
+    return ProblemError(403, "insufficient_scope", f"this key lacks the scope {scope}, which this route needs")
+
+
+def body_too_large(limit: int) -> ProblemError:
+    """413: refused before it is parsed."""
+    return ProblemError(413, "body_too_large", f"the body is larger than max_body_bytes={limit}: split the request")
+
+
+def body_timeout(limit_s: float) -> ProblemError:
+    """408: the body came too slowly."""
+    return ProblemError(408, "body_timeout", f"the body took longer than body_timeout_s={limit_s:g} to arrive")
+
+
+def request_timeout(limit_s: float) -> ProblemError:
+    """504: not answered in time; the work was dropped."""
+    message = f"not answered within request_timeout_s={limit_s:g}: send fewer or shorter texts, or try again"
+    return ProblemError(504, "request_timeout", message)
+
+
+def too_many_requests(limit: int) -> ProblemError:
+    """429: the replica holds as many requests as it may."""
+    message = f"the server holds max_requests={limit} requests already; try again in 1 s"
+    return ProblemError(429, "too_many_requests", message, retry_after_s=1)
+
+
+def no_mask(param: str, mask: str) -> ProblemError:
+    """422: nothing to fill."""
+    return ProblemError(422, "no_mask", f"{param} must hold the mask token {mask} at least once", param=param)
+
+
 def queue_full(limit: int, retry_after_s: int) -> ProblemError:
     """429: come back later."""
     message = f"the queue is full (max_queued_texts={limit}); try again in {retry_after_s} s"
@@ -85,7 +131,7 @@ def internal_error() -> ProblemError:
     return ProblemError(500, "internal_error", "the server failed on this request; its log names the kind of error")
 
 
-def invalid_body(errors: Sequence[Any]) -> ProblemError:
+def invalid_body(errors: Sequence[Any], known_fields: Sequence[str]) -> ProblemError:
     """400 for a body that is no JSON, 422 for one of another shape; ``errors`` as FastAPI lists them."""
     first = errors[0]
     if first["type"] == "json_invalid":
@@ -99,10 +145,15 @@ def invalid_body(errors: Sequence[Any]) -> ProblemError:
     field = str(fields[0])
     if first["type"] == "extra_forbidden":
         # The name of an unknown field is the client's text too.
-        return ProblemError(422, "unknown_field", f"the body has an unknown field; known fields: {_KNOWN_FIELDS}")
+        return ProblemError(
+            422, "unknown_field", f"the body has an unknown field; known fields: {', '.join(known_fields)}"
+        )
     if first["type"] == "missing":
         return ProblemError(422, "missing_field", f"{field} is required", param=field)
-    if field == "input":
-        return ProblemError(422, "invalid_input", f"input must be {_INPUT_KINDS}", param=field)
+    if field not in known_fields:
+        # A parameter of a route without a body cannot be wrong; whatever else it is, its name is the client's text.
+        return ProblemError(422, "invalid_body", "the body has another shape than this route's page says")
+    if field in ("input", "inputs"):
+        return ProblemError(422, f"invalid_{field}", f"{field} must be {_INPUT_KINDS}", param=field)
     # The messages of these small fields name what would be right, and pydantic puts input into none of them.
     return ProblemError(422, f"invalid_{field}", f"{field}: {first['msg']}", param=field)

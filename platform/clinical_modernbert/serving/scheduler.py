@@ -10,16 +10,19 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-TokenIds = Sequence[int]
-Compute = Callable[[list[TokenIds]], NDArray[np.float32]]
+from clinical_modernbert.serving.metrics import Record, drop
+
+Compute = Callable[[list[Any]], Sequence[NDArray[np.float32]]]
+"""Tokenised texts to one array each; a text is anything whose ``len`` is its number of tokens."""
 
 _MAX_RETRY_AFTER_S = 30
 _logger = logging.getLogger(__name__)
@@ -46,17 +49,19 @@ class _Job:
 class Waiting:
     """One text in the queue."""
 
-    token_ids: TokenIds
+    item: Sized
     job: _Job = field(repr=False)
     position: int
     """Position of the text in its request."""
+    since: float
+    """When it joined, in seconds of the monotonic clock."""
     num_overtakes: int = 0
     """Batches that took a newer text and left this one."""
 
     @property
     def num_tokens(self) -> int:
         """Length of the text."""
-        return len(self.token_ids)
+        return len(self.item)
 
 
 def choose_batch(
@@ -89,8 +94,15 @@ class Scheduler:
     """Queue, batches and the compute thread of one replica; every method runs on one event loop."""
 
     def __init__(
-        self, compute: Compute, *, max_batch_tokens: int, max_queued_texts: int, max_overtakes: int = 4
+        self,
+        compute: Compute,
+        *,
+        max_batch_tokens: int,
+        max_queued_texts: int,
+        max_overtakes: int = 4,
+        record: Record = drop,
     ) -> None:
+        self._record = record
         self._compute = compute
         self._max_batch_tokens = max_batch_tokens
         self._max_queued_texts = max_queued_texts
@@ -121,20 +133,24 @@ class Scheduler:
         finally:
             self._num_admitted -= num_texts
 
-    async def run(self, token_ids: Sequence[TokenIds]) -> NDArray[np.float32]:
-        """Return the vectors [N, D] of one request's texts, in order.
+    async def run(self, items: Sequence[Sized]) -> NDArray[np.float32]:
+        """Return the vectors [N, D] of one request's texts, in order."""
+        return np.stack(await self.run_each(items))
+
+    async def run_each(self, items: Sequence[Sized]) -> list[NDArray[np.float32]]:
+        """Return one array for each of a request's texts, in order.
 
         A caller that is cancelled, as a client's disconnect does, takes its waiting texts with it.
         """
-        if not token_ids:
+        if not items:
             raise ValueError("a request must have at least one text")
-        loop = asyncio.get_running_loop()
+        loop, now = asyncio.get_running_loop(), time.monotonic()
         empty: NDArray[np.float32] = np.empty(0, dtype=np.float32)
-        job = _Job(done=loop.create_future(), vectors=[empty] * len(token_ids), num_open=len(token_ids))
-        self._waiting.extend(Waiting(token_ids=ids, job=job, position=i) for i, ids in enumerate(token_ids))
+        job = _Job(done=loop.create_future(), vectors=[empty] * len(items), num_open=len(items))
+        self._waiting.extend(Waiting(item=item, job=job, position=i, since=now) for i, item in enumerate(items))
         if self._pump is None or self._pump.done():
             self._pump = loop.create_task(self._run_batches())
-        return np.stack(await job.done)
+        return await job.done
 
     def close(self) -> None:
         """Stop the compute thread; waiting requests are cancelled."""
@@ -148,26 +164,35 @@ class Scheduler:
         while batch := self._next_batch():
             self._num_computing = len(batch)
             started = time.perf_counter()
-            outcome = loop.run_in_executor(self._executor, self._vectors, [waiting.token_ids for waiting in batch])
+            self._record("cm_queued_texts", self.num_queued, {})
+            for waiting in batch:
+                self._record("cm_queue_seconds", time.monotonic() - waiting.since, {})
+            outcome = loop.run_in_executor(self._executor, self._vectors, [waiting.item for waiting in batch])
             await asyncio.wait([outcome])
             self._num_computing = 0
             error = outcome.exception()
             if error is None:
-                self._note_speed(sum(waiting.num_tokens for waiting in batch), time.perf_counter() - started)
+                seconds, num_tokens = time.perf_counter() - started, sum(waiting.num_tokens for waiting in batch)
+                self._note_speed(num_tokens, seconds)
+                self._record("cm_compute_seconds", seconds, {})
+                self._record("cm_batch_tokens", num_tokens, {})
+                self._record("cm_batch_fill", num_tokens / self._max_batch_tokens, {})
                 _deliver(batch, outcome.result())
             else:
                 # By class alone: a library's message may quote what it was given.
                 _logger.error("a batch of %d texts failed with %s", len(batch), type(error).__name__)
                 _fail(batch, error)
 
-    def _vectors(self, token_ids: list[TokenIds]) -> NDArray[np.float32]:
-        vectors_ND = self._compute(token_ids)
-        assert len(vectors_ND) == len(token_ids), (len(vectors_ND), len(token_ids))
-        return vectors_ND
+    def _vectors(self, items: list[Sized]) -> Sequence[NDArray[np.float32]]:
+        vectors = self._compute(items)
+        assert len(vectors) == len(items), (len(vectors), len(items))
+        return vectors
 
     def _next_batch(self) -> list[Waiting]:
         # done also means cancelled: the client left, or another text of the request failed.
         alive = [waiting for waiting in self._waiting if not waiting.job.done.done()]
+        if len(alive) < len(self._waiting):
+            self._record("cm_dropped_texts", len(self._waiting) - len(alive), {})
         if not alive:
             self._waiting = []
             return []
@@ -194,8 +219,8 @@ class Scheduler:
         return min(max(math.ceil(queued_tokens / self._tokens_per_s), 1), _MAX_RETRY_AFTER_S)
 
 
-def _deliver(batch: list[Waiting], vectors_ND: NDArray[np.float32]) -> None:
-    for waiting, vector_D in zip(batch, vectors_ND, strict=True):
+def _deliver(batch: list[Waiting], vectors: Sequence[NDArray[np.float32]]) -> None:
+    for waiting, vector_D in zip(batch, vectors, strict=True):
         job = waiting.job
         job.vectors[waiting.position] = vector_D
         job.num_open -= 1

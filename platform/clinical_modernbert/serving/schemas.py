@@ -17,16 +17,18 @@ EmbeddingInput = (
 )
 
 
-class _Schema(BaseModel):
+class Schema(BaseModel):
+    """What every body here is: frozen, strict, without unknown fields, and its input in no message."""
+
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, hide_input_in_errors=True
     )
 
 
-class EmbeddingsRequest(_Schema):
+class EmbeddingsRequest(Schema):
     """Body of ``POST /v1/embeddings``."""
 
-    input: EmbeddingInput
+    input: EmbeddingInput = Field(examples=[["chest pain radiating to the left arm", "no acute distress"]])
     """One text, a list of texts, the token ids of one text, or a list of those.
 
     Token ids are those of the served model's own tokenizer with its special tokens: they begin with [CLS] and end with [SEP].
@@ -41,9 +43,11 @@ class EmbeddingsRequest(_Schema):
     """Accepted for OpenAI's clients and neither used nor logged."""
     truncate: bool = False
     """Cut texts that are too long, and mark them in the answer; otherwise they are refused."""
+    windows: bool = False
+    """Read texts that are too long in windows and average the windows' vectors by their tokens; the answer counts the windows."""
 
 
-class EmbeddingItem(_Schema):
+class EmbeddingItem(Schema):
     """The vector of one text."""
 
     object: Literal["embedding"] = "embedding"
@@ -52,16 +56,18 @@ class EmbeddingItem(_Schema):
     embedding: list[float] | str
     truncated: bool | None = None
     """True where the text was cut; absent otherwise."""
+    windows: int | None = None
+    """Windows that the vector is the average of; absent where the text was read whole."""
 
 
-class Usage(_Schema):
+class Usage(Schema):
     """What the request cost, in tokens, special tokens included."""
 
     prompt_tokens: int
     total_tokens: int
 
 
-class EmbeddingsResponse(_Schema):
+class EmbeddingsResponse(Schema):
     """Answer of ``POST /v1/embeddings``."""
 
     object: Literal["list"] = "list"
@@ -71,7 +77,7 @@ class EmbeddingsResponse(_Schema):
     usage: Usage
 
 
-class ModelCard(_Schema):
+class ModelCard(Schema):
     """One served model."""
 
     id: str
@@ -81,20 +87,20 @@ class ModelCard(_Schema):
     owned_by: str = "clinical-modernbert"
 
 
-class ModelList(_Schema):
+class ModelList(Schema):
     """Answer of ``GET /v1/models``."""
 
     object: Literal["list"] = "list"
     data: list[ModelCard]
 
 
-class Health(_Schema):
+class Health(Schema):
     """Answer of ``GET /health``: a replica answers only once its model is loaded and warm."""
 
     status: Literal["ok"] = "ok"
 
 
-class Input(_Schema):
+class Input(Schema):
     """One thing that the model was made from."""
 
     name: str
@@ -102,7 +108,7 @@ class Input(_Schema):
     digest: str
 
 
-class Limits(_Schema):
+class Limits(Schema):
     """What one request may hold."""
 
     max_texts: int
@@ -110,9 +116,25 @@ class Limits(_Schema):
     max_tokens: int
     max_batch_tokens: int
     max_queued_texts: int
+    max_requests: int
+    max_body_bytes: int
+    body_timeout_s: float
+    request_timeout_s: float
 
 
-class Info(_Schema):
+class EmbeddingType(Schema):
+    """How TEI's clients learn the pooling."""
+
+    pooling: str
+
+
+class ModelType(Schema):
+    """What TEI's clients call the kind of model."""
+
+    embedding: EmbeddingType
+
+
+class Info(Schema):
     """Answer of ``GET /info``: which model this is and where it came from."""
 
     model: str
@@ -131,9 +153,19 @@ class Info(_Schema):
     num_threads: int
     """Threads of one forward pass."""
     limits: Limits
+    model_id: str
+    """From here on as TEI names it."""
+    model_sha: str
+    model_dtype: str
+    model_type: ModelType
+    max_concurrent_requests: int
+    max_input_length: int
+    max_batch_tokens: int
+    max_client_batch_size: int
+    version: str
 
 
-class ErrorDetail(_Schema):
+class ErrorDetail(Schema):
     """What is wrong and what would be right; never any part of the request's text."""
 
     message: str
@@ -142,7 +174,7 @@ class ErrorDetail(_Schema):
     code: str
 
 
-class ErrorBody(_Schema):
+class ErrorBody(Schema):
     """Answer of every refused request."""
 
     error: ErrorDetail

@@ -10,39 +10,49 @@ from pathlib import Path
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import (
     CodeSource,
+    DatasetSource,
+    MedsSource,
     MimicNoteSource,
+    PmcSource,
     PubMedSource,
     Source,
     SyntheticNoteSource,
     SyntheticPubMedSource,
     TableSource,
 )
-from clinical_modernbert.sources import codes, mimic, pubmed, rows, synthetic, table
+from clinical_modernbert.sources import codes, meds, mimic, pmc, pubmed, rows, synthetic, table
 from clinical_modernbert.sources.chapters import icd9_chapter, icd10_chapter
 from clinical_modernbert.sources.codes import CodeEntry, code_group, code_table, read_icd9cm, read_icd10cm
-from clinical_modernbert.sources.document import Document, Dropped, Quarantined, Unit
+from clinical_modernbert.sources.document import Deleted, Document, Dropped, Quarantined, Unit
+from clinical_modernbert.sources.ed import EdOutcome, EdStay, read_stays
+from clinical_modernbert.sources.evaluation_texts import evaluation_texts
 from clinical_modernbert.sources.files import file_digest, find_files, read_chunks
 
 __all__ = [
     "CodeEntry",
+    "Deleted",
     "Document",
     "Dropped",
+    "EdOutcome",
+    "EdStay",
     "Quarantined",
     "Unit",
     "code_group",
     "code_table",
+    "evaluation_texts",
     "icd9_chapter",
     "icd10_chapter",
     "is_synthetic",
     "list_units",
     "read_icd9cm",
     "read_icd10cm",
+    "read_stays",
     "read_unit",
 ]
 
 
 def list_units(source: Source) -> list[Unit]:
-    """Return what tasks read, sorted by name: files with their sha256, or parts of a generated source.
+    """Return what tasks read, sorted by name (PubMed: in NLM's order): files with their sha256, or parts of a generated source.
 
     Names and digests do not depend on where the folder lies, so they may enter a fingerprint. Raises ``SourceError`` where a
     path or package is missing, nothing matches, or a CSV file lacks a column.
@@ -52,9 +62,10 @@ def list_units(source: Source) -> list[Unit]:
             return synthetic.list_parts(source)
         case CodeSource():
             location = codes.table_location(source.table, source.path)
-            files = [(location.name, location)]
+            return [Unit(source.name, location.name, str(location), digest=codes.source_digest(source, location))]
         case PubMedSource():
-            files = find_files(source.path, field=_path_field(source), patterns=pubmed.PATTERNS)
+            files = pubmed.sort_files(find_files(source.path, field=_path_field(source), patterns=pubmed.PATTERNS))
+            pubmed.check_checksums(files, source=source)
         case MimicNoteSource():
             files = find_files(source.path, field=_path_field(source), patterns=mimic.PATTERNS, exclude=mimic.EXCLUDE)
             for name, location in files:
@@ -63,32 +74,47 @@ def list_units(source: Source) -> list[Unit]:
             location = Path(source.path)
             if not location.is_file():
                 raise SourceError(
-                    f"{_path_field(source)}: {source.path!r} is no file; expected a CSV file with a header"
+                    f"{_path_field(source)}: {source.path!r} is no file; expected a CSV file with a header, Parquet or JSON lines"
                 )
             files = [(location.name, location)]
-            rows.check_columns(location, file=location.name, columns=table.table_columns(source))
+            table.check_table(location, source)
+        case DatasetSource():
+            return [Unit(source.name, Path(source.path).name, source.path, digest=table.dataset_digest(source))]
+        case PmcSource():
+            files = find_files(source.path, field=_path_field(source), patterns=pmc.PATTERNS)
+        case MedsSource():
+            files = find_files(source.path, field=_path_field(source), patterns=meds.PATTERNS)
     return [Unit(source.name, name, str(location), digest=file_digest(location)) for name, location in files]
 
 
-def read_unit(source: Source, unit: Unit) -> Iterator[Document | Dropped | Quarantined]:
+def read_unit(source: Source, unit: Unit) -> Iterator[Document | Deleted | Dropped | Quarantined]:
     """Yield exactly one value for each raw record of a unit, streaming; one quarantined record stands for a damaged rest."""
     match source:
         case SyntheticNoteSource():
             yield from mimic.read_notes(synthetic.note_chunks(source, unit), file=unit.name, source=source.name)
         case SyntheticPubMedSource():
-            yield from pubmed.read_citations(
-                synthetic.citation_chunks(source, unit), file=unit.name, source=source.name
-            )
+            generated = PubMedSource(type="pubmed", name=source.name, path="")
+            yield from pubmed.read_citations(synthetic.citation_chunks(source, unit), file=unit.name, source=generated)
         case CodeSource():
             # Found anew: on another machine the package may lie elsewhere.
             location = codes.table_location(source.table, source.path)
             yield from codes.read_code_documents(location, file=unit.name, source=source)
         case PubMedSource():
-            yield from pubmed.read_citations(_chunks(unit), file=unit.name, source=source.name)
+            problem = pubmed.checksum_problem(Path(unit.location))
+            if problem:
+                yield Quarantined(unit.name, "the whole file", problem)
+            else:
+                yield from pubmed.read_citations(_chunks(unit), file=unit.name, source=source)
         case MimicNoteSource():
             yield from mimic.read_notes(_chunks(unit), file=unit.name, source=source.name)
         case TableSource():
-            yield from table.read_table(_chunks(unit), file=unit.name, source=source)
+            yield from table.read_table(Path(unit.location), file=unit.name, source=source)
+        case DatasetSource():
+            yield from table.read_dataset(source)
+        case PmcSource():
+            yield from pmc.read_article(_chunks(unit), file=unit.name, source=source)
+        case MedsSource():
+            yield from meds.read_subjects(Path(unit.location), file=unit.name, source=source)
 
 
 def is_synthetic(source: Source) -> bool:
@@ -100,5 +126,5 @@ def _chunks(unit: Unit) -> Iterator[bytes]:
     return read_chunks(Path(unit.location))
 
 
-def _path_field(source: PubMedSource | MimicNoteSource | TableSource) -> str:
+def _path_field(source: PubMedSource | PmcSource | MimicNoteSource | MedsSource | TableSource) -> str:
     return f"sources[{source.name}].path"

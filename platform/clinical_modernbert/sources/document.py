@@ -1,4 +1,4 @@
-"""The values that sources yield: documents, and records that had to be set aside."""
+"""The values that sources yield: documents, deletions of documents, and records that had to be set aside."""
 
 import hashlib
 from dataclasses import dataclass
@@ -15,6 +15,10 @@ class Document:
     group: str
     """What is held out together: patient, PMID or code concept."""
     text: str
+    version: int = 0
+    """Version of the record where its format numbers them (a PMID's ``Version``); the highest wins."""
+    order: int = 0
+    """Place of its file in the order of updates; of equal versions the later file wins."""
 
     @property
     def key(self) -> int:
@@ -39,9 +43,21 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A record that was read and left out by rule (a deleted citation, a title without abstract)."""
+    """A record that was read and left out by rule (a title without abstract, a language that is not kept)."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """An instruction to remove a record that this file or an earlier one brought (PubMed's ``DeleteCitation``)."""
+
+    id: str
+    """Id of the document within the source."""
+    group: str
+    """Group of the document."""
+    order: int = 0
+    """Place of its file in the order of updates: what a later file brings again stays."""
 
 
 @dataclass(frozen=True, slots=True)

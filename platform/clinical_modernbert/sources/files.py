@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from clinical_modernbert.errors import SourceError
 
@@ -66,12 +67,55 @@ def read_chunks(location: Path) -> Iterator[bytes]:
     """
     with location.open("rb") as stream:
         head = stream.read(_INPUT_BYTES)
-        if head.startswith(_GZIP_MAGIC):
-            yield from _inflate(head, iter(lambda: stream.read(_INPUT_BYTES), b""))
+        if not head.startswith(_GZIP_MAGIC):
+            while head:
+                yield head
+                head = stream.read(_OUTPUT_BYTES)
             return
-        while head:
-            yield head
-            head = stream.read(_OUTPUT_BYTES)
+        count = 0
+        try:
+            for chunk in _inflate_fast(head, iter(lambda: stream.read(_INPUT_BYTES), b"")):
+                yield chunk
+                count += len(chunk)
+            return
+        except _FastInflateError:
+            # Inflated anew by zlib, which alone can tell the last readable byte and its place.
+            stream.seek(0)
+        for chunk in _inflate(stream.read(_INPUT_BYTES), iter(lambda: stream.read(_INPUT_BYTES), b"")):
+            known = min(count, len(chunk))
+            count -= known
+            if known < len(chunk):
+                yield chunk[known:]
+
+
+class _FastInflateError(Exception):
+    """The archive is not one or more whole gzip members."""
+
+
+def _inflate_fast(head: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    """Inflate by ISA-L, at more than twice the speed of zlib; anything but whole members is ``_FastInflateError``."""
+    from isal import isal_zlib
+
+    isal_error: Any = isal_zlib.error  # a class, which its stub calls an instance
+    data = head
+    while True:
+        member = isal_zlib.decompressobj(wbits=31)
+        while not member.eof:
+            data = data or next(rest, b"")
+            if not data:
+                raise _FastInflateError
+            try:
+                chunk = member.decompress(data, _OUTPUT_BYTES)
+            except isal_error:
+                raise _FastInflateError from None
+            if chunk:
+                yield chunk
+            data = member.unused_data if member.eof else member.unconsumed_tail
+        data = data or next(rest, b"")
+        if not data:
+            return
+        if not data.startswith(_GZIP_MAGIC[:1]):
+            raise _FastInflateError  # zero padding, or damage
 
 
 def _inflate(head: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:

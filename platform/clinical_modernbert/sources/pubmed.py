@@ -1,146 +1,131 @@
 """PubMed citations from NLM's XML: the current ``PubmedArticleSet`` and the 2016 ``MedlineCitationSet``.
 
 The text is the title, an empty line, then the abstract with one labelled section a line. Inline markup and MathML stay as
-text. Other languages (``OtherAbstract``, ``VernacularTitle``) and copyright lines are left out. Records are read one by one
-and freed, so memory is flat. Entities are never expanded and nothing is fetched. Not covered: which of several versions of a
-PMID is the latest, and deletions of citations that stand in another file; the deletions themselves are counted.
+text; truncation notices and copyright lines are left out. Records are read one by one and freed, so memory is flat. Versions,
+file order and deletions are handed on as values: which of several versions of a PMID stays is decided over all files, later.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
+from pathlib import Path
 
-from clinical_modernbert.sources.document import Document, Dropped, Quarantined
-from clinical_modernbert.sources.files import DamagedFileError
+from clinical_modernbert.errors import SourceError
+from clinical_modernbert.recipe.sources import PubMedSource
+from clinical_modernbert.sources.document import Deleted, Document, Dropped, Quarantined
+from clinical_modernbert.sources.pubmed_scan import Damage, Deletion, scan_records
+from clinical_modernbert.sources.pubmed_xml import Citation, Sections
 
 PATTERNS = ("*.xml", "*.xml.gz")
 
-_ROOTS = ("PubmedArticleSet", "MedlineCitationSet", "PubmedBookArticleSet")
-_RECORDS = ("PubmedArticle", "MedlineCitation", "PubmedBookArticle", "DeleteCitation", "DeleteDocument")
-_MATH = "{http://www.w3.org/1998/Math/MathML}math"
+_NLM_NAME = re.compile(r"(?:pubmed|medline)(\d\d)n(\d{4,6})\.xml(?:\.gz)?")
+_FIRST_YEAR = 1990
+_MD5 = re.compile(rb"(?<![0-9a-fA-F])[0-9a-fA-F]{32}(?![0-9a-fA-F])")
 _TRUNCATED = re.compile(r" ?\(ABSTRACT TRUNCATED(?: AT \d+ WORDS)?\)")
 _NO_TITLE = "[Not Available]."
 _NO_LABEL = "UNLABELLED"
 
-# lxml ships no types; its elements stay inside this module.
-_Element = Any
 
+def file_order(name: str) -> int:
+    """Return the place of a file in NLM's order: year and number of ``pubmed26n0001.xml.gz``; 0 for any other name.
 
-def read_citations(chunks: Iterable[bytes], *, file: str, source: str) -> Iterator[Document | Dropped | Quarantined]:
-    """Yield one value for each citation, book chapter and deleted PMID.
-
-    The id is the PMID, the group ``pmid:<PMID>``. Citations without abstract are dropped as ``no_abstract``, deletions as
-    ``deleted``. A broken file gives its citations up to the damage, and one quarantined record for the rest.
+    Numbers run on from the baseline into the update files, and a new year's baseline restates everything.
     """
-    from lxml import etree
-
-    parser = etree.XMLPullParser(
-        events=("end",),
-        tag=_RECORDS,
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        huge_tree=False,
-        collect_ids=False,
-        remove_comments=True,
-        remove_pis=True,
-    )
-    number = 0
-    try:
-        for chunk in chunks:
-            damage = None
-            try:
-                parser.feed(chunk)
-            except etree.XMLSyntaxError as error:
-                damage = error
-            for _, element in parser.read_events():
-                parent = element.getparent()
-                if parent is not None and parent.tag in _RECORDS:
-                    continue  # the citation inside a PubmedArticle; its article follows
-                for record in _read_record(element, file=file, source=source, number=number + 1):
-                    number += 1
-                    yield record
-                _free(element)
-            if damage is not None:
-                raise damage
-        root = parser.close()
-    except etree.XMLSyntaxError as error:
-        # Only the kind of the error: libxml2's message may quote the text.
-        reason = f"broken XML ({etree.ErrorTypes._getName(error.code, 'error')}); the rest of the file is not read"
-        yield Quarantined(file, f"record {number + 1}, line {error.lineno}", reason)
-    except DamagedFileError as error:
-        yield Quarantined(file, f"record {number + 1}, {error.position}", error.reason)
-    else:
-        if root.tag not in _ROOTS:
-            yield Quarantined(file, "line 1", f"root element {root.tag!r}, expected {' or '.join(_ROOTS)}")
+    match = _NLM_NAME.fullmatch(name.rpartition("/")[2])
+    if match is None:
+        return 0
+    century = 1900 if int(match[1]) >= _FIRST_YEAR % 100 else 2000
+    return (century + int(match[1])) * 1_000_000 + int(match[2])
 
 
-def _read_record(
-    element: _Element, *, file: str, source: str, number: int
-) -> Iterator[Document | Dropped | Quarantined]:
-    if element.tag in ("DeleteCitation", "DeleteDocument"):
-        for _ in element.iterchildren("PMID"):
-            yield Dropped("deleted")
-        return
-    citation = element if element.tag == "MedlineCitation" else element.find("MedlineCitation")
-    if element.tag == "PubmedBookArticle":
-        citation = element.find("BookDocument")
-    pmid = None if citation is None else citation.findtext("PMID", "").strip()
-    if not pmid:
-        yield Quarantined(file, f"record {number}, line {element.sourceline}", "no PMID")
-        return
-    article = citation if citation.tag == "BookDocument" else citation.find("Article")
-    abstract = None if article is None else article.find("Abstract")
-    body = "" if abstract is None else _abstract(abstract)
+def sort_files(files: list[tuple[str, Path]]) -> list[tuple[str, Path]]:
+    """Return files in NLM's order, those with other names first."""
+    return sorted(files, key=lambda file: (file_order(file[0]), file[0]))
+
+
+def checksum_problem(location: Path) -> str | None:
+    """Return what is wrong between a file and its companion ``<file>.md5``, or None: no companion, or the same sum."""
+    companion = location.with_name(f"{location.name}.md5")
+    if not companion.is_file():
+        return None
+    stated = _MD5.search(companion.read_bytes()[:4096])
+    if stated is None:
+        return f"{companion.name} holds no MD5 sum"
+    with location.open("rb") as stream:
+        found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if found != stated[0].decode().lower():
+        return f"the MD5 sum is {found}, {companion.name} says {stated[0].decode().lower()}"
+    return None
+
+
+def check_checksums(files: list[tuple[str, Path]], *, source: PubMedSource) -> None:
+    """Raise ``SourceError`` for the first file that differs from its companion, where the recipe wants that."""
+    if source.checksum_mismatch == "fail":
+        for name, location in files:
+            problem = checksum_problem(location)
+            if problem:
+                raise SourceError(f"{name}: {problem}; fetch the file again, or set checksum_mismatch: quarantine")
+
+
+def read_citations(
+    chunks: Iterable[bytes], *, file: str, source: PubMedSource
+) -> Iterator[Document | Deleted | Dropped | Quarantined]:
+    """Yield one value for each citation, book chapter, deleted PMID, and other abstract that the source takes.
+
+    The id is the PMID (``<PMID>:<language>`` for another abstract), the group ``pmid:<PMID>``. A broken file gives its citations
+    up to the damage, and one quarantined record for the rest.
+    """
+    order = file_order(file)
+    for record in scan_records(chunks):
+        match record:
+            case Damage(position, reason):
+                yield Quarantined(file, position, reason)
+            case Deletion(pmid):
+                yield Deleted(pmid, f"pmid:{pmid}", order)
+            case Citation():
+                yield _main_document(record, source, order)
+                if source.other_languages and record.others:
+                    yield from _other_documents(record, source, order)
+
+
+def _main_document(citation: Citation, source: PubMedSource, order: int) -> Document | Dropped:
+    if source.languages is not None and not set(citation.languages) & set(source.languages):
+        return Dropped("language")
+    title = "" if citation.title == _NO_TITLE else citation.title
+    body = _body(citation.sections)
     if not body:
-        yield Dropped("no_abstract")
-        return
-    title = _title(article)
-    yield Document(pmid, source, f"pmid:{pmid}", f"{title}\n\n{body}" if title else body)
+        if source.title_only == "drop" or not title:
+            return Dropped("no_abstract")
+        body, title = title, ""
+    text = f"{title}\n\n{body}" if title else body
+    return Document(citation.pmid, source.name, f"pmid:{citation.pmid}", text, citation.version, order)
 
 
-def _title(article: _Element) -> str:
-    for path in ("ArticleTitle", "Book/BookTitle"):
-        element = article.find(path)
-        text = "" if element is None else _text(element)
-        if text and text != _NO_TITLE:
-            return text
-    return ""
+def _other_documents(citation: Citation, source: PubMedSource, order: int) -> Iterator[Document]:
+    seen: dict[str, int] = {}
+    for other in citation.others:
+        body = _body(other.sections)
+        if other.language not in source.other_languages or not body:
+            continue
+        seen[other.language] = seen.get(other.language, 0) + 1
+        number = f":{seen[other.language]}" if seen[other.language] > 1 else ""
+        # The vernacular title has the article's language, and belongs to the abstract in that language only.
+        title = citation.vernacular_title if citation.languages[:1] == (other.language,) else ""
+        yield Document(
+            f"{citation.pmid}:{other.language}{number}",
+            source.name,
+            f"pmid:{citation.pmid}",
+            f"{title}\n\n{body}" if title else body,
+            citation.version,
+            order,
+        )
 
 
-def _abstract(abstract: _Element) -> str:
-    sections = []
-    for element in abstract.iterchildren("AbstractText"):
-        text = _text(element)
+def _body(sections: Sections) -> str:
+    lines = []
+    for label, text in sections:
         if "TRUNCATED" in text:  # looked for first: the expression by itself would double the time of a record
-            text = _TRUNCATED.sub("", text)
+            text = _TRUNCATED.sub("", text)  # noqa: PLW2901
         if text:
-            label = " ".join(element.get("Label", "").split()).rstrip(":")
-            sections.append(f"{label}: {text}" if label and label != _NO_LABEL else text)
-    return "\n".join(sections)
-
-
-def _text(element: _Element) -> str:
-    """All text below an element: ``element.text`` would stop at the first ``<sup>``. Runs of blanks become one space."""
-    if not len(element):
-        return " ".join((element.text or "").split())
-    for math in element.iter(_MATH):
-        for node in math.iter():
-            # Line breaks between MathML elements are layout: <mn>3</mn> and <mi>He</mi> make 3He.
-            if _is_layout(node.text):
-                node.text = None
-            if node is not math and _is_layout(node.tail):
-                node.tail = None
-    return " ".join("".join(element.itertext()).split())
-
-
-def _is_layout(text: str | None) -> bool:
-    return text is not None and "\n" in text and text.isspace()
-
-
-def _free(element: _Element) -> None:
-    """Drop everything before a finished record, which would otherwise pile up below the root."""
-    parent = element.getparent()
-    if parent is not None:
-        while element.getprevious() is not None:
-            del parent[0]
+            lines.append(f"{label}: {text}" if label and label != _NO_LABEL else text)
+    return "\n".join(lines)

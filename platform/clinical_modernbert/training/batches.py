@@ -14,6 +14,7 @@ from clinical_modernbert.corpus.shards import PackedRows, RowBatch
 from clinical_modernbert.encoder import PackedBatch, SegmentLayout
 from clinical_modernbert.masking import Masker
 from clinical_modernbert.training.order import RowOrder
+from clinical_modernbert.training.phases import Phase, phase_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,36 +24,51 @@ class WorkerShare:
     micro_batches: tuple[PackedBatch, ...]
     num_masked: int
     num_tokens: int
+    num_salient: int
+    """Tokens of clinical terms."""
+    num_salient_masked: int
 
 
 @dataclass(frozen=True, slots=True)
 class BatchSource:
     """Makes each step's batches for one worker."""
 
-    rows: PackedRows
-    order: RowOrder
+    phases: tuple[Phase, ...]
+    rows: dict[int, PackedRows]
+    """Training rows by their length."""
+    seed: int
     masker: Masker
     rank: int
     world_size: int
-    micro_batch_rows: int
     device: torch.device
 
     def share(self, step: int) -> WorkerShare:
         """Return this worker's micro-batches of ``step``: a contiguous stretch of the global batch."""
-        global_rows = self.order.rows(step)
+        phase = phase_at(self.phases, step)
+        rows = self.rows[phase.sequence_length]
+        order = RowOrder(num_rows=len(rows), batch_rows=phase.batch_rows, seed=self.seed)
+        global_rows = order.rows(step - phase.first_step + phase.order_step)
         num_rows = len(global_rows) // self.world_size
         first = self.rank * num_rows
-        micro_batches, num_tokens = [], 0
-        for start in range(first, first + num_rows, self.micro_batch_rows):
-            places = np.arange(start, start + self.micro_batch_rows)
-            batch = self.rows.read(global_rows[places])
+        micro_batches, num_tokens, num_salient, num_salient_masked = [], 0, 0, 0
+        for start in range(first, first + num_rows, phase.micro_batch_rows):
+            places = np.arange(start, start + phase.micro_batch_rows)
+            batch = rows.read(global_rows[places])
             ids, selected = self.masker.mask(
                 batch.ids_RL, salient_RL=batch.salient_RL, valid_RL=batch.valid_RL, rows_R=places, step=step
             )
             micro_batches.append(pack_rows(batch, input_RL=ids, selected_RL=selected, device=self.device))
             num_tokens += int(batch.lengths_S.sum())
+            num_salient += int((batch.salient_RL & batch.valid_RL).sum())
+            num_salient_masked += int((batch.salient_RL & selected).sum())
         num_masked = sum(len(micro.labels_N) for micro in micro_batches)
-        return WorkerShare(micro_batches=tuple(micro_batches), num_masked=num_masked, num_tokens=num_tokens)
+        return WorkerShare(
+            micro_batches=tuple(micro_batches),
+            num_masked=num_masked,
+            num_tokens=num_tokens,
+            num_salient=num_salient,
+            num_salient_masked=num_salient_masked,
+        )
 
 
 def pack_rows(

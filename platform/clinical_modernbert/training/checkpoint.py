@@ -45,6 +45,7 @@ class Checkpoints:
     rank: int
     world_size: int
     scaling: TrainScaling
+    precision: str
     keep: int
 
     def save(self, engine: Engine, *, step: int, history: History) -> None:
@@ -87,11 +88,6 @@ class Checkpoints:
             history: History = json.loads((folder / _HISTORY).read_text(encoding="utf-8"))
         return int(found.summary["step"]), history
 
-    def delete_all(self) -> None:
-        """Delete the run's checkpoints; after the export they are of no more use."""
-        for name in self._names():
-            self._delete(name)
-
     def _newest(self) -> str | None:
         for name in reversed(self._names()):
             try:
@@ -108,13 +104,21 @@ class Checkpoints:
         return None
 
     def _shape(self) -> dict[str, Any]:
-        return {"engine": self.scaling.engine, "zero_stage": self.scaling.zero_stage, "num_workers": self.world_size}
+        return {
+            "engine": self.scaling.engine,
+            "zero_stage": self.scaling.zero_stage,
+            "num_workers": self.world_size,
+            "precision": self.precision,
+        }
 
     def _refuse_other_shape(self, found: Artifact) -> None:
-        written = {key: found.summary[key] for key in self._shape()}
-        if written != self._shape():
+        """The torch engine's state is whole on rank 0 and loads anywhere; DeepSpeed's is cut by worker and ZeRO stage."""
+        whole = self.scaling.engine == "torch"
+        keys = ("engine", "precision") if whole else ("engine", "precision", "zero_stage", "num_workers")
+        written, wanted = ({key: shape.get(key) for key in keys} for shape in (found.summary, self._shape()))
+        if written != wanted:
             raise ModelError(
-                f"checkpoint {found.uri} was written with scaling {written}, this run has {self._shape()}: "
+                f"checkpoint {found.uri} was written with {written}, this run has {wanted}: "
                 "resume with the former, or delete the checkpoint to start over"
             )
 
@@ -124,17 +128,10 @@ class Checkpoints:
     def _retire(self) -> None:
         whole = [name for name in self._names() if self._is_whole(name)]
         for name in whole[: -self.keep]:
-            self._delete(name)
+            _delete(self.store, self.run_id, name)
 
     def _is_whole(self, name: str) -> bool:
         return artifact_at(self.store, join_key(checkpoints_prefix(self.run_id), name)) is not None
-
-    def _delete(self, name: str) -> None:
-        prefix = join_key(checkpoints_prefix(self.run_id), name)
-        # The manifest first: from then on it does not exist, whatever happens to the rest.
-        self.store.delete(join_key(prefix, MANIFEST_NAME))
-        for item in list(self.store.walk(prefix)):
-            self.store.delete(item.key)
 
     def _from_first(self, value: Any) -> Any:
         if self.world_size == 1:
@@ -153,3 +150,17 @@ class Checkpoints:
     def _barrier(self) -> None:
         if self.world_size > 1:
             dist.barrier()
+
+
+def delete_checkpoints(store: Store, run_id: str) -> None:
+    """Delete a run's checkpoints; after the export they are of no more use."""
+    for name in store.names(checkpoints_prefix(run_id)):
+        _delete(store, run_id, name)
+
+
+def _delete(store: Store, run_id: str, name: str) -> None:
+    prefix = join_key(checkpoints_prefix(run_id), name)
+    # The manifest first: from then on it does not exist, whatever happens to the rest.
+    store.delete(join_key(prefix, MANIFEST_NAME))
+    for item in list(store.walk(prefix)):
+        store.delete(item.key)

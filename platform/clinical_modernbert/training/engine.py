@@ -15,6 +15,7 @@ import torch.distributed as dist
 from clinical_modernbert.encoder import PackedBatch, masked_loss_sum
 from clinical_modernbert.recipe.pretrain import OptimizerSection, TrainScaling
 from clinical_modernbert.training.optimizer import build_optimizer
+from clinical_modernbert.training.stable_adamw import StableAdamW, partition_of
 
 _STATE = "state.pt"
 _TAG = "state"
@@ -99,16 +100,17 @@ class TorchEngine:
 
 
 class DeepSpeedEngine:
-    """DeepSpeed with ZeRO 0, 1 or 2 around torch's AdamW, in float32 state; on CPU it needs no compiler."""
+    """DeepSpeed with ZeRO 0, 1 or 2 around the recipe's optimizer, in float32 state; on CPU it needs no compiler."""
 
     def __init__(
         self, loss: MaskedLanguageLoss, *, scaling: TrainScaling, optimizer: OptimizerSection, num_micro_batches: int
     ) -> None:
         deepspeed = _import_deepspeed()
         self._num_micro_batches = num_micro_batches
+        inner = build_optimizer(loss, optimizer)
         self._engine, *_ = deepspeed.initialize(
             model=loss,
-            optimizer=build_optimizer(loss, optimizer),
+            optimizer=inner,
             config={
                 "train_micro_batch_size_per_gpu": scaling.micro_batch_rows,
                 "gradient_accumulation_steps": num_micro_batches,
@@ -118,6 +120,9 @@ class DeepSpeedEngine:
                 "steps_per_print": 2**31 - 1,
             },
         )
+
+        if scaling.zero_stage and isinstance(inner, StableAdamW):
+            _bind_partitions(inner, self._engine.optimizer)
 
     def backward(self, batch: PackedBatch, *, num_masked: int) -> torch.Tensor:
         share = self._engine(batch) / num_masked
@@ -142,6 +147,20 @@ class DeepSpeedEngine:
         path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG)
         if path is None:
             raise FileNotFoundError(f"DeepSpeed found no state in {folder}")
+
+
+def _bind_partitions(inner: StableAdamW, zero: Any) -> None:
+    """Tell the optimizer what ZeRO made of its tensors: one flat buffer a group, of which this worker holds a stretch."""
+    for number, flat in enumerate(zero.single_partition_of_fp32_groups):
+        process_group = zero.real_dp_process_group[number]
+        partition = partition_of(
+            [parameter.numel() for parameter in zero.round_robin_bit16_groups[number]],
+            list(zero.round_robin_bit16_offsets[number]),
+            start=dist.get_rank(process_group) * flat.numel(),
+            length=flat.numel(),
+            process_group=process_group,
+        )
+        inner.bind(flat, partition)
 
 
 def _import_deepspeed() -> Any:

@@ -18,8 +18,9 @@ from clinical_modernbert.errors import ModelError
 from clinical_modernbert.progress import watch
 from clinical_modernbert.recipe import PretrainRecipe
 from clinical_modernbert.runtime import start_ray
-from clinical_modernbert.training.checkpoint import Checkpoints
-from clinical_modernbert.training.loop import PROGRESS_NAME, RESULT_NAME, TrainJob, Worker, train_worker
+from clinical_modernbert.training.checkpoint import delete_checkpoints
+from clinical_modernbert.training.loop import PROGRESS_NAME, RESULT_NAME, TrainJob, train_worker
+from clinical_modernbert.training.worker import Worker
 
 
 def pretrain(plan: Plan) -> Artifact:
@@ -50,7 +51,9 @@ def pretrain(plan: Plan) -> Artifact:
         ),
     )
     try:
-        with watch(f"pretrain {plan.id}", total=recipe.training.num_steps, unit="step", done=lambda: steps_done(plan)):
+        with watch(
+            f"pretrain {plan.id}", total=recipe.training.total_steps, unit="step", done=lambda: steps_done(plan)
+        ):
             trainer.fit()
     except TrainingFailedError as error:
         raise ModelError(f"training {plan.id} failed: {_root_cause(error)}") from error
@@ -77,16 +80,13 @@ def steps_done(plan: Plan) -> int:
 
 def publish_model(plan: Plan) -> Artifact:
     """Write the manifest over what rank 0 exported, then delete the checkpoints."""
-    recipe = _recipe(plan)
     key = join_key(work_prefix("model", plan.id), RESULT_NAME)
     try:
         result: dict[str, Any] = json.loads(plan.store.read_bytes(key))
     except KeyError:
         raise ModelError(f"training {plan.id} ended without an export") from None
     artifact = plan.publish([FileEntry.model_validate(entry) for entry in result["files"]], summary=result["summary"])
-    Checkpoints(
-        store=plan.store, run_id=plan.id, rank=0, world_size=1, scaling=recipe.scaling, keep=recipe.checkpoint.keep
-    ).delete_all()
+    delete_checkpoints(plan.store, plan.id)
     for item in list(plan.store.walk(work_prefix("model", plan.id))):
         plan.store.delete(item.key)
     return artifact

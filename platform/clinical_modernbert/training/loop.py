@@ -18,20 +18,32 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from clinical_modernbert.artifacts import join_key, open_store, resolve, upload, upload_folder
+from clinical_modernbert.artifacts import Artifact, join_key, open_store, resolve, upload, upload_folder
 from clinical_modernbert.artifacts.layout import artifact_prefix, work_prefix
 from clinical_modernbert.corpus.shards import PackedRows
-from clinical_modernbert.encoder import build_model, extend_vocabulary, load_model, num_parameters
+from clinical_modernbert.encoder import (
+    build_model,
+    compile_feed_forward,
+    extend_vocabulary,
+    global_rope_theta,
+    load_model,
+    num_parameters,
+    set_global_rope_theta,
+    use_attention,
+)
 from clinical_modernbert.errors import ModelError
-from clinical_modernbert.masking import Masker, TokenRanges
+from clinical_modernbert.masking import Masker, MaskSpan, TokenRanges
 from clinical_modernbert.recipe import PretrainRecipe
+from clinical_modernbert.recipe.pretrain import OptimizerSection
 from clinical_modernbert.tokenizer import load_base, load_tokenizer, ordinary_ids, padded_vocabulary_size, special_ids
 from clinical_modernbert.training.batches import BatchSource, WorkerShare, row_chunks
 from clinical_modernbert.training.checkpoint import Checkpoints, History
 from clinical_modernbert.training.engine import MaskedLanguageLoss, build_engine
-from clinical_modernbert.training.optimizer import learning_rate
-from clinical_modernbert.training.order import RowOrder
+from clinical_modernbert.training.phases import Phase, lay_out, phase_at
+from clinical_modernbert.training.precision import resolve_precision
+from clinical_modernbert.training.schedule import learning_rate
 from clinical_modernbert.training.scoring import score_rows
+from clinical_modernbert.training.worker import Worker
 
 RESULT_NAME = "result.json"
 PROGRESS_NAME = "progress.json"
@@ -48,15 +60,6 @@ class TrainJob:
     run_id: str
     """``<name>-<fingerprint>`` of the model that comes out."""
     corpus_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Worker:
-    """One of the processes that train together."""
-
-    rank: int
-    world_size: int
-    device: torch.device
 
 
 def token_ranges(tokenizer: Any) -> TokenRanges:
@@ -76,25 +79,20 @@ def train_worker(job: TrainJob, worker: Worker) -> None:
     corpus = resolve(store, "corpus", job.corpus_id)
     tokenizer = load_tokenizer(corpus.folder("tokenizer"))
     model = _initial_model(recipe, tokenizer).to(worker.device)
-    rows = PackedRows(corpus, row_length=recipe.training.sequence_length, split="train")
-    if not len(rows):
-        raise ModelError(f"{corpus.uri} has no training rows of {recipe.training.sequence_length} tokens")
+    use_attention(model, recipe.scaling.attention)
+    if recipe.scaling.compile:
+        compile_feed_forward(model)
     tokens = token_ranges(tokenizer)
-    source = BatchSource(
-        rows=rows,
-        order=RowOrder(num_rows=len(rows), batch_rows=recipe.training.batch_rows, seed=recipe.training.seed),
-        masker=Masker(recipe.masking, tokens, num_steps=recipe.training.num_steps, seed=recipe.training.seed),
-        rank=worker.rank,
-        world_size=worker.world_size,
-        micro_batch_rows=recipe.scaling.micro_batch_rows,
-        device=worker.device,
-    )
-    num_micro_batches = recipe.training.batch_rows // (worker.world_size * recipe.scaling.micro_batch_rows)
+    phases = lay_out(recipe)
+    num_steps = phases[-1].end_step
+    source = _batch_source(recipe, phases, corpus, tokens, worker)
+    micro_rows = worker.world_size * phases[0].micro_batch_rows
+    precision = resolve_precision(recipe.training.precision, worker=worker)
     engine = build_engine(
-        MaskedLanguageLoss(model, precision=recipe.training.precision),
+        MaskedLanguageLoss(model, precision=precision),
         scaling=recipe.scaling,
         optimizer=recipe.optimizer,
-        num_micro_batches=num_micro_batches,
+        num_micro_batches=phases[0].batch_rows // micro_rows,
     )
     checkpoints = Checkpoints(
         store=store,
@@ -102,39 +100,44 @@ def train_worker(job: TrainJob, worker: Worker) -> None:
         rank=worker.rank,
         world_size=worker.world_size,
         scaling=recipe.scaling,
+        precision=precision,
         keep=recipe.checkpoint.keep,
     )
     done, history = checkpoints.restore(engine)
     if done:
         _logger.info("resuming %s after step %d", job.run_id, done)
-    held_out = PackedRows(corpus, row_length=recipe.training.sequence_length, split="held_out")
+    own_theta = global_rope_theta(model)
     progress_key = join_key(work_prefix("model", job.run_id), PROGRESS_NAME)
     meter = _Meter()
-    share = source.share(done) if done < recipe.training.num_steps else None
+    share = source.share(done) if done < num_steps else None
     with ThreadPoolExecutor(max_workers=1) as reader:
-        for step in range(done, recipe.training.num_steps):
+        for step in range(done, num_steps):
             assert share is not None
             upcoming: Future[WorkerShare] | None = None
-            if step + 1 < recipe.training.num_steps:
+            if step + 1 < num_steps:
                 upcoming = reader.submit(source.share, step + 1)  # masks and layouts of the next step, beside this one
-            point = _train_step(engine, share, step=step, recipe=recipe, masker=source.masker, worker=worker)
+            phase = phase_at(phases, step)
+            set_global_rope_theta(model, phase.global_rope_theta or own_theta)
+            point = _train_step(
+                engine, share, step=step, phases=phases, section=recipe.optimizer, masker=source.masker, worker=worker
+            )
             meter.add(point["tokens"])
-            last = step + 1 == recipe.training.num_steps
+            last = step + 1 == num_steps
             if step % recipe.logging.every_steps == 0 or last:
                 history.append({**point, "tokens_per_second": meter.tokens_per_second()})
             every = recipe.held_out_loss.every_steps
             if last or (every and (step + 1) % every == 0):
-                history.append({"step": step, "held_out": _held_out(model, held_out, recipe, tokens, worker)})
+                history.append({"step": step, "held_out": _held_out(model, corpus, phase, recipe, tokens, worker)})
                 meter.restart()
             if worker.rank == 0 and (step % recipe.logging.every_steps == 0 or last):
-                seen = {"step": step + 1, "num_steps": recipe.training.num_steps, "history": history}
+                seen = {"step": step + 1, "num_steps": num_steps, "history": history}
                 store.write_bytes(progress_key, json.dumps(seen).encode())
             if recipe.checkpoint.every_steps and (step + 1) % recipe.checkpoint.every_steps == 0 and not last:
                 checkpoints.save(engine, step=step + 1, history=history)
                 meter.restart()
             share = upcoming.result() if upcoming else None
     if worker.rank == 0:
-        _export(job, recipe, model, tokenizer, history)
+        _export(job, num_steps, precision, model, tokenizer, history)
 
 
 def _initial_model(recipe: PretrainRecipe, tokenizer: Any) -> Any:
@@ -144,15 +147,57 @@ def _initial_model(recipe: PretrainRecipe, tokenizer: Any) -> Any:
             recipe.model, vocabulary_size=size, special_ids=special_ids(tokenizer), seed=recipe.training.seed
         )
     model = load_model(recipe.model.init)
+    # Read from the checkpoint, not from the recipe: behind its end positions were never trained.
+    longest = max(phase.sequence_length for phase in recipe.training.resolved_phases)
+    if longest > model.config.max_position_embeddings:
+        raise ModelError(
+            f"{recipe.model.init} takes segments of up to {model.config.max_position_embeddings} tokens, "
+            f"training.sequence_length is {longest}"
+        )
     extend_vocabulary(model, load_base(recipe.model.init), tokenizer)
     return model
 
 
+def _batch_source(
+    recipe: PretrainRecipe, phases: tuple[Phase, ...], corpus: Artifact, tokens: TokenRanges, worker: Worker
+) -> BatchSource:
+    """Open the training rows of every phase before the first step: a missing length must not show after days."""
+    rows = {}
+    for phase in phases:
+        found = PackedRows(corpus, row_length=phase.sequence_length, split="train")
+        if not len(found):
+            raise ModelError(f"{corpus.uri} has no training rows of {phase.sequence_length} tokens")
+        rows[phase.sequence_length] = found
+    spans = tuple(
+        MaskSpan(phase.first_step, phase.end_step, rate=phase.section.mask_rate, odds=phase.section.salience_odds)
+        for phase in phases
+    )
+    seed = recipe.training.seed
+    return BatchSource(
+        phases=phases,
+        rows=rows,
+        seed=seed,
+        masker=Masker(recipe.masking, tokens, num_steps=phases[-1].end_step, seed=seed, spans=spans),
+        rank=worker.rank,
+        world_size=worker.world_size,
+        device=worker.device,
+    )
+
+
 def _train_step(
-    engine: Any, share: WorkerShare, *, step: int, recipe: PretrainRecipe, masker: Masker, worker: Worker
+    engine: Any,
+    share: WorkerShare,
+    *,
+    step: int,
+    phases: tuple[Phase, ...],
+    section: OptimizerSection,
+    masker: Masker,
+    worker: Worker,
 ) -> dict[str, Any]:
-    counts = torch.tensor([share.num_masked, share.num_tokens], dtype=torch.float64)
-    num_masked, num_tokens = (int(n) for n in _sum_over_workers(counts, worker))
+    counts = torch.tensor(
+        [share.num_masked, share.num_tokens, share.num_salient, share.num_salient_masked], dtype=torch.float64
+    )
+    num_masked, num_tokens, num_salient, num_salient_masked = (int(n) for n in _sum_over_workers(counts, worker))
     if num_masked == 0:
         raise ModelError(
             f"step {step}: no token of the global batch was masked; raise training.batch_rows or masking.rate_end"
@@ -160,7 +205,7 @@ def _train_step(
     loss = torch.zeros((), dtype=torch.float64)
     for batch in share.micro_batches:
         loss += engine.backward(batch, num_masked=num_masked).double().cpu()
-    rate = learning_rate(step, num_steps=recipe.training.num_steps, section=recipe.optimizer)
+    rate = learning_rate(step, phases=phases, section=section)
     norm = engine.step(learning_rate=rate)
     mean_loss = float(_sum_over_workers(loss, worker))
     if math.isnan(mean_loss):
@@ -169,6 +214,7 @@ def _train_step(
         )
     return {
         "step": step,
+        "phase": phase_at(phases, step).number,
         "loss": mean_loss,
         "learning_rate": rate,
         "mask_rate": masker.rate(step),
@@ -176,6 +222,8 @@ def _train_step(
         "gradient_norm": norm,
         "masked": num_masked,
         "tokens": num_tokens,
+        "salient": num_salient,
+        "salient_masked": num_salient_masked,
     }
 
 
@@ -187,10 +235,11 @@ def _sum_over_workers(values: torch.Tensor, worker: Worker) -> torch.Tensor:
 
 
 def _held_out(
-    model: Any, rows: PackedRows, recipe: PretrainRecipe, tokens: TokenRanges, worker: Worker
+    model: Any, corpus: Artifact, phase: Phase, recipe: PretrainRecipe, tokens: TokenRanges, worker: Worker
 ) -> dict[str, float]:
-    """Score the first ``max_rows`` held-out rows, spread over the workers; the same rows and masks at every call."""
-    chunks = list(row_chunks(min(len(rows), recipe.held_out_loss.max_rows), size=recipe.scaling.micro_batch_rows))
+    """Score the first ``max_rows`` held-out rows of the phase's length, spread over the workers; the same at every call."""
+    rows = PackedRows(corpus, row_length=phase.sequence_length, split="held_out")
+    chunks = list(row_chunks(min(len(rows), recipe.held_out_loss.max_rows), size=phase.micro_batch_rows))
     figures = {}
     for kind in ("uniform", "entity"):
         found = score_rows(model, rows, chunks[worker.rank :: worker.world_size], kind=kind, tokens=tokens)  # type: ignore[arg-type]
@@ -225,7 +274,7 @@ class _Meter:
         return self._tokens / (time.perf_counter() - self._since)
 
 
-def _export(job: TrainJob, recipe: PretrainRecipe, model: Any, tokenizer: Any, history: History) -> None:
+def _export(job: TrainJob, num_steps: int, precision: str, model: Any, tokenizer: Any, history: History) -> None:
     """Upload a folder that AutoModelForMaskedLM and AutoTokenizer load, the curves, and the result for the launcher."""
     store = open_store(job.store_uri)
     prefix = artifact_prefix("model", job.run_id)
@@ -240,7 +289,8 @@ def _export(job: TrainJob, recipe: PretrainRecipe, model: Any, tokenizer: Any, h
     speeds = [point["tokens_per_second"] for point in history if point.get("tokens_per_second")]
     summary = {
         "num_parameters": num_parameters(model),
-        "num_steps": recipe.training.num_steps,
+        "num_steps": num_steps,
+        "precision": precision,
         "loss_first": losses[0],
         "loss_last": losses[-1],
         "tokens_per_second": sorted(speeds)[len(speeds) // 2] if speeds else None,

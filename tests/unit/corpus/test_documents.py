@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from clinical_modernbert.corpus.documents import HASH, find_duplicates, kept_rows, parse_unit
+from clinical_modernbert.corpus.documents import HASH, parse_unit
+from clinical_modernbert.corpus.duplicates import find_duplicates, kept_rows
 from clinical_modernbert.corpus.split import is_held_out
 from clinical_modernbert.corpus.work import StepResult, WorkArea
 from clinical_modernbert.recipe import CorpusRecipe, build_recipe
@@ -45,7 +46,7 @@ def test_every_record_is_kept_dropped_or_quarantined(area: WorkArea, tmp_path: P
     recipe = recipe_of(tmp_path, {"notes": NOTES})
     (tmp_path / "notes.csv").open("a").write("d\n")
     (step,) = parse_all(area, recipe)
-    assert step["counts"] == {"records": 4, "read": 2, "dropped:too_short": 1, "quarantined": 1}
+    assert step["counts"] == {"records": 4, "read": 2, "dropped:too_short": 1, "quarantined": 1, "language:short": 2}
     (bad,) = step["quarantine"]
     assert (bad["source"], bad["file"]) == ("notes", "notes.csv") and bad["position"] and bad["reason"]
     assert texts_of(area, tmp_path, 0) == [NOTES["a"], NOTES["c"]]
@@ -79,10 +80,12 @@ def test_the_first_document_of_a_text_stays(area: WorkArea, tmp_path: Path, num_
         "two": {"d": NOTES["c"], "e": NOTES["a"], "f": same, "g": same.upper()},
     }
     steps = parse_all(area, recipe_of(tmp_path, notes))
-    found = [find_duplicates(area, num_units=2, part=part, num_parts=num_parts) for part in range(num_parts)]
-    assert sum(step["duplicates"] for step in found) == 3
+    found = [
+        find_duplicates(area, num_units=2, part=part, num_parts=num_parts, earlier={}) for part in range(num_parts)
+    ]
+    assert sum(step["dropped"] for step in found) == 3
     kept = [
-        kept_rows(area, unit=unit, num_rows=step["counts"]["read"], num_parts=num_parts)
+        kept_rows(area, unit=unit, num_rows=step["counts"]["read"], parts={"duplicates": num_parts})
         for unit, step in enumerate(steps)
     ]
     assert kept[0].tolist() == [True, True, False]
@@ -95,13 +98,13 @@ def test_hashes_are_sorted_and_ranges_cover_them_all(area: WorkArea, tmp_path: P
     hashes = area.get_array("hashes/000000.npy", tmp_path)
     assert hashes.dtype == HASH and len(hashes) == 200
     assert (np.diff(hashes["high"].astype(object)) >= 0).all()
-    parts = [find_duplicates(area, num_units=1, part=part, num_parts=7)["duplicates"] for part in range(7)]
+    parts = [find_duplicates(area, num_units=1, part=part, num_parts=7, earlier={})["dropped"] for part in range(7)]
     assert sum(parts) == 100 and sum(n > 0 for n in parts) > 3
 
 
 def test_a_unit_without_documents_is_no_stumbling_block(area: WorkArea, tmp_path: Path) -> None:
     steps = parse_all(area, recipe_of(tmp_path, {"empty": {"a": "x"}, "notes": NOTES}))
     assert steps[0]["counts"] == {"records": 1, "dropped:too_short": 1}
-    assert find_duplicates(area, num_units=2, part=0, num_parts=1) == {"duplicates": 0}
-    assert kept_rows(area, unit=0, num_rows=0, num_parts=1).tolist() == []
+    assert find_duplicates(area, num_units=2, part=0, num_parts=1, earlier={}) == {"dropped": 0}
+    assert kept_rows(area, unit=0, num_rows=0, parts={"duplicates": 1}).tolist() == []
     assert texts_of(area, tmp_path, 0) == []

@@ -1,8 +1,7 @@
-"""Normalisation keeps every visible character, and filters name their reason."""
+"""Normalisation keeps every visible character."""
 
 import pytest
-from clinical_modernbert.corpus.normalise import drop_reason, normalise
-from clinical_modernbert.recipe.corpus import FilterSection
+from clinical_modernbert.corpus.normalise import normalise
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,10 +24,3 @@ def test_known_texts(raw: str, clean: str) -> None:
 def test_normalising_twice_changes_nothing(text: str) -> None:
     once = normalise(text)
     assert normalise(once) == once
-
-
-def test_reasons() -> None:
-    section = FilterSection(min_characters=5, max_characters=10)
-    assert drop_reason("abcd", section) == "too_short"
-    assert drop_reason("abcde", section) is None
-    assert drop_reason("a" * 11, section) == "too_long"

@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from clinical_modernbert.corpus.documents import DROP, SCHEMA
+from clinical_modernbert.corpus.documents import SCHEMA
+from clinical_modernbert.corpus.duplicates import DROP
 from clinical_modernbert.corpus.tokens import (
     ShardUnit,
     num_copies,
@@ -43,13 +44,13 @@ def area(tmp_path: Path) -> WorkArea:
             area.put(folder / file, f"tokenizer/{file}")
         (folder / "lexicon.txt").write_text("warfarin\nheparin\n")
         area.put(folder / "lexicon.txt", "lexicon.txt")
-    area.put_array(np.array([(0, DUPLICATE)], dtype=DROP), "drops/0000.npy")
+    area.put_array(np.array([(0, DUPLICATE, 2)], dtype=DROP), "drops/duplicates-0000.npy")
     return area
 
 
 @pytest.fixture
 def step(area: WorkArea) -> StepResult:
-    return tokenise_unit(area, unit=0, source="notes", num_rows=len(TEXTS), num_parts=1)
+    return tokenise_unit(area, unit=0, source="notes", num_rows=len(TEXTS), parts={"duplicates": 1})
 
 
 @pytest.mark.parametrize(
@@ -83,6 +84,7 @@ def test_counts_are_by_split_and_the_unigram_is_of_training_text_alone(
     area: WorkArea, step: StepResult, tmp_path: Path
 ) -> None:
     assert step["documents"] == {"train": 19, "held_out": 10}
+    assert step["dropped"] == {"duplicate": 1}
     ids, salient, documents, unigram = (
         area.get_array(f"tokens/000000.{part}.npy", tmp_path) for part in ("ids", "salient", "documents", "unigram")
     )

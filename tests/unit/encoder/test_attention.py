@@ -4,11 +4,25 @@ Shapes: T tokens of a packed row, D hidden width. The reference is transformers'
 """
 
 import copy
+import shutil
+import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
-from clinical_modernbert.encoder import PACKED_SDPA, SegmentLayout, encode_packed
+from clinical_modernbert.encoder import (
+    FLASH_VARLEN,
+    PACKED_SDPA,
+    SegmentLayout,
+    compile_feed_forward,
+    encode_packed,
+    global_rope_theta,
+    set_global_rope_theta,
+    use_attention,
+)
+from clinical_modernbert.encoder.attention import REGISTERED_AS
+from clinical_modernbert.errors import ModelError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import ModernBertForMaskedLM
@@ -146,3 +160,84 @@ def test_packed_attention_without_a_layout_is_refused(model: ModernBertForMasked
 def test_a_layout_of_nothing_is_refused(lengths: list[int]) -> None:
     with pytest.raises(ValueError, match="at least one token"):
         SegmentLayout.build(lengths)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("lengths", [[1], [513], EDGES, EDGES[::-1], [66, 8192, 7]])
+def test_flash_varlen_equals_packed_sdpa(make_model: Callable[..., ModernBertForMaskedLM], lengths: list[int]) -> None:
+    """In bfloat16 and against our own other side: what flash-attn computes, it computes in half precision only."""
+    if not torch.cuda.is_available():
+        pytest.skip("flash-attn needs a GPU and there is none")
+    pytest.importorskip("flash_attn", reason="flash-attn is not installed")
+    found = {}
+    for name in (PACKED_SDPA, FLASH_VARLEN):
+        model = make_model().cuda()
+        use_attention(model, name)
+        ids_T = _ids(lengths).cuda()
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            hidden_TD = encode_packed(model.model, ids_T, SegmentLayout.build(lengths, device=ids_T.device))
+        hidden_TD.float().square().mean().backward()
+        found[name] = [hidden_TD.float(), model.model.layers[1].attn.Wqkv.weight.grad]
+    for ours, theirs in zip(*found.values(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=5e-2, rtol=5e-2)
+
+
+def test_flash_attention_on_a_cpu_names_the_setting_that_runs(make_model: Callable[..., ModernBertForMaskedLM]) -> None:
+    with pytest.raises(ModelError, match=r"scaling\.use_gpu=true, or scaling\.attention=packed_sdpa"):
+        use_attention(make_model(), FLASH_VARLEN)
+
+
+def test_what_flash_attn_is_given(monkeypatch: pytest.MonkeyPatch, model: ModernBertForMaskedLM) -> None:
+    """The kernel's call, without a GPU: a plain implementation of its documented contract stands in for it."""
+    windows = []
+
+    def varlen(q, k, v, *, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, window_size, softmax_scale, causal, **_):
+        assert cu_seqlens_q.dtype == torch.int32 and torch.equal(cu_seqlens_q, cu_seqlens_k) and not causal
+        windows.append(window_size)
+        lengths = cu_seqlens_q.diff().tolist()
+        assert max(lengths) == max_seqlen_q
+        parts = []
+        for a, b, c in zip(q.split(lengths), k.split(lengths), v.split(lengths), strict=True):
+            distance = (torch.arange(len(a))[:, None] - torch.arange(len(a))[None, :]).abs()
+            seen = torch.ones_like(distance, dtype=torch.bool) if window_size[0] < 0 else distance <= window_size[0]
+            scores_HTT = torch.einsum("qhd,khd->hqk", a, b) * softmax_scale
+            weights_HTT = scores_HTT.masked_fill(~seen, float("-inf")).softmax(-1)
+            parts.append(torch.einsum("hqk,khd->qhd", weights_HTT, c))
+        return torch.cat(parts)
+
+    monkeypatch.setitem(sys.modules, "flash_attn", SimpleNamespace(flash_attn_varlen_func=varlen))
+    flash = copy.deepcopy(model)
+    flash.set_attn_implementation(REGISTERED_AS[FLASH_VARLEN])
+    lengths = [200, 5, 66, 130, 5]
+    with torch.no_grad():
+        layout, ids_T = SegmentLayout.build(lengths), _ids(lengths)
+        found, expected = (encode_packed(m.model, ids_T, layout) for m in (flash, model))
+    assert float((found - expected).abs().max()) <= 1e-5
+    assert set(windows) == {(-1, -1), (WINDOW, WINDOW)}
+
+
+def test_another_rope_base_takes_effect_and_is_exported(make_model: Callable[..., ModernBertForMaskedLM]) -> None:
+    changed, made = make_model(), make_model(global_rope_theta=500)
+    set_global_rope_theta(changed, 500.0)
+    assert global_rope_theta(changed) == 500.0
+    assert changed.config.rope_parameters["sliding_attention"]["rope_theta"] == 10_000.0
+    ids_T, layout = _ids([100]), SegmentLayout.build([100])
+    with torch.no_grad():
+        found, expected, before = (encode_packed(m.model, ids_T, layout) for m in (changed, made, make_model()))
+    assert torch.equal(found, expected)
+    assert not torch.allclose(found, before, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_compiled_feed_forward_layers_change_nothing_but_rounding(
+    make_model: Callable[..., ModernBertForMaskedLM],
+) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler and there is none")
+    plain, compiled = make_model(), make_model()
+    compile_feed_forward(compiled)
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
+    for lengths in ([30, 7], [12, 99, 3]):
+        ids_T, layout = _ids(lengths), SegmentLayout.build(lengths)
+        found, expected = (encode_packed(m.model, ids_T, layout) for m in (compiled, plain))
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)

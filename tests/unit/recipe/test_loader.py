@@ -50,7 +50,7 @@ def test_a_recipe_states_only_what_differs(write: Callable[[str, Any], Path], tm
     write("pretrain/p", PRETRAIN)
     recipe = load_recipe(PretrainRecipe, "pretrain/p", recipes_path=tmp_path)
     assert recipe.training.batch_rows == 64
-    assert recipe.training.num_steps == 150_000
+    assert recipe.training.total_steps == 150_000
     assert recipe == load_recipe(PretrainRecipe, str(tmp_path / "pretrain/p.yaml"))
 
 
@@ -210,7 +210,10 @@ def test_an_override_changes_its_path_and_nothing_else(tree: dict[str, Any], key
         ("training.num_steps=0", "training.num_steps: Input should be greater than or equal to 1 (got 0)"),
         ("masking.rate_start=30", "masking.rate_start: Input should be less than 1 (got 30)"),
         ("name=Has_Capitals", "name: String should match pattern"),
-        ("training.precision=float16", "training.precision: Input should be 'float32' or 'bfloat16' (got 'float16')"),
+        (
+            "training.precision=float16",
+            "training.precision: Input should be 'auto', 'float32' or 'bfloat16' (got 'float16')",
+        ),
         ("training=null", "training: Input should be a valid dictionary"),
         ("training.batch_rows=65", "training.batch_rows=65 must be a multiple of scaling.num_workers"),
         (
@@ -242,7 +245,8 @@ def test_a_missing_setting_is_named() -> None:
     ("override", "message"),
     [
         ("sources.0.nam=x", "sources.0.nam: unknown key; did you mean 'sources.0.name'?"),
-        ("sources.1.table=icd11", "sources.1.table: Input should be 'icd9cm' or 'icd10cm' (got 'icd11')"),
+        ("sources.1.table=snomed", "sources.1.table: Input should be 'icd9cm', 'icd9_procedures', 'icd10cm'"),
+        ("sources.1.table=icd12", "sources.1.table: ICD-12 does not exist"),
         ("sources.1.name=notes", "source names must be distinct, these occur twice: ['notes']"),
         ("sources=[]", "sources: Tuple should have at least 1 item"),
         ("packing.sequence_lengths=[128, 128]", "packing: sequence_lengths must be distinct"),

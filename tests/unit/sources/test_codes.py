@@ -123,7 +123,7 @@ def test_what_is_no_icd10_code(code: str) -> None:
         icd10_chapter(code)
 
 
-def documents(**settings: str) -> dict[str, Document]:
+def documents(**settings: object) -> dict[str, Document]:
     source = CodeSource(type="codes", name="c", **settings)  # type: ignore[arg-type]
     (unit,) = list_units(source)
     records = list(read_unit(source, unit))
@@ -145,12 +145,12 @@ def test_readme_sentences_and_groups() -> None:
 
 
 def test_figure1_sentences_go_on_in_lower_case_except_for_names() -> None:
-    found = documents(table="icd9cm", template="figure1")
+    found = documents(table="icd9cm", templates=("figure1",))
     assert found["icd9cm:410.00"].text.startswith(
         "The ICD-9 code 410.00 represents acute myocardial infarction of anterolateral wall"
     )
     assert found["icd9cm:386.00"].text == "The ICD-9 code 386.00 represents Ménière's disease, unspecified."
-    assert documents(table="icd10cm", template="figure1")["icd10cm:J18.9"].text == (
+    assert documents(table="icd10cm", templates=("figure1",))["icd10cm:J18.9"].text == (
         "The ICD-10 code J18.9 represents pneumonia, unspecified organism."
     )
 

@@ -2,20 +2,32 @@
 
 import gzip
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from clinical_modernbert.sources.document import Document, Dropped, Quarantined
+from clinical_modernbert.recipe.sources import PubMedSource
+from clinical_modernbert.sources import pubmed
+from clinical_modernbert.sources.document import Deleted, Document, Dropped, Quarantined
 from clinical_modernbert.sources.files import read_chunks
-from clinical_modernbert.sources.pubmed import read_citations
 
 MATH = 'xmlns:mml="http://www.w3.org/1998/Math/MathML"'
 
 
-def read(content: bytes | Iterable[bytes]) -> list[Document | Dropped | Quarantined]:
+Record = Document | Deleted | Dropped | Quarantined
+
+
+def source(**settings: object) -> PubMedSource:
+    return PubMedSource.model_validate({"type": "pubmed", "name": "s", "path": "", **settings})
+
+
+def read_citations(chunks: Iterable[bytes], *, file: str, source: PubMedSource) -> Iterator[Record]:
+    return pubmed.read_citations(chunks, file=file, source=source)
+
+
+def read(content: bytes | Iterable[bytes], file: str = "f.xml", **settings: object) -> list[Record]:
     chunks = [content] if isinstance(content, bytes) else content
-    return list(read_citations(chunks, file="f.xml", source="s"))
+    return list(read_citations(chunks, file=file, source=source(**settings)))
 
 
 def article(abstract: str, *, pmid: str = "1", title: str = "A title.") -> str:
@@ -40,7 +52,7 @@ def only_text(content: bytes) -> str:
 def count(folder: Path) -> Counter[str]:
     found: Counter[str] = Counter()
     for path in folder.rglob("*.xml*") if folder.is_dir() else [folder]:
-        for record in read_citations(read_chunks(path), file=path.name, source="s"):
+        for record in read_citations(read_chunks(path), file=path.name, source=source()):
             found[record.reason if isinstance(record, Dropped) else type(record).__name__] += 1
     return found
 
@@ -49,17 +61,17 @@ def test_daily_update_file_with_2016_root(shared_data: Path) -> None:
     assert count(shared_data / "pubmed" / "medline16n0902.xml.gz") == {
         "Document": 526,
         "no_abstract": 78,
-        "deleted": 1,
+        "Deleted": 1,
     }
 
 
 def test_all_real_files(shared_data: Path) -> None:
-    assert count(shared_data / "pubmed") == {"Document": 602, "no_abstract": 87, "deleted": 1}
+    assert count(shared_data / "pubmed") == {"Document": 602, "no_abstract": 87, "Deleted": 1}
 
 
 def test_text_of_a_real_structured_abstract(shared_data: Path) -> None:
     path = shared_data / "pubmed" / "medline16n0902.xml.gz"
-    document = next(iter(read_citations(read_chunks(path), file=path.name, source="nlm")))
+    document = next(iter(read_citations(read_chunks(path), file=path.name, source=source(name="nlm"))))
     assert isinstance(document, Document)
     assert (document.id, document.source, document.group) == ("17942999", "nlm", "pmid:17942999")
     title, body = document.text.split("\n\n")
@@ -119,8 +131,8 @@ def test_title_only_deleted_and_untitled() -> None:
             article("<AbstractText>Text.</AbstractText>", pmid="5", title="[Not Available]."),
         )
     )
-    assert records[:4] == [Dropped("no_abstract")] * 2 + [Dropped("deleted")] * 2
-    assert records[4:] == [Document("5", "s", "pmid:5", "Text.")]
+    assert records[:4] == [Dropped("no_abstract")] * 2 + [Deleted("3", "pmid:3"), Deleted("4", "pmid:4")]
+    assert records[4:] == [Document("5", "s", "pmid:5", "Text.", 1)]
 
 
 def test_book_articles_are_read() -> None:
@@ -141,7 +153,7 @@ def test_a_record_without_pmid_is_quarantined_and_the_next_is_read() -> None:
             article("<AbstractText>Text.</AbstractText>", pmid=""), article("<AbstractText>Text.</AbstractText>")
         )
     )
-    assert records[0] == Quarantined("f.xml", "record 1, line 1", "no PMID")
+    assert records[0] == Quarantined("f.xml", "record 1", "no PMID")
     assert isinstance(records[1], Document)
 
 
@@ -149,9 +161,9 @@ def test_truncated_archive_keeps_what_came_before(tmp_path: Path, shared_data: P
     packed = (shared_data / "pubmed" / "medline16n0902.xml.gz").read_bytes()
     path = tmp_path / "cut.xml.gz"
     path.write_bytes(packed[: len(packed) // 2])
-    *before, last = read_citations(read_chunks(path), file=path.name, source="s")
+    *before, last = read_citations(read_chunks(path), file=path.name, source=source())
     assert len(before) > 200
-    whole = read_citations(read_chunks(shared_data / "pubmed" / "medline16n0902.xml.gz"), file="x", source="s")
+    whole = read_citations(read_chunks(shared_data / "pubmed" / "medline16n0902.xml.gz"), file="x", source=source())
     assert before == [record for record, _ in zip(whole, before, strict=False)]
     position = f"record {len(before) + 1}, byte {len(packed) // 2}"
     assert last == Quarantined("cut.xml.gz", position, "the gzip archive is truncated")
@@ -182,7 +194,7 @@ def test_external_entities_are_not_read(tmp_path: Path) -> None:
     head = f'<!DOCTYPE PubmedArticleSet [<!ENTITY x SYSTEM "file://{tmp_path}/secret"><!ENTITY y "expanded">]>'
     body = article("<AbstractText>Text &x; and &y; end.</AbstractText>")
     (record,) = read(f"{head}<PubmedArticleSet>{body}</PubmedArticleSet>".encode())
-    assert record == Document("1", "s", "pmid:1", "A title.\n\nText &x; and &y; end.")
+    assert record == Document("1", "s", "pmid:1", "A title.\n\nText &x; and &y; end.", 1)
 
 
 def test_entities_that_grow_are_not_expanded() -> None:
@@ -206,7 +218,7 @@ def test_memory_is_flat() -> None:
         return int(Path("/proc/self/statm").read_text().split()[1])
 
     pages = []
-    for number, _ in enumerate(read_citations(chunks(), file="f", source="s")):
+    for number, _ in enumerate(read_citations(chunks(), file="f", source=source())):
         if number % 2000 == 1999:
             pages.append(resident_pages())
     assert len(pages) == 10

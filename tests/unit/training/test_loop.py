@@ -2,17 +2,20 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from clinical_modernbert.artifacts import Artifact, open_store
+from clinical_modernbert.artifacts import Artifact, make_plan, open_store
 from clinical_modernbert.encoder import load_model
-from clinical_modernbert.errors import ModelError
-from clinical_modernbert.recipe.pretrain import OptimizerSection
+from clinical_modernbert.errors import ArtifactError, ModelError
+from clinical_modernbert.recipe import PretrainRecipe, load_recipe
+from clinical_modernbert.recipe.pretrain import TrainScaling
 from clinical_modernbert.training import loop
+from clinical_modernbert.training.checkpoint import Checkpoints
 from clinical_modernbert.training.launch import pretrain_in_process
-from clinical_modernbert.training.optimizer import build_optimizer, learning_rate
+from clinical_modernbert.training.precision import has_bfloat16
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
@@ -130,17 +133,113 @@ def test_training_goes_on_from_a_checkpoint_folder(store) -> None:
     assert losses(pretrain_in_process(plan))[0] < 0.8 * losses(first)[0]
 
 
-def test_learning_rate_at_start_peak_and_end() -> None:
-    section = OptimizerSection(learning_rate=1.0, warmup_fraction=0.1, final_fraction=0.2)
-    rates = [learning_rate(step, num_steps=100, section=section) for step in range(100)]
-    assert rates[0] == pytest.approx(0.1)
-    assert rates[9] == pytest.approx(1.0) and max(rates) == pytest.approx(1.0)
-    assert rates[99] == pytest.approx(0.2)
-    assert rates[54] == pytest.approx(0.6, abs=0.02)
+PHASES = (
+    "training.num_steps=null",
+    "training.phases=[{sequence_length: 64, num_steps: 7},"
+    "{sequence_length: 64, num_steps: 5, mask_rate: 0.2, salience_odds: 1, global_rope_theta: 500}]",
+)
 
 
-def test_norms_do_not_decay() -> None:
-    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.LayerNorm(4))
-    decayed, plain = build_optimizer(model, OptimizerSection(weight_decay=0.1)).param_groups
-    assert [p.dim() for p in decayed["params"]] == [2] and decayed["weight_decay"] == 0.1
-    assert all(p.dim() == 1 for p in plain["params"]) and plain["weight_decay"] == 0.0
+def test_phases_change_mask_and_theta_go_on_in_the_rows_and_resume_to_the_bit(
+    store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = pretrain_in_process(tiny_pretrain_plan(store, *PHASES, "name=whole"))
+    history = json.loads(whole.file("history.json").read_text())
+    points = [point for point in history if "loss" in point]
+    assert [point["phase"] for point in points] == [0] * 7 + [1] * 5
+    assert [point["mask_rate"] for point in points[7:]] == [0.2] * 5
+    assert points[6]["mask_rate"] == pytest.approx(0.30 - 0.15 * 6 / 11)
+    # Rows go on where the former phase stopped: tokens are those of the same steps in a run of one phase.
+    plain = pretrain_in_process(tiny_pretrain_plan(store, "name=plain"))
+    ones = [point for point in json.loads(plain.file("history.json").read_text()) if "loss" in point]
+    assert [point["tokens"] for point in points] == [point["tokens"] for point in ones]
+    assert losses(whole)[:7] == losses(plain)[:7] and losses(whole)[7] != losses(plain)[7]
+    exported = AutoModelForMaskedLM.from_pretrained(whole.folder("model"))
+    assert exported.config.rope_parameters["full_attention"]["rope_theta"] == 500.0
+
+    plan = tiny_pretrain_plan(store, *PHASES, "name=killed")
+    real = loop._train_step
+
+    def dies_at_step_9(*args, step: int, **kwargs):
+        if step == 9:
+            raise KeyboardInterrupt
+        return real(*args, step=step, **kwargs)
+
+    monkeypatch.setattr(loop, "_train_step", dies_at_step_9)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain_in_process(plan)
+    monkeypatch.setattr(loop, "_train_step", real)
+    resumed = pretrain_in_process(plan)
+    expected = weights(whole)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(resumed).items())
+
+
+def test_salient_counts_follow_the_odds(store) -> None:
+    model = pretrain_in_process(tiny_pretrain_plan(store, "masking.rate_end=0.3"))
+    points = [point for point in json.loads(model.file("history.json").read_text()) if "loss" in point]
+    share = [point["salient_masked"] / point["salient"] for point in points]
+    rest = [(point["masked"] - point["salient_masked"]) / (point["tokens"] - point["salient"]) for point in points]
+    assert 0 < points[0]["salient"] < points[0]["tokens"]
+    assert np.mean(share[:3]) > 1.5 * np.mean(rest[:3])
+
+
+def test_the_arithmetic_is_recorded(store) -> None:
+    plan = tiny_pretrain_plan(store, "training.precision=auto", "training.num_steps=2")
+    wanted = "bfloat16" if has_bfloat16(torch.device("cpu")) else "float32"
+    assert pretrain_in_process(plan).summary["precision"] == wanted
+
+
+@pytest.mark.parametrize(("device", "able"), [("avx512_bf16", True), ("amx_bf16", True), ("avx512_f", False)])
+def test_bfloat16_is_chosen_where_the_cpu_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, device: str, able: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {device: True})
+    assert has_bfloat16(torch.device("cpu")) is able
+
+
+def test_flash_attention_without_a_gpu_stops_before_the_first_step(store) -> None:
+    with pytest.raises(ModelError, match=r"scaling\.attention=packed_sdpa"):
+        pretrain_in_process(tiny_pretrain_plan(store, "scaling.attention=flash_varlen"))
+
+
+def checkpoint_of(engine: str, *, num_workers: int) -> tuple[Checkpoints, Artifact]:
+    scaling = TrainScaling(engine=engine)
+    mine = Checkpoints(
+        store=None,
+        run_id="r-1",
+        rank=0,
+        world_size=3,
+        scaling=scaling,
+        precision="float32",
+        keep=1,  # type: ignore[arg-type]
+    )
+    shape = {"engine": engine, "zero_stage": 1, "num_workers": num_workers, "precision": "float32"}
+    return mine, SimpleNamespace(summary=shape, uri="file:///x")  # type: ignore[return-value]
+
+
+def test_a_torch_checkpoint_fits_any_number_of_workers_and_deepspeed_s_its_own() -> None:
+    mine, found = checkpoint_of("torch", num_workers=2)
+    mine._refuse_other_shape(found)
+    mine, found = checkpoint_of("deepspeed", num_workers=3)
+    mine._refuse_other_shape(found)
+    mine, found = checkpoint_of("deepspeed", num_workers=2)
+    with pytest.raises(ModelError, match="resume with the former"):
+        mine._refuse_other_shape(found)
+
+
+def test_the_ci_recipe_trains_through_two_row_lengths(store) -> None:
+    publish_tiny_corpus(store, row_lengths=(64, 128), name="ci")
+    plan = make_plan(load_recipe(PretrainRecipe, "pretrain/ci"), store)
+    model = pretrain_in_process(plan)
+    points = [point for point in json.loads(model.file("history.json").read_text()) if "loss" in point]
+    assert {point["phase"] for point in points} == {0, 1}
+    assert model.summary["num_steps"] == 20 and model.summary["loss_last"] < model.summary["loss_first"]
+    assert model.summary["held_out"]["uniform_loss"] > 0
+
+
+def test_a_phase_whose_rows_the_corpus_lacks_stops_before_the_first_step(store) -> None:
+    phases = "training.phases=[{sequence_length: 64, num_steps: 2}, {sequence_length: 128, num_steps: 2}]"
+    plan = tiny_pretrain_plan(store, "training.num_steps=null", phases)
+    with pytest.raises(ArtifactError, match="none of 128"):
+        pretrain_in_process(plan)
+    assert store.names(f"checkpoint/{plan.id}") == []

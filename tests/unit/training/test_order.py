@@ -2,10 +2,11 @@
 
 import numpy as np
 from clinical_modernbert.training.order import RowOrder, permute
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
+@settings(deadline=None)
 @given(size=st.integers(1, 3000), seed=st.integers(0, 2**32), epoch=st.integers(0, 50))
 def test_permute_is_a_permutation(size: int, seed: int, epoch: int) -> None:
     image = permute(np.arange(size), size, seed=seed, epoch=epoch)
@@ -19,6 +20,7 @@ def test_permutation_is_well_mixed() -> None:
     assert (np.diff(image) == 1).sum() < 10
 
 
+@settings(deadline=None)
 @given(num_rows=st.integers(1, 200), batch_rows=st.integers(1, 64))
 def test_epochs_visit_every_row_once(num_rows: int, batch_rows: int) -> None:
     order = RowOrder(num_rows=num_rows, batch_rows=batch_rows, seed=3)

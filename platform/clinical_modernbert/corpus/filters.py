@@ -1,0 +1,92 @@
+"""Filters on normalised text: each names the reason for which a document is left out.
+
+Cheap rules come first. The language is told by English function words where there are enough of them, which no other
+language's text has, and by py3langid only where there are not: that is 50 times as fast on English abstracts.
+"""
+
+import re
+from functools import lru_cache
+
+import py3langid
+
+from clinical_modernbert.lexicon import Matcher, build_terms
+from clinical_modernbert.recipe.corpus import FilterSection, LexiconSection
+
+_MIN_LANGUAGE_WORDS = 20
+_ENGLISH = re.compile(r"\b(?:the|and|with|were|that|this|from|which|have|has|been)\b")
+_ENGLISH_SHARE = 0.04
+_NGRAM = 5
+_MIN_REPETITION_WORDS = 50
+_MIN_LETTERS = 0.4
+_NOTICES = re.compile(
+    r"\A\W*(?:this (?:article|paper|publication) (?:has been|was) (?:retracted|withdrawn)|"
+    r"(?:the )?abstract (?:is )?not available|"
+    r"no abstract (?:is )?available|\[?this corrects the article|(?:404|403) (?:not found|forbidden)|access denied|"
+    r"please enable (?:javascript|cookies)|page intentionally left blank)",
+    re.IGNORECASE,
+)
+_MAX_NOTICE_CHARACTERS = 600
+
+
+def drop_reason(text: str, section: FilterSection, *, lexicon: LexiconSection, language: str | None) -> str | None:
+    """Return why a normalised text is left out, or None where it stays; ``language`` is what ``detect_language`` says."""
+    if len(text) < section.min_characters:
+        return "too_short"
+    if len(text) > section.max_characters:
+        return "too_long"
+    if section.drop_boilerplate and is_boilerplate(text):
+        return "boilerplate"
+    if is_repetitive(text, section):
+        return "repetition"
+    if section.languages is not None and language is not None and language not in section.languages:
+        return "language"
+    if section.min_term_density and term_density(text, lexicon) < section.min_term_density:
+        return "few_terms"
+    return None
+
+
+def is_boilerplate(text: str) -> bool:
+    """Return whether a text is a notice in place of an article, or has hardly a letter in it."""
+    if len(text) <= _MAX_NOTICE_CHARACTERS and _NOTICES.match(text):
+        return True
+    sample = text[:10_000]
+    return sum(map(str.isalpha, sample)) < _MIN_LETTERS * len("".join(sample.split()))
+
+
+def is_repetitive(text: str, section: FilterSection) -> bool:
+    """Return whether lines or 5-word sequences repeat beyond the shares that the section allows."""
+    words = text.split()
+    if len(words) < _MIN_REPETITION_WORDS:
+        return False
+    lines = [line for line in text.splitlines() if line.strip()]
+    seen: set[str] = set()
+    repeated = 0
+    for line in lines:
+        repeated += len(line) if line in seen else 0
+        seen.add(line)
+    if repeated > section.max_repeated_lines * len(text):
+        return True
+    num = len(words) - _NGRAM + 1
+    distinct = len(set(zip(*(words[i:] for i in range(_NGRAM)), strict=False)))
+    return num - distinct > section.max_repeated_ngrams * num
+
+
+def detect_language(text: str) -> str | None:
+    """Return the ISO 639-1 code of a text's language; None where it has fewer than 20 words to tell it by."""
+    sample = text[:4000].lower()
+    num_words = sample.count(" ") + 1
+    if num_words < _MIN_LANGUAGE_WORDS:
+        return None
+    if sum(1 for _ in _ENGLISH.finditer(sample)) >= _ENGLISH_SHARE * num_words:
+        return "en"
+    return str(py3langid.classify(sample)[0])
+
+
+def term_density(text: str, lexicon: LexiconSection) -> float:
+    """Return the share of characters that lie within clinical terms."""
+    return sum(end - start for start, end in _matcher(lexicon).spans(text)) / max(len(text), 1)
+
+
+@lru_cache(maxsize=1)
+def _matcher(lexicon: LexiconSection) -> Matcher:
+    return Matcher(build_terms(lexicon))

@@ -1,0 +1,64 @@
+"""The de-identification guard: identifiers that a pattern can find, counted by kind, masked, or a reason to drop.
+
+A screen for a source that was not de-identified, neither a de-identifier nor a legal finding. What matched is never kept.
+"""
+
+import re
+from collections import Counter
+
+BLANK = "___"  # as MIMIC-IV-Note writes what was removed
+
+_MONTH = (
+    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|"
+    r"nov(?:ember)?|dec(?:ember)?)"
+)
+_DAY = r"(?:0?[1-9]|[12]\d|3[01])"
+_YEAR = r"(?:19|20)\d\d"
+_NAME = r"[A-Z][a-zA-Z'’-]+"
+# In this order: what an earlier pattern took is no longer there for a later one.
+PATTERNS: dict[str, re.Pattern[str]] = {
+    "email": re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b"),
+    "ssn": re.compile(r"(?<![\d-])(?!000|666|9\d\d)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\d-])"),
+    "record_number": re.compile(
+        r"(?i:\b(?:mrn|medical record(?: number| no)?|record (?:number|no)|unit no|patient id|account (?:number|no)|acct|"
+        r"hospital no|chart no|nhs (?:number|no))\b[.:#]?)\s*(?:#\s*)?[A-Z]{0,3}\d[\d-]{3,13}\b"
+    ),
+    "telephone": re.compile(
+        r"(?<![\w./-])(?:\+?\d{1,2}[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}(?![\w-])|"
+        r"(?<!\w)\+\d{1,3}[ -]?(?:\d[ -]?){7,11}\d(?!\w)"
+    ),
+    "date": re.compile(
+        rf"(?<![\d/.-])(?:{_YEAR}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])|{_DAY}[/.]{_DAY}[/.](?:{_YEAR}|\d\d)|"
+        rf"{_DAY}-{_DAY}-{_YEAR})(?![\d/-])|\b(?i:{_MONTH})\.? {_DAY}(?:st|nd|rd|th)?,? {_YEAR}\b|"
+        rf"\b{_DAY}(?:st|nd|rd|th)?[ -](?i:{_MONTH})\.?,?[ -]{_YEAR}\b"
+    ),
+    "name": re.compile(
+        rf"(?<=name: )(?!_){_NAME}(?:,? (?:[A-Z]\.|{_NAME})){{0,3}}|"
+        rf"(?:(?<=Name: )|(?<=NAME: )|(?<=Patient: )|(?<=PATIENT: )|(?<=Attending: )|(?<=Physician: )|(?<=Provider: )|"
+        rf"(?<=Surgeon: )|(?<=Signed by: )|(?<=Dictated by: )|(?<=Dr\. )|(?<=Dr )|(?<=Mr\. )|(?<=Mrs\. )|(?<=Ms\. ))"
+        rf"(?!_){_NAME}(?:,? (?:[A-Z]\.|{_NAME})){{0,3}}"
+    ),
+}
+_DIGIT_KINDS = frozenset({"ssn", "record_number", "telephone", "date"})
+_LABEL = re.compile(r"(?i:name|patient|attending|physician|provider|surgeon|by): |\bD?[MDr]+s?\.? [A-Z]")
+_HAS_DIGITS = re.compile(r"\d\d")
+
+
+def find_identifiers(text: str) -> Counter[str]:
+    """Return how many identifiers of each kind stand in ``text``."""
+    return mask_identifiers(text)[1]
+
+
+def mask_identifiers(text: str) -> tuple[str, Counter[str]]:
+    """Return ``text`` with each identifier replaced by ``___``, and how many of each kind there were."""
+    counts: Counter[str] = Counter()
+    digits = _HAS_DIGITS.search(text) is not None
+    for kind, pattern in PATTERNS.items():
+        if (kind in _DIGIT_KINDS and not digits) or (kind == "email" and "@" not in text):
+            continue
+        if kind == "name" and not _LABEL.search(text):
+            continue
+        text, found = pattern.subn(BLANK, text)
+        if found:
+            counts[kind] += found
+    return text, counts

@@ -1,0 +1,50 @@
+"""Hashes of consecutive words: what near-duplicate search and decontamination compare texts by.
+
+Words are runs of letters and digits in lower case, so that punctuation and line ends tell no two texts apart. Hashes are 64-bit
+and the same on every machine (rensa's word hash, mixed by multiplication), and an n-gram's depends on the order of its words.
+"""
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+from rensa import RMinHash
+
+_WORD = re.compile(r"\w+")
+_MULTIPLIER = 0x9E3779B97F4A7C15
+DECONTAMINATION_WORDS = 13
+
+
+def word_hashes(texts: list[str]) -> list[NDArray[np.uint64]]:
+    """Return the hashes of each text's words, in order."""
+    words = [_WORD.findall(text.lower()) for text in texts]
+    return [np.array(row, dtype=np.uint64) for row in RMinHash.hash_token_sets(words)]
+
+
+def ngram_hashes(words: NDArray[np.uint64], *, num_words: int) -> NDArray[np.uint64]:
+    """Return one hash for each sequence of ``num_words`` words; empty where the text is shorter."""
+    count = len(words) - num_words + 1
+    if count <= 0:
+        return np.empty(0, dtype=np.uint64)
+    mixed = np.zeros(count, dtype=np.uint64)
+    for n in range(num_words):
+        mixed = (mixed ^ words[n : n + count]) * np.uint64(_MULTIPLIER)
+        mixed ^= mixed >> np.uint64(29)
+    return mixed
+
+
+def evaluation_ngrams(texts: Iterable[str]) -> NDArray[np.uint64]:
+    """Return the sorted hashes of all 13-word sequences of evaluation texts; shorter texts have none."""
+    found = [ngram_hashes(words, num_words=DECONTAMINATION_WORDS) for text in texts for words in word_hashes([text])]
+    return np.unique(np.concatenate(found)) if found else np.empty(0, dtype=np.uint64)
+
+
+def is_contaminated(text: str, ngrams: NDArray[np.uint64]) -> bool:
+    """Return whether ``text`` shares 13 consecutive words with what ``ngrams`` was made from."""
+    if not len(ngrams):
+        return False
+    mine = ngram_hashes(word_hashes([text])[0], num_words=DECONTAMINATION_WORDS)
+    at = np.searchsorted(ngrams, mine)
+    at[at == len(ngrams)] = 0
+    return bool((ngrams[at] == mine).any())

@@ -1,0 +1,81 @@
+"""Cross-entropy of a linear decoder without the whole logits matrix: a stretch of masked tokens at a time.
+
+Forward makes each stretch's logits, takes from them the loss and at once the gradients, and lets them go: at ModernBERT's
+vocabulary, N x V logits with their softmax and gradient are otherwise the largest tensors of a step.
+
+Legend: N masked tokens, C tokens of a stretch, D hidden width, V vocabulary.
+"""
+
+from typing import Any
+
+import torch
+
+CHUNK_TOKENS = 512
+
+
+class _DecodedCrossEntropy(torch.autograd.Function):
+    """Summed loss with gradients for hidden states, decoder weight and bias."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_ND: torch.Tensor,
+        weight_VD: torch.Tensor,
+        bias_V: torch.Tensor,
+        labels_N: torch.Tensor,
+        dtype: torch.dtype,
+        chunk: int,
+    ) -> torch.Tensor:
+        wants = any(ctx.needs_input_grad[:3])
+        weight, bias = weight_VD.to(dtype), bias_V.to(dtype)
+        loss = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
+        if wants:
+            hidden_grad = torch.empty_like(hidden_ND)
+            weight_grad = torch.zeros_like(weight_VD) if dtype != weight_VD.dtype else torch.empty_like(weight_VD)
+            bias_grad = torch.zeros_like(bias_V)
+        for start in range(0, len(labels_N), chunk):
+            hidden = hidden_ND[start : start + chunk].to(dtype)
+            labels_C1 = labels_N[start : start + chunk, None]
+            logits_CV = torch.addmm(bias, hidden, weight.t()).float()
+            right_C1 = logits_CV.gather(1, labels_C1)
+            largest_C1 = logits_CV.amax(1, keepdim=True)
+            # From here on the logits' own memory holds the softmax and then the gradient.
+            gradient_CV = logits_CV.sub_(largest_C1).exp_()
+            total_C1 = gradient_CV.sum(1, keepdim=True)
+            loss += (total_C1.log() + largest_C1 - right_C1).sum()
+            if not wants:
+                continue
+            gradient_CV.div_(total_C1).scatter_add_(1, labels_C1, torch.full_like(right_C1, -1.0))
+            bias_grad += gradient_CV.sum(0)
+            cast_CV = gradient_CV.to(dtype)
+            hidden_grad[start : start + chunk] = cast_CV @ weight
+            if dtype != weight_grad.dtype:
+                weight_grad += cast_CV.t() @ hidden
+            elif start == 0:
+                torch.mm(cast_CV.t(), hidden, out=weight_grad)  # no pass over V x D for zeros
+            else:
+                weight_grad.addmm_(cast_CV.t(), hidden)
+        if wants:
+            if not len(labels_N):
+                weight_grad.zero_()
+            ctx.gradients = hidden_grad, weight_grad, bias_grad
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: torch.Tensor) -> Any:
+        gradients, ctx.gradients = ctx.gradients, None
+        if gradients is None:
+            raise RuntimeError("decoded_cross_entropy goes backward once: its gradients were given away")
+        return (*(gradient.mul_(outputs[0].to(gradient.dtype)) for gradient in gradients), None, None, None)
+
+
+def decoded_cross_entropy(
+    hidden_ND: torch.Tensor, decoder: torch.nn.Linear, labels_N: torch.Tensor, *, chunk_tokens: int = CHUNK_TOKENS
+) -> torch.Tensor:
+    """Return the cross-entropy summed over the N tokens, in nats and float32; multiplied in autocast's dtype where it is on."""
+    kind = hidden_ND.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_ND.dtype
+    with torch.autocast(kind, enabled=False):
+        return _DecodedCrossEntropy.apply(  # type: ignore[no-untyped-call]  # torch types it so
+            hidden_ND, decoder.weight, decoder.bias, labels_N, dtype, chunk_tokens
+        )

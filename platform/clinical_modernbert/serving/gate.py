@@ -1,0 +1,176 @@
+"""What stands before the routes: keys, size and time of a request, the client that leaves, the audit line, the last resort.
+
+Everything here happens before a body is parsed, and nothing here logs or repeats any of it. It is plain ASGI, so that
+Ray Serve and a bare server run the same.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from contextlib import suppress
+
+from fastapi import Response
+from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from clinical_modernbert.recipe.serve import ServeLimits
+from clinical_modernbert.serving import problems
+from clinical_modernbert.serving.keys import Key, find_key
+from clinical_modernbert.serving.metrics import TALLY, Record, Tally
+
+OPEN_ROUTES = frozenset({"/health", "/ping", "/openapi.json"})
+"""What a probe or a client may read without a key."""
+_SCOPE_OF_ROUTE = {"/fill-mask": "fill-mask"}
+_CLIENT_LEFT = 499
+
+_logger = logging.getLogger(__name__)
+audit_logger = logging.getLogger("clinical_modernbert.audit")
+
+
+class ClientLeftError(Exception):
+    """The client closed its connection."""
+
+
+def respond(problem: problems.ProblemError) -> Response:
+    """Return a refusal as a response."""
+    return JSONResponse(problem.body.model_dump(), status_code=problem.status, headers=dict(problem.headers))
+
+
+class Gate:
+    """The middleware; ``routes`` are the known paths, the only ones that a log line or a metric may show."""
+
+    def __init__(
+        self, app: ASGIApp, *, limits: ServeLimits, keys: tuple[Key, ...], record: Record, routes: frozenset[str]
+    ) -> None:
+        self._app = app
+        self._limits = limits
+        self._keys = keys
+        self._record = record
+        self._routes = routes
+        self._num_requests = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, tally, status = time.perf_counter(), Tally(), 0
+        TALLY.set(tally)
+        key = find_key(self._keys, Headers(scope=scope).get("authorization")) if self._keys else None
+        # A path may hold anything that a client typed.
+        route = scope["path"] if scope["path"] in self._routes else "other"
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        self._num_requests += 1
+        try:
+            await self._pass(scope, receive, watch, key=key)
+        except ClientLeftError:
+            status, tally.cause = _CLIENT_LEFT, "client_left"
+        except problems.ProblemError as problem:
+            tally.cause = problem.body.error.code
+            await respond(problem)(scope, receive, watch)
+        except asyncio.CancelledError:
+            # Ray Serve cancels the request of a client that left.
+            status, tally.cause = _CLIENT_LEFT, "client_left"
+            raise
+        except Exception as error:  # noqa: BLE001  # its traceback would carry the message into the server's log
+            _logger.error("%s failed with %s", route, type(error).__name__)
+            tally.cause = "internal_error"
+            if status:
+                raise RuntimeError(f"failed with {type(error).__name__}") from None
+            await respond(problems.internal_error())(scope, receive, watch)
+        finally:
+            self._num_requests -= 1
+            self._note(route, status, time.perf_counter() - started, key=key, tally=tally)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send, *, key: Key | None) -> None:
+        path, limits = scope["path"], self._limits
+        if self._keys and path not in OPEN_ROUTES:
+            if key is None:
+                raise problems.no_key()
+            wanted = _SCOPE_OF_ROUTE.get(path, "embed")
+            if wanted not in key.scopes:
+                raise problems.wrong_scope(wanted)
+        if self._num_requests > limits.max_requests and path not in OPEN_ROUTES:
+            raise problems.too_many_requests(limits.max_requests)
+        try:
+            async with asyncio.timeout(limits.body_timeout_s):
+                body = await _read_body(scope, receive, limits.max_body_bytes)
+        except TimeoutError:
+            raise problems.body_timeout(limits.body_timeout_s) from None
+        await self._answer(scope, receive, send, body)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, body: bytes) -> None:
+        """Run the route until it answers, its time is over or its client leaves."""
+        sent = False
+
+        async def replay() -> Message:
+            nonlocal sent
+            if not sent:
+                sent = True
+                return {"type": "http.request", "body": body, "more_body": False}
+            return await asyncio.get_running_loop().create_future()  # the watch below sees the client leave
+
+        answering = asyncio.ensure_future(self._app(scope, replay, send))
+        leaving = asyncio.ensure_future(_wait_for_leave(receive))
+        try:
+            done, _ = await asyncio.wait(
+                {answering, leaving}, timeout=self._limits.request_timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if answering in done:
+                answering.result()
+                return
+        finally:
+            for task in (answering, leaving):
+                if not task.done():
+                    task.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await task
+        if leaving in done:
+            raise ClientLeftError
+        raise problems.request_timeout(self._limits.request_timeout_s)
+
+    def _note(self, route: str, status: int, seconds: float, *, key: Key | None, tally: Tally) -> None:
+        line = {
+            "key": key.name if key else None,
+            "route": route,
+            "status": status,
+            "texts": tally.num_texts,
+            "tokens": tally.num_tokens,
+            "ms": round(seconds * 1000, 1),
+        }
+        if route not in OPEN_ROUTES:
+            audit_logger.info(json.dumps(line))
+        self._record("cm_requests", 1, {"route": route, "status": str(status)})
+        self._record("cm_request_seconds", seconds, {"route": route})
+        if status >= 400:
+            self._record("cm_failures", 1, {"route": route, "cause": tally.cause or f"status_{status}"})
+
+
+async def _read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
+    announced = Headers(scope=scope).get("content-length", "")
+    if announced.isdigit() and int(announced) > max_bytes:
+        raise problems.body_too_large(max_bytes)
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeftError
+        part = message.get("body", b"")
+        size += len(part)
+        if size > max_bytes:
+            raise problems.body_too_large(max_bytes)
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+async def _wait_for_leave(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

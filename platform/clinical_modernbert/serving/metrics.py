@@ -1,0 +1,58 @@
+"""What the endpoint counts, under names that dashboards may rely on, and where the counts go.
+
+Ray's Prometheus endpoint puts ``ray_`` before each name. This module knows no Ray: ``app`` hands in a ``Record`` that does,
+a bare server one that drops everything.
+"""
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Literal
+
+_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+_TOKENS = (16.0, 64.0, 256.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0)
+
+Record = Callable[[str, float, dict[str, str]], None]
+"""name, value, tags: a counter is raised by the value, a histogram observes it, a gauge takes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric as it is documented."""
+
+    name: str
+    kind: Literal["counter", "histogram", "gauge"]
+    description: str
+    tags: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+METRICS = (
+    Metric("cm_requests", "counter", "Answered requests", ("route", "status")),
+    Metric("cm_failures", "counter", "Refused or failed requests by cause", ("route", "cause")),
+    Metric("cm_request_seconds", "histogram", "From the whole body to the answer", ("route",), _SECONDS),
+    Metric("cm_tokenize_seconds", "histogram", "Tokenising one request", (), _SECONDS),
+    Metric("cm_queue_seconds", "histogram", "A text's wait before its batch began", (), _SECONDS),
+    Metric("cm_compute_seconds", "histogram", "One batch through the model", (), _SECONDS),
+    Metric("cm_batch_tokens", "histogram", "Real tokens of one batch", (), _TOKENS),
+    Metric("cm_batch_fill", "histogram", "Tokens of a batch over its budget", (), (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)),
+    Metric("cm_queued_texts", "gauge", "Texts admitted and not yet computing"),
+    Metric("cm_dropped_texts", "counter", "Texts whose client left before they were computed"),
+)
+
+
+def drop(name: str, value: float, tags: dict[str, str]) -> None:
+    """Record nothing."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one request turned out to be, for its audit line."""
+
+    num_texts: int = 0
+    num_tokens: int = 0
+    cause: str | None = None
+    """Code of the refusal."""
+
+
+TALLY: ContextVar[Tally] = ContextVar("tally")

@@ -1,0 +1,74 @@
+"""What the scheduler carries and one forward pass answers: a vector, every token's state, or the likely words at the masks.
+
+All three travel in the same packed batch. The vocabulary-wide head runs at mask positions only.
+
+Legend: T tokens of the batch, D hidden width, V vocabulary, M masks of one text, K answers a mask.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import ModernBertForMaskedLM
+
+from clinical_modernbert.encoder.attention import SegmentLayout
+from clinical_modernbert.encoder.packed import encode_packed
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One tokenised text and what is wanted of it; its length is its number of tokens."""
+
+    token_ids: Sequence[int]
+    kind: Literal["vector", "tokens", "fill"] = "vector"
+    masks: tuple[int, ...] = ()
+    """Positions of the masks, for ``fill``."""
+    top_k: int = 5
+    targets: tuple[int, ...] = ()
+    """Ids among which ``fill`` chooses; empty: the whole vocabulary."""
+    num_words: int = 0
+    """Ids that the tokenizer knows: rows that pad the vocabulary are no answers."""
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+
+@torch.inference_mode()
+def run_batch(
+    model: ModernBertForMaskedLM, items: list[Work], *, pooling: Literal["cls", "mean"]
+) -> list[NDArray[np.float32]]:
+    """Return one float32 array an item: [D], [T, D] of its own tokens, or [2, M, K] with ids above probabilities.
+
+    Ids stay exact in float32 below 2^24.
+    """
+    lengths = [len(item) for item in items]
+    flat_T = torch.from_numpy(np.concatenate([np.asarray(item.token_ids, dtype=np.int64) for item in items]))
+    layout = SegmentLayout.build(lengths, device=model.device)
+    hidden_TD = encode_packed(model.model, flat_T.to(model.device), layout).float()
+    answers, start = [], 0
+    for item, length in zip(items, lengths, strict=True):
+        own_TD = hidden_TD[start : start + length]
+        start += length
+        if item.kind == "fill":
+            answer = _fill(model, own_TD, item)
+        elif item.kind == "tokens":
+            answer = own_TD
+        else:
+            answer = own_TD[0] if pooling == "cls" else own_TD.mean(0)
+        # A copy: a view would keep the states of the whole batch alive.
+        answers.append(np.array(answer.cpu().numpy(), dtype=np.float32))
+    return answers
+
+
+def _fill(model: ModernBertForMaskedLM, own_TD: torch.Tensor, item: Work) -> torch.Tensor:
+    logits_MV = model.decoder(model.head(own_TD[list(item.masks)])).float()[:, : item.num_words]
+    likely_MV = logits_MV.softmax(-1)
+    if item.targets:
+        chosen = torch.tensor(item.targets, device=likely_MV.device)
+        best = likely_MV[:, chosen].topk(min(item.top_k, len(item.targets)))
+        return torch.stack([chosen[best.indices].float(), best.values])
+    best = likely_MV.topk(min(item.top_k, likely_MV.shape[1]))
+    return torch.stack([best.indices.float(), best.values])

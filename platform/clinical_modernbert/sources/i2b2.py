@@ -1,0 +1,115 @@
+"""The i2b2 challenges' notes (n2c2 portal, credentialed): 2006 and 2014 de-identification, 2010 concepts, 2012 temporal
+relations.
+
+Layouts as the public loaders have them; no i2b2 text ships with the platform, the tests' notes are made up.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from clinical_modernbert.errors import SourceError
+from clinical_modernbert.sources.lines import numbered_lines, read_text, refuse
+from clinical_modernbert.sources.ner import AnnotatedText, Span, TaggedSentence
+
+_CONCEPT = re.compile(r'c="(.*)" (\d+):(\d+) (\d+):(\d+)\|\|t="(\w+)"')
+
+
+def read_2006(path: Path) -> Iterator[AnnotatedText]:
+    """Yield the records of a ``deid_surrogate_*.xml``: ROOT > RECORD > TEXT with inline ``<PHI TYPE="...">``."""
+    for record in _parse(path, expected="ROOT").iter("RECORD"):
+        element = record.find("TEXT")
+        if element is None:
+            refuse(path, record.sourceline, "a RECORD without TEXT")
+        text, spans = element.text or "", []
+        for phi in element:
+            inner = "".join(phi.itertext())
+            if phi.tag != "PHI" or not phi.get("TYPE"):
+                refuse(path, phi.sourceline, 'expected <PHI TYPE="...">')
+            spans.append(Span(len(text), len(text) + len(inner), phi.get("TYPE")))
+            text += inner + (phi.tail or "")
+        yield AnnotatedText(record.get("ID", ""), text, tuple(spans))
+
+
+def read_2010(path: Path) -> Iterator[tuple[str, tuple[TaggedSentence, ...]]]:
+    """Yield (id, sentences) of each ``.txt`` below a folder that has a ``.con`` of its name, beside it or in ``concept/``.
+
+    ``.con`` counts lines from 1 and tokens from 0 with both ends included.
+    """
+    concepts = {found.stem: found for found in sorted(path.rglob("*.con"))}
+    notes = {found.stem: found for found in sorted(path.rglob("*.txt"))}
+    for name, concept in concepts.items():
+        if name not in notes:
+            raise SourceError(f"{concept.name}: no {name}.txt below {path.name}")
+        tokens = [line.split() for _, line in numbered_lines(notes[name])]
+        tags = [["O"] * len(line) for line in tokens]
+        for number, line in numbered_lines(concept):
+            if not line.strip():
+                continue
+            match = _CONCEPT.fullmatch(line.strip())
+            if match is None:
+                refuse(concept, number, 'expected c="..." line:token line:token||t="type"')
+            row, first, last_row, last = (int(match[index]) for index in (2, 3, 4, 5))
+            inside = row == last_row and 1 <= row <= len(tokens) and first <= last < len(tokens[row - 1])
+            if not inside or " ".join(tokens[row - 1][first : last + 1]).lower() != " ".join(match[1].split()).lower():
+                refuse(concept, number, f"line {row}, tokens {first}-{last} of {name}.txt are not the concept's text")
+            tags[row - 1][first : last + 1] = [f"B-{match[6]}"] + [f"I-{match[6]}"] * (last - first)
+        sentences = [TaggedSentence(tuple(a), tuple(b)) for a, b in zip(tokens, tags, strict=True) if a]
+        yield name, tuple(sentences)
+
+
+def read_2012(path: Path) -> AnnotatedText:
+    """Return one note with its EVENT and TIMEX3 spans; an EVENT without type counts as ``EVENT``.
+
+    Entities inside the CDATA stay as they stand: the offsets, whose first character is 1, count them.
+    """
+    root = _parse(path, expected="ClinicalNarrativeTemporalAnnotation")
+    text = root.findtext("TEXT") or ""
+    spans = []
+    for tag in root.iterfind("TAGS/*"):
+        if tag.tag in ("EVENT", "TIMEX3"):
+            kind = (tag.get("type") or "").strip() or tag.tag
+            # Files of the release number characters from 1 with the end behind the last one.
+            start, end = _offsets(path, tag, text, shift=1)
+            spans.append(Span(start, end, kind))
+    return AnnotatedText(path.stem, text, tuple(spans))
+
+
+def read_2014(path: Path) -> AnnotatedText:
+    """Return one note (``320-03.xml``) with its PHI; the kind is the tag's TYPE (``DOCTOR``), which lies within its
+    name (NAME)."""
+    root = _parse(path, expected="deIdi2b2")
+    text = root.findtext("TEXT") or ""
+    spans = []
+    for tag in root.iterfind("TAGS/*"):
+        start, end = _offsets(path, tag, text, shift=0)
+        stated = tag.get("text")
+        if stated is not None and text[start:end] != stated:
+            refuse(path, tag.sourceline, f"characters {start}-{end} are not the annotated text")
+        spans.append(Span(start, end, tag.get("TYPE") or tag.tag))
+    return AnnotatedText(path.stem, text, tuple(spans))
+
+
+def _offsets(path: Path, tag: Any, text: str, *, shift: int) -> tuple[int, int]:
+    try:
+        start, end = int(tag.get("start", "")) - shift, int(tag.get("end", "")) - shift
+    except ValueError:
+        refuse(path, tag.sourceline, f"{tag.tag} has no start and end")
+    if not 0 <= start <= end <= len(text):
+        refuse(path, tag.sourceline, f"{tag.tag} lies outside of the text ({start}-{end} of {len(text)})")
+    return start, end
+
+
+def _parse(path: Path, *, expected: str) -> Any:
+    from lxml import etree
+
+    content = read_text(path).encode()
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True)
+    try:
+        root = etree.fromstring(re.sub(rb"^<\?xml[^>]*\?>", b"", content), parser)
+    except etree.XMLSyntaxError as error:
+        refuse(path, error.lineno, f"broken XML ({etree.ErrorTypes._getName(error.code, 'error')})")
+    if root.tag != expected:
+        refuse(path, 1, f"root element {root.tag!r}, expected {expected!r}")
+    return root

@@ -1,0 +1,35 @@
+"""Lines of text from plain or gzip files, with the errors that readers of evaluation sets share.
+
+An evaluation set is small and must be whole: bad input is a ``SourceError`` with file and line, never a quarantined record.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+from clinical_modernbert.errors import SourceError
+from clinical_modernbert.sources.files import DamagedFileError, read_chunks
+
+
+def read_text(path: Path) -> str:
+    """Return a UTF-8 file's whole text, line ends as ``\\n``; ``SourceError`` where it is damaged or not UTF-8."""
+    try:
+        content = b"".join(read_chunks(path)).decode("utf-8-sig")
+    except DamagedFileError as error:
+        raise SourceError(f"{path.name}: {error}") from None
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path.name}: byte {error.start} is not UTF-8") from None
+    return content.replace("\r\n", "\n")
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (line number from 1, line without its end); only ``\\n`` ends a line, as in the files' own tools."""
+    lines = read_text(path).split("\n")
+    if lines and not lines[-1]:
+        lines.pop()
+    yield from enumerate(lines, start=1)
+
+
+def refuse(path: Path, line: int, problem: str) -> NoReturn:
+    """Raise ``SourceError`` for a line."""
+    raise SourceError(f"{path.name}, line {line}: {problem}")

@@ -1,0 +1,165 @@
+"""PMC full text in JATS (``.nxml``, ``.xml``, plain or gzip; one article a file): title, abstract, sections with their titles.
+
+References, tables, figures, formulas as pictures, footnotes and supplements are left out; a recipe may keep tables and
+captions. A paragraph is a line, a section title a line of its own, an empty line stands before it. Citations in the
+text (``[12]``) stay: they are part of the sentence, and removing them would guess. An article is small, so that its
+tree is built whole.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from clinical_modernbert.recipe.sources import PmcSource
+from clinical_modernbert.sources.document import Document, Dropped, Quarantined
+from clinical_modernbert.sources.files import DamagedFileError
+
+PATTERNS = ("*.nxml", "*.nxml.gz", "*.xml", "*.xml.gz")
+
+# An article is a few MB at most; a file beyond this is something else.
+_MOST_BYTES = 1 << 28
+_LISTS = frozenset({"list", "def-list", "list-item", "def-item", "term", "def", "boxed-text"})
+_NEVER = frozenset(
+    {
+        "ref-list",
+        "fn",
+        "fn-group",
+        "supplementary-material",
+        "media",
+        "graphic",
+        "inline-graphic",
+        "tex-math",
+        "label",
+        "object-id",
+    }
+)
+_FLOATS = frozenset({"fig", "fig-group", "table-wrap", "table-wrap-group", "floats-group", "chem-struct-wrap"})
+_BLANKS = re.compile(r"\s+")
+
+
+def read_article(
+    chunks: Iterable[bytes], *, file: str, source: PmcSource
+) -> Iterator[Document | Dropped | Quarantined]:
+    """Yield one value for the file. The id is ``PMC<number>``, else the PMID; the group ``pmid:<PMID>``, else the id.
+
+    So an article is held out together with its PubMed citation. Dropped as ``no_body`` without text in the body.
+    """
+    from lxml import etree
+
+    content = bytearray()
+    try:
+        for chunk in chunks:
+            content += chunk
+            if len(content) > _MOST_BYTES:
+                yield Quarantined(file, f"byte {_MOST_BYTES}", "too large for one article")
+                return
+        parser = etree.XMLParser(
+            resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True, remove_pis=True
+        )
+        root = etree.fromstring(bytes(content), parser)
+    except DamagedFileError as error:
+        yield Quarantined(file, error.position, error.reason)
+        return
+    except etree.XMLSyntaxError as error:
+        # Only the kind of the error: libxml2's message may quote the text.
+        kind = etree.ErrorTypes._getName(error.code, "error")
+        yield Quarantined(file, f"line {error.lineno}", f"broken XML ({kind})")
+        return
+    article = root if _name(root) == "article" else next(root.iter("{*}article"), None)
+    if article is None:
+        yield Quarantined(file, "line 1", f"root element {_name(root)!r}, expected 'article'")
+        return
+    numbers = {e.get("pub-id-type"): _flat(e) for e in article.iterfind("{*}front/{*}article-meta/{*}article-id")}
+    pmc = (numbers.get("pmc") or numbers.get("pmcid") or "").upper().removeprefix("PMC")
+    pmid = numbers.get("pmid", "")
+    if not (pmc or pmid):
+        yield Quarantined(file, "line 1", "no article-id of type pmc or pmid")
+        return
+    document_id = f"PMC{pmc}" if pmc else pmid
+    body = article.find("{*}body")
+    lines = [] if body is None else list(_lines(body, source))
+    if not any(lines):
+        yield Dropped("no_body")
+        return
+    head = []
+    title = article.find("{*}front/{*}article-meta/{*}title-group/{*}article-title")
+    if title is not None:
+        head.append(_flat(title))
+    for abstract in article.iterfind("{*}front/{*}article-meta/{*}abstract"):
+        # Graphical abstracts and highlights repeat the article; a translation is trans-abstract, another element.
+        if abstract.get("abstract-type") in (None, "abstract", "summary"):
+            head += ["", "Abstract", *_lines(abstract, source)]
+    text = "\n".join([*head, "", *lines]).strip()
+    group = f"pmid:{pmid}" if pmid else document_id
+    yield Document(document_id, source.name, group, re.sub(r"\n{3,}", "\n\n", text))
+
+
+def _lines(element: Any, source: PmcSource) -> Iterator[str]:
+    """Lines of a section or abstract, depth first."""
+    for child in element:
+        name = _name(child)
+        if name in _NEVER or name is None:
+            continue
+        if name == "sec":
+            yield ""
+            yield from _lines(child, source)
+        elif name == "title":
+            title = _flat(child)
+            if title and title.lower() != "abstract":
+                yield title
+        elif name in ("table-wrap", "fig"):
+            if (source.tables if name == "table-wrap" else source.captions) == "keep":
+                yield from _float_lines(child)
+        elif name in _LISTS or name in ("fig-group", "table-wrap-group"):
+            yield from _lines(child, source)
+        elif name not in _FLOATS:
+            yield from _paragraph(child, source)  # paragraphs, quotations, formulas, and what JATS may add
+
+
+def _paragraph(element: Any, source: PmcSource) -> Iterator[str]:
+    """The paragraph's own text, then what stands inside it as blocks: lists, quotations, floats that are kept."""
+    text = _flat(element, skip=_NEVER | _FLOATS | _LISTS | {"disp-quote"})
+    if text:
+        yield text
+    for child in element:
+        name = _name(child)
+        if name in _LISTS or name == "disp-quote" or name in ("fig", "table-wrap"):
+            wrapped = [child]
+            yield from _lines(wrapped, source)
+
+
+def _float_lines(element: Any) -> Iterator[str]:
+    parts = [_flat(part) for name in ("label", "caption") for part in element.iterfind(f"{{*}}{name}")]
+    if any(parts):
+        yield " ".join(part for part in parts if part)
+    for row in element.iter("{*}tr"):
+        cells = [_flat(cell) for cell in row]
+        if any(cells):
+            yield "\t".join(cells)
+
+
+def _flat(element: Any, *, skip: frozenset[str] = frozenset({"fn", "tex-math"})) -> str:
+    """All text below an element but that of the skipped elements; runs of blanks become one space."""
+    parts: list[str] = []
+    _collect(element, skip, parts)
+    return _BLANKS.sub(" ", "".join(parts)).strip()
+
+
+def _collect(element: Any, skip: frozenset[str], parts: list[str]) -> None:
+    parts.append(element.text or "")
+    for child in element:
+        name = _name(child)
+        if name is None:
+            parts.append(child.text or "")  # an entity reference stays as it stands
+        elif name == "break":
+            parts.append(" ")
+        elif name not in skip:
+            if name == "p":
+                parts.append(" ")
+            _collect(child, skip, parts)
+        parts.append(child.tail or "")
+
+
+def _name(element: Any) -> str | None:
+    """Local name of an element, whichever namespace; None for an entity."""
+    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else None

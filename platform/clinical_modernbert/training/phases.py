@@ -1,0 +1,68 @@
+"""The phases of a run laid out over its steps. Everything here is a function of the step: nothing is remembered between steps.
+
+A step holds as many tokens in every phase, so that the number of micro-batches is the same from the first step to the last.
+"""
+
+from dataclasses import dataclass
+
+from clinical_modernbert.recipe import PretrainRecipe
+from clinical_modernbert.recipe.pretrain import PhaseSection
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One phase with its place in the run."""
+
+    number: int
+    section: PhaseSection
+    first_step: int
+    num_steps: int
+    batch_rows: int
+    """Rows of the global batch."""
+    micro_batch_rows: int
+    """Rows of one forward pass of one worker."""
+    order_step: int
+    """Step of the row order at ``first_step``: phases of one length go on where the last of them stopped."""
+    global_rope_theta: float | None
+    """RoPE base of global layers; the model's own where None."""
+
+    @property
+    def sequence_length(self) -> int:
+        """Tokens a row."""
+        return self.section.sequence_length
+
+    @property
+    def end_step(self) -> int:
+        """First step behind the phase."""
+        return self.first_step + self.num_steps
+
+
+def lay_out(recipe: PretrainRecipe) -> tuple[Phase, ...]:
+    """Return the recipe's phases in their order."""
+    training = recipe.training
+    micro_tokens = recipe.scaling.micro_batch_rows * training.sequence_length
+    phases: list[Phase] = []
+    for number, section in enumerate(training.resolved_phases):
+        before = [phase for phase in phases if phase.sequence_length == section.sequence_length]
+        theta = section.global_rope_theta or (phases[-1].global_rope_theta if phases else None)
+        phases.append(
+            Phase(
+                number=number,
+                section=section,
+                first_step=phases[-1].end_step if phases else 0,
+                num_steps=training.steps_of(section),
+                batch_rows=training.batch_tokens // section.sequence_length,
+                micro_batch_rows=micro_tokens // section.sequence_length,
+                order_step=sum(phase.num_steps for phase in before),
+                global_rope_theta=theta,
+            )
+        )
+    return tuple(phases)
+
+
+def phase_at(phases: tuple[Phase, ...], step: int) -> Phase:
+    """Return the phase that ``step`` lies in."""
+    for phase in phases:
+        if phase.first_step <= step < phase.end_step:
+            return phase
+    raise ValueError(f"step {step} lies outside the run's {phases[-1].end_step} steps")

@@ -1,0 +1,135 @@
+"""Phases and schedules as functions of the step: lengths, rows, learning rate, and recipes that can't be."""
+
+from typing import Any
+
+import pytest
+from clinical_modernbert.errors import RecipeError
+from clinical_modernbert.recipe import PretrainRecipe, build_recipe, load_recipe
+from clinical_modernbert.recipe.pretrain import OptimizerSection
+from clinical_modernbert.training.phases import lay_out, phase_at
+from clinical_modernbert.training.schedule import learning_rate
+
+THREE = [
+    {"sequence_length": 64, "num_steps": 60},
+    {"sequence_length": 128, "num_steps": 30, "global_rope_theta": 160_000},
+    {"sequence_length": 64, "tokens": 64 * 16 * 10 - 5},
+]
+
+
+def recipe(*, phases: list[dict[str, Any]] | None = None, **training: Any) -> PretrainRecipe:
+    values = {"sequence_length": 64, "batch_rows": 16, **training, **({"phases": phases} if phases else {})}
+    return build_recipe(
+        PretrainRecipe,
+        {
+            "kind": "pretrain",
+            "name": "p",
+            "corpus": "c",
+            "training": values,
+            "scaling": {"num_workers": 2, "micro_batch_rows": 4},
+        },
+        origin="test",
+    )
+
+
+def rates(phases: Any, section: OptimizerSection) -> list[float]:
+    return [learning_rate(step, phases=phases, section=section) for step in range(phases[-1].end_step)]
+
+
+def test_the_short_form_is_one_phase() -> None:
+    (phase,) = lay_out(recipe(num_steps=12))
+    assert (phase.first_step, phase.end_step, phase.batch_rows, phase.micro_batch_rows) == (0, 12, 16, 4)
+    assert recipe().training.total_steps == 150_000
+
+
+def test_phases_follow_each_other_with_constant_tokens_a_step() -> None:
+    phases = lay_out(recipe(phases=THREE))
+    assert [(p.first_step, p.end_step) for p in phases] == [(0, 60), (60, 90), (90, 100)]
+    assert {p.batch_rows * p.sequence_length for p in phases} == {16 * 64}
+    assert {p.micro_batch_rows * p.sequence_length for p in phases} == {4 * 64}
+    assert [p.order_step for p in phases] == [0, 0, 60]
+    assert [p.global_rope_theta for p in phases] == [None, 160_000, 160_000]
+    assert [phase_at(phases, step).number for step in (0, 59, 60, 89, 90, 99)] == [0, 0, 1, 1, 2, 2]
+    with pytest.raises(ValueError, match="outside the run's 100 steps"):
+        phase_at(phases, 100)
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ({"phases": THREE, "num_steps": 5}, "exclude each other"),
+        ({"phases": [{"sequence_length": 64}]}, "num_steps or tokens"),
+        ({"phases": [{"sequence_length": 64, "num_steps": 1, "tokens": 1}]}, "num_steps or tokens"),
+        ({"phases": [{"sequence_length": 64, "num_steps": 1, "learning_rate": 1e-3}]}, "need a schedule"),
+        ({"phases": [{"sequence_length": 64, "num_steps": 1, "schedule": "wsd"}]}, "one phase schedule=constant"),
+        ({"phases": [{**THREE[0], "schedule": "cosine"}, THREE[1]]}, "either every phase"),
+        ({"phases": [{"sequence_length": 48, "num_steps": 1}]}, "must divide the tokens of a step"),
+        ({"phases": [{"sequence_length": 512, "num_steps": 1}]}, "tokens of a micro-batch"),
+    ],
+)
+def test_impossible_phases_are_refused_by_name(training: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        recipe(**training)
+
+
+def test_a_recipe_survives_being_written_and_read() -> None:
+    first = recipe(phases=THREE)
+    assert PretrainRecipe.model_validate(first.model_dump(mode="json")) == first
+
+
+@pytest.mark.parametrize(
+    ("schedule", "values"),
+    [
+        ("cosine", {9: 1.0, 54: 0.6071, 99: 0.2}),
+        ("linear", {9: 1.0, 54: 0.6045, 99: 0.2}),
+        ("constant", {9: 1.0, 54: 1.0, 99: 1.0}),
+        ("one_minus_sqrt", {9: 1.0, 10: 1.0, 54: 0.4374, 99: 0.2}),
+        ("wsd", {9: 1.0, 79: 1.0, 80: 1.0, 85: 0.5896, 99: 0.2}),
+    ],
+)
+def test_schedules_at_start_middle_and_end(schedule: str, values: dict[int, float]) -> None:
+    section = OptimizerSection(
+        learning_rate=1.0, schedule=schedule, warmup_fraction=0.1, decay_fraction=0.2, final_fraction=0.2
+    )
+    found = rates(lay_out(recipe(num_steps=100)), section)
+    assert found[0] == pytest.approx(0.1) and found[4] == pytest.approx(0.5)
+    assert max(found) == pytest.approx(1.0)
+    for step, value in values.items():
+        assert found[step] == pytest.approx(value, abs=2e-3), step
+
+
+def test_a_schedule_of_the_run_spans_its_phases() -> None:
+    section = OptimizerSection(learning_rate=1.0, warmup_fraction=0.1)
+    assert rates(lay_out(recipe(phases=THREE)), section) == rates(lay_out(recipe(num_steps=100)), section)
+
+
+def test_phases_with_schedules_of_their_own() -> None:
+    phases = lay_out(
+        recipe(
+            phases=[
+                {"sequence_length": 64, "num_steps": 80, "schedule": "constant", "warmup_fraction": 0.1},
+                {"sequence_length": 64, "num_steps": 20, "schedule": "one_minus_sqrt", "learning_rate": 0.5},
+            ]
+        )
+    )
+    found = rates(phases, OptimizerSection(learning_rate=1.0))
+    assert found[7] == 1.0 and found[3] == pytest.approx(0.5) and found[79] == 1.0
+    assert found[80] == 0.5 and found[99] == pytest.approx(0.0)
+    assert found[85] == pytest.approx(0.5 * (1 - (5 / 19) ** 0.5))
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "lengths"),
+    [
+        ("paper", 150_000, {128}),
+        ("long", None, {128, 1024, 8192}),
+        ("continued", None, {8192}),
+        ("demo", None, {128}),
+        ("ci", None, {64, 128}),
+    ],
+)
+def test_the_shipped_recipes(name: str, steps: int | None, lengths: set[int]) -> None:
+    found = load_recipe(PretrainRecipe, f"pretrain/{name}")
+    phases = lay_out(found)
+    assert {p.sequence_length for p in phases} == lengths
+    assert found.training.total_steps == steps or steps is None
+    assert len({p.batch_rows * p.sequence_length for p in phases}) == 1
