@@ -38,7 +38,7 @@ def test_the_main_job_on_real_files(repository: Path, shared_data: Path, tmp_pat
     corpus, model, sweep, evaluation, code_map = (made[kind][0] for kind in KINDS)
 
     pubmed = corpus.summary["sources"]["pubmed"]
-    assert pubmed["records"] == 690 and pubmed["dropped"] == {"deleted": 1, "no_abstract": 87}
+    assert pubmed["records"] == 690 and pubmed["dropped"] == {"deletion_notice": 1, "no_abstract": 87}
     assert sum(pubmed["documents"].values()) == 602
     assert corpus.summary["sources"]["mtsamples"]["dropped"]["duplicate"] == 12
     assert corpus.summary["synthetic_sources"] == ["abstracts", "notes"]
