@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -82,17 +83,28 @@ def test_deepspeed_needs_no_compiler_and_equals_the_torch_engine(
     assert losses(model) == pytest.approx(expected, abs=1e-4)
 
 
-def wait_for_step(store: Store, run_id: str, step: int, *, timeout_s: float = 200) -> None:
-    """Wait until the run has recorded ``step`` steps."""
+def wait_for_step(store: Store, run_id: str, step: int, *, timeout_s: float = 200) -> list[dict[str, Any]]:
+    """Wait until the run has recorded ``step`` steps; return its history so far."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         try:
-            if json.loads(store.read_bytes(f"work/model/{run_id}/progress.json"))["step"] >= step:
-                return
+            progress = json.loads(store.read_bytes(f"work/model/{run_id}/progress.json"))
+            if progress["step"] >= step:
+                return list(progress["history"])
         except KeyError:
             pass
         time.sleep(0.02)
     raise AssertionError(f"{run_id} never reached step {step}")
+
+
+def assert_went_on(model: Artifact, seen: list[dict[str, Any]], expected: list[float]) -> None:
+    """Every step is there once with its loss, and those before the first checkpoint were not trained again."""
+    history = [point for point in json.loads(model.file("history.json").read_text()) if "loss" in point]
+    assert [point["step"] for point in history] == list(range(30))
+    assert [point["loss"] for point in history] == pytest.approx(expected, abs=1e-4)
+    # The measured speeds: no second run of the same steps gives the same.
+    assert all(point["tokens_per_second"] for point in seen[1:5])
+    assert history[:5] == seen[:5]
 
 
 def workers_of(job: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -106,14 +118,13 @@ def test_a_killed_worker_is_replaced_and_costs_no_step(
 ) -> None:
     plan = tiny_pretrain_plan(store, *TWO_WORKERS, "name=killed")
     job = start_job(repository, recipe_path, store, "killed", os.environ["PATH"])
-    wait_for_step(store, plan.id, 7)
+    seen = wait_for_step(store, plan.id, 7)
     os.kill(workers_of(job)[1].pid, signal.SIGKILL)
     _, errors = job.communicate(timeout=300)
     assert job.returncode == 0, errors[-4000:]
     model = plan.existing()
     assert model is not None
-    assert losses(model) == pytest.approx(expected, abs=1e-4)
-    assert [p["step"] for p in json.loads(model.file("history.json").read_text()) if "loss" in p] == list(range(30))
+    assert_went_on(model, seen, expected)
 
 
 def test_a_killed_driver_goes_on_when_started_again(
@@ -121,7 +132,7 @@ def test_a_killed_driver_goes_on_when_started_again(
 ) -> None:
     plan = tiny_pretrain_plan(store, *TWO_WORKERS, "name=driver")
     job = start_job(repository, recipe_path, store, "driver", os.environ["PATH"])
-    wait_for_step(store, plan.id, 7)
+    seen = wait_for_step(store, plan.id, 7)
     children = psutil.Process(job.pid).children(recursive=True)
     job.kill()
     for child in children:
@@ -136,4 +147,4 @@ def test_a_killed_driver_goes_on_when_started_again(
     assert again.returncode == 0, errors[-4000:]
     model = plan.existing()
     assert model is not None
-    assert losses(model) == pytest.approx(expected, abs=1e-4)
+    assert_went_on(model, seen, expected)
