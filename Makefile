@@ -48,8 +48,11 @@ charts: install .tools/helm ## lint and render the chart, check it against KubeR
 bench: install ## one measurement against a peer: ROW=<name>
 	@$(BIN)/python -m benchmarks.run $(ROW)
 
+drill: install ## inject one kind of fault and count what is lost: ROW=<name>
+	@$(BIN)/python -m benchmarks.drill $(ROW)
+
 clean: ## remove everything that is not in git
 	@rm -rf .venv .tools build artifacts .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -prune -exec rm -rf {} + ; rm -rf platform/*.egg-info
 
-.PHONY: help install demo serve explore check test charts bench clean
+.PHONY: help install demo serve explore check test charts bench drill clean
