@@ -57,7 +57,12 @@ def main() -> None:
         outcome: Outcome = module.run(Path(scratch), options.seed)
     folder = Path("build/drill")
     folder.mkdir(parents=True, exist_ok=True)
-    result = {"row": options.row, "seed": options.seed, "wall_s": round(time.monotonic() - started, 1), **asdict(outcome)}
+    result = {
+        "row": options.row,
+        "seed": options.seed,
+        "wall_s": round(time.monotonic() - started, 1),
+        **asdict(outcome),
+    }
     (folder / f"{options.row}.json").write_text(json.dumps(result, indent=2) + "\n")
     sys.stdout.write(closing_line(options.row, outcome) + "\n")
     sys.exit(not outcome.passed)
