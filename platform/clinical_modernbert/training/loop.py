@@ -244,7 +244,7 @@ def _held_out(
     for kind in ("uniform", "entity"):
         found = score_rows(model, rows, chunks[worker.rank :: worker.world_size], kind=kind, tokens=tokens)  # type: ignore[arg-type]
         hits = float((found.ranks_N < 1).sum())
-        sums = torch.tensor([found.loss_sum, hits, len(found.labels_N)], dtype=torch.float64)
+        sums = torch.tensor([found.losses_N.sum(), hits, len(found.labels_N)], dtype=torch.float64)
         loss_sum, hits, count = _sum_over_workers(sums, worker).tolist()
         if count:
             figures[f"{kind}_loss"] = loss_sum / count
