@@ -80,7 +80,9 @@ def score_held_out(
     chunks = [numbers_R[chunk] for chunk in row_chunks(num_rows, size=batch_rows)]
     tokens = token_ranges(tokenizer)
     kinds: tuple[MaskKind, ...] = ("uniform", "entity")
-    return HeldOutScores(num_rows, {kind: score_rows(network, rows, chunks, kind=kind, tokens=tokens) for kind in kinds})
+    return HeldOutScores(
+        num_rows, {kind: score_rows(network, rows, chunks, kind=kind, tokens=tokens) for kind in kinds}
+    )
 
 
 def mask_report(
