@@ -17,7 +17,7 @@ import numpy as np
 from clinical_modernbert.artifacts import Artifact, Plan, open_store, upload_folder
 from clinical_modernbert.errors import ModelError, UserError
 from clinical_modernbert.progress import watch
-from clinical_modernbert.recipe import SweepRecipe
+from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe
 from clinical_modernbert.recipe.sweep import GridDimension
 from clinical_modernbert.runtime import start_ray
 from clinical_modernbert.sweeps.report import METRIC, build_report, write_report
@@ -130,12 +130,14 @@ def _trial(config: dict[str, Any], *, base: dict[str, Any], store_uri: str) -> N
     from ray import tune
 
     plan = trial_plan(SweepBase(**base), config.get("point", config), open_store(store_uri))
-    told = -1
+    assert isinstance(plan.recipe, PretrainRecipe)
+    told, num_steps = -1, plan.recipe.training.total_steps
     with ThreadPoolExecutor(max_workers=1) as pool:
         training = pool.submit(lambda: plan.existing() or pretrain(plan))
         while not wait([training], timeout=_POLL_SECONDS).done:
             for point in recorded_history(plan):
-                if "held_out" in point and point["step"] > told:
+                # The last one is told by the end itself: halving stops a trial at its last step.
+                if "held_out" in point and told < point["step"] < num_steps - 1:
                     told = point["step"]
                     tune.report({METRIC: point["held_out"]["uniform_loss"], "step": told + 1, "model": plan.id})
     try:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from clinical_modernbert.errors import RecipeError
-from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe, build_recipe, read_recipe
+from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe, build_recipe, load_recipe, read_recipe
 from clinical_modernbert.sweeps.trials import base_inputs, known_points, sweep_base, trial_overrides, trial_recipe
 
 VALUES = {
@@ -125,3 +125,17 @@ def test_halving_needs_losses_on_the_way() -> None:
         sweep_base(sweep(halving={"grace_steps": 2}), corpus_id="x")
     fits = sweep(halving={"grace_steps": 2}, overrides=["training.num_steps=3", "held_out_loss.every_steps=1"])
     assert sweep_base(fits, corpus_id="x").num_steps == 3
+
+
+@pytest.mark.parametrize("name", ["masking", "learning_rate", "learning_rate_search", "templates", "scaling", "demo"])
+def test_shipped_sweeps_fit_their_base(name: str) -> None:
+    recipe = load_recipe(SweepRecipe, f"sweep/{name}")
+    assert sweep_base(recipe, corpus_id="x").num_steps > 0
+
+
+def test_table_5_crosses_selection_and_rate() -> None:
+    base = sweep_base(recipe := load_recipe(SweepRecipe, "sweep/masking"), corpus_id="x")
+    trials = [trial_recipe(base, {"arm": arm, "seed": 0}).masking for arm in recipe.arms]
+    crossed = {(m.strategy, m.rate_start, m.rate_end) for m in trials}
+    rates = ((0.30, 0.15), (0.30, 0.30), (0.15, 0.15))
+    assert crossed == {(strategy, *rate) for strategy in ("token_aware", "uniform") for rate in rates}
