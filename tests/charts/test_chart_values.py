@@ -47,7 +47,9 @@ def test_schema_closes_every_object_and_knows_every_value() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
 
     assert list(_open_objects(schema, "")) == []
-    assert [key for key, value in schema["properties"].items() if value.get("additionalProperties") is True] == ["global"]
+    assert [key for key, value in schema["properties"].items() if value.get("additionalProperties") is True] == [
+        "global"
+    ]
     assert schema["properties"].keys() == values.keys()
 
 

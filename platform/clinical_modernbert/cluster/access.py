@@ -1,9 +1,9 @@
 """What each role may do in the object store, as the policy document that S3 services take.
 
-Three roles: a ``reader`` (explorer, endpoint) sees artifacts alone; a ``publisher`` (corpus, evaluation, maps) also writes
-artifacts, and never sees training state, which is pickle; a ``trainer`` (pretraining, sweeps) also keeps checkpoints. Nobody
-deletes an artifact: that is the platform team's. Pure functions over the layout; enforcing a policy is the store's work, and
-``store_check`` asks it whether it does.
+Three roles. A ``reader`` (explorer, endpoint) sees artifacts alone. A ``publisher`` (corpus, evaluation, maps) also writes
+artifacts, but no models, and never sees training state, which is pickle. A ``trainer`` (pretraining, sweeps) also writes
+models and keeps checkpoints. Nobody deletes an artifact: that is the platform team's. Pure functions over the layout;
+enforcing a policy is the store's work, and ``store_check`` asks whether it does.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,8 @@ def rights(role: Role) -> dict[str, frozenset[str]]:
     found = {kind: {"read"} for kind in KINDS} | {HUB: {"read"}}
     if role != "reader":
         for kind in KINDS:
-            found[kind].add("write")
+            if role == "trainer" or kind != "model":
+                found[kind].add("write")
         found[WORK] = {"read", "write", "delete"}
     if role == "trainer":
         found[CHECKPOINT] = {"read", "write", "delete"}
