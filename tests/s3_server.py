@@ -68,7 +68,8 @@ def running_s3_server(folder: Path) -> Iterator[S3Server]:
     flags += [f"-{name}.grpc={port}" for name, port in zip(_PORTS, ports[len(_PORTS) :], strict=True)]
     (folder / "s3.json").write_text(json.dumps(_identities()), encoding="utf-8")
     command = [
-        weed_path(), "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-admin.ui=false",
+        weed_path(), "mini",
+        f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-admin.ui=false",
         "-webdav=false", "-s3.port.iceberg=0", f"-s3.config={folder / 's3.json'}", "-s3.iam.readOnly=false",
         f"-bucket={BUCKET}", *flags,
     ]  # fmt: skip
