@@ -29,7 +29,8 @@ RUN python3 -m venv /opt/venv \
     && mkdir -p platform/clinical_modernbert && touch platform/clinical_modernbert/__init__.py \
     && python3 tools/pins.py torch > torch.txt \
     && python3 tools/pins.py numpy > tools.txt && python3 tools/pins.py setuptools >> tools.txt \
-    && python3 tools/pins.py flash-attn > flash-attn.txt
+    && python3 tools/pins.py flash-attn > flash-attn.txt \
+    && python3 tools/pins.py cyclonedx-bom > sbom.txt
 
 # torch goes first: DeepSpeed's setup reads it, and without built ops (DS_BUILD_OPS=0) it needs no compiler. `wheel` is the one
 # tool without a pin: only builds use it.
@@ -40,8 +41,9 @@ ARG CPU_TORCH_INDEX=""
 RUN pip install --no-cache-dir ${CPU_TORCH_INDEX:+--index-url "${CPU_TORCH_INDEX}"} -r torch.txt \
     && pip install --no-cache-dir -r tools.txt wheel \
     && DS_BUILD_OPS=0 pip install --no-cache-dir --no-build-isolation '.[all]'
+# Without the folder of the first build: setuptools would take its empty files for newer than the code.
 COPY platform platform
-RUN pip install --no-cache-dir --no-build-isolation --no-deps --force-reinstall .
+RUN rm -rf build && pip install --no-cache-dir --no-build-isolation --no-deps --force-reinstall .
 
 FROM project AS gpu-dependencies
 ARG PIP_INDEX_URL
@@ -69,15 +71,31 @@ ARG PIP_INDEX_URL
 COPY --from=flash-attn /wheels /wheels
 RUN pip install --no-cache-dir --no-index --no-deps /wheels/*.whl && rm -rf /wheels
 COPY platform platform
-RUN pip install --no-cache-dir --no-build-isolation --no-deps --force-reinstall .
+RUN rm -rf build && pip install --no-cache-dir --no-build-isolation --no-deps --force-reinstall .
+
+# The software bill of materials (CycloneDX) of each environment, by a tool that stays outside it.
+FROM project AS sbom-tool
+ARG PIP_INDEX_URL
+RUN python3 -m venv /opt/sbom && /opt/sbom/bin/pip install --no-cache-dir -r sbom.txt
+
+FROM sbom-tool AS cpu-sbom
+COPY --from=cpu-venv /opt/venv /opt/venv
+RUN /opt/sbom/bin/cyclonedx-py environment --output-reproducible --output-file /sbom.cdx.json /opt/venv
+
+FROM sbom-tool AS gpu-sbom
+COPY --from=gpu-venv /opt/venv /opt/venv
+RUN /opt/sbom/bin/cyclonedx-py environment --output-reproducible --output-file /sbom.cdx.json /opt/venv
 
 FROM base AS application
+ARG BASE
 ARG VERSION=""
 ARG REVISION=""
 LABEL org.opencontainers.image.title="clinical-modernbert" \
       org.opencontainers.image.description="Clinical ModernBERT on Ray: corpus, pretraining, evaluation, endpoint, explorer" \
       org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="${BASE}" \
+      io.clinical-modernbert.sbom="/usr/share/sbom/clinical-modernbert.cdx.json"
 COPY jobs jobs
 COPY apps apps
 COPY dashboards dashboards
@@ -86,11 +104,14 @@ ENV HOME=/home/ray \
     XDG_CACHE_HOME=/home/ray/.cache \
     HF_HOME=/home/ray/.cache/huggingface \
     PYTHONPATH=/app \
-    RAY_USAGE_STATS_ENABLED=0
+    RAY_USAGE_STATS_ENABLED=0 \
+    CLINICAL_REVISION=${REVISION}
 USER 1000:1000
 
 FROM application AS gpu
 COPY --from=gpu-venv /opt/venv /opt/venv
+COPY --from=gpu-sbom /sbom.cdx.json /usr/share/sbom/clinical-modernbert.cdx.json
 
 FROM application AS cpu
 COPY --from=cpu-venv /opt/venv /opt/venv
+COPY --from=cpu-sbom /sbom.cdx.json /usr/share/sbom/clinical-modernbert.cdx.json

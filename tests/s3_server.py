@@ -63,12 +63,13 @@ class S3Server:
 @contextmanager
 def running_s3_server(folder: Path) -> Iterator[S3Server]:
     """Start a server that keeps its data in ``folder``; it is killed on leaving, because a polite stop takes half a minute."""
-    ports = _free_ports(2 * len(_PORTS))
+    ports = free_ports(2 * len(_PORTS))
     flags = [f"-{name}={port}" for name, port in zip(_PORTS, ports, strict=False)]
     flags += [f"-{name}.grpc={port}" for name, port in zip(_PORTS, ports[len(_PORTS) :], strict=True)]
     (folder / "s3.json").write_text(json.dumps(_identities()), encoding="utf-8")
     command = [
-        _weed(), "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-admin.ui=false",
+        weed_path(), "mini",
+        f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-admin.ui=false",
         "-webdav=false", "-s3.port.iceberg=0", f"-s3.config={folder / 's3.json'}", "-s3.iam.readOnly=false",
         f"-bucket={BUCKET}", *flags,
     ]  # fmt: skip
@@ -92,7 +93,7 @@ def _identities() -> dict[str, object]:
     return {"identities": [admin, reader]}
 
 
-def _weed() -> str:
+def weed_path() -> str:
     beside = Path(sys.executable).with_name("weed")
     found = str(beside) if beside.exists() else shutil.which("weed")
     if found is None:
@@ -100,7 +101,7 @@ def _weed() -> str:
     return found
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:

@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +35,14 @@ def render(helm: Helm) -> Render:
     """Render a preset with further ``--set`` arguments into manifests."""
 
     def run(preset: str = "minimal", *settings: str, release: str = "cm") -> list[dict[str, Any]]:
+        return deepcopy(rendered(preset, settings, release))
+
+    @cache
+    def rendered(preset: str, settings: tuple[str, ...], release: str) -> list[dict[str, Any]]:
         values = str(CHART / "ci" / f"{preset}-values.yaml")
         sets = [part for setting in ("operatorCheck=false", *settings) for part in ("--set", setting)]
         result = helm("template", release, str(CHART), "--namespace", "ml", "--values", values, *sets)
         assert result.returncode == 0, result.stderr
-        return [document for document in yaml.safe_load_all(result.stdout) if document]
+        return [document for document in yaml.load_all(result.stdout, yaml.CSafeLoader) if document]
 
     return run

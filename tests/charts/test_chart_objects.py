@@ -8,20 +8,27 @@ import kubernetes_validate
 import pytest
 import yaml
 from clinical_modernbert.cluster.objects import JOB_KINDS, ray_job, ray_service
+from clinical_modernbert.cluster.refusals import cluster_spec, refusals
 from clinical_modernbert.cluster.shape import Shape, parse_shape
 
 from tests.charts.chart import CHART, PRESETS, Helm, Render, preset_values
 from tests.charts.kuberay_schema import count_rules, crds_path, problems, read_schema
-from tests.charts.operator_rules import pod_specs, ray_cluster_spec, refusals, restricted_violations
+from tests.charts.pod_security import pod_specs, restricted_violations
 
 pytestmark = pytest.mark.helm
 
 KUBERNETES_VERSIONS = ("1.31", "1.34", "1.37")
+CUSTOM = ("ray.io/", "monitoring.coreos.com/")
 RAY_KINDS = ("RayCluster", "RayJob", "RayService")
 
 
 def of_kind(manifests: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [manifest for manifest in manifests if manifest["kind"] == kind]
+
+
+def named(manifests: list[dict[str, Any]], kind: str, end: str) -> dict[str, Any]:
+    (found,) = [m for m in of_kind(manifests, kind) if m["metadata"]["name"].endswith(f"-{end}")]
+    return found
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -45,7 +52,7 @@ def test_ray_objects_satisfy_the_crds(render: Render, repository: Path, preset: 
 @pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
 @pytest.mark.parametrize("preset", PRESETS)
 def test_core_objects_satisfy_kubernetes(render: Render, preset: str, version: str) -> None:
-    core = [manifest for manifest in render(preset) if not manifest["apiVersion"].startswith("ray.io/")]
+    core = [manifest for manifest in render(preset) if not manifest["apiVersion"].startswith(CUSTOM)]
 
     assert core
     for manifest in core:
@@ -69,9 +76,14 @@ def test_every_pod_is_restricted_and_gets_no_token(render: Render, preset: str) 
 
     assert len(pods) >= 3
     assert {key: restricted_violations(spec) for key, spec in pods.items() if restricted_violations(spec)} == {}
-    # KubeRay's autoscaler, in the head of the research cluster, is the only one that calls the API server.
-    tokens = {key for key, spec in pods.items() if spec.get("automountServiceAccountToken") is not False}
-    assert {(kind, where) for kind, _, where in tokens} == {("RayCluster", "head")}
+    # KubeRay's autoscaler, in the head of a cluster that scales itself, is the only one that calls the API server.
+    tokens = {(kind, name, where) for (kind, name, where), spec in pods.items() if spec["automountServiceAccountToken"]}
+    scaled = {
+        (manifest["kind"], manifest["metadata"]["name"], "head")
+        for manifest in render(preset)
+        if manifest["kind"] in RAY_KINDS and cluster_spec(manifest).get("enableInTreeAutoscaling")
+    }
+    assert tokens == scaled
     assert all(spec["serviceAccountName"] != "default" for spec in pods.values())
 
 
@@ -80,7 +92,7 @@ def test_requests_equal_limits_and_no_image_is_latest(render: Render, preset: st
     for manifest in render(preset):
         for spec in pod_specs(manifest).values():
             for container in spec["containers"]:
-                if container["name"] != "autoscaler":
+                if container["name"] != "autoscaler":  # its image is KubeRay's choice: the head's
                     assert container["resources"]["limits"] == container["resources"]["requests"]
                     assert not container["image"].endswith(":latest")
                     assert ":" in container["image"].rpartition("/")[2]
@@ -101,12 +113,13 @@ def test_names_are_unique_and_labels_complete(render: Render, preset: str) -> No
 def test_the_explorer_service_selects_the_explorer_alone(render: Render) -> None:
     manifests = render("cpu")
     (service,), (deployment,) = of_kind(manifests, "Service"), of_kind(manifests, "Deployment")
+    assert deployment["metadata"]["name"].endswith("-explorer")
     selector = service["spec"]["selector"].items()
 
     assert selector <= deployment["spec"]["template"]["metadata"]["labels"].items()
     for manifest in manifests:
         if manifest["kind"] in RAY_KINDS:
-            cluster = ray_cluster_spec(manifest)
+            cluster = cluster_spec(manifest)
             for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
                 assert not selector <= group["template"]["metadata"]["labels"].items()
 
@@ -157,7 +170,7 @@ def test_the_endpoint_serves_the_application_with_its_arguments(render: Render) 
 def test_python_builds_the_jobs_that_the_chart_renders(render: Render, preset: str) -> None:
     """The chart publishes its shape; from it ``cluster/`` must make the same pods, deadlines and rules."""
     manifests, values = render(preset), preset_values(preset)
-    (published,) = of_kind(manifests, "ConfigMap")
+    published = named(manifests, "ConfigMap", "shape")
     shape = parse_shape(published["data"]["shape.yaml"], origin="the chart")
     rendered = {manifest["metadata"]["name"]: manifest for manifest in of_kind(manifests, "RayJob")}
 
@@ -177,7 +190,7 @@ def test_python_builds_the_jobs_that_the_chart_renders(render: Render, preset: s
 
 def test_python_builds_the_service_that_the_chart_renders(render: Render, repository: Path) -> None:
     manifests = render("cpu")
-    (published,), (rendered,) = of_kind(manifests, "ConfigMap"), of_kind(manifests, "RayService")
+    published, (rendered,) = named(manifests, "ConfigMap", "shape"), of_kind(manifests, "RayService")
     shape = parse_shape(published["data"]["shape.yaml"], origin="the chart")
     args = {"recipe": "serve/demo", "root": shape.object_store.root, "scaling.num_replicas": 2}
     ours = ray_service("encoder", args=args, shape=shape, workers={"cpu": 2})
@@ -216,6 +229,7 @@ def _with_limits(shape: Shape, job: dict[str, Any]) -> Shape:
         "activeDeadlineSeconds": "active_deadline_s",
         "preRunningDeadlineSeconds": "pre_running_deadline_s",
         "queue": "queue",
+        "queuePriority": "queue_priority",
     }
     own = {ours: job[theirs] for theirs, ours in names.items() if theirs in job}
     return shape.model_copy(update={"limits": shape.limits.model_copy(update=own)})

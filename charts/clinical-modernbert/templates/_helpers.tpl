@@ -71,23 +71,49 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
 {{- end -}}
 
-{{/* Image reference: {root, image} with the values of image or gpuImage. */}}
+{{/* Image reference: {root, image, registry, tag}; global.imageRegistry goes before any image's own registry. */}}
 {{- define "cm.imageReference" -}}
 {{- $repository := .image.repository -}}
-{{- with .root.Values.image.registry }}{{ $repository = printf "%s/%s" (trimSuffix "/" .) $repository }}{{ end -}}
+{{- with default .registry .root.Values.global.imageRegistry }}{{ $repository = printf "%s/%s" (trimSuffix "/" .) $repository }}{{ end -}}
 {{- if .image.digest -}}
 {{- printf "%s@%s" $repository .image.digest -}}
 {{- else -}}
-{{- printf "%s:%s" $repository (default .root.Chart.AppVersion .image.tag) -}}
+{{- printf "%s:%s" $repository (default .tag .image.tag) -}}
 {{- end -}}
 {{- end -}}
 
 {{- define "cm.image" -}}
-{{- include "cm.imageReference" (dict "root" . "image" .Values.image) -}}
+{{- include "cm.imageReference" (dict "root" . "image" .Values.image "registry" .Values.image.registry "tag" .Chart.AppVersion) -}}
 {{- end -}}
 
 {{- define "cm.gpuImage" -}}
-{{- include "cm.imageReference" (dict "root" . "image" .Values.gpuImage) -}}
+{{- include "cm.imageReference" (dict "root" . "image" .Values.gpuImage "registry" .Values.image.registry "tag" .Chart.AppVersion) -}}
+{{- end -}}
+
+{{/* Image of another project: {root, image, where}. */}}
+{{- define "cm.foreignImage" -}}
+{{- if not (or .image.tag .image.digest) }}{{ fail (printf "\n\n%s.tag or %s.digest is required\n" .where .where) }}{{ end -}}
+{{- include "cm.imageReference" (dict "root" .root "image" .image "registry" .image.registry "tag" "") -}}
+{{- end -}}
+
+{{/* The store: where it answers, and the Secret with the keys of a role: {root, role}, role empty for all rights. */}}
+{{- define "cm.storeEndpoint" -}}
+{{- $own := printf "http://%s.%s.svc:%d" (include "cm.devStoreName" .) .Release.Namespace (include "cm.devStorePort" . | int) -}}
+{{- default (ternary $own "" .Values.devStore.enabled) .Values.objectStore.endpoint -}}
+{{- end -}}
+
+{{- define "cm.storeSecret" -}}
+{{- $own := "" -}}
+{{- if .role }}{{ $own = get .root.Values.objectStore.roleSecrets .role }}{{ end -}}
+{{- default .root.Values.objectStore.existingSecret $own -}}
+{{- end -}}
+
+{{- define "cm.devStoreName" -}}
+{{- printf "%s-store" (include "cm.fullname" .) -}}
+{{- end -}}
+
+{{- define "cm.devStorePort" -}}
+{{- eq .Values.devStore.flavor "seaweedfs" | ternary 8333 9000 -}}
 {{- end -}}
 
 {{/* Worker group by name: {root, group, where}. */}}
@@ -96,15 +122,28 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- if not (hasKey $groups .group) -}}
 {{- fail (printf "\n\n%s names the worker group %q; workerGroups has: %s\n" .where .group (keys $groups | sortAlpha | join ", ")) -}}
 {{- end -}}
-{{- get $groups .group | toYaml -}}
+{{- include "cm.node" (dict "root" .root "node" (get $groups .group)) -}}
+{{- end -}}
+
+{{/* One machine with its RDMA profile worked in: {root, node}; what the group says itself goes before the profile. */}}
+{{- define "cm.node" -}}
+{{- $node := deepCopy .node -}}
+{{- if .node.rdma -}}
+{{- $profile := .root.Values.rdma -}}
+{{- $_ := set $node "resources" (merge (get $node "resources" | default dict) (dict $profile.resource $profile.count)) -}}
+{{- $_ := set $node "env" (merge (get $node "env" | default dict) $profile.env) -}}
+{{- $_ := set $node "ipcLock" $profile.ipcLock -}}
+{{- end -}}
+{{- unset $node "rdma" | toYaml -}}
 {{- end -}}
 
 {{/* What must be set before anything is rendered: the store, and KubeRay's API for each kind in use. */}}
 {{- define "cm.check" -}}
 {{- $store := .Values.objectStore -}}
 {{- if not $store.root }}{{ fail "\n\nobjectStore.root is required: set it to s3://bucket/prefix\n" }}{{ end -}}
-{{- if not $store.endpoint }}{{ fail "\n\nobjectStore.endpoint is required: set it to the URL of your S3 service\n" }}{{ end -}}
+{{- if not (include "cm.storeEndpoint" .) }}{{ fail "\n\nobjectStore.endpoint is required: set it to the URL of your S3 service, or devStore.enabled=true for a trial\n" }}{{ end -}}
 {{- if not $store.existingSecret }}{{ fail "\n\nobjectStore.existingSecret is required: name a Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY\n" }}{{ end -}}
+{{- include "cm.checkWaysIn" . -}}
 {{- if .Values.operatorCheck -}}
 {{- $needed := list -}}
 {{- if .Values.research.enabled }}{{ $needed = append $needed "RayCluster" }}{{ end -}}
@@ -116,4 +155,50 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+
+{{/* Whoever reaches the dashboard runs any code, and the explorer has no login of its own: both go out behind the proxy alone. */}}
+{{- define "cm.checkWaysIn" -}}
+{{- $ingress := .Values.ingress -}}
+{{- range $host := list "explorerHost" "dashboardHost" -}}
+{{- if and (get $ingress $host) (not $.Values.login.enabled) -}}
+{{- fail (printf "\n\ningress.%s needs login.enabled=true: nothing else asks who comes in\n" $host) -}}
+{{- end -}}
+{{- end -}}
+{{- if and (or $ingress.explorerHost $ingress.endpointHost $ingress.dashboardHost) (not $ingress.tlsSecret) -}}
+{{- fail "\n\ningress.tlsSecret is required where a host is named: name a Secret with certificate and key\n" -}}
+{{- end -}}
+{{- range $host, $part := dict "explorerHost" "explorer" "endpointHost" "endpoint" "dashboardHost" "research" -}}
+{{- if and (get $ingress $host) (not (get $.Values $part).enabled) -}}
+{{- fail (printf "\n\ningress.%s leads nowhere: %s.enabled is false\n" $host $part) -}}
+{{- end -}}
+{{- end -}}
+{{- if .Values.login.enabled -}}
+{{- if not .Values.login.issuerUrl }}{{ fail "\n\nlogin.issuerUrl is required where login.enabled\n" }}{{ end -}}
+{{- if not .Values.login.existingSecret }}{{ fail "\n\nlogin.existingSecret is required: name a Secret with client-id, client-secret and cookie-secret\n" }}{{ end -}}
+{{- if not (or .Values.login.emailDomains .Values.login.allowedGroups) -}}
+{{- fail "\n\nlogin.emailDomains or login.allowedGroups is required: without either everyone of the issuer enters\n" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* `part: host` of each login proxy, as YAML. */}}
+{{- define "cm.loginHosts" -}}
+{{- if .Values.login.enabled -}}
+{{- with .Values.ingress.explorerHost }}
+explorer: {{ . }}
+{{- end }}
+{{- with .Values.ingress.dashboardHost }}
+dashboard: {{ . }}
+{{- end }}
+{{- end -}}
+{{- end -}}
+
+{{- define "cm.loginName" -}}
+{{- printf "%s-login-%s" (include "cm.fullname" .root) .part -}}
+{{- end -}}
+
+{{/* An incremental upgrade wants KubeRay's autoscaler; any other endpoint is of fixed size. */}}
+{{- define "cm.endpointScales" -}}
+{{- if and .Values.endpoint.enabled (eq .Values.endpoint.upgradeStrategy "NewClusterWithIncrementalUpgrade") }}true{{ end -}}
 {{- end -}}

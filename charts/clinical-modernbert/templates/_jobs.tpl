@@ -17,22 +17,17 @@ spec:
       image: {{ include "cm.image" .root }}
       imagePullPolicy: {{ .root.Values.image.pullPolicy }}
       resources: {{- include "cm.resources" .root.Values.submitter | nindent 8 }}
-      securityContext: {{- include "cm.containerSecurity" .root | nindent 8 }}
-      volumeMounts:
-        - name: tmp
-          mountPath: /tmp
-        - name: home
-          mountPath: /home/ray
-  volumes:
-    - name: tmp
-      emptyDir:
-        sizeLimit: 1Gi
-    - name: home
-      emptyDir:
-        sizeLimit: 1Gi
+      securityContext: {{- include "cm.containerSecurity" false | nindent 8 }}
+      volumeMounts: {{- include "cm.mounts" .root | nindent 8 }}
+  volumes: {{- include "cm.volumes" (dict "root" .root "scratch" "1Gi") | nindent 4 }}
+{{- end -}}
+
+{{/* The store's role of a kind of job: those that keep checkpoints, and the rest. */}}
+{{- define "cm.jobRole" -}}
+{{- has . (list "pretrain" "sweep") | ternary "trainer" "publisher" -}}
 {{- end -}}
 
 {{/* One machine as jobs/submit.py reads it. */}}
 {{- define "cm.shapeNode" -}}
-{{- dict "cpu" (toString .cpu) "memory" .memory "gpus" (int (.gpus | default 0)) "scratch" (.scratch | default "20Gi") "node_selector" (.nodeSelector | default dict) "tolerations" (.tolerations | default list) "env" (.env | default dict) "resources" (.resources | default dict) | toJson -}}
+{{- dict "cpu" (toString .cpu) "memory" .memory "gpus" (int (.gpus | default 0)) "scratch" (.scratch | default "20Gi") "node_selector" (.nodeSelector | default dict) "tolerations" (.tolerations | default list) "env" (.env | default dict) "resources" (.resources | default dict) "annotations" (.annotations | default dict) "priority_class" (.priorityClassName | default nil) "runtime_class" (.runtimeClassName | default nil) "ipc_lock" (.ipcLock | default false) | toJson -}}
 {{- end -}}

@@ -1,5 +1,5 @@
 {{/* The specification of a Ray cluster, the same for the research cluster, jobs and the endpoint:
-     {root, component, where, workers, autoscale, serve} where workers is group -> {replicas, minReplicas, maxReplicas}. With an
+     {root, component, role, where, workers, autoscale, serve} where workers is group -> {replicas, minReplicas, maxReplicas}. With an
      autoscaler, replicas is its own: an upgrade must not set it back. */}}
 
 {{- define "cm.rayCluster" -}}
@@ -20,7 +20,7 @@ autoscalerOptions:
     - name: RAY_USAGE_STATS_ENABLED
       value: "0"
   resources: {{- include "cm.resources" (dict "cpu" "500m" "memory" "1Gi") | nindent 4 }}
-  securityContext: {{- include "cm.containerSecurity" $root | nindent 4 }}
+  securityContext: {{- include "cm.containerSecurity" false | nindent 4 }}
   volumeMounts:
     - name: tmp
       mountPath: /tmp
@@ -28,6 +28,20 @@ autoscalerOptions:
       mountPath: /tmp/ray
     - name: home
       mountPath: /home/ray
+{{- end }}
+{{- if .serve }}
+{{- with $root.Values.endpoint.headRecovery }}
+{{- if .redisAddress }}
+gcsFaultToleranceOptions:
+  backend: redis
+  redisAddress: {{ .redisAddress }}
+  redisPassword:
+    valueFrom:
+      secretKeyRef:
+        name: {{ required "\n\nendpoint.headRecovery.existingSecret is required where redisAddress is named\n" .existingSecret }}
+        key: {{ .passwordKey }}
+{{- end }}
+{{- end }}
 {{- end }}
 headGroupSpec:
   rayStartParams:
@@ -43,26 +57,28 @@ workerGroupSpecs:
     minReplicas: {{ $count.minReplicas }}
     maxReplicas: {{ $count.maxReplicas }}
     rayStartParams: {}
-    template: {{- include "cm.workerPod" (dict "root" $root "component" $.component "serve" $.serve "node" $node) | nindent 6 }}
+    template: {{- include "cm.workerPod" (dict "root" $root "component" $.component "role" $.role "serve" $.serve "node" $node) | nindent 6 }}
 {{- end }}
 {{- end -}}
 
 {{- define "cm.headPod" -}}
 {{- $node := .root.Values.head -}}
 {{- $account := ternary (include "cm.headServiceAccountName" .root) (include "cm.serviceAccountName" .root) .autoscale -}}
-metadata:
-  labels: {{- include "cm.podLabels" . | nindent 4 }}
+metadata: {{- include "cm.podMetadata" (dict "root" .root "component" .component "node" $node) | nindent 2 }}
 spec:
   {{- include "cm.podBase" (dict "root" .root "serviceAccount" $account "token" .autoscale "node" $node) | nindent 2 }}
   {{- if not .serve }}
   restartPolicy: Never
+  {{- end }}
+  {{- if .root.Values.hubCache.enabled }}
+  initContainers: {{- include "cm.hubCacheContainer" (dict "root" .root "role" .role "image" (include "cm.image" .root)) | nindent 4 }}
   {{- end }}
   containers:
     - name: ray-head
       image: {{ include "cm.image" .root }}
       imagePullPolicy: {{ .root.Values.image.pullPolicy }}
       workingDir: /app
-      env: {{- include "cm.env" (dict "root" .root) | nindent 8 }}
+      env: {{- include "cm.env" (dict "root" .root "role" .role) | nindent 8 }}
       ports:
         - name: gcs-server
           containerPort: 6379
@@ -72,30 +88,39 @@ spec:
           containerPort: 10001
         - name: metrics
           containerPort: 8080
+        - name: as-metrics
+          containerPort: 44217
+        - name: dash-metrics
+          containerPort: 44227
         {{- if .serve }}
         - name: serve
           containerPort: 8000
         {{- end }}
       resources: {{- include "cm.resources" $node | nindent 8 }}
-      securityContext: {{- include "cm.containerSecurity" .root | nindent 8 }}
+      securityContext: {{- include "cm.containerSecurity" false | nindent 8 }}
       volumeMounts: {{- include "cm.rayMounts" .root | nindent 8 }}
-  volumes: {{- include "cm.rayVolumes" $node | nindent 4 }}
+  volumes: {{- include "cm.rayVolumes" (dict "root" .root "node" $node) | nindent 4 }}
 {{- end -}}
 
 {{- define "cm.workerPod" -}}
-metadata:
-  labels: {{- include "cm.podLabels" . | nindent 4 }}
+metadata: {{- include "cm.podMetadata" . | nindent 2 }}
 spec:
   {{- include "cm.podBase" (dict "root" .root "serviceAccount" (include "cm.serviceAccountName" .root) "token" false "node" .node) | nindent 2 }}
   {{- if not .serve }}
   restartPolicy: Never
+  {{- else }}
+  topologySpreadConstraints: {{- include "cm.spread" (include "cm.podLabels" .) | nindent 4 }}
+  {{- end }}
+  {{- $image := gt (int (.node.gpus | default 0)) 0 | ternary (include "cm.gpuImage" .root) (include "cm.image" .root) }}
+  {{- if .root.Values.hubCache.enabled }}
+  initContainers: {{- include "cm.hubCacheContainer" (dict "root" .root "role" .role "image" $image) | nindent 4 }}
   {{- end }}
   containers:
     - name: ray-worker
-      image: {{ gt (int (.node.gpus | default 0)) 0 | ternary (include "cm.gpuImage" .root) (include "cm.image" .root) }}
+      image: {{ $image }}
       imagePullPolicy: {{ .root.Values.image.pullPolicy }}
       workingDir: /app
-      env: {{- include "cm.env" (dict "root" .root "env" .node.env) | nindent 8 }}
+      env: {{- include "cm.env" (dict "root" .root "role" .role "env" .node.env) | nindent 8 }}
       ports:
         - name: metrics
           containerPort: 8080
@@ -119,7 +144,7 @@ spec:
         failureThreshold: 1
       {{- end }}
       resources: {{- include "cm.resources" .node | nindent 8 }}
-      securityContext: {{- include "cm.containerSecurity" .root | nindent 8 }}
+      securityContext: {{- include "cm.containerSecurity" (.node.ipcLock | default false) | nindent 8 }}
       volumeMounts: {{- include "cm.rayMounts" .root | nindent 8 }}
-  volumes: {{- include "cm.rayVolumes" .node | nindent 4 }}
+  volumes: {{- include "cm.rayVolumes" (dict "root" .root "node" .node) | nindent 4 }}
 {{- end -}}

@@ -10,15 +10,14 @@ from typing import Any
 
 import yaml
 
+from clinical_modernbert.cluster.access import Role, role_of
 from clinical_modernbert.cluster.pods import head_pod, submitter_pod, worker_pod
+from clinical_modernbert.cluster.refusals import name_refusal, refusals
 from clinical_modernbert.cluster.shape import Limits, Shape
 from clinical_modernbert.errors import ClusterError
 
-# KubeRay appends to the names of both kinds: 47 characters are left of a DNS label (validation.go, v1.7).
-MAX_NAME_CHARACTERS = 47
 JOB_KINDS = ("build_corpus", "pretrain", "sweep", "evaluate", "map_codes")
 
-_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _RECIPE = re.compile(r"[a-z0-9_]+/[A-Za-z0-9_.-]+")
 _OVERRIDE = re.compile(r"[A-Za-z0-9_.]+=[A-Za-z0-9_.:/,+@%=\[\]{}\" -]*")
 
@@ -48,15 +47,9 @@ def ray_job(
         **_deletion(shape.limits),
         "submitterConfig": {"backoffLimit": shape.submitter.backoff_limit},
         "submitterPodTemplate": submitter_pod(shape),
-        "rayClusterSpec": _ray_cluster(shape, workers, serve=False),
+        "rayClusterSpec": _ray_cluster(shape, workers, role=role_of(kind), serve=False),
     }
-    queue = {"kueue.x-k8s.io/queue-name": shape.limits.queue} if shape.limits.queue else {}
-    return {
-        "apiVersion": "ray.io/v1",
-        "kind": "RayJob",
-        "metadata": _metadata(name, namespace, {**shape.labels, **(labels or {}), **queue}),
-        "spec": spec,
-    }
+    return _object("RayJob", name, namespace, {**shape.labels, **(labels or {}), **_queue(shape.limits)}, spec)
 
 
 def ray_service(
@@ -76,17 +69,13 @@ def ray_service(
         "http_options": {"host": "0.0.0.0", "port": 8000},
         "applications": [application],
     }
-    return {
-        "apiVersion": "ray.io/v1",
-        "kind": "RayService",
-        "metadata": _metadata(name, namespace, {**shape.labels, **(labels or {})}),
-        "spec": {
-            "upgradeStrategy": {"type": "NewCluster"},
-            "excludeHeadPodFromServeSvc": True,
-            "serveConfigV2": yaml.safe_dump(serve_config, sort_keys=False),
-            "rayClusterConfig": _ray_cluster(shape, workers, serve=True),
-        },
+    spec = {
+        "upgradeStrategy": {"type": "NewCluster"},
+        "excludeHeadPodFromServeSvc": True,
+        "serveConfigV2": yaml.safe_dump(serve_config, sort_keys=False),
+        "rayClusterConfig": _ray_cluster(shape, workers, role="reader", serve=True),
     }
+    return _object("RayService", name, namespace, {**shape.labels, **(labels or {})}, spec)
 
 
 def entrypoint(kind: str, recipe: str, overrides: Sequence[str]) -> str:
@@ -108,13 +97,20 @@ def entrypoint(kind: str, recipe: str, overrides: Sequence[str]) -> str:
     return " ".join([f"python jobs/{kind}.py {recipe}", *(f"--set '{override}'" for override in overrides)])
 
 
-def _metadata(name: str, namespace: str, labels: Mapping[str, str]) -> dict[str, Any]:
-    if len(name) > MAX_NAME_CHARACTERS or not _NAME.fullmatch(name):
-        raise ClusterError(
-            f"name {name!r} must have at most {MAX_NAME_CHARACTERS} characters (this has {len(name)}), start with a letter "
-            "and hold lower-case letters, digits and inner dashes"
-        )
-    return {"name": name, "namespace": namespace, "labels": dict(labels)}
+def _object(kind: str, name: str, namespace: str, labels: Mapping[str, str], spec: dict[str, Any]) -> dict[str, Any]:
+    """Return the whole object; raises ``ClusterError`` with every reason for which the operator would refuse it."""
+    if reason := name_refusal(kind, name):
+        raise ClusterError(reason)
+    metadata = {"name": name, "namespace": namespace, "labels": dict(labels)}
+    manifest = {"apiVersion": "ray.io/v1", "kind": kind, "metadata": metadata, "spec": spec}
+    if reasons := refusals(manifest):
+        raise ClusterError(f"KubeRay would refuse {kind} {name}:\n  " + "\n  ".join(reasons))
+    return manifest
+
+
+def _queue(limits: Limits) -> dict[str, str]:
+    labels = {"kueue.x-k8s.io/queue-name": limits.queue, "kueue.x-k8s.io/priority-class": limits.queue_priority}
+    return {name: value for name, value in labels.items() if limits.queue and value}
 
 
 def _deletion(limits: Limits) -> dict[str, Any]:
@@ -135,19 +131,21 @@ def _rule(policy: str, condition: Mapping[str, str], ttl_s: int) -> dict[str, An
     return {"policy": policy, "condition": {**condition, "ttlSeconds": ttl_s}}
 
 
-def _ray_cluster(shape: Shape, workers: Mapping[str, int], *, serve: bool) -> dict[str, Any]:
+def _ray_cluster(shape: Shape, workers: Mapping[str, int], *, role: Role, serve: bool) -> dict[str, Any]:
     if not workers:
         raise ClusterError(f"no workers: name a group and a number, such as {next(iter(shape.worker_groups))}=2")
     auth = {"mode": "token"} | ({"secretName": shape.auth_secret} if shape.auth_secret else {})
     return {
         "rayVersion": shape.ray_version,
         "authOptions": auth,
-        "headGroupSpec": {"rayStartParams": {"num-cpus": "0"}, "template": head_pod(shape, serve=serve)},
-        "workerGroupSpecs": [_worker_group(shape, group, count, serve=serve) for group, count in workers.items()],
+        "headGroupSpec": {"rayStartParams": {"num-cpus": "0"}, "template": head_pod(shape, role=role, serve=serve)},
+        "workerGroupSpecs": [
+            _worker_group(shape, group, count, role=role, serve=serve) for group, count in workers.items()
+        ],
     }
 
 
-def _worker_group(shape: Shape, group: str, count: int, *, serve: bool) -> dict[str, Any]:
+def _worker_group(shape: Shape, group: str, count: int, *, role: Role, serve: bool) -> dict[str, Any]:
     if group not in shape.worker_groups:
         raise ClusterError(f"no worker group {group!r}; this cluster has: {', '.join(sorted(shape.worker_groups))}")
     if count < 1:
@@ -158,5 +156,5 @@ def _worker_group(shape: Shape, group: str, count: int, *, serve: bool) -> dict[
         "minReplicas": count,
         "maxReplicas": count,
         "rayStartParams": {},
-        "template": worker_pod(shape, shape.worker_groups[group], serve=serve),
+        "template": worker_pod(shape, shape.worker_groups[group], role=role, serve=serve),
     }

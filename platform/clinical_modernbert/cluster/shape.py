@@ -34,6 +34,14 @@ class Node(Section):
     """Further environment variables."""
     resources: dict[str, int] = Field(default_factory=dict)
     """Further extended resources, such as ``rdma/ib``."""
+    annotations: dict[str, str] = Field(default_factory=dict)
+    """Annotations of the pod."""
+    priority_class: str | None = None
+    """PriorityClass; the cluster's default where None."""
+    runtime_class: str | None = None
+    """RuntimeClass; the cluster's default where None."""
+    ipc_lock: bool = False
+    """Let the pod lock memory for RDMA, which Pod Security "restricted" forbids."""
 
 
 class Submitter(Section):
@@ -47,8 +55,19 @@ class Submitter(Section):
     """Times the submission is tried again."""
 
 
+class StoreSecrets(Section):
+    """The Secret with the store's keys for each role: what its keys may do is the store's to enforce."""
+
+    reader: str = Field(min_length=1)
+    """For the explorer and the endpoint, which only read artifacts."""
+    trainer: str = Field(min_length=1)
+    """For pretraining and sweeps, which also keep checkpoints."""
+    publisher: str = Field(min_length=1)
+    """For all other jobs."""
+
+
 class ObjectStore(Section):
-    """The S3 service that holds the artifacts; keys stay in their Secret."""
+    """The S3 service that holds the artifacts; keys stay in their Secrets."""
 
     root: str = Field(pattern=r"^s3://[^/]+")
     """Root of the artifact store."""
@@ -56,12 +75,13 @@ class ObjectStore(Section):
     """URL of the S3 service."""
     region: str = "us-east-1"
     """Region that requests are signed for."""
-    secret: str = Field(min_length=1)
-    """Secret with the keys."""
+    secrets: StoreSecrets
     access_key_id_key: str = "AWS_ACCESS_KEY_ID"
     """Key of the Secret that holds the access key id."""
     secret_access_key_key: str = "AWS_SECRET_ACCESS_KEY"
     """Key of the Secret that holds the secret access key."""
+    ca_config_map: str | None = None
+    """ConfigMap with the store's certificate authority under ``ca.crt``; the image's own authorities where None."""
 
 
 class Security(Section):
@@ -90,6 +110,8 @@ class Limits(Section):
     """Seconds the cluster of a finished job is kept."""
     queue: str | None = None
     """Kueue's LocalQueue that admits the job; None asks no queue."""
+    queue_priority: str | None = None
+    """Kueue's WorkloadPriorityClass."""
 
 
 class Shape(Section):
@@ -111,6 +133,8 @@ class Shape(Section):
     """ServiceAccount of all pods."""
     hub_offline: bool = True
     """Keep Hugging Face libraries from calling the hub."""
+    hub_cache: bool = False
+    """Fill each Ray pod's Hugging Face cache from the store before Ray starts."""
     security: Security = Security()
     labels: dict[str, str] = Field(default_factory=dict)
     """Labels of every pod."""

@@ -112,7 +112,7 @@ def test_overrides_arrive_whole_through_both_shells(override: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "a" * 48}, "at most 47 characters (this has 48)"),
+        ({"name": "a" * 48}, "has 48 characters, at most 47 are allowed"),
         ({"name": "1run"}, "start with a letter"),
         ({"name": "Run"}, "lower-case"),
         ({"kind": "train"}, "choose one of build_corpus, pretrain"),

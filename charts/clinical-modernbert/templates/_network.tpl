@@ -1,0 +1,63 @@
+{{/* The parts of NetworkPolicies: who is selected, who is a peer, which ports. */}}
+
+{{/* Head of a policy: {root, name}. */}}
+{{- define "cm.policy" -}}
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: {{ include "cm.fullname" .root }}-{{ .name }}
+  namespace: {{ .root.Release.Namespace }}
+  labels: {{- include "cm.labels" (dict "root" .root "component" "network") | nindent 4 }}
+{{- end -}}
+
+{{/* Labels of every pod of the release. */}}
+{{- define "cm.releaseLabels" -}}
+app.kubernetes.io/name: {{ include "cm.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{/* Selector of the pods of one of several components: {root, components}. */}}
+{{- define "cm.componentSelector" -}}
+matchLabels: {{- include "cm.releaseLabels" .root | nindent 2 }}
+matchExpressions:
+  - key: app.kubernetes.io/component
+    operator: In
+    values: {{ .components | toJson }}
+{{- end -}}
+
+{{/* Peers: every pod of the namespaces of a list. */}}
+{{- define "cm.namespacePeers" -}}
+{{- range . }}
+- namespaceSelector:
+    matchLabels:
+      kubernetes.io/metadata.name: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{/* Ports over TCP, of a list. */}}
+{{- define "cm.tcp" -}}
+{{- range . }}
+- protocol: TCP
+  port: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{/* A rule out: {ports, cidrs}; any address where there are no ranges. */}}
+{{- define "cm.egressRule" -}}
+- ports: {{- include "cm.tcp" .ports | nindent 4 }}
+  {{- with .cidrs }}
+  to:
+    {{- range . }}
+    - ipBlock:
+        cidr: {{ . }}
+    {{- end }}
+  {{- end }}
+{{- end -}}
+
+{{/* The components that run Ray; RayJobs may come from jobs/submit.py at any time. */}}
+{{- define "cm.rayComponents" -}}
+{{- $components := list "job" -}}
+{{- if .Values.research.enabled }}{{ $components = append $components "research" }}{{ end -}}
+{{- if .Values.endpoint.enabled }}{{ $components = append $components "endpoint" }}{{ end -}}
+{{- $components | sortAlpha | toJson -}}
+{{- end -}}

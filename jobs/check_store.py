@@ -1,0 +1,36 @@
+"""Does the store hold its keys to a role? ``python jobs/check_store.py reader``; ``--policy`` prints the document to give it."""
+
+import argparse
+import json
+import os
+import sys
+
+from clinical_modernbert.cluster.access import ROLES, policy
+from clinical_modernbert.cluster.store_check import check_access
+from clinical_modernbert.errors import UserError
+from clinical_modernbert.job import open_root
+
+
+def main() -> None:
+    """Exit with 1 where the store allows too much or too little."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("role", choices=ROLES)
+    parser.add_argument("--root", default=os.environ.get("ARTIFACT_ROOT"), help="s3://bucket/prefix (or ARTIFACT_ROOT)")
+    parser.add_argument("--policy", action="store_true", help="print the policy and stop")
+    options = parser.parse_args()
+    if not (options.root or "").startswith("s3://"):
+        sys.exit("error: --root or ARTIFACT_ROOT must be s3://bucket/prefix: a folder holds nobody to a role")
+    if options.policy:
+        bucket, _, prefix = options.root.removeprefix("s3://").partition("/")
+        sys.stdout.write(json.dumps(policy(options.role, bucket=bucket, prefix=prefix), indent=2) + "\n")
+        return
+    try:
+        findings = check_access(open_root(options.root), options.role)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    sys.stdout.writelines(f"{finding}\n" for finding in findings)
+    sys.exit(0 if all(finding.ok for finding in findings) else 1)
+
+
+if __name__ == "__main__":
+    main()

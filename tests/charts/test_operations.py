@@ -1,0 +1,272 @@
+"""Monitoring, budgets, ways in, development store and test pod: what the chart makes for those who run it."""
+
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import pytest
+import ray
+import yaml
+from clinical_modernbert.artifacts import open_store
+from clinical_modernbert.errors import StoreError
+from clinical_modernbert.serving.metrics import METRICS
+
+from tests.charts.chart import CHART, PRESETS, Helm, Render
+from tests.s3_server import free_ports, weed_path
+
+pytestmark = pytest.mark.helm
+
+METRIC = re.compile(r"\b(ray_[a-z0-9_]+)\b(?=\{)")
+SERVED = ("endpoint.enabled=true", "endpoint.model=m")
+HISTOGRAM_SUFFIXES = ("_bucket", "_sum", "_count")
+
+
+def of_kind(manifests: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [manifest for manifest in manifests if manifest["kind"] == kind]
+
+
+def dashboards(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    found = [m for m in of_kind(manifests, "ConfigMap") if "grafana_dashboard" in m["metadata"]["labels"]]
+    return {m["metadata"]["name"].rpartition("-")[2]: json.loads(*m["data"].values()) for m in found}
+
+
+def expressions(manifests: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    for name, dashboard in dashboards(manifests).items():
+        for panel in dashboard["panels"]:
+            yield from ((f"{name}: {panel['title']}", target["expr"]) for target in panel["targets"])
+    for rule in of_kind(manifests, "PrometheusRule"):
+        yield from ((alert["alert"], alert["expr"]) for alert in rule["spec"]["groups"][0]["rules"])
+
+
+def test_there_is_a_dashboard_for_each_part(render: Render) -> None:
+    found = dashboards(render("everything"))
+
+    assert found.keys() == {"training", "serving", "corpus", "cluster"}
+    for dashboard in found.values():
+        assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"]) >= 7
+        places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in dashboard["panels"]]
+        assert len(set(places)) == len(places)
+
+
+def test_every_expression_is_promql_over_metrics_that_exist(render: Render) -> None:
+    """The names are our own documented ones, or those in the dashboards that Ray ships for itself."""
+    shipped = Path(ray.__file__).parent / "dashboard" / "modules" / "metrics" / "dashboards"
+    of_ray = set(re.findall(r"\bray_[a-z0-9_]+", "".join(path.read_text() for path in shipped.glob("*_panels.py"))))
+    of_ours = set()
+    for metric in METRICS:
+        ends = {"counter": ("_total",), "histogram": HISTOGRAM_SUFFIXES, "gauge": ("",)}[metric.kind]
+        of_ours |= {f"ray_{metric.name}{end}" for end in ends}
+    found = dict(expressions(render("everything")))
+
+    assert len(found) > 40
+    for where, expression in found.items():
+        promql_parser.parse(expression)
+        assert "NAMESPACE" not in expression
+        metrics = set(METRIC.findall(expression))
+        assert metrics and metrics <= of_ray | of_ours, (where, metrics - of_ray - of_ours)
+        assert all("namespace=" in labels for labels in re.findall(r"\{(.*?)\}", expression)), where
+
+
+def test_every_documented_metric_of_the_endpoint_is_on_its_dashboard(render: Render) -> None:
+    serving = json.dumps(dashboards(render("everything"))["serving"])
+
+    assert [metric.name for metric in METRICS if f"ray_{metric.name}" not in serving] == []
+
+
+def test_pod_monitors_select_ports_that_the_pods_have(render: Render) -> None:
+    manifests = render("everything")
+    heads = {m["metadata"]["name"].rpartition("-")[2]: m["spec"] for m in of_kind(manifests, "PodMonitor")}
+    (cluster,) = of_kind(manifests, "RayCluster")
+    groups = {"head": cluster["spec"]["headGroupSpec"], "worker": cluster["spec"]["workerGroupSpecs"][0]}
+
+    for node_type, spec in heads.items():
+        ports = {port["name"] for port in groups[node_type]["template"]["spec"]["containers"][0]["ports"]}
+        selector = dict(spec["selector"]["matchLabels"])
+        assert {endpoint["port"] for endpoint in spec["podMetricsEndpoints"]} <= ports
+        assert selector.pop("ray.io/node-type") == node_type
+        assert selector.items() <= groups[node_type]["template"]["metadata"]["labels"].items()
+    assert heads.keys() == {"head", "worker"}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_budgets_never_block_the_last_pod_of_what_can_be_replaced(render: Render, preset: str) -> None:
+    manifests = render(preset)
+    budgets = {
+        m["metadata"]["name"].removeprefix("cm-clinical-modernbert-"): m
+        for m in of_kind(manifests, "PodDisruptionBudget")
+    }
+
+    for service in of_kind(manifests, "RayService"):
+        workers = sum(g["maxReplicas"] for g in service["spec"]["rayClusterConfig"]["workerGroupSpecs"])
+        assert next(b for n, b in budgets.items() if n.endswith("endpoint"))["spec"]["minAvailable"] == workers - 1
+    if preset == "everything":
+        assert budgets.keys() == {"endpoint", "explorer", "login-explorer", "login-dashboard", "research"}
+    if preset == "minimal":
+        assert budgets == {}
+
+
+def test_ways_in_are_by_tls_and_login(render: Render) -> None:
+    manifests = render("everything")
+    services = {m["metadata"]["name"] for m in of_kind(manifests, "Service")}
+    backends = {}
+    for ingress in of_kind(manifests, "Ingress"):
+        (rule,), (tls,) = ingress["spec"]["rules"], ingress["spec"]["tls"]
+        assert tls == {"hosts": [rule["host"]], "secretName": "wildcard-tls"}
+        backends[rule["host"]] = rule["http"]["paths"][0]["backend"]["service"]["name"]
+
+    assert backends == {
+        "explorer.example.org": "cm-clinical-modernbert-login-explorer",
+        "ray.example.org": "cm-clinical-modernbert-login-dashboard",
+        "embeddings.example.org": "cm-clinical-modernbert-encoder-serve-svc",
+    }
+    assert {backend for backend in backends.values() if "login" in backend} <= services
+    proxies = {
+        m["metadata"]["name"]: m["spec"]["template"]["spec"]
+        for m in of_kind(manifests, "Deployment")
+        if "login" in m["metadata"]["name"]
+    }
+    for name, pod in proxies.items():
+        (container,) = pod["containers"]
+        assert all("valueFrom" in variable for variable in container["env"])
+        assert not any("secret" in argument for argument in container["args"])
+        assert "--upstream=http://cm-clinical-modernbert-" in " ".join(container["args"]), name
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("ingress.explorerHost=a.example.org", "ingress.tlsSecret=tls"), "ingress.explorerHost needs login.enabled=true"),
+        (("ingress.dashboardHost=a.example.org", "ingress.tlsSecret=tls"), "ingress.dashboardHost needs login.enabled=true"),
+        ((*SERVED, "ingress.endpointHost=a.example.org"), "ingress.tlsSecret is required"),
+        (("ingress.endpointHost=a.example.org", "ingress.tlsSecret=tls"), "leads nowhere: endpoint.enabled is false"),
+        (("login.enabled=true",), "login.issuerUrl is required"),
+        (("login.enabled=true", "login.issuerUrl=https://id", "login.existingSecret=s"), "everyone of the issuer enters"),
+        (("devStore.enabled=true", "objectStore.endpoint=", "devStore.image.tag="), "devStore.image.tag or"),
+        ((*SERVED, "endpoint.upgradeStrategy=NewClusterWithIncrementalUpgrade"), "gatewayClassName is required"),
+        ((*SERVED, "endpoint.headRecovery.redisAddress=redis:6379"), "headRecovery.existingSecret is required"),
+    ],
+)  # fmt: skip
+def test_an_unsafe_or_half_set_way_in_is_refused(helm: Helm, settings: tuple[str, ...], message: str) -> None:
+    sets = [part for setting in ("operatorCheck=false", *settings) for part in ("--set", setting)]
+    result = helm("template", "cm", str(CHART), "--values", str(CHART / "ci" / "minimal-values.yaml"), *sets)
+
+    assert result.returncode != 0
+    assert message in result.stderr
+
+
+def test_one_registry_replaces_that_of_every_image(render: Render) -> None:
+    images = set(re.findall(r"image: ([^\s\\]+)", yaml.safe_dump(render("everything"))))
+
+    assert len(images) == 4
+    assert all(image.startswith("registry.example.org/mirror/") for image in images)
+
+
+def test_rdma_brings_device_and_nccl_to_its_groups_alone_and_keeps_pods_restricted(render: Render) -> None:
+    def containers(*settings: str) -> dict[str, dict[str, Any]]:
+        (job,) = [
+            m for m in of_kind(render("everything", *settings), "RayJob") if m["metadata"]["name"].endswith("evaluate")
+        ]
+        spec = job["spec"]["rayClusterSpec"]
+        groups = {"head": spec["headGroupSpec"], "a100": spec["workerGroupSpecs"][0]}
+        return {name: group["template"]["spec"]["containers"][0] for name, group in groups.items()}
+
+    found = containers()
+    nccl = {v["name"]: v["value"] for v in found["a100"]["env"] if v["name"].startswith("NCCL")}
+    assert found["a100"]["resources"]["limits"]["rdma/ib"] == "1"
+    assert nccl == {"NCCL_IB_HCA": "mlx5", "NCCL_SOCKET_IFNAME": "eth0"}
+    assert "rdma/ib" not in found["head"]["resources"]["limits"]
+    assert found["a100"]["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    locked = containers("rdma.ipcLock=true")
+    assert locked["a100"]["securityContext"]["capabilities"] == {"add": ["IPC_LOCK"], "drop": ["ALL"]}
+    assert locked["head"]["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_each_component_gets_the_keys_of_its_role(render: Render) -> None:
+    manifests, secrets = render("everything"), {}
+    for manifest in manifests:
+        text = yaml.safe_dump(manifest)
+        if manifest["kind"] in ("RayCluster", "RayJob", "RayService", "Deployment") and "ARTIFACT_ROOT" in text:
+            secrets[manifest["metadata"]["name"].rpartition("-")[2]] = set(
+                re.findall(r"clinical-modernbert-s3[a-z-]*", text)
+            )
+
+    assert secrets == {
+        "research": {"clinical-modernbert-s3"},
+        "pretrain": {"clinical-modernbert-s3-trainer"},
+        "evaluate": {"clinical-modernbert-s3-publisher"},
+        "encoder": {"clinical-modernbert-s3-reader"},
+        "explorer": {"clinical-modernbert-s3-reader"},
+    }
+
+
+def test_submitters_get_no_more_than_submitting_needs(render: Render) -> None:
+    (role,), (binding,) = (of_kind(render("everything"), kind) for kind in ("Role", "RoleBinding"))
+    rights = {resource: rule for rule in role["rules"] for resource in rule["resources"]}
+
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert rights["secrets"]["resourceNames"] == ["ray-token"]
+    assert rights["configmaps"]["resourceNames"] == ["cm-clinical-modernbert-shape"]
+    assert [
+        resource for resource, rule in rights.items() if {"create", "delete", "update", "patch"} & set(rule["verbs"])
+    ] == ["rayjobs"]
+    assert not of_kind(render("minimal"), "Role")
+
+
+def test_the_endpoint_scales_only_where_an_incremental_upgrade_asks_for_it(render: Render) -> None:
+    (plain,), (incremental,) = (of_kind(render(preset), "RayService") for preset in ("cpu", "everything"))
+
+    assert "enableInTreeAutoscaling" not in plain["spec"]["rayClusterConfig"]
+    assert incremental["spec"]["rayClusterConfig"]["enableInTreeAutoscaling"] is True
+    assert (
+        incremental["spec"]["rayClusterConfig"]["gcsFaultToleranceOptions"]["redisAddress"] == "redis://redis.ml:6379"
+    )
+    (research,) = of_kind(render("everything"), "RayCluster")
+    assert "gcsFaultToleranceOptions" not in research["spec"]  # Ray promises it for Serve alone
+    assert [group["minReplicas"] for group in research["spec"]["workerGroupSpecs"]] == [0, 0]
+
+
+@pytest.mark.s3
+def test_the_development_store_starts_by_its_own_command_line(
+    render: Render, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rendered command, on the real server: only folder and ports are this machine's."""
+    (workload,) = of_kind(render("everything"), "StatefulSet")
+    (container,) = workload["spec"]["template"]["spec"]["containers"]
+    ports = free_ports(9)
+    names = ("master.port", "filer.port", "volume.port", "admin.port")
+    extra = [f"-{name}{grpc}={ports.pop()}" for name in names for grpc in ("", ".grpc")] + [
+        f"-s3.port.grpc={ports[0] + 1}"
+    ]
+    command = [weed_path() if word == "weed" else word.replace("/data", str(tmp_path)) for word in container["command"]]
+    command = [f"-s3.port={ports[0]}" if word.startswith("-s3.port=") else word for word in command]
+    keys = {"AWS_ACCESS_KEY_ID": "dev", "AWS_SECRET_ACCESS_KEY": "dev-secret"}
+    assert keys.keys() == {variable["name"] for variable in container["env"]}
+    for name, value in {**keys, "S3_ENDPOINT_URL": f"http://127.0.0.1:{ports[0]}"}.items():
+        monkeypatch.setenv(name, value)
+    with (tmp_path / "weed.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, *extra], cwd=tmp_path, stdout=log, stderr=log, env={"PATH": os.environ["PATH"], **keys}
+        )
+    try:
+        deadline = time.monotonic() + 30
+        while not _written("s3://clinical-modernbert"):
+            assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "weed.log").read_text()[-3000:]
+            time.sleep(0.1)
+        assert open_store("s3://clinical-modernbert").read_bytes("work/x") == b"1"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _written(root: str) -> bool:
+    try:
+        open_store(root).write_bytes("work/x", b"1")
+    except StoreError:
+        return False
+    return True

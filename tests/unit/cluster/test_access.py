@@ -1,0 +1,59 @@
+"""What each role may do in the store, and the document that says so."""
+
+import json
+from fnmatch import fnmatch
+from typing import Any
+
+import pytest
+from clinical_modernbert.artifacts.layout import ARTIFACT_KIND_OF_RECIPE, checkpoints_prefix, work_prefix
+from clinical_modernbert.cluster.access import CHECKPOINT, ROLES, WORK, Role, policy, rights, role_of
+from clinical_modernbert.cluster.objects import JOB_KINDS
+
+RECIPE_OF_JOB = {"build_corpus": "corpus", "map_codes": "map"}
+
+
+def permits(document: dict[str, Any], action: str, key: str) -> bool:
+    resource = f"arn:aws:s3:::{key}"
+    return any(
+        action in statement["Action"] and any(fnmatch(resource, pattern) for pattern in statement["Resource"])
+        for statement in document["Statement"]
+    )
+
+
+@pytest.mark.parametrize("kind", JOB_KINDS)
+def test_every_job_may_write_what_it_makes(kind: str) -> None:
+    artifact_kind = ARTIFACT_KIND_OF_RECIPE[RECIPE_OF_JOB.get(kind, kind)]
+
+    assert "write" in rights(role_of(kind))[artifact_kind]
+
+
+def test_folders_are_those_of_the_layout() -> None:
+    assert checkpoints_prefix("run").split("/")[0] == CHECKPOINT
+    assert work_prefix("corpus", "id").split("/")[0] == WORK
+
+
+@pytest.mark.parametrize(
+    ("role", "action", "key", "wanted"),
+    [
+        ("reader", "s3:GetObject", "b/p/model/demo-1/manifest.json", True),
+        ("reader", "s3:PutObject", "b/p/model/demo-1/manifest.json", False),
+        ("reader", "s3:GetObject", "b/p/checkpoint/run/state", False),
+        ("publisher", "s3:PutObject", "b/p/corpus/demo-1/shard", True),
+        ("publisher", "s3:PutObject", "b/p/model/demo-1/model.safetensors", False),
+        ("publisher", "s3:GetObject", "b/p/checkpoint/run/state", False),
+        ("trainer", "s3:PutObject", "b/p/checkpoint/run/state", True),
+        ("trainer", "s3:DeleteObject", "b/p/checkpoint/run/state", True),
+        ("trainer", "s3:DeleteObject", "b/p/model/demo-1/manifest.json", False),
+        ("trainer", "s3:PutObject", "b/q/model/demo-1/manifest.json", False),
+        ("trainer", "s3:GetObject", "b/p/modelling/x", False),
+    ],
+)
+def test_policy_allows_what_the_role_needs_and_no_more(role: Role, action: str, key: str, wanted: bool) -> None:
+    assert permits(policy(role, bucket="b", prefix="p"), action, key) is wanted
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_guide_shows_the_policies_as_they_are(role: Role, repository: Any) -> None:
+    text = (repository / "docs" / "policies" / f"{role}.json").read_text(encoding="utf-8")
+
+    assert json.loads(text) == policy(role, bucket="BUCKET", prefix="PREFIX")

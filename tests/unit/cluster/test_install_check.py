@@ -1,0 +1,89 @@
+"""What `helm test` asks, against small HTTP servers that behave and misbehave; the real token is tested in integration."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from clinical_modernbert.artifacts import open_store
+from clinical_modernbert.cluster.install_check import check_endpoint, check_explorer, check_store, check_token
+from clinical_modernbert.errors import ClusterError
+
+Answers = dict[str, tuple[int, object]]
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Answers], str]]:
+    """Serve fixed answers by path; a path with `+token` answers requests that carry one."""
+    servers = []
+
+    def start(answers: Answers) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                known = self.path + ("+token" if "Authorization" in self.headers else "")
+                code, body = answers.get(known, (404, {}))
+                payload = json.dumps(body).encode()
+                self.send_response(code)
+                self.send_header("Content-Length", str(len(payload)))
+                self.end_headers()
+                self.wfile.write(payload)
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.do_GET()
+
+            def log_message(self, *arguments: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_store_is_written_read_and_left_as_it_was(tmp_path: Path) -> None:
+    assert "written, read, listed, deleted" in check_store(open_store(str(tmp_path)))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_cluster_that_needs_no_token_fails(serve: Callable[[Answers], str]) -> None:
+    good = serve({"/api/jobs/": (401, {}), "/api/jobs/+token": (200, [])})
+
+    assert "takes them with it" in check_token(good, "token")
+    assert "no token at hand" in check_token(good, None)
+    with pytest.raises(ClusterError, match="answers 200 without a token"):
+        check_token(serve({"/api/jobs/": (200, [])}), None)
+    with pytest.raises(ClusterError, match="the Secret is not the cluster's"):
+        check_token(serve({"/api/jobs/": (401, {}), "/api/jobs/+token": (401, {})}), "token")
+
+
+def test_endpoint_must_give_unit_vectors(serve: Callable[[Answers], str]) -> None:
+    def endpoint(vector: list[float]) -> str:
+        models = {"data": [{"id": "demo"}]}
+        return serve(
+            {
+                "/health": (200, {}),
+                "/v1/models": (200, models),
+                "/v1/embeddings": (200, {"data": [{"embedding": vector}]}),
+            }
+        )
+
+    assert "2 numbers of unit length" in check_endpoint(endpoint([0.6, 0.8]))
+    with pytest.raises(ClusterError, match=r"length 5\.0000"):
+        check_endpoint(endpoint([3, 4]))
+    with pytest.raises(ClusterError, match="no replica is ready"):
+        check_endpoint(serve({"/health": (503, {})}))
+    assert "asks for an API key" in check_endpoint(serve({"/health": (200, {}), "/v1/models": (401, {})}))
+
+
+def test_what_does_not_answer_is_named(serve: Callable[[Answers], str]) -> None:
+    assert "ready" in check_explorer(serve({"/_stcore/health": (200, "ok")}))
+    with pytest.raises(ClusterError, match=r"http://127\.0\.0\.1:9/_stcore/health does not answer"):
+        check_explorer("http://127.0.0.1:9")
