@@ -1,8 +1,8 @@
 """Table 4: top-k accuracy at hidden tokens of the held-out split, on both frozen masks, beside what counting scores.
 
-The unigram baseline answers with the most frequent training tokens of the document's own source, the bigram ones (see ``bigram``) with
-what its neighbours make likely: what a model scores that has learnt no more than that. Figures stand for the whole split and for each source by itself, because a mean over sources
-can rise while one of them gets worse.
+The unigram baseline answers with the most frequent training tokens of the document's own source, the bigram ones (see
+``bigram``) with what its neighbours make likely: a model that scores no more than these has learnt no more. Figures stand for
+the whole split and for each source by itself, because a mean over sources can rise while one of them gets worse.
 """
 
 import json
