@@ -31,6 +31,8 @@ class EvaluateRecipe(Recipe):
     """Held-out rows that are scored."""
     top_k: tuple[int, ...] = (1, 5, 10, 25)
     """Ranks at which accuracy is reported."""
+    bigram_rows: int = Field(default=65_536, ge=1)
+    """Training rows in which the bigram baseline counts neighbours, evenly over the split."""
     scaling: EvaluateScaling = EvaluateScaling()
 
 

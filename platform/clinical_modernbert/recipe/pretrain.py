@@ -189,7 +189,7 @@ class HeldOutLossSection(Section):
     every_steps: int | None = Field(default=None, ge=1)
     """Steps between evaluations; only after the last step where None."""
     max_rows: int = Field(default=256, ge=1)
-    """Held-out rows that are scored."""
+    """Held-out rows that are scored: evenly over the split, the same every time."""
 
 
 class TrainScaling(Section):
@@ -211,6 +211,8 @@ class TrainScaling(Section):
     """Attention over packed rows: ``packed_sdpa`` runs anywhere, ``flash_varlen`` needs flash-attn and a GPU."""
     compile: bool = False
     """Compile the feed-forward layers with torch.compile; needs a compiler on every worker."""
+    peak_teraflops: float | None = Field(default=None, gt=0)
+    """Peak of one worker's hardware in 10^12 operations a second, for MFU; that of a known GPU in bfloat16 where None."""
     max_failures: int = Field(default=2, ge=0)
     """Worker failures after which the run is given up."""
 

@@ -9,18 +9,15 @@ import hashlib
 import json
 import logging
 import math
-import tempfile
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
-from clinical_modernbert.artifacts import Artifact, join_key, open_store, resolve, upload, upload_folder
-from clinical_modernbert.artifacts.layout import artifact_prefix, work_prefix
+from clinical_modernbert.artifacts import Artifact, join_key, open_store, resolve
+from clinical_modernbert.artifacts.layout import work_prefix
 from clinical_modernbert.corpus.shards import PackedRows
 from clinical_modernbert.encoder import (
     build_model,
@@ -28,7 +25,6 @@ from clinical_modernbert.encoder import (
     extend_vocabulary,
     global_rope_theta,
     load_model,
-    num_parameters,
     set_global_rope_theta,
     use_attention,
 )
@@ -37,15 +33,17 @@ from clinical_modernbert.masking import Masker, MaskSpan, TokenRanges
 from clinical_modernbert.recipe import PretrainRecipe
 from clinical_modernbert.recipe.pretrain import OptimizerSection
 from clinical_modernbert.tokenizer import load_base, load_tokenizer, ordinary_ids, padded_vocabulary_size, special_ids
-from clinical_modernbert.training.batches import BatchSource, WorkerShare, row_chunks
-from clinical_modernbert.training.checkpoint import Checkpoints, History
+from clinical_modernbert.training.batches import BatchSource, WorkerShare
+from clinical_modernbert.training.checkpoint import Checkpoints
 from clinical_modernbert.training.engine import MaskedLanguageLoss, build_engine
+from clinical_modernbert.training.export import summarise, upload_model, weights_digest
 from clinical_modernbert.training.flops import step_flops
+from clinical_modernbert.training.held_out import score_phase
+from clinical_modernbert.training.meter import Meter, peak_flops
 from clinical_modernbert.training.phases import Phase, lay_out, phase_at
 from clinical_modernbert.training.precision import resolve_precision
 from clinical_modernbert.training.schedule import learning_rate
-from clinical_modernbert.training.scoring import score_rows
-from clinical_modernbert.training.worker import Worker
+from clinical_modernbert.training.worker import Worker, sum_over_workers
 
 RESULT_NAME = "result.json"
 PROGRESS_NAME = "progress.json"
@@ -111,8 +109,10 @@ def train_worker(job: TrainJob, worker: Worker) -> None:
         _logger.info("resuming %s after step %d", job.run_id, done)
     own_theta = global_rope_theta(model)
     progress_key = join_key(work_prefix("model", job.run_id), PROGRESS_NAME)
-    meter = _Meter()
+    meter = Meter(peak=peak_flops(recipe.scaling, worker, precision))
+    started = time.perf_counter()
     share = source.share(done) if done < num_steps else None
+    wait_s = time.perf_counter() - started
     with ThreadPoolExecutor(max_workers=1) as reader:
         for step in range(done, num_steps):
             assert share is not None
@@ -121,28 +121,39 @@ def train_worker(job: TrainJob, worker: Worker) -> None:
                 upcoming = reader.submit(source.share, step + 1)  # masks and layouts of the next step, beside this one
             phase = phase_at(phases, step)
             set_global_rope_theta(model, phase.global_rope_theta or own_theta)
+            started = time.perf_counter()
             point = _train_step(
                 engine, share, step=step, phases=phases, section=recipe.optimizer, masker=source.masker, worker=worker
             )
             point["flops"] = _flops(model, share, worker)
             point["rows"] = hashlib.sha256(share.global_rows_R.tobytes()).hexdigest()[:16]
-            meter.add(point["tokens"])
+            point["fill"] = point["tokens"] / (phase.batch_rows * phase.sequence_length)
+            step_s = time.perf_counter() - started
+            meter.add(num_tokens=point["tokens"], flops=point["flops"], step_s=step_s, wait_s=wait_s)
             last = step + 1 == num_steps
             if step % recipe.logging.every_steps == 0 or last:
-                history.append({**point, "tokens_per_second": meter.tokens_per_second()})
+                history.append({**point, **meter.read(worker)})
             every = recipe.held_out_loss.every_steps
             if last or (every and (step + 1) % every == 0):
-                history.append({"step": step, "held_out": _held_out(model, corpus, phase, recipe, tokens, worker)})
-                meter.restart()
+                max_rows = recipe.held_out_loss.max_rows
+                figures = score_phase(model, corpus, phase, max_rows=max_rows, tokens=tokens, worker=worker)
+                history.append({"step": step, "held_out": figures})
             if worker.rank == 0 and (step % recipe.logging.every_steps == 0 or last):
                 seen = {"step": step + 1, "num_steps": num_steps, "history": history}
                 store.write_bytes(progress_key, json.dumps(seen).encode())
             if recipe.checkpoint.every_steps and (step + 1) % recipe.checkpoint.every_steps == 0 and not last:
                 checkpoints.save(engine, step=step + 1, history=history)
-                meter.restart()
+            started = time.perf_counter()
             share = upcoming.result() if upcoming else None
+            wait_s = time.perf_counter() - started
     if worker.rank == 0:
-        _export(job, num_steps, precision, model, tokenizer, history, initial_weights=initial_weights)
+        files = upload_model(store, job.run_id, model=model, tokenizer=tokenizer, history=history)
+        summary = summarise(model, history, num_steps=num_steps, precision=precision)
+        result = {
+            "files": files,
+            "summary": {**summary, "corpus": job.corpus_id, "initial_weights": initial_weights},
+        }
+        store.write_bytes(join_key(work_prefix("model", job.run_id), RESULT_NAME), json.dumps(result).encode())
 
 
 def _initial_model(recipe: PretrainRecipe, tokenizer: Any) -> Any:
@@ -202,7 +213,7 @@ def _train_step(
     counts = torch.tensor(
         [share.num_masked, share.num_tokens, share.num_salient, share.num_salient_masked], dtype=torch.float64
     )
-    num_masked, num_tokens, num_salient, num_salient_masked = (int(n) for n in _sum_over_workers(counts, worker))
+    num_masked, num_tokens, num_salient, num_salient_masked = (int(n) for n in sum_over_workers(counts, worker))
     if num_masked == 0:
         raise ModelError(
             f"step {step}: no token of the global batch was masked; raise training.batch_rows or masking.rate_end"
@@ -212,7 +223,7 @@ def _train_step(
         loss += engine.backward(batch, num_masked=num_masked).double().cpu()
     rate = learning_rate(step, phases=phases, section=section)
     norm = engine.step(learning_rate=rate)
-    mean_loss = float(_sum_over_workers(loss, worker))
+    mean_loss = float(sum_over_workers(loss, worker))
     if math.isnan(mean_loss):
         raise ModelError(
             f"step {step}: the loss is not a number; lower optimizer.learning_rate or use precision=float32"
@@ -232,102 +243,6 @@ def _train_step(
     }
 
 
-def _sum_over_workers(values: torch.Tensor, worker: Worker) -> torch.Tensor:
-    if worker.world_size > 1:
-        values = values.to(worker.device)
-        dist.all_reduce(values)
-    return values
-
-
-def _held_out(
-    model: Any, corpus: Artifact, phase: Phase, recipe: PretrainRecipe, tokens: TokenRanges, worker: Worker
-) -> dict[str, float]:
-    """Score the first ``max_rows`` held-out rows of the phase's length, spread over the workers; the same at every call."""
-    rows = PackedRows(corpus, row_length=phase.sequence_length, split="held_out")
-    chunks = list(row_chunks(min(len(rows), recipe.held_out_loss.max_rows), size=phase.micro_batch_rows))
-    figures = {}
-    for kind in ("uniform", "entity"):
-        found = score_rows(model, rows, chunks[worker.rank :: worker.world_size], kind=kind, tokens=tokens)  # type: ignore[arg-type]
-        hits = float((found.ranks_N < 1).sum())
-        sums = torch.tensor([found.losses_N.sum(), hits, len(found.labels_N)], dtype=torch.float64)
-        loss_sum, hits, count = _sum_over_workers(sums, worker).tolist()
-        if count:
-            figures[f"{kind}_loss"] = loss_sum / count
-            figures[f"{kind}_top1"] = hits / count
-    return figures
-
-
-class _Meter:
-    """Useful tokens a second since the last restart; the first step after it is left out, for it pays for warm-up."""
-
-    def __init__(self) -> None:
-        self.restart()
-
-    def restart(self) -> None:
-        self._tokens = 0
-        self._since: float | None = None
-
-    def add(self, num_tokens: int) -> None:
-        if self._since is None:
-            self._since = time.perf_counter()
-        else:
-            self._tokens += num_tokens
-
-    def tokens_per_second(self) -> float | None:
-        if self._since is None or not self._tokens:
-            return None
-        return self._tokens / (time.perf_counter() - self._since)
-
-
-def weights_digest(model: Any) -> str:
-    """Return sha256 over the parameters' names and bytes: runs that are compared start from the same ones."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.named_parameters()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
 def _flops(model: Any, share: WorkerShare, worker: Worker) -> float:
     own = step_flops(model.config, share.lengths_S, num_masked=share.num_masked)
-    return float(_sum_over_workers(torch.tensor(own, dtype=torch.float64), worker))
-
-
-def _export(
-    job: TrainJob,
-    num_steps: int,
-    precision: str,
-    model: Any,
-    tokenizer: Any,
-    history: History,
-    *,
-    initial_weights: str,
-) -> None:
-    """Upload a folder that AutoModelForMaskedLM and AutoTokenizer load, the curves, and the result for the launcher."""
-    store = open_store(job.store_uri)
-    prefix = artifact_prefix("model", job.run_id)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        model.save_pretrained(folder / "model", safe_serialization=True)
-        tokenizer.save_pretrained(folder / "model")
-        entries = upload_folder(store, prefix, folder / "model", below="model")
-        (folder / "history.json").write_text(json.dumps(history), encoding="utf-8")
-        entries.append(upload(store, prefix, "history.json", folder / "history.json"))
-    steps = [point for point in history if "loss" in point]
-    losses = [point["loss"] for point in steps]
-    speeds = [point["tokens_per_second"] for point in history if point.get("tokens_per_second")]
-    summary = {
-        "num_parameters": num_parameters(model),
-        "num_steps": num_steps,
-        "precision": precision,
-        "loss_first": losses[0],
-        "loss_last": losses[-1],
-        "tokens_per_second": sorted(speeds)[len(speeds) // 2] if speeds else None,
-        "held_out": next((point["held_out"] for point in reversed(history) if "held_out" in point), {}),
-        "corpus": job.corpus_id,
-        "initial_weights": initial_weights,
-        "row_order": hashlib.sha256("".join(point["rows"] for point in steps).encode()).hexdigest(),
-        "training_flops": num_steps * sum(point["flops"] for point in steps) / len(steps),
-    }
-    result = {"files": [entry.model_dump() for entry in entries], "summary": summary}
-    store.write_bytes(join_key(work_prefix("model", job.run_id), RESULT_NAME), json.dumps(result).encode())
+    return float(sum_over_workers(torch.tensor(own, dtype=torch.float64), worker))
