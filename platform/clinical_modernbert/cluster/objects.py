@@ -16,7 +16,7 @@ from clinical_modernbert.errors import ClusterError
 
 # KubeRay appends to the names of both kinds: 47 characters are left of a DNS label (validation.go, v1.7).
 MAX_NAME_CHARACTERS = 47
-JOB_KINDS = ("build_corpus", "pretrain", "sweep", "evaluate", "map_codes")
+JOB_KINDS = ("build_corpus", "pretrain", "sweep", "evaluate", "map_codes", "embed")
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _RECIPE = re.compile(r"[a-z0-9_]+/[A-Za-z0-9_.-]+")
