@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from clinical_modernbert.artifacts import Artifact, FileEntry, Plan, Store, make_plan, upload, upload_folder
 from clinical_modernbert.corpus.packing import pack, split_documents
 from clinical_modernbert.corpus.shards import TokenTable, id_dtype, render_rows, shard_path
@@ -15,6 +16,7 @@ from clinical_modernbert.recipe import CorpusRecipe, PretrainRecipe, build_recip
 from clinical_modernbert.recipe.corpus import TokenizerSection
 from clinical_modernbert.recipe.pretrain import ModelSection
 from clinical_modernbert.tokenizer import build_tokenizer, padded_vocabulary_size, special_ids
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 DRUGS = ("warfarin", "metformin", "lisinopril", "furosemide", "insulin", "heparin")
 _PLACES = ("ward", "clinic", "theatre", "hospital")
@@ -135,3 +137,29 @@ def save_tiny_model(folder: Path, *, texts: Sequence[str] = ("chest pain", "warf
     )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def save_tiny_classifier(
+    folder: Path,
+    *,
+    head: str,
+    labels: Sequence[str],
+    problem_type: str | None = None,
+    pooling: str = "cls",
+    texts: Sequence[str] = ("chest pain", "warfarin 5 mg daily"),
+) -> None:
+    """Save a classifier over the tiny model as transformers' Auto classes save one: ``head`` is ``sequence`` or ``token``."""
+    save_tiny_model(folder, texts=texts)
+    kind = AutoModelForSequenceClassification if head == "sequence" else AutoModelForTokenClassification
+    torch.manual_seed(1)
+    model = kind.from_pretrained(
+        folder,
+        num_labels=len(labels),
+        id2label=dict(enumerate(labels)),
+        label2id={label: i for i, label in enumerate(labels)},
+        problem_type=problem_type,
+        classifier_pooling=pooling,
+        attn_implementation="sdpa",
+    )
+    model.classifier.weight.data.normal_()  # far from ties
+    model.save_pretrained(folder)

@@ -22,11 +22,12 @@ from clinical_modernbert.artifacts import Artifact, FileEntry, Plan, upload
 from clinical_modernbert.artifacts.layout import work_prefix
 from clinical_modernbert.bulk.inputs import TableFile, fetched, find_tables
 from clinical_modernbert.bulk.parts import Part, PartEmbedder
-from clinical_modernbert.bulk.rows import read_table_rows
+from clinical_modernbert.bulk.rows import quarantine_entry, read_table_rows
 from clinical_modernbert.corpus.work import StepResult, WorkArea
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe import EmbedRecipe
 from clinical_modernbert.runtime import start_ray, user_error
+from clinical_modernbert.sources.document import Quarantined
 
 _QUARANTINE_LISTED = 1000
 
@@ -39,6 +40,9 @@ def embed_table(plan: Plan) -> Artifact:
     area = WorkArea(plan.store.uri, work_prefix("embeddings", plan.id))
     tables = find_tables(recipe)
     counts = _each("count", len(tables), partial(_count, area, recipe, tables), num_cpus=1)
+    num_rows = sum(step["rows"] for step in counts)
+    # Before the actors start: what cannot be read is known now.
+    _refuse_bad_input(recipe, num_rows, [entry for step in counts for entry in step["quarantine"]])
     parts = plan_parts(tables, [step["rows"] for step in counts], part_rows=recipe.part_rows)
     scaling, model_id = recipe.scaling, plan.artifacts["model"].manifest.id
     num_workers = min(scaling.num_workers or _room(recipe), max(len(parts), 1))
@@ -53,7 +57,7 @@ def embed_table(plan: Plan) -> Artifact:
         # Read once, when the process loads its maths libraries.
         runtime_env={"env_vars": {"OMP_NUM_THREADS": str(scaling.cpus_per_worker)}},
     )
-    artifact = _publish(plan, recipe, sum(step["rows"] for step in counts), results)
+    artifact = _publish(plan, recipe, num_rows, results)
     area.clear()
     return artifact
 
@@ -72,7 +76,11 @@ def _count(area: WorkArea, recipe: EmbedRecipe, tables: list[TableFile], row: di
 
     def run() -> StepResult:
         with fetched(table) as location:
-            return {"rows": sum(1 for _ in read_table_rows(location, file=table.key, recipe=recipe))}
+            number, bad = 0, []
+            for number, item in enumerate(read_table_rows(location, file=table.key, recipe=recipe), start=1):  # noqa: B007
+                if isinstance(item, Quarantined):
+                    bad.append(quarantine_entry(item))
+            return {"rows": number, "quarantine": bad}
 
     return {"id": row["id"], "result": json.dumps(area.once(f"count/{row['id']:06d}", run))}
 
@@ -113,14 +121,18 @@ def _each(name: str, number: int, run: Callable[..., Any], **options: Any) -> li
     return [results[i] for i in range(number)]
 
 
-def _publish(plan: Plan, recipe: EmbedRecipe, num_rows: int, results: list[StepResult]) -> Artifact:
-    bad = [entry for result in results for entry in result["quarantine"]]
+def _refuse_bad_input(recipe: EmbedRecipe, num_rows: int, bad: list[list[str | None]]) -> None:
     if len(bad) > recipe.max_quarantined_fraction * num_rows:
         shown = "; ".join(f"{file} {position}: {reason}" for file, position, reason, _ in bad[:5])
         raise SourceError(
             f"{len(bad)} of {num_rows} rows had to be quarantined, more than max_quarantined_fraction="
             f"{recipe.max_quarantined_fraction} allows: {shown}"
         )
+
+
+def _publish(plan: Plan, recipe: EmbedRecipe, num_rows: int, results: list[StepResult]) -> Artifact:
+    bad = [entry for result in results for entry in result["quarantine"]]
+    _refuse_bad_input(recipe, num_rows, bad)
     account = {key: sum(result[key] for result in results) for key in ("embedded", "empty")} | {"quarantined": len(bad)}
     assert num_rows == sum(account.values()), (num_rows, account)
     if not account["embedded"]:

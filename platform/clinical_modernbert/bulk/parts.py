@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from clinical_modernbert.artifacts import open_store, resolve, upload
 from clinical_modernbert.bulk.inputs import TableFile, fetch
-from clinical_modernbert.bulk.rows import TextRow, read_table_rows
+from clinical_modernbert.bulk.rows import TextRow, quarantine_entry, read_table_rows
 from clinical_modernbert.corpus.work import StepResult, WorkArea
 from clinical_modernbert.encoder import Encoder, load_encoder
 from clinical_modernbert.encoder.windows import average, cut, windows
@@ -80,7 +80,7 @@ class PartEmbedder:
             "file": entry.model_dump(),
             "embedded": len(found.table),
             "empty": found.num_empty,
-            "quarantine": [[q.file, q.position, q.reason, q.record_id] for q in found.quarantined],
+            "quarantine": [quarantine_entry(item) for item in found.quarantined],
             "tokens": sum(columns["num_tokens"]),
             "truncated": sum(columns["truncated"]),
             "in_windows": sum(number > 1 for number in columns["windows"]),

@@ -41,6 +41,11 @@ def read_table_rows(location: Path, *, file: str, recipe: EmbedRecipe) -> Iterat
         yield item if isinstance(item, Quarantined) else _row(*item, file=file, recipe=recipe)
 
 
+def quarantine_entry(item: Quarantined) -> list[str | None]:
+    """Return file, position, reason and the row's id where it is known."""
+    return [item.file, item.position, item.reason, item.record_id]
+
+
 def _row(position: str, values: dict[str, Any], *, file: str, recipe: EmbedRecipe) -> TextRow | Quarantined:
     name, text = _string(values[recipe.id_column]), values[recipe.text_column]
     if not name:

@@ -115,6 +115,17 @@ def too_many_requests(limit: int) -> ProblemError:
     return ProblemError(429, "too_many_requests", message, retry_after_s=1)
 
 
+def no_head(wanted: str, found: str) -> ProblemError:
+    """404: the served model cannot answer this route."""
+    needs = {
+        "masked-lm": "a masked-language head",
+        "sequence": "a sequence-classification head",
+        "token": "a token-classification head",
+    }
+    message = f"this route needs {needs[wanted]}, and the served model has {needs[found]}: serve a fine-tuned export that has one"
+    return ProblemError(404, "no_such_head", message)
+
+
 def no_mask(param: str, mask: str) -> ProblemError:
     """422: nothing to fill."""
     return ProblemError(422, "no_mask", f"{param} must hold the mask token {mask} at least once", param=param)

@@ -71,6 +71,8 @@ def build_routes(service: EmbeddingService) -> APIRouter:
     @router.post("/fill-mask", response_model=Filled)
     async def fill_mask(request: FillMaskRequest) -> Any:
         """Return the likeliest tokens at each mask, a list deeper where a text has several masks, and for a list of texts."""
+        if service.engine.head != "masked-lm":
+            raise problems.no_head("masked-lm", service.engine.head)
         texts = service.check_texts(request.inputs, "inputs")
         parameters = request.parameters
         targets = await service.with_tokenizer(lambda: _target_ids(service, parameters))
