@@ -86,7 +86,8 @@ ENV HOME=/home/ray \
     XDG_CACHE_HOME=/home/ray/.cache \
     HF_HOME=/home/ray/.cache/huggingface \
     PYTHONPATH=/app \
-    RAY_USAGE_STATS_ENABLED=0
+    RAY_USAGE_STATS_ENABLED=0 \
+    RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=clinical_modernbert.serving.proxy.middlewares
 USER 1000:1000
 
 FROM application AS gpu

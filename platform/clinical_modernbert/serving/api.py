@@ -4,7 +4,7 @@ Every refusal has the shape of OpenAI's errors. Nothing here logs or repeats wha
 """
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from clinical_modernbert import __version__
-from clinical_modernbert.serving import problems
+from clinical_modernbert.serving import examples, problems
 from clinical_modernbert.serving.classify import build_classify_routes
 from clinical_modernbert.serving.classify_schemas import PredictRequest, TokenClassifyRequest
 from clinical_modernbert.serving.gate import Gate, respond
@@ -75,7 +75,9 @@ def build_api(service: EmbeddingService, *, keys: tuple[Key, ...] = ()) -> FastA
     api.add_exception_handler(HTTPException, _answer_http)
 
     @api.post("/v1/embeddings", response_model=EmbeddingsResponse)
-    async def embeddings(request: EmbeddingsRequest) -> Response:
+    async def embeddings(
+        request: Annotated[EmbeddingsRequest, examples.body("/v1/embeddings", model=service.engine.model_id)],
+    ) -> Response:
         """Return one vector for each text, as OpenAI's endpoint does."""
         # Bytes already: FastAPI would walk every number of every vector in Python.
         return Response(await service.embed(request), media_type="application/json")

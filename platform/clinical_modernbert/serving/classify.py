@@ -1,6 +1,6 @@
 """/predict and /token-classify: the head of a fine-tuned export, on the same scheduler as every other route."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter
@@ -13,6 +13,7 @@ from clinical_modernbert.serving.classify_schemas import (
     TokenClassifyParameters,
     TokenClassifyRequest,
 )
+from clinical_modernbert.serving.examples import body
 from clinical_modernbert.serving.heads import Head, find_spans, scores
 from clinical_modernbert.serving.service import EmbeddingService
 from clinical_modernbert.serving.work import Work
@@ -30,7 +31,7 @@ def build_classify_routes(service: EmbeddingService) -> APIRouter:
     engine = service.engine
 
     @router.post("/predict", response_model=list[ClassScore] | list[list[ClassScore]])
-    async def predict(request: PredictRequest) -> Any:
+    async def predict(request: Annotated[PredictRequest, body("/predict")]) -> Any:
         """Return the labels of each text, the likeliest first."""
         _require("sequence")
         parameters = request.parameters
@@ -56,7 +57,7 @@ def build_classify_routes(service: EmbeddingService) -> APIRouter:
         response_model=list[LabelledSpan] | list[list[LabelledSpan]],
         response_model_exclude_none=True,
     )
-    async def token_classify(request: TokenClassifyRequest) -> Any:
+    async def token_classify(request: Annotated[TokenClassifyRequest, body("/token-classify")]) -> Any:
         """Return the labelled spans of each text with their places in it."""
         _require("token")
         texts = service.check_texts(request.inputs, "inputs")

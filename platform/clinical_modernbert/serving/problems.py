@@ -142,6 +142,19 @@ def internal_error() -> ProblemError:
     return ProblemError(500, "internal_error", "the server failed on this request; its log names the kind of error")
 
 
+def of_proxy(status: int) -> ProblemError | None:
+    """Return what a refusal of Ray Serve's proxy is in our words, None for an answer that is no refusal of its own."""
+    if status == 429:
+        return ProblemError(429, "proxy_full", "every replica is busy; try again in 1 s", retry_after_s=1)
+    if status in (502, 503):
+        return ProblemError(503, "unavailable", "no replica can answer now; try again in 1 s", retry_after_s=1)
+    if status == 408:
+        return ProblemError(504, "request_timeout", "not answered within the proxy's time; try again")
+    if status == 404:
+        return ProblemError(404, "not_found", "no application is served below this path")
+    return internal_error() if status >= 500 else None
+
+
 def invalid_body(errors: Sequence[Any], known_fields: Sequence[str]) -> ProblemError:
     """400 for a body that is no JSON, 422 for one of another shape; ``errors`` as FastAPI lists them."""
     first = errors[0]
