@@ -65,22 +65,34 @@ class Server:
         answer = connection.getresponse()
         return answer.status, json.loads(answer.read())
 
+    def get(self, path: str, key: str | None = KEYS["full"]) -> tuple[int, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection.request("GET", path, headers={"Authorization": f"Bearer {key}"} if key else {})
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+    def close(self) -> None:
+        self.server.should_exit = True
+        self.thread.join(10)
+        self.service.close()
+
     def offline(self, texts: list[str]) -> np.ndarray:
         encoder = self.engine.encoder
         return encoder.embed(encoder.tokenize(texts), pooling="cls", normalize=True)
+
+
+def key_lines() -> str:
+    """Return a keys file: every scope for all keys but the last."""
+    return "\n".join(f"{name} {hashlib.sha256(key.encode()).hexdigest()}" for name, key in KEYS.items()) + " embed"
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     root = tmp_path_factory.mktemp("store")
     _publish(root, tmp_path_factory.mktemp("export"))
-    lines = [f"{name} {hashlib.sha256(key.encode()).hexdigest()}" for name, key in KEYS.items()]
-    lines[-1] += " embed"
-    running = Server(root, "\n".join(lines))
+    running = Server(root, key_lines())
     yield running
-    running.server.should_exit = True
-    running.thread.join(10)
-    running.service.close()
+    running.close()
 
 
 @pytest.mark.parametrize("key", [None, "wrong", "", "k-full-00"])

@@ -11,11 +11,25 @@ class ServeScaling(Section):
     """How wide the endpoint runs."""
 
     num_replicas: int = Field(default=1, ge=1)
-    """Replicas of the encoder."""
+    """Replicas of the encoder; with ``max_replicas`` the least."""
+    max_replicas: int | None = Field(default=None, ge=1)
+    """The most replicas that Ray Serve may start as requests queue; None keeps their number fixed."""
+    target_requests: float = Field(default=32, gt=0)
+    """Requests, waiting and computing, that autoscaling aims at for each replica."""
+    upscale_delay_s: float = Field(default=15, ge=0)
+    """Seconds of too many requests before a replica is added."""
+    downscale_delay_s: float = Field(default=600, ge=0)
+    """Seconds of too few before one is drained and taken away."""
     cpus_per_replica: float = Field(default=1, gt=0)
     """CPUs reserved for each replica."""
     num_threads: int = Field(default=1, ge=1)
     """Compute threads of one replica."""
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> "ServeScaling":
+        if self.max_replicas is not None and self.max_replicas < self.num_replicas:
+            raise ValueError(f"max_replicas={self.max_replicas} is less than num_replicas={self.num_replicas}")
+        return self
 
 
 class ServeLimits(Section):

@@ -22,7 +22,7 @@ from clinical_modernbert.serving.metrics import TALLY, Record, Tally
 
 OPEN_ROUTES = frozenset({"/health", "/ping", "/openapi.json"})
 """What a probe or a client may read without a key."""
-_SCOPE_OF_ROUTE = {"/fill-mask": "fill-mask"}
+_SCOPE_OF_ROUTE = {"/fill-mask": "fill-mask", "/predict": "predict", "/token-classify": "predict"}
 _CLIENT_LEFT = 499
 
 _logger = logging.getLogger(__name__)

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clinical_modernbert.encoder.windows import average, cut
+from clinical_modernbert.encoder.windows import windows as split_windows
 from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.engine import Engine
 from clinical_modernbert.serving.metrics import TALLY, Record, Tally, drop
@@ -51,9 +52,9 @@ class Found:
         return sum(len(ids) for ids in self.token_ids)
 
     @property
-    def weights(self) -> list[int]:
-        """Content tokens of each piece; a piece of the special tokens alone counts as one."""
-        return [max(len(ids) - 2, 1) for ids in self.token_ids]
+    def lengths(self) -> list[int]:
+        """Tokens of each piece."""
+        return [len(ids) for ids in self.token_ids]
 
 
 class EmbeddingService:
@@ -82,9 +83,7 @@ class EmbeddingService:
         found = await self.run(
             request.input, field="input", truncate=request.truncate, windows=request.windows, work=Work
         )
-        merged_ND = np.stack(
-            [np.average(found.answers[a:b], axis=0, weights=found.weights[a:b]) for a, b in found.spans]
-        ).astype(np.float32)
+        merged_ND = np.stack([average(found.answers[a:b], found.lengths[a:b]) for a, b in found.spans])
         vectors_ND = engine.finish(merged_ND, dimensions=request.dimensions)
 
         def render() -> bytes:
@@ -212,15 +211,11 @@ class EmbeddingService:
         limit = self.engine.max_tokens
         if len(ids) <= limit:
             return [ids]
-        inner, room = ids[1:-1], limit - 2
         if windows:
-            number = -(-len(inner) // room)
-            # Windows of like length: a last one of three tokens would say little.
-            bounds = [len(inner) * i // number for i in range(number + 1)]
-            return [[ids[0], *inner[a:b], ids[-1]] for a, b in pairwise(bounds)]
+            return split_windows(ids, limit)
         if not truncate:
             raise problems.too_many_tokens(param, len(ids), limit)
-        return [[ids[0], *(inner[-room:] if cut_left else inner[:room]), ids[-1]]]
+        return [cut(ids, limit, left=cut_left)]
 
 
 def _as_list(given: EmbeddingInput, field: str) -> tuple[Sequence[Text], list[str]]:
