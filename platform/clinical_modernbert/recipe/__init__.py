@@ -1,7 +1,7 @@
 """Recipes: the typed schema of everything a job can be told, and its loader. Loads no torch and no ray."""
 
 from clinical_modernbert.recipe.corpus import CorpusRecipe
-from clinical_modernbert.recipe.evaluate import EvaluateRecipe, MapRecipe
+from clinical_modernbert.recipe.evaluate import EvaluateRecipe, FineTuneRecipe, MapRecipe, ProbeRecipe
 from clinical_modernbert.recipe.loader import RECIPE_TYPES, build_recipe, load_recipe, read_recipe
 from clinical_modernbert.recipe.pretrain import PretrainRecipe
 from clinical_modernbert.recipe.section import Recipe
@@ -12,8 +12,10 @@ __all__ = [
     "RECIPE_TYPES",
     "CorpusRecipe",
     "EvaluateRecipe",
+    "FineTuneRecipe",
     "MapRecipe",
     "PretrainRecipe",
+    "ProbeRecipe",
     "Recipe",
     "ServeRecipe",
     "SweepRecipe",
