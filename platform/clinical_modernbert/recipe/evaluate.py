@@ -21,6 +21,8 @@ class EvaluateScaling(Section):
     """Rows or texts in one forward pass."""
     max_batch_tokens: int = Field(default=16_384, ge=64)
     """Tokens of one forward pass; a longer document is a pass of its own."""
+    attention: Literal["packed_sdpa", "flash_varlen"] = "packed_sdpa"
+    """Attention of ModernBERT encoders: anywhere, or flash-attn's kernel on a GPU."""
     num_runs: int = Field(default=1, ge=1)
     """Runs (task x encoder x seed) side by side on Ray."""
     gpus_per_run: float = Field(default=0.0, ge=0)
