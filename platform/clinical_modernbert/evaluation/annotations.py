@@ -59,7 +59,7 @@ def _group(text: AnnotatedText, task: EntitiesTask) -> str:
 
 def _from_sentences(name: str, group: str, sentences: Sequence[TaggedSentence]) -> WordExample:
     """Join tokens by spaces and sentences by line ends."""
-    text, words, tags = "", [], []
+    text, words, tags = "", [], []  # type: str, list[tuple[int, int]], list[str]
     for sentence in sentences:
         text += "\n" if text else ""
         for number, token in enumerate(sentence.tokens):
@@ -97,9 +97,7 @@ def _one_type(example: WordExample) -> WordExample:
     return WordExample(example.id, example.group, example.text, example.words, tags)
 
 
-def document_groups(
-    sentences: Sequence[TaggedSentence], documents: Sequence[AnnotatedText], *, file: str
-) -> list[str]:
+def document_groups(sentences: Sequence[TaggedSentence], documents: Sequence[AnnotatedText], *, file: str) -> list[str]:
     """Return the id of each sentence's document: the sentences' characters follow each other in the documents' order.
 
     Tokens differ from the text in spaces only. ``SourceError`` names the first sentence that no document goes on with.

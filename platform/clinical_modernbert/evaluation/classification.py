@@ -21,9 +21,7 @@ from clinical_modernbert.evaluation.windows import encode_texts
 from clinical_modernbert.recipe import FineTuneRecipe, ProbeRecipe
 
 
-def classify_texts(
-    recipe: FineTuneRecipe | ProbeRecipe, encoder: LocalEncoder, splits: Splits[TextExample]
-) -> Outcome:
+def classify_texts(recipe: FineTuneRecipe | ProbeRecipe, encoder: LocalEncoder, splits: Splits[TextExample]) -> Outcome:
     """Train on the splits and score the test part."""
     labels = sorted({e.label for part in (splits.train, splits.development, splits.test) for e in part})
     numbers = [np.array([labels.index(e.label) for e in part]) for part in _parts(splits)]
@@ -59,7 +57,7 @@ def classify_texts(
             seed=recipe.seed,
         )
         with torch.inference_mode():
-            return Outcome(scored(_probabilities(probe(vectors[2]))), counts, facts)
+            return Outcome(scored(_probabilities(probe(vectors[2]))), counts, facts, labels)
     model = load_head(
         encoder, "sequence_classification", labels=labels, seed=recipe.seed, attention=recipe.scaling.attention
     )
@@ -80,7 +78,7 @@ def classify_texts(
     epochs, best = tune(model, problem, section=recipe.tuning, seed=recipe.seed, max_batch_tokens=budget)
     probabilities = _probabilities(predict_logits(model, encoded[2], max_batch_tokens=budget))
     head = {"kind": "sequence_classification", "labels": labels, "max_tokens": encoder.max_tokens}
-    return Outcome(scored(probabilities), counts, facts, epochs, best, model=model, head=head)
+    return Outcome(scored(probabilities), counts, facts, labels, epochs, best, model=model, head=head)
 
 
 def predict_logits(model: Any, ids: Sequence[Sequence[int]], *, max_batch_tokens: int) -> torch.Tensor:

@@ -149,7 +149,11 @@ def _local(
 def _limit(config: dict[str, Any]) -> int:
     positions = int(config.get("max_position_embeddings", 512))
     # RoBERTa's family (Longformer too) numbers positions from the padding id on: two of them hold no token.
-    return positions - 2 if config.get("model_type") in ("roberta", "longformer", "xlm-roberta", "camembert") else positions
+    return (
+        positions - 2
+        if config.get("model_type") in ("roberta", "longformer", "xlm-roberta", "camembert")
+        else positions
+    )
 
 
 def folder_digest(folder: Path) -> str:

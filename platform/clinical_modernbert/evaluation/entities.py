@@ -43,7 +43,7 @@ def tag_words(recipe: FineTuneRecipe | ProbeRecipe, encoder: LocalEncoder, split
             "entities", group_numbers([e.group for e in splits.test]), {"counts": tag_counts(splits.test, predicted)}
         )
         flat = np.array([tags.index(tag) if tag in tags else 0 for example in predicted for tag in example])
-        return Outcome(scored, counts, facts, extra={"predicted": flat}, **rest)
+        return Outcome(scored, counts, facts, tags, extra={"predicted": flat}, **rest)
 
     if isinstance(recipe, ProbeRecipe):
         base = load_base(encoder, attention=recipe.scaling.attention)

@@ -44,7 +44,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def load_head(encoder: LocalEncoder, head: Head, *, labels: Sequence[str], seed: int, attention: str = PACKED_SDPA) -> Any:
+def load_head(
+    encoder: LocalEncoder, head: Head, *, labels: Sequence[str], seed: int, attention: str = PACKED_SDPA
+) -> Any:
     """Return the encoder with a fresh head drawn from ``seed``; every weight of the encoder must have been found."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)

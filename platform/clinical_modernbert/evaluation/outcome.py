@@ -19,6 +19,8 @@ class Outcome:
     """Examples of each part."""
     facts: dict[str, int | str] = field(default_factory=dict)
     """What the reader of the figures must know, such as texts that were cut."""
+    labels: list[str] = field(default_factory=list)
+    """Classes or tags by their numbers."""
     epochs: list[Epoch] = field(default_factory=list)
     best_epoch: int | None = None
     extra: dict[str, NDArray[np.int64]] = field(default_factory=dict)

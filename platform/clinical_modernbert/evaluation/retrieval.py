@@ -61,7 +61,7 @@ def retrieve(recipe: FineTuneRecipe | ProbeRecipe, encoder: LocalEncoder, data: 
     metrics = retrieval_metrics(data.qrels, found, data.query_ids)
     scored = Scored("retrieval", np.arange(len(metrics)), {"metrics": metrics})
     model = base if isinstance(recipe, FineTuneRecipe) else None
-    return Outcome(scored, counts, facts, epochs, best, model=model, head=head)
+    return Outcome(scored, counts, facts, [], epochs, best, model=model, head=head)
 
 
 def embed(base: Any, ids: Sequence[Sequence[int]], *, pooling: str, max_batch_tokens: int) -> NDArray[np.float32]:
@@ -76,8 +76,11 @@ def embed(base: Any, ids: Sequence[Sequence[int]], *, pooling: str, max_batch_to
 
 
 def search(
-    queries_QW: NDArray[np.float32], documents_DW: NDArray[np.float32], *, query_ids: Sequence[str],
-    document_ids: Sequence[str]
+    queries_QW: NDArray[np.float32],
+    documents_DW: NDArray[np.float32],
+    *,
+    query_ids: Sequence[str],
+    document_ids: Sequence[str],
 ) -> dict[str, dict[str, float]]:
     """Return the nearest 1,000 documents of each query with their cosine; exact."""
     queries, documents = _unit(queries_QW), _unit(documents_DW)
@@ -103,8 +106,12 @@ def retrieval_metrics(
 
 
 def contrastive_problem(
-    base: Any, pairs: Sequence[tuple[list[int], list[int]]], development: Sequence[tuple[list[int], list[int]]], *,
-    pooling: str, max_batch_tokens: int
+    base: Any,
+    pairs: Sequence[tuple[list[int], list[int]]],
+    development: Sequence[tuple[list[int], list[int]]],
+    *,
+    pooling: str,
+    max_batch_tokens: int,
 ) -> Problem:
     """Return the problem of telling each query's document from the others of its batch; judged by the share told right."""
 
@@ -118,7 +125,9 @@ def contrastive_problem(
 
     def loss_sum(members: Sequence[int]) -> torch.Tensor:
         logits = scores([pairs[i] for i in members])
-        return torch.nn.functional.cross_entropy(logits, torch.arange(len(members), device=logits.device), reduction="sum")
+        return torch.nn.functional.cross_entropy(
+            logits, torch.arange(len(members), device=logits.device), reduction="sum"
+        )
 
     def development_figure() -> float:
         query, document = (

@@ -60,6 +60,7 @@ def run(plan: Plan) -> Artifact:
         "metrics": measure(outcome.scored),
         "counts": outcome.counts,
         "facts": outcome.facts,
+        "labels": outcome.labels,
         "epochs": [asdict(epoch) for epoch in outcome.epochs],
         "best_epoch": outcome.best_epoch,
         "seconds": round(seconds, 1),

@@ -109,19 +109,20 @@ def paired_test(
 
     Both must have been scored on the same examples with the same seeds in the same order; else ``ValueError``.
     """
-    if len(ours) != len(other) or any(not np.array_equal(a.groups_N, b.groups_N) for a, b in zip(ours, other, strict=True)):
+    if len(ours) != len(other) or any(
+        not np.array_equal(a.groups_N, b.groups_N) for a, b in zip(ours, other, strict=True)
+    ):
         raise ValueError("a paired test needs the same examples and seeds on both sides")
 
     def difference(swapped_G: NDArray[np.bool_]) -> float:
         pairs = zip(ours, other, strict=True)
-        return float(np.mean([measure(_mixed(a, b, swapped_G))[metric] - measure(_mixed(b, a, swapped_G))[metric] for a, b in pairs]))
+        mixed = [(_mixed(a, b, swapped_G), _mixed(b, a, swapped_G)) for a, b in pairs]
+        return float(np.mean([measure(a)[metric] - measure(b)[metric] for a, b in mixed]))
 
     num_groups = ours[0].num_groups
     observed = difference(np.zeros(num_groups, dtype=bool))
     rng = np.random.default_rng(seed)
-    as_far = sum(
-        abs(difference(rng.random(num_groups) < 0.5)) >= abs(observed) - 1e-12 for _ in range(num_resamples)
-    )
+    as_far = sum(abs(difference(rng.random(num_groups) < 0.5)) >= abs(observed) - 1e-12 for _ in range(num_resamples))
     return observed, (as_far + 1) / (num_resamples + 1)
 
 

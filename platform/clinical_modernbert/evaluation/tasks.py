@@ -50,25 +50,28 @@ def load_task(task: Task, data: str) -> TaskData:
     if isinstance(task, RetrievalTask):
         return _retrieval(task, folder)
     if isinstance(task, EntitiesTask):
-        parts, facts = [], {}
-        for name in (task.train, task.development, task.test):
-            examples, lost = read_annotations(folder / name, task, data=folder) if name else (None, {})
-            parts.append(examples)
-            facts.update(lost)
-        train, development, test = parts
-        assert train is not None
-        words = make_splits(train, development, test, section=task.split, facts=facts)
-        return limited(words, max_train=task.max_train, max_test=task.max_test)
-    if isinstance(task, SentenceRolesTask):
-        train_sentences = list(_sentences(folder / task.train))
-        development, test = (
-            list(_sentences(folder / name)) if name else None for name in (task.development, task.test)
-        )
-        texts = make_splits(train_sentences, development, test, section=task.split, facts={})
-    else:
+        return limited(_word_splits(task, folder), max_train=task.max_train, max_test=task.max_test)
+    return limited(_text_splits(task, folder), max_train=task.max_train, max_test=task.max_test)
+
+
+def _word_splits(task: EntitiesTask, folder: Path) -> Splits[WordExample]:
+    parts: list[list[WordExample] | None] = []
+    facts: dict[str, int | str] = {}
+    for name in (task.train, task.development, task.test):
+        examples, lost = read_annotations(folder / name, task, data=folder) if name else (None, {})
+        parts.append(examples)
+        facts.update(lost)
+    train, development, test = parts
+    return make_splits(train or [], development, test, section=task.split, facts=facts)
+
+
+def _text_splits(task: SentenceRolesTask | DispositionTask, folder: Path) -> Splits[TextExample]:
+    if isinstance(task, DispositionTask):
         stays, facts = _stays(task, folder)
-        texts = make_splits(stays, None, None, section=task.split, facts=facts)
-    return limited(texts, max_train=task.max_train, max_test=task.max_test)
+        return make_splits(stays, None, None, section=task.split, facts=facts)
+    names = (task.train, task.development, task.test)
+    train, development, test = (list(_sentences(folder / name)) if name else None for name in names)
+    return make_splits(train or [], development, test, section=task.split, facts={})
 
 
 def _sentences(path: Path) -> Iterator[TextExample]:
@@ -89,7 +92,10 @@ def _stays(task: DispositionTask, folder: Path) -> tuple[list[TextExample], dict
     kept = [stay for stay in stays if stay.outcome.disposition.strip().upper() in _DISPOSITIONS]
     examples = [
         TextExample(
-            stay.stay_id, stay.group, stay.text, "admitted" if _is_admitted(stay.outcome.disposition) else "not admitted"
+            stay.stay_id,
+            stay.group,
+            stay.text,
+            "admitted" if _is_admitted(stay.outcome.disposition) else "not admitted",
         )
         for stay in kept
     ]
@@ -114,7 +120,9 @@ def telling_words(texts: list[str], labels: list[str]) -> list[str]:
 
     Column names and codes that only one outcome writes are caught here, whatever table they came from.
     """
-    first, second = (np.array(labels) == label for label in sorted(set(labels))[:2]) if len(set(labels)) > 1 else ([], [])
+    first, second = (
+        (np.array(labels) == label for label in sorted(set(labels))[:2]) if len(set(labels)) > 1 else ([], [])
+    )
     counts: list[Counter[str]] = [Counter(), Counter()]
     for text, is_second in zip(texts, second, strict=True) if len(second) else ():
         counts[int(is_second)].update(set(_WORD.findall(text.lower())))
@@ -139,7 +147,9 @@ def _retrieval(task: RetrievalTask, folder: Path) -> RetrievalSet:
         training = {e.id: e.text for e in pmc_patients.read_entries(folder / task.train_queries)}
         twice = sorted(training.keys() & set(asked))
         if twice:
-            raise SourceError(f"{task.train_queries}: query {twice[0]!r} is also reported; a query must be on one side only")
+            raise SourceError(
+                f"{task.train_queries}: query {twice[0]!r} is also reported; a query must be on one side only"
+            )
         graded = _qrels(folder / task.train_qrels, training, documents)
         pairs = [(training[q], documents[max(grades, key=lambda d: grades[d])]) for q, grades in graded.items()]
         pairs = pairs[: task.max_train]

@@ -6,7 +6,6 @@ seed, so that a run repeated gives the same model.
 Legend: N examples of a batch, T tokens, C classes.
 """
 
-import copy
 import logging
 import math
 import time
@@ -104,9 +103,7 @@ def _groups(model: torch.nn.Module, section: TuningSection) -> list[dict[str, An
     ]
 
 
-def parts_by_tokens(
-    members: Sequence[int], lengths: Sequence[int], *, max_batch_tokens: int
-) -> Iterator[list[int]]:
+def parts_by_tokens(members: Sequence[int], lengths: Sequence[int], *, max_batch_tokens: int) -> Iterator[list[int]]:
     """Yield the members in forward passes of at most so many tokens; a longer one is a pass of its own."""
     part: list[int] = []
     used = 0

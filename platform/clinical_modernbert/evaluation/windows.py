@@ -27,7 +27,9 @@ class Window:
     """Place of the first token of each of them in ``ids``."""
 
 
-def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], *, max_tokens: int) -> tuple[list[list[int]], int]:
+def encode_texts(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], *, max_tokens: int
+) -> tuple[list[list[int]], int]:
     """Return ids with [CLS] and [SEP], and how many texts were cut to ``max_tokens``."""
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()

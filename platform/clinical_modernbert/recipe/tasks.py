@@ -37,7 +37,7 @@ class SplitSection(Section):
 
 class _Task(Section):
     name: Name
-    """How reports call it; in the paper's tables ``ehr``, ``pubmed-nct``, ``medner``, ``pmc-patients``, ``i2b2-2006`` and so on."""
+    """How reports call it; in the paper's tables ``ehr``, ``pubmed-nct``, ``medner``, ``pmc-patients``, ``i2b2-2006``, ..."""
     split: SplitSection = SplitSection()
     max_train: int | None = Field(default=None, ge=8)
     """Training examples, whole groups in a fixed order; all where None."""

@@ -30,7 +30,9 @@ def read_hosp_stays(folder: Path, *, minutes: int) -> Iterator[EdStay]:
 
     ``folder`` is MIMIC-IV's ``hosp``. Disposition: ADMITTED where the transfer has a hadm_id, else HOME.
     """
-    patients = {row[0]: row[1:] for row in _rows(folder, "patients", "subject_id", "gender", "anchor_age", "anchor_year")}
+    patients = {
+        row[0]: row[1:] for row in _rows(folder, "patients", "subject_id", "gender", "anchor_age", "anchor_year")
+    }
     labels = {row[0]: row[1] for row in _rows(folder, "d_labitems", "itemid", "label")}
     transfers = list(
         _rows(folder, "transfers", "subject_id", "hadm_id", "transfer_id", "eventtype", "intime", "outtime")
@@ -92,9 +94,7 @@ def read_meds_stays(path: Path, *, minutes: int) -> Iterator[EdStay]:
         yield from _meds_stays(subject, static + [code for _, code, _ in timed], timed, minutes=minutes)
 
 
-def _meds_stays(
-    subject: int, codes: list[str], timed: list[tuple[Any, str, Any]], *, minutes: int
-) -> Iterator[EdStay]:
+def _meds_stays(subject: int, codes: list[str], timed: list[tuple[Any, str, Any]], *, minutes: int) -> Iterator[EdStay]:
     gender = next((code.partition("//")[2] for code in codes if code.startswith("GENDER//")), "")
     birth = next((time for time, code, _ in timed if code == "MEDS_BIRTH"), None)
     arrivals = [time for time, code, _ in timed if code.startswith(MEDS_ARRIVAL)]
