@@ -14,6 +14,8 @@ ARTIFACT_KIND_OF_RECIPE = {
     "pretrain": "model",
     "sweep": "sweep",
     "evaluate": "evaluation",
+    "fine_tune": "model",
+    "probe": "evaluation",
     "map": "map",
     "embed": "embeddings",
 }

@@ -2,7 +2,7 @@
 
 from clinical_modernbert.recipe.corpus import CorpusRecipe
 from clinical_modernbert.recipe.embed import EmbedRecipe
-from clinical_modernbert.recipe.evaluate import EvaluateRecipe, MapRecipe
+from clinical_modernbert.recipe.evaluate import EvaluateRecipe, FineTuneRecipe, MapRecipe, ProbeRecipe
 from clinical_modernbert.recipe.loader import RECIPE_TYPES, build_recipe, load_recipe, read_recipe
 from clinical_modernbert.recipe.pretrain import PretrainRecipe
 from clinical_modernbert.recipe.section import Recipe
@@ -14,8 +14,10 @@ __all__ = [
     "CorpusRecipe",
     "EmbedRecipe",
     "EvaluateRecipe",
+    "FineTuneRecipe",
     "MapRecipe",
     "PretrainRecipe",
+    "ProbeRecipe",
     "Recipe",
     "ServeRecipe",
     "SweepRecipe",
