@@ -24,6 +24,7 @@ from clinical_modernbert.encoder import (
     compile_feed_forward,
     extend_vocabulary,
     global_rope_theta,
+    keep_freed_memory,
     load_model,
     set_global_rope_theta,
     use_attention,
@@ -74,6 +75,7 @@ def token_ranges(tokenizer: Any) -> TokenRanges:
 
 def train_worker(job: TrainJob, worker: Worker) -> None:
     """Train, checkpoint, and on rank 0 upload the export with its result; the caller publishes it."""
+    keep_freed_memory()
     recipe = PretrainRecipe.model_validate(job.recipe)
     store = open_store(job.store_uri)
     corpus = resolve(store, "corpus", job.corpus_id)
