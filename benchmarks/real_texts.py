@@ -1,6 +1,12 @@
-"""Real notes and abstracts below ``CLINICAL_DATA`` (or ``../shared/data``), as several rows read them."""
+"""Real notes and abstracts below ``CLINICAL_DATA`` (or ``../shared/data``), and as many more made of them as a row needs.
+
+The real ones are few. A copy has the words of its original in another order, so that no copy resembles another, and one word in
+fifty is spelt as no other is: that is how often a file of 30,000 abstracts brings a word that it did not hold before.
+"""
 
 import os
+import random
+from collections.abc import Iterator
 from pathlib import Path
 
 from clinical_modernbert.corpus.normalise import normalise
@@ -37,3 +43,30 @@ def real_texts() -> dict[str, list[str]]:
         ]
         for name, source in sources.items()
     }
+
+
+_NEW_WORDS = 0.02
+
+
+def varied(texts: list[str], *, copies: int) -> Iterator[str]:
+    """Yield ``copies`` variants of each text, line by line and word by word as long as the original."""
+    rng = random.Random(0)
+    for _ in range(copies):
+        for text in texts:
+            yield vary(text, rng)
+
+
+def vary(text: str, rng: random.Random) -> str:
+    """Return a text of the same words in another order, some of them new."""
+    lines = []
+    for line in text.split("\n"):
+        words = line.split(" ")
+        rng.shuffle(words)
+        lines.append(" ".join(_new(word, rng) if rng.random() < _NEW_WORDS else word for word in words))
+    return "\n".join(lines)
+
+
+def _new(word: str, rng: random.Random) -> str:
+    return (
+        word if len(word) < 4 or not word.isalpha() else word[:2] + "".join(rng.choices("aeioulnrst", k=3)) + word[2:]
+    )

@@ -1,8 +1,8 @@
 """Packing 20,000 texts of mixed lengths into rows of 1,024, against greedy best fit over a buffer as ModernBERT's packer does.
 
 The idea of its GreedyBestFitSequencePacker is implemented here: sequences are drawn in the corpus's order, each goes into the
-fullest open row of a batch that still takes it; a row is closed when a sequence fits none. It gets texts that were cut after 1,022
-tokens, wherever that is; ours cuts at the ends of sentences. The check holds that no token is lost, and the fill at 128,
+fullest open row of a batch that still takes it; a row is closed when a sequence fits none. It gets texts that were cut after
+1,022 tokens, wherever that is; ours cuts at the ends of sentences. The check holds that no token is lost, and the fill at 128,
 1,024 and 8,192 for generated lengths and for the real notes and abstracts below ``CLINICAL_DATA``, the last row included.
 """
 
@@ -38,8 +38,8 @@ def build(scratch: Path) -> Row:
     cut = np.array([min(longest, n - at) for n in mixed.tolist() for at in range(0, n, longest)])
 
     def check() -> dict[str, Any]:
-        cases = {name: (lengths, generated_ends(lengths)) for name, lengths in (
-            ("short", short), ("abstracts", abstracts), ("notes", notes), ("notes_500_770", middle), ("mixed", mixed))}  # fmt: skip
+        generated = {"short": short, "abstracts": abstracts, "notes": notes, "notes_500_770": middle, "mixed": mixed}
+        cases = {name: (lengths, generated_ends(lengths)) for name, lengths in generated.items()}
         cases |= {f"real_{name}": _tokenised(texts) for name, texts in real_texts().items()}
         facts: dict[str, Any] = {}
         for name, (lengths, found) in cases.items():

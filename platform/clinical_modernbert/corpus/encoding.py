@@ -59,7 +59,7 @@ class WordEncoder:
         ]
         self._greedy = _any_of(greedy)
         self._added = _any_of([token for token in state["added_tokens"] if token not in greedy])
-        self._forget()
+        self.forget()
 
     def encode(self, texts: list[str]) -> Encoded:
         """Return the tokens of ``texts``, in their order."""
@@ -105,14 +105,15 @@ class WordEncoder:
             self._learn(words)
             return np.array(list(map(self._numbers.__getitem__, words)), dtype=np.int64)
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Empty the table."""
         self._numbers: dict[str, int] = {}
         self._count = self._first = np.empty(0, dtype=np.int64)
         self._ids = self._starts = self._ends = np.empty(0, dtype=np.int32)
 
     def _learn(self, words: list[str]) -> None:
         if len(self._ids) > _MOST_TOKENS:
-            self._forget()
+            self.forget()
         new = [word for word in dict.fromkeys(words) if word not in self._numbers]
         self._numbers.update(zip(new, range(len(self._numbers), len(self._numbers) + len(new)), strict=True))
         found = list(encode_with_offsets(self._tokenizer, new))

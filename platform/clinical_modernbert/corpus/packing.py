@@ -1,8 +1,8 @@
 """Packing: token sequences become rows of one length, with no token lost and hardly a place empty.
 
 Texts wait in a buffer, in an order drawn once. A row begins with the one that waits longest; it is closed by one or two others
-that make the sum of the places exact. Whole texts close it where such wait; else a text is cut at the end of a sentence or section
-that makes the sum exact, and what is left of it waits on; only where no such end waits either (the last rows, texts without
+that make the sum of the places exact. Whole texts close it where such wait; else a text is cut at the end of a sentence or
+section that makes the sum exact, and what is left of it waits on; only where no such end waits either (the last rows, texts without
 sentences) a text is cut at the end of a word. Each piece is a segment with its own [CLS] and [SEP].
 
 A piece of a cut text has at least 16 tokens, and a sixteenth of the row: texts shorter than twice that are never cut. Best fit
