@@ -57,6 +57,20 @@ def problems(path: Path, manifest: dict[str, Any]) -> list[str]:
     return sorted(found) + [f"{where}: breaks {rule}" for where, rule in _broken_rules(schema, manifest, "")]
 
 
+def with_defaults(schema: dict[str, Any], value: Any) -> Any:
+    """``value`` with the fields that the API server fills in because ``schema`` names a default for them."""
+    if isinstance(value, dict):
+        fields = schema.get("properties", {})
+        missing = {name: field["default"] for name, field in fields.items() if "default" in field and name not in value}
+        below = schema.get("additionalProperties")
+        inner = {name: fields.get(name, below) for name in value}
+        filled = {name: with_defaults(inner[name], item) if inner[name] else item for name, item in value.items()}
+        return {**filled, **missing}
+    if isinstance(value, list) and isinstance(schema.get("items"), dict):
+        return [with_defaults(schema["items"], item) for item in value]
+    return value
+
+
 def count_rules(schema: Any) -> int:
     """Rules in CEL anywhere below ``schema`` that look at one object, not at its change."""
     if isinstance(schema, dict):
