@@ -21,12 +21,16 @@ _KEPT = ("x-kubernetes-preserve-unknown-fields", "x-kubernetes-embedded-resource
 
 
 def crds_path(repository: Path) -> Path:
-    """Folder of the CRDs, ``KUBERAY_CRDS`` or ``../shared/kuberay/crds`` beside the checkout; skips where absent."""
+    """Folder of the CRDs, ``KUBERAY_CRDS`` or ``../shared/kuberay/crds`` beside the checkout.
+
+    Skips where it is absent, and fails there with ``REQUIRE_KUBERAY_CRDS``, as .ci/run sets it.
+    """
     path = Path(os.environ.get("KUBERAY_CRDS", repository.parent / "shared" / "kuberay" / "crds"))
     if not path.is_dir():
-        pytest.skip(
+        missing = (
             f"no KubeRay CRDs: {path} does not exist (set KUBERAY_CRDS to the folder crds of KubeRay's Helm chart)"
         )
+        (pytest.fail if os.environ.get("REQUIRE_KUBERAY_CRDS") else pytest.skip)(missing)
     return path
 
 
