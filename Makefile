@@ -46,6 +46,9 @@ test: install .tools/helm ## all tests; those that need Chromium or real data sk
 charts: install .tools/helm ## lint and render the chart, check it against KubeRay's rules
 	@$(BIN)/python tools/chart_readme.py --check && $(BIN)/pytest tests/charts
 
+image-test: install ## build the cpu image by buildah and run a job in it (minutes; root, buildah, debootstrap)
+	@$(BIN)/pytest tests/image -m image
+
 bench: install ## one measurement against a peer: ROW=<name>
 	@$(BIN)/python -m benchmarks.run $(ROW)
 
@@ -56,4 +59,4 @@ clean: ## remove everything that is not in git
 	@rm -rf .venv .tools build artifacts .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -prune -exec rm -rf {} + ; rm -rf platform/*.egg-info
 
-.PHONY: help install demo serve explore check test charts bench drill clean
+.PHONY: help install demo serve explore check test charts image-test bench drill clean

@@ -1,4 +1,9 @@
-"""Run a job as a RayJob on Kubernetes: ``python jobs/submit.py pretrain pretrain/base --release NAME --workers cpu=2``."""
+"""Run a job on a cluster and follow it to its end, or cancel it.
+
+python jobs/submit.py pretrain pretrain/demo --address http://localhost:8265              (a running Ray cluster)
+python jobs/submit.py pretrain pretrain/demo --release NAME --namespace ml --workers cpu=2  (a RayJob of its own)
+python jobs/submit.py cancel NAME --namespace ml
+"""
 
 from clinical_modernbert.cluster.command import main
 

@@ -8,10 +8,12 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import yaml
 
+from clinical_modernbert import __version__
 from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, make_plan, open_store
 from clinical_modernbert.errors import StoreError, UserError
 from clinical_modernbert.recipe import Recipe, load_recipe
@@ -44,6 +46,9 @@ def main(
         if options.dry_run:
             _show(plan)
             return
+        # First of all what runs, and from where: a cluster's image may hold another version than the one submitted.
+        _logger.info("clinical-modernbert %s, commit %s, from %s", __version__, _commit(), Path(__file__).parent)
+        _logger.info("fingerprint %s, output %s", plan.fingerprint, plan.uri)
         artifact = plan.existing()
         if artifact:
             _logger.info("already there, nothing to do: %s", artifact.uri)
@@ -54,6 +59,11 @@ def main(
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
     sys.stdout.write(f"{artifact.uri}\n")
+
+
+def _commit() -> str:
+    """The revision that the image was built from, or that was submitted."""
+    return os.environ.get("CLINICAL_REVISION") or "unknown"
 
 
 def open_root(root: str | None = None) -> Store:

@@ -84,20 +84,8 @@ def find_target(path: str, served: tuple[Resource, ...]) -> Target:
 def write_certificate(folder: Path) -> Path:
     """Write a PEM file with a key and a certificate of its own for 127.0.0.1, by the openssl command."""
     key, certificate, both = folder / "key.pem", folder / "certificate.pem", folder / "stub.pem"
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=stub",
-    ]
+    options = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=stub"
+    command = ["openssl", "req", *options.split(" ")]
     command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
     subprocess.run(command, check=True, capture_output=True)
     both.write_text(certificate.read_text() + key.read_text())

@@ -21,12 +21,16 @@ _KEPT = ("x-kubernetes-preserve-unknown-fields", "x-kubernetes-embedded-resource
 
 
 def crds_path(repository: Path) -> Path:
-    """Folder of the CRDs, ``KUBERAY_CRDS`` or ``../shared/kuberay/crds`` beside the checkout; skips where absent."""
+    """Folder of the CRDs, ``KUBERAY_CRDS`` or ``../shared/kuberay/crds`` beside the checkout.
+
+    Skips where it is absent, and fails there with ``REQUIRE_KUBERAY_CRDS``, as .ci/run sets it.
+    """
     path = Path(os.environ.get("KUBERAY_CRDS", repository.parent / "shared" / "kuberay" / "crds"))
     if not path.is_dir():
-        pytest.skip(
+        missing = (
             f"no KubeRay CRDs: {path} does not exist (set KUBERAY_CRDS to the folder crds of KubeRay's Helm chart)"
         )
+        (pytest.fail if os.environ.get("REQUIRE_KUBERAY_CRDS") else pytest.skip)(missing)
     return path
 
 
@@ -55,6 +59,20 @@ def problems(path: Path, manifest: dict[str, Any]) -> list[str]:
         f"{_dotted(e.absolute_path)}: {e.message}" for e in validator(path, manifest["kind"]).iter_errors(manifest)
     ]
     return sorted(found) + [f"{where}: breaks {rule}" for where, rule in _broken_rules(schema, manifest, "")]
+
+
+def with_defaults(schema: dict[str, Any], value: Any) -> Any:
+    """``value`` with the fields that the API server fills in because ``schema`` names a default for them."""
+    if isinstance(value, dict):
+        fields = schema.get("properties", {})
+        missing = {name: field["default"] for name, field in fields.items() if "default" in field and name not in value}
+        below = schema.get("additionalProperties")
+        inner = {name: fields.get(name, below) for name in value}
+        filled = {name: with_defaults(inner[name], item) if inner[name] else item for name, item in value.items()}
+        return {**filled, **missing}
+    if isinstance(value, list) and isinstance(schema.get("items"), dict):
+        return [with_defaults(schema["items"], item) for item in value]
+    return value
 
 
 def count_rules(schema: Any) -> int:

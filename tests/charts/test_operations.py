@@ -144,7 +144,8 @@ def test_ways_in_are_by_tls_and_login(render: Render) -> None:
         (("ingress.explorerHost=a.example.org", "ingress.tlsSecret=tls"), "ingress.explorerHost needs login.enabled=true"),
         (("ingress.dashboardHost=a.example.org", "ingress.tlsSecret=tls"), "ingress.dashboardHost needs login.enabled=true"),
         ((*SERVED, "ingress.endpointHost=a.example.org"), "ingress.tlsSecret is required"),
-        (("ingress.endpointHost=a.example.org", "ingress.tlsSecret=tls"), "leads nowhere: endpoint.enabled is false"),
+        ((*SERVED, "ingress.endpointHost=a.example.org", "ingress.tlsSecret=tls"), "needs endpoint.apiKeys.existingSecret"),
+        (("ingress.endpointHost=a", "ingress.tlsSecret=t", "endpoint.apiKeys.existingSecret=k"), "leads nowhere: endpoint.enabled"),
         (("login.enabled=true",), "login.issuerUrl is required"),
         (("login.enabled=true", "login.issuerUrl=https://id", "login.existingSecret=s"), "everyone of the issuer enters"),
         (("devStore.enabled=true", "objectStore.endpoint=", "devStore.image.tag="), "devStore.image.tag or"),
@@ -229,6 +230,21 @@ def test_the_endpoint_scales_only_where_an_incremental_upgrade_asks_for_it(rende
     (research,) = of_kind(render("everything"), "RayCluster")
     assert "gcsFaultToleranceOptions" not in research["spec"]  # Ray promises it for Serve alone
     assert [group["minReplicas"] for group in research["spec"]["workerGroupSpecs"]] == [0, 0]
+
+
+def test_keys_of_the_endpoint_come_as_a_file_and_are_then_asked_for(render: Render) -> None:
+    (keyed,), (open_to_all,) = (of_kind(render(preset), "RayService") for preset in ("everything", "cpu"))
+    (application,) = yaml.safe_load(keyed["spec"]["serveConfigV2"])["applications"]
+    pod = keyed["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]["template"]["spec"]
+    (container,) = pod["containers"]
+    (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "api-keys"]
+    variables = {variable["name"]: variable.get("value") for variable in container["env"]}
+
+    assert application["args"]["require_keys"] is True
+    assert variables["CLINICAL_API_KEYS_FILE"] == f"{mount['mountPath']}/keys"
+    assert {"name": "api-keys", "secret": {"secretName": "endpoint-keys", "defaultMode": 0o440}} in pod["volumes"]
+    assert "api-keys" not in yaml.safe_dump(open_to_all) and "require_keys" not in open_to_all["spec"]["serveConfigV2"]
+    assert "api-keys" not in yaml.safe_dump(of_kind(render("everything"), "RayJob"))
 
 
 @pytest.mark.s3

@@ -18,6 +18,8 @@ from pathlib import Path
 import psutil
 import pytest
 from clinical_modernbert.artifacts import open_store, resolve
+from clinical_modernbert.cluster.install_check import check_token
+from clinical_modernbert.errors import ClusterError
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -44,6 +46,21 @@ class TokenCluster:
         return subprocess.run(
             command, cwd=self.repository, env=self.environment, capture_output=True, text=True, check=False, timeout=300
         )
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of what is uploaded, with a version of its own, and a way to run its ``jobs/submit.py``."""
+
+    folder: Path
+    cluster: TokenCluster
+
+    def submit(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "jobs/submit.py", *arguments, "--address", self.cluster.address]
+        return subprocess.run(
+            command, cwd=self.folder, env={**self.cluster.environment, **environment}, capture_output=True, text=True,
+            check=False, timeout=300,
+        )  # fmt: skip
 
 
 def free_port() -> int:
@@ -92,6 +109,19 @@ def cluster(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         psutil.wait_procs(processes[1:], timeout=10)
         head.wait()
         shutil.rmtree(ray_folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def checkout(cluster: TokenCluster, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("jobs", "platform"):
+        shutil.copytree(cluster.repository / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    version = folder / "platform" / "clinical_modernbert" / "__init__.py"
+    version.write_text(re.sub('"[0-9.]+"', '"9.8.7"', version.read_text()))
+    git = ["git", "-C", str(folder), "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "x"]):
+        subprocess.run([*git, *command], check=True)
+    return Checkout(folder, cluster)
 
 
 def status_of(url: str) -> int | None:
@@ -144,3 +174,56 @@ def test_an_unknown_key_ends_the_job_with_one_clear_message(cluster: TokenCluste
     assert done.returncode != 0 and "exit code 2" in output
     assert "did you mean 'optimizer.learning_rate'?" in output
     assert "Traceback" not in output
+
+
+def test_what_is_submitted_is_what_runs_and_it_says_so_first(checkout: Checkout, tmp_path: Path) -> None:
+    """The package of the upload goes before the installed one, on the driver and on the workers."""
+    overrides = [part for override in SMALL for part in ("--set", override)]
+    done = checkout.submit("build_corpus", "corpus/demo", *overrides, "--root", f"file://{tmp_path}")
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output[-3000:]
+
+    lines = [line for line in done.stdout.splitlines() if "clinical_modernbert.job" in line]
+    assert re.search(r"clinical-modernbert 9\.8\.7, commit [0-9a-f]{12}, from \S+/_ray_pkg_\w+/", lines[0]), lines
+    corpus = resolve(open_store(str(tmp_path)), "corpus", "demo")
+    assert corpus.manifest.code_version == "9.8.7"
+    assert f"fingerprint {corpus.manifest.fingerprint}, output {corpus.uri}" in lines[1]
+    assert done.stderr.index("commit") < done.stderr.index("submitted raysubmit_")
+
+
+def test_a_submitted_job_can_be_cancelled(checkout: Checkout, tmp_path: Path) -> None:
+    many = ["--set", "sources=[{type: synthetic_notes, name: notes, num_documents: 50000}]"]
+    sent = checkout.submit("build_corpus", "corpus/demo", *many, "--root", f"file://{tmp_path}", "--no-follow")
+    found = re.search(r"submitted (raysubmit_\w+)", sent.stderr)
+    assert found, sent.stderr
+    stopped = checkout.submit("cancel", found[1])
+    assert stopped.returncode == 0 and f"{found[1]} stops" in stopped.stderr, stopped.stderr
+
+    done = subprocess.run(
+        ["ray", "job", "status", "--address", checkout.cluster.address, found[1]],
+        env=checkout.cluster.environment, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert re.search(r"STOPPED|stopped", done.stdout + done.stderr)
+    assert "had ended already" in checkout.submit("cancel", found[1]).stderr
+
+
+def test_a_failed_job_ends_with_1_and_its_message(checkout: Checkout) -> None:
+    done = checkout.submit("pretrain", "pretrain/demo")
+    assert done.returncode == 1
+    assert "a submitted job's working directory does not outlive it" in done.stdout + done.stderr
+
+
+def test_a_wrong_recipe_and_a_missing_token_are_refused_in_words(checkout: Checkout) -> None:
+    wrong = checkout.submit("pretrain", "pretrain/demo", "--set", "optimizer.learning_rat=1")
+    assert wrong.returncode == 2 and "did you mean 'optimizer.learning_rate'?" in wrong.stderr
+    assert "submitted" not in wrong.stderr
+    locked_out = checkout.submit("pretrain", "pretrain/demo", RAY_AUTH_MODE="disabled", RAY_AUTH_TOKEN_PATH="")
+    assert locked_out.returncode == 2 and "Traceback" not in locked_out.stderr
+    assert "RAY_AUTH_TOKEN" in locked_out.stderr
+
+
+def test_the_check_of_an_installation_takes_the_real_token(cluster: TokenCluster) -> None:
+    token = Path(cluster.environment["RAY_AUTH_TOKEN_PATH"]).read_text()
+    assert "takes them with it" in check_token(cluster.address, token)
+    with pytest.raises(ClusterError, match="the Secret is not the cluster's"):
+        check_token(cluster.address, "wrong")

@@ -168,6 +168,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- if and (or $ingress.explorerHost $ingress.endpointHost $ingress.dashboardHost) (not $ingress.tlsSecret) -}}
 {{- fail "\n\ningress.tlsSecret is required where a host is named: name a Secret with certificate and key\n" -}}
 {{- end -}}
+{{- if and $ingress.endpointHost (not .Values.endpoint.apiKeys.existingSecret) -}}
+{{- fail "\n\ningress.endpointHost needs endpoint.apiKeys.existingSecret: without keys the endpoint asks nobody who it is\n" -}}
+{{- end -}}
 {{- range $host, $part := dict "explorerHost" "explorer" "endpointHost" "endpoint" "dashboardHost" "research" -}}
 {{- if and (get $ingress $host) (not (get $.Values $part).enabled) -}}
 {{- fail (printf "\n\ningress.%s leads nowhere: %s.enabled is false\n" $host $part) -}}

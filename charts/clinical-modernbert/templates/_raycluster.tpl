@@ -103,6 +103,7 @@ spec:
 {{- end -}}
 
 {{- define "cm.workerPod" -}}
+{{- $keys := ternary .root.Values.endpoint.apiKeys.existingSecret "" .serve -}}
 metadata: {{- include "cm.podMetadata" . | nindent 2 }}
 spec:
   {{- include "cm.podBase" (dict "root" .root "serviceAccount" (include "cm.serviceAccountName" .root) "token" false "node" .node) | nindent 2 }}
@@ -120,7 +121,12 @@ spec:
       image: {{ $image }}
       imagePullPolicy: {{ .root.Values.image.pullPolicy }}
       workingDir: /app
-      env: {{- include "cm.env" (dict "root" .root "role" .role "env" .node.env) | nindent 8 }}
+      env:
+        {{- include "cm.env" (dict "root" .root "role" .role "env" .node.env) | nindent 8 }}
+        {{- if $keys }}
+        - name: CLINICAL_API_KEYS_FILE
+          value: /etc/clinical-modernbert-keys/{{ .root.Values.endpoint.apiKeys.fileKey }}
+        {{- end }}
       ports:
         - name: metrics
           containerPort: 8080
@@ -145,6 +151,19 @@ spec:
       {{- end }}
       resources: {{- include "cm.resources" .node | nindent 8 }}
       securityContext: {{- include "cm.containerSecurity" (.node.ipcLock | default false) | nindent 8 }}
-      volumeMounts: {{- include "cm.rayMounts" .root | nindent 8 }}
-  volumes: {{- include "cm.rayVolumes" (dict "root" .root "node" .node) | nindent 4 }}
+      volumeMounts:
+        {{- include "cm.rayMounts" .root | nindent 8 }}
+        {{- if $keys }}
+        - name: api-keys
+          mountPath: /etc/clinical-modernbert-keys
+          readOnly: true
+        {{- end }}
+  volumes:
+    {{- include "cm.rayVolumes" (dict "root" .root "node" .node) | nindent 4 }}
+    {{- with $keys }}
+    - name: api-keys
+      secret:
+        secretName: {{ . }}
+        defaultMode: 0440
+    {{- end }}
 {{- end -}}

@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,6 +123,26 @@ class Cluster:
         reasons = {pod.metadata.name: _why(pod) for pod in pods.items}
         return {name: reason for name, reason in reasons.items() if reason}
 
+    def submitters(self, name: str) -> list[str]:
+        """Return the pods of a RayJob's submitter that have begun to write: they carry what the job prints."""
+        with self._explained(f"listing the submitters of {name}"):
+            pods = self._core.list_namespaced_pod(
+                self.namespace, label_selector=f"job-name={name}", _request_timeout=_TIMEOUT_S
+            )
+        return [pod.metadata.name for pod in pods.items if pod.status.phase in ("Running", "Succeeded", "Failed")]
+
+    def log(self, pod: str) -> Iterator[str]:
+        """Yield the lines of a pod's log until it ends; what breaks off in between ends it too."""
+        with self._explained(f"reading the log of {pod}"):
+            answer = self._core.read_namespaced_pod_log(pod, self.namespace, follow=True, _preload_content=False)
+        rest = b""
+        with closing(answer):
+            for chunk in answer.stream():
+                *lines, rest = (rest + chunk).split(b"\n")
+                yield from (f"{line.decode(errors='replace')}\n" for line in lines)
+        if rest:
+            yield f"{rest.decode(errors='replace')}\n"
+
     def delete(self, name: str) -> None:
         """Delete a RayJob, its cluster and its pods with it."""
         with self._explained(f"deleting RayJob {name}"):
@@ -147,7 +167,7 @@ def _reason(error: ApiException) -> str:
         message = error.reason
     hints = {
         401: "log in to the cluster again",
-        403: "ask for create, get and delete of rayjobs.ray.io, and get of configmaps",
+        403: "ask your platform team for rbac.submitters of the chart",
         404: "it does not exist; for a RayJob, see also whether the KubeRay operator 1.7 is installed",
         409: "choose another --name, or delete it first",
     }

@@ -1,7 +1,8 @@
-"""The command line of ``jobs/submit.py``: read the release's shape, build a RayJob, send it, follow it to its end.
+"""The command line of ``jobs/submit.py``: send one job, follow it to its end, or cancel it.
 
-Ends with 0 where the job succeeded, 1 where it did not, 2 where the input is wrong or the cluster refuses it. Leaving by
-Ctrl-C leaves the job running: it says how to come back and how to stop it.
+Two ways: to a running Ray cluster (``--address``), with the checkout uploaded; or as a RayJob with a cluster of its own
+(``--release`` or ``--shape``), from the image. Ends with 0 where the job succeeded, 1 where it did not, 2 where the input is
+wrong or the cluster refuses it. Leaving by Ctrl-C leaves the job running: it says how to stop it.
 """
 
 import argparse
@@ -12,20 +13,23 @@ from pathlib import Path
 
 import yaml
 
-from clinical_modernbert.cluster.client import Cluster, JobState
-from clinical_modernbert.cluster.objects import JOB_KINDS, ray_job
+from clinical_modernbert import __version__
+from clinical_modernbert.cluster.client import Cluster
+from clinical_modernbert.cluster.follow import follow
+from clinical_modernbert.cluster.objects import JOB_KINDS, entrypoint, ray_job
 from clinical_modernbert.cluster.shape import Shape, parse_shape
 from clinical_modernbert.errors import ClusterError, UserError
+from clinical_modernbert.recipe import RECIPE_TYPES, load_recipe, read_recipe
 
 _logger = logging.getLogger(__name__)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Submit one job from the command line and exit."""
+    """Submit or cancel one job from the command line and exit."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     options = _parser().parse_args(arguments)
     try:
-        sys.exit(_run(options))
+        sys.exit(_run_on_ray(options) if options.address else _run_on_kubernetes(options))
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
@@ -33,28 +37,62 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Run jobs/<kind>.py <recipe> as a RayJob on Kubernetes, and follow it."
+        description="Run jobs/<kind>.py <recipe> on a cluster and follow it, or cancel it."
     )
-    parser.add_argument("kind", choices=JOB_KINDS)
-    parser.add_argument("recipe", help="<kind>/<name> below jobs/recipes of the image")
+    parser.add_argument("kind", choices=(*JOB_KINDS, "cancel"))
+    parser.add_argument("recipe", help="<kind>/<name> below jobs/recipes; the name of the job with `cancel`")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="PATH=VALUE")
-    parser.add_argument("--workers", action="append", required=True, metavar="GROUP=COUNT", help="may be repeated")
-    shape = parser.add_mutually_exclusive_group(required=True)
-    shape.add_argument("--release", help="full name of the chart's release, whose images and machines are used")
-    shape.add_argument("--shape", type=Path, help="YAML file with the same content as the release's ConfigMap")
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--address", help="URL of a Ray cluster's dashboard, such as http://localhost:8265: submit there")
+    way.add_argument("--release", help="full name of the chart's release, whose images and machines a RayJob uses")
+    way.add_argument("--shape", type=Path, help="YAML file with the same content as the release's ConfigMap")
+    parser.add_argument("--root", help="with --address: artifact store; the cluster's own where not given")
+    parser.add_argument("--workers", action="append", default=[], metavar="GROUP=COUNT", help="of a RayJob; repeatable")
     parser.add_argument("--name", help="name of the RayJob; kind, recipe and time where not given")
     parser.add_argument("--namespace", default="default")
     parser.add_argument("--context", help="context of the kubeconfig")
     parser.add_argument("--poll-s", type=float, default=5)
     parser.add_argument("--no-follow", action="store_true", help="stop once it is submitted")
-    parser.add_argument("--dry-run", action="store_true", help="print the RayJob and stop")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be sent and stop")
     return parser
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run_on_ray(options: argparse.Namespace) -> int:
+    from clinical_modernbert.cluster import ray_jobs  # a RayJob needs no Ray on the researcher's machine
+
+    how_to_cancel = f"python jobs/submit.py cancel {{}} --address {options.address}"
+    if options.kind == "cancel":
+        stopped = ray_jobs.cancel(options.address, options.recipe)
+        _logger.info("%s %s", options.recipe, "stops" if stopped else "had ended already")
+        return 0
+    # What runs is this checkout, so that a wrong recipe is refused here.
+    recipe_type = RECIPE_TYPES[read_recipe(options.recipe)["kind"]]
+    load_recipe(recipe_type, options.recipe, overrides=options.overrides)
+    command = entrypoint(options.kind, options.recipe, options.overrides)
+    if options.dry_run:
+        sys.stdout.write(f"{command}\n")
+        return 0
+    checkout = Path.cwd()
+    _logger.info("clinical-modernbert %s, commit %s, to %s", __version__, ray_jobs.commit(checkout), options.address)
+    job_id = ray_jobs.submit(options.address, command, checkout=checkout, root=options.root)
+    _logger.info("submitted %s: %s; stop it by: %s", job_id, command, how_to_cancel.format(job_id))
+    if options.no_follow:
+        return 0
+    try:
+        return 0 if ray_jobs.follow(options.address, job_id) else 1
+    except KeyboardInterrupt:
+        _logger.info("%s goes on; stop it by: %s", job_id, how_to_cancel.format(job_id))
+        return 130
+
+
+def _run_on_kubernetes(options: argparse.Namespace) -> int:
     cluster = None
-    if options.release or not options.dry_run:
+    if options.release or options.kind == "cancel" or not options.dry_run:
         cluster = Cluster.connect(namespace=options.namespace, context=options.context)
+    if cluster is not None and options.kind == "cancel":
+        cluster.delete(options.recipe)
+        _logger.info("RayJob %s is deleted, its cluster with it; what it finished stays in the store", options.recipe)
+        return 0
     job = ray_job(
         options.name or default_name(options.kind, options.recipe, time.gmtime()),
         kind=options.kind,
@@ -72,43 +110,23 @@ def _run(options: argparse.Namespace) -> int:
     if options.no_follow:
         return 0
     try:
-        return _follow(cluster, name, poll_s=options.poll_s)
+        return 0 if follow(cluster, name, poll_s=options.poll_s) else 1
     except KeyboardInterrupt:
-        _logger.info(
-            "RayJob %s goes on; kubectl --namespace %s delete rayjob %s stops it", name, options.namespace, name
-        )
+        how_to_cancel = f"python jobs/submit.py cancel {name} --namespace {options.namespace}"
+        _logger.info("RayJob %s goes on; stop it by: %s", name, how_to_cancel)
         return 130
 
 
 def _shape(options: argparse.Namespace, cluster: Cluster | None) -> Shape:
     if cluster is not None and options.release:
         return cluster.read_shape(options.release)
+    if options.shape is None:
+        raise ClusterError("say where to: --address URL for a Ray cluster, --release NAME for a RayJob")
     try:
         text = options.shape.read_text(encoding="utf-8")
     except OSError as error:
         raise ClusterError(f"--shape {options.shape}: {error.strerror}") from None
     return parse_shape(text, origin=str(options.shape))
-
-
-def _follow(cluster: Cluster, name: str, *, poll_s: float) -> int:
-    """Log each change, and while the cluster is not there yet, what its pods wait for."""
-    said: set[str] = set()
-    for state in cluster.follow(name, poll_s=poll_s):
-        lines = [_line(state)]
-        if state.cluster and state.deployment == "Initializing":
-            lines += [f"pod {pod} waits: {reason}" for pod, reason in cluster.waiting(state.cluster).items()]
-        for line in lines:
-            if line not in said:
-                _logger.info("%s", line)
-        said = set(lines)
-    return 0 if state.succeeded else 1
-
-
-def _line(state: JobState) -> str:
-    parts = [f"RayJob {state.name}", state.deployment, state.job, state.reason, state.message]
-    if state.failed_attempts:
-        parts.append(f"failed attempts: {state.failed_attempts}")
-    return " · ".join(part for part in parts if part)
 
 
 def parse_workers(items: list[str]) -> dict[str, int]:

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from clinical_modernbert.cluster.shape import Shape, parse_shape
 
-from tests.unit.cluster.api_stub import ApiStub, serve_stub, write_kubeconfig
+from tests.api_stub.server import Stub, running_stub, write_kubeconfig
+from tests.api_stub.state import Object, State
 
 SHAPE = """
 image: registry.example.org/cpu:1
@@ -27,11 +29,25 @@ def shape() -> Shape:
     return parse_shape(SHAPE, origin="test")
 
 
+class ScriptedState(State):
+    """Hands out ``states`` as the status of a RayJob, one at each look, the last for ever."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.states: list[dict[str, Any]] = [{}]
+
+    def get(self, plural: str, namespace: str, name: str) -> Object:
+        found = super().get(plural, namespace, name)
+        if plural == "rayjobs":
+            found["status"] = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        return found
+
+
 @pytest.fixture
-def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiStub]:
+def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
     """A running API stub that KUBECONFIG points to, with the shape of the release ``cm``."""
-    with serve_stub() as stub:
-        write_kubeconfig(tmp_path / "kubeconfig", stub.url, stub.token)
+    with running_stub(ScriptedState()) as stub:
+        write_kubeconfig(tmp_path / "kubeconfig", stub)
         monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
-        stub.config_maps["cm-shape"] = {"shape.yaml": SHAPE}
+        stub.create("configmaps", {"metadata": {"name": "cm-shape"}, "data": {"shape.yaml": SHAPE}})
         yield stub

@@ -10,7 +10,9 @@ from clinical_modernbert.cluster import Cluster, Shape, ray_job
 from clinical_modernbert.cluster.command import default_name, main, parse_workers
 from clinical_modernbert.errors import ClusterError
 
-from tests.unit.cluster.api_stub import ApiStub, write_kubeconfig
+from tests.api_stub.server import Stub, write_kubeconfig
+from tests.api_stub.state import State
+from tests.unit.cluster.conftest import ScriptedState
 
 SUBMIT = ["pretrain", "pretrain/demo", "--release", "cm", "--namespace", "ml", "--workers", "cpu=2", "--poll-s", "0"]
 INITIALIZING = {"jobDeploymentStatus": "Initializing", "rayClusterName": "run-abc"}
@@ -26,8 +28,13 @@ FAILED = {
 
 
 @pytest.fixture
-def cluster(stub: ApiStub) -> Cluster:
+def cluster(stub: Stub) -> Cluster:
     return Cluster.connect(namespace="ml")
+
+
+def script(stub: Stub, states: list[dict[str, Any]]) -> None:
+    assert isinstance(stub.state, ScriptedState)
+    stub.state.states = states
 
 
 def job(shape: Shape, name: str = "run") -> dict[str, Any]:
@@ -39,24 +46,26 @@ def pending(name: str, **status: Any) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {"phase": "Pending", **status}}
 
 
-def test_submitted_job_arrives_as_built_and_is_checked_strictly(stub: ApiStub, cluster: Cluster, shape: Shape) -> None:
+def test_submitted_job_arrives_as_built_and_is_checked_strictly(stub: Stub, cluster: Cluster, shape: Shape) -> None:
     built = job(shape)
 
     assert cluster.submit(built) == "run"
-    assert stub.jobs["run"] == built
-    assert stub.queries["POST /apis/ray.io/v1/namespaces/ml/rayjobs"] == {"fieldValidation": ["Strict"]}
+    kept = stub.state.get("rayjobs", "ml", "run")
+    assert kept["spec"] == built["spec"]
+    assert kept["metadata"].items() >= built["metadata"].items()
+    assert "POST /apis/ray.io/v1/namespaces/ml/rayjobs?fieldValidation=Strict" in stub.requests
 
 
-def test_a_second_job_of_the_name_is_refused(stub: ApiStub, cluster: Cluster, shape: Shape) -> None:
+def test_a_second_job_of_the_name_is_refused(stub: Stub, cluster: Cluster, shape: Shape) -> None:
     cluster.submit(job(shape))
 
     with pytest.raises(ClusterError, match=r'409 rayjobs.ray.io "run" already exists \(choose another --name'):
         cluster.submit(job(shape))
 
 
-def test_following_ends_with_the_job(stub: ApiStub, cluster: Cluster, shape: Shape) -> None:
+def test_following_ends_with_the_job(stub: Stub, cluster: Cluster, shape: Shape) -> None:
     cluster.submit(job(shape))
-    stub.states = [{}, INITIALIZING, RUNNING, COMPLETE]
+    script(stub, [{}, INITIALIZING, RUNNING, COMPLETE])
     states = list(cluster.follow("run", poll_s=0))
 
     assert [state.deployment for state in states] == ["New", "Initializing", "Running", "Complete"]
@@ -64,14 +73,14 @@ def test_following_ends_with_the_job(stub: ApiStub, cluster: Cluster, shape: Sha
 
 
 @pytest.mark.parametrize("job_status", ["STOPPED", "FAILED"])
-def test_complete_is_not_success_by_itself(stub: ApiStub, cluster: Cluster, shape: Shape, job_status: str) -> None:
+def test_complete_is_not_success_by_itself(stub: Stub, cluster: Cluster, shape: Shape, job_status: str) -> None:
     cluster.submit(job(shape))
-    stub.states = [{"jobDeploymentStatus": "Complete", "jobStatus": job_status}]
+    script(stub, [{"jobDeploymentStatus": "Complete", "jobStatus": job_status}])
 
     assert [(state.ended, state.succeeded) for state in cluster.follow("run", poll_s=0)] == [(True, False)]
 
 
-def test_a_job_deleted_meanwhile_is_an_error(stub: ApiStub, cluster: Cluster, shape: Shape) -> None:
+def test_a_job_deleted_meanwhile_is_an_error(stub: Stub, cluster: Cluster, shape: Shape) -> None:
     cluster.submit(job(shape))
     states = cluster.follow("run", poll_s=0)
     next(states)
@@ -81,7 +90,7 @@ def test_a_job_deleted_meanwhile_is_an_error(stub: ApiStub, cluster: Cluster, sh
         next(states)
 
 
-def test_pending_pods_say_why(stub: ApiStub, cluster: Cluster) -> None:
+def test_pending_pods_say_why(stub: Stub, cluster: Cluster) -> None:
     unschedulable = {
         "type": "PodScheduled",
         "status": "False",
@@ -92,7 +101,7 @@ def test_pending_pods_say_why(stub: ApiStub, cluster: Cluster) -> None:
     starting = {"name": "ray-worker", "state": {"waiting": {"reason": "ContainerCreating"}}}
     running = {"name": "ray-head", "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}
     container = {"image": "x", "imageID": "", "ready": False, "restartCount": 0}
-    stub.pods = [
+    pods = [
         pending("worker-1", conditions=[unschedulable]),
         pending("worker-2", containerStatuses=[{**container, **pulling}]),
         pending("worker-3", containerStatuses=[{**container, **starting}]),
@@ -104,21 +113,24 @@ def test_pending_pods_say_why(stub: ApiStub, cluster: Cluster) -> None:
         },
     ]
 
+    for pod in pods:
+        stub.create("pods", pod)
+
     assert cluster.waiting("run-abc") == {
         "worker-1": "Unschedulable: 0/3 nodes: no gpu",
         "worker-2": "ray-worker: ImagePullBackOff: no such image",
     }
 
 
-def test_a_cluster_without_the_operator_says_so(stub: ApiStub, cluster: Cluster, shape: Shape) -> None:
-    stub.served = False
+def test_a_cluster_without_the_operator_says_so(stub: Stub, cluster: Cluster, shape: Shape) -> None:
+    stub.served = tuple(resource for resource in stub.served if resource.group != "ray.io")
 
     with pytest.raises(ClusterError, match=r"KubeRay operator 1\.7 is installed"):
         cluster.submit(job(shape))
 
 
-def test_errors_hold_no_credentials(stub: ApiStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_kubeconfig(tmp_path / "other", stub.url, "wrong-secret")
+def test_errors_hold_no_credentials(stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_kubeconfig(tmp_path / "other", stub, token="wrong-secret")
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "other"))
 
     with pytest.raises(ClusterError, match=r"401 Unauthorized \(log in") as caught:
@@ -131,28 +143,29 @@ def test_no_way_to_a_cluster_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(ClusterError, match="no way to the cluster"):
         Cluster.connect(namespace="ml")
 
-    write_kubeconfig(tmp_path / "absent", "http://127.0.0.1:9", "token")
+    write_kubeconfig(tmp_path / "absent", Stub("http://127.0.0.1:9", State(), token="token"))
     with pytest.raises(ClusterError, match=r"127\.0\.0\.1:9 does not answer"):
         Cluster.connect(namespace="ml").state("run")
 
 
-def test_the_command_submits_follows_and_reports_success(stub: ApiStub, caplog: pytest.LogCaptureFixture) -> None:
-    stub.states = [INITIALIZING, INITIALIZING, RUNNING, RUNNING, COMPLETE]
-    stub.pods = [
-        pending("worker-1", conditions=[{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}])
-    ]
+def test_the_command_submits_follows_and_reports_success(stub: Stub, caplog: pytest.LogCaptureFixture) -> None:
+    script(stub, [INITIALIZING, INITIALIZING, RUNNING, RUNNING, COMPLETE])
+    unschedulable = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+    stub.create("pods", pending("worker-1", conditions=[unschedulable]))
     with caplog.at_level(logging.INFO), pytest.raises(SystemExit) as ended:
         main([*SUBMIT, "--set", "training.num_steps=5", "--name", "run"])
 
     assert ended.value.code == 0
-    assert stub.jobs["run"]["spec"]["entrypoint"].endswith("pretrain/demo --set 'training.num_steps=5'")
+    assert stub.state.get("rayjobs", "ml", "run")["spec"]["entrypoint"].endswith(
+        "pretrain/demo --set 'training.num_steps=5'"
+    )
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("clinical_modernbert")]
     assert [line.split(" · ")[1] for line in lines if " · " in line] == ["Initializing", "Running", "Complete"]
     assert sum("worker-1 waits: Unschedulable" in line for line in lines) == 1
 
 
-def test_the_command_ends_with_1_where_the_job_fails(stub: ApiStub, caplog: pytest.LogCaptureFixture) -> None:
-    stub.states = [FAILED]
+def test_the_command_ends_with_1_where_the_job_fails(stub: Stub, caplog: pytest.LogCaptureFixture) -> None:
+    script(stub, [FAILED])
     with caplog.at_level(logging.INFO), pytest.raises(SystemExit) as ended:
         main([*SUBMIT, "--name", "run"])
 
@@ -170,14 +183,14 @@ def test_the_command_ends_with_1_where_the_job_fails(stub: ApiStub, caplog: pyte
     ],
 )
 def test_wrong_input_ends_with_2_and_one_message(
-    stub: ApiStub, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+    stub: Stub, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         main([*SUBMIT, *arguments])
 
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
-    assert stub.jobs == {}
+    assert stub.state.list("rayjobs") == []
 
 
 def test_a_dry_run_with_a_shape_file_needs_no_cluster(

@@ -1,0 +1,92 @@
+"""Send jobs to a running Ray cluster through Ray's job API: the only module here that imports ``ray``.
+
+The checkout is uploaded, and its package goes before the one that the cluster's image has installed, so that what runs is what
+was submitted. The token comes from ``RAY_AUTH_TOKEN`` or ``RAY_AUTH_TOKEN_PATH``, as Ray reads it. Not covered: machines; the
+cluster's autoscaler starts what the recipe asks for.
+"""
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+from clinical_modernbert.errors import ClusterError
+
+# As .gitignore has it: Ray reads that file too, but not for modules.
+_NOT_UPLOADED = ["**/__pycache__", "*.pyc", "*.egg-info"]
+_PACKAGE = Path("platform", "clinical_modernbert")
+
+
+def submit(address: str, entrypoint: str, *, checkout: Path, root: str | None) -> str:
+    """Submit ``entrypoint`` with an upload of ``checkout`` and return the job's id; raises ``ClusterError``."""
+    if not (checkout / _PACKAGE).is_dir():
+        raise ClusterError(f"{checkout} has no {_PACKAGE}: submit from the root of a checkout")
+    # No keys and no tokens here: Ray shows these variables in its dashboard. The cluster's pods have the store's keys.
+    variables = {"CLINICAL_REVISION": commit(checkout)} | ({"ARTIFACT_ROOT": root} if root else {})
+    environment = {
+        "working_dir": str(checkout),
+        "py_modules": [str(checkout / _PACKAGE)],
+        "excludes": _NOT_UPLOADED,
+        "env_vars": variables,
+    }
+    with _explained(address, "submitting"):
+        return JobSubmissionClient(address).submit_job(entrypoint=entrypoint, runtime_env=environment)
+
+
+def follow(address: str, job_id: str) -> bool:
+    """Write the job's log to stdout until it ends, and return whether it succeeded."""
+    with _explained(address, f"following {job_id}"):
+        client = JobSubmissionClient(address)
+        asyncio.run(_tail(client, job_id))
+        while not (status := client.get_job_status(job_id)).is_terminal():
+            time.sleep(0.5)
+        if status != JobStatus.SUCCEEDED:
+            sys.stderr.write(f"{job_id} {status}: {client.get_job_info(job_id).message}\n")
+        return bool(status == JobStatus.SUCCEEDED)
+
+
+def cancel(address: str, job_id: str) -> bool:
+    """Ask a job to stop; return False where it had ended already."""
+    with _explained(address, f"stopping {job_id}"):
+        return bool(JobSubmissionClient(address).stop_job(job_id))
+
+
+def commit(checkout: Path) -> str:
+    """Return the commit of a checkout, ``-dirty`` behind it where files differ; "unknown" where there is no git."""
+    try:
+        head = _git(checkout, "rev-parse", "--short=12", "HEAD")
+        return f"{head}-dirty" if _git(checkout, "status", "--porcelain") else head
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+async def _tail(client: JobSubmissionClient, job_id: str) -> None:
+    async for lines in client.tail_job_logs(job_id):
+        sys.stdout.write(lines)
+        sys.stdout.flush()
+
+
+@contextmanager
+def _explained(address: str, doing: str) -> Iterator[None]:
+    """Ray's client raises bare RuntimeErrors with the answer's text, and ConnectionErrors."""
+    try:
+        yield
+    except ConnectionError as error:
+        raise ClusterError(f"{doing}: {address} does not answer ({type(error).__name__})") from None
+    except AuthenticationError:
+        raise ClusterError(
+            f"{doing} at {address}: no token, or a wrong one; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+        ) from None
+    except RuntimeError as error:
+        raise ClusterError(f"{doing} at {address}: {str(error).strip().splitlines()[0]}") from None
+
+
+def _git(checkout: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(checkout), *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
