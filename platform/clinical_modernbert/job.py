@@ -6,6 +6,7 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -13,7 +14,7 @@ from typing import TypeVar
 import yaml
 
 from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, make_plan, open_store
-from clinical_modernbert.errors import StoreError, UserError
+from clinical_modernbert.errors import RunStopped, StoreError, UserError
 from clinical_modernbert.recipe import Recipe, load_recipe
 
 T = TypeVar("T", bound=Recipe)
@@ -53,6 +54,9 @@ def main(
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
+    except RunStopped as stopped:
+        sys.stderr.write(f"stopped: {stopped}\n")
+        sys.exit(128 + signal.SIGTERM)
     sys.stdout.write(f"{artifact.uri}\n")
 
 
