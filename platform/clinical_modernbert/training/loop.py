@@ -13,8 +13,10 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import torch
 
 from clinical_modernbert.artifacts import Artifact, Store, join_key, open_store, resolve
@@ -179,6 +181,8 @@ class _Training:
         """Train from ``state`` to the end, or to the step after which the run was asked to stop."""
         if state.step:
             _logger.info("resuming %s after step %d", self.job.run_id, state.step)
+            note = {"step": state.step, "resumed": datetime.now(UTC).isoformat()}
+            state = replace(state, history=[*state.history, note])
         stop = StopRequest(self.store, self.job.run_id) if self.worker.rank == 0 else None
         try:
             with ThreadPoolExecutor(max_workers=1) as reader:
@@ -198,6 +202,8 @@ class _Training:
             upcoming = self._read(reader, replace(state, step=state.step + 1))
             phase = phase_at(self.phases, state.step)
             set_global_rope_theta(self.model, phase.global_rope_theta or self.own_theta)
+            # Dropout, where a checkpoint's config has some, is a function of the step like all else.
+            torch.manual_seed(step_seed(self.recipe.training.seed, state.step, self.worker.rank))
             started = time.perf_counter()
             point, signals = _train_step(
                 self.engine,
@@ -340,6 +346,11 @@ def _train_step(
         "salient_masked": num_salient_masked,
     }
     return point, Signals(uploaded=num_uploaded == worker.world_size, stop=num_stop > 0)
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """Return the seed of a step's own random numbers on one worker."""
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0])
 
 
 def _flops(model: Any, share: WorkerShare, worker: Worker) -> float:
