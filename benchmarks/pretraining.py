@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from clinical_modernbert.corpus.packing import pack, split_documents
+from clinical_modernbert.corpus.packing import pack_documents
 from clinical_modernbert.corpus.shards import RowBatch
 from clinical_modernbert.demo.data import real_sources
 from clinical_modernbert.encoder import PackedBatch, SegmentLayout, build_model, keep_freed_memory, masked_loss_sum
@@ -88,8 +88,7 @@ def build_bench_model(texts: Texts, *, num_layers: int, scale: float = 1.0) -> M
 def packed_rows(texts: Texts, *, num_rows: int = NUM_ROWS) -> RowBatch:
     """Return rows of whole pieces with [CLS] and [SEP], as the corpus packs them."""
     flat = [i for ids in texts.documents for i in ids]
-    pieces = split_documents(np.array([len(ids) for ids in texts.documents]), row_length=ROW_LENGTH)
-    rows = pack(pieces.length, row_length=ROW_LENGTH)
+    pieces, rows = pack_documents(np.array([len(ids) for ids in texts.documents]), row_length=ROW_LENGTH)
     cls_id, sep_id = texts.roles["cls"], texts.roles["sep"]
     chosen = [
         [[cls_id, *flat[pieces.start[p] : pieces.start[p] + pieces.length[p]], sep_id] for p in rows[row]]

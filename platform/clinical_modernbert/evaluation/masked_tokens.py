@@ -24,8 +24,8 @@ from clinical_modernbert.evaluation.bigram import Neighbours, count_neighbours, 
 from clinical_modernbert.recipe import CorpusRecipe, EvaluateRecipe
 from clinical_modernbert.tokenizer import load_tokenizer
 from clinical_modernbert.training.batches import row_chunks
-from clinical_modernbert.training.loop import token_ranges
 from clinical_modernbert.training.scoring import MaskedPositions, MaskKind, default_device, score_rows
+from clinical_modernbert.training.setup import token_ranges
 
 _logger = logging.getLogger(__name__)
 

@@ -36,7 +36,6 @@ def summarise(model: Any, history: History, *, num_steps: int, precision: str) -
         "loss_last": steps[-1]["loss"],
         "tokens_per_second": _median(steps, "tokens_per_second"),
         "mfu": _median(steps, "mfu"),
-        "held_out": next((point["held_out"] for point in reversed(history) if "held_out" in point), {}),
         "row_order": hashlib.sha256("".join(point["rows"] for point in steps).encode()).hexdigest(),
         "training_flops": num_steps * sum(point["flops"] for point in steps) / len(steps),
     }
