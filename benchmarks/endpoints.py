@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -335,6 +336,10 @@ class Load:
     """Of the endpoint's processes."""
     latencies_s: list[float] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    """What was sent, where it is kept."""
+    answers: list[tuple[int, bytes]] = field(default_factory=list)
+    """Status and body of each of ``texts``."""
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -376,4 +381,39 @@ def closed_loop(endpoint: Endpoint, texts: Sequence[str], *, num_clients: int) -
     for thread in threads:
         thread.join()
     load.wall_s, load.cpu_s = time.perf_counter() - started, endpoint.cpu_s() - cpu
+    return load
+
+
+def open_loop(endpoint: Endpoint, texts: Sequence[str], *, per_s: float, keep: bool = False) -> Load:
+    """Send each text at its own time, evenly ``per_s`` a second, whether or not earlier ones were answered.
+
+    ``keep`` keeps texts and answers in ``Load``, in the order in which they ended. The time runs to the last answer.
+    """
+    load, lock = Load(), threading.Lock()
+    idle: list[http.client.HTTPConnection] = []
+
+    def request(text: str, due: float) -> None:
+        with lock:
+            connection = idle.pop() if idle else endpoint.connect()
+        try:
+            status, body = endpoint.ask(connection, text)
+        except (OSError, http.client.HTTPException):
+            status, body, connection = 0, b"", endpoint.connect()
+        with lock:
+            idle.append(connection)
+            load.latencies_s.append(time.perf_counter() - due)
+            load.statuses.append(status)
+            if keep:
+                load.texts.append(text)
+                load.answers.append((status, body))
+
+    cpu, started = endpoint.cpu_s(), time.perf_counter()
+    with ThreadPoolExecutor(max_workers=256) as pool:
+        for i, text in enumerate(texts):
+            due = started + i / per_s
+            time.sleep(max(due - time.perf_counter(), 0))
+            pool.submit(request, text, due)
+    load.wall_s, load.cpu_s = time.perf_counter() - started, endpoint.cpu_s() - cpu
+    for connection in idle:
+        connection.close()
     return load

@@ -97,7 +97,10 @@ def test_a_failing_batch_is_marked_and_its_message_is_not_kept(
 
 
 def test_without_traces_neither_sdk_nor_exporter_is_loaded(tmp_path: Path) -> None:
-    code = "import sys, clinical_modernbert.serving.api; print([m for m in sys.modules if m.startswith(('opentelemetry.sdk', 'opentelemetry.exporter'))])"
+    code = (
+        "import sys, clinical_modernbert.serving.api; heavy = ('opentelemetry.sdk', 'opentelemetry.exporter'); "
+        "print([m for m in sys.modules if m.startswith(heavy)])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
     assert ServeRecipe.model_validate({"name": "t", "model": "t"}).tracing.enabled is False
