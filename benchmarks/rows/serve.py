@@ -43,10 +43,17 @@ BATCH_TOKENS = 2048
 
 def build(scratch: Path) -> Row:
     """Find the best peer, start both sides and return the row."""
-    export = publish_model(scratch, num_layers=int(os.environ.get("LAYERS", "22")))
+    layers = int(os.environ.get("LAYERS", "22"))
+    export = publish_model(scratch, num_layers=layers)
     texts = clinical_texts(export, mixed_lengths(NUM_TEXTS, seed=1), seed=1)
     design = os.environ.get("SERVE_DESIGN", "threads")
-    facts: dict[str, Any] = {"design": design, "batch_tokens": BATCH_TOKENS, "peers_alone": {}, "clients": {}}
+    facts: dict[str, Any] = {
+        "layers": layers,
+        "design": design,
+        "batch_tokens": BATCH_TOKENS,
+        "peers_alone": {},
+        "clients": {},
+    }
     vectors, rates = {}, {}
     for name in PEERS:
         with peer(export, name) as endpoint:
@@ -91,7 +98,7 @@ def build(scratch: Path) -> Row:
         return run
 
     return Row(
-        name="serve" if design == "threads" else f"serve-{design}",
+        name="-".join(["serve", *([design] if design != "threads" else []), *([str(layers)] if layers != 22 else [])]),
         unit="texts",
         peer=other.name,
         check=check,
