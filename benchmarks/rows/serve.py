@@ -24,13 +24,13 @@ from benchmarks.endpoints import (
     PEERS,
     Endpoint,
     clinical_texts,
-    closed_loop,
     mixed_lengths,
     ours,
     peer,
     publish_model,
 )
 from benchmarks.harness import Row
+from benchmarks.load import closed_loop
 
 NUM_CLIENTS, NUM_TEXTS = 32, 40
 OTHER_CLIENTS = {1: 6, 8: 16, 64: 64}
