@@ -1,7 +1,7 @@
 """Endpoints to measure: ours on Ray Serve or on bare uvicorn, and the peers, each a process of its own over the same weights.
 
 Ours runs from this checkout; a peer runs in a venv below ``build/peers``, made on first use, since none can share the project's.
-The load comes from threads of this process: one connection a client, one text a request, answers read and not parsed.
+``load`` asks them.
 """
 
 import http.client
@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -324,56 +323,3 @@ def _wait(endpoint: Endpoint) -> None:
                 return
         time.sleep(0.5)
     raise TimeoutError(f"was not ready within {_START_S} s")
-
-
-@dataclass(slots=True)
-class Load:
-    """What the clients of one closed-loop round met."""
-
-    wall_s: float = 0.0
-    cpu_s: float = 0.0
-    """Of the endpoint's processes."""
-    latencies_s: list[float] = field(default_factory=list)
-    statuses: list[int] = field(default_factory=list)
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """Texts a second, latencies and CPU seconds, for a row's result."""
-        good = sum(status == 200 for status in self.statuses)
-        percentiles = np.percentile(self.latencies_s, [50, 99]).round(3).tolist() if self.latencies_s else [None, None]
-        return {
-            "texts_per_s": round(good / self.wall_s, 3),
-            "p50_s": percentiles[0],
-            "p99_s": percentiles[1],
-            "cpu_s": round(self.cpu_s, 2),
-            "wall_s": round(self.wall_s, 2),
-            "failed": len(self.statuses) - good,
-        }
-
-
-def closed_loop(endpoint: Endpoint, texts: Sequence[str], *, num_clients: int) -> Load:
-    """Send every text once: each client asks for the next text as soon as it has its answer."""
-    load, lock, waiting = Load(), threading.Lock(), iter(list(texts))
-
-    def client() -> None:
-        connection = endpoint.connect()
-        while True:
-            with lock:
-                text = next(waiting, None)
-            if text is None:
-                connection.close()
-                return
-            started = time.perf_counter()
-            status, _ = endpoint.ask(connection, text)
-            with lock:
-                load.latencies_s.append(time.perf_counter() - started)
-                load.statuses.append(status)
-
-    threads = [threading.Thread(target=client) for _ in range(num_clients)]
-    cpu, started = endpoint.cpu_s(), time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    load.wall_s, load.cpu_s = time.perf_counter() - started, endpoint.cpu_s() - cpu
-    return load

@@ -201,7 +201,7 @@ def test_a_killed_job_goes_on_at_its_first_open_part(root: Path, repository: Pat
     with (tmp_path / "log").open("wb") as log:
         job = subprocess.Popen(command, cwd=repository, env=os.environ, stdout=log, stderr=log, start_new_session=True)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while len(finished()) < 5:
             assert job.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()[-4000:]
             time.sleep(0.005)

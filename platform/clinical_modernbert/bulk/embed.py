@@ -51,7 +51,7 @@ def embed_table(plan: Plan) -> Artifact:
         len(parts),
         PartEmbedder,
         fn_constructor_args=(area, recipe, model_id, parts, plan.prefix),
-        concurrency=num_workers,
+        compute=ray.data.ActorPoolStrategy(size=num_workers),
         num_cpus=scaling.cpus_per_worker,
         num_gpus=scaling.gpus_per_worker or None,
         # Read once, when the process loads its maths libraries.

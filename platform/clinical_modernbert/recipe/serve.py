@@ -64,6 +64,15 @@ class ServeLimits(Section):
         return self
 
 
+class TracingSection(Section):
+    """Traces by OpenTelemetry; where they go is the environment's (``OTEL_EXPORTER_OTLP_ENDPOINT``)."""
+
+    enabled: bool = False
+    """Trace requests; needs the extra ``trace``."""
+    fraction: float = Field(default=1.0, ge=0, le=1)
+    """Share of the traces begun here that are kept; a caller's own decision is followed."""
+
+
 class ServeRecipe(Recipe):
     """An encoder endpoint: one model, its pooling and its limits."""
 
@@ -77,4 +86,5 @@ class ServeRecipe(Recipe):
     require_keys: bool = False
     """Refuse to start where the environment names no API keys. Keys that it does name are asked for in any case."""
     limits: ServeLimits = ServeLimits()
+    tracing: TracingSection = TracingSection()
     scaling: ServeScaling = ServeScaling()

@@ -67,7 +67,14 @@ def build_api(service: EmbeddingService, *, keys: tuple[Key, ...] = ()) -> FastA
     """Return the app over a service whose model is loaded and warm; without ``keys`` every client may ask."""
     # Their pages load scripts from a public host, which many networks here cannot reach; the schema is at /openapi.json.
     api = FastAPI(title="Clinical ModernBERT", version=__version__, docs_url=None, redoc_url=None, responses=_REFUSALS)
-    api.add_middleware(Gate, limits=service.engine.recipe.limits, keys=keys, record=service.record, routes=_ROUTES)
+    api.add_middleware(
+        Gate,
+        limits=service.engine.recipe.limits,
+        keys=keys,
+        record=service.record,
+        trace=service.trace,
+        routes=_ROUTES,
+    )
     api.include_router(build_routes(service))
     api.include_router(build_classify_routes(service))
     api.add_exception_handler(problems.ProblemError, _answer_problem)

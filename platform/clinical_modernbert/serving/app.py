@@ -22,6 +22,7 @@ from clinical_modernbert.serving.gate import audit_logger
 from clinical_modernbert.serving.keys import keys_from_environment
 from clinical_modernbert.serving.metrics import METRICS, Record
 from clinical_modernbert.serving.service import EmbeddingService
+from clinical_modernbert.serving.tracing import Trace, no_trace, open_tracer
 
 # Requests beyond a full queue that still reach the replica: health checks, and refusals with a good Retry-After.
 _HEADROOM = 64
@@ -35,7 +36,10 @@ class EncoderReplica:
         self._keys = keys_from_environment(required=recipe.require_keys)
         engine = load_engine(root, recipe)
         engine.warm_up()
-        self._service = EmbeddingService(engine, record=ray_record())
+        trace: Trace = no_trace
+        if recipe.tracing.enabled:
+            trace = open_tracer(model_id=engine.model_id, fraction=recipe.tracing.fraction)
+        self._service = EmbeddingService(engine, record=ray_record(), trace=trace)
         # Serve's workers show warnings only; the audit goes to the worker's own stderr log, a line a request.
         if not audit_logger.handlers:
             audit_logger.addHandler(logging.StreamHandler())

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from transformers import AutoTokenizer, ModernBertForSequenceClassification, ModernBertForTokenClassification
 
-from clinical_modernbert.encoder import PACKED_SDPA, Encoder, load_encoder
-from clinical_modernbert.encoder.attention import register
+from clinical_modernbert.encoder import Encoder, load_encoder
+from clinical_modernbert.encoder.model import load_with_head
 from clinical_modernbert.errors import ModelError
 
 Head = Literal["masked-lm", "sequence", "token"]
@@ -42,24 +40,8 @@ def load_export(folder: Path) -> tuple[Encoder, Head]:
     if found is None:
         return load_encoder(folder), "masked-lm"
     head, model_class = found
-    if config.get("model_type") != "modernbert":
-        raise ModelError(f"{folder} is a {config.get('model_type')}, not a modernbert")
-    register()
-    try:
-        model, info = model_class.from_pretrained(
-            str(folder),
-            attn_implementation=PACKED_SDPA,
-            dtype=torch.float32,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # so that they are reported below with the rest
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ModelError(f"cannot load a classifier from {folder}: {str(error).splitlines()[0]}") from None
-    wrong = [*sorted(info["missing_keys"]), *sorted(info["unexpected_keys"]), *map(str, info["mismatched_keys"])]
-    if wrong:
-        raise ModelError(f"{folder} does not fit a {model_class.__name__}: {len(wrong)} wrong keys {wrong[:3]}")
-    encoder = Encoder(model=model.eval(), tokenizer=AutoTokenizer.from_pretrained(str(folder)))
+    model = load_with_head(model_class, folder).eval()
+    encoder = Encoder(model=model, tokenizer=AutoTokenizer.from_pretrained(str(folder)))
     return encoder, "sequence" if head == "sequence" else "token"
 
 

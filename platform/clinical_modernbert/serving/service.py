@@ -25,6 +25,7 @@ from clinical_modernbert.serving.schemas import (
     Usage,
     encode_vector,
 )
+from clinical_modernbert.serving.tracing import Trace, no_trace
 from clinical_modernbert.serving.work import Work
 
 T = TypeVar("T")
@@ -60,8 +61,8 @@ class Found:
 class EmbeddingService:
     """One replica's engine with its scheduler and its tokenising thread."""
 
-    def __init__(self, engine: Engine, *, record: Record = drop) -> None:
-        self.record = record
+    def __init__(self, engine: Engine, *, record: Record = drop, trace: Trace = no_trace) -> None:
+        self.record, self.trace = record, trace
         limits = engine.recipe.limits
         self.engine = engine
         self.scheduler = Scheduler(
@@ -69,6 +70,7 @@ class EmbeddingService:
             max_batch_tokens=limits.max_batch_tokens,
             max_queued_texts=limits.max_queued_texts,
             record=record,
+            trace=trace,
         )
         # One thread: a fast tokenizer must not be called from two at once ("Already borrowed"); it spreads lists itself.
         self._tokenizing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenize")
@@ -140,7 +142,10 @@ class EmbeddingService:
                 if len(flat) > len(texts):
                     places.enter_context(self.scheduler.admit(len(flat) - len(texts)))
                 tally.num_tokens = sum(len(ids) for ids in flat)
-                answers = await self.scheduler.run_each([work(ids) for ids in flat])
+                with self.trace("encode") as note:
+                    note("texts", len(texts))
+                    note("tokens", tally.num_tokens)
+                    answers = await self.scheduler.run_each([work(ids) for ids in flat])
         except QueueFullError as full:
             raise problems.queue_full(limits.max_queued_texts, full.retry_after_s) from None
         ends = [sum(len(group) for group in pieces[: i + 1]) for i in range(len(pieces))]
@@ -153,7 +158,8 @@ class EmbeddingService:
 
     async def aside(self, render: Callable[[], T]) -> T:
         """Turn an answer into bytes in a thread: a large one must not hold up every other client."""
-        return await asyncio.get_running_loop().run_in_executor(self._rendering, render)
+        with self.trace("render"):
+            return await asyncio.get_running_loop().run_in_executor(self._rendering, render)
 
     def close(self) -> None:
         """Stop the threads."""
@@ -191,7 +197,8 @@ class EmbeddingService:
     async def with_tokenizer(self, call: Callable[[], T]) -> T:
         """Run ``call`` in the one thread that may touch the tokenizer."""
         started = time.perf_counter()
-        outcome = await asyncio.get_running_loop().run_in_executor(self._tokenizing, call)
+        with self.trace("tokenize"):
+            outcome = await asyncio.get_running_loop().run_in_executor(self._tokenizing, call)
         self.record("cm_tokenize_seconds", time.perf_counter() - started, {})
         return outcome
 
