@@ -24,9 +24,7 @@ def main() -> None:
             name: float(metric(gold, predicted, zero_division=0))
             for name, metric in (("f1", f1_score), ("precision", precision_score), ("recall", recall_score))
         }
-        cases.append(
-            {"gold": [" ".join(r) for r in gold], "predicted": [" ".join(r) for r in predicted], **figures}
-        )
+        cases.append({"gold": [" ".join(r) for r in gold], "predicted": [" ".join(r) for r in predicted], **figures})
     Path(__file__).with_name("seqeval.json").write_text(json.dumps(cases, indent=1) + "\n", encoding="utf-8")
 
 

@@ -8,7 +8,14 @@ import pytest
 import torch
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.evaluation.encoders import BASELINES, EncoderAbsentError, resolve_encoder
-from clinical_modernbert.evaluation.heads import hidden_states, load_base, load_head, pooled, sequence_logits, token_logits
+from clinical_modernbert.evaluation.heads import (
+    hidden_states,
+    load_base,
+    load_head,
+    pooled,
+    sequence_logits,
+    token_logits,
+)
 from clinical_modernbert.evaluation.inputs import present_encoders
 from clinical_modernbert.recipe.tasks import EncoderSection
 from safetensors.torch import load_file, save_file
@@ -67,7 +74,9 @@ def test_the_seed_draws_the_head_and_leaves_the_callers_stream_alone(encoder_fol
 def test_an_encoder_that_lacks_weights_is_refused(encoder_folders: dict[str, Path], tmp_path: Path) -> None:
     shutil.copytree(encoder_folders["modernbert"], tmp_path, dirs_exist_ok=True)
     weights = load_file(tmp_path / "model.safetensors")
-    save_file({k: v for k, v in weights.items() if "layers.1" not in k}, tmp_path / "model.safetensors", {"format": "pt"})
+    save_file(
+        {k: v for k, v in weights.items() if "layers.1" not in k}, tmp_path / "model.safetensors", {"format": "pt"}
+    )
     with pytest.raises(ModelError, match="was not loaded as a whole"):
         load_head(encoder(tmp_path), "token_classification", labels=LABELS, seed=0)
 

@@ -220,7 +220,9 @@ BEIR = {
 def beir(tmp_path: Path, **changes: str) -> RetrievalTask:
     for name, content in {**BEIR, **changes}.items():
         (tmp_path / name).write_text(content)
-    return RetrievalTask(name="p", type="retrieval", format="beir", queries="q.jsonl", corpus="c.jsonl", qrels="qrels.tsv")
+    return RetrievalTask(
+        name="p", type="retrieval", format="beir", queries="q.jsonl", corpus="c.jsonl", qrels="qrels.tsv"
+    )
 
 
 def test_beir_files_become_a_retrieval_set(tmp_path: Path) -> None:
