@@ -74,13 +74,14 @@ def make_splits(
     reported = {example.group for example in test}
     kept = [example for example in train if example.group not in reported]
     if development is None:
+        overlap = len(train) - len(kept)
         kept, development = carve(kept, section.development_fraction, salt=f"development {section.seed}")
     else:
         development = [example for example in development if example.group not in reported]
-    judging = {example.group for example in development}
-    kept = [example for example in kept if example.group not in judging]
-    overlap = len(train) - len(kept) - sum(example.group in judging for example in train)
-    facts = {**facts, **({"left_out_of_training_for_their_group": overlap} if overlap > 0 else {})}
+        judging = {example.group for example in development}
+        kept = [example for example in kept if example.group not in judging]
+        overlap = len(train) - len(kept)
+    facts = {**facts, **({"left_out_of_training_for_their_group": overlap} if overlap else {})}
     splits = Splits(train=list(kept), development=list(development), test=list(test), facts=facts)
     for name, part in (("train", splits.train), ("development", splits.development), ("test", splits.test)):
         if not part:

@@ -6,7 +6,8 @@ logits for the same weights, and both are saved as transformers' own classes, so
 Legend: N texts, T tokens of all texts, C classes, D hidden width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from transformers import (
     AutoTokenizer,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging as transformers_logging
 
 from clinical_modernbert.encoder import PACKED_SDPA, SegmentLayout, encode_packed, use_attention
 from clinical_modernbert.encoder.attention import register
@@ -69,15 +71,16 @@ def _load(kind: Any, encoder: LocalEncoder, *, attention: str, **options: Any) -
     packed = encoder.architecture == "modernbert"
     register()
     try:
-        model, info = kind.from_pretrained(
-            str(encoder.folder),
-            dtype=torch.float32,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # so that they are reported below with the rest
-            output_loading_info=True,
-            **({"attn_implementation": PACKED_SDPA} if packed else {}),
-            **options,
-        )
+        with _quiet():
+            model, info = kind.from_pretrained(
+                str(encoder.folder),
+                dtype=torch.float32,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # so that they are reported below with the rest
+                output_loading_info=True,
+                **({"attn_implementation": PACKED_SDPA} if packed else {}),
+                **options,
+            )
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"encoder {encoder.name}: {str(error).splitlines()[0]}") from None
     missing = sorted(key for key in info["missing_keys"] if not key.startswith(_NEW))
@@ -93,6 +96,17 @@ def _load(kind: Any, encoder: LocalEncoder, *, attention: str, **options: Any) -
         model = model.to(device())
         use_attention(model, attention)
     return model.to(device())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' table of keys for every run: what it warns of is checked here, and an error."""
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
 
 
 def device() -> torch.device:

@@ -141,7 +141,15 @@ def _masked_tokens(plan: Plan, recipe: EvaluateRecipe) -> dict[str, Any] | None:
     """Return Table 4 of the store's own model: an evaluation of its own, which a report without tasks would also find."""
     if recipe.corpus is None:
         return None
-    alone = {"encoders": (), "tasks": (), "codes": None, "efficiency": None, "few_shot": ()}
-    sub_plan = make_plan(recipe.model_copy(update={**alone, "name": f"{recipe.name[:34]}-masks"}), plan.store)
+    alone = EvaluateRecipe(
+        name=f"{recipe.name[:34]}-masks",
+        model=recipe.model,
+        corpus=recipe.corpus,
+        sequence_length=recipe.sequence_length,
+        max_rows=recipe.max_rows,
+        top_k=recipe.top_k,
+        scaling=recipe.scaling,
+    )
+    sub_plan = make_plan(alone, plan.store)
     artifact = sub_plan.existing() or masked_tokens.evaluate(sub_plan)
     return {"model": plan.artifacts["model"].manifest.id, **artifact.summary}

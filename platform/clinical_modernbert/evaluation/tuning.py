@@ -135,7 +135,7 @@ def linear_probe(
 ) -> torch.nn.Module:
     """Train a linear layer on standardised frozen vectors, and return it with the standardisation inside.
 
-    ``figure`` judges development logits [N, C]; the best of 30 epochs is kept.
+    ``figure`` judges development logits [N, C]; the best of 50 epochs is kept.
     """
     mean_D, scale_D = features_ND.mean(0), features_ND.std(0).clamp(min=1e-6)
     with torch.random.fork_rng():
@@ -152,7 +152,7 @@ def linear_probe(
             return figure(model(development_ND))
 
     ones = [1] * len(labels_N)
-    section = TuningSection(learning_rate=1e-3, batch_size=256, num_epochs=30, patience=5)
+    section = TuningSection(learning_rate=5e-3, batch_size=128, num_epochs=50, patience=10)
     tune(model, Problem(ones, ones, loss_sum, development_figure), section=section, seed=seed, max_batch_tokens=1 << 20)
     return model
 
