@@ -28,12 +28,12 @@ class PackedBatch:
 
 @dataclass(frozen=True, slots=True)
 class MaskedScores:
-    """Sums over the masked tokens of one batch; divide by ``num_masked`` over as many batches as you like."""
+    """How a model ranks what stood at the masked tokens of one batch."""
 
-    loss_sum: torch.Tensor
+    losses_N: torch.Tensor
+    """Cross-entropy in nats, float32."""
     ranks_N: torch.Tensor
-    """Tokens that the model holds more likely than the right one, for each masked token; 0 is a top-1 hit."""
-    num_masked: int
+    """Tokens that the model holds more likely than the right one; 0 is a top-1 hit."""
 
 
 def encode_packed(model: ModernBertModel, input_ids_T: torch.Tensor, layout: SegmentLayout) -> torch.Tensor:
@@ -79,13 +79,13 @@ def masked_loss_sum(model: ModernBertForMaskedLM, batch: PackedBatch) -> torch.T
 
 @torch.inference_mode()
 def score_masked(model: ModernBertForMaskedLM, batch: PackedBatch) -> MaskedScores:
-    """Return loss and ranks of the right tokens under a frozen mask."""
+    """Return losses and ranks of the right tokens under a frozen mask."""
     states_ND = _masked_states(model, batch)
-    ranks, loss_sum = [], torch.zeros((), device=states_ND.device)
+    ranks, losses = [], []
     for states_CD, labels_C in zip(states_ND.split(CHUNK_TOKENS), batch.labels_N.split(CHUNK_TOKENS), strict=True):
         logits_CV = model.decoder(states_CD).float()
         right_C1 = logits_CV.gather(1, labels_C[:, None])
         # Ties count against the model, the label itself aside: a constant output must not score a hit.
         ranks.append((logits_CV >= right_C1).sum(1) - 1)
-        loss_sum += F.cross_entropy(logits_CV, labels_C, reduction="sum")
-    return MaskedScores(loss_sum=loss_sum, ranks_N=torch.cat(ranks), num_masked=len(batch.labels_N))
+        losses.append(F.cross_entropy(logits_CV, labels_C, reduction="none"))
+    return MaskedScores(losses_N=torch.cat(losses), ranks_N=torch.cat(ranks))

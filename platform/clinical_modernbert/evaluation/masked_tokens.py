@@ -8,6 +8,7 @@ can rise while one of them gets worse.
 import json
 import logging
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from clinical_modernbert.recipe import CorpusRecipe, EvaluateRecipe
 from clinical_modernbert.tokenizer import load_tokenizer
 from clinical_modernbert.training.batches import row_chunks
 from clinical_modernbert.training.loop import token_ranges
-from clinical_modernbert.training.scoring import MaskedPositions, default_device, score_rows
+from clinical_modernbert.training.scoring import MaskedPositions, MaskKind, default_device, score_rows
 
 _logger = logging.getLogger(__name__)
 
@@ -32,24 +33,19 @@ def evaluate(plan: Plan) -> Artifact:
     """Score the plan's model on its corpus and publish ``report.json``."""
     recipe = plan.recipe
     assert isinstance(recipe, EvaluateRecipe)
-    model_artifact, corpus = plan.artifacts["model"], plan.artifacts["corpus"]
+    model, corpus = plan.artifacts["model"], plan.artifacts["corpus"]
     torch.set_num_threads(recipe.scaling.num_cpus)
-    tokenizer = load_tokenizer(corpus.folder("tokenizer"))
-    model_folder = model_artifact.folder("model")
-    _refuse_other_tokenizer(tokenizer, load_tokenizer(model_folder), model_artifact)
-    model = load_model(model_folder).to(default_device()).eval()
-    rows = PackedRows(corpus, row_length=recipe.sequence_length, split="held_out")
-    num_rows = min(len(rows), recipe.max_rows)
-    if not num_rows:
-        raise ModelError(f"{corpus.uri} has no held-out rows of {recipe.sequence_length} tokens")
-    # Rows are packed longest segment first: every n-th one is a fair sample where not all are scored.
-    numbers_R = np.linspace(0, len(rows) - 1, num_rows).astype(np.int64)
+    scores = score_held_out(
+        model,
+        corpus,
+        sequence_length=recipe.sequence_length,
+        max_rows=recipe.max_rows,
+        batch_rows=recipe.scaling.batch_rows,
+    )
     unigram = np.load(corpus.file("unigram.npy"), allow_pickle=False)
     sources = [source.name for source in CorpusRecipe.model_validate(corpus.manifest.recipe).sources]
-    report: dict[str, Any] = {"rows": num_rows, "top_k": list(recipe.top_k), "masks": {}}
-    for kind in ("uniform", "entity"):
-        chunks = [numbers_R[chunk] for chunk in row_chunks(num_rows, size=recipe.scaling.batch_rows)]
-        found = score_rows(model, rows, chunks, kind=kind, tokens=token_ranges(tokenizer))  # type: ignore[arg-type]
+    report: dict[str, Any] = {"rows": scores.num_rows, "top_k": list(recipe.top_k), "masks": {}}
+    for kind, found in scores.masks.items():
         report["masks"][kind] = mask_report(found, unigram=unigram, sources=sources, top_k=recipe.top_k)
         _logger.info("%s mask: top-1 %.4f over %d tokens", kind, found.accuracy(1), len(found.labels_N))
     with tempfile.TemporaryDirectory() as folder:
@@ -57,6 +53,36 @@ def evaluate(plan: Plan) -> Artifact:
         path.write_text(json.dumps(report, indent=1), encoding="utf-8")
         files = [upload(plan.store, plan.prefix, "report.json", path)]
     return plan.publish(files, summary=report)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutScores:
+    """A model on the held-out rows of a corpus, under both frozen masks."""
+
+    num_rows: int
+    masks: dict[MaskKind, MaskedPositions]
+
+
+def score_held_out(
+    model: Artifact, corpus: Artifact, *, sequence_length: int, max_rows: int, batch_rows: int
+) -> HeldOutScores:
+    """Score ``model`` on up to ``max_rows`` held-out rows of ``corpus``, which must have the model's tokenizer."""
+    tokenizer = load_tokenizer(corpus.folder("tokenizer"))
+    folder = model.folder("model")
+    _refuse_other_tokenizer(tokenizer, load_tokenizer(folder), model)
+    network = load_model(folder).to(default_device()).eval()
+    rows = PackedRows(corpus, row_length=sequence_length, split="held_out")
+    num_rows = min(len(rows), max_rows)
+    if not num_rows:
+        raise ModelError(f"{corpus.uri} has no held-out rows of {sequence_length} tokens")
+    # Rows are packed longest segment first: every n-th one is a fair sample where not all are scored.
+    numbers_R = np.linspace(0, len(rows) - 1, num_rows).astype(np.int64)
+    chunks = [numbers_R[chunk] for chunk in row_chunks(num_rows, size=batch_rows)]
+    tokens = token_ranges(tokenizer)
+    kinds: tuple[MaskKind, ...] = ("uniform", "entity")
+    return HeldOutScores(
+        num_rows, {kind: score_rows(network, rows, chunks, kind=kind, tokens=tokens) for kind in kinds}
+    )
 
 
 def mask_report(

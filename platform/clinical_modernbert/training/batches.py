@@ -27,6 +27,10 @@ class WorkerShare:
     num_salient: int
     """Tokens of clinical terms."""
     num_salient_masked: int
+    lengths_S: NDArray[np.int64]
+    """Tokens of each segment."""
+    global_rows_R: NDArray[np.int64]
+    """Row numbers of the whole global batch, the same on every worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class BatchSource:
         global_rows = order.rows(step - phase.first_step + phase.order_step)
         num_rows = len(global_rows) // self.world_size
         first = self.rank * num_rows
-        micro_batches, num_tokens, num_salient, num_salient_masked = [], 0, 0, 0
+        micro_batches, lengths, num_salient, num_salient_masked = [], [], 0, 0
         for start in range(first, first + num_rows, phase.micro_batch_rows):
             places = np.arange(start, start + phase.micro_batch_rows)
             batch = rows.read(global_rows[places])
@@ -58,16 +62,19 @@ class BatchSource:
                 batch.ids_RL, salient_RL=batch.salient_RL, valid_RL=batch.valid_RL, rows_R=places, step=step
             )
             micro_batches.append(pack_rows(batch, input_RL=ids, selected_RL=selected, device=self.device))
-            num_tokens += int(batch.lengths_S.sum())
+            lengths.append(batch.lengths_S)
             num_salient += int((batch.salient_RL & batch.valid_RL).sum())
             num_salient_masked += int((batch.salient_RL & selected).sum())
         num_masked = sum(len(micro.labels_N) for micro in micro_batches)
+        lengths_S = np.concatenate(lengths).astype(np.int64)
         return WorkerShare(
             micro_batches=tuple(micro_batches),
             num_masked=num_masked,
-            num_tokens=num_tokens,
+            num_tokens=int(lengths_S.sum()),
             num_salient=num_salient,
             num_salient_masked=num_salient_masked,
+            lengths_S=lengths_S,
+            global_rows_R=global_rows,
         )
 
 

@@ -18,7 +18,7 @@ from clinical_modernbert.errors import ModelError
 from clinical_modernbert.progress import watch
 from clinical_modernbert.recipe import PretrainRecipe
 from clinical_modernbert.runtime import start_ray
-from clinical_modernbert.training.checkpoint import delete_checkpoints
+from clinical_modernbert.training.checkpoint import History, delete_checkpoints
 from clinical_modernbert.training.loop import PROGRESS_NAME, RESULT_NAME, TrainJob, train_worker
 from clinical_modernbert.training.worker import Worker
 
@@ -76,6 +76,16 @@ def steps_done(plan: Plan) -> int:
         return int(json.loads(plan.store.read_bytes(join_key(prefix, PROGRESS_NAME)))["step"])
     except KeyError:
         return 0
+
+
+def recorded_history(plan: Plan) -> History:
+    """Return the curve that a running job has recorded so far; empty before its first point and after its end."""
+    key = join_key(work_prefix("model", plan.id), PROGRESS_NAME)
+    try:
+        history: History = json.loads(plan.store.read_bytes(key))["history"]
+    except KeyError:
+        return []
+    return history
 
 
 def publish_model(plan: Plan) -> Artifact:

@@ -5,6 +5,7 @@ workers and micro-batches. Rows, masks, rates and learning rate are functions of
 the engine's state, no more.
 """
 
+import hashlib
 import json
 import logging
 import math
@@ -40,6 +41,7 @@ from clinical_modernbert.tokenizer import load_base, load_tokenizer, ordinary_id
 from clinical_modernbert.training.batches import BatchSource, WorkerShare, row_chunks
 from clinical_modernbert.training.checkpoint import Checkpoints, History
 from clinical_modernbert.training.engine import MaskedLanguageLoss, build_engine
+from clinical_modernbert.training.flops import step_flops
 from clinical_modernbert.training.phases import Phase, lay_out, phase_at
 from clinical_modernbert.training.precision import resolve_precision
 from clinical_modernbert.training.schedule import learning_rate
@@ -81,6 +83,7 @@ def train_worker(job: TrainJob, worker: Worker) -> None:
     corpus = resolve(store, "corpus", job.corpus_id)
     tokenizer = load_tokenizer(corpus.folder("tokenizer"))
     model = _initial_model(recipe, tokenizer).to(worker.device)
+    initial_weights = weights_digest(model) if worker.rank == 0 else ""
     use_attention(model, recipe.scaling.attention)
     if recipe.scaling.compile:
         compile_feed_forward(model)
@@ -123,6 +126,8 @@ def train_worker(job: TrainJob, worker: Worker) -> None:
             point = _train_step(
                 engine, share, step=step, phases=phases, section=recipe.optimizer, masker=source.masker, worker=worker
             )
+            point["flops"] = _flops(model, share, worker)
+            point["rows"] = hashlib.sha256(share.global_rows_R.tobytes()).hexdigest()[:16]
             meter.add(point["tokens"])
             last = step + 1 == num_steps
             if step % recipe.logging.every_steps == 0 or last:
@@ -139,7 +144,7 @@ def train_worker(job: TrainJob, worker: Worker) -> None:
                 meter.restart()
             share = upcoming.result() if upcoming else None
     if worker.rank == 0:
-        _export(job, num_steps, precision, model, tokenizer, history)
+        _export(job, num_steps, precision, model, tokenizer, history, initial_weights=initial_weights)
 
 
 def _initial_model(recipe: PretrainRecipe, tokenizer: Any) -> Any:
@@ -246,7 +251,7 @@ def _held_out(
     for kind in ("uniform", "entity"):
         found = score_rows(model, rows, chunks[worker.rank :: worker.world_size], kind=kind, tokens=tokens)  # type: ignore[arg-type]
         hits = float((found.ranks_N < 1).sum())
-        sums = torch.tensor([found.loss_sum, hits, len(found.labels_N)], dtype=torch.float64)
+        sums = torch.tensor([found.losses_N.sum(), hits, len(found.labels_N)], dtype=torch.float64)
         loss_sum, hits, count = _sum_over_workers(sums, worker).tolist()
         if count:
             figures[f"{kind}_loss"] = loss_sum / count
@@ -276,7 +281,30 @@ class _Meter:
         return self._tokens / (time.perf_counter() - self._since)
 
 
-def _export(job: TrainJob, num_steps: int, precision: str, model: Any, tokenizer: Any, history: History) -> None:
+def weights_digest(model: Any) -> str:
+    """Return sha256 over the parameters' names and bytes: runs that are compared start from the same ones."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.named_parameters()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _flops(model: Any, share: WorkerShare, worker: Worker) -> float:
+    own = step_flops(model.config, share.lengths_S, num_masked=share.num_masked)
+    return float(_sum_over_workers(torch.tensor(own, dtype=torch.float64), worker))
+
+
+def _export(
+    job: TrainJob,
+    num_steps: int,
+    precision: str,
+    model: Any,
+    tokenizer: Any,
+    history: History,
+    *,
+    initial_weights: str,
+) -> None:
     """Upload a folder that AutoModelForMaskedLM and AutoTokenizer load, the curves, and the result for the launcher."""
     store = open_store(job.store_uri)
     prefix = artifact_prefix("model", job.run_id)
@@ -287,7 +315,8 @@ def _export(job: TrainJob, num_steps: int, precision: str, model: Any, tokenizer
         entries = upload_folder(store, prefix, folder / "model", below="model")
         (folder / "history.json").write_text(json.dumps(history), encoding="utf-8")
         entries.append(upload(store, prefix, "history.json", folder / "history.json"))
-    losses = [point["loss"] for point in history if "loss" in point]
+    steps = [point for point in history if "loss" in point]
+    losses = [point["loss"] for point in steps]
     speeds = [point["tokens_per_second"] for point in history if point.get("tokens_per_second")]
     summary = {
         "num_parameters": num_parameters(model),
@@ -298,6 +327,9 @@ def _export(job: TrainJob, num_steps: int, precision: str, model: Any, tokenizer
         "tokens_per_second": sorted(speeds)[len(speeds) // 2] if speeds else None,
         "held_out": next((point["held_out"] for point in reversed(history) if "held_out" in point), {}),
         "corpus": job.corpus_id,
+        "initial_weights": initial_weights,
+        "row_order": hashlib.sha256("".join(point["rows"] for point in steps).encode()).hexdigest(),
+        "training_flops": num_steps * sum(point["flops"] for point in steps) / len(steps),
     }
     result = {"files": [entry.model_dump() for entry in entries], "summary": summary}
     store.write_bytes(join_key(work_prefix("model", job.run_id), RESULT_NAME), json.dumps(result).encode())

@@ -29,7 +29,8 @@ class MaskedPositions:
     """Tokens held more likely than the right one; below k is a top-k hit."""
     sources_N: NDArray[np.int64]
     documents_N: NDArray[np.uint64]
-    loss_sum: float
+    losses_N: NDArray[np.float64]
+    """Cross-entropy in nats."""
 
     def accuracy(self, k: int, *, source: int | None = None) -> float:
         """Return the share of hidden tokens among the model's first ``k``; NaN where nothing was hidden."""
@@ -39,7 +40,7 @@ class MaskedPositions:
     @property
     def loss(self) -> float:
         """Mean cross-entropy in nats."""
-        return self.loss_sum / len(self.labels_N) if len(self.labels_N) else float("nan")
+        return float(self.losses_N.mean()) if len(self.losses_N) else float("nan")
 
 
 def score_rows(
@@ -51,7 +52,7 @@ def score_rows(
     tokens: TokenRanges,
 ) -> MaskedPositions:
     """Hide tokens of the rows by the frozen mask ``kind`` and return how the model ranks what stood there."""
-    labels, ranks, sources, documents, loss_sum = [], [], [], [], 0.0
+    labels, ranks, sources, documents, losses = [], [], [], [], []
     was_training = model.training
     model.eval()
     for numbers_R in chunks:
@@ -68,14 +69,14 @@ def score_rows(
         ranks.append(scores.ranks_N.cpu().numpy())
         sources.append(batch.sources_S[segment_N])
         documents.append(batch.documents_S[segment_N])
-        loss_sum += float(scores.loss_sum)
+        losses.append(scores.losses_N.double().cpu().numpy())
     model.train(was_training)
     return MaskedPositions(
         labels_N=np.concatenate(labels) if labels else np.empty(0, dtype=np.int64),
         ranks_N=np.concatenate(ranks) if ranks else np.empty(0, dtype=np.int64),
         sources_N=np.concatenate(sources) if sources else np.empty(0, dtype=np.int64),
         documents_N=np.concatenate(documents) if documents else np.empty(0, dtype=np.uint64),
-        loss_sum=loss_sum,
+        losses_N=np.concatenate(losses) if losses else np.empty(0),
     )
 
 

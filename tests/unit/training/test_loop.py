@@ -50,6 +50,17 @@ def test_it_learns_and_records_its_schedules(store) -> None:
     assert model.summary["held_out"]["uniform_loss"] < points[0]["loss"]
 
 
+def test_runs_of_one_seed_record_the_same_start_and_rows_whatever_they_mask(store) -> None:
+    def start(*overrides: str) -> tuple[str, str]:
+        summary = pretrain_in_process(tiny_pretrain_plan(store, "training.num_steps=3", *overrides)).summary
+        return summary["initial_weights"], summary["row_order"]
+
+    ours = start()
+    assert start("masking.strategy=uniform", "optimizer.learning_rate=1e-5") == ours
+    other = start("training.seed=1")
+    assert other[0] != ours[0] and other[1] != ours[1]
+
+
 def test_a_killed_run_resumes_to_the_bit(store, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = pretrain_in_process(tiny_pretrain_plan(store, "name=whole"))
     plan = tiny_pretrain_plan(store, "name=killed")
@@ -69,6 +80,8 @@ def test_a_killed_run_resumes_to_the_bit(store, monkeypatch: pytest.MonkeyPatch)
     resumed = pretrain_in_process(plan)
     assert started[0] == 8  # the checkpoint after 8 steps, not the beginning
     assert losses(resumed) == losses(whole)
+    same = ("initial_weights", "row_order", "training_flops")
+    assert [resumed.summary[key] for key in same] == [whole.summary[key] for key in same]
     expected = weights(whole)
     assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(resumed).items())
     assert store.names(f"checkpoint/{plan.id}") == []
