@@ -14,6 +14,8 @@ import copy
 import ctypes
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -184,12 +186,10 @@ class Peer:
 
     def run(self, *, keep_memory: bool = False) -> int:
         """One micro-batch; returns its real tokens."""
-        if not keep_memory:
-            _return_memory()
-        try:
+        if keep_memory:
             return self._step()
-        finally:
-            keep_freed_memory()
+        with return_memory():
+            return self._step()
 
     def _step(self) -> int:
         batch = self._collate([{"input_ids": row} for row in self.rows])
@@ -200,12 +200,16 @@ class Peer:
         return real
 
 
-def _return_memory() -> None:
+@contextmanager
+def return_memory() -> Iterator[None]:
     """Give malloc the thresholds that glibc arrives at by itself after the first large blocks: 32 MiB, and twice that."""
     mallopt = ctypes.CDLL(None).mallopt
-    mallopt(-3, 32 << 20)
-    mallopt(-1, 64 << 20)
-    mallopt(-2, 128 << 10)
+    for option, value in ((-3, 32 << 20), (-1, 64 << 20), (-2, 128 << 10)):
+        mallopt(option, value)
+    try:
+        yield
+    finally:
+        keep_freed_memory()
 
 
 def padded_rows(texts: Texts) -> list[list[int]]:
