@@ -2,8 +2,8 @@
 
 Texts wait in a buffer, in an order drawn once. A row begins with the one that waits longest; it is closed by one or two others
 that make the sum of the places exact. Whole texts close it where such wait; else a text is cut at the end of a sentence or
-section that makes the sum exact, and what is left of it waits on; only where no such end waits either (the last rows, texts without
-sentences) a text is cut at the end of a word. Each piece is a segment with its own [CLS] and [SEP].
+section that makes the sum exact, and what is left of it waits on; only where no such end waits either (the last rows, texts
+without sentences) a text is cut at the end of a word. Each piece is a segment with its own [CLS] and [SEP].
 
 A piece of a cut text has at least 16 tokens, and a sixteenth of the row: texts shorter than twice that are never cut. Best fit
 of whole texts leaves 1 to 13 % of the places empty, by their lengths. The order of the rows means nothing: training

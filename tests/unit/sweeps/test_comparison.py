@@ -25,6 +25,8 @@ def test_scores_of_tokens_add_up_by_document() -> None:
         sources_N=np.zeros(4, dtype=np.int64),
         documents_N=np.array([9, 3, 9, 3], dtype=np.uint64),
         losses_N=np.array([0.5, 1.0, 2.0, 4.0]),
+        lefts_N=np.zeros(4, dtype=np.int64),
+        rights_N=np.zeros(4, dtype=np.int64),
     )
     table = document_scores(found)
     assert table.documents_D.tolist() == [3, 9] and table.tokens_D.tolist() == [2, 2]
