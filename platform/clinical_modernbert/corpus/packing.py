@@ -160,10 +160,11 @@ class _Waiting:
             taken[found[0]] = found[1]
             space -= found[1]
         if not taken:
-            slot = next(slot for slot in order if self._by_age[slot].whole)
-            self._leave(slot)
-            taken[slot] = self._by_age[slot].whole
-            space -= taken[slot]
+            # The oldest by itself: whole, or cut within a word where none ends in reach.
+            text = self._by_age[order[0]]
+            self._leave(order[0])
+            taken[order[0]] = text.whole or min(space - _SPECIALS, text.end - text.start - self._stump) + _SPECIALS
+            space -= taken[order[0]]
         return list(taken.items()), space
 
     def _close_behind(self, slot: int, space: int) -> list[tuple[int, int]]:

@@ -106,3 +106,10 @@ def test_the_same_documents_give_the_same_rows() -> None:
 def test_ends_of_another_number_of_tokens_are_refused() -> None:
     with pytest.raises(ValueError, match="ends_N has 3 tokens, the documents have 5"):
         pack_documents(np.array([5]), row_length=16, ends_N=np.zeros(3, dtype=np.uint8))
+
+
+def test_a_text_whose_words_end_out_of_reach_is_cut_within_one() -> None:
+    ends_N = np.zeros(130, dtype=np.uint8)
+    ends_N[[124, 129]] = WORD_END
+    pieces, rows = pack_documents(np.array([130]), row_length=128, ends_N=ends_N)
+    assert pieces.length.sum() == 130 and max(pieces.length) <= 126 and len(rows) == 2
