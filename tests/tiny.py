@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from clinical_modernbert.artifacts import Artifact, FileEntry, Plan, Store, make_plan, upload, upload_folder
-from clinical_modernbert.corpus.packing import pack, split_documents
+from clinical_modernbert.corpus.packing import pack_documents
 from clinical_modernbert.corpus.shards import TokenTable, id_dtype, render_rows, shard_path
 from clinical_modernbert.corpus.split import SPLITS
 from clinical_modernbert.recipe import CorpusRecipe, PretrainRecipe, build_recipe
@@ -71,8 +71,7 @@ def publish_tiny_corpus(
                 keys_D=np.array(chosen, dtype=np.uint64),
             )
             for row_length in row_lengths:
-                pieces = split_documents(table.lengths_D, row_length=row_length)
-                packed = pack(pieces.length, row_length=row_length)
+                pieces, packed = pack_documents(table.lengths_D, row_length=row_length)
                 arrays = render_rows(
                     table,
                     pieces,

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import transformers
-from clinical_modernbert.corpus.packing import pack, split_documents
+from clinical_modernbert.corpus.packing import pack_documents
 from clinical_modernbert.demo.data import real_sources
 from clinical_modernbert.encoder import PackedBatch, SegmentLayout, build_model, masked_loss_sum
 from clinical_modernbert.recipe import CorpusRecipe
@@ -59,8 +59,7 @@ def problem() -> Problem:
 def segments(found: Problem) -> list[list[list[int]]]:
     """Return ``NUM_ROWS`` packed rows of whole segments with [CLS] and [SEP]."""
     flat = [i for ids in found.documents for i in ids]
-    pieces = split_documents(np.array([len(ids) for ids in found.documents]), row_length=ROW_LENGTH)
-    rows = pack(pieces.length, row_length=ROW_LENGTH)
+    pieces, rows = pack_documents(np.array([len(ids) for ids in found.documents]), row_length=ROW_LENGTH)
     chosen = np.random.default_rng(0).permutation(len(rows))[:NUM_ROWS]
     cls_id, sep_id = found.roles["cls"], found.roles["sep"]
     return [

@@ -18,7 +18,7 @@ ARTIFACT_KIND_OF_RECIPE = {
 }
 
 # Raised when the code's output for the same recipe changes, so that old work is never taken for new.
-FORMAT_VERSION = {"corpus": 2, "model": 3, "sweep": 1, "evaluation": 1, "map": 1}
+FORMAT_VERSION = {"corpus": 3, "model": 3, "sweep": 1, "evaluation": 1, "map": 1}
 
 MANIFEST_NAME = "manifest.json"
 
