@@ -11,8 +11,6 @@ those records are counted.
 """
 
 import gzip
-import os
-import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,10 +24,9 @@ from clinical_modernbert.sources.pubmed_scan import read_tree, scan_records
 from clinical_modernbert.sources.pubmed_xml import Citation
 
 from benchmarks.harness import Row
+from benchmarks.real_texts import real_citations, write_citations
 
 REPEATS = 10
-_OLD = re.compile(r"<MedlineCitation .*?</MedlineCitation>", re.DOTALL)
-_NEW = re.compile(r"<PubmedArticle>.*?</PubmedArticle>", re.DOTALL)
 
 
 def build(scratch: Path) -> Row:
@@ -70,21 +67,8 @@ def build(scratch: Path) -> Row:
 
 
 def _write(path: Path) -> int:
-    data = Path(os.environ.get("CLINICAL_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")) / "pubmed"
-    if not data.is_dir():
-        raise SourceError(f"{data} does not exist; set CLINICAL_DATA to a folder with pubmed/")
-    records = []
-    for file in sorted(data.rglob("*.xml*")):
-        text = b"".join(read_chunks(file)).decode()
-        found = _NEW.findall(text)
-        end = "<PubmedData><ArticleIdList></ArticleIdList></PubmedData></PubmedArticle>"
-        records += found or [f"<PubmedArticle>{m}{end}" for m in _OLD.findall(text)]
-    body = "\n".join(records).encode()
-    with gzip.open(path, "wb", compresslevel=6) as stream:
-        stream.write(b'<?xml version="1.0" encoding="UTF-8"?>\n<PubmedArticleSet>\n')
-        for _ in range(REPEATS):
-            stream.write(body + b"\n")
-        stream.write(b"</PubmedArticleSet>\n")
+    records = real_citations()
+    write_citations(path, records * REPEATS)
     return len(records)
 
 

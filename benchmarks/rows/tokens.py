@@ -39,7 +39,6 @@ _BATCH = 1000
 
 def build(scratch: Path) -> Row:
     """Write the documents to ``scratch`` and return the row; ``SourceError`` where real data is missing."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "true"
     datasets.disable_progress_bars()
     real = [text for texts in real_texts().values() for text in texts]
     texts = [text for text in varied(real, copies=_COPIES) if text]
@@ -55,6 +54,7 @@ def build(scratch: Path) -> Row:
         return sum(pool.map(_tokenise, [area] * _UNITS, range(_UNITS), _rows(len(texts))))
 
     def mapped(num_proc: int | None) -> datasets.Dataset:
+        _use_threads()
         return table.map(
             _encode, batched=True, batch_size=_BATCH, num_proc=num_proc, remove_columns=["text"],
             load_from_cache_file=False, fn_kwargs={"tokenizer": tokenizer},
@@ -81,6 +81,7 @@ def build(scratch: Path) -> Row:
         return num_tokens
 
     def bound() -> int:
+        _use_threads()
         for at in range(0, len(texts), _BATCH):
             tokenizer.backend_tokenizer.encode_batch_fast(texts[at : at + _BATCH], add_special_tokens=False)
         return num_tokens
@@ -123,6 +124,11 @@ def _tokenise(area: WorkArea, unit: int, num_rows: int) -> int:
 def _encode(batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerFast) -> dict[str, list[list[int]]]:
     encoded = tokenizer.backend_tokenizer.encode_batch_fast(batch["text"], add_special_tokens=False)
     return {"ids": [encoding.ids for encoding in encoded]}
+
+
+def _use_threads() -> None:
+    """``datasets`` switches the library's threads off for its own processes, and does not switch them on again."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
 
 
 def _seconds(run: Callable[[], object]) -> float:

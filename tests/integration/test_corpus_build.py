@@ -1,7 +1,9 @@
 """A corpus from raw files on Ray Data: its account balances, its bytes hang on the recipe alone, a killed build goes on."""
 
 import gzip
+import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -20,11 +22,12 @@ from clinical_modernbert.corpus.build import build_corpus
 from clinical_modernbert.corpus.inputs import raw_inputs
 from clinical_modernbert.corpus.shards import PackedRows
 from clinical_modernbert.corpus.work import WorkArea
+from clinical_modernbert.errors import CorpusError
 from clinical_modernbert.job import main
 from clinical_modernbert.recipe import CorpusRecipe, build_recipe
 from clinical_modernbert.runtime import start_ray
 from clinical_modernbert.sources import list_units, read_unit
-from clinical_modernbert.sources.document import Document
+from clinical_modernbert.sources.document import Document, key_of
 
 pytestmark = pytest.mark.ray
 
@@ -118,7 +121,7 @@ def test_the_account_of_every_source_balances(corpus: Artifact) -> None:
     assert {name: account["records"] for name, account in accounts.items()} == {
         "notes": 150, "abstracts": 150, "icd10": len(CODES), "pubmed": 10}  # fmt: skip
     pubmed = accounts["pubmed"]
-    assert pubmed["dropped"] == {"duplicate": 1, "no_abstract": 1} and pubmed["quarantined"] == 2
+    assert pubmed["dropped"] == {"superseded": 1, "no_abstract": 1} and pubmed["quarantined"] == 2
     assert sum(pubmed["documents"].values()) == 6
     assert corpus.summary["synthetic_sources"] == ["abstracts", "notes"]
 
@@ -131,6 +134,10 @@ def test_quarantine_says_where_and_why_and_nothing_says_what(corpus: Artifact, r
         "record 2, byte "
     )
     manifest = (root / corpus.prefix / "manifest.json").read_text()
+    lines = (root / corpus.prefix / "quarantine.jsonl").read_text()
+    assert [json.loads(line) for line in lines.splitlines()] == corpus.summary["quarantine"]
+    assert all(set(e) == {"source", "file", "position", "reason", "record_id", "sha256"} for e in by_file.values())
+    manifest += lines
     assert not any(word in manifest for word in CANARY.split())
 
 
@@ -204,6 +211,82 @@ def test_a_build_killed_after_parsing_does_not_parse_again(
     assert parsed() == before
     assert file_hashes(resumed) == file_hashes(corpus)
     assert resumed.summary == corpus.summary
+
+
+def evaluation_sets(folder: Path) -> tuple[list[str], list[str]]:
+    """Write a PubMed-RCT, a CoNLL and a brat set; return texts that overlap with each, and texts that nearly do."""
+    words = [[f"{kind}{n}" for n in range(30)] for kind in ("rct", "ner", "note")]
+    folder.mkdir()
+    sentences = " ".join(words[0][:15]), " ".join(words[0][15:])
+    (folder / "test.txt").write_text(f"###77\nMETHODS\t{sentences[0]}\nRESULTS\t{sentences[1]}\n\n")
+    (folder / "devel.tsv").write_text("\n".join(f"{word}\tO" for word in words[1]) + "\n\n")
+    (folder / "9.txt").write_text(" ".join(words[2]))
+    (folder / "9.ann").write_text("T1\tDisease 0 5\tnote0\n")
+    # Thirteen words in a row, over the border of two sentences; in capitals and with commas; twelve do not count.
+    planted = [" ".join(w[9:22]) for w in words]
+    planted[1] = ", ".join(words[1][9:22]).upper()
+    return planted, [" ".join(w[9:21]) for w in words]
+
+
+def test_a_document_that_holds_words_of_an_evaluation_set_is_dropped_and_its_neighbours_stay(tmp_path: Path) -> None:
+    planted, near = evaluation_sets(tmp_path / "sets")
+    rows = {f"bad{n}": f"The patient felt well. {text} He went home." for n, text in enumerate(planted)}
+    rows |= {f"good{n}": f"The patient felt ill. {text} She stayed for days." for n, text in enumerate(near)}
+    rows |= {f"other{n}": f"Note {n} says that nothing else of interest was found." for n in range(20)}
+    (tmp_path / "notes.csv").write_text("id,text\n" + "".join(f'{key},"{text}"\n' for key, text in rows.items()))
+    source = {
+        "type": "table",
+        "name": "notes",
+        "path": str(tmp_path / "notes.csv"),
+        "text_column": "text",
+        "id_column": "id",
+    }
+    values = recipe_values(tmp_path, sources=[source], decontamination={"paths": [str(tmp_path / "sets")]})
+    values["tokenizer"] = {"base": "train", "vocabulary_size": 320}
+    corpus = build(values, tmp_path / "store")
+    account = corpus.summary["sources"]["notes"]
+    assert account["dropped"] == {"contaminated": 3} and account["records"] == len(rows)
+    kept = set()
+    for split in ("train", "held_out"):
+        found = PackedRows(corpus, row_length=64, split=split)
+        kept |= set(found.read(np.arange(len(found))).documents_S.tolist())
+    assert kept == {key_of("notes", name) for name in rows if not name.startswith("bad")}
+    without = build(values | {"decontamination": {}}, tmp_path / "store")
+    assert without.summary["sources"]["notes"]["dropped"] == {}
+
+
+def test_what_lies_behind_damage_counts_with_the_quarantined(tmp_path: Path) -> None:
+    """One of 3,001 citations is quarantined, and the half of them that follows it in the file is lost."""
+    words = np.random.default_rng(0)
+    articles = [
+        citation(str(n), " ".join("".join(words.choice(list("abcdefghij"), 6)) for _ in range(12))) for n in range(6000)
+    ]
+    broken = "".join(articles[:3000]) + "<PubmedArticle></PMID>" + "".join(articles[3000:])
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "pubmed26n0001.xml.gz").write_bytes(
+        gzip.compress(f"<PubmedArticleSet>{broken}</PubmedArticleSet>".encode())
+    )
+    source = {"type": "pubmed", "name": "pubmed", "path": str(tmp_path / "raw")}
+    values = recipe_values(tmp_path, sources=[source], max_quarantined_fraction=0.2)
+    store = tmp_path / "store"
+    with pytest.raises(CorpusError, match=r"1 of 3001 records had to be quarantined and about (\d+) more") as refused:
+        build(values, store)
+    lost = int(re.findall(r"about (\d+) more", str(refused.value))[0])
+    assert 1800 < lost < 3100
+    assert list(open_store(str(store)).walk("")) == []  # a refused build leaves nothing behind
+
+
+def test_the_area_of_a_build_that_was_killed_after_its_manifest_goes_with_the_next_build(
+    corpus: Artifact, raw: Path, root: Path
+) -> None:
+    left = WorkArea(open_store(str(root)).uri, f"work/corpus/{corpus.manifest.id}")
+    going_on = WorkArea(open_store(str(root)).uri, "work/corpus/other-0123456789ab")
+    for area in (left, going_on):
+        area.put_bytes(b"{}", "parsed/000000.json")
+    values = recipe_values(raw, sources=[{"type": "synthetic_notes", "name": "notes", "num_documents": 30}])
+    build(values | {"name": "next"}, root)
+    assert left.done("parsed/000000") is None and going_on.done("parsed/000000") == {}
+    going_on.clear()
 
 
 @pytest.mark.parametrize(

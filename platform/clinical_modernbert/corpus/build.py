@@ -7,6 +7,7 @@ Tasks are pure functions of their arguments: the shards are byte-equal whatever 
 
 import json
 import logging
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -18,10 +19,10 @@ import ray
 import ray.data
 from tqdm import tqdm
 
-from clinical_modernbert.artifacts import Artifact, FileEntry, Plan, upload, upload_folder
+from clinical_modernbert.artifacts import Artifact, FileEntry, Plan, find_artifact, upload, upload_folder
 from clinical_modernbert.artifacts.layout import work_prefix
 from clinical_modernbert.corpus.card import corpus_card, render_card
-from clinical_modernbert.corpus.documents import parse_unit
+from clinical_modernbert.corpus.documents import parse_unit, quarantine_name
 from clinical_modernbert.corpus.duplicates import (
     Parts,
     find_duplicates,
@@ -49,11 +50,31 @@ _QUARANTINE_LISTED = 1000
 
 
 def build_corpus(plan: Plan) -> Artifact:
-    """Build the corpus that ``plan`` describes and publish it."""
+    """Build the corpus that ``plan`` describes and publish it; a build that is refused leaves nothing behind."""
     recipe = plan.recipe
     assert isinstance(recipe, CorpusRecipe)
     start_ray(num_cpus=recipe.scaling.num_cpus)
+    _clear_published(plan)
     area = WorkArea(plan.store.uri, work_prefix("corpus", plan.id))
+    try:
+        artifact = _build(plan, recipe, area)
+    except UserError:
+        area.clear()
+        raise
+    area.clear()
+    return artifact
+
+
+def _clear_published(plan: Plan) -> None:
+    """Clear the areas of corpora that were published: a kill between the manifest and the end leaves one."""
+    top = work_prefix("corpus", "")
+    names = {item.key.removeprefix(top).lstrip("/").partition("/")[0] for item in plan.store.walk(top)}
+    for name in sorted(names - {""}):
+        if find_artifact(plan.store, "corpus", name):
+            WorkArea(plan.store.uri, work_prefix("corpus", name)).clear()
+
+
+def _build(plan: Plan, recipe: CorpusRecipe, area: WorkArea) -> Artifact:
     units = [unit for source in recipe.sources for unit in list_units(source)]
     numbers = range(len(units))
 
@@ -82,9 +103,7 @@ def build_corpus(plan: Plan) -> Artifact:
     )
     shards = _plan_shards(area, recipe, units, tokenised, output_prefix=plan.prefix)
     packed = _each("pack", recipe, shards, pack_shard)
-    artifact = _publish(plan, area, parsed, tokenised, shards, packed, vocabulary_size, num_read, parts)
-    area.clear()
-    return artifact
+    return _publish(plan, area, parsed, tokenised, shards, packed, vocabulary_size, num_read, parts)
 
 
 def _deduplicate(area: WorkArea, recipe: CorpusRecipe, num_read: list[int], num_parts: int) -> Parts:
@@ -161,18 +180,31 @@ def _user_error(error: BaseException | None) -> UserError | None:
 
 def _refuse_bad_input(recipe: CorpusRecipe, parsed: list[StepResult]) -> None:
     records = sum(step["counts"].get("records", 0) for step in parsed)
+    num_bad = sum(step["counts"].get("quarantined", 0) for step in parsed)
     bad = [entry for step in parsed for entry in step["quarantine"]]
     shown = "; ".join(f"{e['source']}/{e['file']} {e['position']}: {e['reason']}" for e in bad[:5])
-    if bad and len(bad) > recipe.max_quarantined_fraction * records:
+    lost = sum(unread_records([step for step in parsed if step["source"] == s.name]) for s in recipe.sources)
+    if num_bad + lost > recipe.max_quarantined_fraction * (records + lost):
+        rest = f" and about {lost:.0f} more were not read behind damage" if lost else ""
         raise CorpusError(
-            f"{len(bad)} of {records} records had to be quarantined, more than max_quarantined_fraction="
+            f"{num_bad} of {records} records had to be quarantined{rest}, more than max_quarantined_fraction="
             f"{recipe.max_quarantined_fraction} allows: {shown}"
         )
     if not any(step["counts"].get("read", 0) for step in parsed):
         reasons = sum((Counter(_drops(step)) for step in parsed), Counter[str]())
         raise CorpusError(
-            f"no document is left of {records} records: dropped {dict(reasons)}, quarantined {len(bad)} {shown}"
+            f"no document is left of {records} records: dropped {dict(reasons)}, quarantined {num_bad} {shown}"
         )
+
+
+def unread_records(parsed: list[StepResult]) -> float:
+    """Return about how many records of one source lie behind damage: its unread bytes at the rate of its read ones."""
+    unread = sum(step["unread_bytes"] for step in parsed)
+    read = sum(step["bytes"] for step in parsed) - unread
+    if not unread:
+        return 0.0
+    # Where nothing was read, how many records there are is not known either: more than any share allows.
+    return unread * sum(step["counts"].get("records", 0) for step in parsed) / read if read else math.inf
 
 
 def _drops(step: StepResult) -> dict[str, int]:
@@ -189,7 +221,10 @@ def _prepare_tools(area: WorkArea, recipe: CorpusRecipe, num_read: list[int], pa
     def run() -> StepResult:
         terms = build_terms(recipe.lexicon)
         words = {term for term in terms if term.isalpha()}
-        texts = _training_texts(area, num_read, parts, limit=recipe.tokenizer.training_megabytes * 1_000_000)
+        section = recipe.tokenizer
+        read = section.base == "train" or section.num_clinical_tokens > 0
+        limit = section.training_megabytes * 1_000_000
+        texts = _training_texts(area, num_read, parts, limit=limit) if read else []
         tokenizer = build_tokenizer(recipe.tokenizer, texts, clinical_words=words)
         with tempfile.TemporaryDirectory() as folder:
             tokenizer.save_pretrained(folder)
@@ -206,14 +241,17 @@ def _prepare_tools(area: WorkArea, recipe: CorpusRecipe, num_read: list[int], pa
 def _training_texts(area: WorkArea, num_read: list[int], parts: Parts, *, limit: int) -> list[str]:
     """Return training texts up to ``limit`` bytes, the same share of every unit, so that no source is left out."""
     texts: list[str] = []
-    share = max(limit // max(len(num_read), 1), 1)
+    share = limit // max(len(num_read), 1)
     for unit, num_rows in enumerate(num_read):
-        used = 0
-        for batch in read_texts(area, unit=unit, kept=kept_rows(area, unit=unit, num_rows=num_rows, parts=parts)):
-            chosen = [text for text, _, held_out in batch if not held_out]
-            texts.extend(chosen)
-            used += sum(len(text) for text in chosen)
-            if used >= share:
+        left = share
+        kept = kept_rows(area, unit=unit, num_rows=num_rows, parts=parts)
+        for batch in read_texts(area, unit=unit, kept=kept):
+            for text, _, held_out in batch:
+                size = len(text.encode())
+                if not held_out and size <= left:
+                    texts.append(text)
+                    left -= size
+            if left < share // 100:
                 break
     return texts
 
@@ -282,6 +320,8 @@ def _publish(
             unigram[number] += area.get_array(f"tokens/{unit:06d}.unigram.npy", folder)
         np.save(folder / "unigram.npy", unigram, allow_pickle=False)
         files.append(upload(plan.store, plan.prefix, "unigram.npy", folder / "unigram.npy"))
+        listed = _collect_quarantine(area, parsed, folder / "quarantine.jsonl")
+        files.append(upload(plan.store, plan.prefix, "quarantine.jsonl", folder / "quarantine.jsonl"))
     rows: dict[str, dict[str, list[int]]] = {}
     used: Counter[int] = Counter()
     for call, step in zip(shards, packed, strict=True):
@@ -298,10 +338,23 @@ def _publish(
         "vocabulary_size": vocabulary_size,
         "rows": rows,
         "fill": fill,
-        "quarantine": [entry for step in parsed for entry in step["quarantine"]][:_QUARANTINE_LISTED],
+        "quarantine": listed,
     }
     files += _publish_card(plan, area, recipe, summary, parsed, num_read, parts)
     return plan.publish(files, summary=summary)
+
+
+def _collect_quarantine(area: WorkArea, parsed: list[StepResult], path: Path) -> list[dict[str, Any]]:
+    """Write every quarantined record to ``path``, one a line, and return the first of them for the manifest."""
+    listed: list[dict[str, Any]] = []
+    with path.open("w", encoding="utf-8") as out:
+        for number, step in enumerate(parsed):
+            if step["quarantine"]:
+                for line in area.get(quarantine_name(number), path.parent).read_text(encoding="utf-8").splitlines():
+                    out.write(f"{line}\n")
+                    if len(listed) < _QUARANTINE_LISTED:
+                        listed.append(json.loads(line))
+    return listed
 
 
 def _training_tokens(recipe: CorpusRecipe, shards: list[dict[str, Any]], packed: list[StepResult]) -> dict[str, int]:
@@ -352,6 +405,8 @@ def _source_summary(name: str, parsed: list[StepResult], tokenised: list[StepRes
         "documents": documents,
         "dropped": dict(sorted(drops.items())),
         "quarantined": counts["quarantined"],
+        # Behind damage lies an unknown number of records, which are no part of the balance.
+        "unread_bytes": sum(step["unread_bytes"] for step in reading),
         "tokens": {split: sum(step["tokens"][split] for step in tokens) for split in SPLITS},
         "salient_tokens": sum(step["salient_tokens"] for step in tokens),
         "languages": dict(sorted(_below(counts, "language:").items())),

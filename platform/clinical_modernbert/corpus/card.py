@@ -47,6 +47,12 @@ def render_card(card: dict[str, Any]) -> str:
         for name, account in card["sources"].items():
             found = ", ".join(f"{key} {count:,}" for key, count in account[field].items()) or "none"
             lines.append(f"- {name}: {found}")
+    for name, account in card["sources"].items():
+        if account["quarantined"]:
+            unread = (
+                f", {account['unread_bytes']:,} bytes behind damage were not read" if account["unread_bytes"] else ""
+            )
+            lines += ["", f"{name}: {account['quarantined']:,} records quarantined{unread} (`quarantine.jsonl`)."]
     lines += ["", "## Lengths", "", "Documents below each power of two, in tokens.", ""]
     for name, account in card["sources"].items():
         classes = ", ".join(f"<{2**n}: {count:,}" for n, count in enumerate(account["length_classes"]) if count)

@@ -4,6 +4,7 @@ Memory is flat in the file's size: documents leave in batches of a Parquet write
 """
 
 import hashlib
+import json
 import tempfile
 from collections import Counter
 from functools import lru_cache
@@ -23,14 +24,18 @@ from clinical_modernbert.corpus.split import is_held_out
 from clinical_modernbert.corpus.work import StepResult, WorkArea
 from clinical_modernbert.recipe.corpus import CorpusRecipe
 from clinical_modernbert.sources import read_unit
-from clinical_modernbert.sources.document import Deleted, Document, Dropped, Quarantined, Unit
+from clinical_modernbert.sources.document import Deleted, Document, Dropped, Quarantined, Unit, key_of
+from clinical_modernbert.sources.files import Progress
 
 SCHEMA = pa.schema([("text", pa.string()), ("key", pa.uint64()), ("held_out", pa.bool_())])
 HASH = np.dtype([("high", "<u8"), ("low", "<u8"), ("row", "<u4")])
-KEY = np.dtype([("key", "<u8"), ("order", "<i8"), ("version", "<i8"), ("row", "<u4"), ("deleted", "?")])
-NO_ROW = 2**32 - 1  # of a document that a filter dropped, which still supersedes its earlier versions
+KEY = np.dtype(
+    [("key", "<u8"), ("order", "<i8"), ("version", "<i8"), ("place", "<u4"), ("row", "<u4"), ("deleted", "?")]
+)
+NO_ROW = 2**32 - 1  # of a version that a rule or filter dropped, which still supersedes the earlier ones
 NO_NGRAMS: NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
 _BATCH = 2048
+_QUARANTINE_SHOWN = 5
 
 
 def parse_unit(area: WorkArea, recipe: CorpusRecipe, unit: Unit, number: int) -> StepResult:
@@ -42,14 +47,15 @@ def _parse(area: WorkArea, recipe: CorpusRecipe, unit: Unit, number: int) -> Ste
     source = next(source for source in recipe.sources if source.name == unit.source)
     counts: Counter[str] = Counter()
     quarantine: list[dict[str, Any]] = []
+    progress = Progress()
     hashes: list[tuple[int, int, int]] = []
-    keys: list[tuple[int, int, int, int, bool]] = []
+    keys: list[tuple[int, int, int, int, int, bool]] = []
     contaminants = evaluation_table(area.store_uri, area.prefix) if recipe.decontamination.paths else NO_NGRAMS
     rows: list[tuple[str, int, bool]] = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "documents.parquet"
         with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
-            for record in read_unit(source, unit):
+            for record in read_unit(source, unit, progress=progress):
                 counts["records"] += 1
                 match record:
                     case Quarantined():
@@ -57,15 +63,19 @@ def _parse(area: WorkArea, recipe: CorpusRecipe, unit: Unit, number: int) -> Ste
                         quarantine.append({"source": unit.source, **_fields(record)})
                     case Dropped(reason):
                         counts[f"dropped:{reason}"] += 1
-                    case Deleted(id=name, order=order):
+                        if record.record is not None:
+                            version = record.order, record.version, counts["records"], NO_ROW, False
+                            keys.append((key_of(unit.source, record.record), *version))
+                    case Deleted(record=name, order=order):
                         counts["dropped:deletion_notice"] += 1
-                        key = Document(id=name, source=unit.source, group="", text="").key
-                        keys.append((key, order, 0, NO_ROW, True))
+                        keys.append((key_of(unit.source, name), order, 0, counts["records"], NO_ROW, True))
                     case Document():
                         text, unfit = _prepare(record.text, recipe, counts, contaminants)
-                        keys.append(
-                            (record.key, record.order, record.version, NO_ROW if unfit else counts["read"], False)
-                        )
+                        if record.record is not None:
+                            # Another abstract belongs to the citation before it.
+                            place = counts["records"] if record.id == record.record else keys[-1][3]
+                            version = record.order, record.version, place, NO_ROW if unfit else counts["read"], False
+                            keys.append((key_of(unit.source, record.record), *version))
                         if unfit:
                             counts[f"dropped:{unfit}"] += 1
                             continue
@@ -80,7 +90,21 @@ def _parse(area: WorkArea, recipe: CorpusRecipe, unit: Unit, number: int) -> Ste
     area.put_array(table[np.argsort(table["key"], kind="stable")], f"keys/{number:06d}.npy")
     array = np.array(hashes, dtype=HASH)
     area.put_array(array[np.argsort(array, order=("high", "low", "row"))], f"hashes/{number:06d}.npy")
-    return {"source": unit.source, "unit": unit.name, "counts": dict(counts), "quarantine": quarantine}
+    if quarantine:
+        area.put_bytes("".join(f"{json.dumps(entry)}\n" for entry in quarantine).encode(), quarantine_name(number))
+    return {
+        "source": unit.source,
+        "unit": unit.name,
+        "counts": dict(counts),
+        "quarantine": quarantine[:_QUARANTINE_SHOWN],
+        "bytes": progress.size_bytes,
+        "unread_bytes": progress.unread_bytes,
+    }
+
+
+def quarantine_name(number: int) -> str:
+    """Return the name of a unit's quarantined records in the work area; there is such a file only where there are some."""
+    return f"quarantine/{number:06d}.jsonl"
 
 
 def _prepare(

@@ -32,7 +32,7 @@ def resolve_versions(area: WorkArea, *, num_units: int, part: int, num_parts: in
 def _resolve(area: WorkArea, num_units: int, part: int, num_parts: int) -> StepResult:
     keys, unit_of = _slices(area, "keys", "key", num_units, part, num_parts)
     # The key holds the source, so units of different sources never share one.
-    order = np.lexsort((unit_of, keys["row"], keys["version"], keys["order"], keys["key"]))
+    order = np.lexsort((keys["place"], unit_of, keys["version"], keys["order"], keys["key"]))
     keys, unit_of = keys[order], unit_of[order]
     drops = []
     first = np.ones(len(keys), dtype=bool)
@@ -42,16 +42,19 @@ def _resolve(area: WorkArea, num_units: int, part: int, num_parts: int) -> StepR
     several = (sizes > 1).nonzero()[0]
     for start, size in zip(starts[several].tolist(), sizes[several].tolist(), strict=True):
         group, units = keys[start : start + size], unit_of[start : start + size]
-        documents = group[~group["deleted"]]
         notices = group["order"][group["deleted"]]
-        if not len(documents):
+        versions = np.flatnonzero(~group["deleted"])
+        if not len(versions):
             continue
-        newest = documents[-1]
+        newest, newest_unit = group[versions[-1]], units[versions[-1]]
         gone = len(notices) > 0 and notices.max() >= newest["order"]
         for record, unit in zip(group, units.tolist(), strict=True):
-            if record["deleted"] or record["row"] == NO_ROW:
+            if record["row"] == NO_ROW:
                 continue
-            current = (record["order"], record["version"]) == (newest["order"], newest["version"])
+            # A citation's abstracts are one version, at one place.
+            current = unit == newest_unit and all(
+                record[name] == newest[name] for name in ("order", "version", "place")
+            )
             if gone or not current:
                 drops.append((unit, record["row"], REASONS.index("deleted" if gone and current else "superseded")))
     return _keep(area, "versions", part, np.array(drops, dtype=DROP))

@@ -54,10 +54,15 @@ def resembling(records: NDArray[np.void]) -> NDArray[np.void]:
     found = []
     for start, size in zip(starts[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
         bucket = records[start : start + size]
-        while len(bucket) > 1:
-            alike = _estimates(bucket[0]["bits"], bucket["bits"][1:]) >= _MIN_ESTIMATE
-            found.append(bucket[1:][alike])
-            bucket = bucket[1:][~alike]
+        left = np.arange(1, size)
+        # What is dropped still drops what comes after it: a chain goes with its first, in whatever bands its links meet.
+        for n in range(size - 1):
+            left = left[left > n]
+            if not len(left):
+                break
+            alike = _estimates(bucket["bits"][n], bucket["bits"][left]) >= _MIN_ESTIMATE
+            found.append(bucket[left[alike]])
+            left = left[~alike]
     if not found:
         return np.empty(0, dtype=BAND)
     dropped = np.concatenate(found)

@@ -54,6 +54,10 @@ class WorkArea:
         """Return a local path of the file kept under ``name``; ``folder`` takes the download where one is needed."""
         return self.store().get_file(join_key(self.prefix, name), folder / name.replace("/", "_"))
 
+    def put_bytes(self, content: bytes, name: str) -> None:
+        """Keep a small file's content under ``name``."""
+        self.store().write_bytes(join_key(self.prefix, name), content)
+
     def put_array(self, array: NDArray[Any], name: str) -> None:
         """Keep an array under ``name``."""
         with tempfile.TemporaryDirectory() as folder:

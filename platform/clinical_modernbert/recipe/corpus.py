@@ -70,7 +70,7 @@ class TokenizerSection(Section):
     num_clinical_tokens: int = Field(default=0, ge=0)
     """Frequent clinical words added as whole-word tokens; taken from the lexicon by their count in the training split."""
     training_megabytes: int = Field(default=64, ge=1)
-    """Most text that tokenizer training and word counting read, in MB."""
+    """Most text that tokenizer training and word counting read, in megabytes of UTF-8."""
 
 
 class LexiconSection(Section):
@@ -131,7 +131,8 @@ class CorpusRecipe(Recipe):
     held_out: HeldOutSection = HeldOutSection()
     packing: PackingSection = PackingSection()
     max_quarantined_fraction: float = Field(default=0.01, ge=0, le=1)
-    """The build fails when a larger share of the records had to be quarantined."""
+    """The build fails when a larger share of the records had to be quarantined. What lies behind damage in a file counts with
+    them, as many records as so many bytes hold elsewhere in the source."""
     scaling: CorpusScaling = CorpusScaling()
 
     @model_validator(mode="after")

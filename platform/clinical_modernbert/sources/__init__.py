@@ -26,7 +26,7 @@ from clinical_modernbert.sources.codes import CodeEntry, code_group, code_table,
 from clinical_modernbert.sources.document import Deleted, Document, Dropped, Quarantined, Unit
 from clinical_modernbert.sources.ed import EdOutcome, EdStay, read_stays
 from clinical_modernbert.sources.evaluation_texts import evaluation_texts
-from clinical_modernbert.sources.files import file_digest, find_files, read_chunks
+from clinical_modernbert.sources.files import Progress, file_digest, find_files, read_chunks
 
 __all__ = [
     "CodeEntry",
@@ -87,8 +87,14 @@ def list_units(source: Source) -> list[Unit]:
     return [Unit(source.name, name, str(location), digest=file_digest(location)) for name, location in files]
 
 
-def read_unit(source: Source, unit: Unit) -> Iterator[Document | Deleted | Dropped | Quarantined]:
-    """Yield exactly one value for each raw record of a unit, streaming; one quarantined record stands for a damaged rest."""
+def read_unit(
+    source: Source, unit: Unit, *, progress: Progress | None = None
+) -> Iterator[Document | Deleted | Dropped | Quarantined]:
+    """Yield exactly one value for each raw record of a unit, streaming; one quarantined record stands for a damaged rest.
+
+    How large that rest is, is told by ``progress`` when all values are read.
+    """
+    progress = progress or Progress()
     match source:
         case SyntheticNoteSource():
             yield from mimic.read_notes(synthetic.note_chunks(source, unit), file=unit.name, source=source.name)
@@ -102,17 +108,20 @@ def read_unit(source: Source, unit: Unit) -> Iterator[Document | Deleted | Dropp
         case PubMedSource():
             problem = pubmed.checksum_problem(Path(unit.location))
             if problem:
+                progress.size_bytes = Path(unit.location).stat().st_size
                 yield Quarantined(unit.name, "the whole file", problem)
             else:
-                yield from pubmed.read_citations(_chunks(unit), file=unit.name, source=source)
+                yield from pubmed.read_citations(
+                    read_chunks(Path(unit.location), progress), file=unit.name, source=source
+                )
         case MimicNoteSource():
-            yield from mimic.read_notes(_chunks(unit), file=unit.name, source=source.name)
+            yield from mimic.read_notes(read_chunks(Path(unit.location), progress), file=unit.name, source=source.name)
         case TableSource():
             yield from table.read_table(Path(unit.location), file=unit.name, source=source)
         case DatasetSource():
             yield from table.read_dataset(source)
         case PmcSource():
-            yield from pmc.read_article(_chunks(unit), file=unit.name, source=source)
+            yield from pmc.read_article(read_chunks(Path(unit.location), progress), file=unit.name, source=source)
         case MedsSource():
             yield from meds.read_subjects(Path(unit.location), file=unit.name, source=source)
 
@@ -120,10 +129,6 @@ def read_unit(source: Source, unit: Unit) -> Iterator[Document | Deleted | Dropp
 def is_synthetic(source: Source) -> bool:
     """Return whether a source is generated, which manifests and screens must say."""
     return isinstance(source, SyntheticNoteSource | SyntheticPubMedSource)
-
-
-def _chunks(unit: Unit) -> Iterator[bytes]:
-    return read_chunks(Path(unit.location))
 
 
 def _path_field(source: PubMedSource | PmcSource | MimicNoteSource | MedsSource | TableSource) -> str:

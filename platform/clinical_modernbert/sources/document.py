@@ -19,12 +19,18 @@ class Document:
     """Version of the record where its format numbers them (a PMID's ``Version``); the highest wins."""
     order: int = 0
     """Place of its file in the order of updates; of equal versions the later file wins."""
+    record: str | None = None
+    """Record whose later versions replace this one (the PMID, also of another abstract); None where a format has no versions."""
 
     @property
     def key(self) -> int:
         """64-bit hash of source and id, the name by which shards know the document."""
-        digest = hashlib.blake2b(f"{self.source}\0{self.id}".encode(), digest_size=8).digest()
-        return int.from_bytes(digest, "little")
+        return key_of(self.source, self.id)
+
+
+def key_of(source: str, name: str) -> int:
+    """Return the 64-bit hash of a source and of a document's or record's name in it."""
+    return int.from_bytes(hashlib.blake2b(f"{source}\0{name}".encode(), digest_size=8).digest(), "little")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +52,18 @@ class Dropped:
     """A record that was read and left out by rule (a title without abstract, a language that is not kept)."""
 
     reason: str
+    record: str | None = None
+    """As a document's: a version that is left out still replaces the earlier ones."""
+    version: int = 0
+    order: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
     """An instruction to remove a record that this file or an earlier one brought (PubMed's ``DeleteCitation``)."""
 
-    id: str
-    """Id of the document within the source."""
-    group: str
-    """Group of the document."""
+    record: str
+    """The record within the source."""
     order: int = 0
     """Place of its file in the order of updates: what a later file brings again stays."""
 

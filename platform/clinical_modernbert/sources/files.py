@@ -6,15 +6,32 @@ Whether a file is gzip is read from its first bytes, not from its name. Memory i
 import hashlib
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from clinical_modernbert.errors import SourceError
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _INPUT_BYTES = 1 << 16
 _OUTPUT_BYTES = 1 << 18
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a file was read; what lies behind damage holds an unknown number of records."""
+
+    size_bytes: int = 0
+    """Size of the file, 0 where it is not read as a stream of bytes."""
+    read_bytes: int = 0
+    is_whole: bool = False
+    """Whether its end was reached, undamaged."""
+
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes of the file that were not read, to within 64 KiB."""
+        return 0 if self.is_whole else self.size_bytes - self.read_bytes
 
 
 class DamagedFileError(Exception):
@@ -60,32 +77,41 @@ def file_digest(location: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def read_chunks(location: Path) -> Iterator[bytes]:
-    """Yield the content, inflated where the file is gzip.
+def read_chunks(location: Path, progress: Progress | None = None) -> Iterator[bytes]:
+    """Yield the content, inflated where the file is gzip; ``progress`` is kept up to date.
 
     Raises ``DamagedFileError`` after the last readable byte of a truncated or broken archive; ``OSError`` passes through.
     """
+    progress = progress or Progress()
+    progress.size_bytes = location.stat().st_size
     with location.open("rb") as stream:
-        head = stream.read(_INPUT_BYTES)
-        if not head.startswith(_GZIP_MAGIC):
-            while head:
-                yield head
-                head = stream.read(_OUTPUT_BYTES)
-            return
-        count = 0
-        try:
-            for chunk in _inflate_fast(head, iter(lambda: stream.read(_INPUT_BYTES), b"")):
-                yield chunk
-                count += len(chunk)
-            return
-        except _FastInflateError:
-            # Inflated anew by zlib, which alone can tell the last readable byte and its place.
-            stream.seek(0)
-        for chunk in _inflate(stream.read(_INPUT_BYTES), iter(lambda: stream.read(_INPUT_BYTES), b"")):
-            known = min(count, len(chunk))
-            count -= known
-            if known < len(chunk):
-                yield chunk[known:]
+        for chunk in _content(stream):
+            progress.read_bytes = stream.tell()
+            yield chunk
+    progress.is_whole = True
+
+
+def _content(stream: IO[bytes]) -> Iterator[bytes]:
+    head = stream.read(_INPUT_BYTES)
+    if not head.startswith(_GZIP_MAGIC):
+        while head:
+            yield head
+            head = stream.read(_OUTPUT_BYTES)
+        return
+    count = 0
+    try:
+        for chunk in _inflate_fast(head, iter(lambda: stream.read(_INPUT_BYTES), b"")):
+            yield chunk
+            count += len(chunk)
+        return
+    except _FastInflateError:
+        # Inflated anew by zlib, which alone can tell the last readable byte and its place.
+        stream.seek(0)
+    for chunk in _inflate(stream.read(_INPUT_BYTES), iter(lambda: stream.read(_INPUT_BYTES), b"")):
+        known = min(count, len(chunk))
+        count -= known
+        if known < len(chunk):
+            yield chunk[known:]
 
 
 class _FastInflateError(Exception):

@@ -81,7 +81,7 @@ def read_citations(
             case Damage(position, reason):
                 yield Quarantined(file, position, reason)
             case Deletion(pmid):
-                yield Deleted(pmid, f"pmid:{pmid}", order)
+                yield Deleted(pmid, order)
             case Citation():
                 yield _main_document(record, source, order)
                 if source.other_languages and record.others:
@@ -90,15 +90,16 @@ def read_citations(
 
 def _main_document(citation: Citation, source: PubMedSource, order: int) -> Document | Dropped:
     if source.languages is not None and not set(citation.languages) & set(source.languages):
-        return Dropped("language")
+        return Dropped("language", citation.pmid, citation.version, order)
     title = "" if citation.title == _NO_TITLE else citation.title
     body = _body(citation.sections)
     if not body:
         if source.title_only == "drop" or not title:
-            return Dropped("no_abstract")
+            return Dropped("no_abstract", citation.pmid, citation.version, order)
         body, title = title, ""
     text = f"{title}\n\n{body}" if title else body
-    return Document(citation.pmid, source.name, f"pmid:{citation.pmid}", text, citation.version, order)
+    pmid = citation.pmid
+    return Document(pmid, source.name, f"pmid:{pmid}", text, citation.version, order, record=pmid)
 
 
 def _other_documents(citation: Citation, source: PubMedSource, order: int) -> Iterator[Document]:
@@ -118,6 +119,7 @@ def _other_documents(citation: Citation, source: PubMedSource, order: int) -> It
             f"{title}\n\n{body}" if title else body,
             citation.version,
             order,
+            record=citation.pmid,
         )
 
 

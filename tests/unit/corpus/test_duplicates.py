@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import numpy as np
-from clinical_modernbert.corpus.documents import HASH, KEY, NO_ROW
+from clinical_modernbert.corpus.documents import HASH, KEY, NO_ROW, parse_unit
 from clinical_modernbert.corpus.duplicates import find_duplicates, kept_rows, resolve_versions, unit_drops
 from clinical_modernbert.corpus.work import WorkArea
+from clinical_modernbert.recipe import CorpusRecipe, build_recipe
+from clinical_modernbert.sources import list_units
 
 
-def area_with(tmp_path: Path, units: list[list[tuple[int, int, int, int, bool]]]) -> WorkArea:
+def area_with(tmp_path: Path, units: list[list[tuple[int, ...]]]) -> WorkArea:
     area = WorkArea(f"file://{tmp_path}", "work")
     for number, rows in enumerate(units):
         table = np.array(rows, dtype=KEY)
@@ -25,23 +27,24 @@ def drops(area: WorkArea, num_units: int, *, num_parts: int) -> list[dict[str, i
 def test_order_then_version_decide_and_notices_delete_what_came_before(tmp_path: Path) -> None:
     high = 1 << 63
     units = [
-        # key, order, version, row, deleted
-        [(1, 1, 1, 0, False), (1, 1, 2, 1, False), (2, 1, 1, 2, False), (high, 1, 1, 3, False), (5, 1, 1, 4, False)],
-        [(2, 2, 1, 0, False), (high, 2, 0, NO_ROW, True), (5, 2, 2, NO_ROW, False), (6, 2, 0, NO_ROW, True)],
-        [(high, 3, 1, 0, False), (7, 3, 1, 1, False), (7, 3, 1, 2, False)],
+        # key, order, version, place, row, deleted
+        [(1, 1, 1, 1, 0, 0), (1, 1, 2, 2, 1, 0), (2, 1, 1, 3, 2, 0), (high, 1, 1, 4, 3, 0), (5, 1, 1, 5, 4, 0)],
+        [(2, 2, 1, 1, 0, 0), (high, 2, 0, 2, NO_ROW, 1), (5, 2, 2, 3, NO_ROW, 0), (6, 2, 0, 4, NO_ROW, 1)],
+        # Of one version: a citation with another abstract (7), and a citation that stands twice (8).
+        [(high, 3, 1, 1, 0, 0), (7, 3, 1, 2, 1, 0), (7, 3, 1, 2, 2, 0), (8, 3, 1, 3, 3, 0), (8, 3, 1, 4, 4, 0)],
     ]
     area = area_with(tmp_path, units)
-    assert drops(area, 3, num_parts=3) == [{"superseded": 4}, {}, {}]
+    assert drops(area, 3, num_parts=3) == [{"superseded": 4}, {}, {"superseded": 1}]
     assert kept_rows(area, unit=0, num_rows=5, parts={"versions": 3}).tolist() == [False, True, False, False, False]
 
 
 def test_a_deleted_document_is_counted_as_deleted(tmp_path: Path) -> None:
-    area = area_with(tmp_path, [[(9, 1, 1, 0, False), (9, 1, 2, 1, False)], [(9, 2, 0, NO_ROW, True)]])
+    area = area_with(tmp_path, [[(9, 1, 1, 1, 0, 0), (9, 1, 2, 2, 1, 0)], [(9, 2, 0, 1, NO_ROW, 1)]])
     assert drops(area, 2, num_parts=1) == [{"superseded": 1, "deleted": 1}, {}]
 
 
 def test_the_text_of_a_superseded_version_drops_no_other_document(tmp_path: Path) -> None:
-    area = area_with(tmp_path, [[(1, 1, 1, 0, False)], [(1, 2, 1, 0, False), (2, 2, 1, 1, False), (3, 2, 1, 2, False)]])
+    area = area_with(tmp_path, [[(1, 1, 1, 1, 0, 0)], [(1, 2, 1, 1, 0, 0), (2, 2, 1, 2, 1, 0), (3, 2, 1, 3, 2, 0)]])
     area.put_array(np.array([(7, 7, 0)], dtype=HASH), "hashes/000000.npy")
     area.put_array(np.array([(7, 7, 1), (7, 7, 2), (8, 8, 0)], dtype=HASH), "hashes/000001.npy")
     drops(area, 2, num_parts=1)
@@ -49,3 +52,35 @@ def test_the_text_of_a_superseded_version_drops_no_other_document(tmp_path: Path
     parts = {"versions": 1, "duplicates": 1}
     assert unit_drops(area, unit=0, parts=parts) == {"superseded": 1}
     assert kept_rows(area, unit=1, num_rows=3, parts=parts).tolist() == [True, True, False]
+
+
+ARTICLE = (
+    "<PubmedArticle><MedlineCitation><PMID Version='1'>{pmid}</PMID><Article><ArticleTitle>A title.</ArticleTitle>{abstract}"
+    "<Language>fre</Language></Article>{other}</MedlineCitation></PubmedArticle>"
+)
+ABSTRACT = "<Abstract><AbstractText>Aspirin was given to {pmid} and helped.</AbstractText></Abstract>"
+OTHER = "<OtherAbstract Language='fre'><AbstractText>Aspirine pour {pmid}, et voila.</AbstractText></OtherAbstract>"
+
+
+def test_a_revision_that_a_rule_drops_and_a_deletion_take_the_whole_earlier_citation(tmp_path: Path) -> None:
+    baseline = [
+        ARTICLE.format(pmid=n, abstract=ABSTRACT.format(pmid=n), other=OTHER.format(pmid=n)) for n in (1, 2, 3, 4)
+    ]
+    update = [
+        ARTICLE.format(pmid=1, abstract="", other=""),  # its abstract was removed
+        "<DeleteCitation><PMID>2</PMID></DeleteCitation>",
+        ARTICLE.format(pmid=3, abstract=ABSTRACT.format(pmid="3 anew"), other=""),
+    ]
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for name, articles in (("pubmed26n0001.xml", baseline), ("pubmed26n1301.xml", update)):
+        (raw / name).write_text(f"<PubmedArticleSet>{''.join(articles)}</PubmedArticleSet>")
+    source = {"type": "pubmed", "name": "pubmed", "path": str(raw), "other_languages": ["fre"]}
+    recipe = build_recipe(CorpusRecipe, {"kind": "corpus", "name": "t", "sources": [source]}, origin="test")
+    area = WorkArea(f"file://{tmp_path / 'store'}", "work")
+    steps = [parse_unit(area, recipe, unit, n) for n, unit in enumerate(list_units(recipe.sources[0]))]
+    assert [step["counts"]["read"] for step in steps] == [8, 1]
+    assert steps[1]["counts"]["dropped:no_abstract"] == steps[1]["counts"]["dropped:deletion_notice"] == 1
+    # 1 and 3 with their French abstracts give way, 2 goes with its own, 4 stays.
+    assert drops(area, 2, num_parts=2) == [{"superseded": 4, "deleted": 2}, {}]
+    assert kept_rows(area, unit=0, num_rows=8, parts={"versions": 2}).tolist() == [False] * 6 + [True] * 2

@@ -1,7 +1,7 @@
 """Near duplicates: planted pairs are found, others left; decontamination finds thirteen words in a row."""
 
 import numpy as np
-from clinical_modernbert.corpus.near import band_records, resembling
+from clinical_modernbert.corpus.near import BAND, band_records, resembling
 from clinical_modernbert.corpus.shingles import evaluation_ngrams, is_contaminated
 
 _SHINGLE = 5
@@ -39,6 +39,34 @@ def test_recall_of_planted_pairs_at_jaccard_of_four_fifths_and_above() -> None:
         assert not rows & set(range(200))
         found, total = found + len(rows), total + 200
     assert found / total >= 0.95
+
+
+def test_a_chain_goes_with_its_first_in_whatever_bands_its_links_meet() -> None:
+    """B resembles A, and C resembles B but not A: C goes too, although B is dropped, in every order of the bands."""
+    rng = np.random.default_rng(0)
+    words = [f"w{n}" for n in range(400)]
+    chains = []
+    for chain in range(60):
+        first = [f"{word}c{chain}" for word in words]
+        second = list(first)
+        second[5:30] = [f"x{rng.integers(10**9)}" for _ in range(25)]
+        third = list(second)
+        third[370:395] = [f"y{rng.integers(10**9)}" for _ in range(25)]
+        chains += [" ".join(text) for text in (first, second, third)]
+    assert jaccard(chains[0], chains[1]) > 0.85 > 0.79 > jaccard(chains[0], chains[2])
+    rows = found_rows(chains)
+    assert not any(3 * n in rows for n in range(60))
+    assert sum(3 * n + 2 in rows for n in range(60)) >= 0.95 * 60
+
+
+def test_within_one_band_what_is_dropped_still_drops_what_comes_after_it() -> None:
+    records = np.zeros(3, dtype=BAND)
+    records["row"] = range(3)
+    bits = np.zeros((3, 160), dtype=bool)
+    bits[1, 10:30] = bits[2, 10:50] = True  # 20 of 152 bits differ from one to the next, 40 from the first to the third
+    records["bits"] = np.packbits(bits, axis=1)
+    assert resembling(records)["row"].tolist() == [1, 2]
+    assert resembling(records[[0, 2]])["row"].tolist() == []
 
 
 def test_pairs_at_one_half_stay() -> None:

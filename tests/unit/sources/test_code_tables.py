@@ -1,6 +1,7 @@
 # ruff: noqa: E501 - records of the formats stay on one line
 """Every other code table, on the real files where they exist and on made-up rows in the formats' layouts; forms and groups."""
 
+import gzip
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from clinical_modernbert.sources.code_relations import (
     tabular_location,
 )
 from clinical_modernbert.sources.document import Document, Dropped, Quarantined
+from lxml import etree
 from pydantic import ValidationError
 
 GEM = "codes/gem/icd9toicd10cmgem.csv.gz"
@@ -151,6 +153,22 @@ def test_icd11_tabulation(tmp_path: Path) -> None:
     assert texts(records)["icd11:1A00"] == "The ICD-11 code 1A00 represents Cholera."
     (last,) = [r for r in records if isinstance(r, Document) and r.id == "icd11:1A03.0"]
     assert last.group == "icd11:1A03" and "- -" not in last.text
+
+
+def test_icd11_tabulation_of_the_real_codes(shared_data: Path, tmp_path: Path) -> None:
+    """WHO's file may not be shipped: its layout, with the codes and titles that an open package holds."""
+    content = gzip.decompress((shared_data / "codes/icd11/gnuhealth_diseases.xml.gz").read_bytes())
+    codes = {}
+    for record in etree.fromstring(content).iter("record"):
+        fields = {field.get("name"): field.text or "" for field in record.iter("field")}
+        codes[fields["code"]] = " ".join(fields["name"].split())
+    assert len(codes) > 33_000
+    rows = "".join(f'f\tl\t{code}\t\t"- - {title}"\tcategory\n' for code, title in codes.items() if '"' not in title)
+    header = "Foundation URI\tLinearization URI\tCode\tBlockId\tTitle\tClassKind\n"
+    found = texts(made(tmp_path, header + rows, "icd11"))
+    assert len(found) > 33_000 and set(found) <= {f"icd11:{code}" for code in codes}
+    wrong = [(n, text) for n, text in found.items() if codes[n.removeprefix("icd11:")].rstrip(".") not in text]
+    assert wrong == []
 
 
 def test_cpt_and_hcpcs_files(tmp_path: Path) -> None:

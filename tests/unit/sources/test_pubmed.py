@@ -119,7 +119,7 @@ def test_truncation_notices_go(notice: str) -> None:
     assert only_text(article_set(article(f"<AbstractText>It was seen that {notice}</AbstractText>"))).endswith(
         "It was seen that"
     )
-    assert read(article_set(article(f"<AbstractText>{notice}</AbstractText>"))) == [Dropped("no_abstract")]
+    assert read(article_set(article(f"<AbstractText>{notice}</AbstractText>"))) == [Dropped("no_abstract", "1", 1)]
 
 
 def test_title_only_deleted_and_untitled() -> None:
@@ -131,8 +131,8 @@ def test_title_only_deleted_and_untitled() -> None:
             article("<AbstractText>Text.</AbstractText>", pmid="5", title="[Not Available]."),
         )
     )
-    assert records[:4] == [Dropped("no_abstract")] * 2 + [Deleted("3", "pmid:3"), Deleted("4", "pmid:4")]
-    assert records[4:] == [Document("5", "s", "pmid:5", "Text.", 1)]
+    assert records[:4] == [Dropped("no_abstract", pmid, 1) for pmid in "12"] + [Deleted("3"), Deleted("4")]
+    assert records[4:] == [Document("5", "s", "pmid:5", "Text.", 1, record="5")]
 
 
 def test_book_articles_are_read() -> None:
@@ -194,7 +194,7 @@ def test_external_entities_are_not_read(tmp_path: Path) -> None:
     head = f'<!DOCTYPE PubmedArticleSet [<!ENTITY x SYSTEM "file://{tmp_path}/secret"><!ENTITY y "expanded">]>'
     body = article("<AbstractText>Text &x; and &y; end.</AbstractText>")
     (record,) = read(f"{head}<PubmedArticleSet>{body}</PubmedArticleSet>".encode())
-    assert record == Document("1", "s", "pmid:1", "A title.\n\nText &x; and &y; end.", 1)
+    assert record == Document("1", "s", "pmid:1", "A title.\n\nText &x; and &y; end.", 1, record="1")
 
 
 def test_entities_that_grow_are_not_expanded() -> None:

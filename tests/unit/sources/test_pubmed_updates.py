@@ -58,8 +58,8 @@ def test_version_and_order_travel_with_documents_and_deletions() -> None:
         article_set(ITALIAN.format(version=3), "<DeleteCitation><PMID Version='1'>8</PMID></DeleteCitation>")
     )
     assert records == [
-        Document("7", "s", "pmid:7", "[Heart.]\n\nEnglish text.", version=3, order=2026_001301),
-        Deleted("8", "pmid:8", order=2026_001301),
+        Document("7", "s", "pmid:7", "[Heart.]\n\nEnglish text.", version=3, order=2026_001301, record="7"),
+        Deleted("8", order=2026_001301),
     ]
 
 
@@ -74,7 +74,7 @@ def test_other_abstracts_are_documents_of_the_same_group_by_rule() -> None:
 
 def test_languages_are_kept_by_rule() -> None:
     content = article_set(ITALIAN.format(version=1))
-    assert read(content, languages=["eng"]) == [Dropped("language")]
+    assert read(content, languages=["eng"]) == [Dropped("language", "7", 1, 2026_001301)]
     assert isinstance(read(content, languages=["eng", "ita"])[0], Document)
     with pytest.raises(ValidationError):
         source(languages=["English"])
@@ -92,9 +92,13 @@ def test_real_other_abstracts(shared_data: Path) -> None:
 def test_titles_alone_are_kept_by_rule() -> None:
     title = "<PubmedArticle><MedlineCitation><PMID>5</PMID><Article><ArticleTitle>{}</ArticleTitle></Article></MedlineCitation></PubmedArticle>"
     content = article_set(title.format("Only a title."), title.format("[Not Available]."))
-    assert read(content) == [Dropped("no_abstract")] * 2
+    assert read(content) == [Dropped("no_abstract", "5", 0, 2026_001301)] * 2
     kept, dropped = read(content, title_only="keep")
-    assert isinstance(kept, Document) and kept.text == "Only a title." and dropped == Dropped("no_abstract")
+    assert (
+        isinstance(kept, Document)
+        and kept.text == "Only a title."
+        and dropped == Dropped("no_abstract", "5", 0, 2026_001301)
+    )
 
 
 def test_a_file_that_differs_from_its_checksum(tmp_path: Path) -> None:
