@@ -1,65 +1,49 @@
-"""Pretraining on Ray Train with DeepSpeed: no compiler, the torch engine's losses, and killed processes that cost no step."""
+"""Pretraining on Ray Train with DeepSpeed: no compiler, the torch engine's losses, and faults that cost no step."""
 
 import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-from clinical_modernbert.artifacts import Artifact, Store, open_store
+from clinical_modernbert.artifacts import Artifact, Store
 from clinical_modernbert.training.launch import pretrain_in_process
 
-from tests.tiny import TINY_PRETRAIN, publish_tiny_corpus, tiny_pretrain_plan
+from benchmarks.drills import driver_kill, schedule, worker_kill
+from benchmarks.training_runs import (
+    TWO_WORKERS,
+    finish,
+    progress,
+    same_weights,
+    start_job,
+    steps_of,
+    tiny_store,
+    wait_for_step,
+    workers_of,
+)
+from tests.tiny import tiny_pretrain_plan
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-TWO_WORKERS = ["scaling.num_workers=2", "scaling.engine=deepspeed", "training.num_steps=30", "checkpoint.every_steps=5"]
+THIRTY_STEPS = (*TWO_WORKERS, "training.num_steps=30")
 
 
 def losses(model: Artifact) -> list[float]:
-    return [point["loss"] for point in json.loads(model.file("history.json").read_text()) if "loss" in point]
+    return [point["loss"] for point in steps_of(model)]
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    store = open_store(str(tmp_path_factory.mktemp("store")))
-    publish_tiny_corpus(store)
-    return store
+    return tiny_store(tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture(scope="module")
 def expected(store: Store) -> list[float]:
     """Losses of one process with the torch engine."""
     return losses(pretrain_in_process(tiny_pretrain_plan(store, "training.num_steps=30", "name=expected")))
-
-
-@pytest.fixture(scope="module")
-def recipe_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("recipes") / "tiny.yaml"
-    path.write_text(str(TINY_PRETRAIN))  # a mapping of plain values is YAML as it stands
-    return path
-
-
-def start_job(repository: Path, recipe_path: Path, store: Store, name: str, path: str) -> subprocess.Popen[str]:
-    """Start ``jobs/pretrain.py`` as a user would, in a session of its own."""
-    overrides = [part for override in [*TWO_WORKERS, f"name={name}"] for part in ("--set", override)]
-    command = [sys.executable, "jobs/pretrain.py", str(recipe_path), *overrides, "--root", store.uri]
-    environment = {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1"}
-    return subprocess.Popen(
-        command,
-        cwd=repository,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
 
 
 def path_without_compilers(folder: Path) -> str:
@@ -73,78 +57,71 @@ def path_without_compilers(folder: Path) -> str:
 
 
 def test_deepspeed_needs_no_compiler_and_equals_the_torch_engine(
-    repository: Path, store: Store, expected: list[float], recipe_path: Path, tmp_path: Path
+    store: Store, expected: list[float], tmp_path: Path
 ) -> None:
-    job = start_job(repository, recipe_path, store, "no-compiler", path_without_compilers(tmp_path))
-    _, errors = job.communicate(timeout=300)
-    assert job.returncode == 0, errors[-4000:]
-    model = tiny_pretrain_plan(store, *TWO_WORKERS, "name=no-compiler").existing()
-    assert model is not None
+    overrides = (*THIRTY_STEPS, "name=no-compiler")
+    (tmp_path / "bin").mkdir()
+    job = start_job(store, tmp_path, *overrides, path=path_without_compilers(tmp_path / "bin"))
+    model = finish(job, tiny_pretrain_plan(store, *overrides))
     assert losses(model) == pytest.approx(expected, abs=1e-4)
 
 
-def wait_for_step(store: Store, run_id: str, step: int, *, timeout_s: float = 200) -> list[dict[str, Any]]:
-    """Wait until the run has recorded ``step`` steps; return its history so far."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        try:
-            progress = json.loads(store.read_bytes(f"work/model/{run_id}/progress.json"))
-            if progress["step"] >= step:
-                return list(progress["history"])
-        except KeyError:
-            pass
-        time.sleep(0.02)
-    raise AssertionError(f"{run_id} never reached step {step}")
+def test_a_killed_worker_is_replaced_and_costs_no_step(tmp_path: Path) -> None:
+    """The short form of ``make drill ROW=worker-kill``."""
+    outcome = worker_kill.run(tmp_path, 1, num_kills=1)
+    assert outcome.passed, outcome
 
 
-def assert_went_on(model: Artifact, seen: list[dict[str, Any]], expected: list[float]) -> None:
-    """Every step is there once with its loss, and those before the first checkpoint were not trained again."""
-    history = [point for point in json.loads(model.file("history.json").read_text()) if "loss" in point]
-    assert [point["step"] for point in history] == list(range(30))
-    assert [point["loss"] for point in history] == pytest.approx(expected, abs=1e-4)
-    # The measured speeds: no second run of the same steps gives the same.
-    assert all(point["tokens_per_second"] for point in seen[1:5])
-    assert history[:5] == seen[:5]
+def test_a_killed_driver_goes_on_when_started_again(tmp_path: Path) -> None:
+    """The short form of ``make drill ROW=driver-kill``."""
+    outcome = driver_kill.run(tmp_path, 1, num_kills=1)
+    assert outcome.passed, outcome
 
 
-def workers_of(job: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Return the training workers below a job's process."""
-    children = psutil.Process(job.pid).children(recursive=True)
-    return [child for child in children if "RayTrainWorker" in " ".join(child.cmdline())]
+def test_a_restore_changes_no_schedule(tmp_path: Path) -> None:
+    """The short form of ``make drill ROW=schedule``."""
+    outcome = schedule.run(tmp_path, 1, num_breaks=3)
+    assert outcome.passed and outcome.facts["steps_redone"] > 0, outcome
 
 
-def test_a_killed_worker_is_replaced_and_costs_no_step(
-    repository: Path, store: Store, expected: list[float], recipe_path: Path
+def test_sigterm_ends_the_job_with_143_and_the_same_command_goes_on(
+    store: Store, expected: list[float], tmp_path: Path
 ) -> None:
-    plan = tiny_pretrain_plan(store, *TWO_WORKERS, "name=killed")
-    job = start_job(repository, recipe_path, store, "killed", os.environ["PATH"])
-    seen = wait_for_step(store, plan.id, 7)
-    os.kill(workers_of(job)[1].pid, signal.SIGKILL)
-    _, errors = job.communicate(timeout=300)
-    assert job.returncode == 0, errors[-4000:]
-    model = plan.existing()
-    assert model is not None
-    assert_went_on(model, seen, expected)
+    overrides = (*THIRTY_STEPS, "checkpoint.every_steps=null", "name=asked")
+    plan = tiny_pretrain_plan(store, *overrides)
+    job = start_job(store, tmp_path, *overrides)
+    wait_for_step(plan, 3)
+    workers_of(job)[0].suspend()  # so that the run cannot end before the request is seen
+    os.kill(job.pid, signal.SIGTERM)
+    time.sleep(2)
+    workers_of(job)[0].resume()
+    _, errors = job.communicate(timeout=200)
+    assert job.returncode == 143, errors[-3000:]
+    assert "the same command goes on from there" in errors
+    stopped_after = progress(plan)["step"]
+    assert 3 <= stopped_after < 30
+    model = finish(start_job(store, tmp_path, *overrides), plan)
+    assert losses(model) == pytest.approx(expected, abs=1e-4)
+    resumed = [point["step"] for point in json.loads(model.file("history.json").read_text()) if "resumed" in point]
+    assert resumed == [stopped_after]
 
 
-def test_a_killed_driver_goes_on_when_started_again(
-    repository: Path, store: Store, expected: list[float], recipe_path: Path
-) -> None:
-    plan = tiny_pretrain_plan(store, *TWO_WORKERS, "name=driver")
-    job = start_job(repository, recipe_path, store, "driver", os.environ["PATH"])
-    seen = wait_for_step(store, plan.id, 7)
-    children = psutil.Process(job.pid).children(recursive=True)
-    job.kill()
-    for child in children:
-        if child.is_running():
-            child.kill()
-    job.communicate()
-    assert plan.existing() is None
-    kept = store.names(f"checkpoint/{plan.id}")
-    assert kept, "the killed run left a checkpoint"
-    again = start_job(repository, recipe_path, store, "driver", os.environ["PATH"])
-    _, errors = again.communicate(timeout=300)
-    assert again.returncode == 0, errors[-4000:]
-    model = plan.existing()
-    assert model is not None
-    assert_went_on(model, seen, expected)
+def test_a_worker_that_hangs_is_a_failure_like_any_other(store: Store, expected: list[float], tmp_path: Path) -> None:
+    overrides = (*THIRTY_STEPS, "scaling.hang_timeout_s=8", "name=hangs")
+    plan = tiny_pretrain_plan(store, *overrides)
+    job = start_job(store, tmp_path, *overrides)
+    wait_for_step(plan, 7)
+    workers_of(job)[1].suspend()
+    model = finish(job, plan)
+    assert losses(model) == pytest.approx(expected, abs=1e-4)
+    unbroken = tiny_pretrain_plan(store, *THIRTY_STEPS, "name=no-compiler").existing()
+    assert unbroken is None or same_weights(model, unbroken)
+
+
+def test_what_no_retry_mends_ends_the_job_with_its_reason(store: Store, tmp_path: Path) -> None:
+    overrides: tuple[Any, ...] = (*TWO_WORKERS, "training.sequence_length=128", "scaling.max_failures=9", "name=never")
+    job = start_job(store, tmp_path, *overrides)
+    _, errors = job.communicate(timeout=200)
+    assert job.returncode == 2, errors[-3000:]
+    last = errors.strip().splitlines()[-1]
+    assert last.startswith("error: ") and "none of 128" in last and "Traceback" not in last

@@ -20,7 +20,7 @@ from clinical_modernbert.corpus.shards import PackedRows
 from clinical_modernbert.training.scoring import MaskedPositions
 
 PREDICTORS = ("bigram_left", "bigram_right", "bigram_both")
-_CHUNK_ROWS, _CHUNK_POSITIONS = 4096, 256
+_CHUNK_ROWS, _CHUNK_POSITIONS = 4096, 32
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,6 +216,8 @@ class TrainScaling(Section):
     """Compile the feed-forward layers with torch.compile; needs a compiler on every worker."""
     peak_teraflops: float | None = Field(default=None, gt=0)
     """Peak of one worker's hardware in 10^12 operations a second, for MFU; that of a known GPU in bfloat16 where None."""
+    overlap: bool = False
+    """Exchange gradients beside the backward pass (DeepSpeed's ``overlap_comm``), on GPUs."""
     max_failures: int = Field(default=2, ge=0)
     """Failures that can go away (a lost worker, an unreachable store) after which the run is given up. What a recipe, a corpus or
     a model's numbers make certain is never tried again."""
@@ -263,6 +265,15 @@ class LoggingSection(Section):
     Weights & Biases stays offline unless WANDB_MODE says otherwise."""
 
 
+class ModelCardSection(Section):
+    """What the model card says that no manifest knows."""
+
+    licence: str | None = None
+    """Licence under which the model is given on, as a Hugging Face licence id; none is stated where None."""
+    source_licences: dict[str, str] = Field(default_factory=dict)
+    """Licence of a corpus source by its name, in place of what is known of its type: files have licences, formats don't."""
+
+
 class PretrainRecipe(Recipe):
     """A pretraining run: a corpus in, a Hugging Face model folder with its curves out."""
 
@@ -275,9 +286,20 @@ class PretrainRecipe(Recipe):
     training: TrainingSection = TrainingSection()
     stability: StabilitySection = StabilitySection()
     held_out_loss: HeldOutLossSection = HeldOutLossSection()
+    model_card: ModelCardSection = ModelCardSection()
     scaling: TrainScaling = TrainScaling()
     checkpoint: CheckpointSection = CheckpointSection()
     logging: LoggingSection = LoggingSection()
+
+    @model_validator(mode="after")
+    def _overlap_is_possible(self) -> Self:
+        scaling = self.scaling
+        if scaling.overlap and (scaling.engine != "deepspeed" or not scaling.use_gpu or not scaling.zero_stage):
+            raise ValueError(
+                "scaling.overlap needs engine=deepspeed, zero_stage 1 or 2 and use_gpu=true, got "
+                f"{scaling.engine}, {scaling.zero_stage} and {scaling.use_gpu}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _states_are_kept(self) -> Self:

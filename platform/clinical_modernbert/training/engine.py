@@ -115,7 +115,7 @@ class DeepSpeedEngine:
                 "train_micro_batch_size_per_gpu": scaling.micro_batch_rows,
                 "gradient_accumulation_steps": num_micro_batches,
                 "gradient_clipping": optimizer.max_gradient_norm or 0.0,
-                "zero_optimization": {"stage": scaling.zero_stage},
+                "zero_optimization": {"stage": scaling.zero_stage, "overlap_comm": scaling.overlap},
                 "zero_allow_untested_optimizer": True,
                 "steps_per_print": 2**31 - 1,
             },

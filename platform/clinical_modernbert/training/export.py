@@ -12,13 +12,16 @@ from clinical_modernbert.encoder import num_parameters
 from clinical_modernbert.training.checkpoint import History
 
 
-def upload_model(store: Store, run_id: str, *, model: Any, tokenizer: Any, history: History) -> list[dict[str, Any]]:
-    """Upload the model's folder and ``history.json``; return their manifest entries."""
+def upload_model(
+    store: Store, run_id: str, *, model: Any, tokenizer: Any, history: History, card: str
+) -> list[dict[str, Any]]:
+    """Upload the model's folder with its card, and ``history.json``; return their manifest entries."""
     prefix = artifact_prefix("model", run_id)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model.save_pretrained(folder / "model", safe_serialization=True)
         tokenizer.save_pretrained(folder / "model")
+        (folder / "model" / "README.md").write_text(card, encoding="utf-8")
         entries = upload_folder(store, prefix, folder / "model", below="model")
         (folder / "history.json").write_text(json.dumps(history), encoding="utf-8")
         entries.append(upload(store, prefix, "history.json", folder / "history.json"))

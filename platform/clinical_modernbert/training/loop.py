@@ -34,6 +34,7 @@ from clinical_modernbert.recipe import PretrainRecipe
 from clinical_modernbert.recipe.pretrain import OptimizerSection
 from clinical_modernbert.tokenizer import load_tokenizer
 from clinical_modernbert.training.batches import BatchSource, WorkerShare
+from clinical_modernbert.training.card import model_card
 from clinical_modernbert.training.checkpoint import Checkpoints, RunState
 from clinical_modernbert.training.engine import Engine, MaskedLanguageLoss, build_engine
 from clinical_modernbert.training.export import summarise, upload_model, weights_digest
@@ -143,7 +144,6 @@ def train_worker(
             return
         exported = training.choose_export(state)
     if worker.rank == 0:
-        files = upload_model(store, job.run_id, model=model, tokenizer=tokenizer, history=state.history)
         figures = summarise(model, state.history, num_steps=training.num_steps, precision=precision)
         known = {
             "exported_step": exported.step,
@@ -152,7 +152,10 @@ def train_worker(
             "corpus": job.corpus_id,
             "initial_weights": initial_weights,
         }
-        store.write_bytes(result_key, json.dumps({"files": files, "summary": {**figures, **known}}).encode())
+        summary = {**figures, **known}
+        card = model_card(job.run_id, recipe, corpus, summary)
+        files = upload_model(store, job.run_id, model=model, tokenizer=tokenizer, history=state.history, card=card)
+        store.write_bytes(result_key, json.dumps({"files": files, "summary": summary}).encode())
 
 
 @dataclass(frozen=True, slots=True)

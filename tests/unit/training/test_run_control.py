@@ -55,6 +55,11 @@ def kept(store: Store, plan: Plan) -> list[int]:
     return [artifact.summary["step"] for artifact in found if artifact]
 
 
+def figures(loss: float) -> dict[str, float]:
+    """Held-out figures with this loss."""
+    return {"uniform_loss": loss, **{f"uniform_top{k}": 0.5 for k in (1, 5, 10, 25)}}
+
+
 @pytest.fixture
 def slow_uploads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Uploads of checkpoints take half a second; what happened is listed in its order."""
@@ -113,7 +118,7 @@ def test_a_failed_upload_is_an_error_of_the_run(store: Store, monkeypatch: pytes
 def test_the_newest_and_the_best_checkpoints_are_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clinical_modernbert.training.launch.delete_checkpoints", lambda *a: None)
     losses = iter([9.0, 5.0, 7.0, 8.0, 6.0, 9.5])
-    monkeypatch.setattr(loop, "score_phase", lambda *a, **k: {"uniform_loss": next(losses)})
+    monkeypatch.setattr(loop, "score_phase", lambda *a, **k: figures(next(losses)))
     every = ("checkpoint.every_steps=2", "held_out_loss.every_steps=2", "checkpoint.keep=1")
     plan = tiny_pretrain_plan(store, *every, "checkpoint.keep_best=2")
     pretrain_in_process(plan)
@@ -128,7 +133,7 @@ def test_the_best_weights_are_exported_where_the_recipe_says_so(store: Store, mo
     )
     until_four = pretrain_in_process(tiny_pretrain_plan(store, "training.num_steps=4", *constant, name="short"))
     losses = iter([9.0, 5.0, 7.0, 8.0])
-    monkeypatch.setattr(loop, "score_phase", lambda *a, **k: {"uniform_loss": next(losses)})
+    monkeypatch.setattr(loop, "score_phase", lambda *a, **k: figures(next(losses)))
     plan = tiny_pretrain_plan(
         store,
         *constant,
@@ -137,7 +142,7 @@ def test_the_best_weights_are_exported_where_the_recipe_says_so(store: Store, mo
         name="best",
     )
     best = pretrain_in_process(plan)
-    assert best.summary["exported_step"] == 4 and best.summary["held_out"] == {"uniform_loss": 5.0}
+    assert best.summary["exported_step"] == 4 and best.summary["held_out"] == figures(5.0)
     assert_equal_to_the_bit(best, until_four)
 
 

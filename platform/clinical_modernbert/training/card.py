@@ -1,0 +1,139 @@
+"""The model card of an export: data, recipe, figures, limits and licences, from the manifests and nothing else.
+
+Holds names, counts and figures; no text of the corpus. What a type of source usually stands under is said as such: files have
+licences, formats don't, and the recipe can name them (``model_card.source_licences``).
+"""
+
+from typing import Any
+
+import yaml
+
+from clinical_modernbert.artifacts import Artifact
+from clinical_modernbert.recipe import CorpusRecipe, PretrainRecipe
+from clinical_modernbert.recipe.sources import CodeSource, Source
+
+_OF_TYPE = {
+    "pubmed": "NLM's terms for PubMed data; abstracts may be under their publishers' copyright",
+    "pmc": "each article's own, stated in its file",
+    "mimic_note": "PhysioNet Credentialed Health Data License 1.5.0: do not share the model with anyone who has no access",
+    "synthetic_notes": "generated, none",
+    "synthetic_pubmed": "generated, none",
+}
+_OF_TABLE = {
+    "cpt": "American Medical Association, a licence is needed",
+    "icd11": "World Health Organization, CC BY-ND 3.0 IGO",
+    "mimic_diagnoses": _OF_TYPE["mimic_note"],
+    "mimic_procedures": _OF_TYPE["mimic_note"],
+    "mimic_hcpcs": _OF_TYPE["mimic_note"],
+    "rxnorm": "NLM's terms for RxNorm",
+}
+_UNKNOWN = "not stated: that of the files"
+
+
+def licence_of(source: Source, recipe: PretrainRecipe) -> str:
+    """Return what is known of a source's licence."""
+    named = recipe.model_card.source_licences.get(source.name)
+    if named:
+        return named
+    if isinstance(source, CodeSource):
+        return _OF_TABLE.get(source.table, "public domain (U.S. government)")
+    return _OF_TYPE.get(source.type, _UNKNOWN)
+
+
+def model_card(run_id: str, recipe: PretrainRecipe, corpus: Artifact, summary: dict[str, Any]) -> str:
+    """Return the card in Markdown, with the front matter that the Hugging Face hub reads."""
+    front = {
+        "library_name": "transformers",
+        "pipeline_tag": "fill-mask",
+        "tags": ["modernbert", "clinical", "biomedical"],
+        **({"license": recipe.model_card.licence} if recipe.model_card.licence else {}),
+        **({"base_model": recipe.model.init} if recipe.model.init != "scratch" else {}),
+    }
+    blocks = [
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
+        f"# {run_id}\n\n{_what(recipe, summary)}",
+        "## Data\n\n" + _data(recipe, corpus),
+        "## Training\n\n" + _training(recipe, summary),
+        "## Held-out figures\n\n" + _held_out(summary),
+        "## Limits\n\n" + _limits(recipe, corpus),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _what(recipe: PretrainRecipe, summary: dict[str, Any]) -> str:
+    start = "from random weights" if recipe.model.init == "scratch" else f"from {recipe.model.init}"
+    return (
+        f"A ModernBERT of {summary['num_parameters']:,} parameters, trained {start} by masked language modelling on clinical and "
+        "biomedical text. It gives token vectors and fills masked tokens; it does not generate text."
+    )
+
+
+def _data(recipe: PretrainRecipe, corpus: Artifact) -> str:
+    sources = CorpusRecipe.model_validate(corpus.manifest.recipe).sources
+    tokens = corpus.summary.get("training_tokens", {})
+    accounts = corpus.summary.get("sources", {})
+    lines = [
+        f"Corpus `{corpus.manifest.id}`, digest `{corpus.manifest.digest[:12]}`.",
+        "",
+        "| source | training documents | training tokens, epochs counted | licence |",
+        "|---|--:|--:|---|",
+    ]
+    for source in sources:
+        documents = accounts.get(source.name, {}).get("documents", {}).get("train")
+        mark = " (synthetic)" if source.name in corpus.summary.get("synthetic_sources", ()) else ""
+        cells = [f"{source.name}{mark}", _count(documents), _count(tokens.get(source.name)), licence_of(source, recipe)]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "Whoever gives the model on has to hold to the licence of each source."]
+    return "\n".join(lines)
+
+
+def _training(recipe: PretrainRecipe, summary: dict[str, Any]) -> str:
+    lengths = ", ".join(str(phase.sequence_length) for phase in recipe.training.resolved_phases)
+    facts = {
+        "steps": f"{summary['num_steps']:,} (exported: after step {summary['exported_step']:,})",
+        "rows": f"{lengths} tokens; {recipe.training.batch_tokens:,} places for tokens a step",
+        "optimizer": f"{recipe.optimizer.algorithm}, peak learning rate {recipe.optimizer.learning_rate:g}",
+        "masking": (
+            f"{recipe.masking.strategy}, rate {recipe.masking.rate_start:g} to {recipe.masking.rate_end:g}, odds of clinical "
+            f"tokens {recipe.masking.odds_start:g} to {recipe.masking.odds_end:g}, where a phase says nothing else"
+        ),
+        "arithmetic": summary["precision"],
+        "operations": f"{summary['training_flops']:.3g} that serve real tokens",
+        "loss": f"{summary['loss_first']:.3f} at the first step, {summary['loss_last']:.3f} at the last (training masks)",
+        "rollbacks": str(summary["rollbacks"]),
+    }
+    return "\n".join(f"- {name}: {value}" for name, value in facts.items())
+
+
+def _held_out(summary: dict[str, Any]) -> str:
+    figures: dict[str, float] = summary["held_out"]
+    if not figures:
+        return "None were measured."
+    lines = [
+        "Documents of other patients, citations and code concepts than were trained on, under the frozen masks.",
+        "",
+    ]
+    lines += ["| mask | loss | top-1 | top-5 | top-10 | top-25 |", "|---|--:|--:|--:|--:|--:|"]
+    for mask in ("uniform", "entity"):
+        if f"{mask}_loss" in figures:
+            shares = " | ".join(f"{figures[f'{mask}_top{k}']:.2%}" for k in (1, 5, 10, 25))
+            lines.append(f"| {mask} | {figures[f'{mask}_loss']:.4f} | {shares} |")
+    return "\n".join(lines)
+
+
+def _limits(recipe: PretrainRecipe, corpus: Artifact) -> str:
+    longest = max(phase.sequence_length for phase in recipe.training.resolved_phases)
+    limits = [
+        f"Trained on segments of up to {longest:,} tokens; longer input is outside what it has seen.",
+        "Not a medical device: nothing here was tested for decisions about patients.",
+        "It may have learnt identifiers and errors of its sources; the corpus's guard is a screen, no de-identification.",
+        "The figures above are of masked tokens. They say nothing of any task until it is evaluated.",
+    ]
+    synthetic = corpus.summary.get("synthetic_sources", ())
+    if synthetic:
+        limits.append(f"Generated text was trained on ({', '.join(synthetic)}): it teaches the generator's patterns.")
+    return "\n".join(f"- {limit}" for limit in limits)
+
+
+def _count(value: int | None) -> str:
+    return "not stated" if value is None else f"{value:,}"

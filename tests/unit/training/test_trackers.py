@@ -1,0 +1,107 @@
+"""Trackers get each point once, are imported only where named, and never decide whether a run lives."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clinical_modernbert.artifacts import open_store
+from clinical_modernbert.errors import ModelError
+from clinical_modernbert.training import trackers
+from clinical_modernbert.training.launch import pretrain_in_process
+from clinical_modernbert.training.trackers import figures_of, tracking
+
+from tests.tiny import publish_tiny_corpus, tiny_pretrain_plan
+
+
+@pytest.fixture
+def store(tmp_path: Path):  # type: ignore[no-untyped-def]
+    store = open_store(str(tmp_path / "store"))
+    publish_tiny_corpus(store)
+    return store
+
+
+class Noted:
+    """A tracker that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.points: list[tuple[int, dict[str, float]]] = []
+        self.closed = False
+
+    def log(self, step: int, figures: dict[str, float]) -> None:
+        self.points.append((step, figures))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_tracker_gets_every_point_of_the_curve_once(store, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    noted = Noted()
+    monkeypatch.setitem(trackers._OPEN, "wandb", lambda *a: noted)
+    monkeypatch.setattr(trackers, "_POLL_S", 0.05)
+    model = pretrain_in_process(tiny_pretrain_plan(store, "logging.trackers=[wandb]"))
+    history = json.loads(model.file("history.json").read_text())
+    assert noted.points == [(point["step"], figures_of(point)) for point in history]
+    assert noted.closed and "held_out/uniform_top25" in noted.points[-1][1]
+
+
+def test_a_restored_run_is_followed_on(store, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    noted = Noted()
+    monkeypatch.setitem(trackers._OPEN, "mlflow", lambda *a: noted)
+    curves = iter([[1, 2, 3], [1, 2], [1, 2, 3, 4]])
+    points = {n: {"step": n, "loss": float(n)} for n in range(5)}
+    current: list[dict[str, Any]] = []
+
+    def history() -> list[dict[str, Any]]:
+        current[:] = [points[n] for n in next(curves, [1, 2, 3, 4])]
+        return current
+
+    monkeypatch.setattr(trackers, "_POLL_S", 0.01)
+    recipe = tiny_pretrain_plan(store, "logging.trackers=[mlflow]").recipe
+    with tracking(recipe, "r-1", history=history):  # type: ignore[arg-type]
+        while len(noted.points) < 5:
+            pass
+    assert [step for step, _ in noted.points] == [1, 2, 3, 3, 4]
+
+
+def test_a_tracker_that_fails_leaves_the_run_alone(store, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    class Fails(Noted):
+        def log(self, step: int, figures: dict[str, float]) -> None:
+            raise ConnectionError("the server is away")
+
+    monkeypatch.setitem(trackers._OPEN, "wandb", lambda *a: Fails())
+    monkeypatch.setattr(trackers, "_POLL_S", 0.05)
+    assert pretrain_in_process(tiny_pretrain_plan(store, "logging.trackers=[wandb]")).summary["num_steps"] == 12
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "mlflow", "wandb"])
+def test_an_absent_package_is_named_before_the_first_step(store, name: str, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
+    plan = tiny_pretrain_plan(store, f"logging.trackers=[{name}]")
+    with pytest.raises(ModelError, match=rf"clinical-modernbert\[{name}\]"):
+        pretrain_in_process(plan)
+    assert store.names("work/model") == []
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "mlflow", "wandb"])
+def test_the_real_package_writes_into_the_recipe_s_folder(
+    store,  # type: ignore[no-untyped-def]
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip(name, reason=f"{name} is not installed")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    folder = tmp_path / "runs"
+    plan = tiny_pretrain_plan(store, f"logging.trackers=[{name}]", f"logging.trackers_path={folder}")
+    pretrain_in_process(plan)
+    written = [path for path in (folder / plan.id).rglob("*") if path.is_file() and path.stat().st_size]
+    assert written
+
+
+def test_no_tracker_is_imported_unless_it_is_named(store, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    for name in ("tensorboard", "mlflow", "wandb"):
+        monkeypatch.setitem(sys.modules, name, None)  # an import of it would raise
+    assert pretrain_in_process(tiny_pretrain_plan(store, "training.num_steps=1")).summary["num_steps"] == 1
