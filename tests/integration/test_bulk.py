@@ -86,8 +86,9 @@ def run(values: dict[str, Any], root: str, folder: Path) -> Artifact:
 
 
 def read(artifact: Artifact) -> pa.Table:
-    folder = artifact.folder("vectors")
-    return pa.concat_tables([pq.read_table(path) for path in sorted(folder.iterdir())])
+    # By the manifest: a kill may leave a half-written file beside the finished ones.
+    paths = [entry.path for entry in artifact.manifest.files if entry.path.startswith("vectors/")]
+    return pa.concat_tables([pq.read_table(artifact.file(path)) for path in paths])
 
 
 @pytest.fixture(scope="module")
@@ -211,9 +212,9 @@ def test_a_killed_job_goes_on_at_its_first_open_part(root: Path, repository: Pat
     assert 5 <= len(before) < 31
     assert [a for a in list_artifacts(open_store(str(root)), "embeddings") if a.manifest.id.startswith("killed")] == []
     (folder,) = (root / "embeddings").glob("killed-*")
-    written = {path.name: path.stat().st_mtime_ns for path in (folder / "vectors").iterdir()}
+    written = {path.name: path.stat().st_mtime_ns for path in (folder / "vectors").glob("*.parquet")}
     resumed = run(values, str(root), tmp_path)
-    after = {path.name: path.stat().st_mtime_ns for path in (folder / "vectors").iterdir()}
+    after = {path.name: path.stat().st_mtime_ns for path in (folder / "vectors").glob("*.parquet")}
     kept = [name.replace(".json", ".parquet") for name in before]
     assert {name: after[name] for name in kept} == {name: written[name] for name in kept}  # not one was done again
     table = read(resumed)

@@ -203,6 +203,19 @@ def test_long_text_is_read_in_windows_whose_average_is_weighted_by_tokens(server
     assert "windows" not in answer["data"][1]
 
 
+def test_windows_weigh_by_tokens_and_not_by_number(server: Server) -> None:
+    """Two windows of 31 and 32 tokens: their plain mean would be another vector."""
+    encoder = server.engine.encoder
+    ids = [*encoder.tokenize([LONG])[0][:64], encoder.tokenizer.sep_token_id]
+    status, answer = server.post("/v1/embeddings", {"model": "tiny", "input": ids, "windows": True})
+    assert (status, answer["data"][0]["windows"]) == (200, 2)
+    raw = encoder.embed([[*ids[:32], ids[-1]], [ids[0], *ids[32:]]], pooling="cls", normalize=False)
+    for weights, same in (([31, 32], True), ([1, 1], False)):
+        mean = np.average(raw, axis=0, weights=weights)
+        worst = np.abs(np.array(answer["data"][0]["embedding"]) - mean / np.linalg.norm(mean)).max()
+        assert (worst < 1e-6) == same, (weights, worst)
+
+
 def test_truncation_from_either_end(server: Server) -> None:
     encoder = server.engine.encoder
     ids = encoder.tokenize([LONG + "end"])[0]

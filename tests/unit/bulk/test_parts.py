@@ -11,7 +11,7 @@ from clinical_modernbert.bulk.parts import embed_rows
 from clinical_modernbert.bulk.rows import TextRow
 from clinical_modernbert.encoder import Encoder, load_encoder
 from clinical_modernbert.sources.document import Quarantined
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tiny import save_tiny_model
@@ -67,6 +67,7 @@ def test_a_long_text_is_read_as_the_recipe_says(encoder: Encoder, way: str) -> N
     np.testing.assert_allclose(last["vector"], expected, atol=1e-6)
 
 
+@settings(deadline=None)
 @given(num_rows=st.lists(st.integers(0, 50), max_size=6), part_rows=st.integers(1, 12))
 def test_parts_hold_every_row_once_and_are_of_like_size(num_rows: list[int], part_rows: int) -> None:
     tables = [TableFile("root", f"{i}.csv") for i in range(len(num_rows))]

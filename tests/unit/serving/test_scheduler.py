@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from clinical_modernbert.serving.scheduler import QueueFullError, Scheduler, choose_batch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -44,6 +44,7 @@ async def _entered(recorder: Recorder) -> None:
     assert await asyncio.to_thread(recorder.entered.acquire, timeout=10)
 
 
+@settings(deadline=None)
 @given(lengths=lengths_of_a_queue, budget=st.integers(1, 200), data=st.data())
 def test_a_batch_holds_the_oldest_and_keeps_the_budget(lengths: list[int], budget: int, data: st.DataObject) -> None:
     overtakes = data.draw(st.lists(st.integers(0, 6), min_size=len(lengths), max_size=len(lengths)))
@@ -61,6 +62,7 @@ def test_a_batch_holds_the_oldest_and_keeps_the_budget(lengths: list[int], budge
         assert all(lengths[i] > room for i in range(len(lengths)) if i not in taken)
 
 
+@settings(deadline=None)
 @given(lengths=lengths_of_a_queue, budget=st.integers(20, 200), max_overtakes=st.integers(0, 5), data=st.data())
 def test_no_text_is_overtaken_more_often_than_allowed(
     lengths: list[int], budget: int, max_overtakes: int, data: st.DataObject
@@ -86,6 +88,7 @@ def test_no_text_is_overtaken_more_often_than_allowed(
             return
 
 
+@settings(deadline=None)
 @given(lengths=lengths_of_a_queue, budget=st.integers(20, 200), max_overtakes=st.integers(0, 5), data=st.data())
 def test_no_text_waits_beyond_its_bound_whoever_comes_later(
     lengths: list[int], budget: int, max_overtakes: int, data: st.DataObject
