@@ -145,7 +145,7 @@ def test_ways_in_are_by_tls_and_login(render: Render) -> None:
         (("ingress.dashboardHost=a.example.org", "ingress.tlsSecret=tls"), "ingress.dashboardHost needs login.enabled=true"),
         ((*SERVED, "ingress.endpointHost=a.example.org"), "ingress.tlsSecret is required"),
         ((*SERVED, "ingress.endpointHost=a.example.org", "ingress.tlsSecret=tls"), "needs endpoint.apiKeys.existingSecret"),
-        (("ingress.endpointHost=a", "ingress.tlsSecret=t", "endpoint.apiKeys.existingSecret=k"), "leads nowhere: endpoint.enabled"),
+        (("ingress.endpointHost=a", "ingress.tlsSecret=t", "endpoint.apiKeys.existingSecret=k"), "leads nowhere: endpoint"),
         (("login.enabled=true",), "login.issuerUrl is required"),
         (("login.enabled=true", "login.issuerUrl=https://id", "login.existingSecret=s"), "everyone of the issuer enters"),
         (("devStore.enabled=true", "objectStore.endpoint=", "devStore.image.tag="), "devStore.image.tag or"),
