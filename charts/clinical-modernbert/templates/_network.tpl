@@ -54,6 +54,13 @@ matchExpressions:
   {{- end }}
 {{- end -}}
 
+{{/* Port of the store's URL. */}}
+{{- define "cm.storePort" -}}
+{{- $url := urlParse .Values.objectStore.endpoint -}}
+{{- $named := regexFind ":[0-9]+$" $url.host | trimPrefix ":" -}}
+{{- default (eq $url.scheme "https" | ternary "443" "80") $named -}}
+{{- end -}}
+
 {{/* The components that run Ray; RayJobs may come from jobs/submit.py at any time. */}}
 {{- define "cm.rayComponents" -}}
 {{- $components := list "job" -}}
