@@ -105,7 +105,8 @@ ENV HOME=/home/ray \
     HF_HOME=/home/ray/.cache/huggingface \
     PYTHONPATH=/app \
     RAY_USAGE_STATS_ENABLED=0 \
-    CLINICAL_REVISION=${REVISION}
+    CLINICAL_REVISION=${REVISION} \
+    RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=clinical_modernbert.serving.proxy.middlewares
 USER 1000:1000
 
 FROM application AS gpu

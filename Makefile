@@ -7,6 +7,7 @@ ROOT ?= file://$(CURDIR)/artifacts
 demo serve explore: export ARTIFACT_ROOT := $(ROOT)
 export HF_HUB_OFFLINE ?= 1
 export RAY_USAGE_STATS_ENABLED := 0
+serve: export RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH := clinical_modernbert.serving.proxy.middlewares
 export TOKENIZERS_PARALLELISM := true
 
 help: ## list the targets

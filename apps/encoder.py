@@ -28,8 +28,12 @@ class ServingArgs(BaseModel):
 
 def build(args: ServingArgs) -> Application:
     """Return the application that ``args`` describe."""
+    return build_application(open_root(args.root), recipe_of(args))
+
+
+def recipe_of(args: ServingArgs) -> ServeRecipe:
+    """Return the validated recipe that ``args`` name, with their overrides."""
     values = read_recipe(args.recipe) if args.recipe else {"kind": "serve", "name": "encoder"}
     extra = (args.model_extra or {}).items()
     overrides = [f"{path}={value if isinstance(value, str) else json.dumps(value)}" for path, value in extra]
-    recipe = build_recipe(ServeRecipe, values, overrides=overrides, origin=args.recipe or "apps.encoder:build")
-    return build_application(open_root(args.root), recipe)
+    return build_recipe(ServeRecipe, values, overrides=overrides, origin=args.recipe or "apps.encoder:build")

@@ -2,8 +2,8 @@
 
 A row is a module of ``benchmarks/rows`` with ``build(scratch) -> Row``. The check runs before any clock: a row whose outputs
 differ prints no ratio. Every round runs each side once, in an order that rotates. The ratio of a round is our rate over the
-peer's (above 1: ours is faster); what is quoted is the median of the rounds' ratios with its quartiles. CPU seconds, children
-included, stand beside wall time, because the machines are shared.
+peer's (above 1: ours is faster); what is quoted is the median of the rounds' ratios with its quartiles, against the fastest peer
+where a row has several. CPU seconds, children included, stand beside wall time, because the machines are shared.
 """
 
 import json
@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,12 @@ class Row:
     """The machine's own limit for the same work."""
     target: str = ""
     """What the row is meant to reach, in words."""
+    other_peers: dict[str, Callable[[], int]] = field(default_factory=dict)
+    """Further peers by name and version."""
+    variants: dict[str, Callable[[], int]] = field(default_factory=dict)
+    """Stages between the peer and us, or ours in another setting: in the result, never in the closing line."""
+    also: "Row | None" = None
+    """The same measurement at another size, measured before this one and kept in its result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +56,10 @@ class Timing:
 
 def measure(row: Row, *, rounds: int = ROUNDS) -> dict[str, Any]:
     """Check, warm up, run the rounds and return the result."""
+    also = measure(row.also, rounds=rounds) if row.also else None
     facts = row.check()
-    sides: dict[str, Callable[[], int]] = {"ours": row.ours, "peer": row.other}
+    peers = {row.peer: row.other, **row.other_peers}
+    sides = {"ours": row.ours, **peers, **row.variants}
     if row.bound:
         sides["bound"] = row.bound
     for run in sides.values():
@@ -61,18 +69,23 @@ def measure(row: Row, *, rounds: int = ROUNDS) -> dict[str, Any]:
     for number in range(rounds):
         order = names[number % len(names) :] + names[: number % len(names)]
         history.append({name: _time(sides[name]) for name in order})
+    ratios = {name: _quartiles([_rate(r["ours"]) / _rate(r[name]) for r in history]) for name in names[1:]}
+    best = min(peers, key=lambda name: ratios[name]["median"])
     return {
         "row": row.name,
         "unit": row.unit,
-        "peer": row.peer,
+        "peer": best,
         "target": row.target,
-        "ratio": _quartiles([_rate(r["ours"]) / _rate(r["peer"]) for r in history]),
-        "cpu_ratio": _quartiles([_cpu_rate(r["ours"]) / _cpu_rate(r["peer"]) for r in history]),
-        "bound": _quartiles([_rate(r["ours"]) / _rate(r["bound"]) for r in history]) if row.bound else None,
+        "ratio": ratios[best],
+        "cpu_ratio": _quartiles([_cpu_rate(r["ours"]) / _cpu_rate(r[best]) for r in history]),
+        "bound": ratios.get("bound"),
+        "ratios": ratios,
         "check": facts,
         "rounds": [{name: asdict(timing) for name, timing in r.items()} for r in history],
         "machine": {"cpus": os.cpu_count(), "features": _cpu_features(), "python": platform.python_version()},
+        "threads": os.environ.get("OMP_NUM_THREADS"),
         "command": " ".join(sys.argv),
+        "also": also,
     }
 
 

@@ -5,8 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.s3_server import S3Server, running_s3_server
+
+# A deadline would measure the machine, not the code.
+settings.register_profile("here", deadline=None)
+settings.load_profile("here")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -1,17 +1,22 @@
 """A tiny corpus and a tiny model, made in seconds from generated sentences, for every test that needs one."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from clinical_modernbert.artifacts import Artifact, FileEntry, Plan, Store, make_plan, upload, upload_folder
-from clinical_modernbert.corpus.packing import pack, split_documents
+from clinical_modernbert.corpus.packing import pack_documents
 from clinical_modernbert.corpus.shards import TokenTable, id_dtype, render_rows, shard_path
 from clinical_modernbert.corpus.split import SPLITS
+from clinical_modernbert.encoder import build_model
 from clinical_modernbert.recipe import CorpusRecipe, PretrainRecipe, build_recipe
 from clinical_modernbert.recipe.corpus import TokenizerSection
+from clinical_modernbert.recipe.pretrain import ModelSection
 from clinical_modernbert.tokenizer import build_tokenizer, padded_vocabulary_size, special_ids
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 DRUGS = ("warfarin", "metformin", "lisinopril", "furosemide", "insulin", "heparin")
 _PLACES = ("ward", "clinic", "theatre", "hospital")
@@ -71,8 +76,7 @@ def publish_tiny_corpus(
                 keys_D=np.array(chosen, dtype=np.uint64),
             )
             for row_length in row_lengths:
-                pieces = split_documents(table.lengths_D, row_length=row_length)
-                packed = pack(pieces.length, row_length=row_length)
+                pieces, packed = pack_documents(table.lengths_D, row_length=row_length)
                 arrays = render_rows(
                     table,
                     pieces,
@@ -118,3 +122,43 @@ def tiny_pretrain_plan(store: Store, *overrides: str, corpus: str = "tiny", name
     """Return the plan of a two-layer, 64-wide model on the tiny corpus; one worker with the torch engine by default."""
     values = {**TINY_PRETRAIN, "corpus": corpus, "name": name}
     return make_plan(build_recipe(PretrainRecipe, values, overrides=overrides, origin="tiny"), store)
+
+
+def save_tiny_model(folder: Path, *, texts: Sequence[str] = ("chest pain", "warfarin 5 mg daily")) -> None:
+    """Save a two-layer, 32-wide model with random weights and a tokenizer of ``texts``, as training exports them."""
+    section = TokenizerSection(base="train", vocabulary_size=320, num_clinical_tokens=0)
+    tokenizer = build_tokenizer(section, texts, clinical_words=frozenset())
+    model = build_model(
+        ModelSection(hidden_size=32, intermediate_size=32, num_layers=2, num_heads=2, max_position_embeddings=512),
+        vocabulary_size=padded_vocabulary_size(tokenizer),
+        special_ids=special_ids(tokenizer),
+        seed=0,
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def save_tiny_classifier(
+    folder: Path,
+    *,
+    head: str,
+    labels: Sequence[str],
+    problem_type: str | None = None,
+    pooling: str = "cls",
+    texts: Sequence[str] = ("chest pain", "warfarin 5 mg daily"),
+) -> None:
+    """Save a classifier over the tiny model as transformers' Auto classes save one: ``head`` is ``sequence`` or ``token``."""
+    save_tiny_model(folder, texts=texts)
+    kind = AutoModelForSequenceClassification if head == "sequence" else AutoModelForTokenClassification
+    torch.manual_seed(1)
+    model = kind.from_pretrained(
+        folder,
+        num_labels=len(labels),
+        id2label=dict(enumerate(labels)),
+        label2id={label: i for i, label in enumerate(labels)},
+        problem_type=problem_type,
+        classifier_pooling=pooling,
+        attn_implementation="sdpa",
+    )
+    model.classifier.weight.data.normal_()  # far from ties
+    model.save_pretrained(folder)

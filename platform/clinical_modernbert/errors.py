@@ -35,3 +35,7 @@ class ModelError(UserError):
 
 class ClusterError(UserError):
     """A Kubernetes object would be refused, or the cluster is unreachable or ended the job."""
+
+
+class RunStopped(Exception):  # noqa: N818  # nothing went wrong
+    """A run was asked to stop, kept its state and ended; started again it goes on. Jobs exit with 143 (128 + SIGTERM)."""

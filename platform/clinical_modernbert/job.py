@@ -6,6 +6,7 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ import yaml
 
 from clinical_modernbert import __version__
 from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, make_plan, open_store
-from clinical_modernbert.errors import StoreError, UserError
+from clinical_modernbert.errors import RunStopped, StoreError, UserError
 from clinical_modernbert.recipe import Recipe, load_recipe
 
 T = TypeVar("T", bound=Recipe)
@@ -58,6 +59,9 @@ def main(
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
+    except RunStopped as stopped:
+        sys.stderr.write(f"stopped: {stopped}\n")
+        sys.exit(128 + signal.SIGTERM)
     sys.stdout.write(f"{artifact.uri}\n")
 
 

@@ -15,7 +15,9 @@ def watch(description: str, *, total: int, unit: str, done: Callable[[], int]) -
     stop = threading.Event()
 
     def follow() -> None:
-        with tqdm(total=total, desc=description, unit=unit, mininterval=_POLL_S, dynamic_ncols=True) as bar:
+        with tqdm(
+            total=total, desc=description, unit=unit, mininterval=_POLL_S, dynamic_ncols=True, disable=None
+        ) as bar:
             while not stop.wait(_POLL_S):
                 bar.update(max(done() - bar.n, 0))
             bar.update(max(done() - bar.n, 0))

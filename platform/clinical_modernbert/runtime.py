@@ -6,6 +6,8 @@ from typing import Any
 
 import ray
 
+from clinical_modernbert.errors import UserError
+
 OBJECT_STORE_BYTES = 1 << 30
 
 _logger = logging.getLogger(__name__)
@@ -26,3 +28,10 @@ def start_ray(*, num_cpus: int | None = None) -> None:
         # "local": by default Ray would join any cluster that `ray start` left running on this machine, and refuse num_cpus.
         ray.init("local", num_cpus=num_cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **options)
     _logger.info("ray %s with %s CPUs", ray.__version__, ray.cluster_resources().get("CPU"))
+
+
+def user_error(error: BaseException | None) -> UserError | None:
+    """Return the ``UserError`` that a task raised, from within the wrappings of Ray Data and Ray, or None."""
+    while error is not None and not isinstance(error, UserError):
+        error = getattr(error, "cause", None) or error.__cause__
+    return error

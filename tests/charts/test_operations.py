@@ -200,7 +200,7 @@ def test_each_component_gets_the_keys_of_its_role(render: Render) -> None:
     assert secrets == {
         "research": {"clinical-modernbert-s3"},
         "pretrain": {"clinical-modernbert-s3-trainer"},
-        "evaluate": {"clinical-modernbert-s3-publisher"},
+        "evaluate": {"clinical-modernbert-s3-trainer"},
         "encoder": {"clinical-modernbert-s3-reader"},
         "explorer": {"clinical-modernbert-s3-reader"},
     }

@@ -23,6 +23,7 @@ from clinical_modernbert.serving.client import Client, EndpointError
 from clinical_modernbert.serving.engine import load_engine
 from clinical_modernbert.serving.keys import parse_keys
 from clinical_modernbert.serving.service import EmbeddingService
+from clinical_modernbert.serving.tracing import Trace, no_trace
 from huggingface_hub import InferenceClient
 from openai import AuthenticationError, OpenAI
 
@@ -44,11 +45,11 @@ KEYS = {"full": "k-full-000", "old": "k-old-111", "vectors": "k-vec-222"}
 class Server:
     """One server in a thread, with what it recorded."""
 
-    def __init__(self, root: Path, keys: str) -> None:
+    def __init__(self, root: Path, keys: str, *, trace: Trace = no_trace) -> None:
         recipe = ServeRecipe.model_validate({"name": "tiny", "model": "tiny", "limits": LIMITS})
         self.records: list[tuple[str, float, dict[str, str]]] = []
         self.engine = load_engine(str(root), recipe)
-        self.service = EmbeddingService(self.engine, record=lambda *record: self.records.append(record))
+        self.service = EmbeddingService(self.engine, record=lambda *record: self.records.append(record), trace=trace)
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         app = build_api(self.service, keys=parse_keys(keys, origin="test"))
@@ -58,29 +59,47 @@ class Server:
         while not self.server.started:
             time.sleep(0.02)
 
-    def post(self, path: str, body: Any, key: str | None = KEYS["full"]) -> tuple[int, Any]:
+    def post(
+        self, path: str, body: Any, key: str | None = KEYS["full"], headers: dict[str, str] | None = None
+    ) -> tuple[int, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
-        connection.request("POST", path, body if isinstance(body, bytes) else json.dumps(body).encode(), headers)
+        sent = {
+            "Content-Type": "application/json",
+            **({"Authorization": f"Bearer {key}"} if key else {}),
+            **(headers or {}),
+        }
+        connection.request("POST", path, body if isinstance(body, bytes) else json.dumps(body).encode(), sent)
         answer = connection.getresponse()
         return answer.status, json.loads(answer.read())
+
+    def get(self, path: str, key: str | None = KEYS["full"]) -> tuple[int, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection.request("GET", path, headers={"Authorization": f"Bearer {key}"} if key else {})
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+    def close(self) -> None:
+        self.server.should_exit = True
+        self.thread.join(10)
+        self.service.close()
 
     def offline(self, texts: list[str]) -> np.ndarray:
         encoder = self.engine.encoder
         return encoder.embed(encoder.tokenize(texts), pooling="cls", normalize=True)
 
 
+def key_lines() -> str:
+    """Return a keys file: every scope for all keys but the last."""
+    return "\n".join(f"{name} {hashlib.sha256(key.encode()).hexdigest()}" for name, key in KEYS.items()) + " embed"
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     root = tmp_path_factory.mktemp("store")
     _publish(root, tmp_path_factory.mktemp("export"))
-    lines = [f"{name} {hashlib.sha256(key.encode()).hexdigest()}" for name, key in KEYS.items()]
-    lines[-1] += " embed"
-    running = Server(root, "\n".join(lines))
+    running = Server(root, key_lines())
     yield running
-    running.server.should_exit = True
-    running.thread.join(10)
-    running.service.close()
+    running.close()
 
 
 @pytest.mark.parametrize("key", [None, "wrong", "", "k-full-00"])

@@ -1,10 +1,16 @@
 """A sweep on Ray Tune: its trials are ordinary runs that two strings reproduce, and one failure does not end it."""
 
+import json
+import time
 from pathlib import Path
 
 import pytest
-from clinical_modernbert.artifacts import Store, list_artifacts, make_plan, open_store
+import ray
+from clinical_modernbert.artifacts import Store, list_artifacts, make_plan, open_store, resolve
+from clinical_modernbert.corpus.shards import PackedRows
+from clinical_modernbert.evaluation.masked_tokens import score_held_out
 from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe, build_recipe, read_recipe
+from clinical_modernbert.sweeps import run
 from clinical_modernbert.sweeps.run import sweep
 
 from tests.tiny import TINY_PRETRAIN, publish_tiny_corpus
@@ -56,3 +62,93 @@ def test_a_failing_trial_is_kept_with_its_error(store: Store, base: str) -> None
     assert finished["point"]["model.init"] == "scratch" and finished["error"] is None
     assert failed["point"]["model.init"] == "/nowhere" and "cannot load a ModernBERT from /nowhere" in failed["error"]
     assert failed["held_out_loss"] is None
+
+
+ARMS = {"token-aware": [], "uniform": ["masking.strategy=uniform"], "broken": ["model.init=/nowhere"]}
+
+
+def test_arms_are_paired_a_killed_sweep_goes_on_and_the_report_is_what_the_trials_say(
+    store: Store, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {
+        "kind": "sweep",
+        "name": "arms",
+        "base": base,
+        "corpus": "tiny",
+        "arms": ARMS,
+        "seeds": [0, 1],
+        "overrides": ["held_out_loss.every_steps=4"],
+        "comparison": {"sequence_length": 64, "resamples": 200},
+    }
+    plan = make_plan(build_recipe(SweepRecipe, values, origin="test"), store)
+    # Killed after its trials, before the report: what is there is found again.
+    monkeypatch.setattr(run, "build_report", _killed)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(plan)
+    monkeypatch.undo()
+    assert plan.existing() is None
+    trained = {artifact.manifest.id: artifact.manifest.created_at for artifact in list_artifacts(store, "model")}
+    published = sweep(plan)
+    report = published.summary
+    again = {artifact.manifest.id: artifact.manifest.created_at for artifact in list_artifacts(store, "model")}
+    assert again == trained
+
+    models = {
+        (trial["point"]["arm"], trial["point"]["seed"]): resolve(store, "model", trial["model"])
+        for trial in report["trials"]
+        if not trial["error"]
+    }
+    assert set(models) == {(arm, seed) for arm in ("token-aware", "uniform") for seed in (0, 1)}
+    for seed in (0, 1):
+        for proof in ("initial_weights", "row_order"):
+            assert models["token-aware", seed].summary[proof] == models["uniform", seed].summary[proof]
+        assert report["pairing"][str(seed)] == {"initial_weights": True, "row_order": True, "token_places": True}
+    assert models["uniform", 0].summary["row_order"] != models["uniform", 1].summary["row_order"]
+
+    held_out = PackedRows(resolve(store, "corpus", "tiny"), row_length=64, split="held_out")
+    for (arm, seed), model in models.items():
+        scores = score_held_out(
+            model, resolve(store, "corpus", "tiny"), sequence_length=64, max_rows=len(held_out), batch_rows=8
+        )
+        for mask, found in scores.masks.items():
+            reported = report["arms"][arm]["masks"][mask]
+            assert reported["top1"][seed] == pytest.approx(found.accuracy(1))
+            assert reported["loss"][seed] == pytest.approx(found.loss, rel=1e-5)
+    difference = report["arms"]["uniform"]["against_baseline"]["uniform"]["loss"]["seeds"]["1"]
+    losses = {arm: report["arms"][arm]["masks"]["uniform"]["loss"][1] for arm in ("uniform", "token-aware")}
+    assert difference["value"] == pytest.approx(losses["uniform"] - losses["token-aware"])
+
+    broken = [trial for trial in report["trials"] if trial["error"]]
+    assert [trial["point"]["arm"] for trial in broken] == ["broken", "broken"]
+    page = published.file("report.md").read_text()
+    assert "had the same initial weights" in page and "Failed and left out: broken (seed 0), broken (seed 1)." in page
+    curves = json.loads(published.file("curves.json").read_text())
+    assert [point["step"] for point in curves[report["best"]["model"]]["points"]] == [3, 7, 11]
+    assert published.file("curves.png").stat().st_size > 10_000
+
+
+def _killed(*arguments: object, **options: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_halving_stops_the_trial_that_lags_and_leaves_no_worker_behind(store: Store, base: str) -> None:
+    space = {"optimizer.learning_rate": {"type": "grid", "values": [3e-3, 1e-6]}}
+    values = {
+        "kind": "sweep",
+        "name": "halving",
+        "base": base,
+        "corpus": "tiny",
+        "space": space,
+        "overrides": ["held_out_loss.every_steps=2", "training.num_steps=400", "checkpoint.every_steps=null"],
+        "halving": {"grace_steps": 2, "reduction_factor": 2},
+        "scaling": {"max_concurrent_trials": 2},
+    }
+    report = sweep(make_plan(build_recipe(SweepRecipe, values, origin="test"), store)).summary
+    finished, stopped = report["trials"]
+    assert finished["point"]["optimizer.learning_rate"] == 3e-3 and finished["num_steps"] == 400
+    assert stopped["point"]["optimizer.learning_rate"] == 1e-6 and 2 <= stopped["stopped_at_step"] < 400
+    # The whole of the machine is free again: the stopped trial's workers went with it.
+    deadline = time.monotonic() + 60
+    while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
+        assert time.monotonic() < deadline, ray.available_resources()
+        time.sleep(0.5)

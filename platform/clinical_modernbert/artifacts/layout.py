@@ -6,7 +6,7 @@ keeps between its steps and deletes at the end.
 
 from clinical_modernbert.artifacts.store import join_key
 
-KINDS = ("corpus", "model", "sweep", "evaluation", "map")
+KINDS = ("corpus", "model", "sweep", "evaluation", "map", "embeddings")
 
 # What a kind of recipe makes.
 ARTIFACT_KIND_OF_RECIPE = {
@@ -14,11 +14,21 @@ ARTIFACT_KIND_OF_RECIPE = {
     "pretrain": "model",
     "sweep": "sweep",
     "evaluate": "evaluation",
+    "fine_tune": "model",
+    "probe": "evaluation",
     "map": "map",
+    "embed": "embeddings",
 }
 
 # Raised when the code's output for the same recipe changes, so that old work is never taken for new.
-FORMAT_VERSION = {"corpus": 2, "model": 3, "sweep": 1, "evaluation": 1, "map": 1}
+FORMAT_VERSION = {
+    "corpus": 3,
+    "model": 3,
+    "sweep": 2,
+    "evaluation": 1,
+    "map": 1,
+    "embeddings": 1,
+}
 
 MANIFEST_NAME = "manifest.json"
 

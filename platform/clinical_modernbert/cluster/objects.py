@@ -16,7 +16,7 @@ from clinical_modernbert.cluster.refusals import name_refusal, refusals
 from clinical_modernbert.cluster.shape import Limits, Shape
 from clinical_modernbert.errors import ClusterError
 
-JOB_KINDS = ("build_corpus", "pretrain", "sweep", "evaluate", "map_codes")
+JOB_KINDS = ("build_corpus", "pretrain", "sweep", "evaluate", "map_codes", "embed")
 
 _RECIPE = re.compile(r"[a-z0-9_]+/[A-Za-z0-9_.-]+")
 _OVERRIDE = re.compile(r"[A-Za-z0-9_.]+=[A-Za-z0-9_.:/,+@%=\[\]{}\" -]*")

@@ -5,32 +5,57 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from clinical_modernbert.corpus.packing import NO_END, SECTION_END, SENTENCE_END, WORD_END
+from clinical_modernbert.corpus.encoding import Encoded
+
+# What ends with a token, from worst to best place for a cut.
+NO_END, WORD_END, SENTENCE_END, SECTION_END = range(4)
 
 _SECTION = re.compile(r"\n\s*\n")
-# A full stop, but not of an initial, an abbreviation that a name or a number follows, or a decimal.
+# A line's end, or a full stop, but not of an initial, an abbreviation that a name or a number follows, or a decimal. The
+# characters come first and the exceptions behind them, since only then the search is fast.
 _SENTENCE = re.compile(
-    r"(?<!\b[A-Z])(?<!\b[Dd]r)(?<!\b[Mm]r)(?<!\b[Mm]s)(?<!\bMrs)(?<!\bvs)(?<!\bNo)(?<!\bFig)(?<!\bet al)(?<!e\.g)(?<!i\.e)"
-    r"[.!?][\"')\]]*(?=\s+[\"'(\[]?[A-Z0-9])|\n"
+    r"[\n.!?](?:(?<=\n)|(?<!\b[A-Z].)(?<!\b[Dd]r.)(?<!\b[Mm]r.)(?<!\b[Mm]s.)(?<!\bMrs.)(?<!\bvs.)(?<!\bNo.)(?<!\bFig.)"
+    r"(?<!\bet al.)(?<!e\.g.)(?<!i\.e.)[\"')\]]*(?=\s+[\"'(\[]?[A-Z0-9]))"
 )
-_SPACE = re.compile(r"\s+")
+_IS_SPACE = np.array([chr(code).isspace() for code in range(1 << 16)])
 
 
-def token_ends(text: str, offsets: list[tuple[int, int]], spans: list[tuple[int, int]]) -> NDArray[np.uint8]:
-    """Return what ends with each token (``packing.NO_END`` to ``SECTION_END``); ``spans`` are the text's clinical terms."""
-    ends = np.full(len(offsets), NO_END, dtype=np.uint8)
-    if not offsets:
-        return ends
-    starts = np.array(offsets)[:, 0]
-    for pattern, value in ((_SPACE, WORD_END), (_SENTENCE, SENTENCE_END), (_SECTION, SECTION_END)):
-        # A word ends before its space, which most tokenizers hold in the next token; a line after its newline.
-        places = [found.start() if value == WORD_END else found.end() for found in pattern.finditer(text)]
+def token_ends(texts: list[str], encoded: Encoded, spans_M2: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return what ends with each token of a batch (``NO_END`` to ``SECTION_END``).
+
+    ``spans_M2`` are the clinical terms, with offsets into the joined texts.
+    """
+    starts_N = encoded.starts_N
+    ends = np.full(len(starts_N), NO_END, dtype=np.uint8)
+    sentences, sections = [], []
+    base = 0
+    for text in texts:
+        sentences += [base + found.end() for found in _SENTENCE.finditer(text)]
+        sections += [base + found.end() for found in _SECTION.finditer(text)]
+        base += len(text)
+    # A word ends before its space, which most tokenizers hold in the next token; a line after its newline.
+    for places, value in ((_word_ends(texts), WORD_END), (sentences, SENTENCE_END), (sections, SECTION_END)):
         # The first token that begins there or later opens the next piece.
-        last = np.searchsorted(starts, np.array(places, dtype=np.int64), "left") - 1
+        last = np.searchsorted(starts_N, np.asarray(places, dtype=np.int64), "left") - 1
         ends[last[last >= 0]] = value
-    for start, end in spans:
-        ends[max(int(np.searchsorted(starts, start, "right")) - 1, 0) : np.searchsorted(starts, end, "left") - 1] = (
-            NO_END
-        )
-    ends[-1] = SECTION_END
+    if len(spans_M2):
+        first = np.maximum(np.searchsorted(starts_N, spans_M2[:, 0], "right") - 1, 0)
+        ends[covered(first, np.searchsorted(starts_N, spans_M2[:, 1], "left") - 1, size=len(ends))] = NO_END
+    ends[np.cumsum(encoded.lengths_D)[encoded.lengths_D > 0] - 1] = SECTION_END
     return ends
+
+
+def covered(first_M: NDArray[np.int64], end_M: NDArray[np.int64], *, size: int) -> NDArray[np.bool_]:
+    """Return which of ``size`` places lie in any of the ranges [first, end)."""
+    steps = np.zeros(size + 1, dtype=np.int64)
+    real = first_M < end_M
+    np.add.at(steps, first_M[real], 1)
+    np.add.at(steps, end_M[real], -1)
+    return np.cumsum(steps[:-1]) > 0
+
+
+def _word_ends(texts: list[str]) -> NDArray[np.int64]:
+    codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    space = _IS_SPACE[np.minimum(codes, len(_IS_SPACE) - 1)]
+    space[1:] &= ~space[:-1]
+    return np.flatnonzero(space)

@@ -4,8 +4,10 @@ Cheap rules come first. The language is told by English function words where the
 language's text has, and by py3langid only where there are not: that is 50 times as fast on English abstracts.
 """
 
+import math
 import re
 from functools import lru_cache
+from itertools import islice
 
 import py3langid
 
@@ -18,6 +20,7 @@ _ENGLISH_SHARE = 0.04
 _NGRAM = 5
 _MIN_REPETITION_WORDS = 50
 _MIN_LETTERS = 0.4
+_NO_LETTERS = bytes(code for code in range(128) if not chr(code).isalpha())
 _NOTICES = re.compile(
     r"\A\W*(?:this (?:article|paper|publication) (?:has been|was) (?:retracted|withdrawn)|"
     r"(?:the )?abstract (?:is )?not available|"
@@ -50,7 +53,13 @@ def is_boilerplate(text: str) -> bool:
     if len(text) <= _MAX_NOTICE_CHARACTERS and _NOTICES.match(text):
         return True
     sample = text[:10_000]
-    return sum(map(str.isalpha, sample)) < _MIN_LETTERS * len("".join(sample.split()))
+    return _num_letters(sample) < _MIN_LETTERS * len("".join(sample.split()))
+
+
+def _num_letters(text: str) -> int:
+    if text.isascii():  # deleting bytes is 20 times as fast as asking each character
+        return len(text.encode().translate(None, _NO_LETTERS))
+    return sum(map(str.isalpha, text))
 
 
 def is_repetitive(text: str, section: FilterSection) -> bool:
@@ -77,7 +86,8 @@ def detect_language(text: str) -> str | None:
     num_words = sample.count(" ") + 1
     if num_words < _MIN_LANGUAGE_WORDS:
         return None
-    if sum(1 for _ in _ENGLISH.finditer(sample)) >= _ENGLISH_SHARE * num_words:
+    needed = math.ceil(_ENGLISH_SHARE * num_words)
+    if sum(1 for _ in islice(_ENGLISH.finditer(sample), needed)) == needed:
         return "en"
     return str(py3langid.classify(sample)[0])
 

@@ -1,31 +1,33 @@
 """Packing: token sequences become rows of one length, with no token lost and hardly a place empty.
 
-A document longer than a row is split into pieces; each piece is a segment with its own [CLS] and [SEP]. Rows are planned by
-lengths: pieces are drawn in proportion to what is left, so that no length runs out early, and the last one or two are those
-that make the sum exact, where such are left. Longest-first best fit leaves 1.8 % of the places empty where all pieces are
-short (20 to 40 tokens). The plan depends on the counts of lengths only: its cost hardly grows with the corpus. The order of
-the rows means nothing: training draws them by a permutation.
+Texts wait in a buffer, in an order drawn once. A row begins with the one that waits longest; it is closed by one or two others
+that make the sum of the places exact. Whole texts close it where such wait; else a text is cut at the end of a sentence or
+section that makes the sum exact, and what is left of it waits on; only where no such end waits either (the last rows, texts
+without sentences) a text is cut at the end of a word. Each piece is a segment with its own [CLS] and [SEP].
+
+A piece of a cut text has at least 16 tokens, and a sixteenth of the row: texts shorter than twice that are never cut. Best fit
+of whole texts leaves 1 to 13 % of the places empty, by their lengths. The order of the rows means nothing: training
+draws them by a permutation.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-_SPECIALS = 2  # [CLS] and [SEP] of each segment
-_SHORTEST_REMAINDER = 16
-# A gap of so many places takes no piece of the shortest length.
-_UNFILLABLE = _SHORTEST_REMAINDER + _SPECIALS
-_GOLDEN = 0.6180339887498949
-# Share of the places that have to be used before other cuts are tried.
-_FULL = 0.995
-# Rows drawn anew where the first leaves places empty.
-_TRIES = 12
-# Rows are planned in about so many choices, however many there are.
-_CHOICES = 400
+from clinical_modernbert.corpus.ends import SENTENCE_END, WORD_END
 
-# Where a token sequence may be cut, from worst to best: the values of ``ends_N``.
-NO_END, WORD_END, SENTENCE_END, SECTION_END = range(4)
+_SPECIALS = 2  # [CLS] and [SEP] of each segment
+_SHORTEST_PIECE = 16
+_SHORTEST_SHARE = 16  # of a row
+# Texts that wait: enough that a sum can be made, few enough that looking through them is fast.
+_WAITING = 512
+# Beginnings of a row that are tried before places stay empty, and ends of one text that are tried before the next is drawn.
+_TRIES = 12
+_ENDS_TRIED = 8
+_WORDS_TRIED = 32
+# A row with a 256th of its places left counts as full.
+_SLACK = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,201 +41,255 @@ class Pieces:
     """Tokens of text, without [CLS] and [SEP]."""
 
 
-def split_documents(
-    lengths_D: NDArray[np.int64], *, row_length: int, ends_N: NDArray[np.uint8] | None = None, spread: bool = False
-) -> Pieces:
-    """Cut documents of ``lengths_D`` tokens, which follow each other in a flat array, into pieces that fit a row.
-
-    ``ends_N`` says of each token what ends with it (``NO_END`` to ``SECTION_END``); a piece then ends at a section's or a
-    sentence's end, where none is in reach at a word's, and inside a word or a term only where that alone fills more than a row.
-    With ``spread`` cut pieces get all lengths up to a row's, so that they complete each other; else they are as long as can be.
-    Without ``ends_N`` pieces are as long as a row allows and the last takes what is left; the last but one gives of its own
-    where the last would be a stump of fewer than 16 tokens, too short to learn from.
-    """
-    longest = row_length - _SPECIALS
-    stump = min(_SHORTEST_REMAINDER, longest // 2)
-    if ends_N is not None:
-        return _split_at_ends(lengths_D, ends_N, longest=longest, stump=stump, spread=spread)
-    num_D = -(-lengths_D // longest)
-    remainder_D = lengths_D - (num_D - 1) * longest
-    given_D = np.where(num_D > 1, np.maximum(stump - remainder_D, 0), 0)
-    document = np.repeat(np.arange(len(lengths_D)), num_D)
-    last_D = np.cumsum(num_D) - 1
-    length = np.full(len(document), longest, dtype=np.int64)
-    full = num_D > 0
-    length[last_D[full]] = (remainder_D + given_D)[full]
-    split = num_D > 1
-    length[last_D[split] - 1] -= given_D[split]
-    start = np.cumsum(length) - length
-    return Pieces(document=document, start=start, length=length)
-
-
-def _split_at_ends(
-    lengths_D: NDArray[np.int64], ends_N: NDArray[np.uint8], *, longest: int, stump: int, spread: bool
-) -> Pieces:
-    document: list[int] = []
-    length: list[int] = []
-    first_D = np.cumsum(lengths_D) - lengths_D
-    number_cut = 0
-    spread = spread and longest > 4 * _UNFILLABLE
-    for number, (first, size) in enumerate(zip(first_D.tolist(), lengths_D.tolist(), strict=True)):
-        if size == 0:
-            continue
-        left = size
-        if size > longest:
-            ends = ends_N[first : first + size]
-            sentences = np.flatnonzero(ends >= SENTENCE_END) + 1
-            sections = np.flatnonzero(ends == SECTION_END) + 1
-        while left > longest or (size > longest and spread and 0 < longest - left < _UNFILLABLE):
-            done = size - left
-            reach = furthest = min(longest, left - stump)
-            if spread:
-                number_cut += 1
-                # Multiples of the golden section spread evenly over (0, 1), whatever their number.
-                reach = max(2 * stump, int(reach * (number_cut * _GOLDEN % 1.0)))
-                if 0 < longest - reach < _UNFILLABLE:
-                    reach = longest - _UNFILLABLE
-            cut = _cut(sections, sentences, ends, done, reach, furthest=furthest, stump=stump)
-            document.append(number)
-            length.append(cut - done)
-            left = size - cut
-        document.append(number)
-        length.append(left)
-    length_P = np.array(length, dtype=np.int64)
-    # Pieces follow each other without gaps, so that starts are sums.
-    return Pieces(document=np.array(document, dtype=np.int64), start=np.cumsum(length_P) - length_P, length=length_P)
-
-
-def _cut(
-    sections: NDArray[np.int64],
-    sentences: NDArray[np.int64],
-    ends: NDArray[np.uint8],
-    done: int,
-    reach: int,
+def pack_documents(
+    lengths_D: NDArray[np.int64],
     *,
-    furthest: int,
-    stump: int,
-) -> int:
-    """Return where the piece that begins at ``done`` ends: a section's end in the last eighth, else the last good end."""
-    cut = _last_between(sections, done + reach - reach // 8, done + reach)
-    cut = cut or _last_between(sentences, done + stump, done + reach)
-    if cut:
-        return cut
-    # Where a shorter piece was asked for than the first sentence is long, the sentence's end is waited for.
-    at = int(np.searchsorted(sentences, done + stump))
-    if at < len(sentences) and sentences[at] <= done + furthest:
-        return int(sentences[at])
-    words = np.flatnonzero(ends[done + stump : done + reach] >= WORD_END)
-    return done + stump + int(words[-1]) + 1 if len(words) else done + reach
-
-
-def _last_between(places: NDArray[np.int64], low: int, high: int) -> int:
-    """Return the last of the sorted ``places`` in [low, high], or 0."""
-    at = int(np.searchsorted(places, high, "right"))
-    return int(places[at - 1]) if at and places[at - 1] >= low else 0
-
-
-def repeat_documents(pieces: Pieces, copies_D: NDArray[np.int64]) -> Pieces:
-    """Return the pieces of each document as often as ``copies_D`` says; no token is copied, pieces only point at them."""
-    copies_P = copies_D[pieces.document]
-    return Pieces(
-        document=np.repeat(pieces.document, copies_P),
-        start=np.repeat(pieces.start, copies_P),
-        length=np.repeat(pieces.length, copies_P),
-    )
-
-
-def pack(lengths_P: NDArray[np.int64], *, row_length: int) -> list[list[int]]:
-    """Return rows as lists of piece numbers; each row's pieces and their [CLS] and [SEP] fit ``row_length`` places.
-
-    Two orders are tried, pieces above half a row first and all in proportion; the one that needs fewer rows is returned.
-    """
-    places_P = lengths_P + _SPECIALS
-    if len(places_P) and places_P.max() > row_length:
-        piece = int(np.argmax(places_P > row_length))
-        raise ValueError(f"piece {piece} needs {places_P[piece]} places, a row has {row_length}")
-    counts = np.bincount(places_P, minlength=row_length + 1)
-    plans = [_patterns(counts, row_length, long_first=long_first) for long_first in (True, False)]
-    order = np.argsort(places_P, kind="stable")
-    ends = np.cumsum(counts)
-    waiting = {int(n): order[ends[n] - counts[n] : ends[n]].tolist() for n in np.flatnonzero(counts)}
-    best = min(plans, key=lambda plan: sum(times for _, times in plan))
-    return [[waiting[length].pop() for length in pattern] for pattern, times in best for _ in range(times)]
-
-
-def split_and_pack(
-    lengths_D: NDArray[np.int64], copies_D: NDArray[np.int64], *, row_length: int, ends_N: NDArray[np.uint8]
+    row_length: int,
+    ends_N: NDArray[np.uint8] | None = None,
+    copies_D: NDArray[np.int64] | None = None,
 ) -> tuple[Pieces, list[list[int]]]:
-    """Return the pieces of documents that appear ``copies_D`` times, and their rows.
+    """Return the pieces of documents of ``lengths_D`` tokens, which follow each other in a flat array, and rows of piece numbers.
 
-    A cut at a sentence's end leaves about half a sentence of a row empty, too little for any other piece. So two ways are tried,
-    the longest pieces and pieces of all lengths, and the longest are kept unless the others leave fewer places empty.
+    ``ends_N`` says of each token what ends with it (``ends.NO_END`` to ``SECTION_END``); without it a document may be cut
+    anywhere. ``copies_D`` says how often each document appears, once where None. A word or a term is cut only where it
+    alone fills a row.
     """
-    found = []
-    for spread in (False, True):
-        pieces = split_documents(lengths_D, row_length=row_length, ends_N=ends_N, spread=spread)
-        pieces = repeat_documents(pieces, copies_D)
-        rows = pack(pieces.length, row_length=row_length)
-        if int(pieces.length.sum()) + _SPECIALS * len(pieces.length) >= _FULL * row_length * len(rows):
-            return pieces, rows
-        found.append((pieces, rows))
-    return min(found, key=lambda pair: len(pair[1]))
+    copies_D = np.ones(len(lengths_D), dtype=np.int64) if copies_D is None else copies_D
+    waiting = _Waiting(lengths_D, np.repeat(np.arange(len(lengths_D)), copies_D), row_length, ends_N)
+    rows: list[list[int]] = []
+    number = 0
+    while not waiting.is_empty:
+        count = waiting.write_row()
+        rows.append(list(range(number, number + count)))
+        number += count
+    document, start, length = np.array(waiting.written, dtype=np.int64).reshape(-1, 3).T
+    return Pieces(document=document, start=start, length=length), rows
 
 
-def _patterns(counts: NDArray[np.int64], row_length: int, *, long_first: bool) -> list[tuple[list[int], int]]:
-    """Return lengths of rows and how often each such row is filled, until no piece of ``counts`` is left."""
-    counts = counts.copy()
-    lengths = np.arange(row_length + 1)
-    rng = np.random.default_rng(
-        row_length
-    )  # part of the algorithm, not of the data: the same pieces give the same rows
-    plan = []
-    while left := int(counts @ lengths):
-        longest = int(np.flatnonzero(counts)[-1])
-        first = longest if (long_first and longest > row_length // 2) else None
-        pattern = _fill(counts, row_length, first=first, rng=rng)
-        for _ in range(_TRIES):
-            if sum(pattern) == row_length or (left < row_length and sum(pattern) == left):
+class _Waiting:
+    """The buffer: one slot a text, and for each count of places how many slots can give exactly so many.
+
+    All tables count places, [CLS] and [SEP] included. A slot that the row in hand has taken from is in no table.
+    """
+
+    def __init__(
+        self,
+        lengths_D: NDArray[np.int64],
+        documents: NDArray[np.int64],
+        row_length: int,
+        ends_N: NDArray[np.uint8] | None,
+    ) -> None:
+        if ends_N is not None and len(ends_N) != lengths_D.sum():
+            raise ValueError(f"ends_N has {len(ends_N)} tokens, the documents have {lengths_D.sum()}")
+        self._row_length = row_length
+        self._stump = min(max(_SHORTEST_PIECE, row_length // _SHORTEST_SHARE), max((row_length - _SPECIALS) // 2, 1))
+        self._slack = row_length // _SLACK
+        self._ends_N = ends_N
+        self._sentences = np.empty(0, dtype=np.int64) if ends_N is None else np.flatnonzero(ends_N >= SENTENCE_END) + 1
+        # Part of the algorithm, not of the data: the same documents give the same rows.
+        self._rng = np.random.default_rng(row_length)
+        self._queue = iter(self._rng.permutation(documents[lengths_D[documents] > 0]).tolist())
+        self._last_D, self._lengths_D = np.cumsum(lengths_D), lengths_D
+        size = max(_WAITING, row_length // 8)
+        self._whole_K = np.zeros(size, dtype=np.int64)
+        self._cut_KL = np.zeros((size, row_length + 1), dtype=bool)
+        self._num_whole_L = np.zeros(row_length + 1, dtype=np.int64)
+        self._num_cut_L = np.zeros(row_length + 1, dtype=np.int64)
+        self._by_age: dict[int, _Text] = {}  # in the order in which the texts came
+        self.written: list[tuple[int, int, int]] = []
+        for slot in range(size):
+            self._refill(slot)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every text is in a row."""
+        return not self._by_age
+
+    def write_row(self) -> int:
+        """Fill one row as well as can be and return how many pieces it took from the buffer."""
+        best: list[tuple[int, int]] = []
+        best_space = self._row_length + 1
+        for attempt in range(_TRIES):
+            taken, space = self._fill(drawn=attempt > 0)
+            for slot, _ in taken:
+                self._enter(slot)
+            if space < best_space:
+                best, best_space = taken, space
+            if space <= self._slack or len(taken) == len(self._by_age):
                 break
-            other = _fill(counts, row_length, first=first, rng=rng)
-            pattern = max(pattern, other, key=sum)
-        # The same choice is repeated, for speed, but only so often that the lengths stay in proportion.
-        times = min(
-            [int(counts[length]) // pattern.count(length) for length in set(pattern)]
-            + [1 + left // row_length // _CHOICES]
+        for slot, places in best:
+            self._leave(slot)
+            text = self._by_age[slot]
+            tokens = places - _SPECIALS
+            self.written.append((text.document, text.start, tokens))
+            text.start += tokens
+        for slot, _ in best:
+            text = self._by_age[slot]
+            if text.start == text.end:
+                del self._by_age[slot]
+                self._refill(slot)
+            else:
+                self._measure(text)
+                self._enter(slot)
+        return len(best)
+
+    def _fill(self, *, drawn: bool) -> tuple[list[tuple[int, int]], int]:
+        """Return (slot, places) of a row's pieces and the places left; the slots are out of the tables."""
+        taken: dict[int, int] = {}
+        space = self._row_length
+        order = list(self._by_age)
+        if drawn:
+            order[1:] = self._rng.permutation(order[1:]).tolist()
+        skipped = 0
+        for slot in order:
+            if space <= self._slack or skipped > _ENDS_TRIED:
+                break
+            self._leave(slot)
+            rest = self._close_behind(slot, space)
+            if rest:
+                return [*taken.items(), *rest], 0
+            places = self._step(slot, space)
+            if places:
+                taken[slot] = places
+                space -= places
+            else:
+                self._enter(slot)
+                skipped += 1
+        while space > self._slack and (found := self._cut_at_word(space, order, taken)):
+            self._leave(found[0])
+            taken[found[0]] = found[1]
+            space -= found[1]
+        if not taken:
+            # The oldest by itself: whole, or cut within a word where none ends in reach.
+            text = self._by_age[order[0]]
+            self._leave(order[0])
+            taken[order[0]] = text.whole or min(space - _SPECIALS, text.end - text.start - self._stump) + _SPECIALS
+            space -= taken[order[0]]
+        return list(taken.items()), space
+
+    def _close_behind(self, slot: int, space: int) -> list[tuple[int, int]]:
+        """Return pieces that fill ``space`` exactly, the first from ``slot``, or none; whole texts are preferred to cut ones."""
+        text = self._by_age[slot]
+        cuts = text.cuts[: np.searchsorted(text.cuts, space, "right")][: -_ENDS_TRIED - 1 : -1].tolist()
+        if text.whole == space or (cuts and cuts[0] == space):
+            return [(slot, space)]
+        own = [[text.whole]] if 0 < text.whole < space else []
+        for candidates in (*own, cuts):
+            for cut in (False, True):
+                for places in candidates:
+                    rest = self._exact(space - places, cut=cut)
+                    if rest:
+                        return [(slot, places), *rest]
+        return []
+
+    def _exact(self, space: int, *, cut: bool) -> list[tuple[int, int]]:
+        """Take one or two pieces of exactly ``space`` places, or none; with ``cut`` at least one of them is cut."""
+        whole, cuts = self._num_whole_L[: space + 1], self._num_cut_L[: space + 1]
+        if not cut:
+            return [self._take(space, cut=False)] if whole[space] else self._pair(whole, whole, (False, False))
+        if cuts[space]:
+            return [self._take(space, cut=True)]
+        return self._pair(whole, cuts, (False, True)) or self._pair(cuts, cuts, (True, True))
+
+    def _pair(
+        self, ones: NDArray[np.int64], others: NDArray[np.int64], cut: tuple[bool, bool]
+    ) -> list[tuple[int, int]]:
+        both = np.minimum(ones, others[::-1])
+        space = len(both) - 1
+        if space % 2 == 0 and cut[0] == cut[1]:
+            both[space // 2] //= 2
+        places = int(both.argmax())
+        if not both[places]:
+            return []
+        first = self._take(places, cut=cut[0])
+        if not others[space - places]:  # the same text gave both
+            self._enter(first[0])
+            return []
+        return [first, self._take(space - places, cut=cut[1])]
+
+    def _take(self, places: int, *, cut: bool) -> tuple[int, int]:
+        slot = int((self._cut_KL[:, places] if cut else self._whole_K == places).argmax())
+        self._leave(slot)
+        return slot, places
+
+    def _step(self, slot: int, space: int) -> int:
+        """Return the places of a text in a row that stays open, 0 where another text had better come first."""
+        text = self._by_age[slot]
+        if 0 < text.whole <= space:
+            left = space - text.whole
+            return text.whole if left <= self._slack or self._num_whole_L[: left + 1].any() else 0
+        at = int(np.searchsorted(text.cuts, space - self._stump - _SPECIALS, "right"))
+        return int(text.cuts[at - 1]) if at else 0
+
+    def _cut_at_word(self, space: int, order: list[int], taken: dict[int, int]) -> tuple[int, int] | None:
+        """Return the piece that fills ``space`` best where words may end it; a text's rest that fits whole is one too."""
+        best: tuple[int, int] | None = None
+        for slot in [slot for slot in order if slot not in taken][:_WORDS_TRIED]:
+            text = self._by_age[slot]
+            places = text.whole if 0 < text.whole <= space else 0
+            most = min(space - _SPECIALS, text.end - text.start - self._stump)
+            if places < space and most >= self._stump:
+                tokens = self._last_word(text.start, most)
+                # What stays open must take another piece; better a row that is not full than one without this text.
+                if tokens and (space - tokens - _SPECIALS <= self._slack or not places):
+                    places = tokens + _SPECIALS
+            if places > (best[1] if best else 0):
+                best = slot, places
+            if best and space - best[1] <= self._slack:
+                break
+        return best
+
+    def _last_word(self, start: int, most: int) -> int:
+        """Return the tokens to the last end of a word within ``most``, 0 where there is none, ``most`` in a row without one."""
+        if self._ends_N is None:
+            return most
+        ends = (
+            np.flatnonzero(self._ends_N[start + self._stump - 1 : start + self._row_length] >= WORD_END) + self._stump
         )
-        for length in pattern:
-            counts[length] -= times
-        plan.append((pattern, times))
-    return plan
+        if not len(ends):
+            return most
+        at = int(np.searchsorted(ends, most, "right"))
+        return int(ends[at - 1]) if at else 0
+
+    def _refill(self, slot: int) -> None:
+        document = next(self._queue, None)
+        if document is not None:
+            end = int(self._last_D[document])
+            text = _Text(document, end - int(self._lengths_D[document]), end)
+            self._measure(text)
+            self._by_age[slot] = text
+            self._enter(slot)
+
+    def _measure(self, text: "_Text") -> None:
+        left = text.end - text.start
+        text.whole = left + _SPECIALS if left + _SPECIALS <= self._row_length else 0
+        last = min(self._row_length - _SPECIALS, left - self._stump)
+        between = np.searchsorted(self._sentences, (text.start + self._stump, text.start + last + 1))
+        text.cuts = self._sentences[between[0] : between[1]] - text.start + _SPECIALS
+
+    def _enter(self, slot: int) -> None:
+        text = self._by_age[slot]
+        self._whole_K[slot] = text.whole
+        self._num_whole_L[text.whole] += text.whole > 0
+        self._cut_KL[slot, text.cuts] = True
+        self._num_cut_L[text.cuts] += 1
+
+    def _leave(self, slot: int) -> None:
+        text = self._by_age[slot]
+        self._whole_K[slot] = 0
+        self._num_whole_L[text.whole] -= text.whole > 0
+        self._cut_KL[slot, text.cuts] = False
+        self._num_cut_L[text.cuts] -= 1
 
 
-def _fill(counts: NDArray[np.int64], row_length: int, *, first: int | None, rng: np.random.Generator) -> list[int]:
-    """Return lengths of one row: drawn in proportion to ``counts`` until one or two more make the sum exact."""
-    pattern: list[int] = []
-    space = row_length
-    left = counts.copy()
-    while True:
-        if first is not None and not pattern:
-            length = first
-        elif pattern and (rest := _exact(left, space)):
-            return pattern + rest
-        else:
-            sums = np.cumsum(left[: space + 1])
-            if not sums[-1]:
-                return pattern
-            length = int(np.searchsorted(sums, rng.integers(sums[-1]), "right"))
-        pattern.append(length)
-        left[length] -= 1
-        space -= length
+@dataclass(slots=True)
+class _Text:
+    """What is left of a document, and the places that it can give a row."""
 
-
-def _exact(left: NDArray[np.int64], space: int) -> list[int]:
-    """Return the one or two lengths that sum to ``space``, the most plentiful where there is a choice, else nothing."""
-    if left[space]:
-        return [space]
-    pairs = np.minimum(left[: space + 1], left[space::-1])
-    if space % 2 == 0:
-        pairs[space // 2] //= 2
-    length = int(pairs.argmax())
-    return [length, space - length] if pairs[length] else []
+    document: int
+    start: int
+    end: int
+    whole: int = 0
+    """Places of all that is left, 0 where that is more than a row."""
+    cuts: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """Places up to the end of a sentence or section, sorted."""

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from clinical_modernbert.artifacts import upload
 from clinical_modernbert.corpus.duplicates import Parts, kept_rows, unit_drops
-from clinical_modernbert.corpus.ends import token_ends
-from clinical_modernbert.corpus.packing import split_and_pack
+from clinical_modernbert.corpus.encoding import Encoded, WordEncoder
+from clinical_modernbert.corpus.ends import covered, token_ends
+from clinical_modernbert.corpus.packing import pack_documents
 from clinical_modernbert.corpus.shards import TokenTable, id_dtype, render_rows, shard_path
 from clinical_modernbert.corpus.split import SPLITS
 from clinical_modernbert.corpus.work import StepResult, WorkArea
 from clinical_modernbert.lexicon import Matcher
-from clinical_modernbert.tokenizer import encode_with_offsets, load_tokenizer, padded_vocabulary_size, special_ids
+from clinical_modernbert.tokenizer import load_tokenizer, padded_vocabulary_size, special_ids
 
 DOCUMENT = np.dtype([("length", "<u4"), ("key", "<u8"), ("held_out", "?")])
 _BATCH = 512
@@ -39,8 +40,8 @@ def read_texts(area: WorkArea, *, unit: int, kept: NDArray[np.bool_]) -> Iterato
 
 
 @lru_cache(maxsize=1)
-def _tools(store_uri: str, prefix: str) -> tuple[Any, Matcher]:
-    """Tokenizer and matcher of a build, kept by the worker process for its next units."""
+def _tools(store_uri: str, prefix: str) -> tuple[Any, WordEncoder, Matcher]:
+    """Tokenizer, encoder and matcher of a build, kept by the worker process for its next units."""
     area = WorkArea(store_uri, prefix)
     with tempfile.TemporaryDirectory() as folder:
         for name in ("tokenizer.json", "tokenizer_config.json"):
@@ -48,17 +49,23 @@ def _tools(store_uri: str, prefix: str) -> tuple[Any, Matcher]:
             (Path(folder) / name).write_bytes(local.read_bytes())
         tokenizer = load_tokenizer(Path(folder))
         terms = area.get("lexicon.txt", Path(folder)).read_text(encoding="utf-8").splitlines()
-    return tokenizer, Matcher(terms)
+    return tokenizer, WordEncoder(tokenizer), Matcher(terms)
 
 
-def salient_tokens(offsets: list[tuple[int, int]], spans: list[tuple[int, int]]) -> NDArray[np.bool_]:
-    """Return which tokens overlap a clinical term, given character offsets of both."""
-    salient = np.zeros(len(offsets), dtype=bool)
-    if spans and offsets:
-        starts, ends = np.array(offsets).T
-        for start, end in spans:
-            salient[np.searchsorted(ends, start, "right") : np.searchsorted(starts, end, "left")] = True
-    return salient
+def salient_tokens(encoded: Encoded, spans_M2: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which tokens overlap a clinical term; ``spans_M2`` are offsets into the batch's joined texts."""
+    first = np.searchsorted(encoded.ends_N, spans_M2[:, 0], "right")
+    return covered(first, np.searchsorted(encoded.starts_N, spans_M2[:, 1], "left"), size=len(encoded.ids_N))
+
+
+def joined_spans(matcher: Matcher, texts: list[str]) -> NDArray[np.int64]:
+    """Return [start, end) of the clinical terms of a batch, as offsets into its joined texts."""
+    spans = []
+    base = 0
+    for text in texts:
+        spans += [(base + start, base + end) for start, end in matcher.spans(text)]
+        base += len(text)
+    return np.array(spans, dtype=np.int64).reshape(-1, 2)
 
 
 def tokenise_unit(area: WorkArea, *, unit: int, source: str, num_rows: int, parts: Parts) -> StepResult:
@@ -67,17 +74,19 @@ def tokenise_unit(area: WorkArea, *, unit: int, source: str, num_rows: int, part
 
 
 def _tokenise(area: WorkArea, unit: int, source: str, num_rows: int, parts: Parts) -> StepResult:
-    tokenizer, matcher = _tools(area.store_uri, area.prefix)
+    tokenizer, encoder, matcher = _tools(area.store_uri, area.prefix)
     size = padded_vocabulary_size(tokenizer)
     ids, salient, ends, documents = [], [], [], []
     for batch in read_texts(area, unit=unit, kept=kept_rows(area, unit=unit, num_rows=num_rows, parts=parts)):
-        encoded = encode_with_offsets(tokenizer, [text for text, _, _ in batch])
-        for (text, key, held_out), (token_ids, offsets) in zip(batch, encoded, strict=True):
-            ids.append(np.array(token_ids, dtype=id_dtype(size)))
-            spans = matcher.spans(text)
-            salient.append(salient_tokens(offsets, spans))
-            ends.append(token_ends(text, offsets, spans))
-            documents.append((len(token_ids), key, held_out))
+        texts = [text for text, _, _ in batch]
+        encoded = encoder.encode(texts)
+        spans = joined_spans(matcher, texts)
+        ids.append(encoded.ids_N.astype(id_dtype(size)))
+        salient.append(salient_tokens(encoded, spans))
+        ends.append(token_ends(texts, encoded, spans))
+        documents += [
+            (n, key, held_out) for n, (_, key, held_out) in zip(encoded.lengths_D.tolist(), batch, strict=True)
+        ]
     flat = np.concatenate(ids) if ids else np.empty(0, dtype=id_dtype(size))
     marks = np.concatenate(salient) if salient else np.empty(0, dtype=bool)
     table = np.array(documents, dtype=DOCUMENT)
@@ -122,7 +131,7 @@ def _pack(
     area: WorkArea, units: list[ShardUnit], split: str, row_length: int, number: int, output_prefix: str
 ) -> StepResult:
     assert split in SPLITS, split
-    tokenizer, _ = _tools(area.store_uri, area.prefix)
+    tokenizer, _, _ = _tools(area.store_uri, area.prefix)
     roles = special_ids(tokenizer)
     with tempfile.TemporaryDirectory() as folder:
         loaded = [_load(area, unit, split=split, folder=Path(folder)) for unit in units]
@@ -137,7 +146,7 @@ def _pack(
         )
     copies = [num_copies(t.keys_D, epochs=unit.epochs) for t, unit in zip(tables, units, strict=True)]
     copies_D = np.concatenate(copies)
-    pieces, rows = split_and_pack(table.lengths_D, copies_D, row_length=row_length, ends_N=ends_N)
+    pieces, rows = pack_documents(table.lengths_D, row_length=row_length, ends_N=ends_N, copies_D=copies_D)
     arrays = render_rows(
         table, pieces, rows, row_length=row_length, cls_id=roles["cls"], sep_id=roles["sep"], pad_id=roles["pad"]
     )

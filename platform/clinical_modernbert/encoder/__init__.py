@@ -3,6 +3,7 @@
 from clinical_modernbert.encoder.attention import FLASH_VARLEN, PACKED_SDPA, SegmentLayout, use_attention
 from clinical_modernbert.encoder.cross_entropy import decoded_cross_entropy
 from clinical_modernbert.encoder.embed import Encoder, Pooling, load_encoder
+from clinical_modernbert.encoder.memory import keep_freed_memory
 from clinical_modernbert.encoder.model import (
     build_model,
     compile_feed_forward,
@@ -11,7 +12,14 @@ from clinical_modernbert.encoder.model import (
     num_parameters,
     set_global_rope_theta,
 )
-from clinical_modernbert.encoder.packed import MaskedScores, PackedBatch, encode_packed, masked_loss_sum, score_masked
+from clinical_modernbert.encoder.packed import (
+    MaskedScores,
+    PackedBatch,
+    encode_first,
+    encode_packed,
+    masked_loss_sum,
+    score_masked,
+)
 from clinical_modernbert.encoder.vocabulary import extend_vocabulary
 
 __all__ = [
@@ -25,9 +33,11 @@ __all__ = [
     "build_model",
     "compile_feed_forward",
     "decoded_cross_entropy",
+    "encode_first",
     "encode_packed",
     "extend_vocabulary",
     "global_rope_theta",
+    "keep_freed_memory",
     "load_encoder",
     "load_model",
     "masked_loss_sum",

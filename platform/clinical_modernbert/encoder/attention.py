@@ -1,22 +1,22 @@
 """The attention seam: attention over packed rows, where no token sees another segment.
 
-transformers calls the function named by ``config._attn_implementation``. Both of ours take q, k, v [1, H, T, D] of T tokens
-that hold whole segments back to back, and a ``SegmentLayout`` that was made once for the batch. ``packed_sdpa`` runs anywhere:
-segments of like length lie together, so that a bucket is a view and work is near the sum of squared lengths; no T x T mask
-exists, and local layers of long segments run in blocks. ``flash_varlen`` is flash-attn's kernel over the same order. Neither
-covers padding: a packed row has none. The only module that imports flash_attn.
+transformers calls the function named by ``config._attn_implementation``, and so do we. Both of ours take q, k, v [1, H, T, D]
+of T tokens that hold whole segments back to back, and a ``SegmentLayout`` that was made once for the batch. ``packed_sdpa``
+runs anywhere: segments of one length lie together, so that a bucket is a view without padding or mask and work is the sum of
+squared lengths; local layers take all long segments as one stream of blocks, so that no T x T mask exists. ``flash_varlen`` is
+flash-attn's kernel over the same order. Neither covers padding: a packed row has none. The only module that imports flash_attn.
 
-Legend: T tokens, H heads, D head width, S segments of a bucket, B bucket length, W one-sided window.
+Legend: T tokens, H heads, D head width, S segments of a bucket, B bucket length, W one-sided window, N blocks of W tokens.
 """
 
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface
 
@@ -28,23 +28,17 @@ FLASH_VARLEN = "flash_varlen"
 REGISTERED_AS = {PACKED_SDPA: PACKED_SDPA, FLASH_VARLEN: "packed_varlen"}
 
 
+# Local layers take segments of up to this many windows whole, with a band for a mask: cheaper than blocks that see three windows.
+_DENSE_WINDOWS = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Segments of like length, which lie back to back in the layout's order."""
+    """Segments of one length, which lie back to back in the layout's order."""
 
-    start: int
-    """Place of the first token."""
-    end: int
     num_segments: int
     width: int
-    """Tokens of the longest segment."""
-    index_SB: torch.Tensor | None
-    """Token of each place of the padded [S, B] grid, counted from ``start``; None where no segment is shorter than B.
-    Places behind a segment's end repeat its first token and are masked as keys."""
-    valid_SB: torch.Tensor | None
-    """True at real tokens of the grid; None where all are."""
-    kept_n: torch.Tensor | None
-    """Places of the grid, flattened, that hold the bucket's tokens in their order."""
+    """Tokens of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +48,7 @@ class SegmentLayout:
     position_ids_1T: torch.Tensor
     """Place of each token in its segment, in the batch's order."""
     buckets: tuple[Bucket, ...]
+    """Shortest first."""
     order_T: torch.Tensor
     """Token at each place of the layout's order, in which the segments of a bucket lie together."""
     place_T: torch.Tensor
@@ -64,6 +59,10 @@ class SegmentLayout:
     """Tokens of each segment, in the layout's order."""
     cu_lengths: torch.Tensor
     """Where each segment of the layout's order starts, and the end of the last; int32 [segments + 1]."""
+    segment_of_S: torch.Tensor
+    """Which of the batch's segments each one of the layout's order is."""
+    masks: dict[tuple[int, int], torch.Tensor]
+    """What local layers may see, filled in by the first of them: True where a key is seen."""
 
     @classmethod
     def build(cls, lengths: list[int], *, device: torch.device | None = None) -> "SegmentLayout":
@@ -74,47 +73,24 @@ class SegmentLayout:
         # Small integer work on a whole batch: NumPy's calls cost a fraction of torch's.
         starts_S = np.cumsum(lengths_S) - lengths_S
         positions = np.arange(int(lengths_S.sum())) - np.repeat(starts_S, lengths_S)
-        sizes_S = np.fromiter((_bucket_size(length) for length in lengths), dtype=np.int64, count=len(lengths))
-        sorted_S = np.argsort(sizes_S, kind="stable")
+        sorted_S = np.argsort(lengths_S, kind="stable")
         inside_S = lengths_S[sorted_S]
         order = np.repeat(starts_S[sorted_S] - (np.cumsum(inside_S) - inside_S), inside_S) + np.arange(len(positions))
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
-        cuts = [0, *(np.flatnonzero(np.diff(sizes_S[sorted_S])) + 1).tolist(), len(lengths)]
-        buckets, start = [], 0
-        for first, last in pairwise(cuts):
-            buckets.append(_bucket(inside_S[first:last], start=start, device=device))
-            start = buckets[-1].end
+        widths, counts = np.unique(inside_S, return_counts=True)
         cu_lengths = np.concatenate([[0], np.cumsum(inside_S)]).astype(np.int32)
         return cls(
             position_ids_1T=torch.from_numpy(positions)[None].to(device),
-            buckets=tuple(buckets),
+            buckets=tuple(Bucket(int(count), width=int(width)) for width, count in zip(widths, counts, strict=True)),
             order_T=torch.from_numpy(order).to(device),
             place_T=torch.from_numpy(place).to(device),
             in_order=bool((sorted_S[1:] > sorted_S[:-1]).all()),
             lengths=tuple(inside_S.tolist()),
             cu_lengths=torch.from_numpy(cu_lengths).to(device),
+            segment_of_S=torch.from_numpy(sorted_S).to(device),
+            masks={},
         )
-
-
-def _bucket(lengths_S: NDArray[np.int64], *, start: int, device: torch.device | None) -> Bucket:
-    """Lay out one bucket of segments that lie back to back from place ``start`` on."""
-    num, width, end = len(lengths_S), int(lengths_S.max()), start + int(lengths_S.sum())
-    if num * width == end - start:
-        return Bucket(start, end, num_segments=num, width=width, index_SB=None, valid_SB=None, kept_n=None)
-    offsets = np.arange(width)[None, :]
-    valid = offsets < lengths_S[:, None]
-    index = (np.cumsum(lengths_S) - lengths_S)[:, None] + np.where(valid, offsets, 0)
-    index_SB, valid_SB, kept_n = (torch.from_numpy(x).to(device) for x in (index, valid, np.flatnonzero(valid)))
-    return Bucket(start, end, num_segments=num, width=width, index_SB=index_SB, valid_SB=valid_SB, kept_n=kept_n)
-
-
-def _bucket_size(length: int) -> int:
-    """Round up so that padding wastes at most a quarter of a long segment and few buckets exist."""
-    if length <= 128:
-        return -(-length // 16) * 16
-    step = 1 << ((length - 1).bit_length() - 3)
-    return -(-length // step) * step
 
 
 def packed_sdpa(
@@ -128,11 +104,13 @@ def packed_sdpa(
     sliding_window: int | None = None,
     dropout: float = 0.0,
     layout: SegmentLayout | None = None,
+    first_only: bool = False,
     **kwargs: object,
 ) -> tuple[torch.Tensor, None]:
     """Return attention output [1, T, H, D]; each token attends to its own segment only.
 
     ``sliding_window`` as transformers hands it to an attention function: W + 1, where tokens at distance W are still seen.
+    ``first_only`` asks for the first token of each segment alone: [1, segments, H, D].
     """
     if layout is None or attention_mask is not None or query.shape[0] != 1:
         raise ValueError(
@@ -141,49 +119,86 @@ def packed_sdpa(
     if dropout:
         raise ValueError(f"{PACKED_SDPA} has no attention dropout; set attention_dropout to 0 in the model's config")
     window = None if sliding_window is None else sliding_window - 1
+    whole = layout.buckets
+    if window is not None and not first_only:
+        whole = tuple(bucket for bucket in whole if bucket.width <= _DENSE_WINDOWS * window)
+    sizes = [bucket.num_segments * bucket.width for bucket in whole]
+    rest = query.shape[2] - sum(sizes)
+    # split, not slices: its gradient is one concatenation, that of a slice a tensor of zeros as large as the batch.
+    pieces = [x[0].transpose(0, 1).split([*sizes, rest]) for x in (query, key, value)]
     parts = []
-    for bucket in layout.buckets:
-        q, k, v = (_grid(x[0, :, bucket.start : bucket.end], bucket) for x in (query, key, value))
-        if window is None or bucket.width <= window + 1:
-            mask = None if bucket.valid_SB is None else bucket.valid_SB[:, None, None, :]
-            attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling)
-        else:
-            attended = _banded(q, k, v, valid_SB=bucket.valid_SB, window=window, scaling=scaling)
-        places = attended.transpose(1, 2).flatten(0, 1)  # S * B, H, D
-        parts.append(places if bucket.kept_n is None else places.index_select(0, bucket.kept_n))
+    for bucket, *qkv in zip(whole, *(piece[:-1] for piece in pieces), strict=True):
+        q, k, v = (x.unflatten(0, (bucket.num_segments, bucket.width)).transpose(1, 2) for x in qkv)
+        mask = None
+        if first_only:
+            q = q[:, :, :1]
+            if window is not None:
+                k, v = k[:, :, : window + 1], v[:, :, : window + 1]
+        elif window is not None and bucket.width > window + 1:
+            mask = _band_mask(layout, width=bucket.width, window=window)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling)
+        parts.append(attended.transpose(1, 2).flatten(0, 1))  # S * B, H, D
+    if rest:
+        q, k, v = (piece[-1] for piece in pieces)
+        assert window is not None
+        parts.append(_banded(q, k, v, mask=_stream_mask(layout, num_tokens=rest, window=window), scaling=scaling))
     return (parts[0] if len(parts) == 1 else torch.cat(parts))[None], None
 
 
-def _grid(x_HTD: torch.Tensor, bucket: Bucket) -> torch.Tensor:
-    """Return the bucket's tokens as [S, H, B, D]: a view where every segment is as long as the longest, else a gather."""
-    if bucket.index_SB is not None:
-        x_HTD = x_HTD.index_select(1, bucket.index_SB.reshape(-1))
-    return x_HTD.unflatten(1, (bucket.num_segments, bucket.width)).transpose(0, 1)
+def _band_mask(layout: SegmentLayout, *, width: int, window: int) -> torch.Tensor:
+    """Return [B, B]: keys at distance of at most W."""
+    if (width, window) not in layout.masks:
+        places = torch.arange(width, device=layout.place_T.device)
+        layout.masks[width, window] = (places[:, None] - places[None, :]).abs() <= window
+    return layout.masks[width, window]
+
+
+def _stream_mask(layout: SegmentLayout, *, num_tokens: int, window: int) -> torch.Tensor:
+    """Return [N, 1, W, 3 W] for the last ``num_tokens`` tokens: keys of the query's segment at distance of at most W."""
+    if (0, window) not in layout.masks:
+        blocks = -(-num_tokens // window)
+        segments = np.repeat(np.arange(len(layout.lengths)), layout.lengths)[-num_tokens:]
+        behind = blocks * window - num_tokens
+        # Places before and behind the stream belong to no segment; queries behind it see each other, for a softmax
+        # over nothing is NaN, and are dropped after.
+        padded = np.concatenate([np.full(window, -1), segments, np.full(behind + window, -2)])
+        keys = np.lib.stride_tricks.sliding_window_view(padded, 3 * window)[::window]  # N, 3 W
+        queries = padded[window:-window].reshape(blocks, window)
+        distance = np.arange(3 * window)[None, :] - np.arange(window)[:, None] - window
+        seen = (queries[:, :, None] == keys[:, None, :]) & (np.abs(distance) <= window)
+        layout.masks[0, window] = torch.from_numpy(seen[:, None]).to(layout.place_T.device)
+    return layout.masks[0, window]
 
 
 def _banded(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, valid_SB: torch.Tensor | None, window: int, scaling: float
+    q_THD: torch.Tensor, k_THD: torch.Tensor, v_THD: torch.Tensor, *, mask: torch.Tensor, scaling: float
 ) -> torch.Tensor:
-    """Attention within +-window, inclusive, in query blocks of ``window`` tokens that see three key blocks. [S, H, B, D]."""
-    num, heads, width, depth = q.shape
-    blocks = -(-width // window)
-    behind = blocks * window - width
-    # Query block n covers n*W ... n*W+W-1; keys of the padded array from n*W on are the tokens from (n-1)*W to (n+2)*W-1.
-    q = F.pad(q, (0, 0, 0, behind)).unflatten(2, (blocks, window))
-    k, v = (F.pad(x, (0, 0, window, behind + window)).unfold(2, 3 * window, window).transpose(-1, -2) for x in (k, v))
-    if valid_SB is None:
-        valid_SB = torch.ones((num, width), dtype=torch.bool, device=q.device)
-    seen_Sn = F.pad(valid_SB, (window, behind + window)).unfold(1, 3 * window, window)
-    distance = (
-        torch.arange(3 * window, device=q.device)[None, :] - torch.arange(window, device=q.device)[:, None] - window
-    )
-    mask = (distance.abs() <= window)[None, None] & seen_Sn[:, :, None, :]
-    # Queries behind a segment's end see nothing; let them see all, for a softmax over nothing is NaN, and drop them after.
-    mask = mask | ~mask.any(-1, keepdim=True)
-    flat = (num * blocks, heads)
-    q, k, v = (x.transpose(1, 2).reshape(*flat, -1, depth) for x in (q, k, v))
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.reshape(flat[0], 1, window, 3 * window), scale=scaling)
-    return out.unflatten(0, (num, blocks)).transpose(1, 2).flatten(2, 3)[:, :, :width]
+    """Attention within +-W, inclusive, over a stream of segments, in query blocks of W that see three key blocks. [T, H, D]."""
+    blocks, _, window, _ = mask.shape
+    behind = blocks * window - len(q_THD)
+    q = F.pad(q_THD, (0, 0, 0, 0, 0, behind)).unflatten(0, (blocks, window)).transpose(1, 2)
+    padded = (F.pad(x, (0, 0, 0, 0, window, behind + window)) for x in (k_THD, v_THD))
+    k, v = (_Windows.apply(x, window) for x in padded)  # type: ignore[no-untyped-call]  # torch types it so
+    attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling)
+    return attended.transpose(1, 2).flatten(0, 1)[: len(q_THD)]
+
+
+class _Windows(torch.autograd.Function):
+    """Overlapping stretches of 3 W tokens, W apart: [(N + 2) W, H, D] -> [N, H, 3 W, D], a view; a gradient folds back."""
+
+    @staticmethod
+    def forward(ctx: Any, x_THD: torch.Tensor, window: int) -> torch.Tensor:
+        ctx.window = window
+        return x_THD.unfold(0, 3 * window, window).transpose(2, 3)
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: torch.Tensor) -> Any:
+        grad_NKHD = outputs[0].transpose(1, 2)
+        blocks, window = len(grad_NKHD), ctx.window
+        folded = grad_NKHD.new_zeros((blocks + 2, window, *grad_NKHD.shape[2:]))
+        for number, third in enumerate(grad_NKHD.split(window, dim=1)):
+            folded[number : number + blocks] += third
+        return folded.flatten(0, 1), None
 
 
 def flash_varlen(
@@ -198,6 +213,7 @@ def flash_varlen(
     dropout: float = 0.0,
     deterministic: bool = False,
     layout: SegmentLayout | None = None,
+    first_only: bool = False,
     **kwargs: object,
 ) -> tuple[torch.Tensor, None]:
     """The same over flash-attn's variable-length kernel: bfloat16 on a GPU, no padding at all."""
@@ -225,6 +241,8 @@ def flash_varlen(
         window_size=window,
         deterministic=deterministic,
     )
+    if first_only:
+        attended = attended.index_select(0, layout.cu_lengths[:-1])
     return attended[None], None
 
 
@@ -245,8 +263,19 @@ def use_attention(model: PreTrainedModel, name: str) -> None:
     model.set_attn_implementation(REGISTERED_AS[name])
 
 
+_FUNCTIONS = {REGISTERED_AS[PACKED_SDPA]: packed_sdpa, REGISTERED_AS[FLASH_VARLEN]: flash_varlen}
+
+
+def packed_attention_of(model: PreTrainedModel) -> Callable[..., tuple[torch.Tensor, None]]:
+    """Return the model's packed attention; raises ``ValueError`` where it has another, which would let segments mix."""
+    name = model.config._attn_implementation
+    if name not in _FUNCTIONS:
+        raise ValueError(f"the model attends by {name}, which does not keep segments apart: call use_attention")
+    return _FUNCTIONS[name]
+
+
 def register() -> None:
     """Make both names known to transformers; calling it again changes nothing."""
-    for name, function in ((PACKED_SDPA, packed_sdpa), (FLASH_VARLEN, flash_varlen)):
-        AttentionInterface.register(REGISTERED_AS[name], function)
-        AttentionMaskInterface.register(REGISTERED_AS[name], lambda *args, **kwargs: None)
+    for name, function in _FUNCTIONS.items():
+        AttentionInterface.register(name, function)
+        AttentionMaskInterface.register(name, lambda *args, **kwargs: None)

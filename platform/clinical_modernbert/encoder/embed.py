@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer, ModernBertForMaskedLM, PreTrainedTokenizerFast
 
 from clinical_modernbert.encoder.attention import SegmentLayout
+from clinical_modernbert.encoder.memory import keep_freed_memory
 from clinical_modernbert.encoder.model import load_model
-from clinical_modernbert.encoder.packed import encode_packed
+from clinical_modernbert.encoder.packed import encode_first, encode_packed
 from clinical_modernbert.errors import ModelError
 
 Pooling = Literal["cls", "mean"]
@@ -67,17 +68,18 @@ class Encoder:
         lengths = [len(ids) for ids in token_ids]
         device = self.model.device
         flat = torch.from_numpy(np.concatenate([np.asarray(ids, dtype=np.int64) for ids in token_ids])).to(device)
-        hidden_TD = encode_packed(self.model.model, flat, SegmentLayout.build(lengths, device=device)).float()
-        lengths_S = torch.tensor(lengths, device=device)
+        layout = SegmentLayout.build(lengths, device=device)
         if pooling == "cls":
-            pooled = hidden_TD[torch.cumsum(lengths_S, 0) - lengths_S]
+            pooled = encode_first(self.model.model, flat, layout).float()
         else:
-            pooled = torch.segment_reduce(hidden_TD, "mean", lengths=lengths_S, axis=0)
+            hidden_TD = encode_packed(self.model.model, flat, layout).float()
+            pooled = torch.segment_reduce(hidden_TD, "mean", lengths=torch.tensor(lengths, device=device), axis=0)
         return np.asarray(pooled.cpu().numpy(), dtype=np.float32)
 
 
 def load_encoder(folder: str | Path) -> Encoder:
     """Load model and tokenizer from a folder that training exported (safetensors and JSON; nothing is unpickled)."""
+    keep_freed_memory()
     tokenizer = AutoTokenizer.from_pretrained(str(folder))
     return Encoder(model=load_model(folder).eval(), tokenizer=tokenizer)
 

@@ -5,6 +5,7 @@ on from random weights. Here a missing or unexpected key is an error.
 """
 
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -13,6 +14,8 @@ from transformers import ModernBertConfig, ModernBertForMaskedLM
 from clinical_modernbert.encoder.attention import PACKED_SDPA, register
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.recipe.pretrain import ModelSection
+
+T = TypeVar("T")
 
 
 def build_model(
@@ -49,7 +52,12 @@ def build_model(
 
 
 def load_model(folder: str | Path, *, revision: str | None = None) -> ModernBertForMaskedLM:
-    """Load a masked-language ModernBERT in float32 from a hub id or a folder of safetensors.
+    """Load a masked-language ModernBERT as ``load_with_head`` does."""
+    return load_with_head(ModernBertForMaskedLM, folder, revision=revision)
+
+
+def load_with_head(model_class: type[T], folder: str | Path, *, revision: str | None = None) -> T:
+    """Load one of transformers' ModernBERT classes in float32 from a hub id or a folder of safetensors.
 
     No key may be missing, left over or of another shape; raises ``ModelError``.
     """
@@ -60,7 +68,7 @@ def load_model(folder: str | Path, *, revision: str | None = None) -> ModernBert
         if values.get("model_type") != "modernbert":
             raise ModelError(f"{folder} is a {values.get('model_type', 'model of unknown type')}, not a modernbert")
         # mypy sees transformers as Any; output_loading_info makes it a pair.
-        model, info = ModernBertForMaskedLM.from_pretrained(
+        model, info = model_class.from_pretrained(  # type: ignore[attr-defined]  # every class of transformers has it
             str(folder),
             revision=revision,
             attn_implementation=PACKED_SDPA,
@@ -76,7 +84,7 @@ def load_model(folder: str | Path, *, revision: str | None = None) -> ModernBert
     unexpected = sorted(info["unexpected_keys"])
     if missing or unexpected or info["mismatched_keys"]:
         raise ModelError(
-            f"{folder} does not fit a ModernBERT for masked language modelling: {len(missing)} keys missing {missing[:3]}, "
+            f"{folder} does not fit a {model_class.__name__}: {len(missing)} keys missing {missing[:3]}, "
             f"{len(unexpected)} unexpected {unexpected[:3]}, {len(info['mismatched_keys'])} of another shape"
         )
     return model

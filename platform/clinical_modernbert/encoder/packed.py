@@ -11,6 +11,7 @@ from transformers import ModernBertForMaskedLM, ModernBertModel
 
 from clinical_modernbert.encoder.attention import SegmentLayout
 from clinical_modernbert.encoder.cross_entropy import CHUNK_TOKENS, decoded_cross_entropy
+from clinical_modernbert.encoder.layers import run_layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,25 +38,33 @@ class MaskedScores:
 
 def encode_packed(model: ModernBertModel, input_ids_T: torch.Tensor, layout: SegmentLayout) -> torch.Tensor:
     """Return hidden states [T, D] after the final norm; segments do not see each other."""
-    hidden_TD = _encode_in_layout_order(model, input_ids_T, layout)
+    hidden_TD = run_layers(model, _embed(model, input_ids_T, layout), layout)
     return hidden_TD if layout.in_order else hidden_TD.index_select(0, layout.place_T)
 
 
-def _encode_in_layout_order(model: ModernBertModel, input_ids_T: torch.Tensor, layout: SegmentLayout) -> torch.Tensor:
-    """Return hidden states [T, D] with token t at ``layout.place_T[t]``: sorted once here, not in every layer."""
-    # A dict skips transformers' mask building; None in it says that the attention function isolates segments itself.
-    masks = {"full_attention": None, "sliding_attention": None}
-    positions_1T = layout.position_ids_1T
+def encode_first(model: ModernBertModel, input_ids_T: torch.Tensor, layout: SegmentLayout) -> torch.Tensor:
+    """Return the states [S, D] of each segment's first token, [CLS]: no other token goes through the last layer."""
+    hidden_SD = run_layers(model, _embed(model, input_ids_T, layout), layout, first_only=True)
+    return hidden_SD if layout.in_order else hidden_SD[layout.segment_of_S.argsort()]
+
+
+def _embed(
+    model: ModernBertModel, input_ids_T: torch.Tensor, layout: SegmentLayout, *, sparse_gradient: bool = False
+) -> torch.Tensor:
+    """Return token embeddings [T, D] in the layout's order: sorted once here, not in every layer."""
     if not layout.in_order:
-        input_ids_T, positions_1T = input_ids_T[layout.order_T], positions_1T[:, layout.order_T]
-    output = model(input_ids=input_ids_T[None], position_ids=positions_1T, attention_mask=masks, layout=layout)
-    return output.last_hidden_state[0]
+        input_ids_T = input_ids_T[layout.order_T]
+    table = model.embeddings.tok_embeddings
+    found_TD = F.embedding(input_ids_T, table.weight, padding_idx=table.padding_idx, sparse=sparse_gradient)
+    return model.embeddings(inputs_embeds=found_TD)
 
 
 def _masked_states(model: ModernBertForMaskedLM, batch: PackedBatch) -> torch.Tensor:
-    """Return the decoder's input [N, D] at the masked positions: the head never runs on the other 70 to 85 %."""
-    hidden_TD = _encode_in_layout_order(model.model, batch.input_ids_T, batch.layout)
-    return model.head(hidden_TD.index_select(0, batch.layout.place_T[batch.masked_N]))
+    """Return the decoder's input [N, D] at the masked positions: last layer and head never run on the other 70 to 85 %."""
+    # Where the decoder shares the table, its gradient is whole anyway: T rows are added to it instead of a second V x D.
+    tied = model.decoder.weight is model.model.embeddings.tok_embeddings.weight
+    hidden_TD = _embed(model.model, batch.input_ids_T, batch.layout, sparse_gradient=tied)
+    return model.head(run_layers(model.model, hidden_TD, batch.layout, wanted_N=batch.layout.place_T[batch.masked_N]))
 
 
 def masked_logits(model: ModernBertForMaskedLM, batch: PackedBatch) -> torch.Tensor:

@@ -9,19 +9,19 @@ import json
 import logging
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from clinical_modernbert.artifacts import Artifact, Plan, resolve, upload
 from clinical_modernbert.corpus.split import is_held_out
 from clinical_modernbert.encoder import Encoder, build_model, load_encoder
 from clinical_modernbert.evaluation.neighbours import nearest, permuted_purity, purity, text_vectors
+from clinical_modernbert.evaluation.projection import project
 from clinical_modernbert.recipe import CorpusRecipe, MapRecipe, PretrainRecipe
 from clinical_modernbert.sources import CodeEntry, code_group, code_table
 from clinical_modernbert.tokenizer import special_ids
@@ -58,7 +58,13 @@ def map_codes(plan: Plan) -> Artifact:
     _logger.info(
         "chapter purity@%d %s", recipe.purity_neighbours, {n: round(v, 4) for n, v in figures.items() if n != "k"}
     )
-    xy_N2 = _project(vectors_ND, recipe)
+    xy_N2 = project(
+        vectors_ND,
+        perplexity=recipe.perplexity,
+        num_iterations=recipe.num_iterations,
+        seed=recipe.seed,
+        num_cpus=recipe.scaling.num_cpus,
+    )
     _logger.info("projected %d codes", len(codes))
     report = {
         "purity": figures,
@@ -122,26 +128,3 @@ def _held_out(codes: list[CodeEntry], model: Artifact, *, table: Literal["icd9cm
     corpus = resolve(model.store, "corpus", corpus_id.removeprefix("corpus/"))
     section = CorpusRecipe.model_validate(corpus.manifest.recipe).held_out
     return [is_held_out(code_group(table, entry.code), section) for entry in codes]
-
-
-def _project(vectors_ND: NDArray[np.float32], recipe: MapRecipe) -> NDArray[np.float32]:
-    from openTSNE import TSNE
-
-    bar = tqdm(total=recipe.num_iterations, desc="t-SNE", unit="iteration")
-
-    def advance(iteration: int, error: float, embedding: object) -> None:
-        bar.update(iteration - bar.n if iteration > bar.n else 0)
-
-    tsne = TSNE(
-        perplexity=min(recipe.perplexity, (len(vectors_ND) - 1) / 3),
-        metric="cosine",
-        initialization="pca",
-        n_iter=recipe.num_iterations,
-        n_jobs=recipe.scaling.num_cpus,
-        random_state=recipe.seed,
-        callbacks=advance,
-        callbacks_every_iters=50,
-    )
-    projected: Any = tsne.fit(vectors_ND)
-    bar.close()
-    return np.asarray(projected, dtype=np.float32)

@@ -1,8 +1,8 @@
-"""Table 4: top-k accuracy at hidden tokens of the held-out split, on both frozen masks, beside the unigram baseline.
+"""Table 4: top-k accuracy at hidden tokens of the held-out split, on both frozen masks, beside what counting scores.
 
-The baseline answers with the most frequent training tokens of the document's own source: what a model scores that has learnt
-word frequencies and nothing else. Figures stand for the whole split and for each source by itself, because a mean over sources
-can rise while one of them gets worse.
+The unigram baseline answers with the most frequent training tokens of the document's own source, the bigram ones (see
+``bigram``) with what its neighbours make likely: a model that scores no more than these has learnt no more. Figures stand for
+the whole split and for each source by itself, because a mean over sources can rise while one of them gets worse.
 """
 
 import json
@@ -20,11 +20,12 @@ from clinical_modernbert.artifacts import Artifact, Plan, upload
 from clinical_modernbert.corpus.shards import PackedRows
 from clinical_modernbert.encoder import load_model
 from clinical_modernbert.errors import ModelError
+from clinical_modernbert.evaluation.bigram import Neighbours, count_neighbours, neighbour_ranks
 from clinical_modernbert.recipe import CorpusRecipe, EvaluateRecipe
 from clinical_modernbert.tokenizer import load_tokenizer
 from clinical_modernbert.training.batches import row_chunks
-from clinical_modernbert.training.loop import token_ranges
 from clinical_modernbert.training.scoring import MaskedPositions, MaskKind, default_device, score_rows
+from clinical_modernbert.training.setup import token_ranges
 
 _logger = logging.getLogger(__name__)
 
@@ -43,10 +44,14 @@ def evaluate(plan: Plan) -> Artifact:
         batch_rows=recipe.scaling.batch_rows,
     )
     unigram = np.load(corpus.file("unigram.npy"), allow_pickle=False)
+    training = PackedRows(corpus, row_length=recipe.sequence_length, split="train")
+    neighbours = count_neighbours(training, vocabulary_size=unigram.shape[1], max_rows=recipe.bigram_rows)
     sources = [source.name for source in CorpusRecipe.model_validate(corpus.manifest.recipe).sources]
     report: dict[str, Any] = {"rows": scores.num_rows, "top_k": list(recipe.top_k), "masks": {}}
     for kind, found in scores.masks.items():
-        report["masks"][kind] = mask_report(found, unigram=unigram, sources=sources, top_k=recipe.top_k)
+        report["masks"][kind] = mask_report(
+            found, unigram=unigram, neighbours=neighbours, sources=sources, top_k=recipe.top_k
+        )
         _logger.info("%s mask: top-1 %.4f over %d tokens", kind, found.accuracy(1), len(found.labels_N))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "report.json"
@@ -86,15 +91,24 @@ def score_held_out(
 
 
 def mask_report(
-    found: MaskedPositions, *, unigram: NDArray[np.int64], sources: list[str], top_k: tuple[int, ...]
+    found: MaskedPositions,
+    *,
+    unigram: NDArray[np.int64],
+    neighbours: Neighbours,
+    sources: list[str],
+    top_k: tuple[int, ...],
 ) -> dict[str, Any]:
-    """Return loss and accuracies of model and baseline, over all sources and by source; ``unigram`` is [source, id] counts."""
-    baseline = unigram_ranks(found.labels_N, found.sources_N, unigram=unigram)
-    figures: dict[str, Any] = {"loss": found.loss, **_accuracies(found.ranks_N, baseline, top_k), "sources": {}}
+    """Return loss and accuracies of model and baselines, over all sources and by source; ``unigram`` is [source, id] counts."""
+    ranks = {
+        "model": found.ranks_N,
+        "unigram": unigram_ranks(found.labels_N, found.sources_N, unigram=unigram),
+        **neighbour_ranks(found, neighbours, unigram=unigram),
+    }
+    figures: dict[str, Any] = {"loss": found.loss, **_accuracies(ranks, top_k), "sources": {}}
     for number, name in enumerate(sources):
         here = found.sources_N == number
         if here.any():
-            figures["sources"][name] = _accuracies(found.ranks_N[here], baseline[here], top_k)
+            figures["sources"][name] = _accuracies({who: own_N[here] for who, own_N in ranks.items()}, top_k)
     return figures
 
 
@@ -108,12 +122,9 @@ def unigram_ranks(
     return ranks[sources_N, labels_N]
 
 
-def _accuracies(ranks_N: NDArray[np.int64], baseline_N: NDArray[np.int64], top_k: tuple[int, ...]) -> dict[str, Any]:
-    return {
-        "tokens": len(ranks_N),
-        "model": {str(k): float((ranks_N < k).mean()) for k in top_k},
-        "unigram": {str(k): float((baseline_N < k).mean()) for k in top_k},
-    }
+def _accuracies(ranks: dict[str, NDArray[np.int64]], top_k: tuple[int, ...]) -> dict[str, Any]:
+    shares = {who: {str(k): float((own_N < k).mean()) for k in top_k} for who, own_N in ranks.items()}
+    return {"tokens": len(ranks["model"]), **shares}
 
 
 def _refuse_other_tokenizer(corpus: Any, model: Any, artifact: Artifact) -> None:

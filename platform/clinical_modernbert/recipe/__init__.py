@@ -1,7 +1,8 @@
 """Recipes: the typed schema of everything a job can be told, and its loader. Loads no torch and no ray."""
 
 from clinical_modernbert.recipe.corpus import CorpusRecipe
-from clinical_modernbert.recipe.evaluate import EvaluateRecipe, MapRecipe
+from clinical_modernbert.recipe.embed import EmbedRecipe
+from clinical_modernbert.recipe.evaluate import EvaluateRecipe, FineTuneRecipe, MapRecipe, ProbeRecipe
 from clinical_modernbert.recipe.loader import RECIPE_TYPES, build_recipe, load_recipe, read_recipe
 from clinical_modernbert.recipe.pretrain import PretrainRecipe
 from clinical_modernbert.recipe.section import Recipe
@@ -11,9 +12,12 @@ from clinical_modernbert.recipe.sweep import SweepRecipe
 __all__ = [
     "RECIPE_TYPES",
     "CorpusRecipe",
+    "EmbedRecipe",
     "EvaluateRecipe",
+    "FineTuneRecipe",
     "MapRecipe",
     "PretrainRecipe",
+    "ProbeRecipe",
     "Recipe",
     "ServeRecipe",
     "SweepRecipe",

@@ -140,6 +140,9 @@ class TrainingSection(Section):
     phases: tuple[PhaseSection, ...] = ()
     """Stretches of different row lengths; a run without them is one phase of ``num_steps`` at ``sequence_length``.
     Each holds batch_rows * sequence_length tokens a step, so its rows a step follow from its length."""
+    export: Literal["last", "best"] = "last"
+    """Which weights become the model: those after the last step, or those of the checkpoint with the lowest held-out loss
+    (uniform mask) where it is lower; ``best`` needs held_out_loss.every_steps."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of forward and backward; master weights stay float32. ``auto``: bfloat16 where every worker has it."""
     seed: int = 0
@@ -189,7 +192,7 @@ class HeldOutLossSection(Section):
     every_steps: int | None = Field(default=None, ge=1)
     """Steps between evaluations; only after the last step where None."""
     max_rows: int = Field(default=256, ge=1)
-    """Held-out rows that are scored."""
+    """Held-out rows that are scored: evenly over the split, the same every time."""
 
 
 class TrainScaling(Section):
@@ -211,8 +214,16 @@ class TrainScaling(Section):
     """Attention over packed rows: ``packed_sdpa`` runs anywhere, ``flash_varlen`` needs flash-attn and a GPU."""
     compile: bool = False
     """Compile the feed-forward layers with torch.compile; needs a compiler on every worker."""
+    peak_teraflops: float | None = Field(default=None, gt=0)
+    """Peak of one worker's hardware in 10^12 operations a second, for MFU; that of a known GPU in bfloat16 where None."""
     max_failures: int = Field(default=2, ge=0)
-    """Worker failures after which the run is given up."""
+    """Failures that can go away (a lost worker, an unreachable store) after which the run is given up. What a recipe, a corpus or
+    a model's numbers make certain is never tried again."""
+    start_timeout_s: float = Field(default=1800, gt=0)
+    """Longest wait for all workers to get their resources and start."""
+    hang_timeout_s: float = Field(default=1800, gt=0)
+    """Longest time of one step with its evaluation and checkpoint, and of one exchange between workers; a worker that takes
+    longer ends itself, which counts as a failure."""
 
 
 class CheckpointSection(Section):
@@ -222,6 +233,22 @@ class CheckpointSection(Section):
     """Steps between checkpoints (paper: 10,000); none where None."""
     keep: int = Field(default=2, ge=1)
     """Newest checkpoints that are kept."""
+    keep_best: int = Field(default=1, ge=0)
+    """Checkpoints with the lowest held-out loss (uniform mask) that are kept beside the newest."""
+
+
+class StabilitySection(Section):
+    """What happens when the loss is no number or jumps. Functions of the step's loss: a restored run decides alike."""
+
+    action: Literal["stop", "roll_back"] = "stop"
+    """``stop`` ends the run; ``roll_back`` goes on from the newest checkpoint and leaves out the batches since then
+    (Chowdhery et al., 2022, section 5.1)."""
+    spike_factor: float | None = Field(default=None, gt=1)
+    """A loss above this multiple of the median over the window is a spike; no loss is one where None."""
+    window_steps: int = Field(default=100, ge=1)
+    """Steps before the present one whose median is taken; there is no spike before so many were trained."""
+    max_rollbacks: int = Field(default=3, ge=1)
+    """Rollbacks after which the run is given up."""
 
 
 class LoggingSection(Section):
@@ -229,6 +256,11 @@ class LoggingSection(Section):
 
     every_steps: int = Field(default=10, ge=1)
     """Steps between two points of the recorded curves."""
+    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    """Where the curves also go while the run is under way; the store has them always. Each needs its package."""
+    trackers_path: str = "runs"
+    """Folder on the machine that starts the run, for what trackers write there. MLFLOW_TRACKING_URI sends MLflow's elsewhere, and
+    Weights & Biases stays offline unless WANDB_MODE says otherwise."""
 
 
 class PretrainRecipe(Recipe):
@@ -241,10 +273,25 @@ class PretrainRecipe(Recipe):
     masking: MaskingSection = MaskingSection()
     optimizer: OptimizerSection = OptimizerSection()
     training: TrainingSection = TrainingSection()
+    stability: StabilitySection = StabilitySection()
     held_out_loss: HeldOutLossSection = HeldOutLossSection()
     scaling: TrainScaling = TrainScaling()
     checkpoint: CheckpointSection = CheckpointSection()
     logging: LoggingSection = LoggingSection()
+
+    @model_validator(mode="after")
+    def _states_are_kept(self) -> Self:
+        if self.training.export == "best" and not (
+            self.held_out_loss.every_steps and self.checkpoint.every_steps and self.checkpoint.keep_best
+        ):
+            raise ValueError(
+                "training.export=best takes a checkpoint by its held-out loss: it needs held_out_loss.every_steps, "
+                f"checkpoint.every_steps and checkpoint.keep_best, got {self.held_out_loss.every_steps}, "
+                f"{self.checkpoint.every_steps} and {self.checkpoint.keep_best}"
+            )
+        if self.stability.action == "roll_back" and not self.checkpoint.every_steps:
+            raise ValueError("stability.action=roll_back needs checkpoint.every_steps: there is nothing to go back to")
+        return self
 
     @model_validator(mode="after")
     def _batch_divides(self) -> Self:

@@ -36,7 +36,7 @@ class Recipe(Section):
         found = {}
         for field, info in type(self).model_fields.items():
             marks = [m for m in info.metadata if isinstance(m, Reference)]
-            if marks:
+            if marks and getattr(self, field) is not None:
                 found[field] = (marks[0].kind, getattr(self, field))
         return found
 

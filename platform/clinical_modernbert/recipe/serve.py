@@ -11,11 +11,25 @@ class ServeScaling(Section):
     """How wide the endpoint runs."""
 
     num_replicas: int = Field(default=1, ge=1)
-    """Replicas of the encoder."""
+    """Replicas of the encoder; with ``max_replicas`` the least."""
+    max_replicas: int | None = Field(default=None, ge=1)
+    """The most replicas that Ray Serve may start as requests queue; None keeps their number fixed."""
+    target_requests: float = Field(default=32, gt=0)
+    """Requests, waiting and computing, that autoscaling aims at for each replica."""
+    upscale_delay_s: float = Field(default=15, ge=0)
+    """Seconds of too many requests before a replica is added."""
+    downscale_delay_s: float = Field(default=600, ge=0)
+    """Seconds of too few before one is drained and taken away."""
     cpus_per_replica: float = Field(default=1, gt=0)
     """CPUs reserved for each replica."""
     num_threads: int = Field(default=1, ge=1)
     """Compute threads of one replica."""
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> "ServeScaling":
+        if self.max_replicas is not None and self.max_replicas < self.num_replicas:
+            raise ValueError(f"max_replicas={self.max_replicas} is less than num_replicas={self.num_replicas}")
+        return self
 
 
 class ServeLimits(Section):
@@ -50,6 +64,15 @@ class ServeLimits(Section):
         return self
 
 
+class TracingSection(Section):
+    """Traces by OpenTelemetry; where they go is the environment's (``OTEL_EXPORTER_OTLP_ENDPOINT``)."""
+
+    enabled: bool = False
+    """Trace requests; needs the extra ``trace``."""
+    fraction: float = Field(default=1.0, ge=0, le=1)
+    """Share of the traces begun here that are kept; a caller's own decision is followed."""
+
+
 class ServeRecipe(Recipe):
     """An encoder endpoint: one model, its pooling and its limits."""
 
@@ -63,4 +86,5 @@ class ServeRecipe(Recipe):
     require_keys: bool = False
     """Refuse to start where the environment names no API keys. Keys that it does name are asked for in any case."""
     limits: ServeLimits = ServeLimits()
+    tracing: TracingSection = TracingSection()
     scaling: ServeScaling = ServeScaling()

@@ -1,9 +1,10 @@
-"""Sweeps: a pretraining recipe and the dotted paths that vary."""
+"""Sweeps: a pretraining recipe, and the dotted paths that vary (a search) or the named arms that are compared (an ablation)."""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from clinical_modernbert.recipe.corpus import SequenceLength
 from clinical_modernbert.recipe.section import CorpusReference, Recipe, Section
 
 Scalar = str | int | float | bool
@@ -36,6 +37,28 @@ class LogUniformDimension(Section):
 Dimension = Annotated[GridDimension | LogUniformDimension, Field(discriminator="type")]
 
 
+class HalvingSection(Section):
+    """Asynchronous successive halving (ASHA): a search stops the trials that lag behind at equal steps."""
+
+    grace_steps: int = Field(ge=1)
+    """Optimizer steps that every trial gets."""
+    reduction_factor: int = Field(default=3, ge=2)
+    """Of the trials that reach a rung, one in so many goes on to the next; rungs lie that factor apart in steps."""
+
+
+class ComparisonSection(Section):
+    """How the models of an ablation are scored: on the frozen masks over the sweep's own corpus, whatever each was trained on."""
+
+    sequence_length: SequenceLength = 128
+    """Tokens a held-out row; the sweep's corpus must hold shards of this length."""
+    max_rows: int = Field(default=4096, ge=1)
+    """Held-out rows that are scored, spread evenly."""
+    resamples: int = Field(default=2000, ge=100)
+    """Bootstrap resamples of the documents behind an interval."""
+    fit: bool = False
+    """Fit the loss over parameters and tokens; for arms that differ in size and steps."""
+
+
 class SweepScaling(Section):
     """How many trials run side by side; changes nothing in the output."""
 
@@ -53,15 +76,46 @@ class SweepRecipe(Recipe):
     """The corpus that every trial trains on."""
     overrides: tuple[str, ...] = ()
     """``path=value`` overrides that all trials share."""
-    space: Annotated[dict[str, Dimension], Field(min_length=1)]
-    """Dotted recipe path -> values."""
+    space: dict[str, Dimension] = Field(default_factory=dict)
+    """A search: dotted recipe path -> values."""
     sampler: Literal["grid", "tpe", "random"] = "grid"
     """Optuna sampler; ``grid`` visits every combination once."""
     num_trials: int | None = Field(default=None, ge=1)
     """Trials of ``tpe`` and ``random``; the grid's size where None."""
     seed: int = 0
     """Seed of the sampler."""
+    halving: HalvingSection | None = None
+    """Stop lagging trials of a search early; every trial runs to its end where None."""
+    arms: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """An ablation: name of an arm -> its ``path=value`` overrides. Every arm runs to its end, once for each seed."""
+    baseline: str | None = None
+    """The arm that the others are compared with; the first where None."""
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1, 2)
+    """Values of training.seed: arms of one seed share initial weights, batches and evaluation masks."""
+    comparison: ComparisonSection = ComparisonSection()
     scaling: SweepScaling = SweepScaling()
+
+    @property
+    def compared_with(self) -> str:
+        """The arm that the others of an ablation are compared with."""
+        return self.baseline or next(iter(self.arms))
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if bool(self.space) == bool(self.arms):
+            raise ValueError("a sweep has either a space (a search) or arms (an ablation): give one of the two")
+        if self.arms and (self.halving or self.num_trials or self.sampler != "grid"):
+            raise ValueError(
+                "halving, sampler and num_trials belong to a search: the arms of an ablation all run to the end"
+            )
+        if self.baseline is not None and self.baseline not in self.arms:
+            raise ValueError(f"baseline={self.baseline!r} is no arm of this sweep; arms are {list(self.arms)}")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds must be distinct, got {list(self.seeds)}")
+        seeded = [name for name, own in self.arms.items() if any(o.startswith("training.seed=") for o in own)]
+        if seeded:
+            raise ValueError(f"arms {seeded} set training.seed: arms are compared within a seed, so list it in seeds")
+        return self
 
     @model_validator(mode="after")
     def _sampler_fits(self) -> Self:

@@ -4,7 +4,7 @@ Every refusal has the shape of OpenAI's errors. Nothing here logs or repeats wha
 """
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -12,7 +12,9 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from clinical_modernbert import __version__
-from clinical_modernbert.serving import problems
+from clinical_modernbert.serving import examples, problems
+from clinical_modernbert.serving.classify import build_classify_routes
+from clinical_modernbert.serving.classify_schemas import PredictRequest, TokenClassifyRequest
 from clinical_modernbert.serving.gate import Gate, respond
 from clinical_modernbert.serving.keys import Key
 from clinical_modernbert.serving.metrics import TALLY
@@ -34,7 +36,10 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     401: {"model": ErrorBody, "description": "No valid key"},
     403: {"model": ErrorBody, "description": "The key lacks this route's scope"},
     408: {"model": ErrorBody, "description": "The body arrived too slowly"},
-    404: {"model": ErrorBody, "description": "Another model is served here"},
+    404: {
+        "model": ErrorBody,
+        "description": "Another model is served here, or one without the head that the route needs",
+    },
     413: {"model": ErrorBody, "description": "Too many texts, or too large a body"},
     422: {"model": ErrorBody, "description": "A field has another shape, or a text is too long"},
     429: {"model": ErrorBody, "description": "The queue is full: wait for Retry-After seconds"},
@@ -52,6 +57,8 @@ _FIELDS = {
     "/similarity": tuple(SimilarityRequest.model_fields),
     "/tokenize": tuple(TokenizeRequest.model_fields),
     "/fill-mask": tuple(FillMaskRequest.model_fields),
+    "/predict": tuple(PredictRequest.model_fields),
+    "/token-classify": tuple(TokenClassifyRequest.model_fields),
 }
 _ROUTES = frozenset({*_FIELDS, "/v1/models", "/health", "/ping", "/info", "/openapi.json"})
 
@@ -60,14 +67,24 @@ def build_api(service: EmbeddingService, *, keys: tuple[Key, ...] = ()) -> FastA
     """Return the app over a service whose model is loaded and warm; without ``keys`` every client may ask."""
     # Their pages load scripts from a public host, which many networks here cannot reach; the schema is at /openapi.json.
     api = FastAPI(title="Clinical ModernBERT", version=__version__, docs_url=None, redoc_url=None, responses=_REFUSALS)
-    api.add_middleware(Gate, limits=service.engine.recipe.limits, keys=keys, record=service.record, routes=_ROUTES)
+    api.add_middleware(
+        Gate,
+        limits=service.engine.recipe.limits,
+        keys=keys,
+        record=service.record,
+        trace=service.trace,
+        routes=_ROUTES,
+    )
     api.include_router(build_routes(service))
+    api.include_router(build_classify_routes(service))
     api.add_exception_handler(problems.ProblemError, _answer_problem)
     api.add_exception_handler(RequestValidationError, _answer_invalid)
     api.add_exception_handler(HTTPException, _answer_http)
 
     @api.post("/v1/embeddings", response_model=EmbeddingsResponse)
-    async def embeddings(request: EmbeddingsRequest) -> Response:
+    async def embeddings(
+        request: Annotated[EmbeddingsRequest, examples.body("/v1/embeddings", model=service.engine.model_id)],
+    ) -> Response:
         """Return one vector for each text, as OpenAI's endpoint does."""
         # Bytes already: FastAPI would walk every number of every vector in Python.
         return Response(await service.embed(request), media_type="application/json")
@@ -85,7 +102,7 @@ def build_api(service: EmbeddingService, *, keys: tuple[Key, ...] = ()) -> FastA
         """Answer once the model is loaded and warm."""
         return Health()
 
-    @api.get("/info")
+    @api.get("/info", response_model_exclude_none=True)
     async def info() -> Info:
         """Say which model this is, what it was made from, and its limits."""
         return service.engine.info()

@@ -1,25 +1,28 @@
 """The Ray Serve deployment: replicas, reserved CPUs and Ray's own back-pressure. The only module here that knows Ray.
 
 Routing and replicas are Serve's; queue and batches are our scheduler's, one a replica. So Serve must hand requests on at once:
-its bound on ongoing requests lies above our gate's, and what it refuses itself, in plain text, is a 429 with Retry-After too.
+its bound on ongoing requests lies above our gate's, what it refuses itself is a 429 with Retry-After too (``proxy`` words it).
 """
 
 import logging
+from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
-from ray.serve.config import BackpressureConfig
+from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from ray.serve.metrics import Counter, Gauge, Histogram
 
 from clinical_modernbert.artifacts import Store, resolve
 from clinical_modernbert.recipe import ServeRecipe
+from clinical_modernbert.recipe.serve import ServeScaling
 from clinical_modernbert.serving.api import build_api
 from clinical_modernbert.serving.engine import load_engine
 from clinical_modernbert.serving.gate import audit_logger
 from clinical_modernbert.serving.keys import keys_from_environment
 from clinical_modernbert.serving.metrics import METRICS, Record
 from clinical_modernbert.serving.service import EmbeddingService
+from clinical_modernbert.serving.tracing import Trace, no_trace, open_tracer
 
 # Requests beyond a full queue that still reach the replica: health checks, and refusals with a good Retry-After.
 _HEADROOM = 64
@@ -33,7 +36,10 @@ class EncoderReplica:
         self._keys = keys_from_environment(required=recipe.require_keys)
         engine = load_engine(root, recipe)
         engine.warm_up()
-        self._service = EmbeddingService(engine, record=ray_record())
+        trace: Trace = no_trace
+        if recipe.tracing.enabled:
+            trace = open_tracer(model_id=engine.model_id, fraction=recipe.tracing.fraction)
+        self._service = EmbeddingService(engine, record=ray_record(), trace=trace)
         # Serve's workers show warnings only; the audit goes to the worker's own stderr log, a line a request.
         if not audit_logger.handlers:
             audit_logger.addHandler(logging.StreamHandler())
@@ -56,7 +62,7 @@ def build_application(store: Store, recipe: ServeRecipe) -> Application:
     deployment = serve.deployment(
         EncoderReplica,
         name="encoder",
-        num_replicas=scaling.num_replicas,
+        **_replicas(scaling),
         # Above the gate's own bound, so that it is the gate that refuses, in the shape of OpenAI's errors.
         max_ongoing_requests=limits.max_requests + _HEADROOM,
         max_queued_requests=limits.max_requests,
@@ -69,6 +75,22 @@ def build_application(store: Store, recipe: ServeRecipe) -> Application:
         },
     )
     return deployment.bind(store.uri, pinned)
+
+
+def _replicas(scaling: ServeScaling) -> dict[str, Any]:
+    if scaling.max_replicas is None:
+        return {"num_replicas": scaling.num_replicas}
+    # A replica takes a request on at once and queues its texts itself, so ongoing requests are the queue.
+    return {
+        "autoscaling_config": AutoscalingConfig(
+            min_replicas=scaling.num_replicas,
+            initial_replicas=scaling.num_replicas,
+            max_replicas=scaling.max_replicas,
+            target_ongoing_requests=scaling.target_requests,
+            upscale_delay_s=scaling.upscale_delay_s,
+            downscale_delay_s=scaling.downscale_delay_s,
+        )
+    }
 
 
 def ray_record() -> Record:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from clinical_modernbert import __version__
 from clinical_modernbert.artifacts import Manifest, open_store, resolve
-from clinical_modernbert.encoder import Encoder, load_encoder
+from clinical_modernbert.encoder import Encoder
 from clinical_modernbert.recipe import ServeRecipe
-from clinical_modernbert.serving.schemas import EmbeddingType, Info, Input, Limits, ModelType
+from clinical_modernbert.serving.heads import Head, labels_of, load_export
+from clinical_modernbert.serving.schemas import ClassifierType, EmbeddingType, Info, Input, Limits, ModelType
 from clinical_modernbert.serving.work import Work, run_batch
 
 MODEL_FOLDER = "model"
@@ -29,11 +30,24 @@ class Engine:
     encoder: Encoder
     manifest: Manifest
     recipe: ServeRecipe
+    head: Head = "masked-lm"
+    """What stands on the encoder, and so which of the routes beyond vectors are answered."""
 
     @property
     def model_id(self) -> str:
         """``<name>-<fingerprint>``."""
         return self.manifest.id
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels of a classification head; none of a masked-language one."""
+        return () if self.head == "masked-lm" else labels_of(self.encoder.model)
+
+    @property
+    def problem(self) -> str | None:
+        """What a sequence head was trained for, by transformers' name."""
+        problem: str | None = self.encoder.model.config.problem_type
+        return problem
 
     @property
     def max_tokens(self) -> int:
@@ -89,7 +103,9 @@ class Engine:
             model_id=manifest.id,
             model_sha=manifest.digest,
             model_dtype=str(self.encoder.model.dtype).removeprefix("torch."),
-            model_type=ModelType(embedding=EmbeddingType(pooling=self.recipe.pooling)),
+            model_type=self._model_type(),
+            head=self.head,
+            labels=list(self.labels),
             max_concurrent_requests=limits.max_requests,
             max_input_length=self.max_tokens,
             max_batch_tokens=limits.max_batch_tokens,
@@ -97,9 +113,16 @@ class Engine:
             version=__version__,
         )
 
+    def _model_type(self) -> ModelType:
+        if self.head == "masked-lm":
+            return ModelType(embedding=EmbeddingType(pooling=self.recipe.pooling))
+        names = self.labels
+        ids = ClassifierType(id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)})
+        return ModelType(classifier=ids)
+
 
 def load_engine(root: str, recipe: ServeRecipe) -> Engine:
     """Load the recipe's model from the artifact store at ``root``; raises ``ArtifactError`` or ``ModelError``."""
     artifact = resolve(open_store(root), "model", recipe.model)
-    encoder = load_encoder(artifact.folder(MODEL_FOLDER))
-    return Engine(encoder=encoder, manifest=artifact.manifest, recipe=recipe)
+    encoder, head = load_export(artifact.folder(MODEL_FOLDER))
+    return Engine(encoder=encoder, manifest=artifact.manifest, recipe=recipe, head=head)

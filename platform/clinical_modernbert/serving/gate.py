@@ -19,10 +19,11 @@ from clinical_modernbert.recipe.serve import ServeLimits
 from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.keys import Key, find_key
 from clinical_modernbert.serving.metrics import TALLY, Record, Tally
+from clinical_modernbert.serving.tracing import Trace
 
 OPEN_ROUTES = frozenset({"/health", "/ping", "/openapi.json"})
 """What a probe or a client may read without a key."""
-_SCOPE_OF_ROUTE = {"/fill-mask": "fill-mask"}
+_SCOPE_OF_ROUTE = {"/fill-mask": "fill-mask", "/predict": "predict", "/token-classify": "predict"}
 _CLIENT_LEFT = 499
 
 _logger = logging.getLogger(__name__)
@@ -42,12 +43,19 @@ class Gate:
     """The middleware; ``routes`` are the known paths, the only ones that a log line or a metric may show."""
 
     def __init__(
-        self, app: ASGIApp, *, limits: ServeLimits, keys: tuple[Key, ...], record: Record, routes: frozenset[str]
+        self,
+        app: ASGIApp,
+        *,
+        limits: ServeLimits,
+        keys: tuple[Key, ...],
+        record: Record,
+        trace: Trace,
+        routes: frozenset[str],
     ) -> None:
         self._app = app
         self._limits = limits
         self._keys = keys
-        self._record = record
+        self._record, self._trace = record, trace
         self._routes = routes
         self._num_requests = 0
 
@@ -55,11 +63,23 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        # A path may hold anything that a client typed.
+        route = scope["path"] if scope["path"] in self._routes else "other"
+        if route in OPEN_ROUTES:
+            await self._handle(scope, receive, send, route=route)
+            return
+        with self._trace(f"{scope['method']} {route}", headers=Headers(scope=scope)) as note:
+            status, tally = await self._handle(scope, receive, send, route=route)
+            note("http.route", route)
+            note("http.response.status_code", status)
+            note("texts", tally.num_texts)
+            note("tokens", tally.num_tokens)
+
+    async def _handle(self, scope: Scope, receive: Receive, send: Send, *, route: str) -> tuple[int, Tally]:
+        """Answer one request whatever happens, and return its status and what it turned out to be."""
         started, tally, status = time.perf_counter(), Tally(), 0
         TALLY.set(tally)
         key = find_key(self._keys, Headers(scope=scope).get("authorization")) if self._keys else None
-        # A path may hold anything that a client typed.
-        route = scope["path"] if scope["path"] in self._routes else "other"
 
         async def watch(message: Message) -> None:
             nonlocal status
@@ -88,6 +108,7 @@ class Gate:
         finally:
             self._num_requests -= 1
             self._note(route, status, time.perf_counter() - started, key=key, tally=tally)
+        return status, tally
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send, *, key: Key | None) -> None:
         path, limits = scope["path"], self._limits

@@ -17,8 +17,8 @@ from clinical_modernbert.errors import RecipeError
 
 FILE_VARIABLE = "CLINICAL_API_KEYS_FILE"
 TEXT_VARIABLE = "CLINICAL_API_KEYS"
-SCOPES = frozenset({"embed", "fill-mask"})
-_FORM = "<name> <sha256 of the key in hex> [embed,fill-mask]"
+SCOPES = frozenset({"embed", "fill-mask", "predict"})
+_FORM = "<name> <sha256 of the key in hex> [embed,fill-mask,predict]"
 
 
 @dataclass(frozen=True, slots=True)

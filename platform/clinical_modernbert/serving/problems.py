@@ -115,6 +115,17 @@ def too_many_requests(limit: int) -> ProblemError:
     return ProblemError(429, "too_many_requests", message, retry_after_s=1)
 
 
+def no_head(wanted: str, found: str) -> ProblemError:
+    """404: the served model cannot answer this route."""
+    needs = {
+        "masked-lm": "a masked-language head",
+        "sequence": "a sequence-classification head",
+        "token": "a token-classification head",
+    }
+    message = f"this route needs {needs[wanted]}, and the served model has {needs[found]}: serve a fine-tuned export that has one"
+    return ProblemError(404, "no_such_head", message)
+
+
 def no_mask(param: str, mask: str) -> ProblemError:
     """422: nothing to fill."""
     return ProblemError(422, "no_mask", f"{param} must hold the mask token {mask} at least once", param=param)
@@ -129,6 +140,19 @@ def queue_full(limit: int, retry_after_s: int) -> ProblemError:
 def internal_error() -> ProblemError:
     """500: ours to mend."""
     return ProblemError(500, "internal_error", "the server failed on this request; its log names the kind of error")
+
+
+def of_proxy(status: int) -> ProblemError | None:
+    """Return what a refusal of Ray Serve's proxy is in our words, None for an answer that is no refusal of its own."""
+    if status == 429:
+        return ProblemError(429, "proxy_full", "every replica is busy; try again in 1 s", retry_after_s=1)
+    if status in (502, 503):
+        return ProblemError(503, "unavailable", "no replica can answer now; try again in 1 s", retry_after_s=1)
+    if status == 408:
+        return ProblemError(504, "request_timeout", "not answered within the proxy's time; try again")
+    if status == 404:
+        return ProblemError(404, "not_found", "no application is served below this path")
+    return internal_error() if status >= 500 else None
 
 
 def invalid_body(errors: Sequence[Any], known_fields: Sequence[str]) -> ProblemError:

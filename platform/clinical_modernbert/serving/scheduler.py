@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clinical_modernbert.serving.metrics import Record, drop
+from clinical_modernbert.serving.tracing import Trace, no_trace
 
 Compute = Callable[[list[Any]], Sequence[NDArray[np.float32]]]
 """Tokenised texts to one array each; a text is anything whose ``len`` is its number of tokens."""
@@ -101,8 +103,9 @@ class Scheduler:
         max_queued_texts: int,
         max_overtakes: int = 4,
         record: Record = drop,
+        trace: Trace = no_trace,
     ) -> None:
-        self._record = record
+        self._record, self._trace = record, trace
         self._compute = compute
         self._max_batch_tokens = max_batch_tokens
         self._max_queued_texts = max_queued_texts
@@ -149,7 +152,8 @@ class Scheduler:
         job = _Job(done=loop.create_future(), vectors=[empty] * len(items), num_open=len(items))
         self._waiting.extend(Waiting(item=item, job=job, position=i, since=now) for i, item in enumerate(items))
         if self._pump is None or self._pump.done():
-            self._pump = loop.create_task(self._run_batches())
+            # A context of its own: a batch belongs to no single request, and its spans to no single trace.
+            self._pump = loop.create_task(self._run_batches(), context=Context())
         return await job.done
 
     def close(self) -> None:
@@ -167,8 +171,11 @@ class Scheduler:
             self._record("cm_queued_texts", self.num_queued, {})
             for waiting in batch:
                 self._record("cm_queue_seconds", time.monotonic() - waiting.since, {})
-            outcome = loop.run_in_executor(self._executor, self._vectors, [waiting.item for waiting in batch])
-            await asyncio.wait([outcome])
+            with self._trace("batch") as note:
+                note("texts", len(batch))
+                note("tokens", sum(waiting.num_tokens for waiting in batch))
+                outcome = loop.run_in_executor(self._executor, self._vectors, [waiting.item for waiting in batch])
+                await asyncio.wait([outcome])
             self._num_computing = 0
             error = outcome.exception()
             if error is None:

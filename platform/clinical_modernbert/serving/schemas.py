@@ -128,10 +128,18 @@ class EmbeddingType(Schema):
     pooling: str
 
 
-class ModelType(Schema):
-    """What TEI's clients call the kind of model."""
+class ClassifierType(Schema):
+    """How TEI's clients learn the labels."""
 
-    embedding: EmbeddingType
+    id2label: dict[int, str]
+    label2id: dict[str, int]
+
+
+class ModelType(Schema):
+    """What TEI's clients call the kind of model: one of the two."""
+
+    embedding: EmbeddingType | None = None
+    classifier: ClassifierType | None = None
 
 
 class Info(Schema):
@@ -153,6 +161,10 @@ class Info(Schema):
     num_threads: int
     """Threads of one forward pass."""
     limits: Limits
+    head: Literal["masked-lm", "sequence", "token"]
+    """What stands on the encoder: ``/fill-mask``, ``/predict`` or ``/token-classify`` answers accordingly."""
+    labels: list[str]
+    """Labels of a classification head."""
     model_id: str
     """From here on as TEI names it."""
     model_sha: str

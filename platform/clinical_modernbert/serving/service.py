@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clinical_modernbert.encoder.windows import average, cut
+from clinical_modernbert.encoder.windows import windows as split_windows
 from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.engine import Engine
 from clinical_modernbert.serving.metrics import TALLY, Record, Tally, drop
@@ -24,6 +25,7 @@ from clinical_modernbert.serving.schemas import (
     Usage,
     encode_vector,
 )
+from clinical_modernbert.serving.tracing import Trace, no_trace
 from clinical_modernbert.serving.work import Work
 
 T = TypeVar("T")
@@ -51,16 +53,16 @@ class Found:
         return sum(len(ids) for ids in self.token_ids)
 
     @property
-    def weights(self) -> list[int]:
-        """Content tokens of each piece; a piece of the special tokens alone counts as one."""
-        return [max(len(ids) - 2, 1) for ids in self.token_ids]
+    def lengths(self) -> list[int]:
+        """Tokens of each piece."""
+        return [len(ids) for ids in self.token_ids]
 
 
 class EmbeddingService:
     """One replica's engine with its scheduler and its tokenising thread."""
 
-    def __init__(self, engine: Engine, *, record: Record = drop) -> None:
-        self.record = record
+    def __init__(self, engine: Engine, *, record: Record = drop, trace: Trace = no_trace) -> None:
+        self.record, self.trace = record, trace
         limits = engine.recipe.limits
         self.engine = engine
         self.scheduler = Scheduler(
@@ -68,6 +70,7 @@ class EmbeddingService:
             max_batch_tokens=limits.max_batch_tokens,
             max_queued_texts=limits.max_queued_texts,
             record=record,
+            trace=trace,
         )
         # One thread: a fast tokenizer must not be called from two at once ("Already borrowed"); it spreads lists itself.
         self._tokenizing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenize")
@@ -82,9 +85,7 @@ class EmbeddingService:
         found = await self.run(
             request.input, field="input", truncate=request.truncate, windows=request.windows, work=Work
         )
-        merged_ND = np.stack(
-            [np.average(found.answers[a:b], axis=0, weights=found.weights[a:b]) for a, b in found.spans]
-        ).astype(np.float32)
+        merged_ND = np.stack([average(found.answers[a:b], found.lengths[a:b]) for a, b in found.spans])
         vectors_ND = engine.finish(merged_ND, dimensions=request.dimensions)
 
         def render() -> bytes:
@@ -141,7 +142,10 @@ class EmbeddingService:
                 if len(flat) > len(texts):
                     places.enter_context(self.scheduler.admit(len(flat) - len(texts)))
                 tally.num_tokens = sum(len(ids) for ids in flat)
-                answers = await self.scheduler.run_each([work(ids) for ids in flat])
+                with self.trace("encode") as note:
+                    note("texts", len(texts))
+                    note("tokens", tally.num_tokens)
+                    answers = await self.scheduler.run_each([work(ids) for ids in flat])
         except QueueFullError as full:
             raise problems.queue_full(limits.max_queued_texts, full.retry_after_s) from None
         ends = [sum(len(group) for group in pieces[: i + 1]) for i in range(len(pieces))]
@@ -154,7 +158,8 @@ class EmbeddingService:
 
     async def aside(self, render: Callable[[], T]) -> T:
         """Turn an answer into bytes in a thread: a large one must not hold up every other client."""
-        return await asyncio.get_running_loop().run_in_executor(self._rendering, render)
+        with self.trace("render"):
+            return await asyncio.get_running_loop().run_in_executor(self._rendering, render)
 
     def close(self) -> None:
         """Stop the threads."""
@@ -192,7 +197,8 @@ class EmbeddingService:
     async def with_tokenizer(self, call: Callable[[], T]) -> T:
         """Run ``call`` in the one thread that may touch the tokenizer."""
         started = time.perf_counter()
-        outcome = await asyncio.get_running_loop().run_in_executor(self._tokenizing, call)
+        with self.trace("tokenize"):
+            outcome = await asyncio.get_running_loop().run_in_executor(self._tokenizing, call)
         self.record("cm_tokenize_seconds", time.perf_counter() - started, {})
         return outcome
 
@@ -212,15 +218,11 @@ class EmbeddingService:
         limit = self.engine.max_tokens
         if len(ids) <= limit:
             return [ids]
-        inner, room = ids[1:-1], limit - 2
         if windows:
-            number = -(-len(inner) // room)
-            # Windows of like length: a last one of three tokens would say little.
-            bounds = [len(inner) * i // number for i in range(number + 1)]
-            return [[ids[0], *inner[a:b], ids[-1]] for a, b in pairwise(bounds)]
+            return split_windows(ids, limit)
         if not truncate:
             raise problems.too_many_tokens(param, len(ids), limit)
-        return [[ids[0], *(inner[-room:] if cut_left else inner[:room]), ids[-1]]]
+        return [cut(ids, limit, left=cut_left)]
 
 
 def _as_list(given: EmbeddingInput, field: str) -> tuple[Sequence[Text], list[str]]:

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Response
 from numpy.typing import NDArray
 
 from clinical_modernbert.serving import problems
+from clinical_modernbert.serving.examples import body
 from clinical_modernbert.serving.service import EmbeddingService, Found
 from clinical_modernbert.serving.tei_schemas import (
     EmbedRequest,
@@ -30,7 +31,7 @@ def build_routes(service: EmbeddingService) -> APIRouter:
 
     @router.post("/embed", response_model=list[list[float]])
     @router.post("/", response_model=list[list[float]], include_in_schema=False)
-    async def embed(request: EmbedRequest) -> Response:
+    async def embed(request: Annotated[EmbedRequest, body("/embed")]) -> Response:
         """Return one vector for each text."""
         service.check_dimensions(request.dimensions)
         found = await _run(service, request, kind=Work)
@@ -40,14 +41,14 @@ def build_routes(service: EmbeddingService) -> APIRouter:
         return await _answer(service, found, list(vectors_ND))
 
     @router.post("/embed_all", response_model=list[list[list[float]]])
-    async def embed_all(request: EmbedRequest) -> Response:
+    async def embed_all(request: Annotated[EmbedRequest, body("/embed_all")]) -> Response:
         """Return the state of every token of each text, special tokens included."""
         service.check_dimensions(request.dimensions)
         found = await _run(service, request, kind=lambda ids: Work(ids, kind="tokens"))
         return await _answer(service, found, [states_TD[:, : request.dimensions] for states_TD in found.answers])
 
     @router.post("/similarity")
-    async def similarity(request: SimilarityRequest) -> list[float]:
+    async def similarity(request: Annotated[SimilarityRequest, body("/similarity")]) -> list[float]:
         """Return the cosine of each sentence with the source."""
         if not request.inputs.sentences:
             raise problems.empty_input("inputs")
@@ -63,14 +64,16 @@ def build_routes(service: EmbeddingService) -> APIRouter:
         return scores
 
     @router.post("/tokenize")
-    async def tokenize(request: TokenizeRequest) -> list[list[Token]]:
+    async def tokenize(request: Annotated[TokenizeRequest, body("/tokenize")]) -> list[list[Token]]:
         """Return the tokens of each text with their places in it."""
         texts = service.check_texts(request.inputs, "inputs")
         return await service.with_tokenizer(lambda: _tokens(service, texts, special=request.add_special_tokens))
 
     @router.post("/fill-mask", response_model=Filled)
-    async def fill_mask(request: FillMaskRequest) -> Any:
+    async def fill_mask(request: Annotated[FillMaskRequest, body("/fill-mask")]) -> Any:
         """Return the likeliest tokens at each mask, a list deeper where a text has several masks, and for a list of texts."""
+        if service.engine.head != "masked-lm":
+            raise problems.no_head("masked-lm", service.engine.head)
         texts = service.check_texts(request.inputs, "inputs")
         parameters = request.parameters
         targets = await service.with_tokenizer(lambda: _target_ids(service, parameters))
@@ -107,9 +110,9 @@ async def _run(service: EmbeddingService, request: EmbedRequest, *, kind: Callab
 
 async def _answer(service: EmbeddingService, found: Found, arrays: list[NDArray[np.float32]]) -> Response:
     # One array at a time: a single call over a large answer would hold the interpreter for its whole length.
-    body = await service.aside(lambda: "[" + ",".join(json.dumps(array.tolist()) for array in arrays) + "]")
+    text = await service.aside(lambda: "[" + ",".join(json.dumps(array.tolist()) for array in arrays) + "]")
     headers = {"x-truncated": str(sum(found.cut)), "x-compute-tokens": str(found.num_tokens)}
-    return Response(body, media_type="application/json", headers=headers)
+    return Response(text, media_type="application/json", headers=headers)
 
 
 def _tokens(service: EmbeddingService, texts: list[str], *, special: bool) -> list[list[Token]]:

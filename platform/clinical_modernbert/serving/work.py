@@ -1,8 +1,8 @@
-"""What the scheduler carries and one forward pass answers: a vector, every token's state, or the likely words at the masks.
+"""What the scheduler carries and one forward pass answers: a vector, token states, words at the masks, or a head's outputs.
 
-All three travel in the same packed batch. The vocabulary-wide head runs at mask positions only.
+All of them travel in the same packed batch. The vocabulary-wide head runs at mask positions only.
 
-Legend: T tokens of the batch, D hidden width, V vocabulary, M masks of one text, K answers a mask.
+Legend: T tokens of the batch, D hidden width, V vocabulary, M masks of one text, K answers a mask, L labels.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from transformers import ModernBertForMaskedLM
 
 from clinical_modernbert.encoder.attention import SegmentLayout
 from clinical_modernbert.encoder.packed import encode_packed
+from clinical_modernbert.serving.heads import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Work:
     """One tokenised text and what is wanted of it; its length is its number of tokens."""
 
     token_ids: Sequence[int]
-    kind: Literal["vector", "tokens", "fill"] = "vector"
+    kind: Literal["vector", "tokens", "fill", "classify", "label"] = "vector"
     masks: tuple[int, ...] = ()
     """Positions of the masks, for ``fill``."""
     top_k: int = 5
@@ -37,10 +38,9 @@ class Work:
 
 
 @torch.inference_mode()
-def run_batch(
-    model: ModernBertForMaskedLM, items: list[Work], *, pooling: Literal["cls", "mean"]
-) -> list[NDArray[np.float32]]:
-    """Return one float32 array an item: [D], [T, D] of its own tokens, or [2, M, K] with ids above probabilities.
+def run_batch(model: Model, items: list[Work], *, pooling: Literal["cls", "mean"]) -> list[NDArray[np.float32]]:
+    """Return one float32 array an item: [D], [T, D] of its own tokens, or [2, M, K] with ids above probabilities;
+    of a classification head [L] (``classify``) or [T, L] (``label``), before softmax.
 
     Ids stay exact in float32 below 2^24.
     """
@@ -54,13 +54,21 @@ def run_batch(
         start += length
         if item.kind == "fill":
             answer = _fill(model, own_TD, item)
+        elif item.kind == "classify":
+            answer = model.classifier(model.head(_pooled(own_TD, model.config.classifier_pooling)))
+        elif item.kind == "label":
+            answer = model.classifier(model.head(own_TD))
         elif item.kind == "tokens":
             answer = own_TD
         else:
-            answer = own_TD[0] if pooling == "cls" else own_TD.mean(0)
+            answer = _pooled(own_TD, pooling)
         # A copy: a view would keep the states of the whole batch alive.
         answers.append(np.array(answer.cpu().numpy(), dtype=np.float32))
     return answers
+
+
+def _pooled(own_TD: torch.Tensor, pooling: str) -> torch.Tensor:
+    return own_TD[0] if pooling == "cls" else own_TD.mean(0)
 
 
 def _fill(model: ModernBertForMaskedLM, own_TD: torch.Tensor, item: Work) -> torch.Tensor:

@@ -9,6 +9,7 @@ the tables without their texts: some 400,000 stays.
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from clinical_modernbert.errors import SourceError
@@ -83,10 +84,11 @@ class EdStay:
     outcome: EdOutcome
 
 
-def read_stays(folder: Path) -> Iterator[EdStay]:
+def read_stays(folder: Path, *, minutes: int | None = None) -> Iterator[EdStay]:
     """Yield the stays of a folder with ``edstays``, ``triage``, ``vitalsign``, ``medrecon``, ``pyxis``, ``diagnosis``
     (CSV, or gzip).
 
+    With ``minutes`` only what was charted from arrival until so long after it is said; a row without a time is not.
     Raises ``SourceError`` where a table is missing, lacks a column, or has a row that cannot be read.
     """
     triage = {row[0]: row[1:] for row in _rows(folder, "triage")}
@@ -95,13 +97,26 @@ def read_stays(folder: Path) -> Iterator[EdStay]:
         sections = [
             _arrival(intime, gender, race, transport),
             _triage(triage.get(stay)),
-            _home_drugs(rest["medrecon"][stay]),
-            _vitals(rest["vitalsign"][stay]),
-            _given(rest["pyxis"][stay]),
+            _home_drugs(_within(rest["medrecon"][stay], intime, minutes)),
+            _vitals(_within(rest["vitalsign"][stay], intime, minutes)),
+            _given(_within(rest["pyxis"][stay], intime, minutes)),
         ]
         codes = sorted(rest["diagnosis"][stay], key=lambda row: int(row[0]) if row[0].isdecimal() else 0)
         outcome = EdOutcome(disposition, admission or None, outtime, tuple((v, c, t) for _, c, v, t in codes))
         yield EdStay(stay, f"subject_id:{subject}", "\n".join(filter(None, sections)), outcome)
+
+
+def in_window(time: str, arrival: str, minutes: int) -> bool:
+    """Whether ``time`` lies from ``arrival`` until ``minutes`` after it; False where one of the two is missing or no time."""
+    try:
+        passed = datetime.fromisoformat(time) - datetime.fromisoformat(arrival)
+    except ValueError:
+        return False
+    return timedelta(0) <= passed <= timedelta(minutes=minutes)
+
+
+def _within(rows: list[tuple[str, ...]], arrival: str, minutes: int | None) -> list[tuple[str, ...]]:
+    return rows if minutes is None else [row for row in rows if in_window(row[0], arrival, minutes)]
 
 
 def _arrival(intime: str, gender: str, race: str, transport: str) -> str:

@@ -1,85 +1,101 @@
-"""Run a sweep on Ray Tune with Optuna's samplers; every trial is a pretraining artifact of its own.
+"""Run a sweep on Ray Tune: a search with Optuna's samplers, or the arms of an ablation, each once for every seed.
 
-A trial's driver asks for no CPU: its workers do, and two drivers that each held a CPU would wait for each other's workers
-for ever. A killed sweep goes on where it was, because finished trials are found by their fingerprint. Failed trials are kept
-with their error.
+Every trial is a pretraining artifact of its own. A trial's driver asks for no CPU: its workers do, and two drivers that each
+held a CPU would wait for each other's workers for ever. A killed sweep goes on where it was, because finished trials are found
+by their fingerprint. Failed trials are kept with their error.
 """
 
-import json
 import logging
 import tempfile
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from clinical_modernbert.artifacts import Artifact, Plan, open_store, upload
+import numpy as np
+
+from clinical_modernbert.artifacts import Artifact, Plan, open_store, upload_folder
 from clinical_modernbert.errors import ModelError, UserError
 from clinical_modernbert.progress import watch
-from clinical_modernbert.recipe import SweepRecipe
+from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe
 from clinical_modernbert.recipe.sweep import GridDimension
 from clinical_modernbert.runtime import start_ray
-from clinical_modernbert.sweeps.trials import SweepBase, grid_points, sweep_base, trial_overrides, trial_plan
-from clinical_modernbert.training.launch import pretrain
+from clinical_modernbert.sweeps.report import METRIC, build_report, write_report
+from clinical_modernbert.sweeps.scores import DocumentScores, score_model
+from clinical_modernbert.sweeps.trials import SweepBase, known_points, sweep_base, trial_overrides, trial_plan
+from clinical_modernbert.training.launch import pretrain, recorded_history
 
-METRIC = "held_out_loss"
 # Tune refuses a request for nothing; memory is what a driver has to have, and it is never what two trials wait for.
 _DRIVER_BYTES = 100_000_000
+_POLL_SECONDS = 1.0
 
 _logger = logging.getLogger(__name__)
 
 
 def sweep(plan: Plan) -> Artifact:
-    """Run every trial of the plan's sweep and publish ``report.json``, best trial first."""
+    """Run every trial of the plan's sweep, compare what came out, and publish the report with its plots."""
     recipe = plan.recipe
     assert isinstance(recipe, SweepRecipe)
-    base = sweep_base(recipe, corpus_id=plan.artifacts["corpus"].manifest.id)
+    corpus_id = plan.artifacts["corpus"].manifest.id
+    base = sweep_base(recipe, corpus_id=corpus_id)
     start_ray()
-    from ray import tune
-    from ray.tune.search import ConcurrencyLimiter
+    with tempfile.TemporaryDirectory(prefix="clinical-modernbert-tune-") as folder:
+        trials = _run_trials(plan, recipe, base, Path(folder))
+    finished = [trial for trial in trials if trial["model"] and not trial["error"] and not trial["stopped_at_step"]]
+    if not finished:
+        raise ModelError(f"all {len(trials)} trials of {plan.id} failed, the first with: {trials[0]['error']}")
+    scores = _score(plan, recipe, finished, corpus_id=corpus_id) if recipe.arms else {}
+    report = build_report(recipe, base, trials, scores, store=plan.store)
+    with tempfile.TemporaryDirectory() as name:
+        folder_path = Path(name)
+        write_report(folder_path, recipe, report, store=plan.store, sweep_id=plan.id)
+        for model, masks in scores.items():
+            (folder_path / "scores").mkdir(exist_ok=True)
+            arrays = {f"{kind}_{key}": array for kind, found in masks.items() for key, array in found.arrays().items()}
+            np.savez_compressed(folder_path / "scores" / f"{model}.npz", allow_pickle=False, **arrays)
+        files = upload_folder(plan.store, plan.prefix, folder_path)
+    return plan.publish(files, summary=report)
 
-    space, searcher, num_samples = _search(recipe)
+
+def _run_trials(plan: Plan, recipe: SweepRecipe, base: SweepBase, folder: Path) -> list[dict[str, Any]]:
+    from ray import tune
+
+    space, options, num_trials = _ablation(recipe) if recipe.arms else _search(recipe, base)
     trainable = tune.with_resources(
         tune.with_parameters(_trial, base=asdict(base), store_uri=plan.store.uri), resources={"memory": _DRIVER_BYTES}
     )
     tuner = tune.Tuner(
         trainable,
         param_space=space,
-        tune_config=tune.TuneConfig(
-            metric=METRIC,
-            mode="min",
-            num_samples=num_samples,
-            search_alg=ConcurrencyLimiter(searcher, max_concurrent=recipe.scaling.max_concurrent_trials),
-        ),
-        run_config=tune.RunConfig(
-            name=plan.id, storage_path=tempfile.mkdtemp(prefix="clinical-modernbert-tune-"), verbose=0
-        ),
+        tune_config=tune.TuneConfig(metric=METRIC, mode="min", **options),
+        run_config=tune.RunConfig(name=plan.id, storage_path=str(folder), verbose=0),
     )
-    with watch(f"sweep {plan.id}", total=num_samples, unit="trial", done=lambda: _num_finished(recipe, base, plan)):
+    points = known_points(recipe)
+    with watch(
+        f"sweep {plan.id}",
+        total=num_trials,
+        unit="trial",
+        done=lambda: sum(trial_plan(base, point, plan.store).existing() is not None for point in points),
+    ):
         results = tuner.fit()
-    trials = [_report(base, result) for result in results]
-    finished = [trial for trial in trials if trial["error"] is None]
-    if not finished:
-        raise ModelError(f"all {len(trials)} trials of {plan.id} failed, the first with: {trials[0]['error']}")
-    finished.sort(key=lambda trial: trial[METRIC])
-    failed = [trial for trial in trials if trial["error"] is not None]
-    report = {"metric": METRIC, "base": recipe.base, "best": finished[0], "trials": finished + failed}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "report.json"
-        path.write_text(json.dumps(report, indent=1), encoding="utf-8")
-        files = [upload(plan.store, plan.prefix, "report.json", path)]
-    return plan.publish(files, summary=report)
+    return [_outcome(base, result) for result in results]
 
 
-def _num_finished(recipe: SweepRecipe, base: SweepBase, plan: Plan) -> int:
-    """Return how many points of a grid have their model; a continuous space shows no progress before its end."""
-    points = grid_points(recipe) if recipe.sampler == "grid" else []
-    return sum(trial_plan(base, point, plan.store).existing() is not None for point in points)
+def _ablation(recipe: SweepRecipe) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """Return (Tune's space, options of Tune, number of trials): each arm with each seed."""
+    from ray import tune
+
+    points = known_points(recipe)
+    options = {"max_concurrent_trials": recipe.scaling.max_concurrent_trials}
+    return {"point": tune.grid_search(points)}, options, len(points)
 
 
-def _search(recipe: SweepRecipe) -> tuple[dict[str, Any], Any, int]:
-    """Return (Tune's space, Optuna's searcher, number of trials)."""
+def _search(recipe: SweepRecipe, base: SweepBase) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """Return the same for a search: Optuna proposes, and ASHA stops where the recipe says so."""
     import optuna
     from ray import tune
+    from ray.tune.schedulers import ASHAScheduler
+    from ray.tune.search import ConcurrencyLimiter
     from ray.tune.search.optuna import OptunaSearch
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -93,33 +109,73 @@ def _search(recipe: SweepRecipe) -> tuple[dict[str, Any], Any, int]:
         "tpe": lambda: optuna.samplers.TPESampler(seed=recipe.seed),
         "random": lambda: optuna.samplers.RandomSampler(seed=recipe.seed),
     }
-    num_samples = recipe.num_trials if recipe.sampler != "grid" else len(grid_points(recipe))
-    assert num_samples is not None  # the recipe's own check
-    return space, OptunaSearch(metric=METRIC, mode="min", sampler=samplers[recipe.sampler]()), num_samples
+    num_trials = recipe.num_trials or len(known_points(recipe))
+    searcher = OptunaSearch(metric=METRIC, mode="min", sampler=samplers[recipe.sampler]())
+    options: dict[str, Any] = {
+        "num_samples": num_trials,
+        "search_alg": ConcurrencyLimiter(searcher, max_concurrent=recipe.scaling.max_concurrent_trials),
+    }
+    if recipe.halving:
+        options["scheduler"] = ASHAScheduler(
+            time_attr="step",
+            grace_period=recipe.halving.grace_steps,
+            reduction_factor=recipe.halving.reduction_factor,
+            max_t=base.num_steps,
+        )
+    return space, options, num_trials
 
 
 def _trial(config: dict[str, Any], *, base: dict[str, Any], store_uri: str) -> None:
+    """Train one model, and tell Tune of each held-out loss on the way."""
     from ray import tune
 
-    plan = trial_plan(SweepBase(**base), config, open_store(store_uri))
+    plan = trial_plan(SweepBase(**base), config.get("point", config), open_store(store_uri))
+    assert isinstance(plan.recipe, PretrainRecipe)
+    told, num_steps = -1, plan.recipe.training.total_steps
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        training = pool.submit(lambda: plan.existing() or pretrain(plan))
+        while not wait([training], timeout=_POLL_SECONDS).done:
+            for point in recorded_history(plan):
+                # The last one is told by the end itself: halving stops a trial at its last step.
+                if "held_out" in point and told < point["step"] < num_steps - 1:
+                    told = point["step"]
+                    tune.report({METRIC: point["held_out"]["uniform_loss"], "step": told + 1, "model": plan.id})
     try:
-        artifact = plan.existing() or pretrain(plan)
+        artifact = training.result()
     except UserError as error:
-        tune.report({METRIC: float("inf"), "model": plan.id, "error": str(error)})
+        tune.report({METRIC: float("inf"), "step": 0, "model": plan.id, "error": str(error), "whole": True})
         return
-    held_out = artifact.summary["held_out"]
-    tune.report({METRIC: held_out["uniform_loss"], "model": plan.id, "error": "", "held_out": held_out})
+    loss = artifact.summary["held_out"]["uniform_loss"]
+    tune.report({METRIC: loss, "step": artifact.summary["num_steps"], "model": plan.id, "whole": True})
 
 
-def _report(base: SweepBase, result: Any) -> dict[str, Any]:
+def _outcome(base: SweepBase, result: Any) -> dict[str, Any]:
+    """Return what became of a trial; ``stopped_at_step`` is where halving ended it."""
+    point = result.config.get("point", result.config)
     metrics = result.metrics or {}
     error = metrics.get("error") or (str(result.error).strip().splitlines()[-1] if result.error else None)
     return {
-        "point": result.config,
+        "point": point,
         "recipe": base.base,
-        "overrides": trial_overrides(base, result.config),
+        "overrides": trial_overrides(base, point),
         "model": metrics.get("model"),
-        "held_out": metrics.get("held_out"),
         METRIC: metrics.get(METRIC) if not error else None,
+        "stopped_at_step": metrics.get("step") if not error and not metrics.get("whole") else None,
         "error": error,
     }
+
+
+def _score(
+    plan: Plan, recipe: SweepRecipe, finished: list[dict[str, Any]], *, corpus_id: str
+) -> dict[str, dict[str, DocumentScores]]:
+    """Return model -> frozen mask -> scores by document, one Ray task a model."""
+    import ray
+
+    task = ray.remote(num_cpus=1)(score_model)
+    pending = {
+        trial["model"]: task.remote(
+            plan.store.uri, model_id=trial["model"], corpus_id=corpus_id, section=recipe.comparison
+        )
+        for trial in finished
+    }
+    return {model: ray.get(reference) for model, reference in pending.items()}

@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -25,6 +25,10 @@ class SweepBase:
     base: str
     overrides: tuple[str, ...]
     corpus_id: str
+    arms: dict[str, tuple[str, ...]]
+    """The overrides of each arm; empty in a search."""
+    num_steps: int = 0
+    """Optimizer steps of a trial whose point does not change them."""
 
 
 def sweep_base(recipe: SweepRecipe, *, corpus_id: str) -> SweepBase:
@@ -35,7 +39,13 @@ def sweep_base(recipe: SweepRecipe, *, corpus_id: str) -> SweepBase:
         base=recipe.base,
         overrides=recipe.overrides,
         corpus_id=corpus_id,
+        arms=dict(recipe.arms),
     )
+    for arm in recipe.arms:
+        try:
+            trial_recipe(base, {"arm": arm, "seed": recipe.seeds[0]})
+        except RecipeError as error:
+            raise RecipeError(f"arms.{arm} does not fit {recipe.base}: {error}") from None
     for path, dimension in recipe.space.items():
         values = dimension.values if isinstance(dimension, GridDimension) else (dimension.low, dimension.high)
         for value in values:
@@ -43,7 +53,13 @@ def sweep_base(recipe: SweepRecipe, *, corpus_id: str) -> SweepBase:
                 trial_recipe(base, {path: value})
             except RecipeError as error:
                 raise RecipeError(f"space: {path}={value!r} does not fit {recipe.base}: {error}") from None
-    return base
+    shared = build_recipe(PretrainRecipe, base.values, overrides=trial_overrides(base, {}), origin=base.base)
+    if recipe.halving and not shared.held_out_loss.every_steps:
+        raise RecipeError(
+            f"halving needs held-out losses on the way: set held_out_loss.every_steps of {recipe.base} in overrides, "
+            f"to {recipe.halving.grace_steps} or a divisor of it"
+        )
+    return replace(base, num_steps=shared.training.total_steps)
 
 
 def base_inputs(recipe: SweepRecipe) -> tuple[InputEntry, ...]:
@@ -53,10 +69,19 @@ def base_inputs(recipe: SweepRecipe) -> tuple[InputEntry, ...]:
 
 
 def trial_overrides(base: SweepBase, point: dict[str, Any]) -> list[str]:
-    """Return the overrides of the trial at ``point`` (dotted path -> value), as one would type them."""
-    own = [f"{path}={yaml.safe_dump(value, default_flow_style=True).removesuffix(chr(10)).removesuffix('...').strip()}"
-           for path, value in sorted(point.items())]  # fmt: skip
+    """Return the overrides of a trial as one would type them.
+
+    ``point`` is dotted path -> value in a search, ``{"arm": name, "seed": number}`` in an ablation.
+    """
+    if "arm" in point:
+        own = [*base.arms[point["arm"]], f"training.seed={point['seed']}"]
+    else:
+        own = [f"{path}={_typed(value)}" for path, value in sorted(point.items())]
     return [f"name={base.name}", f"corpus={base.corpus_id}", *base.overrides, *own]
+
+
+def _typed(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n").removesuffix("...").strip()
 
 
 def trial_recipe(base: SweepBase, point: dict[str, Any]) -> PretrainRecipe:
@@ -69,8 +94,13 @@ def trial_plan(base: SweepBase, point: dict[str, Any], store: Store) -> Plan:
     return make_plan(trial_recipe(base, point), store)
 
 
-def grid_points(recipe: SweepRecipe) -> list[dict[str, Any]]:
-    """Return every combination of a grid, in the order of its dimensions."""
+def known_points(recipe: SweepRecipe) -> list[dict[str, Any]]:
+    """Return the trials that are known before the first runs: all of an ablation or a grid, none of another search."""
+    if recipe.arms:
+        # Seed by seed: a sweep that ends early leaves whole comparisons.
+        return [{"arm": arm, "seed": seed} for seed in recipe.seeds for arm in recipe.arms]
+    if recipe.sampler != "grid":
+        return []
     paths = sorted(recipe.space)
     values = [dimension.values for path in paths if isinstance(dimension := recipe.space[path], GridDimension)]
     return [dict(zip(paths, combination, strict=True)) for combination in itertools.product(*values)]

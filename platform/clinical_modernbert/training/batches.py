@@ -46,12 +46,15 @@ class BatchSource:
     world_size: int
     device: torch.device
 
-    def share(self, step: int) -> WorkerShare:
-        """Return this worker's micro-batches of ``step``: a contiguous stretch of the global batch."""
+    def share(self, step: int, *, skipped: int = 0) -> WorkerShare:
+        """Return this worker's micro-batches of ``step``: a contiguous stretch of the global batch.
+
+        ``skipped`` are batches that rollbacks left out before it.
+        """
         phase = phase_at(self.phases, step)
         rows = self.rows[phase.sequence_length]
         order = RowOrder(num_rows=len(rows), batch_rows=phase.batch_rows, seed=self.seed)
-        global_rows = order.rows(step - phase.first_step + phase.order_step)
+        global_rows = order.rows(step - phase.first_step + phase.order_step + skipped)
         num_rows = len(global_rows) // self.world_size
         first = self.rank * num_rows
         micro_batches, lengths, num_salient, num_salient_masked = [], [], 0, 0

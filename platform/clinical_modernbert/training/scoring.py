@@ -5,7 +5,7 @@ Used while training, by the evaluation and by sweeps, so that every figure calle
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,6 +31,9 @@ class MaskedPositions:
     documents_N: NDArray[np.uint64]
     losses_N: NDArray[np.float64]
     """Cross-entropy in nats."""
+    lefts_N: NDArray[np.int64]
+    """Token on the left as the model saw it: [CLS] at a segment's start, [MASK] where that one is hidden too."""
+    rights_N: NDArray[np.int64]
 
     def accuracy(self, k: int, *, source: int | None = None) -> float:
         """Return the share of hidden tokens among the model's first ``k``; NaN where nothing was hidden."""
@@ -52,7 +55,7 @@ def score_rows(
     tokens: TokenRanges,
 ) -> MaskedPositions:
     """Hide tokens of the rows by the frozen mask ``kind`` and return how the model ranks what stood there."""
-    labels, ranks, sources, documents, losses = [], [], [], [], []
+    labels, ranks, sources, documents, losses, lefts, rights = [], [], [], [], [], [], []
     was_training = model.training
     model.eval()
     for numbers_R in chunks:
@@ -70,14 +73,24 @@ def score_rows(
         sources.append(batch.sources_S[segment_N])
         documents.append(batch.documents_S[segment_N])
         losses.append(scores.losses_N.double().cpu().numpy())
+        # No place is at a segment's edge: [CLS] and [SEP] are never hidden.
+        seen_T, place_N = hidden[batch.valid_RL], packed.masked_N.cpu().numpy()
+        lefts.append(seen_T[place_N - 1])
+        rights.append(seen_T[place_N + 1])
     model.train(was_training)
     return MaskedPositions(
-        labels_N=np.concatenate(labels) if labels else np.empty(0, dtype=np.int64),
-        ranks_N=np.concatenate(ranks) if ranks else np.empty(0, dtype=np.int64),
-        sources_N=np.concatenate(sources) if sources else np.empty(0, dtype=np.int64),
-        documents_N=np.concatenate(documents) if documents else np.empty(0, dtype=np.uint64),
-        losses_N=np.concatenate(losses) if losses else np.empty(0),
+        labels_N=_joined(labels, np.int64),
+        ranks_N=_joined(ranks, np.int64),
+        sources_N=_joined(sources, np.int64),
+        documents_N=_joined(documents, np.uint64),
+        losses_N=_joined(losses, np.float64),
+        lefts_N=_joined(lefts, np.int64),
+        rights_N=_joined(rights, np.int64),
     )
+
+
+def _joined(parts: list[NDArray[Any]], dtype: type) -> NDArray[Any]:
+    return np.concatenate(parts) if parts else np.empty(0, dtype=dtype)
 
 
 def default_device() -> torch.device:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,3 +13,11 @@ class Worker:
     rank: int
     world_size: int
     device: torch.device
+
+
+def sum_over_workers(values: torch.Tensor, worker: Worker) -> torch.Tensor:
+    """Return the sum of every worker's ``values``; every worker calls it."""
+    if worker.world_size > 1:
+        values = values.to(worker.device)
+        dist.all_reduce(values)
+    return values

@@ -9,8 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from clinical_modernbert.corpus.documents import SCHEMA
 from clinical_modernbert.corpus.duplicates import DROP
+from clinical_modernbert.corpus.encoding import Encoded
 from clinical_modernbert.corpus.tokens import (
     ShardUnit,
+    joined_spans,
     num_copies,
     pack_shard,
     read_texts,
@@ -18,6 +20,7 @@ from clinical_modernbert.corpus.tokens import (
     tokenise_unit,
 )
 from clinical_modernbert.corpus.work import StepResult, WorkArea
+from clinical_modernbert.lexicon import Matcher
 from clinical_modernbert.recipe.corpus import TokenizerSection
 from clinical_modernbert.tokenizer import build_tokenizer, load_tokenizer, special_ids
 
@@ -66,12 +69,16 @@ def step(area: WorkArea) -> StepResult:
     ],
 )
 def test_a_token_that_overlaps_a_term_is_salient(spans: list[tuple[int, int]], expected: list[bool]) -> None:
-    offsets = [(0, 4), (5, 8), (8, 11), (11, 13)]
-    assert salient_tokens(offsets, spans).tolist() == expected
+    starts, ends = np.array([(0, 4), (5, 8), (8, 11), (11, 13)]).T
+    encoded = Encoded(ids_N=np.zeros(4, np.int32), starts_N=starts, ends_N=ends, lengths_D=np.array([4]))
+    assert salient_tokens(encoded, np.array(spans, dtype=np.int64).reshape(-1, 2)).tolist() == expected
 
 
-def test_no_token_and_no_offset_is_no_error() -> None:
-    assert salient_tokens([], [(0, 3)]).tolist() == []
+def test_terms_of_a_batch_have_offsets_into_its_joined_texts() -> None:
+    texts = ["took warfarin", "", "heparin and warfarin"]
+    spans = joined_spans(Matcher(["warfarin", "heparin"]), texts)
+    assert ["".join(texts)[start:end] for start, end in spans.tolist()] == ["warfarin", "heparin", "warfarin"]
+    assert joined_spans(Matcher(["warfarin"]), [""]).shape == (0, 2)
 
 
 def test_texts_come_in_order_without_duplicates(area: WorkArea) -> None:

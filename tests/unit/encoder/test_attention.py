@@ -16,6 +16,7 @@ from clinical_modernbert.encoder import (
     PACKED_SDPA,
     SegmentLayout,
     compile_feed_forward,
+    encode_first,
     encode_packed,
     global_rope_theta,
     set_global_rope_theta,
@@ -92,12 +93,12 @@ def test_any_packing_equals_each_segment_alone(model: ModernBertForMaskedLM, len
 
 
 def test_gradients_equal_those_of_each_segment_alone(model: ModernBertForMaskedLM) -> None:
-    lengths = [5, 64, 65, 129, 200]
+    lengths = [5, 300, 64, 65, 5, 129, 192, 193, 200]
     ids_T = _ids(lengths)
     target_TD = torch.randn(len(ids_T), 64, generator=torch.Generator().manual_seed(1))
     packed, reference = copy.deepcopy(model), _eager(model)
-    (encode_packed(packed.model, ids_T, SegmentLayout.build(lengths)) * target_TD).mean().backward()
-    (_alone(reference, ids_T, lengths) * target_TD).mean().backward()
+    ((encode_packed(packed.model, ids_T, SegmentLayout.build(lengths)) * target_TD).sum() / 3e4).backward()
+    ((_alone(reference, ids_T, lengths) * target_TD).sum() / 3e4).backward()
     compared = 0
     for (name, mine), theirs in zip(packed.model.named_parameters(), reference.model.parameters(), strict=True):
         assert mine.grad is not None, name
@@ -156,6 +157,22 @@ def test_packed_attention_without_a_layout_is_refused(model: ModernBertForMasked
         model.model(input_ids=_ids([8])[None])
 
 
+def test_attention_that_mixes_segments_is_refused(model: ModernBertForMaskedLM) -> None:
+    with pytest.raises(ValueError, match="attends by eager"):
+        encode_packed(_eager(model).model, _ids([8]), SegmentLayout.build([8]))
+
+
+@pytest.mark.parametrize("kind", ["local_layer", "model"])
+def test_first_tokens_alone_are_what_they_are_among_all(kind: str, request: pytest.FixtureRequest) -> None:
+    """The last layer is local in one model and global in the other."""
+    model, lengths = request.getfixturevalue(kind), [300, 1, 64, 7, 66, 65, 7, 200]
+    layout, ids_T = SegmentLayout.build(lengths), _ids(lengths)
+    starts = [sum(lengths[:i]) for i in range(len(lengths))]
+    with torch.no_grad():
+        found, expected = encode_first(model.model, ids_T, layout), encode_packed(model.model, ids_T, layout)[starts]
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize("lengths", [[], [3, 0, 2]])
 def test_a_layout_of_nothing_is_refused(lengths: list[int]) -> None:
     with pytest.raises(ValueError, match="at least one token"):
@@ -212,7 +229,9 @@ def test_what_flash_attn_is_given(monkeypatch: pytest.MonkeyPatch, model: Modern
     with torch.no_grad():
         layout, ids_T = SegmentLayout.build(lengths), _ids(lengths)
         found, expected = (encode_packed(m.model, ids_T, layout) for m in (flash, model))
+        first, expected_first = (encode_first(m.model, ids_T, layout) for m in (flash, model))
     assert float((found - expected).abs().max()) <= 1e-5
+    assert float((first - expected_first).abs().max()) <= 1e-5
     assert set(windows) == {(-1, -1), (WINDOW, WINDOW)}
 
 

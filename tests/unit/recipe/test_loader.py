@@ -269,7 +269,7 @@ def test_paths_in_messages_are_paths_in_the_file(override: str, message: str) ->
             {"space": {"a": {"type": "log_uniform", "low": 2, "high": 1}}, "sampler": "tpe"},
             "low=2.0 must be below high=1.0",
         ),
-        ({"space": {}}, "space: Dictionary should have at least 1 item"),
+        ({"space": {}}, "a sweep has either a space (a search) or arms (an ablation)"),
     ],
 )
 def test_a_sweep_that_cannot_run_is_refused(values: dict[str, Any], message: str) -> None:

@@ -15,7 +15,7 @@ def test_a_key_is_found_by_its_hash_and_only_as_a_bearer() -> None:
     keys = parse_keys(f"# rotation\nlab {GOOD}\nlab-next {NEXT} embed # vectors only\n", origin="keys")
     found = find_key(keys, "Bearer secret")
     assert found is not None
-    assert (found.name, found.scopes) == ("lab", {"embed", "fill-mask"})
+    assert (found.name, found.scopes) == ("lab", {"embed", "fill-mask", "predict"})
     later = find_key(keys, "bearer next")
     assert later is not None
     assert (later.name, later.scopes) == ("lab-next", {"embed"})

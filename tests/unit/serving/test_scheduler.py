@@ -86,6 +86,29 @@ def test_no_text_is_overtaken_more_often_than_allowed(
             return
 
 
+@given(lengths=lengths_of_a_queue, budget=st.integers(20, 200), max_overtakes=st.integers(0, 5), data=st.data())
+def test_no_text_waits_beyond_its_bound_whoever_comes_later(
+    lengths: list[int], budget: int, max_overtakes: int, data: st.DataObject
+) -> None:
+    """A pass either takes a text that is older, or overtakes: so many passes, at most, whatever load follows."""
+    queue = [
+        (length, 0, 0, older) for older, length in enumerate(lengths)
+    ]  # length, overtakes, passes waited, older ones
+    for _ in range(40):
+        lengths_now, overtakes = [item[0] for item in queue], [item[1] for item in queue]
+        taken = choose_batch(lengths_now, overtakes, max_batch_tokens=budget, max_overtakes=max_overtakes)
+        queue = [
+            (length, overtakes + (i < taken[-1]), waited + 1, older)
+            for i, (length, overtakes, waited, older) in enumerate(queue)
+            if i not in taken
+        ]
+        assert all(waited <= max_overtakes + older for _, _, waited, older in queue)
+        newcomers = data.draw(st.lists(st.integers(1, 100), max_size=3))
+        queue += [(length, 0, 0, len(queue) + i) for i, length in enumerate(newcomers)]
+        if not queue:
+            return
+
+
 def test_a_batch_is_filled_with_texts_of_like_length() -> None:
     lengths = [10, 90, 11, 50, 9, 12]
     assert choose_batch(lengths, [0] * 6, max_batch_tokens=100, max_overtakes=4) == [0, 2, 3, 4, 5]

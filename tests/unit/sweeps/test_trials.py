@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from clinical_modernbert.errors import RecipeError
-from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe, build_recipe, read_recipe
-from clinical_modernbert.sweeps.trials import base_inputs, grid_points, sweep_base, trial_overrides, trial_recipe
+from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe, build_recipe, load_recipe, read_recipe
+from clinical_modernbert.sweeps.trials import base_inputs, known_points, sweep_base, trial_overrides, trial_recipe
 
 VALUES = {
     "kind": "sweep",
@@ -25,7 +25,7 @@ def sweep(**changes: object) -> SweepRecipe:
 
 
 def test_a_grid_visits_every_combination_once() -> None:
-    points = grid_points(sweep())
+    points = known_points(sweep())
     assert len(points) == 4
     assert {(p["optimizer.learning_rate"], p["masking.strategy"]) for p in points} == {
         (rate, strategy) for rate in (3e-3, 1e-5) for strategy in ("token_aware", "uniform")
@@ -34,7 +34,7 @@ def test_a_grid_visits_every_combination_once() -> None:
 
 def test_overrides_typed_by_hand_give_the_trials_recipe() -> None:
     base = sweep_base(sweep(), corpus_id="demo-0123456789ab")
-    for point in grid_points(sweep()):
+    for point in known_points(sweep()):
         overrides = trial_overrides(base, point)
         by_hand = build_recipe(PretrainRecipe, read_recipe("pretrain/demo"), overrides=overrides, origin="hand")
         assert by_hand == trial_recipe(base, point)
@@ -68,3 +68,74 @@ def test_a_continuous_dimension_needs_another_sampler() -> None:
     with pytest.raises(RecipeError, match="sampler=grid needs"):
         sweep(space=space)
     assert sweep(space=space, sampler="tpe", num_trials=4).num_trials == 4
+
+
+ABLATION = {
+    "kind": "sweep",
+    "name": "s",
+    "base": "pretrain/demo",
+    "corpus": "demo",
+    "overrides": ["training.num_steps=3"],
+    "arms": {"aware": [], "constant": ["masking.rate_start=0.15"]},
+    "seeds": [0, 7],
+}
+
+
+def ablation(**changes: object) -> SweepRecipe:
+    return build_recipe(SweepRecipe, {**ABLATION, **changes}, origin="test")
+
+
+def test_an_ablation_runs_each_arm_with_each_seed_whole_comparisons_first() -> None:
+    points = known_points(ablation())
+    assert points == [
+        {"arm": "aware", "seed": 0},
+        {"arm": "constant", "seed": 0},
+        {"arm": "aware", "seed": 7},
+        {"arm": "constant", "seed": 7},
+    ]
+    base = sweep_base(ablation(), corpus_id="x")
+    trial = trial_recipe(base, points[3])
+    assert trial.training.seed == 7 and trial.masking.rate_start == 0.15 and trial.training.num_steps == 3
+    assert trial_overrides(base, points[3])[-2:] == ["masking.rate_start=0.15", "training.seed=7"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"space": {"training.seed": {"type": "grid", "values": [1]}}}, "either a space"),
+        ({"arms": {}}, "either a space"),
+        ({"baseline": "other"}, "baseline='other' is no arm"),
+        ({"seeds": [1, 1]}, "seeds must be distinct"),
+        ({"arms": {"a": ["training.seed=3"]}}, "set training.seed"),
+        ({"halving": {"grace_steps": 5}}, "all run to the end"),
+    ],
+)
+def test_an_ablation_that_cannot_be_is_refused(changes: dict, named: str) -> None:
+    with pytest.raises(RecipeError, match=named):
+        ablation(**changes)
+
+
+def test_an_arm_that_does_not_fit_is_refused_by_name() -> None:
+    with pytest.raises(RecipeError, match=r"(?s)arms.wrong does not fit pretrain/demo.*rate_start"):
+        sweep_base(ablation(arms={"aware": [], "wrong": ["masking.rate_start=3"]}), corpus_id="x")
+
+
+def test_halving_needs_losses_on_the_way() -> None:
+    with pytest.raises(RecipeError, match=r"set held_out_loss\.every_steps"):
+        sweep_base(sweep(halving={"grace_steps": 2}), corpus_id="x")
+    fits = sweep(halving={"grace_steps": 2}, overrides=["training.num_steps=3", "held_out_loss.every_steps=1"])
+    assert sweep_base(fits, corpus_id="x").num_steps == 3
+
+
+@pytest.mark.parametrize("name", ["masking", "learning_rate", "learning_rate_search", "templates", "scaling", "demo"])
+def test_shipped_sweeps_fit_their_base(name: str) -> None:
+    recipe = load_recipe(SweepRecipe, f"sweep/{name}")
+    assert sweep_base(recipe, corpus_id="x").num_steps > 0
+
+
+def test_table_5_crosses_selection_and_rate() -> None:
+    base = sweep_base(recipe := load_recipe(SweepRecipe, "sweep/masking"), corpus_id="x")
+    trials = [trial_recipe(base, {"arm": arm, "seed": 0}).masking for arm in recipe.arms]
+    crossed = {(m.strategy, m.rate_start, m.rate_end) for m in trials}
+    rates = ((0.30, 0.15), (0.30, 0.30), (0.15, 0.15))
+    assert crossed == {(strategy, *rate) for strategy in ("token_aware", "uniform") for rate in rates}

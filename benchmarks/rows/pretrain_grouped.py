@@ -1,0 +1,52 @@
+"""Pretraining against transformers' Trainer at its best: grouped texts, ``sparse_prediction``, compiled layers.
+
+Grouped texts pad nothing and let documents see each other; ours keeps them apart. The better of the compiled and the plain
+Trainer is the peer.
+"""
+
+from pathlib import Path
+
+from benchmarks.harness import Row
+from benchmarks.pretraining import (
+    Ours,
+    Peer,
+    Texts,
+    build_bench_model,
+    check,
+    gemm_bound,
+    grouped_rows,
+    packed_rows,
+    read_texts,
+    transformers_version,
+)
+
+
+def build(scratch: Path) -> Row:
+    """Return the row at 22 layers, with that at 4 beside it."""
+    texts = read_texts()
+    return _row(texts, scratch, num_layers=22, also=_row(texts, scratch, num_layers=4, also=None))
+
+
+def _row(texts: Texts, scratch: Path, *, num_layers: int, also: Row | None) -> Row:
+    model = build_bench_model(texts, num_layers=num_layers)
+    ours = Ours(texts, model, packed_rows(texts))
+    plain = Peer(texts, model, grouped_rows(texts), sparse=True, folder=scratch)
+    compiled = Peer(texts, model, grouped_rows(texts), sparse=True, folder=scratch)
+    compiled.compile_layers()
+    batch, name = ours.batch(), f"{transformers_version()}, grouped texts, sparse_prediction"
+    return Row(
+        name="pretrain-grouped",
+        unit="real tokens",
+        peer=name,
+        check=lambda: {"num_layers": num_layers, **check(texts, ours)},
+        ours=ours.run,
+        other=plain.run,
+        other_peers={f"{name}, torch.compile": compiled.run},
+        variants={
+            "plain, freed memory kept": lambda: plain.run(keep_memory=True),
+            "compiled, freed memory kept": lambda: compiled.run(keep_memory=True),
+        },
+        bound=lambda: gemm_bound(model, batch),
+        target=">= 1.2, and >= 0.75 of the bound",
+        also=also,
+    )

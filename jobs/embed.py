@@ -1,0 +1,20 @@
+"""Run an embed recipe: a table of texts -> vectors in Parquet.
+
+python jobs/embed.py embed/notes --set input_uri=s3://bucket/notes [--root URI] [--dry-run]
+"""
+
+from clinical_modernbert.artifacts import Artifact, Plan
+from clinical_modernbert.bulk.inputs import raw_inputs
+from clinical_modernbert.job import main
+from clinical_modernbert.recipe import EmbedRecipe
+
+
+def run(plan: Plan) -> Artifact:
+    """Import the heavy part only when there is work to do."""
+    from clinical_modernbert.bulk.embed import embed_table
+
+    return embed_table(plan)
+
+
+if __name__ == "__main__":
+    main(EmbedRecipe, run, raw_inputs=raw_inputs)

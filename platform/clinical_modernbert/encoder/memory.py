@@ -1,0 +1,20 @@
+"""Keep freed memory in the process: glibc gives large blocks back at every free and gets them, zeroed, page by page again.
+
+A layer's activations are tens of MB, so that a step on a CPU spends a tenth of its time in page faults without this. The price
+is that the process holds its peak. No effect on a GPU's memory.
+"""
+
+import ctypes
+
+# Numbers of mallopt(3).
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
+_OPTIONS = {_MMAP_THRESHOLD: 1 << 30, _TRIM_THRESHOLD: (1 << 31) - 1, _TOP_PAD: 1 << 26, _ARENA_MAX: 1}
+
+
+def keep_freed_memory() -> bool:
+    """Tell malloc to reuse large blocks instead of returning them; True where the C library knows how (glibc).
+
+    For the process, at its start: threads that already allocated keep their own way.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and all(mallopt(option, value) for option, value in _OPTIONS.items())

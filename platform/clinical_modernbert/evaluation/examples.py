@@ -1,0 +1,144 @@
+"""What tasks are made of: examples with their group, and splits in which no group lies on two sides.
+
+A group is what must never be torn apart: a patient, an abstract, a document. Which groups are carved off or kept is a function
+of (seed, group) alone.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+
+from clinical_modernbert.errors import SourceError
+from clinical_modernbert.recipe.tasks import SplitSection
+
+
+class Grouped(Protocol):
+    """Whatever knows its group."""
+
+    @property
+    def group(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TextExample:
+    """A text with one label."""
+
+    id: str
+    group: str
+    text: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class WordExample:
+    """A text whose words carry one IOB2 tag each."""
+
+    id: str
+    group: str
+    text: str
+    words: tuple[tuple[int, int], ...]
+    """(first character, character behind the last) of each word."""
+    tags: tuple[str, ...]
+
+
+E = TypeVar("E", bound=Grouped)
+
+
+@dataclass(frozen=True, slots=True)
+class Splits(Generic[E]):
+    """The three parts of a data set."""
+
+    train: list[E]
+    development: list[E]
+    """Decides when to stop; never reported."""
+    test: list[E]
+    """Reported; never seen in training."""
+    facts: dict[str, int | str] = field(default_factory=dict)
+    """What a reader of the figures must know: counts of what was left out, and why."""
+
+
+def make_splits(
+    train: Sequence[E],
+    development: Sequence[E] | None,
+    test: Sequence[E] | None,
+    *,
+    section: SplitSection,
+    facts: dict[str, int | str],
+) -> Splits[E]:
+    """Carve off what has no file of its own, and take from training every group that is judged."""
+    if test is None:
+        train, test = carve(train, section.test_fraction, salt=f"test {section.seed}")
+    reported = {example.group for example in test}
+    kept = [example for example in train if example.group not in reported]
+    if development is None:
+        overlap = len(train) - len(kept)
+        kept, development = carve(kept, section.development_fraction, salt=f"development {section.seed}")
+    else:
+        development = [example for example in development if example.group not in reported]
+        judging = {example.group for example in development}
+        kept = [example for example in kept if example.group not in judging]
+        overlap = len(train) - len(kept)
+    facts = {**facts, **({"left_out_of_training_for_their_group": overlap} if overlap else {})}
+    splits = Splits(train=list(kept), development=list(development), test=list(test), facts=facts)
+    for name, part in (("train", splits.train), ("development", splits.development), ("test", splits.test)):
+        if not part:
+            raise SourceError(f"the {name} part is empty: the data set has too few groups for its split fractions")
+    return splits
+
+
+def carve(examples: Sequence[E], fraction: float, *, salt: str) -> tuple[list[E], list[E]]:
+    """Return (rest, carved): whole groups, the first ``fraction`` of them in the order of their hashes."""
+    groups = sorted({example.group for example in examples}, key=lambda group: _hash(group, salt))
+    chosen = set(groups[: max(round(len(groups) * fraction), 1)])
+    rest = [example for example in examples if example.group not in chosen]
+    return rest, [example for example in examples if example.group in chosen]
+
+
+def limited(splits: Splits[E], *, max_train: int | None, max_test: int | None) -> Splits[E]:
+    """Keep whole groups in the order of their hashes until a part has so many examples."""
+    facts = dict(splits.facts)
+    for name, count, part in (("train", max_train, splits.train), ("test", max_test, splits.test)):
+        if count is not None and count < len(part):
+            facts[f"{name}_part"] = f"{count} of {len(part)} examples, whole groups"
+    # Development shrinks with training: early stopping on a set larger than the training set would be no saving.
+    development = _first_groups(splits.development, max_train and max(max_train // 4, 8))
+    return replace(
+        splits,
+        train=_first_groups(splits.train, max_train),
+        development=development,
+        test=_first_groups(splits.test, max_test),
+        facts=facts,
+    )
+
+
+def few(splits: Splits[E], num_train: int, *, seed: int) -> Splits[E]:
+    """Return a few-shot copy: ``num_train`` training examples drawn by ``seed``, and no more development examples than those."""
+
+    def drawn(part: list[E]) -> list[E]:
+        chosen = np.random.default_rng(seed).permutation(len(part))[:num_train]
+        return [part[i] for i in sorted(chosen.tolist())]
+
+    return replace(splits, train=drawn(splits.train), development=drawn(splits.development))
+
+
+def _first_groups(examples: list[E], count: int | None) -> list[E]:
+    if count is None or count >= len(examples):
+        return examples
+    sizes: dict[str, int] = {}
+    for example in examples:
+        sizes[example.group] = sizes.get(example.group, 0) + 1
+    chosen: set[str] = set()
+    total = 0
+    for group in sorted(sizes, key=lambda group: _hash(group, "limit")):
+        if total >= count:
+            break
+        chosen.add(group)
+        total += sizes[group]
+    return [example for example in examples if example.group in chosen]
+
+
+def _hash(group: str, salt: str) -> bytes:
+    return hashlib.blake2b(f"{salt}\0{group}".encode(), digest_size=8).digest()

@@ -1,0 +1,58 @@
+"""Figures 2 and 3 as PNG. matplotlib draws off screen; the data of each lies beside it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def draw_code_maps(path: Path, maps: dict[str, NDArray[np.float32]], chapters: list[str]) -> None:
+    """Draw each encoder's map, side by side, coloured by chapter with one legend."""
+    figure = _figure(width=6 * len(maps) + 5, height=6)
+    names = sorted(set(chapters))
+    colours = _colours(len(names))
+    groups = np.array([names.index(chapter) for chapter in chapters])
+    for number, (encoder, xy_N2) in enumerate(maps.items(), start=1):
+        axes = figure.add_subplot(1, len(maps), number)
+        for group, name in enumerate(names):
+            here = groups == group
+            axes.scatter(xy_N2[here, 0], xy_N2[here, 1], s=3, color=colours[group], label=name, linewidths=0)
+        axes.set(title=encoder, xticks=[], yticks=[])
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    labels = [label if len(label) <= 50 else f"{label[:47]}..." for label in labels]
+    figure.legend(handles, labels, loc="center right", fontsize=7, markerscale=4, frameon=False)
+    figure.subplots_adjust(left=0.01, right=1 - 4.2 / (6 * len(maps) + 5), wspace=0.03, top=0.93, bottom=0.02)
+    figure.savefig(path, dpi=110)
+
+
+def draw_efficiency(path: Path, protocols: dict[str, dict[str, list[dict[str, Any]]]]) -> None:
+    """Draw seconds over number of texts: one panel a protocol, one line an encoder, a point a round and the mean as line."""
+    figure = _figure(width=5 * len(protocols), height=4.5)
+    for number, (protocol, encoders) in enumerate(protocols.items(), start=1):
+        axes = figure.add_subplot(1, len(protocols), number)
+        for colour, (encoder, points) in zip(_colours(len(encoders)), encoders.items(), strict=True):
+            sizes = [point["texts"] for point in points]
+            axes.plot(sizes, [point["mean_seconds"] for point in points], color=colour, label=encoder)
+            for point in points:
+                axes.plot([point["texts"]] * len(point["seconds"]), point["seconds"], "o", color=colour, markersize=3)
+        axes.set(title=protocol.replace("_", " "), xlabel="texts", ylabel="seconds")
+        axes.set_ylim(bottom=0)
+        axes.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def _figure(*, width: float, height: float) -> Any:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _colours(count: int) -> Any:
+    import matplotlib as mpl
+
+    return [mpl.colormaps["tab20"](number % 20) for number in range(count)]

@@ -1,0 +1,155 @@
+"""An evaluation: every encoder on every task with every seed, each run an artifact of its own, then one report.
+
+A run that was finished before is found by its fingerprint, so a killed evaluation goes on where it was, and two reports share
+their runs. Several runs at a time are Ray tasks, one for each encoder, task and seed; one at a time they stay in this process.
+"""
+
+import json
+import logging
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from clinical_modernbert.artifacts import Artifact, Plan, make_plan, open_store, resolve, upload
+from clinical_modernbert.errors import ModelError
+from clinical_modernbert.evaluation import masked_tokens
+from clinical_modernbert.evaluation.encoders import artifact_encoder, resolve_encoder
+from clinical_modernbert.evaluation.inputs import missing_path, present_encoders
+from clinical_modernbert.evaluation.report import Finished, build_report
+from clinical_modernbert.evaluation.runs import RunRecipe, run, run_plan
+from clinical_modernbert.evaluation.text_report import render
+from clinical_modernbert.progress import watch
+from clinical_modernbert.recipe import EvaluateRecipe, FineTuneRecipe, ProbeRecipe
+from clinical_modernbert.recipe.tasks import EncoderSection, RetrievalTask, Task
+from clinical_modernbert.runtime import start_ray
+
+_logger = logging.getLogger(__name__)
+
+
+def evaluate(plan: Plan) -> Artifact:
+    """Do what the recipe asks for and publish ``report.json``, ``report.md`` and the figures; ``summary`` is the report."""
+    recipe = plan.recipe
+    assert isinstance(recipe, EvaluateRecipe)
+    if not (recipe.tasks or recipe.codes or recipe.efficiency):
+        return masked_tokens.evaluate(plan)
+    encoders, absent = evaluated_encoders(plan)
+    if not encoders:
+        raise ModelError("none of the encoders is on this machine: " + "; ".join(absent.values()))
+    skipped = {task.name: f"{path} is not there" for task in recipe.tasks if (path := missing_path(task, recipe.data))}
+    for name, reason in (absent | skipped).items():
+        _logger.warning("skipped %s: %s", name, reason)
+    present = tuple(task for task in recipe.tasks if task.name not in skipped)
+    finished = [
+        Finished(made.recipe, artifact)  # type: ignore[arg-type]  # a run's plan holds a run's recipe
+        for made, artifact in _run_all(plan, list(_runs(recipe, present, encoders)))
+    ]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        report = build_report(
+            recipe,
+            finished,
+            encoders=[resolve_encoder(section) for section in encoders],
+            skipped={"encoders": absent, "tasks": skipped},
+            masked=_masked_tokens(plan, recipe),
+            folder=folder,
+        )
+        (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+        (folder / "report.md").write_text(render(report), encoding="utf-8")
+        files = [upload(plan.store, plan.prefix, path.name, path) for path in sorted(folder.iterdir())]
+    return plan.publish(files, summary=report)
+
+
+def evaluated_encoders(plan: Plan) -> tuple[list[EncoderSection], dict[str, str]]:
+    """Return the encoders of the recipe that are on this machine, the store's own model first, and why others are not."""
+    recipe = plan.recipe
+    assert isinstance(recipe, EvaluateRecipe)
+    present, absent = present_encoders(recipe.encoders)
+    names = {encoder.name for encoder in present}
+    sections = [section for section in recipe.encoders if section.name in names]
+    own = plan.artifacts.get("model")
+    if own is None:
+        return sections, absent
+    name = own.manifest.id.rpartition("-")[0][:20].strip("-")
+    if name in names | set(absent):
+        raise ModelError(f"encoders: the name {name!r} is that of model; call the other one differently")
+    return [artifact_encoder(name, own), *sections], absent
+
+
+def _runs(recipe: EvaluateRecipe, tasks: tuple[Task, ...], encoders: list[EncoderSection]) -> Iterator[RunRecipe]:
+    for task in tasks:
+        retrieval = isinstance(task, RetrievalTask)
+        trainable = not isinstance(task, RetrievalTask) or task.format == "halves" or task.train_queries is not None
+        for encoder in encoders:
+            for mode in recipe.modes:
+                tuned = mode == "fine_tuned"
+                if tuned and not trainable:
+                    continue
+                # Zero-shot retrieval draws nothing: one seed says it all. A curve is drawn with training examples only.
+                seeds = recipe.seeds if tuned or not retrieval else recipe.seeds[:1]
+                sizes = (None, *recipe.few_shot) if tuned or not retrieval else (None,)
+                kind: Any = FineTuneRecipe if tuned else ProbeRecipe
+                for seed in seeds:
+                    for size in sizes:
+                        yield kind(
+                            name=_run_name(task, encoder),
+                            encoder=encoder,
+                            task=task,
+                            data=recipe.data,
+                            seed=seed,
+                            num_train=size,
+                            tuning=recipe.tuning,
+                            scaling=recipe.scaling,
+                        )
+
+
+def _run_name(task: Task, encoder: EncoderSection) -> str:
+    return re.sub(r"[^a-z0-9-]", "-", f"{task.name}-{encoder.name}")[:40].strip("-")
+
+
+def _run_all(plan: Plan, recipes: list[RunRecipe]) -> Iterator[tuple[Plan, Artifact]]:
+    """Do what is not yet done, and yield every run with its artifact in the order of ``recipes``."""
+    scaling = plan.recipe.scaling  # type: ignore[attr-defined]  # asserted by evaluate
+    plans = [run_plan(recipe, plan.store) for recipe in recipes]
+    open_plans = [made for made in plans if made.existing() is None]
+    with watch(
+        f"evaluate {plan.id}", total=len(plans), unit="run", done=lambda: sum(p.existing() is not None for p in plans)
+    ):
+        if scaling.num_runs > 1 and len(open_plans) > 1:
+            start_ray()
+            import ray
+
+            remote = ray.remote(num_cpus=scaling.num_cpus, num_gpus=scaling.gpus_per_run, max_retries=0)(_run_remotely)
+            # Two runs of one encoder and task that differ in the seed may start together: each writes below its own id.
+            ray.get([remote.remote(made.recipe.model_dump(mode="json"), plan.store.uri) for made in open_plans])
+        else:
+            for made in open_plans:
+                run(made)
+    for made in plans:
+        yield made, resolve(plan.store, made.kind, made.id)
+
+
+def _run_remotely(values: dict[str, Any], store_uri: str) -> None:
+    kind: Any = FineTuneRecipe if values["kind"] == "fine_tune" else ProbeRecipe
+    made = run_plan(kind.model_validate(values), open_store(store_uri))
+    if made.existing() is None:
+        run(made)
+
+
+def _masked_tokens(plan: Plan, recipe: EvaluateRecipe) -> dict[str, Any] | None:
+    """Return Table 4 of the store's own model: an evaluation of its own, which a report without tasks would also find."""
+    if recipe.corpus is None:
+        return None
+    alone = EvaluateRecipe(
+        name=f"{recipe.name[:34]}-masks",
+        model=recipe.model,
+        corpus=recipe.corpus,
+        sequence_length=recipe.sequence_length,
+        max_rows=recipe.max_rows,
+        top_k=recipe.top_k,
+        scaling=recipe.scaling,
+    )
+    sub_plan = make_plan(alone, plan.store)
+    artifact = sub_plan.existing() or masked_tokens.evaluate(sub_plan)
+    return {"model": plan.artifacts["model"].manifest.id, **artifact.summary}

@@ -1,0 +1,157 @@
+"""Outcomes of a run by example, and every metric as a function of weights on them: a bootstrap resample is a weight vector.
+
+So that one formula gives the figure, its interval and the paired test. With all weights 1 the figures equal scikit-learn's,
+seqeval's and trec_eval's (tests). Figures are shares between 0 and 1.
+
+Legend: N examples, C classes, G groups.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Kind = Literal["classification", "entities", "retrieval"]
+Floats = NDArray[np.float64]
+
+RETRIEVAL_METRICS = ("ndcg@10", "precision@10", "recall@10", "map")
+# The figure by which a kind of task is summed up, tuned and compared.
+MAIN_METRIC = {"classification": "f1_macro", "entities": "f1", "retrieval": "ndcg@10"}
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What happened at each reported example."""
+
+    kind: Kind
+    groups_N: NDArray[np.int64]
+    """Patient, abstract or document of each example: what is resampled."""
+    values: dict[str, Floats]
+    """classification: labels [N], probabilities [N, C]; entities: counts [N, 5] (right, predicted, gold spans; right, all words);
+    retrieval: metrics [N, 4] in the order of ``RETRIEVAL_METRICS``."""
+
+    @property
+    def num_groups(self) -> int:
+        """How many things are resampled."""
+        return int(self.groups_N.max()) + 1
+
+
+def group_numbers(groups: list[str]) -> NDArray[np.int64]:
+    """Return 0 ... G-1 for group names."""
+    return np.unique(np.array(groups), return_inverse=True)[1].astype(np.int64)
+
+
+def measure(scored: Scored, weights_N: Floats | None = None) -> dict[str, float]:
+    """Return every metric of the kind; ``weights_N`` counts each example so often."""
+    weights = np.ones(len(scored.groups_N)) if weights_N is None else weights_N
+    if scored.kind == "entities":
+        right, predicted, gold, right_words, words = weights @ scored.values["counts"]
+        return {
+            "f1": _ratio(2 * right, predicted + gold),
+            "precision": _ratio(right, predicted),
+            "recall": _ratio(right, gold),
+            "token_accuracy": _ratio(right_words, words),
+        }
+    if scored.kind == "retrieval":
+        means = weights @ scored.values["metrics"] / max(weights.sum(), 1e-12)
+        return {name: float(mean) for name, mean in zip(RETRIEVAL_METRICS, means, strict=True)}
+    labels, probabilities = scored.values["labels"].astype(np.int64), scored.values["probabilities"]
+    figures = _confusion_metrics(labels, probabilities, weights)
+    if probabilities.shape[1] == 2:
+        figures["auroc"] = auroc(labels, probabilities[:, 1], weights)
+    return figures
+
+
+def _confusion_metrics(labels_N: NDArray[np.int64], probabilities_NC: Floats, weights_N: Floats) -> dict[str, float]:
+    num = probabilities_NC.shape[1]
+    cells = labels_N * num + probabilities_NC.argmax(axis=1)
+    confusion = np.bincount(cells, weights=weights_N, minlength=num * num).reshape(num, num)
+    right, gold, predicted = np.diag(confusion), confusion.sum(1), confusion.sum(0)
+    f1_C = np.divide(2 * right, gold + predicted, out=np.zeros(num), where=gold + predicted > 0)
+    # Classes that occur on neither side are no classes of this sample, as scikit-learn has it.
+    seen = gold + predicted > 0
+    return {
+        "accuracy": _ratio(right.sum(), confusion.sum()),
+        "f1_macro": float(f1_C[seen].mean()),
+        "f1_weighted": _ratio(float((f1_C * gold).sum()), gold.sum()),
+    }
+
+
+def auroc(labels_N: NDArray[np.int64], scores_N: Floats, weights_N: Floats) -> float:
+    """Return the share of (positive, negative) pairs in the right order, ties counting half; NaN without one of the two."""
+    order = np.argsort(scores_N, kind="stable")
+    scores, labels, weights = scores_N[order], labels_N[order], weights_N[order]
+    positive, negative = weights * (labels == 1), weights * (labels == 0)
+    if not positive.sum() or not negative.sum():
+        return float("nan")
+    ties = np.concatenate([[0], np.cumsum(np.diff(scores) > 0)])
+    positive_T, negative_T = np.bincount(ties, positive), np.bincount(ties, negative)
+    below_T = np.cumsum(negative_T) - negative_T
+    return float((positive_T * (below_T + negative_T / 2)).sum() / (positive.sum() * negative.sum()))
+
+
+def interval(runs: list[Scored], metric: str, *, num_resamples: int, seed: int = 0) -> tuple[float, float, float]:
+    """Return (mean over seeds, lower, upper) of a 95 % bootstrap interval over groups; all seeds share the resample."""
+    rng = np.random.default_rng(seed)
+    figures = []
+    for _ in range(num_resamples):
+        weights_G = _resample(rng, runs[0].num_groups)
+        figures.append(np.mean([measure(run, weights_G[run.groups_N])[metric] for run in runs]))
+    low, high = np.nanpercentile(figures, [2.5, 97.5])
+    return float(np.mean([measure(run)[metric] for run in runs])), float(low), float(high)
+
+
+def paired_test(
+    ours: list[Scored], other: list[Scored], metric: str, *, num_resamples: int, seed: int = 0
+) -> tuple[float, float]:
+    """Return (difference of the means over seeds, two-sided p) of a permutation test that swaps the sides group by group.
+
+    Both must have been scored on the same examples with the same seeds in the same order; else ``ValueError``.
+    """
+    if len(ours) != len(other) or any(
+        not np.array_equal(a.groups_N, b.groups_N) for a, b in zip(ours, other, strict=True)
+    ):
+        raise ValueError("a paired test needs the same examples and seeds on both sides")
+
+    def difference(swapped_G: NDArray[np.bool_]) -> float:
+        pairs = zip(ours, other, strict=True)
+        mixed = [(_mixed(a, b, swapped_G), _mixed(b, a, swapped_G)) for a, b in pairs]
+        return float(np.mean([measure(a)[metric] - measure(b)[metric] for a, b in mixed]))
+
+    num_groups = ours[0].num_groups
+    observed = difference(np.zeros(num_groups, dtype=bool))
+    rng = np.random.default_rng(seed)
+    as_far = sum(abs(difference(rng.random(num_groups) < 0.5)) >= abs(observed) - 1e-12 for _ in range(num_resamples))
+    return observed, (as_far + 1) / (num_resamples + 1)
+
+
+def _mixed(keep: Scored, take: Scored, swapped_G: NDArray[np.bool_]) -> Scored:
+    swapped_N = swapped_G[keep.groups_N]
+    values = {
+        name: np.where(swapped_N.reshape(-1, *[1] * (array.ndim - 1)), take.values[name], array)
+        for name, array in keep.values.items()
+    }
+    return Scored(keep.kind, keep.groups_N, values)
+
+
+def calibration(scored: Scored, *, num_bins: int = 10) -> dict[str, object]:
+    """Return Brier score, expected calibration error and the reliability curve of the positive class (two classes)."""
+    labels, positive = scored.values["labels"], scored.values["probabilities"][:, 1]
+    edges = np.clip((positive * num_bins).astype(int), 0, num_bins - 1)
+    curve, error = [], 0.0
+    for number in range(num_bins):
+        here = edges == number
+        if here.any():
+            predicted, observed = float(positive[here].mean()), float(labels[here].mean())
+            curve.append({"predicted": predicted, "observed": observed, "examples": int(here.sum())})
+            error += float(here.mean()) * abs(predicted - observed)
+    return {"brier": float(((positive - labels) ** 2).mean()), "expected_calibration_error": error, "curve": curve}
+
+
+def _resample(rng: np.random.Generator, num_groups: int) -> Floats:
+    return np.bincount(rng.integers(num_groups, size=num_groups), minlength=num_groups).astype(np.float64)
+
+
+def _ratio(part: float, whole: float) -> float:
+    return float(part / whole) if whole else 0.0

@@ -1,0 +1,170 @@
+"""Train a model on examples: one process, AdamW, linear warm-up and decay, the best epoch by the development part.
+
+Nothing here knows a task: a problem gives the loss of a batch and the development figure. Its order and dropout come from the
+seed, so that a run repeated gives the same model.
+
+Legend: N examples of a batch, T tokens, C classes.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from clinical_modernbert.recipe.tasks import TuningSection
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is trained and by what it is judged."""
+
+    lengths: Sequence[int]
+    """Tokens of each training example."""
+    targets: Sequence[int]
+    """Labelled items of each training example: what its share of the mean loss is."""
+    loss_sum: Callable[[Sequence[int]], torch.Tensor]
+    """Summed loss of training examples, by their numbers."""
+    development_figure: Callable[[], float]
+    """Higher is better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One pass over the training part."""
+
+    loss: float
+    """Mean training loss in nats."""
+    development: float
+    seconds: float
+
+
+def tune(
+    model: torch.nn.Module, problem: Problem, *, section: TuningSection, seed: int, max_batch_tokens: int
+) -> tuple[list[Epoch], int]:
+    """Train in place, leave the best epoch's weights in ``model``, and return (epochs, number of the best from 0)."""
+    num = len(problem.lengths)
+    steps_an_epoch = math.ceil(num / section.batch_size)
+    total = steps_an_epoch * section.num_epochs
+    warmup = math.ceil(section.warmup_fraction * total)
+    optimizer = torch.optim.AdamW(_groups(model, section), lr=section.learning_rate, eps=1e-8)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda s: s / max(warmup, 1) if s < warmup else max((total - s) / max(total - warmup, 1), 0.0)
+    )
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    epochs: list[Epoch] = []
+    best, best_weights = 0, None
+    for number in range(section.num_epochs):
+        model.train()
+        began, loss_total, target_total = time.perf_counter(), 0.0, 0
+        order = rng.permutation(num).tolist()
+        for start in range(0, num, section.batch_size):
+            members = order[start : start + section.batch_size]
+            targets = sum(problem.targets[i] for i in members)
+            for part in parts_by_tokens(members, problem.lengths, max_batch_tokens=max_batch_tokens):
+                loss = problem.loss_sum(part)
+                (loss / max(targets, 1)).backward()
+                loss_total += float(loss.detach())
+            torch.nn.utils.clip_grad_norm_(model.parameters(), section.max_gradient_norm)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad(set_to_none=True)
+            target_total += targets
+        model.eval()
+        figure = problem.development_figure()
+        epochs.append(Epoch(loss_total / max(target_total, 1), figure, time.perf_counter() - began))
+        _logger.info("epoch %d: loss %.4f, development %.4f, %.0f s", number + 1, *_facts(epochs[-1]))
+        if best_weights is None or figure > epochs[best].development:
+            best = number
+            best_weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+        elif number - best >= section.patience:
+            break
+    assert best_weights is not None
+    model.load_state_dict(best_weights)
+    return epochs, best
+
+
+def _facts(epoch: Epoch) -> tuple[float, float, float]:
+    return epoch.loss, epoch.development, epoch.seconds
+
+
+def _groups(model: torch.nn.Module, section: TuningSection) -> list[dict[str, Any]]:
+    named = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in named if p.dim() > 1], "weight_decay": section.weight_decay},
+        {"params": [p for p in named if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+
+
+def parts_by_tokens(members: Sequence[int], lengths: Sequence[int], *, max_batch_tokens: int) -> Iterator[list[int]]:
+    """Yield the members in forward passes of at most so many tokens; a longer one is a pass of its own."""
+    part: list[int] = []
+    used = 0
+    for member in members:
+        if part and used + lengths[member] > max_batch_tokens:
+            yield part
+            part, used = [], 0
+        part.append(member)
+        used += lengths[member]
+    if part:
+        yield part
+
+
+def by_length(lengths: Sequence[int], *, max_batch_tokens: int) -> Iterator[list[int]]:
+    """Yield all positions, longest first, in forward passes of at most so many tokens and few of them padded."""
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    for part in parts_by_tokens(order, lengths, max_batch_tokens=max_batch_tokens):
+        yield from (part[start : start + 256] for start in range(0, len(part), 256))
+
+
+def linear_probe(
+    features_ND: torch.Tensor,
+    labels_N: torch.Tensor,
+    development_ND: torch.Tensor,
+    *,
+    num_labels: int,
+    figure: Callable[[torch.Tensor], float],
+    seed: int,
+) -> torch.nn.Module:
+    """Train a linear layer on standardised frozen vectors, and return it with the standardisation inside.
+
+    ``figure`` judges development logits [N, C]; the best of 50 epochs is kept.
+    """
+    mean_D, scale_D = features_ND.mean(0), features_ND.std(0).clamp(min=1e-6)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        layer = torch.nn.Linear(features_ND.shape[1], num_labels)
+    model = torch.nn.Sequential(_Standardise(mean_D, scale_D), layer)
+
+    def loss_sum(members: Sequence[int]) -> torch.Tensor:
+        index = torch.tensor(members)
+        return torch.nn.functional.cross_entropy(model(features_ND[index]), labels_N[index], reduction="sum")
+
+    def development_figure() -> float:
+        with torch.inference_mode():
+            return figure(model(development_ND))
+
+    ones = [1] * len(labels_N)
+    section = TuningSection(learning_rate=5e-3, batch_size=128, num_epochs=50, patience=10)
+    tune(model, Problem(ones, ones, loss_sum, development_figure), section=section, seed=seed, max_batch_tokens=1 << 20)
+    return model
+
+
+class _Standardise(torch.nn.Module):
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, mean_D: torch.Tensor, scale_D: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean_D)
+        self.register_buffer("scale", scale_D)
+
+    def forward(self, features_ND: torch.Tensor) -> torch.Tensor:
+        return (features_ND - self.mean) / self.scale

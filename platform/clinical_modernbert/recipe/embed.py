@@ -1,0 +1,66 @@
+"""Vectors of a table of texts, in bulk."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from clinical_modernbert.recipe.section import ModelReference, Recipe, Section
+
+
+class EmbedScaling(Section):
+    """How the work is spread; changes nothing in the output."""
+
+    num_workers: int | None = Field(default=None, ge=1)
+    """Actors that embed; where None, as many as the cluster has room for."""
+    cpus_per_worker: int = Field(default=1, ge=1)
+    """CPUs and compute threads of one actor."""
+    gpus_per_worker: int = Field(default=0, ge=0, le=1)
+    """GPUs of one actor."""
+    max_batch_tokens: int = Field(default=16_384, ge=8)
+    """Tokens in one forward pass."""
+
+
+class EmbedRecipe(Recipe):
+    """A vector for each row of CSV or Parquet files."""
+
+    kind: Literal["embed"] = "embed"
+    model: ModelReference
+    """The model whose vectors are wanted."""
+    input_uri: str
+    """One file, or a folder with .csv, .csv.gz and .parquet files: a path, ``file:///folder`` or ``s3://bucket/prefix``."""
+    id_column: str
+    """Column that names a row; a row without a name is quarantined."""
+    text_column: str
+    """Column that is read; it is written nowhere."""
+    metadata_columns: tuple[str, ...] = ()
+    """Columns that are kept beside the vectors as strings, for colouring and selecting; never free text."""
+    pooling: Literal["cls", "mean"] = "cls"
+    """How token vectors become one vector."""
+    normalize: bool = True
+    """Scale vectors to unit length."""
+    long_texts: Literal["quarantine", "truncate", "windows"] = "windows"
+    """What is done with a text longer than ``max_tokens``: set aside, cut, or read in windows whose vectors are averaged."""
+    max_tokens: int = Field(default=8192, ge=8)
+    """Longest text in tokens, or the model's own limit where that is lower."""
+    part_rows: int = Field(default=4096, ge=1)
+    """Rows of one part: the unit of work, of the output's files, and of what a killed job does again."""
+    max_quarantined_fraction: float = Field(default=0.01, ge=0, le=1)
+    """Share of rows that may be quarantined before the job fails."""
+    scaling: EmbedScaling = EmbedScaling()
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that decide the output; the table counts by its files' content, not by where it lies."""
+        return {key: value for key, value in super().identity().items() if key != "input_uri"}
+
+    @model_validator(mode="after")
+    def _the_text_is_kept_nowhere(self) -> "EmbedRecipe":
+        if self.text_column in (self.id_column, *self.metadata_columns):
+            raise ValueError(
+                f"text_column={self.text_column!r} is also id_column or in metadata_columns: texts are never kept"
+            )
+        reserved = {"id", "vector", "num_tokens", "truncated", "windows"} & set(self.metadata_columns)
+        if reserved or len(set(self.metadata_columns)) < len(self.metadata_columns):
+            raise ValueError(
+                "metadata_columns must be distinct and not among id, vector, num_tokens, truncated, windows"
+            )
+        return self

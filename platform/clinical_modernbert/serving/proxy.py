@@ -1,0 +1,53 @@
+"""What Ray Serve's proxy itself refuses (full, unavailable, timed out, failed) in the shape of OpenAI's errors.
+
+The proxy answers in plain text. It loads this middleware where ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names
+``clinical_modernbert.serving.proxy.middlewares`` when Ray starts; the images set it. Answers of a replica pass untouched.
+"""
+
+import json
+
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from clinical_modernbert.serving import problems
+
+_OWN_PATHS = ("/-/",)
+
+
+def middlewares() -> list[Middleware]:
+    """Return what the proxy puts around every request."""
+    return [Middleware(JsonRefusals)]
+
+
+class JsonRefusals:
+    """Replace a plain-text refusal by our JSON; its text may name actors, and a failure's may carry more."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith(_OWN_PATHS):
+            await self._app(scope, receive, send)
+            return
+        problem: problems.ProblemError | None = None
+
+        async def translate(message: Message) -> None:
+            nonlocal problem
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(raw=list(message["headers"]))
+                plain = not headers.get("content-type", "").startswith("application/json")
+                problem = problems.of_proxy(message["status"]) if plain else None
+                if problem:
+                    body = json.dumps(problem.body.model_dump()).encode()
+                    headers.update(
+                        {"content-type": "application/json", "content-length": str(len(body)), **problem.headers}
+                    )
+                    await send({**message, "status": problem.status, "headers": headers.raw})
+                    await send({"type": "http.response.body", "body": body})
+                    return
+            elif problem:
+                return  # the plain text
+            await send(message)
+
+        await self._app(scope, receive, translate)

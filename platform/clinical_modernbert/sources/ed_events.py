@@ -1,0 +1,161 @@
+"""Emergency stays from MIMIC-IV's hosp tables, or from a MEDS data set: arrival, age, sex, and the events of the first minutes.
+
+Events are joined on subject and time, never on hadm_id: a stay that led to no admission has none. Left out is what only an
+admission writes, since its mere presence is the label: prescriptions (hospital orders), ED_REGISTRATION and ED_OUT (times of
+the admissions table), transfers, admissions, diagnoses, billing. A laboratory value is said only when it was stored in time;
+before, only that the test was taken.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from clinical_modernbert.errors import SourceError
+from clinical_modernbert.sources.document import Quarantined
+from clinical_modernbert.sources.ed import EdOutcome, EdStay, in_window
+from clinical_modernbert.sources.files import read_chunks
+from clinical_modernbert.sources.rows import read_rows
+
+MEDS_ARRIVAL = "TRANSFER_TO//ED"
+_MEDS_ADMISSION = "HOSPITAL_ADMISSION"
+_MEDS_SEEN = ("LAB//", "MEDICATION//", "Blood Pressure", "Weight", "Height", "BMI")
+# The longest wait for a bed in the emergency department that still counts as one visit.
+_MOST_HOURS = 48
+
+
+def read_hosp_stays(folder: Path, *, minutes: int) -> Iterator[EdStay]:
+    """Yield the stays of ``transfers`` (eventtype ED) with sex and age, laboratory tests and drugs given.
+
+    ``folder`` is MIMIC-IV's ``hosp``. Disposition: ADMITTED where the transfer has a hadm_id, else HOME.
+    """
+    patients = {
+        row[0]: row[1:] for row in _rows(folder, "patients", "subject_id", "gender", "anchor_age", "anchor_year")
+    }
+    labels = {row[0]: row[1] for row in _rows(folder, "d_labitems", "itemid", "label")}
+    transfers = list(
+        _rows(folder, "transfers", "subject_id", "hadm_id", "transfer_id", "eventtype", "intime", "outtime")
+    )
+    stays = [row for row in transfers if row[3] == "ED"]
+    subjects = {row[0] for row in stays}
+    labs: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+    for subject, *lab in _rows(
+        folder, "labevents", "subject_id", "charttime", "storetime", "itemid", "value", "valueuom", "flag"
+    ):
+        if subject in subjects:
+            labs[subject].append(tuple(lab))
+    drugs: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+    for subject, *drug in _rows(folder, "emar", "subject_id", "charttime", "medication", "event_txt"):
+        if subject in subjects:
+            drugs[subject].append(tuple(drug))
+    for subject, admission, stay, _, intime, outtime in stays:
+        gender, anchor_age, anchor_year = patients.get(subject, ("", "", ""))
+        age = f"{int(anchor_age) + int(intime[:4]) - int(anchor_year)}" if anchor_age and anchor_year else ""
+        text = "\n".join(
+            [
+                _arrival(gender, age, intime),
+                _tests([row for row in labs[subject] if in_window(row[0], intime, minutes)], labels, intime, minutes),
+                _given([row for row in drugs[subject] if in_window(row[0], intime, minutes)]),
+            ]
+        )
+        outcome = EdOutcome("ADMITTED" if admission else "HOME", admission or None, outtime, ())
+        yield EdStay(stay, f"subject_id:{subject}", text, outcome)
+
+
+def read_meds_stays(path: Path, *, minutes: int) -> Iterator[EdStay]:
+    """Yield the stays of a MEDS Parquet file: each ``TRANSFER_TO//ED`` event begins one.
+
+    Disposition: ADMITTED where the subject's next hospital admission begins within 48 hours and before the next arrival.
+    MEDS states no time of storing: values count from when they were taken.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        parquet = pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise SourceError(f"{path.name}: no readable Parquet ({type(error).__name__})") from None
+    names = parquet.schema_arrow.names
+    value = next((name for name in ("numeric_value", "value") if name in names), None)
+    missing = [name for name in ("subject_id", "time", "code") if name not in names]
+    if missing or value is None:
+        raise SourceError(
+            f"{path.name} has no column {', '.join(missing or ['numeric_value'])}; MEDS has subject_id, time, code, numeric_value"
+        )
+    subjects: dict[int, list[tuple[Any, str, Any]]] = defaultdict(list)
+    for batch in parquet.iter_batches(columns=["subject_id", "time", "code", value]):
+        rows = batch.to_pydict()
+        for subject, time, code, number in zip(*(rows[n] for n in ("subject_id", "time", "code", value)), strict=True):
+            subjects[subject].append((time, code, number))
+    for subject, events in sorted(subjects.items()):
+        static = [code for time, code, _ in events if time is None]
+        timed = sorted((event for event in events if event[0] is not None), key=lambda event: event[0])
+        yield from _meds_stays(subject, static + [code for _, code, _ in timed], timed, minutes=minutes)
+
+
+def _meds_stays(subject: int, codes: list[str], timed: list[tuple[Any, str, Any]], *, minutes: int) -> Iterator[EdStay]:
+    gender = next((code.partition("//")[2] for code in codes if code.startswith("GENDER//")), "")
+    birth = next((time for time, code, _ in timed if code == "MEDS_BIRTH"), None)
+    arrivals = [time for time, code, _ in timed if code.startswith(MEDS_ARRIVAL)]
+    admissions = [time for time, code, _ in timed if code.startswith(_MEDS_ADMISSION)]
+    for number, arrival in enumerate(arrivals):
+        latest = arrival + timedelta(hours=_MOST_HOURS)
+        if number + 1 < len(arrivals):
+            latest = min(latest, arrivals[number + 1])
+        admitted = any(arrival <= time < latest for time in admissions)
+        end = arrival + timedelta(minutes=minutes)
+        seen = [
+            (f"{time:%H:%M}", _event(code, number_value))
+            for time, code, number_value in timed
+            if arrival <= time <= end and code.startswith(_MEDS_SEEN)
+        ]
+        age = f"{(arrival - birth).days // 365}" if birth else ""
+        text = "\n".join(
+            [_arrival(gender, age, arrival.isoformat(sep=" ")), f"Recorded: {_timed(seen) or 'nothing yet'}."]
+        )
+        outcome = EdOutcome("ADMITTED" if admitted else "HOME", None, "", ())
+        yield EdStay(f"{subject}-{number}", f"subject_id:{subject}", text, outcome)
+
+
+def _arrival(gender: str, age: str, intime: str) -> str:
+    sex = {"M": "man", "F": "woman"}.get(gender, "person")
+    hour = datetime.fromisoformat(intime).strftime("%H:%M")
+    return f"A {sex} of {age or 'unknown'} years came to the emergency department at {hour}."
+
+
+def _tests(rows: list[tuple[str, ...]], labels: dict[str, str], arrival: str, minutes: int) -> str:
+    parts = []
+    for taken, stored, item, value, unit, flag in sorted(rows):
+        name = labels.get(item, item)
+        known = in_window(stored, arrival, minutes) and value
+        result = f" {value} {unit}".rstrip() + (f" ({flag})" if flag else "") if known else " (result pending)"
+        parts.append((taken[11:16], f"{name}{result}"))
+    return f"Laboratory tests: {_timed(parts) or 'none yet'}."
+
+
+def _given(rows: list[tuple[str, ...]]) -> str:
+    parts = [(time[11:16], f"{drug} ({event.lower()})") for time, drug, event in sorted(rows) if drug]
+    return f"Drugs: {_timed(parts) or 'none yet'}."
+
+
+def _timed(parts: list[tuple[str, str]]) -> str:
+    by_time: dict[str, list[str]] = defaultdict(list)
+    for time, words in parts:
+        by_time[time].append(words)
+    return "; ".join(f"at {time} {', '.join(words)}" for time, words in by_time.items())
+
+
+def _event(code: str, value: Any) -> str:
+    parts = [part for part in code.split("//") if part and part != "UNK"]
+    return " ".join([*parts, f"{value:.6g}"] if value is not None and value == value else parts)
+
+
+def _rows(folder: Path, table: str, *columns: str) -> Iterator[tuple[str, ...]]:
+    path = next((p for p in (folder / f"{table}.csv.gz", folder / f"{table}.csv") if p.is_file()), None)
+    if path is None:
+        raise SourceError(f"{folder} has no {table}.csv or {table}.csv.gz")
+    for row in read_rows(read_chunks(path), file=path.name, columns=columns):
+        if isinstance(row, Quarantined):
+            raise SourceError(f"{row.file}, {row.position}: {row.reason}")
+        yield tuple(value.strip() for value in row.values)

@@ -1,0 +1,67 @@
+"""Arms against the baseline: differences within a seed, with bootstrap intervals over the held-out documents.
+
+Both models of a pair are scored on the same hidden tokens of the same documents. A resample draws documents, not tokens: the
+tokens of one note stand or fall together. What differs between seeds (initial weights, order, training masks) is shown seed by
+seed and never mixed into an interval.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from clinical_modernbert.errors import ModelError
+from clinical_modernbert.sweeps.scores import METRICS, DocumentScores
+
+INTERVAL = 0.95
+_STRETCH = 200  # resamples at a time: memory stays at 200 x documents
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """An arm's metric less the baseline's, over the same documents."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.low > 0 or self.high < 0
+
+
+def paired_differences(
+    arm: DocumentScores, baseline: DocumentScores, *, resamples: int, seed: int = 0
+) -> dict[str, Difference]:
+    """Return metric -> difference with its percentile interval."""
+    if arm.mask != baseline.mask:
+        raise ModelError("the two models were not scored on the same hidden tokens of the same documents")
+    tokens_D = arm.tokens_D.astype(np.float64)
+    deltas_DM = np.stack([arm.sums[metric] - baseline.sums[metric] for metric in METRICS], axis=1)
+    values_M = deltas_DM.sum(0) / tokens_D.sum()
+    rng = np.random.default_rng(seed)
+    num_documents = len(tokens_D)
+    drawn = []
+    for start in range(0, resamples, _STRETCH):
+        size = (min(_STRETCH, resamples - start), num_documents)
+        weights_BD = np.zeros(size)
+        np.add.at(weights_BD, (np.arange(size[0])[:, None], rng.integers(0, num_documents, size=size)), 1.0)
+        drawn.append((weights_BD @ deltas_DM) / (weights_BD @ tokens_D)[:, None])
+    tail = (1 - INTERVAL) / 2
+    low_M, high_M = np.quantile(np.concatenate(drawn), [tail, 1 - tail], axis=0)
+    return {
+        metric: Difference(float(values_M[n]), float(low_M[n]), float(high_M[n])) for n, metric in enumerate(METRICS)
+    }
+
+
+def verdict(differences: list[Difference], *, higher_is_better: bool) -> str:
+    """Return what the seeds say together: ``better``, ``worse``, or ``undecided`` unless each seed says the same clearly."""
+    if len(differences) > 1 and all(d.clear for d in differences) and len({d.value > 0 for d in differences}) == 1:
+        return "better" if (differences[0].value > 0) == higher_is_better else "worse"
+    return "undecided"
+
+
+def as_json(difference: Difference) -> dict[str, Any]:
+    """Return the difference as the report holds it."""
+    return {"value": difference.value, "low": difference.low, "high": difference.high}

@@ -1,0 +1,46 @@
+"""Held-out curves by arm, in the form of the paper's Figure 4: loss and top-k over steps."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from clinical_modernbert.sweeps.scores import METRICS
+
+matplotlib.use("agg")  # a job has no display
+
+# Okabe and Ito's palette: told apart with any colour vision.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+_TITLES = {"loss": "loss (nats)", **{f"top{k}": f"top-{k} accuracy" for k in (1, 5, 10, 25)}}
+
+
+def plot_curves(curves: dict[str, Any], path: Path) -> None:
+    """Write a PNG: a row a frozen mask, a column a metric, a colour an arm, a line a seed.
+
+    ``curves`` is model -> {"arm": name, "points": [{"step", "uniform_loss", "uniform_top1", ...}]}.
+    """
+    arms = list(dict.fromkeys(curve["arm"] for curve in curves.values()))
+    figure = Figure(figsize=(3.4 * len(METRICS), 6.4), layout="constrained")
+    axes = figure.subplots(2, len(METRICS), sharex=True, squeeze=False)
+    for row, mask in enumerate(("uniform", "entity")):
+        for column, metric in enumerate(METRICS):
+            axis, key, named = axes[row][column], f"{mask}_{metric}", set()
+            for curve in curves.values():
+                points = [(point["step"] + 1, point[key]) for point in curve["points"] if key in point]
+                if points:
+                    steps, values = zip(*points, strict=True)
+                    colour = _COLOURS[arms.index(curve["arm"]) % len(_COLOURS)]
+                    # One name an arm: its other seeds are drawn in the same colour and are not listed again.
+                    name = None if curve["arm"] in named else curve["arm"]
+                    named.add(curve["arm"])
+                    axis.plot(steps, values, color=colour, linewidth=1.2, marker=".", markersize=4, label=name)
+            axis.set_title(f"{_TITLES[metric]}, {mask} mask", fontsize=9)
+            axis.grid(alpha=0.3)
+            axis.tick_params(labelsize=8)
+            if row == 1:
+                axis.set_xlabel("optimizer step", fontsize=9)
+    handles, names = axes[0][0].get_legend_handles_labels()
+    if names:
+        figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(names)), fontsize=8)
+    figure.savefig(path, dpi=110)

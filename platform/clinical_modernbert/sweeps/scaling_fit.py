@@ -1,0 +1,136 @@
+"""Loss over parameters and tokens, L = E + A / N^a + B / D^b, with what the runs cannot tell said beside it.
+
+The form is that of Hoffmann et al. (2022, arXiv 2203.15556, section 3.3), fitted in logarithms with their Huber loss from a grid
+of starts. Intervals come from refitting resampled runs.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from clinical_modernbert.errors import ModelError
+
+_NAMES = ("E", "A", "alpha", "B", "beta")
+_HUBER = 1e-3
+REFITS = 200
+# Extrapolations at which the fit is asked how sure it is.
+_GROWTH = (2, 4, 8, 16, 32, 64)
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """The runs of a scaling sweep; parallel arrays."""
+
+    parameters_R: NDArray[np.float64]
+    """Parameters without the embedding."""
+    tokens_R: NDArray[np.float64]
+    """Training tokens."""
+    losses_R: NDArray[np.float64]
+    """Held-out loss, nats a token."""
+
+
+def fit_scaling(runs: Runs, *, refits: int = REFITS, seed: int = 0) -> dict[str, Any]:
+    """Return the coefficients with intervals, and how far beyond the largest run the fit may be trusted.
+
+    ``trusted_growth`` is the largest factor, of parameters and tokens together, up to which the 95 % interval of the predicted
+    loss stays narrower than what the last doubling is predicted to bring; None where not even the first is told apart.
+    """
+    sizes, budgets = len(np.unique(runs.parameters_R)), len(np.unique(runs.tokens_R))
+    if sizes < 2 or budgets < 2 or len(runs.losses_R) <= len(_NAMES):
+        raise ModelError(
+            f"comparison.fit needs more runs than its 5 coefficients over at least 2 model sizes and 2 token counts, "
+            f"this sweep has {len(runs.losses_R)} finished runs of {sizes} sizes and {budgets} token counts"
+        )
+    best = _fit(runs, starts=_starts(runs))
+    rng = np.random.default_rng(seed)
+    refitted: list[NDArray[np.float64]] = []
+    while len(refitted) < refits:
+        chosen = rng.integers(0, len(runs.losses_R), size=len(runs.losses_R))
+        sample = Runs(runs.parameters_R[chosen], runs.tokens_R[chosen], runs.losses_R[chosen])
+        if len(np.unique(sample.parameters_R)) > 1 and len(np.unique(sample.tokens_R)) > 1:
+            refitted.append(_fit(sample, starts=[best]))
+    refitted_FC = np.stack(refitted)
+    low_C, high_C = np.quantile(_readable(refitted_FC), [0.025, 0.975], axis=0)
+    parameters, tokens = float(runs.parameters_R.max()), float(runs.tokens_R.max())
+    here = before = float(_terms(best, parameters, tokens).sum())
+    trusted, wide, steps = None, False, []
+    for growth in _GROWTH:
+        grown = parameters * growth, tokens * growth
+        there = float(_terms(best, *grown).sum())
+        low, high = np.quantile([_terms(c, *grown).sum() for c in refitted], [0.025, 0.975])
+        steps.append({"growth": growth, "loss": there, "low": float(low), "high": float(high)})
+        wide = wide or high - low > before - there
+        trusted = trusted if wide else growth
+        before = there
+    return {
+        "form": "L = E + A / N^alpha + B / D^beta",
+        "coefficients": {
+            name: {"value": float(value), "low": float(low), "high": float(high)}
+            for name, value, low, high in zip(_NAMES, _readable(best[None])[0], low_C, high_C, strict=True)
+        },
+        "largest_run": {"parameters": parameters, "tokens": tokens, "loss": here},
+        "root_mean_square_error": float(
+            np.sqrt(np.mean((_terms(best, runs.parameters_R, runs.tokens_R).sum(0) - runs.losses_R) ** 2))
+        ),
+        "extrapolation": steps,
+        "trusted_growth": trusted,
+    }
+
+
+def _starts(runs: Runs) -> list[NDArray[np.float64]]:
+    lowest = float(runs.losses_R.min())
+    grid = product((0.3, 0.8), (0.2, 0.5, 1.0), (0.2, 0.5, 1.0))
+    size, tokens = np.log(np.median(runs.parameters_R)), np.log(np.median(runs.tokens_R))
+    rest = np.log(max(float(np.median(runs.losses_R)) - lowest, 0.05) + 0.1 * lowest)
+    return [
+        np.array([np.log(share * lowest), rest + alpha * size, alpha, rest + beta * tokens, beta])
+        for share, alpha, beta in grid
+    ]
+
+
+def _fit(runs: Runs, *, starts: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    log_losses_R = np.log(runs.losses_R)
+
+    def residuals(coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.log(_terms(coefficients, runs.parameters_R, runs.tokens_R).sum(0)) - log_losses_R)
+
+    def jacobian(coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
+        floor, of_size, of_tokens = _terms(coefficients, runs.parameters_R, runs.tokens_R)
+        columns = (
+            floor,
+            of_size,
+            -of_size * np.log(runs.parameters_R),
+            of_tokens,
+            -of_tokens * np.log(runs.tokens_R),
+        )
+        return np.stack(columns, axis=1) / (floor + of_size + of_tokens)[:, None]
+
+    # The exponents stay positive: more parameters or tokens never predict a higher loss.
+    bounds = ([-20.0, -20.0, 0.0, -20.0, 0.0], [5.0, 60.0, 3.0, 60.0, 3.0])
+    solutions = [
+        least_squares(
+            residuals, np.clip(start, *np.array(bounds)), jac=jacobian, bounds=bounds, loss="huber", f_scale=_HUBER
+        )
+        for start in starts
+    ]
+    return np.asarray(min(solutions, key=lambda solution: float(solution.cost)).x)
+
+
+def _terms(
+    coefficients: NDArray[np.float64], parameters: NDArray[np.float64] | float, tokens: NDArray[np.float64] | float
+) -> NDArray[np.float64]:
+    """Return E, A / N^alpha and B / D^beta, stacked; their sum is the loss."""
+    log_e, log_a, alpha, log_b, beta = coefficients
+    of_size = np.exp(log_a - alpha * np.log(parameters))
+    return np.stack([np.full_like(of_size, np.exp(log_e)), of_size, np.exp(log_b - beta * np.log(tokens))])
+
+
+def _readable(coefficients_FC: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return E, A, alpha, B, beta from their logarithms where they were fitted as such."""
+    readable = coefficients_FC.copy()
+    readable[:, [0, 1, 3]] = np.exp(readable[:, [0, 1, 3]])
+    return readable

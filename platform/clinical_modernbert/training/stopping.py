@@ -1,0 +1,78 @@
+"""Asking a run to stop: a key in the store, which any process can write and the first worker looks for between steps.
+
+Workers may run on other machines and train in a thread, where no signal reaches them; the store does.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from clinical_modernbert.artifacts import Store, join_key
+from clinical_modernbert.artifacts.layout import work_prefix
+
+_POLL_S = 1.0
+
+
+def stop_key(run_id: str) -> str:
+    """Return the key whose presence asks the run to keep its state and end."""
+    return join_key(work_prefix("model", run_id), "stop")
+
+
+class StopRequest:
+    """Whether the run was asked to stop; looked up once a second, beside the training."""
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self._store, self._key = store, stop_key(run_id)
+        self._seen, self._closed = threading.Event(), threading.Event()
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+
+    def _follow(self) -> None:
+        while not self._closed.is_set():
+            try:
+                self._store.read_bytes(self._key)
+                self._seen.set()
+                return
+            except KeyError:
+                self._closed.wait(_POLL_S)
+            except Exception as error:  # noqa: BLE001  # raised where the training runs
+                self._error = error
+                return
+
+    def __bool__(self) -> bool:
+        if self._error:
+            raise self._error
+        return self._seen.is_set()
+
+    def close(self) -> None:
+        """End the look-ups."""
+        self._closed.set()
+        self._thread.join()
+
+
+@contextmanager
+def stop_on_sigterm(store: Store, run_id: str) -> Iterator[None]:
+    """Turn this process's first SIGTERM into a stop request; a second one does what it did before.
+
+    Python hands signals to the main thread only: elsewhere (a trial of a sweep) nothing changes.
+    """
+    store.delete(stop_key(run_id))
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.getsignal(signal.SIGTERM)
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, former)
+        # Not in the handler itself: the store's client may be in the middle of a call of this very thread.
+        threading.Thread(target=store.write_bytes, args=(stop_key(run_id), b"")).start()
+
+    signal.signal(signal.SIGTERM, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+        store.delete(stop_key(run_id))

@@ -1,0 +1,119 @@
+"""The OpenAPI page: complete, with examples that work, and no request that it allows or forbids ends in a 5xx."""
+
+import re
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+from clinical_modernbert.artifacts import open_store, upload_folder, write_manifest
+from clinical_modernbert.serving.problems import ProblemError
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import not_a_server_error
+
+from tests.integration.test_serving_http import KEYS, Server, key_lines
+from tests.tiny import save_tiny_classifier, save_tiny_model
+
+NUM_EXAMPLES = 15
+HEADS = {"masked-lm": {}, "sequence": {"labels": ("a", "b", "c")}, "token": {"labels": ("O", "B-X", "I-X")}}
+ROUTE_OF_HEAD = {"masked-lm": "/fill-mask", "sequence": "/predict", "token": "/token-classify"}
+
+
+@pytest.fixture(scope="module", params=sorted(HEADS))
+def head(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def server(head: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder, root = tmp_path_factory.mktemp("export"), tmp_path_factory.mktemp("store")
+    if head == "masked-lm":
+        save_tiny_model(folder / "model")
+    else:
+        save_tiny_classifier(folder / "model", head=head, **HEADS[head])
+    store = open_store(str(root))
+    write_manifest(
+        store, "model/tiny-0123456789ab", kind="model", artifact_id="tiny-0123456789ab", fingerprint="0123456789ab",
+        format_version=1, recipe={}, inputs=(), summary={}, files=upload_folder(store, "model/tiny-0123456789ab", folder),
+    )  # fmt: skip
+    running = Server(root, key_lines())
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def page(server: Server) -> dict[str, Any]:
+    return dict(server.get("/openapi.json", key=None)[1])
+
+
+def test_no_request_ends_in_a_5xx(server: Server, head: str, page: dict[str, Any]) -> None:
+    """Requests that the page allows and requests that it does not, all from one seed."""
+    schema = schemathesis.openapi.from_dict(page)
+    session = requests.Session()
+    session.headers["Authorization"] = f"Bearer {KEYS['full']}"
+    seen: set[int] = set()
+    operations = [result.ok() for result in schema.get_all_operations()]
+    for operation, mode in product(operations, schemathesis.GenerationMode):
+        if not operation.body and mode == schemathesis.GenerationMode.NEGATIVE:
+            continue  # nothing that could be wrong
+        if head != "masked-lm" and operation.path != ROUTE_OF_HEAD[head]:
+            continue
+
+        @settings(
+            max_examples=NUM_EXAMPLES,
+            derandomize=True,
+            database=None,
+            deadline=None,
+            phases=[Phase.explicit, Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def check(case: schemathesis.Case) -> None:
+            response = case.call(base_url=server.url, session=session)
+            seen.add(response.status_code)
+            case.validate_response(response, checks=[not_a_server_error])
+
+        check()
+    assert {200, 422} <= seen  # both kinds, or the test shows nothing
+
+
+def test_every_body_has_an_example_and_every_example_is_answered(
+    server: Server, head: str, page: dict[str, Any]
+) -> None:
+    asked = []
+    for path, operations in page["paths"].items():
+        if "post" not in operations:
+            continue
+        content = operations["post"]["requestBody"]["content"]["application/json"]
+        examples = content.get("examples")
+        assert examples, path
+        if path in ROUTE_OF_HEAD.values() and path != ROUTE_OF_HEAD[head]:
+            continue
+        for name, example in examples.items():
+            status, answer = server.post(path, example["value"])
+            assert status == 200, (path, name, answer)
+            asked.append(path)
+    assert {"/v1/embeddings", "/embed", "/tokenize", "/similarity", ROUTE_OF_HEAD[head]} <= set(asked)
+
+
+def test_every_route_says_what_it_does_and_how_it_refuses(page: dict[str, Any]) -> None:
+    for path, operations in page["paths"].items():
+        for operation in operations.values():
+            assert operation.get("description"), path
+            assert {"401", "403", "413", "422", "429", "504"} <= set(operation["responses"]), path
+
+
+def test_every_code_of_a_refusal_is_in_the_guide(repository: Path) -> None:
+    guide = (repository / "docs" / "serving.md").read_text(encoding="utf-8")
+    source = (repository / "platform/clinical_modernbert/serving/problems.py").read_text(encoding="utf-8")
+    codes = set(re.findall(r'ProblemError\(\s*\d{3}, "([a-z_]+)"', source))
+    assert len(codes) > 15
+    assert ProblemError(404, "no_such_head", "").body.error.code in codes
+    assert {
+        code
+        for code in codes
+        if f"`{code}`" not in guide and not code.startswith(("missing_", "unknown_", "invalid_body"))
+    } == set()

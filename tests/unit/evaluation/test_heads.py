@@ -1,0 +1,147 @@
+"""Both sides of the seam give the logits that transformers' own padded forward gives, and only whole encoders are loaded."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from clinical_modernbert.errors import ModelError
+from clinical_modernbert.evaluation.encoders import BASELINES, EncoderAbsentError, resolve_encoder
+from clinical_modernbert.evaluation.heads import (
+    hidden_states,
+    load_base,
+    load_head,
+    pooled,
+    sequence_logits,
+    token_logits,
+)
+from clinical_modernbert.evaluation.inputs import present_encoders
+from clinical_modernbert.recipe.tasks import EncoderSection
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
+
+IDS = [[1, *range(10, 40), 2], [1, 7, 8, 2], [1, *range(50, 63), 2]]
+LABELS = ["a", "b", "c"]
+
+
+def encoder(folder: Path, **fields: object):
+    return resolve_encoder(EncoderSection(name="tiny", source=str(folder), **fields))
+
+
+@pytest.mark.parametrize("architecture", ["modernbert", "bert"])
+@pytest.mark.parametrize("kind", ["sequence_classification", "token_classification"])
+def test_logits_equal_transformers_own_and_survive_saving(
+    architecture: str, kind: str, encoder_folders: dict[str, Path], tmp_path: Path
+) -> None:
+    model = load_head(encoder(encoder_folders[architecture]), kind, labels=LABELS, seed=0).eval()  # type: ignore[arg-type]
+    forward = sequence_logits if kind == "sequence_classification" else token_logits
+    with torch.inference_mode():
+        together = forward(model, IDS)
+    model.save_pretrained(tmp_path)
+    auto = AutoModelForSequenceClassification if kind == "sequence_classification" else AutoModelForTokenClassification
+    plain = auto.from_pretrained(tmp_path, attn_implementation="eager").eval()
+    assert plain.config.id2label == {0: "a", 1: "b", 2: "c"}
+    with torch.inference_mode():
+        alone = [plain(input_ids=torch.tensor([ids])).logits[0] for ids in IDS]
+    expected = torch.stack(alone) if kind == "sequence_classification" else torch.cat(alone)
+    assert torch.allclose(together, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["modernbert", "bert"])
+def test_pooling_sees_its_own_text_only(architecture: str, encoder_folders: dict[str, Path]) -> None:
+    base = load_base(encoder(encoder_folders[architecture]))
+    with torch.inference_mode():
+        states = hidden_states(base, IDS)
+        alone = [hidden_states(base, [ids]) for ids in IDS]
+    lengths = [len(ids) for ids in IDS]
+    assert torch.allclose(pooled(states, lengths, "mean"), torch.stack([s.mean(0) for s in alone]), atol=1e-5)
+    assert torch.allclose(pooled(states, lengths, "cls"), torch.stack([s[0] for s in alone]), atol=1e-5)
+
+
+def test_the_seed_draws_the_head_and_leaves_the_callers_stream_alone(encoder_folders: dict[str, Path]) -> None:
+    folder = encoder(encoder_folders["bert"])
+    torch.manual_seed(3)
+    before = torch.rand(2)
+    torch.manual_seed(3)
+    first, second, other = (
+        load_head(folder, "token_classification", labels=LABELS, seed=seed).classifier.weight for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, second) and not torch.equal(first, other)
+    assert torch.equal(torch.rand(2), before)
+
+
+def test_an_encoder_that_lacks_weights_is_refused(encoder_folders: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(encoder_folders["modernbert"], tmp_path, dirs_exist_ok=True)
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file(
+        {k: v for k, v in weights.items() if "layers.1" not in k}, tmp_path / "model.safetensors", {"format": "pt"}
+    )
+    with pytest.raises(ModelError, match="was not loaded as a whole"):
+        load_head(encoder(tmp_path), "token_classification", labels=LABELS, seed=0)
+
+
+def test_pickled_weights_wrong_limits_and_unknown_names_are_refused(
+    encoder_folders: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(encoder_folders["bert"], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="pickled weights are not loaded"):
+        encoder(tmp_path)
+    with pytest.raises(ModelError, match="beyond the model's limit of 64"):
+        encoder(encoder_folders["bert"], max_tokens=65)
+    with pytest.raises(ModelError, match="'biobrt' is no baseline; baselines are bert-base-uncased, biobert"):
+        resolve_encoder(EncoderSection(name="biobrt"))
+    with pytest.raises(ModelError, match="no finished model; expected <store>/model/"):
+        resolve_encoder(EncoderSection(name="x", source=f"file://{tmp_path}/model/none-0123"))
+
+
+def test_a_replaced_weight_changes_the_digest(encoder_folders: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(encoder_folders["bert"], tmp_path, dirs_exist_ok=True)
+    before = encoder(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights[next(iter(weights))][0] += 1
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    after = encoder(tmp_path)
+    assert before.digest == encoder(encoder_folders["bert"]).digest != after.digest
+
+
+def test_an_absent_baseline_is_named_with_the_way_to_fetch_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import huggingface_hub.constants as constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    section = EncoderSection(name="biobert")
+    present, absent = present_encoders((section,))
+    assert not present and "hf download dmis-lab/biobert" in absent["biobert"]
+    # A hub id that was asked for by name is an error, not a gap in a report.
+    with pytest.raises(ModelError) as caught:
+        resolve_encoder(EncoderSection(name="mine", source="someone/some-model"))
+    assert not isinstance(caught.value, EncoderAbsentError)
+
+
+def test_a_model_in_the_offline_cache_is_found(
+    encoder_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import huggingface_hub.constants as constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / f"models--{BASELINES['distilbert'].hub_id.replace('/', '--')}"
+    commit = "0" * 40
+    shutil.copytree(encoder_folders["bert"], repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    found = resolve_encoder(EncoderSection(name="distilbert"))
+    assert found.max_tokens == BASELINES["distilbert"].max_tokens and found.architecture == "bert"
+
+
+def test_longformers_positions_beyond_the_padding_id_hold_no_token(
+    encoder_folders: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(encoder_folders["bert"], tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(
+        json.dumps(config | {"model_type": "longformer", "max_position_embeddings": 4098})
+    )
+    assert encoder(tmp_path).max_tokens == 4096

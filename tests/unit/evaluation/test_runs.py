@@ -1,0 +1,164 @@
+"""A run learns, is repeatable, is published with its head, and is found again; early stopping keeps the best epoch."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from clinical_modernbert.artifacts import open_store
+from clinical_modernbert.errors import RecipeError
+from clinical_modernbert.evaluation.runs import read_scored, run, run_plan
+from clinical_modernbert.evaluation.scores import measure
+from clinical_modernbert.evaluation.tuning import Problem, tune
+from clinical_modernbert.recipe import EvaluateRecipe, FineTuneRecipe, ProbeRecipe, build_recipe
+from clinical_modernbert.recipe.tasks import TuningSection
+from transformers import AutoModelForTokenClassification, AutoTokenizer
+
+from tests.tiny import DRUGS, tiny_texts
+
+TUNING = {"learning_rate": 5e-3, "num_epochs": 4, "batch_size": 8}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drugs as entities, and sentences whose role is their drug's, in the real layouts."""
+    folder = tmp_path_factory.mktemp("data")
+    conll, rct = [], []
+    for number, text in enumerate(tiny_texts(60)):
+        sentences = [f"{sentence}." for sentence in text.split(".")[:3] if sentence.strip()]
+        rct.append(f"###{number}")
+        for sentence in sentences:
+            words = sentence.replace(".", " .").split()
+            conll += [f"{word}\t{'B-Drug' if word in DRUGS else 'O'}" for word in words] + [""]
+            rct.append(f"{'METHODS' if DRUGS[0] in words or DRUGS[1] in words else 'RESULTS'}\t{sentence.strip()}")
+        rct.append("")
+    (folder / "drugs.tsv").write_text("\n".join(conll))
+    (folder / "roles.txt").write_text("\n".join(rct))
+    return folder
+
+
+DRUG_TASK = {"name": "drugs", "type": "entities", "format": "conll", "train": "drugs.tsv"}
+ROLE_TASK = {"name": "roles", "type": "sentence_roles", "train": "roles.txt"}
+
+
+def plan(kind: type, task: dict[str, object], encoder: Path, data: Path, store: str, **changes: object):
+    values = {"name": "tiny", "encoder": {"name": "tiny", "source": str(encoder), "pooling": "mean"}, "task": task}
+    recipe = kind.model_validate({**values, "data": str(data), "tuning": TUNING, "scaling": {"num_cpus": 1}, **changes})
+    return run_plan(recipe, open_store(store))
+
+
+@pytest.mark.parametrize("architecture", ["modernbert", "bert"])
+def test_a_fine_tuned_run_learns_and_its_model_can_be_served(
+    architecture: str, encoder_folders: dict[str, Path], data: Path, tmp_path: Path
+) -> None:
+    made = plan(FineTuneRecipe, DRUG_TASK, encoder_folders[architecture], data, str(tmp_path))
+    artifact = run(made)
+    assert artifact.summary["metrics"]["f1"] > 0.9
+    assert made.existing() is not None and artifact.manifest.kind == "model"
+    assert measure(read_scored(artifact)) == artifact.summary["metrics"]
+    head = artifact.summary["head"]
+    assert head == {
+        "kind": "token_classification",
+        "labels": ["O", "B-Drug", "I-Drug"],
+        "max_tokens": 64,
+        "scheme": "IOB2",
+    }
+    folder = artifact.folder("model")
+    model = AutoModelForTokenClassification.from_pretrained(folder, attn_implementation="eager").eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    encoded = tokenizer("The patient took heparin 3 mg daily.", return_tensors="pt")
+    with torch.inference_mode():
+        tags = model(input_ids=encoded["input_ids"]).logits[0].argmax(1)
+    words = tokenizer.convert_ids_to_tokens(encoded["input_ids"][0])
+    assert model.config.id2label[int(tags[[w.strip("Ġ").startswith("hep") for w in words].index(True)])] == "B-Drug"
+    # No text in what is published beside the model.
+    assert not set(DRUGS) & set(artifact.file("report.json").read_text().split())
+
+
+def test_a_probe_leaves_the_encoder_alone_and_publishes_no_model(
+    encoder_folders: dict[str, Path], data: Path, tmp_path: Path
+) -> None:
+    artifact = run(plan(ProbeRecipe, DRUG_TASK, encoder_folders["modernbert"], data, str(tmp_path)))
+    assert artifact.manifest.kind == "evaluation" and "head" not in artifact.summary
+    assert {entry.path for entry in artifact.manifest.files} == {"outcomes.npz", "report.json"}
+    assert artifact.summary["metrics"]["f1"] > 0.5  # even random features know the word
+
+
+def test_the_same_seed_gives_the_same_figures_and_another_does_not(
+    encoder_folders: dict[str, Path], data: Path, tmp_path: Path
+) -> None:
+    outcomes = [
+        read_scored(
+            run(plan(FineTuneRecipe, ROLE_TASK, encoder_folders["bert"], data, str(tmp_path / name), seed=seed))
+        )
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    ]
+    a, b, c = (outcome.values["probabilities"] for outcome in outcomes)
+    assert np.array_equal(a, b) and not np.array_equal(a, c)
+
+
+def test_a_run_is_named_by_content_not_by_place(encoder_folders: dict[str, Path], data: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(data, tmp_path / "moved")
+    here = plan(FineTuneRecipe, ROLE_TASK, encoder_folders["bert"], data, str(tmp_path))
+    moved = plan(FineTuneRecipe, ROLE_TASK, encoder_folders["bert"], tmp_path / "moved", str(tmp_path))
+    other = plan(FineTuneRecipe, ROLE_TASK, encoder_folders["modernbert"], data, str(tmp_path))
+    assert here.fingerprint == moved.fingerprint != other.fingerprint
+    with (tmp_path / "moved" / "roles.txt").open("a") as stream:
+        stream.write("\n###99\nMETHODS\tOne more.\n")
+    assert plan(FineTuneRecipe, ROLE_TASK, encoder_folders["bert"], tmp_path / "moved", str(tmp_path)).id != here.id
+
+
+def test_training_stops_after_patience_and_keeps_the_best_epoch() -> None:
+    model = torch.nn.Linear(1, 1, bias=False)
+    figures = iter([0.2, 0.9, 0.5, 0.4, 0.99])
+    seen: list[float] = []
+
+    def development() -> float:
+        seen.append(model.weight.item())
+        return next(figures)
+
+    problem = Problem([1] * 4, [1] * 4, lambda members: model(torch.ones(1, 1)).sum() * len(members), development)
+    section = TuningSection(num_epochs=5, patience=2, batch_size=2, learning_rate=0.1)
+    epochs, best = tune(model, problem, section=section, seed=0, max_batch_tokens=100)
+    assert len(epochs) == 4 and best == 1
+    assert float(model.weight) == pytest.approx(seen[1])
+
+
+def test_a_step_cut_by_the_token_budget_is_the_same_step() -> None:
+    def trained(max_batch_tokens: int) -> torch.Tensor:
+        torch.manual_seed(0)
+        model = torch.nn.Linear(3, 2)
+        inputs, labels = torch.randn(24, 3), torch.randint(2, (24,))
+
+        def loss_sum(members: list[int]) -> torch.Tensor:
+            return torch.nn.functional.cross_entropy(model(inputs[members]), labels[members], reduction="sum")
+
+        problem = Problem([10] * 24, [1] * 24, loss_sum, lambda: 0.0)  # type: ignore[arg-type]
+        tune(model, problem, section=TuningSection(batch_size=8), seed=0, max_batch_tokens=max_batch_tokens)
+        return model.weight.detach()
+
+    assert torch.allclose(trained(1000), trained(20), atol=1e-6)
+
+
+def test_recipes_that_ask_for_nothing_are_refused() -> None:
+    for values, message in (
+        ({}, "nothing to do: set corpus"),
+        ({"corpus": "c"}, "set model too"),
+        ({"codes": {}}, "nothing to evaluate: set model or encoders"),
+        ({"codes": {}, "encoders": [{"name": "a"}, {"name": "a"}]}, "encoders must have different names, got a, a"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            build_recipe(EvaluateRecipe, {"kind": "evaluate", "name": "x", **values}, origin="test")
+
+
+def test_the_paper_and_the_open_recipe_are_valid(repository: Path) -> None:
+    from clinical_modernbert.recipe import load_recipe
+
+    recipes = repository / "jobs/recipes"
+    paper = load_recipe(EvaluateRecipe, "evaluate/paper", recipes_path=recipes)
+    assert len(paper.encoders) == 8 and len(paper.tasks) == 9
+    overrides = [f"encoders={json.dumps([{'name': 'biobert'}])}"]
+    assert len(load_recipe(EvaluateRecipe, "evaluate/open", overrides=overrides, recipes_path=recipes).tasks) == 7

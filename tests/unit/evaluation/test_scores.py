@@ -1,0 +1,126 @@
+"""Every metric equals its reference implementation on random cases; intervals and paired tests have their known ends."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytrec_eval
+from clinical_modernbert.evaluation.entities import tag_counts
+from clinical_modernbert.evaluation.examples import WordExample
+from clinical_modernbert.evaluation.retrieval import retrieval_metrics, search
+from clinical_modernbert.evaluation.scores import Scored, calibration, group_numbers, interval, measure, paired_test
+from sklearn import metrics as sk
+
+
+def classified(seed: int, *, num: int = 80, classes: int = 2) -> Scored:
+    rng = np.random.default_rng(seed)
+    probabilities = rng.dirichlet(np.ones(classes), size=num).round(2)  # rounded: ties must count half
+    values = {"labels": rng.integers(classes, size=num).astype(float), "probabilities": probabilities}
+    return Scored("classification", np.arange(num) // 4, values)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("classes", [2, 5])
+def test_classification_equals_scikit_learn_with_any_weights(seed: int, classes: int) -> None:
+    scored = classified(seed, classes=classes)
+    labels, probabilities = scored.values["labels"].astype(int), scored.values["probabilities"]
+    guess = probabilities.argmax(1)
+    for weights in (None, np.random.default_rng(seed).integers(1, 4, size=len(labels)).astype(float)):
+        figures = measure(scored, weights)
+        assert figures["accuracy"] == pytest.approx(sk.accuracy_score(labels, guess, sample_weight=weights))
+        for average in ("macro", "weighted"):
+            expected = sk.f1_score(labels, guess, average=average, sample_weight=weights)
+            assert figures[f"f1_{average}"] == pytest.approx(expected)
+        if classes == 2:
+            expected = sk.roc_auc_score(labels, probabilities[:, 1], sample_weight=weights)
+            assert figures["auroc"] == pytest.approx(expected)
+        else:
+            assert "auroc" not in figures
+
+
+def test_a_class_that_nobody_named_is_none_of_the_sample() -> None:
+    labels, probabilities = np.array([0.0, 0, 1]), np.eye(3)[[0, 1, 1]]
+    figures = measure(Scored("classification", np.arange(3), {"labels": labels, "probabilities": probabilities}))
+    assert figures["f1_macro"] == pytest.approx(sk.f1_score([0, 0, 1], [0, 1, 1], average="macro"))
+
+
+def test_spans_equal_seqeval(repository: Path) -> None:
+    cases = json.loads((repository / "tests/golden/seqeval.json").read_text())
+    assert len(cases) == 60
+    for case in cases:
+        gold, predicted = ([row.split() for row in case[side]] for side in ("gold", "predicted"))
+        examples = [WordExample("", "", "", (), tuple(row)) for row in gold]
+        counts = tag_counts(examples, predicted)
+        figures = measure(Scored("entities", np.arange(len(counts)), {"counts": counts}))
+        for name in ("f1", "precision", "recall"):
+            assert figures[name] == pytest.approx(case[name]), case
+
+
+def test_retrieval_equals_trec_eval_by_hand_and_by_rank() -> None:
+    rng = np.random.default_rng(0)
+    documents = rng.normal(size=(40, 8)).astype(np.float32)
+    queries = rng.normal(size=(6, 8)).astype(np.float32)
+    ids, names = [f"q{i}" for i in range(6)], [f"d{i}" for i in range(40)]
+    qrels = {q: {names[d]: int(rng.integers(1, 3)) for d in rng.choice(40, size=3, replace=False)} for q in ids}
+    found = search(queries, documents, query_ids=ids, document_ids=names)
+    metrics = retrieval_metrics(qrels, found, ids)
+    unit = documents / np.linalg.norm(documents, axis=1, keepdims=True)
+    for row, query in enumerate(ids):
+        ranking = [names[d] for d in np.argsort(-(unit @ queries[row]))]
+        gains = [qrels[query].get(d, 0) for d in ranking]
+        discounts = 1 / np.log2(np.arange(2, 12))
+        ideal = sorted(gains, reverse=True)[:10]
+        assert metrics[row, 0] == pytest.approx(np.dot(gains[:10], discounts) / np.dot(ideal, discounts))
+        hits = np.array(gains) > 0
+        assert metrics[row, 1] == pytest.approx(hits[:10].mean())
+        assert metrics[row, 2] == pytest.approx(hits[:10].sum() / 3)
+        assert metrics[row, 3] == pytest.approx(np.mean([hits[: r + 1].mean() for r in np.flatnonzero(hits)]))
+    assert pytrec_eval.supported_measures  # the reference itself
+
+
+def test_the_interval_is_of_groups_not_of_examples() -> None:
+    """40 copies of each of 10 groups: resampling examples would pretend to 400 observations."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(rng.integers(2, size=10), 40).astype(float)
+    probabilities = np.repeat(rng.dirichlet([1, 1], size=10), 40, axis=0)
+    values = {"labels": labels, "probabilities": probabilities}
+    clustered = Scored("classification", np.repeat(np.arange(10), 40), values)
+    independent = Scored("classification", np.arange(400), values)
+    widths = []
+    for scored in (clustered, independent):
+        mean, low, high = interval([scored], "accuracy", num_resamples=300)
+        assert low <= mean <= high
+        widths.append(high - low)
+    assert widths[0] > 3 * widths[1]
+
+
+def test_a_paired_test_tells_a_real_difference_from_none() -> None:
+    labels = np.tile([0.0, 1.0], 60)
+    good, poor = np.eye(2)[labels.astype(int)] * 0.8 + 0.1, np.full((120, 2), 0.5)
+    poor[:, 0] += 0.01
+    sides = [
+        Scored("classification", np.arange(120), {"labels": labels, "probabilities": p}) for p in (good, poor, good)
+    ]
+    difference, p = paired_test([sides[0]], [sides[1]], "accuracy", num_resamples=200)
+    assert difference == pytest.approx(0.5) and p == pytest.approx(1 / 201)
+    assert paired_test([sides[0]], [sides[2]], "accuracy", num_resamples=50) == (0.0, 1.0)
+    with pytest.raises(ValueError, match="same examples"):
+        paired_test([sides[0]], [classified(0)], "accuracy", num_resamples=10)
+
+
+def test_calibration_of_a_constant_and_of_a_perfect_model() -> None:
+    labels = np.array([0.0, 1, 1, 1])
+    constant = np.tile([0.25, 0.75], (4, 1))
+    assert calibration(Scored("classification", np.arange(4), {"labels": labels, "probabilities": constant}))[
+        "expected_calibration_error"
+    ] == pytest.approx(0.0)
+    wrong = calibration(
+        Scored("classification", np.arange(4), {"labels": 1 - labels, "probabilities": np.eye(2)[labels.astype(int)]})
+    )
+    assert wrong["expected_calibration_error"] == pytest.approx(1.0)
+    assert wrong["brier"] == pytest.approx(sk.brier_score_loss(1 - labels, labels))
+
+
+def test_group_numbers_count_from_zero() -> None:
+    assert group_numbers(["b", "a", "b"]).tolist() == [1, 0, 1]

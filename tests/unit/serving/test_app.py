@@ -1,0 +1,43 @@
+"""The replica: warm before it may be asked, its number fixed or following the queue, as the recipe says."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from clinical_modernbert.recipe import ServeRecipe
+from clinical_modernbert.serving import app
+from pydantic import ValidationError
+
+
+def recipe(**values: Any) -> ServeRecipe:
+    return ServeRecipe.model_validate({"name": "tiny", "model": "tiny", **values})
+
+
+def test_a_replica_is_warm_before_its_constructor_returns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Serve sends requests to a replica once its constructor returned."""
+    calls: list[str] = []
+    engine = SimpleNamespace(warm_up=lambda: calls.append("warm"), model_id="tiny", recipe=recipe(), compute=None)
+
+    def load(root: str, recipe: ServeRecipe) -> Any:
+        calls.append("load")
+        return engine
+
+    monkeypatch.setattr(app, "load_engine", load)
+    monkeypatch.setattr(app, "ray_record", lambda: lambda *record: None)
+    replica = app.EncoderReplica.__mro__[1]  # below what Serve wraps around it
+    replica("root", recipe())
+    assert calls == ["load", "warm"]
+
+
+def test_the_number_of_replicas_is_fixed_or_follows_the_queue() -> None:
+    assert app._replicas(recipe(scaling={"num_replicas": 3}).scaling) == {"num_replicas": 3}
+    scaling = recipe(scaling={"num_replicas": 2, "max_replicas": 8, "target_requests": 5}).scaling
+    found = app._replicas(scaling)["autoscaling_config"]
+    assert (found.min_replicas, found.initial_replicas, found.max_replicas, found.target_ongoing_requests) == (
+        2,
+        2,
+        8,
+        5,
+    )
+    with pytest.raises(ValidationError, match="max_replicas=1 is less than num_replicas=2"):
+        recipe(scaling={"num_replicas": 2, "max_replicas": 1})

@@ -1,0 +1,63 @@
+"""What Ray Serve's proxy refuses in plain text comes out in our words; answers of a replica stay as they are."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from clinical_modernbert.serving.proxy import JsonRefusals, middlewares
+from starlette.types import Message, Receive, Scope, Send
+
+
+def answered(status: int, kind: str, text: bytes, *, path: str = "/embed") -> tuple[int, dict[str, str], bytes]:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-type", kind.encode()), (b"x-request-id", b"7")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": text[:3], "more_body": True})
+        await send({"type": "http.response.body", "body": text[3:]})
+
+    sent: list[Any] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b""}
+
+    (middleware,) = middlewares()
+    assert middleware.cls is JsonRefusals
+    asyncio.run(JsonRefusals(app)({"type": "http", "path": path}, receive, send))
+    head, *bodies = sent
+    names = {name.decode(): value.decode() for name, value in head["headers"]}
+    return head["status"], names, b"".join(body.get("body", b"") for body in bodies)
+
+
+@pytest.mark.parametrize(
+    ("status", "expected", "code", "retry"),
+    [
+        (429, 429, "proxy_full", "1"),
+        (503, 503, "unavailable", "1"),
+        (500, 500, "internal_error", None),
+        (408, 504, "request_timeout", None),
+        (404, 404, "not_found", None),
+    ],
+)
+def test_a_plain_refusal_is_worded_anew(status: int, expected: int, code: str, retry: str | None) -> None:
+    found, headers, body = answered(status, "text/plain", b"ActorDiedError: the note said Zebulon")
+    error = json.loads(body)["error"]
+    assert (found, error["code"]) == (expected, code)
+    assert headers.get("retry-after") == retry
+    assert headers["content-length"] == str(len(body))
+    assert headers["x-request-id"] == "7"
+    assert b"Zebulon" not in body
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(200, "text/plain"), (429, "application/json"), (500, "application/json")]
+)
+def test_an_answer_of_a_replica_passes_untouched(status: int, kind: str) -> None:
+    assert answered(status, kind, b'{"a": 1}')[2] == b'{"a": 1}'
+
+
+def test_the_proxy_s_own_pages_pass_untouched() -> None:
+    assert answered(503, "text/plain", b"draining", path="/-/healthz")[2] == b"draining"

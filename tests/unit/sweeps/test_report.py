@@ -1,0 +1,83 @@
+"""The page of an ablation says what each seed supports, and what it cannot."""
+
+import numpy as np
+from clinical_modernbert.recipe import SweepRecipe, build_recipe
+from clinical_modernbert.sweeps.markdown import findings, render_markdown
+from clinical_modernbert.sweeps.plots import plot_curves
+from clinical_modernbert.sweeps.report import _compare
+from clinical_modernbert.sweeps.scores import METRICS, DocumentScores
+
+ARMS = {"aware": [], "uniform": ["masking.strategy=uniform"]}
+
+
+def recipe() -> SweepRecipe:
+    values = {"kind": "sweep", "name": "s", "base": "pretrain/demo", "corpus": "demo", "arms": ARMS, "seeds": [0, 1]}
+    return build_recipe(SweepRecipe, values, origin="test")
+
+
+def report(*, worse_by: dict[int, float], rows: str = "same") -> dict:
+    rng = np.random.default_rng(0)
+    hard_D = rng.uniform(2, 6, size=200)
+    trials, scores = [], {}
+    for seed in (0, 1):
+        for arm, own in ARMS.items():
+            model = f"{arm}-{seed}"
+            loss_D = hard_D + (worse_by[seed] if arm == "uniform" else 0) + rng.normal(0, 0.01, size=200)
+            hits_D = np.full(200, 5.0)
+            sums = {metric: loss_D * 10 if metric == "loss" else hits_D for metric in METRICS}
+            found = DocumentScores("m", np.arange(200, dtype=np.uint64), np.full(200, 10), sums)
+            scores[model] = {"uniform": found, "entity": found}
+            trials.append(
+                {
+                    "model": model,
+                    "point": {"arm": arm, "seed": seed},
+                    "recipe": "pretrain/demo",
+                    "overrides": ["name=x", "corpus=y", *own, f"training.seed={seed}"],
+                    "held_out_loss": 4.0,
+                    "error": None,
+                    "stopped_at_step": None,
+                    "num_parameters": 1_000_000,
+                    "num_steps": 5,
+                    "token_places": 10_000,
+                    "training_flops": 1e12,
+                    "initial_weights": f"w{seed}",
+                    "row_order": rows if arm == "aware" else "same",
+                }
+            )
+    compared = _compare(recipe(), trials, scores)
+    return {"metric": "held_out_loss", "base": "pretrain/demo", "trials": trials, "best": trials[0], **compared}
+
+
+def test_a_difference_that_every_seed_shows_is_said() -> None:
+    said = " ".join(findings(report(worse_by={0: 0.2, 1: 0.1})))
+    assert "**uniform** against **aware** is worse on loss; undecided on Top-1, Top-5, Top-10, Top-25" in said
+    assert "all arms had the same initial weights" in said
+
+
+def test_seeds_that_disagree_decide_nothing() -> None:
+    said = " ".join(findings(report(worse_by={0: 0.2, 1: -0.2})))
+    assert "worse on" not in said and "better on" not in said
+
+
+def test_arms_that_saw_other_rows_are_named_as_not_paired() -> None:
+    said = " ".join(findings(report(worse_by={0: 0.2, 1: 0.2}, rows="other")))
+    assert "The arms differ in rows at each step besides their overrides" in said
+
+
+def test_the_page_holds_every_arm_seed_and_trial() -> None:
+    found = report(worse_by={0: 0.2, 1: 0.1})
+    found["trials"][3] |= {"error": "the loss is not a number", "held_out_loss": None}
+    page = render_markdown(recipe(), found, sweep_id="s-1")
+    assert "| arm | Top-1 | Top-5 | Top-10 | Top-25 | loss |" in page and "| aware | 50.00 (50.00, 50.00)" in page
+    assert "| uniform | 0 |" in page and "| uniform | 1 |" in page
+    assert "failed: the loss is not a number" in page and "Failed and left out: uniform (seed 1)." in page
+
+
+def test_curves_become_one_picture(tmp_path) -> None:
+    points = [
+        {"step": 9, "uniform_loss": 3.0, "uniform_top1": 0.1},
+        {"step": 19, "uniform_loss": 2.0, "uniform_top1": 0.2},
+    ]
+    curves = {f"m{n}": {"arm": "aware" if n < 2 else "uniform", "points": points} for n in range(4)}
+    plot_curves(curves, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")

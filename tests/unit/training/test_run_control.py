@@ -1,0 +1,290 @@
+"""What happens around the steps: uploads beside them, checkpoints kept, a stop on request, losses that are no numbers."""
+
+import json
+import math
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray.train
+import ray.train.torch
+import torch
+from clinical_modernbert.artifacts import Artifact, Plan, Store, find_artifact, open_store
+from clinical_modernbert.artifacts.artifact import artifact_at
+from clinical_modernbert.artifacts.file_store import FileStore
+from clinical_modernbert.corpus.shards import PackedRows
+from clinical_modernbert.errors import ModelError, RecipeError, RunStopped, StoreError
+from clinical_modernbert.recipe.pretrain import StabilitySection
+from clinical_modernbert.training import launch, loop
+from clinical_modernbert.training.launch import pretrain_in_process
+from clinical_modernbert.training.order import RowOrder
+from clinical_modernbert.training.stability import skipped_batches, verdict
+from safetensors.torch import load_file
+
+from tests.tiny import publish_tiny_corpus, tiny_pretrain_plan
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = open_store(str(tmp_path))
+    publish_tiny_corpus(store)
+    return store
+
+
+def weights(model: Artifact) -> dict[str, torch.Tensor]:
+    return load_file(model.file("model/model.safetensors"))
+
+
+def assert_equal_to_the_bit(one: Artifact, other: Artifact) -> None:
+    expected = weights(other)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(one).items())
+
+
+def steps_of(model: Artifact) -> list[dict[str, Any]]:
+    return [point for point in json.loads(model.file("history.json").read_text()) if "loss" in point]
+
+
+def kept(store: Store, plan: Plan) -> list[int]:
+    """Steps of the finished checkpoints."""
+    names = store.names(f"checkpoint/{plan.id}")
+    found = [artifact_at(store, f"checkpoint/{plan.id}/{name}") for name in names]
+    return [artifact.summary["step"] for artifact in found if artifact]
+
+
+@pytest.fixture
+def slow_uploads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Uploads of checkpoints take half a second; what happened is listed in its order."""
+    events: list[tuple[str, int]] = []
+    put, step = FileStore.put_file, loop._train_step
+
+    def slow_put(self: FileStore, local_path: Path, key: str) -> None:
+        if not key.startswith("checkpoint/") or "state.pt" not in key:
+            return put(self, local_path, key)
+        number = int(key.split("/")[2].split("-", maxsplit=1)[0])
+        events.append(("begin", number))
+        assert threading.current_thread() is not threading.main_thread()
+        time.sleep(0.5)
+        put(self, local_path, key)
+        events.append(("end", number))
+        return None
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        events.append(("step", kwargs["step"]))
+        return step(*args, **kwargs)
+
+    monkeypatch.setattr(FileStore, "put_file", slow_put)
+    monkeypatch.setattr(loop, "_train_step", noted)
+    return events
+
+
+def test_training_goes_on_beside_the_upload_and_uploads_keep_their_order(
+    store: Store, slow_uploads: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clinical_modernbert.training.launch.delete_checkpoints", lambda *a: None)
+    plan = tiny_pretrain_plan(store, "checkpoint.every_steps=4", "checkpoint.keep=9")
+    pretrain_in_process(plan)
+    within = slow_uploads[slow_uploads.index(("begin", 4)) : slow_uploads.index(("end", 4))]
+    assert any(event[0] == "step" for event in within), "no step waited for the upload"
+    uploads = [event for event in slow_uploads if event[0] != "step"]
+    assert uploads == [("begin", 4), ("end", 4), ("begin", 8), ("end", 8)]
+    # The last one was still on its way at the end of the training: it is whole all the same.
+    assert kept(store, plan) == [4, 8]
+
+
+def test_a_failed_upload_is_an_error_of_the_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = FileStore.put_file
+
+    def refuses(self: FileStore, local_path: Path, key: str) -> None:
+        if key.startswith("checkpoint/"):
+            raise StoreError("the disk is full")
+        put(self, local_path, key)
+
+    monkeypatch.setattr(FileStore, "put_file", refuses)
+    plan = tiny_pretrain_plan(store, "checkpoint.every_steps=10")
+    with pytest.raises(StoreError, match="after step 10 could not be uploaded: the disk is full"):
+        pretrain_in_process(plan)
+    assert plan.existing() is None and kept(store, plan) == []
+
+
+def test_the_newest_and_the_best_checkpoints_are_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clinical_modernbert.training.launch.delete_checkpoints", lambda *a: None)
+    losses = iter([9.0, 5.0, 7.0, 8.0, 6.0, 9.5])
+    monkeypatch.setattr(loop, "score_phase", lambda *a, **k: {"uniform_loss": next(losses)})
+    every = ("checkpoint.every_steps=2", "held_out_loss.every_steps=2", "checkpoint.keep=1")
+    plan = tiny_pretrain_plan(store, *every, "checkpoint.keep_best=2")
+    pretrain_in_process(plan)
+    assert kept(store, plan) == [4, 10]  # 4: the best; 10: the second best and the newest
+
+
+def test_the_best_weights_are_exported_where_the_recipe_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The schedules stand still: the first four steps of eight are those of a run of four.
+    constant = (
+        *("optimizer.schedule=constant", "optimizer.warmup_fraction=0"),
+        *("masking.rate_end=0.3", "masking.odds_end=4"),
+    )
+    until_four = pretrain_in_process(tiny_pretrain_plan(store, "training.num_steps=4", *constant, name="short"))
+    losses = iter([9.0, 5.0, 7.0, 8.0])
+    monkeypatch.setattr(loop, "score_phase", lambda *a, **k: {"uniform_loss": next(losses)})
+    plan = tiny_pretrain_plan(
+        store,
+        *constant,
+        *("training.num_steps=8", "checkpoint.every_steps=2", "held_out_loss.every_steps=2"),
+        *("checkpoint.keep=1", "training.export=best"),
+        name="best",
+    )
+    best = pretrain_in_process(plan)
+    assert best.summary["exported_step"] == 4 and best.summary["held_out"] == {"uniform_loss": 5.0}
+    assert_equal_to_the_bit(best, until_four)
+
+
+def test_the_best_cannot_be_exported_where_it_is_not_kept(store: Store) -> None:
+    with pytest.raises(RecipeError, match=r"held_out_loss\.every_steps"):
+        tiny_pretrain_plan(store, "training.export=best")
+
+
+def test_sigterm_keeps_the_state_and_the_same_command_goes_on_to_the_bit(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = pretrain_in_process(tiny_pretrain_plan(store, "name=whole", "training.num_steps=30"))
+    plan = tiny_pretrain_plan(store, "training.num_steps=30", "checkpoint.every_steps=null", "name=asked")
+    monkeypatch.setattr("clinical_modernbert.training.stopping._POLL_S", 0.01)
+    real, before = loop._train_step, signal.getsignal(signal.SIGTERM)
+
+    def asked_at_step_5(*args: Any, step: int, **kwargs: Any) -> Any:
+        if step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.02)
+        return real(*args, step=step, **kwargs)
+
+    monkeypatch.setattr(loop, "_train_step", asked_at_step_5)
+    with pytest.raises(RunStopped, match="the same command goes on from there"):
+        pretrain_in_process(plan)
+    assert signal.getsignal(signal.SIGTERM) is before
+    (step,) = kept(store, plan)
+    assert 5 < step < 30 and find_artifact(store, "model", plan.id) is None
+    monkeypatch.setattr(loop, "_train_step", real)
+    resumed = pretrain_in_process(plan)
+    assert_equal_to_the_bit(resumed, whole)
+    assert [point["step"] for point in steps_of(resumed)] == list(range(30))
+
+
+def broken_batches(monkeypatch: pytest.MonkeyPatch, *, bad_rows: set[str], value: float) -> None:
+    """Make training on certain rows give a certain loss."""
+    real = loop._train_step
+
+    def step(engine: Any, share: Any, **kwargs: Any) -> Any:
+        point, signals = real(engine, share, **kwargs)
+        if share.global_rows_R.tobytes().hex() in bad_rows:
+            point["loss"] = value
+        return point, signals
+
+    monkeypatch.setattr(loop, "_train_step", step)
+
+
+def train_and_list_rows(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], Artifact]:
+    """Train; return the rows of every step in the order they were trained, and the model."""
+    real, seen = loop._train_step, []
+
+    def noted(engine: Any, share: Any, **kwargs: Any) -> Any:
+        seen.append(share.global_rows_R.tobytes().hex())
+        return real(engine, share, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_train_step", noted)
+        model = pretrain_in_process(plan)
+    return seen, model
+
+
+def rows_of_steps(store: Store, num_steps: int) -> list[str]:
+    """Return the rows of every step of a run that nothing disturbs."""
+    plan = tiny_pretrain_plan(store)
+    recipe = launch._recipe(plan)
+    rows = PackedRows(plan.artifacts["corpus"], row_length=64, split="train")
+    order = RowOrder(num_rows=len(rows), batch_rows=recipe.training.batch_rows, seed=recipe.training.seed)
+    return [order.rows(step).tobytes().hex() for step in range(num_steps)]
+
+
+def test_a_loss_that_is_no_number_ends_the_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = rows_of_steps(store, 12)
+    broken_batches(monkeypatch, bad_rows={rows[6]}, value=math.nan)
+    with pytest.raises(ModelError, match="step 6: the loss is not a number"):
+        pretrain_in_process(tiny_pretrain_plan(store))
+
+
+def test_a_rollback_leaves_out_the_batches_since_the_checkpoint(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = rows_of_steps(store, 20)
+    broken_batches(monkeypatch, bad_rows={rows[6]}, value=math.nan)
+    seen, model = train_and_list_rows(tiny_pretrain_plan(store, "stability.action=roll_back"), monkeypatch)
+    notes = [p for p in json.loads(model.file("history.json").read_text()) if "rolled_back_to" in p]
+    assert [(note["step"], note["rolled_back_to"]) for note in notes] == [(6, 4)]
+    # Steps 0 to 6, then step 4 on the batch behind the one that broke: 4 and 5 are left out with it.
+    assert seen == [*rows[:7], *rows[7:15]]
+    assert [point["step"] for point in steps_of(model)] == list(range(12))
+    assert model.summary["rollbacks"] == 1
+
+
+def test_a_run_that_never_recovers_is_given_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = rows_of_steps(store, 30)
+    broken_batches(monkeypatch, bad_rows=set(rows[5:]), value=math.inf)
+    with pytest.raises(ModelError, match=r"stability\.max_rollbacks=2"):
+        pretrain_in_process(tiny_pretrain_plan(store, "stability.action=roll_back", "stability.max_rollbacks=2"))
+
+
+def test_a_spike_is_measured_against_the_median_of_a_full_window() -> None:
+    section = StabilitySection(spike_factor=2.0, window_steps=3)
+    point = {"loss": 8.1, "gradient_norm": 1.0}
+    assert verdict(point, [4.0, 4.0], section) is None
+    assert "2 times its median 4.0" in str(verdict(point, [100.0, 4.0, 1.0, 4.0], section))
+    assert verdict({**point, "loss": 7.9}, [4.0, 4.0, 4.0], section) is None
+    assert verdict(point, [1.0] * 9, StabilitySection()) is None
+    assert verdict({**point, "gradient_norm": math.inf}, [], section) == "the gradient is not a number"
+
+
+def test_skips_add_up_from_their_step_on() -> None:
+    skips = ((4, 3), (8, 2))
+    assert [skipped_batches(step, skips) for step in (3, 4, 7, 8, 20)] == [0, 3, 3, 5, 5]
+
+
+def test_what_no_retry_mends_is_tried_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = tiny_pretrain_plan(store)
+    job = launch._job(plan, launch._recipe(plan))
+    tried = []
+
+    class Context:
+        def get_world_rank(self) -> int:
+            return 0
+
+        def get_world_size(self) -> int:
+            return 1
+
+    def fails(*args: Any, **kwargs: Any) -> None:
+        tried.append(1)
+        raise ModelError("step 3: no token was masked")
+
+    monkeypatch.setattr(ray.train, "get_context", Context)
+    monkeypatch.setattr(ray.train.torch, "get_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(launch, "train_worker", fails)
+    config = {field: getattr(job, field) for field in job.__dataclass_fields__}
+    with pytest.raises(ModelError):
+        launch._ray_worker(config)
+    launch._ray_worker(config)  # the group that Ray starts in its place
+    assert len(tried) == 1
+    assert launch._final_error(plan, job) == "step 3: no token was masked"
+    # Another launch is not held back, and a store that was away is no reason to give up.
+    again = launch._job(plan, launch._recipe(plan))
+    monkeypatch.setattr(launch, "train_worker", lambda *a, **k: (_ for _ in ()).throw(StoreError("away")))
+    with pytest.raises(StoreError):
+        launch._ray_worker({field: getattr(again, field) for field in again.__dataclass_fields__})
+    assert launch._final_error(plan, again) is None
+
+
+def test_nothing_is_left_in_the_temporary_folder(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    pretrain_in_process(tiny_pretrain_plan(store))
+    assert list(folder.iterdir()) == []
