@@ -129,6 +129,21 @@ def test_nobody_but_the_heads_that_scale_reaches_the_api_server_and_nobody_the_i
     assert reaching == [HEAD, WORKER, JOB_HEAD, SUBMITTER, SERVE, SERVE_HEAD, EXPLORER, TEST]
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "port"),
+    [
+        ("https://s3.example.org", 443),
+        ("http://minio", 80),
+        ("http://minio.store:9000", 9000),
+        ("https://[fd00::1]:9443", 9443),
+    ],
+)
+def test_the_way_to_the_store_is_the_port_of_its_url(network: Any, endpoint: str, port: int) -> None:
+    net = network("cpu", f"objectStore.endpoint={endpoint}")
+
+    assert [p for p in (80, 443, 9000, 9443) if net.reaches(WORKER, INTERNET, p)] == [port]
+
+
 def test_only_the_name_service_is_reached_by_all(network: Any) -> None:
     net = network("cpu")
 

@@ -145,10 +145,7 @@ def test_ways_in_are_by_tls_and_login(render: Render) -> None:
         (("ingress.dashboardHost=a.example.org", "ingress.tlsSecret=tls"), "ingress.dashboardHost needs login.enabled=true"),
         ((*SERVED, "ingress.endpointHost=a.example.org"), "ingress.tlsSecret is required"),
         ((*SERVED, "ingress.endpointHost=a.example.org", "ingress.tlsSecret=tls"), "needs endpoint.apiKeys.existingSecret"),
-        (
-            ("ingress.endpointHost=a", "ingress.tlsSecret=t", "endpoint.apiKeys.existingSecret=k"),
-            "leads nowhere: endpoint.enabled",
-        ),
+        (("ingress.endpointHost=a", "ingress.tlsSecret=t", "endpoint.apiKeys.existingSecret=k"), "leads nowhere: endpoint"),
         (("login.enabled=true",), "login.issuerUrl is required"),
         (("login.enabled=true", "login.issuerUrl=https://id", "login.existingSecret=s"), "everyone of the issuer enters"),
         (("devStore.enabled=true", "objectStore.endpoint=", "devStore.image.tag="), "devStore.image.tag or"),
@@ -203,7 +200,7 @@ def test_each_component_gets_the_keys_of_its_role(render: Render) -> None:
     assert secrets == {
         "research": {"clinical-modernbert-s3"},
         "pretrain": {"clinical-modernbert-s3-trainer"},
-        "evaluate": {"clinical-modernbert-s3-publisher"},
+        "evaluate": {"clinical-modernbert-s3-trainer"},
         "encoder": {"clinical-modernbert-s3-reader"},
         "explorer": {"clinical-modernbert-s3-reader"},
     }

@@ -85,7 +85,7 @@ def image(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield Image(settings, Path(buildah("mount", container)))
         buildah("umount", container)
     finally:
-        shutil.rmtree(folder / "store", ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def make_base(folder: Path) -> None:

@@ -13,17 +13,8 @@ import yaml
 from tests.api_stub.server import Stub, running_stub, write_kubeconfig
 from tests.api_stub.state import State
 from tests.charts.kuberay_schema import crds_path, problems
+from tests.unit.cluster.conftest import SHAPE
 
-SHAPE = """
-image: registry.example.org/cpu:1
-gpu_image: registry.example.org/gpu:1
-ray_version: 2.60.0
-service_account: platform
-object_store: {root: s3://bucket, endpoint: https://s3.example.org, secrets: {reader: r, trainer: t, publisher: p}}
-head: {cpu: "2", memory: 8Gi}
-worker_groups:
-  cpu: {cpu: "4", memory: 16Gi}
-"""
 Start = Callable[..., subprocess.Popen[str]]
 
 
@@ -109,7 +100,7 @@ def test_a_job_is_sent_followed_to_its_end_and_its_log_shown(stub: Stub, start: 
     assert order == sorted(order)
     sent = stub.state.get("rayjobs", "ml", "run")
     environment = sent["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["env"]
-    assert "t" in [v["valueFrom"]["secretKeyRef"]["name"] for v in environment if "valueFrom" in v]
+    assert "trainer-keys" in [v["valueFrom"]["secretKeyRef"]["name"] for v in environment if "valueFrom" in v]
 
 
 def test_cancelling_deletes_the_job_and_what_it_owns(stub: Stub, start: Start) -> None:

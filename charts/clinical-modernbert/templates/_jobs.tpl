@@ -22,9 +22,9 @@ spec:
   volumes: {{- include "cm.volumes" (dict "root" .root "scratch" "1Gi") | nindent 4 }}
 {{- end -}}
 
-{{/* The store's role of a kind of job: those that keep checkpoints, and the rest. */}}
+{{/* The store's role of a kind of job: those that write models, and the rest. */}}
 {{- define "cm.jobRole" -}}
-{{- has . (list "pretrain" "sweep") | ternary "trainer" "publisher" -}}
+{{- has . (list "pretrain" "sweep" "evaluate") | ternary "trainer" "publisher" -}}
 {{- end -}}
 
 {{/* One machine as jobs/submit.py reads it. */}}

@@ -27,19 +27,18 @@ matchExpressions:
 
 {{/* Peers: every pod of the namespaces of a list. */}}
 {{- define "cm.namespacePeers" -}}
-{{- range . }}
-- namespaceSelector:
-    matchLabels:
-      kubernetes.io/metadata.name: {{ . }}
-{{- end }}
+{{- $peers := list -}}
+{{- range . -}}
+{{- $peers = append $peers (dict "namespaceSelector" (dict "matchLabels" (dict "kubernetes.io/metadata.name" .))) -}}
+{{- end -}}
+{{- toYaml $peers -}}
 {{- end -}}
 
 {{/* Ports over TCP, of a list. */}}
 {{- define "cm.tcp" -}}
-{{- range . }}
-- protocol: TCP
-  port: {{ . }}
-{{- end }}
+{{- $ports := list -}}
+{{- range . }}{{ $ports = append $ports (dict "protocol" "TCP" "port" (int .)) }}{{ end -}}
+{{- toYaml $ports -}}
 {{- end -}}
 
 {{/* A rule out: {ports, cidrs}; any address where there are no ranges. */}}
@@ -52,6 +51,13 @@ matchExpressions:
         cidr: {{ . }}
     {{- end }}
   {{- end }}
+{{- end -}}
+
+{{/* Port of the store's URL. */}}
+{{- define "cm.storePort" -}}
+{{- $url := urlParse .Values.objectStore.endpoint -}}
+{{- $named := regexFind ":[0-9]+$" $url.host | trimPrefix ":" -}}
+{{- default (eq $url.scheme "https" | ternary "443" "80") $named -}}
 {{- end -}}
 
 {{/* The components that run Ray; RayJobs may come from jobs/submit.py at any time. */}}

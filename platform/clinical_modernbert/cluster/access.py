@@ -1,8 +1,8 @@
 """What each role may do in the object store, as the policy document that S3 services take.
 
-Three roles. A ``reader`` (explorer, endpoint) sees artifacts alone. A ``publisher`` (corpus, evaluation, maps) also writes
-artifacts, but no models, and never sees training state, which is pickle. A ``trainer`` (pretraining, sweeps) also writes
-models and keeps checkpoints. Nobody deletes an artifact: that is the platform team's. Pure functions over the layout;
+Three roles. A ``reader`` (explorer, endpoint) sees artifacts alone. A ``publisher`` (corpus, maps, embeddings) also writes
+artifacts, but no models, and never sees training state, which is pickle. A ``trainer`` (pretraining, sweeps, evaluation) also
+writes models and keeps checkpoints. Nobody deletes an artifact: that is the platform team's. Pure functions over the layout;
 enforcing a policy is the store's work, and ``store_check`` asks whether it does.
 """
 
@@ -17,7 +17,8 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 # Top folders that no kind of artifact owns.
 CHECKPOINT, WORK, HUB = "checkpoint", "work", "hub"
-_TRAINER_KINDS = frozenset({"pretrain", "sweep"})
+# An evaluation fine-tunes, and publishes the models that come of it.
+_TRAINER_KINDS = frozenset({"pretrain", "sweep", "evaluate"})
 _READ, _WRITE, _DELETE = ("s3:GetObject",), ("s3:PutObject", "s3:AbortMultipartUpload"), ("s3:DeleteObject",)
 
 

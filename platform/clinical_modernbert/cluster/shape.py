@@ -61,7 +61,7 @@ class StoreSecrets(Section):
     reader: str = Field(min_length=1)
     """For the explorer and the endpoint, which only read artifacts."""
     trainer: str = Field(min_length=1)
-    """For pretraining and sweeps, which also keep checkpoints."""
+    """For pretraining, sweeps and evaluation, which also write models and keep checkpoints."""
     publisher: str = Field(min_length=1)
     """For all other jobs."""
 

@@ -15,7 +15,10 @@ image: registry.example.org/cpu:1
 gpu_image: registry.example.org/gpu:1
 ray_version: 2.60.0
 service_account: platform
-object_store: {root: s3://bucket, endpoint: https://s3.example.org, secrets: {reader: keys, trainer: keys, publisher: keys}}
+object_store:
+  root: s3://bucket
+  endpoint: https://s3.example.org
+  secrets: {reader: reader-keys, trainer: trainer-keys, publisher: publisher-keys}
 head: {cpu: "2", memory: 8Gi}
 worker_groups:
   cpu: {cpu: "4", memory: 16Gi}

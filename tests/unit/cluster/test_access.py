@@ -27,6 +27,10 @@ def test_every_job_may_write_what_it_makes(kind: str) -> None:
     assert "write" in rights(role_of(kind))[artifact_kind]
 
 
+def test_an_evaluation_may_write_the_models_it_fine_tunes() -> None:
+    assert "write" in rights(role_of("evaluate"))[ARTIFACT_KIND_OF_RECIPE["fine_tune"]]
+
+
 def test_folders_are_those_of_the_layout() -> None:
     assert checkpoints_prefix("run").split("/")[0] == CHECKPOINT
     assert work_prefix("corpus", "id").split("/")[0] == WORK

@@ -55,7 +55,7 @@ def test_keys_come_from_their_secret_and_never_as_values(shape: Shape) -> None:
 
     assert by_name["ARTIFACT_ROOT"]["value"] == "s3://bucket"
     for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        assert by_name[key]["valueFrom"]["secretKeyRef"] == {"name": "keys", "key": key}
+        assert by_name[key]["valueFrom"]["secretKeyRef"] == {"name": "trainer-keys", "key": key}
         assert "value" not in by_name[key]
 
 
