@@ -19,15 +19,19 @@ from clinical_modernbert.evaluation.windows import encode_words
 from clinical_modernbert.recipe.tasks import EncoderSection, TuningSection
 from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification, Trainer, TrainingArguments
 
+from tests.encoders import encoder_folders  # noqa: F401  # a fixture
 from tests.tiny import DRUGS, tiny_texts
 
 TAGS = ["O", "B-Drug"]
 SECTION = TuningSection(num_epochs=6, batch_size=32, learning_rate=2e-3, warmup_fraction=0.34, weight_decay=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["bert", "modernbert"])
 def test_the_weights_are_those_of_a_plain_trainer(
-    architecture: str, encoder_folders: dict[str, Path], tmp_path: Path
+    architecture: str,
+    encoder_folders: dict[str, Path],  # noqa: F811
+    tmp_path: Path,
 ) -> None:
     folder = tmp_path / "encoder"
     shutil.copytree(encoder_folders[architecture], folder)
