@@ -124,7 +124,7 @@ def test_training_stops_after_patience_and_keeps_the_best_epoch() -> None:
     section = TuningSection(num_epochs=5, patience=2, batch_size=2, learning_rate=0.1)
     epochs, best = tune(model, problem, section=section, seed=0, max_batch_tokens=100)
     assert len(epochs) == 4 and best == 1
-    assert float(model.weight) == pytest.approx(seen[1])
+    assert model.weight.item() == pytest.approx(seen[1])
 
 
 def test_a_step_cut_by_the_token_budget_is_the_same_step() -> None:
