@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 from clinical_modernbert.artifacts import make_plan, open_store
+from clinical_modernbert.evaluation.code_map import map_codes
 from clinical_modernbert.evaluation.inputs import evaluation_inputs
 from clinical_modernbert.evaluation.run import evaluate
 from clinical_modernbert.evaluation.tasks import RetrievalSet, load_task
-from clinical_modernbert.recipe import EvaluateRecipe, build_recipe
+from clinical_modernbert.recipe import EvaluateRecipe, MapRecipe, build_recipe
 from clinical_modernbert.recipe.tasks import DispositionTask
 from clinical_modernbert.sources.ed_events import read_meds_stays
 from clinical_modernbert.training.launch import pretrain_in_process
@@ -137,3 +138,7 @@ def test_one_report_of_a_real_encoder_and_our_own_model(
     made = set(store.names("evaluation")) - runs - {again.manifest.id}
     # One new seed for two encoders on one task: everything else was found, the masked tokens and zero-shot retrieval too.
     assert len(made) == 2, made
+
+    values = {"kind": "map", "name": "tiny", "model": "tiny", "max_codes": 400, "num_iterations": 50}
+    measures = map_codes(make_plan(build_recipe(MapRecipe, values, origin="test"), store)).summary["measures"]
+    assert measures["seen"]["codes"] + measures["held_out"]["codes"] == measures["all"]["codes"] == 400

@@ -9,7 +9,7 @@ import json
 import logging
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from clinical_modernbert.artifacts import Artifact, Plan, resolve, upload
 from clinical_modernbert.corpus.split import is_held_out
 from clinical_modernbert.encoder import Encoder, build_model, load_encoder
-from clinical_modernbert.evaluation.neighbours import nearest, permuted_purity, purity, text_vectors
+from clinical_modernbert.evaluation.neighbours import group_figures, nearest, permuted_purity, purity, text_vectors
 from clinical_modernbert.evaluation.projection import project
 from clinical_modernbert.recipe import CorpusRecipe, MapRecipe, PretrainRecipe
 from clinical_modernbert.sources import CodeEntry, code_group, code_table
@@ -66,8 +66,10 @@ def map_codes(plan: Plan) -> Artifact:
         num_cpus=recipe.scaling.num_cpus,
     )
     _logger.info("projected %d codes", len(codes))
+    held_out = np.array(_held_out(codes, model, table=recipe.table))
     report = {
         "purity": figures,
+        "measures": _measures(vectors_ND, groups_N, codes, held_out, recipe),
         "num_codes": len(codes),
         "table": recipe.table,
         "pooling": recipe.pooling,
@@ -81,7 +83,7 @@ def map_codes(plan: Plan) -> Artifact:
             "chapter": [entry.chapter for entry in codes],
             "x": pa.array(xy_N2[:, 0], pa.float32()),
             "y": pa.array(xy_N2[:, 1], pa.float32()),
-            "held_out": _held_out(codes, model, table=recipe.table),
+            "held_out": held_out,
             "neighbours": pa.array(index_NK[:, :_NEIGHBOURS_SHOWN].tolist(), pa.list_(pa.int32())),
             "similarities": pa.array(similarity_NK[:, :_NEIGHBOURS_SHOWN].tolist(), pa.list_(pa.float32())),
         }
@@ -104,6 +106,25 @@ def _sample(codes: list[CodeEntry], recipe: MapRecipe) -> list[CodeEntry]:
 
 def _embed(encoder: Encoder, texts: list[str], recipe: MapRecipe) -> NDArray[np.float32]:
     return encoder.embed(encoder.tokenize(texts), pooling=recipe.pooling, normalize=False)
+
+
+def _measures(
+    vectors_ND: NDArray[np.float32],
+    groups_N: NDArray[np.int64],
+    codes: list[CodeEntry],
+    held_out_N: NDArray[np.bool_],
+    recipe: MapRecipe,
+) -> dict[str, Any]:
+    """Return purity, neighbour agreement and silhouette with intervals: all codes, and those seen and held out apart."""
+    categories = [code_group(recipe.table, entry.code) for entry in codes]
+    parts = {"all": np.ones(len(codes), dtype=bool), "seen": ~held_out_N, "held_out": held_out_N}
+    return {
+        name: group_figures(
+            vectors_ND, groups_N, categories, k=recipe.purity_neighbours, seed=recipe.seed, judged=chosen
+        )
+        for name, chosen in parts.items()
+        if chosen.any()
+    }
 
 
 def _purity_of(vectors_ND: NDArray[np.float32], groups_N: NDArray[np.int64], recipe: MapRecipe) -> float:

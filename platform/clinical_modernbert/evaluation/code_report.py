@@ -19,16 +19,13 @@ from clinical_modernbert.corpus.split import is_held_out
 from clinical_modernbert.encoder import PACKED_SDPA
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.evaluation.heads import device, load_base, load_tokenizer
-from clinical_modernbert.evaluation.neighbours import nearest, text_vectors
+from clinical_modernbert.evaluation.neighbours import group_figures, text_vectors
 from clinical_modernbert.evaluation.projection import project
 from clinical_modernbert.evaluation.retrieval import embed
 from clinical_modernbert.evaluation.windows import encode_texts
 from clinical_modernbert.recipe.corpus import HeldOutSection
 from clinical_modernbert.recipe.evaluate import CodesSection, EvaluateScaling
 from clinical_modernbert.sources import CodeEntry, code_group, code_table
-
-_NUM_RESAMPLES = 1000
-_MOST_SILHOUETTE = 5000
 
 
 def code_report(
@@ -40,18 +37,19 @@ def code_report(
     groups_N = np.array([chapters.index(entry.chapter_id) for entry in codes])
     categories = [code_group("icd9cm", entry.code) for entry in codes]
     texts = [entry.description for entry in codes]
-    report: dict[str, Any] = {"num_codes": len(codes), "k": section.purity_neighbours, "encoders": {}}
-    report["tfidf"] = code_figures(text_vectors(texts), groups_N, categories, section=section)
+    k = section.purity_neighbours
+    report: dict[str, Any] = {"num_codes": len(codes), "k": k, "encoders": {}}
+    report["tfidf"] = group_figures(text_vectors(texts), groups_N, categories, k=k, seed=section.seed)
     maps: dict[str, NDArray[np.float32]] = {}
     for encoder in encoders:
         vectors_ND = _vectors(encoder, load_base(encoder, attention=scaling.attention), texts, scaling)
-        figures = code_figures(vectors_ND, groups_N, categories, section=section)
+        figures = group_figures(vectors_ND, groups_N, categories, k=k, seed=section.seed)
         untrained_ND = _vectors(encoder, untrained(encoder, seed=section.seed), texts, scaling)
-        figures["untrained"] = code_figures(untrained_ND, groups_N, categories, section=section)
+        figures["untrained"] = group_figures(untrained_ND, groups_N, categories, k=k, seed=section.seed)
         held_out = _held_out(encoder, categories)
         if held_out is not None:
             for name, chosen in (("seen", ~held_out), ("held_out", held_out)):
-                figures[name] = code_figures(vectors_ND, groups_N, categories, section=section, judged=chosen)
+                figures[name] = group_figures(vectors_ND, groups_N, categories, k=k, seed=section.seed, judged=chosen)
         report["encoders"][encoder.name] = figures
         maps[encoder.name] = project(
             vectors_ND,
@@ -74,49 +72,6 @@ def sampled_codes(section: CodesSection) -> list[CodeEntry]:
         return codes
     chosen = np.random.default_rng(section.seed).choice(len(codes), size=section.max_codes, replace=False)
     return [codes[i] for i in np.sort(chosen)]
-
-
-def code_figures(
-    vectors_ND: NDArray[np.float32],
-    groups_N: NDArray[np.int64],
-    categories: Sequence[str],
-    *,
-    section: CodesSection,
-    judged: NDArray[np.bool_] | None = None,
-) -> dict[str, Any]:
-    """Return purity@k, nearest-neighbour agreement and silhouette (cosine), with intervals over categories.
-
-    Neighbours are looked for among all codes; with ``judged`` only those codes are counted.
-    """
-    from sklearn.metrics import silhouette_samples
-
-    index_NK, _ = nearest(vectors_ND, k=section.purity_neighbours)
-    counted = np.ones(len(groups_N), dtype=bool) if judged is None else judged
-    own_NK = groups_N[index_NK] == groups_N[:, None]
-    rng = np.random.default_rng(section.seed)
-    chosen = np.sort(rng.permutation(len(groups_N))[:_MOST_SILHOUETTE])
-    # A chapter with one code in the sample has no silhouette of its own: scikit-learn gives it 0.
-    silhouette_C = silhouette_samples(vectors_ND[chosen], groups_N[chosen], metric="cosine")
-    permuted = groups_N[np.random.default_rng(section.seed).permutation(len(groups_N))]
-    names = np.unique(np.array(categories), return_inverse=True)[1]
-    seen = counted[chosen]
-    return {
-        "codes": int(counted.sum()),
-        "purity": _with_interval(own_NK[counted].mean(1), names[counted], seed=section.seed),
-        "neighbour_agreement": _with_interval(own_NK[counted, 0].astype(float), names[counted], seed=section.seed),
-        "silhouette": _with_interval(silhouette_C[seen], names[chosen][seen], seed=section.seed),
-        "permutation": float((permuted[index_NK[counted]] == permuted[counted][:, None]).mean()),
-    }
-
-
-def _with_interval(values_N: NDArray[Any], clusters_N: NDArray[Any], *, seed: int) -> dict[str, float]:
-    """Return the mean and a 95 % bootstrap interval in which whole categories are drawn."""
-    numbers = np.unique(clusters_N, return_inverse=True)[1]
-    sums, counts = np.bincount(numbers, values_N), np.bincount(numbers)
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=_NUM_RESAMPLES)
-    low, high = np.percentile(drawn @ sums / (drawn @ counts), [2.5, 97.5])
-    return {"mean": float(values_N.mean()), "low": float(low), "high": float(high)}
 
 
 def untrained(encoder: LocalEncoder, *, seed: int) -> Any:

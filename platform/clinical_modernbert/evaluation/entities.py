@@ -11,7 +11,14 @@ import torch
 
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.evaluation.examples import Splits, WordExample
-from clinical_modernbert.evaluation.heads import hidden_states, load_base, load_head, load_tokenizer, token_logits
+from clinical_modernbert.evaluation.heads import (
+    hidden_states,
+    load_base,
+    load_head,
+    load_tokenizer,
+    mixed_precision,
+    token_logits,
+)
 from clinical_modernbert.evaluation.outcome import Outcome
 from clinical_modernbert.evaluation.scores import Scored, group_numbers, measure
 from clinical_modernbert.evaluation.spans import span_counts
@@ -133,7 +140,7 @@ def _word_vectors(base: Any, windows: Sequence[Window], *, max_batch_tokens: int
     """Return the frozen states [W, D] of every judged word, window by window."""
     base.eval()
     found: list[torch.Tensor] = [torch.empty(0)] * len(windows)
-    with torch.inference_mode():
+    with torch.inference_mode(), mixed_precision():
         for part in by_length([len(window.ids) for window in windows], max_batch_tokens=max_batch_tokens):
             batch = [windows[i] for i in part]
             states = hidden_states(base, [window.ids for window in batch])[_flat_positions(batch)].float().cpu()

@@ -26,6 +26,7 @@ from clinical_modernbert.encoder import PACKED_SDPA, SegmentLayout, encode_packe
 from clinical_modernbert.encoder.attention import register
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.evaluation.encoders import LocalEncoder
+from clinical_modernbert.training.precision import has_bfloat16
 
 Head = Literal["sequence_classification", "token_classification"]
 
@@ -114,6 +115,12 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def mixed_precision() -> Any:
+    """Arithmetic of runs: bfloat16 products where a GPU multiplies them, float32 everywhere else."""
+    on = device()
+    return torch.autocast(on.type, dtype=torch.bfloat16, enabled=on.type == "cuda" and has_bfloat16(on))
+
+
 def hidden_states(base: Any, ids: Sequence[Sequence[int]]) -> torch.Tensor:
     """Return the last hidden states [T, D] of all texts, one behind the other; no text sees another."""
     if base.config.model_type == "modernbert":
@@ -135,20 +142,22 @@ def pooled(hidden_TD: torch.Tensor, lengths: Sequence[int], pooling: str) -> tor
 
 def sequence_logits(model: Any, ids: Sequence[Sequence[int]]) -> torch.Tensor:
     """Return logits [N, C] of texts."""
-    if model.config.model_type != "modernbert":
-        padded, mask = _padded(model, ids)
-        return model(input_ids=padded, attention_mask=mask).logits
-    hidden_TD = hidden_states(model.model, ids)
-    pooled_ND = pooled(hidden_TD, [len(text) for text in ids], model.config.classifier_pooling)
-    return model.classifier(model.drop(model.head(pooled_ND)))
+    with mixed_precision():
+        if model.config.model_type != "modernbert":
+            padded, mask = _padded(model, ids)
+            return model(input_ids=padded, attention_mask=mask).logits
+        hidden_TD = hidden_states(model.model, ids)
+        pooled_ND = pooled(hidden_TD, [len(text) for text in ids], model.config.classifier_pooling)
+        return model.classifier(model.drop(model.head(pooled_ND)))
 
 
 def token_logits(model: Any, ids: Sequence[Sequence[int]]) -> torch.Tensor:
     """Return logits [T, C] of the tokens of all texts, one behind the other."""
-    if model.config.model_type != "modernbert":
-        padded, mask = _padded(model, ids)
-        return model(input_ids=padded, attention_mask=mask).logits[mask.bool()]
-    return model.classifier(model.drop(model.head(hidden_states(model.model, ids))))
+    with mixed_precision():
+        if model.config.model_type != "modernbert":
+            padded, mask = _padded(model, ids)
+            return model(input_ids=padded, attention_mask=mask).logits[mask.bool()]
+        return model.classifier(model.drop(model.head(hidden_states(model.model, ids))))
 
 
 def _packed(ids: Sequence[Sequence[int]], on: torch.device) -> tuple[torch.Tensor, SegmentLayout]:

@@ -3,10 +3,15 @@
 Legend: N points, D width, K neighbours.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 _BLOCK = 1024
+_NUM_RESAMPLES = 1000
+_MOST_SILHOUETTE = 5000
 
 
 def nearest(vectors_ND: NDArray[np.float32], *, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -46,3 +51,48 @@ def text_vectors(texts: list[str]) -> NDArray[np.float32]:
     components = min(256, min(matrix.shape) - 1)
     reduced: NDArray[np.float32] = TruncatedSVD(components, random_state=0).fit_transform(matrix).astype(np.float32)
     return reduced
+
+
+def group_figures(
+    vectors_ND: NDArray[np.float32],
+    groups_N: NDArray[np.int64],
+    categories: Sequence[str],
+    *,
+    k: int,
+    seed: int,
+    judged: NDArray[np.bool_] | None = None,
+) -> dict[str, Any]:
+    """Return purity@k, nearest-neighbour agreement and silhouette (cosine), with bootstrap intervals over categories.
+
+    Points of one category are near-duplicates of each other: they are drawn together. Neighbours are looked for among all points;
+    with ``judged`` only those points are counted.
+    """
+    from sklearn.metrics import silhouette_samples
+
+    index_NK, _ = nearest(vectors_ND, k=k)
+    counted = np.ones(len(groups_N), dtype=bool) if judged is None else judged
+    own_NK = groups_N[index_NK] == groups_N[:, None]
+    rng = np.random.default_rng(seed)
+    chosen = np.sort(rng.permutation(len(groups_N))[:_MOST_SILHOUETTE])
+    # A group with one point in the sample has no silhouette of its own: scikit-learn gives it 0.
+    silhouette_C = silhouette_samples(vectors_ND[chosen], groups_N[chosen], metric="cosine")
+    permuted = groups_N[np.random.default_rng(seed).permutation(len(groups_N))]
+    names = np.unique(np.array(categories), return_inverse=True)[1]
+    seen = counted[chosen]
+    return {
+        "codes": int(counted.sum()),
+        "purity": _with_interval(own_NK[counted].mean(1), names[counted], seed=seed),
+        "neighbour_agreement": _with_interval(own_NK[counted, 0].astype(float), names[counted], seed=seed),
+        "silhouette": _with_interval(silhouette_C[seen], names[chosen][seen], seed=seed),
+        "permutation": float((permuted[index_NK[counted]] == permuted[counted][:, None]).mean()),
+    }
+
+
+def _with_interval(values_N: NDArray[Any], clusters_N: NDArray[Any], *, seed: int) -> dict[str, float]:
+    """Return the mean and a 95 % bootstrap interval in which whole categories are drawn."""
+    numbers = np.unique(clusters_N, return_inverse=True)[1]
+    sums, counts = np.bincount(numbers, values_N), np.bincount(numbers)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=_NUM_RESAMPLES)
+    low, high = np.percentile(drawn @ sums / (drawn @ counts), [2.5, 97.5])
+    return {"mean": float(values_N.mean()), "low": float(low), "high": float(high)}

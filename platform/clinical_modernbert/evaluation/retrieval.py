@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from clinical_modernbert.evaluation.encoders import LocalEncoder
-from clinical_modernbert.evaluation.heads import hidden_states, load_base, load_tokenizer, pooled
+from clinical_modernbert.evaluation.heads import hidden_states, load_base, load_tokenizer, mixed_precision, pooled
 from clinical_modernbert.evaluation.outcome import Outcome
 from clinical_modernbert.evaluation.scores import Scored
 from clinical_modernbert.evaluation.tasks import RetrievalSet
@@ -68,7 +68,7 @@ def embed(base: Any, ids: Sequence[Sequence[int]], *, pooling: str, max_batch_to
     """Return one vector a text, float32 [N, W], in the order given."""
     vectors: NDArray[np.float32] = np.empty((len(ids), base.config.hidden_size), dtype=np.float32)
     base.eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), mixed_precision():
         for part in by_length([len(text) for text in ids], max_batch_tokens=max_batch_tokens):
             texts = [ids[i] for i in part]
             vectors[part] = pooled(hidden_states(base, texts), [len(t) for t in texts], pooling).float().cpu().numpy()
@@ -119,7 +119,8 @@ def contrastive_problem(
         sides = []
         for side in (0, 1):
             ids = [pair[side] for pair in chosen]
-            vectors = pooled(hidden_states(base, ids), [len(text) for text in ids], pooling)
+            with mixed_precision():
+                vectors = pooled(hidden_states(base, ids), [len(text) for text in ids], pooling).float()
             sides.append(torch.nn.functional.normalize(vectors, dim=1))
         return sides[0] @ sides[1].T / _TEMPERATURE
 

@@ -177,10 +177,15 @@ def _by_stay(folder: Path, table: str) -> defaultdict[str, list[tuple[str, ...]]
 
 
 def _rows(folder: Path, table: str) -> Iterator[tuple[str, ...]]:
+    return table_rows(folder, table, _COLUMNS[table])
+
+
+def table_rows(folder: Path, table: str, columns: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Yield the named columns of ``<table>.csv`` or ``.csv.gz``; ``SourceError`` where it is absent or has a broken row."""
     path = next((p for p in (folder / f"{table}.csv.gz", folder / f"{table}.csv") if p.is_file()), None)
     if path is None:
-        raise SourceError(f"{folder} has no {table}.csv or {table}.csv.gz; MIMIC-IV-ED has {', '.join(_COLUMNS)}")
-    for row in read_rows(read_chunks(path), file=path.name, columns=_COLUMNS[table]):
+        raise SourceError(f"{folder} has no {table}.csv or {table}.csv.gz")
+    for row in read_rows(read_chunks(path), file=path.name, columns=columns):
         if isinstance(row, Quarantined):
             raise SourceError(f"{row.file}, {row.position}: {row.reason}")
         yield tuple(value.strip() for value in row.values)

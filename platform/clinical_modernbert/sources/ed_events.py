@@ -13,10 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from clinical_modernbert.errors import SourceError
-from clinical_modernbert.sources.document import Quarantined
-from clinical_modernbert.sources.ed import EdOutcome, EdStay, in_window
-from clinical_modernbert.sources.files import read_chunks
-from clinical_modernbert.sources.rows import read_rows
+from clinical_modernbert.sources.ed import EdOutcome, EdStay, in_window, table_rows
 
 MEDS_ARRIVAL = "TRANSFER_TO//ED"
 _MEDS_ADMISSION = "HOSPITAL_ADMISSION"
@@ -31,22 +28,22 @@ def read_hosp_stays(folder: Path, *, minutes: int) -> Iterator[EdStay]:
     ``folder`` is MIMIC-IV's ``hosp``. Disposition: ADMITTED where the transfer has a hadm_id, else HOME.
     """
     patients = {
-        row[0]: row[1:] for row in _rows(folder, "patients", "subject_id", "gender", "anchor_age", "anchor_year")
+        row[0]: row[1:] for row in table_rows(folder, "patients", ("subject_id", "gender", "anchor_age", "anchor_year"))
     }
-    labels = {row[0]: row[1] for row in _rows(folder, "d_labitems", "itemid", "label")}
+    labels = {row[0]: row[1] for row in table_rows(folder, "d_labitems", ("itemid", "label"))}
     transfers = list(
-        _rows(folder, "transfers", "subject_id", "hadm_id", "transfer_id", "eventtype", "intime", "outtime")
+        table_rows(folder, "transfers", ("subject_id", "hadm_id", "transfer_id", "eventtype", "intime", "outtime"))
     )
     stays = [row for row in transfers if row[3] == "ED"]
     subjects = {row[0] for row in stays}
     labs: dict[str, list[tuple[str, ...]]] = defaultdict(list)
-    for subject, *lab in _rows(
-        folder, "labevents", "subject_id", "charttime", "storetime", "itemid", "value", "valueuom", "flag"
+    for subject, *lab in table_rows(
+        folder, "labevents", ("subject_id", "charttime", "storetime", "itemid", "value", "valueuom", "flag")
     ):
         if subject in subjects:
             labs[subject].append(tuple(lab))
     drugs: dict[str, list[tuple[str, ...]]] = defaultdict(list)
-    for subject, *drug in _rows(folder, "emar", "subject_id", "charttime", "medication", "event_txt"):
+    for subject, *drug in table_rows(folder, "emar", ("subject_id", "charttime", "medication", "event_txt")):
         if subject in subjects:
             drugs[subject].append(tuple(drug))
     for subject, admission, stay, _, intime, outtime in stays:
@@ -149,13 +146,3 @@ def _timed(parts: list[tuple[str, str]]) -> str:
 def _event(code: str, value: Any) -> str:
     parts = [part for part in code.split("//") if part and part != "UNK"]
     return " ".join([*parts, f"{value:.6g}"] if value is not None and value == value else parts)
-
-
-def _rows(folder: Path, table: str, *columns: str) -> Iterator[tuple[str, ...]]:
-    path = next((p for p in (folder / f"{table}.csv.gz", folder / f"{table}.csv") if p.is_file()), None)
-    if path is None:
-        raise SourceError(f"{folder} has no {table}.csv or {table}.csv.gz")
-    for row in read_rows(read_chunks(path), file=path.name, columns=columns):
-        if isinstance(row, Quarantined):
-            raise SourceError(f"{row.file}, {row.position}: {row.reason}")
-        yield tuple(value.strip() for value in row.values)

@@ -2,7 +2,7 @@
 
 import numpy as np
 from clinical_modernbert.evaluation.masked_tokens import unigram_ranks
-from clinical_modernbert.evaluation.neighbours import nearest, permuted_purity, purity, text_vectors
+from clinical_modernbert.evaluation.neighbours import group_figures, nearest, permuted_purity, purity, text_vectors
 
 
 def test_neighbours_equal_a_full_sort() -> None:
@@ -35,3 +35,31 @@ def test_unigram_ranks_follow_each_sources_own_counts() -> None:
     unigram = np.array([[5, 9, 1], [0, 2, 7]])
     ranks = unigram_ranks(np.array([1, 0, 2, 2, 0]), np.array([0, 0, 0, 1, 1]), unigram=unigram)
     assert ranks.tolist() == [0, 1, 2, 0, 2]
+
+
+def test_figures_of_groups_have_their_ends_and_judge_a_part_by_itself() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(4), 30)
+    categories = [f"{number // 5}" for number in range(120)]
+    good = (np.eye(4)[groups] * 10 + rng.normal(size=(120, 4))).astype(np.float32)
+    noise = rng.normal(size=(120, 4)).astype(np.float32)
+    mixed = np.where((groups < 2)[:, None], good, noise)
+    whole = group_figures(good, groups, categories, k=5, seed=0)
+    assert whole["purity"]["mean"] > 0.98 and whole["neighbour_agreement"]["mean"] > 0.98
+    assert whole["silhouette"]["mean"] > 0.5 and abs(whole["permutation"] - 0.25) < 0.1
+    for figures in (whole["purity"], whole["silhouette"]):
+        assert figures["low"] <= figures["mean"] <= figures["high"]
+    seen, held_out = (
+        group_figures(mixed, groups, categories, k=5, seed=0, judged=chosen) for chosen in (groups < 2, groups >= 2)
+    )
+    assert seen["codes"] == held_out["codes"] == 60
+    assert seen["purity"]["mean"] > held_out["purity"]["mean"] + 0.3
+
+
+def test_silhouette_equals_scikit_learn() -> None:
+    from sklearn.metrics import silhouette_score
+
+    rng = np.random.default_rng(1)
+    vectors, groups = rng.normal(size=(60, 6)).astype(np.float32), rng.integers(3, size=60)
+    figures = group_figures(vectors, groups, [str(n) for n in range(60)], k=3, seed=0)
+    assert abs(figures["silhouette"]["mean"] - silhouette_score(vectors, groups, metric="cosine")) < 1e-5

@@ -124,7 +124,7 @@ def test_training_stops_after_patience_and_keeps_the_best_epoch() -> None:
     section = TuningSection(num_epochs=5, patience=2, batch_size=2, learning_rate=0.1)
     epochs, best = tune(model, problem, section=section, seed=0, max_batch_tokens=100)
     assert len(epochs) == 4 and best == 1
-    assert float(model.weight) == pytest.approx(seen[1])
+    assert model.weight.item() == pytest.approx(seen[1])
 
 
 def test_a_step_cut_by_the_token_budget_is_the_same_step() -> None:
@@ -162,3 +162,25 @@ def test_the_paper_and_the_open_recipe_are_valid(repository: Path) -> None:
     assert len(paper.encoders) == 8 and len(paper.tasks) == 9
     overrides = [f"encoders={json.dumps([{'name': 'biobert'}])}"]
     assert len(load_recipe(EvaluateRecipe, "evaluate/open", overrides=overrides, recipes_path=recipes).tasks) == 7
+
+
+def test_fine_tuned_retrieval_beats_zero_shot_and_is_published(
+    encoder_folders: dict[str, Path], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    texts = []
+    for number in range(40):
+        # Both halves name the case's drug and dose; an untrained encoder does not know that this is what matters.
+        own = f"{DRUGS[number % len(DRUGS)]} {number} mg"
+        filler = [" ".join(rng.choice(["patient", "took", "daily", "in", "ward", "clinic"], size=22)) for _ in (0, 1)]
+        texts.append(f"###{number}\nMETHODS\t{own} {filler[0]} {own} {filler[1]}\n")
+    (tmp_path / "cases.txt").write_text("\n".join(texts))
+    task = {"name": "cases", "type": "retrieval", "format": "halves", "queries": "cases.txt"}
+    tuning = {"learning_rate": 2e-3, "num_epochs": 6, "batch_size": 8, "patience": 6}
+    figures = {}
+    for kind in (ProbeRecipe, FineTuneRecipe):
+        artifact = run(plan(kind, task, encoder_folders["bert"], tmp_path, str(tmp_path / "store"), tuning=tuning))
+        figures[kind] = artifact.summary["metrics"]["map"]
+    assert figures[FineTuneRecipe] > figures[ProbeRecipe]
+    assert artifact.summary["head"] == {"kind": "embedding", "pooling": "mean", "max_tokens": 64}
+    assert "model/model.safetensors" in {entry.path for entry in artifact.manifest.files}

@@ -21,6 +21,7 @@ from clinical_modernbert.recipe.tasks import (
     SentenceRolesTask,
     SplitSection,
 )
+from clinical_modernbert.sources.ed import read_stays
 from clinical_modernbert.sources.ed_events import read_hosp_stays, read_meds_stays
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -237,3 +238,51 @@ def test_a_judgement_of_an_unknown_document_and_a_query_on_both_sides_are_refuse
     task = beir(tmp_path).model_copy(update={"train_queries": "q.jsonl", "train_qrels": "qrels.tsv"})
     with pytest.raises(SourceError, match="query 'q1' is also reported"):
         load_task(task, str(tmp_path))
+
+
+def ed_tables(folder: Path, *, disposition: str, admission: str, outtime: str, title: str, late: str) -> None:
+    """One stay of MIMIC-IV-ED with its outcome, and a vital sign and a drug after the first hour."""
+    folder.mkdir()
+    tables = {
+        "edstays": (
+            "subject_id,hadm_id,stay_id,intime,outtime,gender,race,arrival_transport,disposition",
+            f"1,{admission},5,2150-01-01 10:00:00,{outtime},F,WHITE,AMBULANCE,{disposition}",
+        ),
+        "triage": (
+            "subject_id,stay_id,temperature,heartrate,resprate,o2sat,sbp,dbp,pain,acuity,chiefcomplaint",
+            "1,5,98.1,80,16,99,120,70,3,2,Dyspnea",
+        ),
+        "vitalsign": (
+            "subject_id,stay_id,charttime,temperature,heartrate,resprate,o2sat,sbp,dbp,rhythm,pain",
+            "1,5,2150-01-01 10:40:00,,82,16,98,118,70,,2",
+            f"1,5,2150-01-01 11:40:00,,{late},16,98,118,70,,2",
+        ),
+        "medrecon": ("subject_id,stay_id,charttime,name,etcdescription", "1,5,2150-01-01 10:20:00,aspirin,NSAID"),
+        "pyxis": ("subject_id,stay_id,charttime,name", f"1,5,2150-01-01 12:00:00,drug{late}", "1,5,,undated"),
+        "diagnosis": (
+            "subject_id,stay_id,seq_num,icd_code,icd_version,icd_title",
+            f"1,5,1,I50,10,{title}",
+        ),
+    }
+    for name, lines in tables.items():
+        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_the_text_of_a_stay_hangs_on_nothing_that_came_later(tmp_path: Path) -> None:
+    home = {"disposition": "HOME", "admission": "", "outtime": "2150-01-01 12:30:00", "title": "COUGH", "late": "61"}
+    admitted = {
+        "disposition": "ADMITTED",
+        "admission": "77",
+        "outtime": "2150-01-02 01:00:00",
+        "title": "HEART FAILURE",
+        "late": "140",
+    }
+    stays = []
+    for name, values in (("home", home), ("admitted", admitted)):
+        ed_tables(tmp_path / name, **values)
+        stays += list(read_stays(tmp_path / name, minutes=60))
+    assert stays[0].text == stays[1].text
+    assert "Dyspnea" in stays[0].text and "pulse 82" in stays[0].text and "aspirin" in stays[0].text
+    assert "undated" not in stays[0].text and stays[0].outcome != stays[1].outcome
+    (whole,) = read_stays(tmp_path / "admitted")
+    assert "140" in whole.text  # without minutes the whole stay is said
