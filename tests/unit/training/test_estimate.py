@@ -34,7 +34,7 @@ def test_a_ring_between_two_nodes_sends_the_gradient_once() -> None:
 
 def test_larger_batches_hide_the_exchange_and_nodes_beyond_the_batch_do_not_pay() -> None:
     small, large = (estimate(BASE, Cluster(8), **{**RUN, "batch_tokens": n}) for n in (90_112, 4_718_592))
-    assert small.exchange_s / small.compute_s > 1 > 0.1 > large.exchange_s / large.compute_s
+    assert small.exchange_s / small.compute_s > 1 > 0.25 > large.exchange_s / large.compute_s
     assert large.days < small.days
     slow = dataclasses.replace(Cluster(8), node_link_bytes_per_s=1.25e9)
     assert estimate(BASE, slow, **RUN).days > small.days
