@@ -231,9 +231,13 @@ def check(problem: Problem, others: dict[str, Callable[[], Vectors]]) -> dict[st
     worst = {name: float(np.abs(run() - mine).max()) for name, run in others.items()}
     if max(worst.values()) > 1e-5:
         raise AssertionError(f"vectors differ by {worst}")
+    apart = np.linalg.norm(mine[:, None] - mine[None], axis=-1) + 10 * np.eye(len(mine))
+    if apart.min() < 1e-3:
+        raise AssertionError(f"two texts have vectors {apart.min()} apart: equality would prove nothing")
     lengths = sorted(len(ids) for ids in problem.encoder.tokenize(problem.texts))
     return {
         "largest_difference": worst,
+        "smallest_distance_of_two_texts": float(apart.min()),
         "tokens": lengths,
         "layers": problem.encoder.model.config.num_hidden_layers,
         "pooling": problem.pooling,
