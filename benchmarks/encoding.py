@@ -2,7 +2,7 @@
 
 Every side gets strings and gives normalised vectors in the order of the strings: tokenising counts. sentence-transformers sorts
 by length itself; transformers, ONNX Runtime and OpenVINO are given texts sorted by length. The runtimes run the graph that
-``torch.onnx.export`` makes of the model, in float32, in batches of the size that was the faster of two in a trial run.
+``torch.onnx.export`` makes of the model, in float32. Each peer takes batches of the size that was the faster of two in a trial.
 """
 
 import os
@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def _pool(hidden_BLD: Vectors, mask_BL: NDArray[np.int64], pooling: Pooling) -> 
     return np.asarray(pooled / np.linalg.norm(pooled, axis=1, keepdims=True), dtype=np.float32)
 
 
-def _sorted_batches(problem: Problem, forward: Callable[[Any, Any], Any], *, size: int) -> Vectors:
+def _sorted_batches(problem: Problem, forward: Callable[[Any, Any], Any], size: int) -> Vectors:
     """Tokenise, sort by length, pad each batch to its longest, and pool what ``forward`` gives."""
     encoded = problem.encoder.tokenize(problem.texts)
     order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i]))
@@ -161,18 +162,19 @@ def peers(problem: Problem, scratch: Path, *, sizes: tuple[int, int]) -> dict[st
     def by_openvino(ids_BL: Any, mask_BL: Any) -> Any:
         return compiled([ids_BL, mask_BL])[0]
 
-    found: dict[str, Callable[[], Vectors]] = {
-        f"sentence-transformers {PINS['sentence-transformers']}": lambda: sentences.encode(
-            problem.texts, batch_size=32, normalize_embeddings=True
-        )
-    }
-    for name, forward in {
-        f"transformers {transformers.__version__}, sorted by length": by_torch,
-        f"onnxruntime {PINS['onnxruntime']}": by_onnx,
-        f"openvino {PINS['openvino']}": by_openvino,
+    def by_sentences(size: int) -> Vectors:
+        return np.asarray(sentences.encode(problem.texts, batch_size=size, normalize_embeddings=True))
+
+    found: dict[str, Callable[[], Vectors]] = {}
+    for name, run in {
+        f"sentence-transformers {PINS['sentence-transformers']}": by_sentences,
+        f"transformers {transformers.__version__}, sorted by length": partial(_sorted_batches, problem, by_torch),
+        f"onnxruntime {PINS['onnxruntime']}": partial(_sorted_batches, problem, by_onnx),
+        f"openvino {PINS['openvino']}": partial(_sorted_batches, problem, by_openvino),
     }.items():
-        size = min(sizes, key=lambda size: _seconds(lambda: _sorted_batches(problem, forward, size=size)))  # noqa: B023
-        found[f"{name}, batches of {size}"] = lambda f=forward, s=size: _sorted_batches(problem, f, size=s)
+        trials = {size: partial(run, size) for size in sizes}
+        size = min(trials, key=lambda size: _seconds(trials[size]))
+        found[f"{name}, batches of {size}"] = trials[size]
     return found
 
 
@@ -231,9 +233,13 @@ def check(problem: Problem, others: dict[str, Callable[[], Vectors]]) -> dict[st
     worst = {name: float(np.abs(run() - mine).max()) for name, run in others.items()}
     if max(worst.values()) > 1e-5:
         raise AssertionError(f"vectors differ by {worst}")
+    apart = np.linalg.norm(mine[:, None] - mine[None], axis=-1) + 10 * np.eye(len(mine))
+    if apart.min() < 1e-3:
+        raise AssertionError(f"two texts have vectors {apart.min()} apart: equality would prove nothing")
     lengths = sorted(len(ids) for ids in problem.encoder.tokenize(problem.texts))
     return {
         "largest_difference": worst,
+        "smallest_distance_of_two_texts": float(apart.min()),
         "tokens": lengths,
         "layers": problem.encoder.model.config.num_hidden_layers,
         "pooling": problem.pooling,

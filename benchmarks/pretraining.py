@@ -36,6 +36,7 @@ from clinical_modernbert.sources import Document, list_units, read_unit
 from clinical_modernbert.tokenizer import build_tokenizer, ordinary_ids, special_ids
 from clinical_modernbert.training.batches import pack_rows
 from clinical_modernbert.training.engine import MaskedLanguageLoss, build_engine
+from clinical_modernbert.training.flops import step_flops
 from transformers import (
     DataCollatorForLanguageModeling,
     ModernBertForMaskedLM,
@@ -127,8 +128,11 @@ def build_masker(texts: Texts) -> Masker:
 class Ours:
     """Our side: the loader's masking and packing, then the engine's forward and backward."""
 
-    def __init__(self, texts: Texts, model: ModernBertForMaskedLM, rows: RowBatch) -> None:
-        self.model, self.rows, self._masker = model, rows, build_masker(texts)
+    def __init__(
+        self, texts: Texts, model: ModernBertForMaskedLM, rows: RowBatch, *, share: tuple[int, int] = (0, 1)
+    ) -> None:
+        """``share`` is this worker's number and how many there are; each takes a stretch of the rows."""
+        self.model, self.rows, self._masker, self._share = model, rows, build_masker(texts), share
         section = OptimizerSection(algorithm="adamw")
         self.engine = build_engine(
             MaskedLanguageLoss(model, precision="float32"),
@@ -147,9 +151,15 @@ class Ours:
 
     def run(self) -> int:
         """One micro-batch; returns its real tokens."""
-        batch = self.batch()
-        self.engine.backward(batch, num_masked=len(batch.labels_N))
-        return len(batch.input_ids_T)
+        batch, (number, workers) = self.batch(), self._share
+        if workers == 1:
+            self.engine.backward(batch, num_masked=len(batch.labels_N))
+            return len(batch.input_ids_T)
+        segments = self.rows.rows_S * workers // len(self.rows.ids_RL) == number
+        first = int(self.rows.lengths_S[: np.argmax(segments)].sum())
+        mine = _stretch(batch, first=first, lengths=self.rows.lengths_S[segments].tolist())
+        self.engine.backward(mine, num_masked=len(batch.labels_N))
+        return len(mine.input_ids_T)
 
     def optimizer_step_s(self) -> float:
         """Seconds of one clipped step of torch's fused AdamW, its first apart, and forget the gradients."""
@@ -161,8 +171,20 @@ class Ours:
         return time.perf_counter() - start
 
 
+def _stretch(batch: PackedBatch, *, first: int, lengths: list[int]) -> PackedBatch:
+    """Return the segments of ``lengths`` from token ``first`` on, with what is masked in them."""
+    end = first + sum(lengths)
+    inside_N = (batch.masked_N >= first) & (batch.masked_N < end)
+    return PackedBatch(
+        batch.input_ids_T[first:end],
+        SegmentLayout.build(lengths),
+        batch.masked_N[inside_N] - first,
+        batch.labels_N[inside_N],
+    )
+
+
 class Peer:
-    """transformers' side: DataCollatorForLanguageModeling and the Trainer's own step on a copy of the model."""
+    """transformers' side: DataCollatorForLanguageModeling and the Trainer's own step on the same weights."""
 
     def __init__(
         self, texts: Texts, model: ModernBertForMaskedLM, rows: list[list[int]], *, sparse: bool, folder: Path
@@ -172,7 +194,8 @@ class Peer:
             texts.tokenizer, mlm_probability=MASK_RATE, pad_to_multiple_of=ROW_LENGTH
         )
         self._pad = texts.roles["pad"]
-        self._model = copy.deepcopy(model)
+        # A model of its own around the same weights and gradients: five copies of 149 M would not fit a small machine.
+        self._model = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
         self._model.set_attn_implementation("sdpa")
         self._model.config.sparse_prediction = self._model.sparse_prediction = sparse
         arguments = TrainingArguments(output_dir=str(folder), use_cpu=True, report_to=[], disable_tqdm=True)
@@ -228,9 +251,8 @@ def check(texts: Texts, ours: Ours) -> dict[str, Any]:
     """Loss and gradients of packed rows equal transformers' on the same segments, padded; and facts about the batch."""
     model, batch = ours.model, ours.batch()
     lengths = ours.rows.lengths_S[ours.rows.rows_S < 3].tolist()
-    num = sum(lengths)
-    masked_N = batch.masked_N[batch.masked_N < num]
-    few = PackedBatch(batch.input_ids_T[:num], SegmentLayout.build(lengths), masked_N, batch.labels_N[: len(masked_N)])
+    few = _stretch(batch, first=0, lengths=lengths)
+    masked_N = few.masked_N
     loss = masked_loss_sum(model, few) / len(masked_N)
     loss.backward()
     mine = [p.grad for p in model.parameters() if p.grad is not None]
@@ -257,23 +279,9 @@ def check(texts: Texts, ours: Ours) -> dict[str, Any]:
         "worst_relative_gradient_difference": worst,
         "real_tokens_of_ours": int(ours.rows.valid_RL.sum()),
         "segments_of_ours": len(ours.rows.lengths_S),
-        "useful_flops": useful_flops(model, batch),
+        "useful_flops": step_flops(model.config, ours.rows.lengths_S, num_masked=len(batch.labels_N)),
         "optimizer_step_s": ours.optimizer_step_s(),
     }
-
-
-def useful_flops(model: ModernBertForMaskedLM, batch: PackedBatch) -> float:
-    """Operations that serve real tokens: 6 a weight and token, 12 a pair seen and channel, the head on masked tokens only."""
-    config = model.config
-    width, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
-    linear = 6 * len(batch.input_ids_T) * layers * (4 * width * width + 3 * width * inner)
-    head = 6 * len(batch.labels_N) * (width * width + width * VOCABULARY)
-    lengths_S = np.array(batch.layout.lengths)
-    near_S = np.minimum(lengths_S, 2 * config.sliding_window + 1)
-    pairs = sum(
-        int((lengths_S * (lengths_S if kind == "full_attention" else near_S)).sum()) for kind in config.layer_types
-    )
-    return float(linear + head + 12 * width * pairs)
 
 
 _BUFFERS: dict[tuple[int, int], torch.Tensor] = {}

@@ -7,14 +7,14 @@ is that the process holds its peak. No effect on a GPU's memory.
 import ctypes
 
 # Numbers of mallopt(3).
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
-_OPTIONS = {_MMAP_THRESHOLD: 1 << 30, _TRIM_THRESHOLD: (1 << 31) - 1, _TOP_PAD: 1 << 26, _ARENA_MAX: 1}
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
+_OPTIONS = {_MMAP_THRESHOLD: 1 << 30, _TRIM_THRESHOLD: (1 << 31) - 1, _TOP_PAD: 1 << 28}
 
 
 def keep_freed_memory() -> bool:
     """Tell malloc to reuse large blocks instead of returning them; True where the C library knows how (glibc).
 
-    For the process, at its start: threads that already allocated keep their own way.
+    Of help to the main thread; other threads have arenas of their own, which hold no large blocks.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and all(mallopt(option, value) for option, value in _OPTIONS.items())

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from transformers import ModernBertForMaskedLM
 
 from clinical_modernbert.encoder.attention import SegmentLayout
-from clinical_modernbert.encoder.packed import encode_packed
+from clinical_modernbert.encoder.packed import encode_first, encode_packed
 from clinical_modernbert.serving.heads import Model
 
 
@@ -47,6 +47,8 @@ def run_batch(model: Model, items: list[Work], *, pooling: Literal["cls", "mean"
     lengths = [len(item) for item in items]
     flat_T = torch.from_numpy(np.concatenate([np.asarray(item.token_ids, dtype=np.int64) for item in items]))
     layout = SegmentLayout.build(lengths, device=model.device)
+    if pooling == "cls" and all(item.kind == "vector" for item in items):
+        return list(encode_first(model.model, flat_T.to(model.device), layout).float().cpu().numpy())
     hidden_TD = encode_packed(model.model, flat_T.to(model.device), layout).float()
     answers, start = [], 0
     for item, length in zip(items, lengths, strict=True):

@@ -1,0 +1,127 @@
+"""How a training step grows: two workers against one on the same global batch, and seconds over 1, 4, 16 times model and batch.
+
+The ratio is that of two workers of one thread to one such worker, gradients exchanged by gloo and the optimizer's step included;
+the bound is the same micro-batches on two workers that exchange nothing. The growth stands in the check: processor seconds of
+forward and backward, and the useful operations a second that they make. Models grow by width (4 layers), four times the weights
+of a layer a stage.
+"""
+
+import os
+import socket
+import time
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from clinical_modernbert.corpus.shards import RowBatch
+from clinical_modernbert.training.flops import step_flops
+
+from benchmarks.harness import Row
+from benchmarks.pretraining import Ours, Texts, build_bench_model, packed_rows, read_texts
+
+LAYERS, WORKERS_SCALE, WORKERS_ROWS = 4, 0.5, 32
+
+
+def build(scratch: Path) -> Row:
+    """Return the row."""
+    texts = read_texts()
+    rows = packed_rows(texts, num_rows=WORKERS_ROWS)
+    one, two, apart = (_Workers(texts, rows, num=num, exchange=exchange) for num, exchange in _SIDES)
+    return Row(
+        name="train-scaling",
+        unit="real tokens",
+        peer="one worker",
+        check=lambda: {**_same_step(one, two), **_growth(texts)},
+        ours=two.step,
+        other=one.step,
+        bound=apart.step,
+        target="two workers near twice one; seconds in proportion to useful operations",
+    )
+
+
+_SIDES = ((1, True), (2, True), (2, False))
+
+
+class _Workers:
+    """Processes of one thread that hold the same model and share a global batch's rows."""
+
+    def __init__(self, texts: Texts, rows: RowBatch, *, num: int, exchange: bool) -> None:
+        self._tokens = int(rows.valid_RL.sum())
+        context, port = get_context("spawn"), _free_port()
+        self._pipes = []
+        for rank in range(num):
+            here, there = context.Pipe()
+            process = context.Process(target=_serve, args=(there, texts, rows, rank, num, port, exchange), daemon=True)
+            process.start()
+            self._pipes.append(here)
+        for pipe in self._pipes:
+            pipe.recv()
+
+    def step(self) -> int:
+        """One step of the global batch; returns its real tokens."""
+        self.norms()
+        return self._tokens
+
+    def norms(self) -> list[float]:
+        """One step; returns each worker's global gradient norm."""
+        for pipe in self._pipes:
+            pipe.send(None)
+        return [pipe.recv() for pipe in self._pipes]
+
+
+def _serve(pipe: Any, texts: Texts, rows: RowBatch, rank: int, num: int, port: int, exchange: bool) -> None:
+    torch.set_num_threads(1)
+    if exchange and num > 1:
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        dist.init_process_group("gloo", rank=rank, world_size=num)
+    ours = Ours(texts, build_bench_model(texts, num_layers=LAYERS, scale=WORKERS_SCALE), rows, share=(rank, num))
+    pipe.send("ready")
+    while True:
+        pipe.recv()
+        ours.run()
+        pipe.send(ours.engine.step(learning_rate=0.0))
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def _same_step(one: _Workers, two: _Workers) -> dict[str, float]:
+    """Both numbers of workers see the same global gradient."""
+    alone, *shared = one.norms() + two.norms()
+    if max(abs(norm - alone) for norm in shared) > 1e-5 * alone:
+        raise AssertionError(f"gradient norms {alone} of one worker, {shared} of two")
+    return {"gradient_norm": alone, "gradient_norm_of_two": shared[0]}
+
+
+def _growth(texts: Texts) -> dict[str, Any]:
+    """Seconds a step over model and batch, each 1, 4 and 16 times."""
+    found = {}
+    for name, sizes in (
+        ("model", [(0.25, 8), (0.5, 8), (1.0, 8)]),
+        ("batch", [(0.5, 2), (0.5, 8), (0.5, 32)]),
+    ):
+        for times, (scale, num_rows) in zip((1, 4, 16), sizes, strict=True):
+            model = build_bench_model(texts, num_layers=LAYERS, scale=scale)
+            ours = Ours(texts, model, packed_rows(texts, num_rows=num_rows))
+            ours.run()
+            seconds = min(_processor_seconds(ours) for _ in range(3))
+            masked = len(ours.batch().labels_N)
+            flops = step_flops(model.config, ours.rows.lengths_S, num_masked=masked)
+            found[f"{name} x {times}"] = {
+                "width": model.config.hidden_size,
+                "rows": num_rows,
+                "processor_s": seconds,
+                "useful_gigaflops_per_s": flops / seconds / 1e9,
+            }
+    return found
+
+
+def _processor_seconds(ours: Ours) -> float:
+    start = time.process_time()
+    ours.run()
+    return time.process_time() - start
