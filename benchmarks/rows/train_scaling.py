@@ -79,7 +79,10 @@ def _serve(pipe: Any, texts: Texts, rows: RowBatch, rank: int, num: int, port: i
     ours = Ours(texts, build_bench_model(texts, num_layers=LAYERS, scale=WORKERS_SCALE), rows, share=(rank, num))
     pipe.send("ready")
     while True:
-        pipe.recv()
+        try:
+            pipe.recv()
+        except EOFError:  # the row is done
+            return
         ours.run()
         pipe.send(ours.engine.step(learning_rate=0.0))
 
