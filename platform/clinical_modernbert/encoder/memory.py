@@ -1,7 +1,7 @@
 """Keep freed memory in the process: glibc gives large blocks back at every free and gets them, zeroed, page by page again.
 
-A hint and no promise: one pair of runs at 2,048 tokens a micro-batch spent 11 % less processor time with it, runs at 1,024 tokens the
-same, and some patterns of allocation reuse nothing. The price is that the process holds its peak. No effect on a GPU's memory.
+A hint and no promise: one pair of runs at 2,048 tokens a micro-batch spent 11 % less processor time with it, runs at 1,024 tokens
+as much, and some patterns of allocation reuse nothing. The price is that the process holds its peak. No effect on a GPU's memory.
 """
 
 import ctypes

@@ -1,6 +1,7 @@
 """Trackers get each point once, are imported only where named, and never decide whether a run lives."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -105,3 +106,12 @@ def test_no_tracker_is_imported_unless_it_is_named(store, monkeypatch: pytest.Mo
     for name in ("tensorboard", "mlflow", "wandb"):
         monkeypatch.setitem(sys.modules, name, None)  # an import of it would raise
     assert pretrain_in_process(tiny_pretrain_plan(store, "training.num_steps=1")).summary["num_steps"] == 1
+
+
+def test_the_chart_s_dashboard_shows_what_a_run_records(store, repository: Path) -> None:  # type: ignore[no-untyped-def]
+    model = pretrain_in_process(tiny_pretrain_plan(store, "training.num_steps=3"))
+    history = json.loads(model.file("history.json").read_text())
+    recorded = {name.replace("/", "_") for point in history for name in figures_of(point)} | {"train_step", "train_mfu"}
+    dashboard = (repository / "charts" / "clinical-modernbert" / "dashboards" / "training.yaml").read_text()
+    shown = set(re.findall(r"ray_cm_((?:train|held_out)_[a-z0-9_]+)", dashboard))
+    assert len(shown) >= 10 and shown <= recorded
