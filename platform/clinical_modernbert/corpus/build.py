@@ -39,7 +39,7 @@ from clinical_modernbert.corpus.work import StepResult, WorkArea
 from clinical_modernbert.errors import CorpusError, UserError
 from clinical_modernbert.lexicon import build_terms
 from clinical_modernbert.recipe import CorpusRecipe
-from clinical_modernbert.runtime import start_ray
+from clinical_modernbert.runtime import start_ray, user_error
 from clinical_modernbert.sources import is_synthetic, list_units
 from clinical_modernbert.sources.document import Unit
 from clinical_modernbert.tokenizer import build_tokenizer, padded_vocabulary_size
@@ -164,18 +164,11 @@ def _each(
             results[row["id"]] = json.loads(row["result"])
     except Exception as error:
         # The user's mistake arrives wrapped by Ray Data and by Ray, each with a traceback; what he needs is in its midst.
-        found = _user_error(error)
+        found = user_error(error)
         if found:
             raise found from None
         raise
     return [results[number] for number in range(len(calls))]
-
-
-def _user_error(error: BaseException | None) -> UserError | None:
-    """Return the UserError that a task raised, from within Ray's wrappings, or None."""
-    while error is not None and not isinstance(error, UserError):
-        error = getattr(error, "cause", None) or error.__cause__
-    return error
 
 
 def _refuse_bad_input(recipe: CorpusRecipe, parsed: list[StepResult]) -> None:

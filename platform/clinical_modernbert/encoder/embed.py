@@ -57,7 +57,7 @@ class Encoder:
         if lengths and (min(lengths) < 1 or max(lengths) > self.max_tokens):
             raise ModelError(f"texts must have 1 to {self.max_tokens} tokens, got {min(lengths)} to {max(lengths)}")
         vectors = np.empty((len(lengths), self.hidden_size), dtype=np.float32)
-        for members in _batches(lengths, max_batch_tokens):
+        for members in parts_by_tokens(longest_first(lengths), lengths, max_batch_tokens=max_batch_tokens):
             vectors[members] = self._embed_packed([token_ids[i] for i in members], pooling=pooling)
         if normalize:
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
@@ -84,15 +84,20 @@ def load_encoder(folder: str | Path) -> Encoder:
     return Encoder(model=load_model(folder).eval(), tokenizer=tokenizer)
 
 
-def _batches(lengths: list[int], max_batch_tokens: int) -> Iterator[list[int]]:
-    """Yield positions, longest first, whose lengths add up to at most the budget (one text may exceed it alone)."""
-    batch: list[int] = []
+def longest_first(lengths: Sequence[int]) -> list[int]:
+    """Return the positions of the texts by falling length; equal ones in the order given."""
+    return sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+
+
+def parts_by_tokens(members: Sequence[int], lengths: Sequence[int], *, max_batch_tokens: int) -> Iterator[list[int]]:
+    """Yield the members in forward passes of at most so many tokens; a longer one is a pass of its own."""
+    part: list[int] = []
     used = 0
-    for position in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if batch and used + lengths[position] > max_batch_tokens:
-            yield batch
-            batch, used = [], 0
-        batch.append(position)
-        used += lengths[position]
-    if batch:
-        yield batch
+    for member in members:
+        if part and used + lengths[member] > max_batch_tokens:
+            yield part
+            part, used = [], 0
+        part.append(member)
+        used += lengths[member]
+    if part:
+        yield part

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from clinical_modernbert.encoder.embed import longest_first, parts_by_tokens
 from clinical_modernbert.recipe.tasks import TuningSection
 
 _logger = logging.getLogger(__name__)
@@ -103,24 +104,9 @@ def _groups(model: torch.nn.Module, section: TuningSection) -> list[dict[str, An
     ]
 
 
-def parts_by_tokens(members: Sequence[int], lengths: Sequence[int], *, max_batch_tokens: int) -> Iterator[list[int]]:
-    """Yield the members in forward passes of at most so many tokens; a longer one is a pass of its own."""
-    part: list[int] = []
-    used = 0
-    for member in members:
-        if part and used + lengths[member] > max_batch_tokens:
-            yield part
-            part, used = [], 0
-        part.append(member)
-        used += lengths[member]
-    if part:
-        yield part
-
-
 def by_length(lengths: Sequence[int], *, max_batch_tokens: int) -> Iterator[list[int]]:
     """Yield all positions, longest first, in forward passes of at most so many tokens and few of them padded."""
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    for part in parts_by_tokens(order, lengths, max_batch_tokens=max_batch_tokens):
+    for part in parts_by_tokens(longest_first(lengths), lengths, max_batch_tokens=max_batch_tokens):
         yield from (part[start : start + 256] for start in range(0, len(part), 256))
 
 
