@@ -83,19 +83,19 @@ def progress(plan: Plan) -> dict[str, Any]:
 
 
 def wait_for_step(plan: Plan, step: int, *, after: Set[str] = frozenset(), timeout_s: float = 200) -> dict[str, Any]:
-    """Wait until the run has recorded ``step`` steps, in a process that began after those of ``resumptions`` in ``after``."""
+    """Wait until the run has recorded ``step`` steps, in a process that is none of ``after`` (see ``starts``)."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         seen = progress(plan)
-        if seen["step"] >= step and (not after or set(resumptions(seen)) - after):
+        if seen["step"] >= step and set(starts(seen)) - after:
             return seen
         time.sleep(0.02)
     raise TimeoutError(f"{plan.id} never reached step {step}")
 
 
-def resumptions(seen: dict[str, Any]) -> dict[str, int]:
-    """Return when the run was resumed, and after which step."""
-    return {point["resumed"]: point["step"] for point in seen["history"] if "resumed" in point}
+def starts(seen: dict[str, Any]) -> dict[str, int]:
+    """Return when the run was started or restored, and after which step."""
+    return {point["started"]: point["step"] for point in seen["history"] if "started" in point}
 
 
 def workers_of(job: subprocess.Popen[str]) -> list[psutil.Process]:

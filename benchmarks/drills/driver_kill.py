@@ -15,9 +15,9 @@ from benchmarks.training_runs import (
     finish,
     kill_all,
     progress,
-    resumptions,
     same_weights,
     start_job,
+    starts,
     steps_of,
     tiny_plan,
     tiny_store,
@@ -43,10 +43,10 @@ def run(scratch: Path, seed: int, *, num_kills: int = 3) -> Outcome:
         wait_for_step(plan, at)
         kill_all(job)
         seen = progress(plan)
-        known = set(resumptions(seen))
+        known = set(starts(seen))
         job = start_job(store, scratch, *overrides)
-        resumed = resumptions(wait_for_step(plan, 0, after=known | {""}))
-        (after,) = (step for when, step in resumed.items() if when not in known)
+        started = starts(wait_for_step(plan, 0, after=known))
+        (after,) = (step for when, step in started.items() if when not in known)
         lost += not after
         kills.append({"step": seen["step"], "resumed_after": after})
     model = finish(job, plan)

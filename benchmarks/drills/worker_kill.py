@@ -16,9 +16,9 @@ from benchmarks.training_runs import (
     TWO_WORKERS,
     finish,
     progress,
-    resumptions,
     same_weights,
     start_job,
+    starts,
     steps_of,
     tiny_plan,
     tiny_store,
@@ -43,13 +43,13 @@ def run(scratch: Path, seed: int, *, num_kills: int = 10) -> Outcome:
     known: set[str] = set()
     for number in range(num_kills):
         at = number * _STEPS_A_KILL + int(rng.integers(1, _STEPS_A_KILL))
-        wait_for_step(plan, at, after=known if number else set())
+        wait_for_step(plan, at, after=known)
         victim = int(rng.integers(2))
-        known |= set(resumptions(progress(plan)))
+        known |= set(starts(progress(plan)))
         workers_of(job)[victim].kill()
         reached = progress(plan)["step"]
-        resumed = resumptions(wait_for_step(plan, 0, after=known | {""}))
-        (after,) = (step for when, step in resumed.items() if when not in known)
+        started = starts(wait_for_step(plan, 0, after=known))
+        (after,) = (step for when, step in started.items() if when not in known)
         kills.append({"step": reached, "victim": victim, "resumed_after": after, "redone": reached - after})
     model = finish(job, plan)
     limit = 2 * EVERY_STEPS

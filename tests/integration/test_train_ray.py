@@ -95,15 +95,15 @@ def test_sigterm_ends_the_job_with_143_and_the_same_command_goes_on(
     os.kill(job.pid, signal.SIGTERM)
     time.sleep(2)
     workers_of(job)[0].resume()
-    _, errors = job.communicate(timeout=200)
+    _, errors = job.communicate(timeout=400)
     assert job.returncode == 143, errors[-3000:]
     assert "the same command goes on from there" in errors
     stopped_after = progress(plan)["step"]
     assert 3 <= stopped_after < 30
     model = finish(start_job(store, tmp_path, *overrides), plan)
     assert losses(model) == pytest.approx(expected, abs=1e-4)
-    resumed = [point["step"] for point in json.loads(model.file("history.json").read_text()) if "resumed" in point]
-    assert resumed == [stopped_after]
+    started = [point["step"] for point in json.loads(model.file("history.json").read_text()) if "started" in point]
+    assert started == [0, stopped_after]
 
 
 def test_a_worker_that_hangs_is_a_failure_like_any_other(store: Store, expected: list[float], tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_worker_that_hangs_is_a_failure_like_any_other(store: Store, expected:
 def test_what_no_retry_mends_ends_the_job_with_its_reason(store: Store, tmp_path: Path) -> None:
     overrides: tuple[Any, ...] = (*TWO_WORKERS, "training.sequence_length=128", "scaling.max_failures=9", "name=never")
     job = start_job(store, tmp_path, *overrides)
-    _, errors = job.communicate(timeout=200)
+    _, errors = job.communicate(timeout=400)
     assert job.returncode == 2, errors[-3000:]
     last = errors.strip().splitlines()[-1]
     assert last.startswith("error: ") and "none of 128" in last and "Traceback" not in last

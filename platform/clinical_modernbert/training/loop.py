@@ -186,8 +186,8 @@ class _Training:
         """Train from ``state`` to the end, or to the step after which the run was asked to stop."""
         if state.step:
             _logger.info("resuming %s after step %d", self.job.run_id, state.step)
-            note = {"step": state.step, "resumed": datetime.now(UTC).isoformat()}
-            state = replace(state, history=[*state.history, note])
+        note = {"step": state.step, "started": datetime.now(UTC).isoformat()}
+        state = replace(state, history=[*state.history, note])
         stop = StopRequest(self.store, self.job.run_id) if self.worker.rank == 0 else None
         try:
             with ThreadPoolExecutor(max_workers=1) as reader:
