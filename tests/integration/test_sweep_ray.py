@@ -139,14 +139,14 @@ def test_halving_stops_the_trial_that_lags_and_leaves_no_worker_behind(store: St
         "base": base,
         "corpus": "tiny",
         "space": space,
-        "overrides": ["held_out_loss.every_steps=2", "training.num_steps=400", "checkpoint.every_steps=null"],
-        "halving": {"grace_steps": 2, "reduction_factor": 2},
-        "scaling": {"max_concurrent_trials": 2},
+        "overrides": ["held_out_loss.every_steps=20", "training.num_steps=400", "checkpoint.every_steps=null"],
+        "halving": {"grace_steps": 20, "reduction_factor": 2},
+        "seed": 1,  # the better one goes first: who comes to a rung first is never stopped there
     }
     report = sweep(make_plan(build_recipe(SweepRecipe, values, origin="test"), store)).summary
     finished, stopped = report["trials"]
     assert finished["point"]["optimizer.learning_rate"] == 3e-3 and finished["num_steps"] == 400
-    assert stopped["point"]["optimizer.learning_rate"] == 1e-6 and 2 <= stopped["stopped_at_step"] < 400
+    assert stopped["point"]["optimizer.learning_rate"] == 1e-6 and 20 <= stopped["stopped_at_step"] < 400
     # The whole of the machine is free again: the stopped trial's workers went with it.
     deadline = time.monotonic() + 60
     while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
