@@ -145,9 +145,6 @@ def _trials(report: dict[str, Any]) -> list[str]:
         if trial["error"]:
             cells = ["–", "–", "–", "–", "–"]
             state = f"failed: {trial['error']}"
-        elif trial["stopped_at_step"]:
-            cells = [f"{trial['held_out_loss']:.4f}", "–", str(trial["stopped_at_step"]), "–", "–"]
-            state = "stopped by halving"
         else:
             cells = [
                 f"{trial['held_out_loss']:.4f}",

@@ -22,9 +22,9 @@ Scores = dict[str, dict[str, DocumentScores]]
 def build_report(
     recipe: SweepRecipe, base: SweepBase, trials: Trials, scores: Scores, *, store: Store
 ) -> dict[str, Any]:
-    """Return all figures of the sweep: trials best first, then stopped ones, then failed ones; in an ablation the arms."""
+    """Return all figures of the sweep: trials best first, then failed ones; in an ablation the arms."""
     for trial in trials:
-        if trial["model"] in scores or (not trial["error"] and not trial["stopped_at_step"]):
+        if trial["model"] in scores or not trial["error"]:
             trial.update(_facts(resolve(store, "model", trial["model"]), base, trial["point"]))
     report: dict[str, Any] = {"metric": METRIC, "base": recipe.base, "trials": _ordered(trials)}
     report["best"] = report["trials"][0]
@@ -51,12 +51,7 @@ def _facts(model: Artifact, base: SweepBase, point: dict[str, Any]) -> dict[str,
 
 
 def _ordered(trials: Trials) -> Trials:
-    def place(trial: dict[str, Any]) -> tuple[int, float]:
-        if trial["error"]:
-            return 2, 0.0
-        return (1 if trial["stopped_at_step"] else 0), trial[METRIC]
-
-    return sorted(trials, key=place)
+    return sorted(trials, key=lambda trial: (bool(trial["error"]), trial[METRIC] or 0.0))
 
 
 def _compare(recipe: SweepRecipe, trials: Trials, scores: Scores) -> dict[str, Any]:

@@ -7,7 +7,6 @@ by their fingerprint. Failed trials are kept with their error.
 
 import logging
 import tempfile
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,16 @@ import numpy as np
 from clinical_modernbert.artifacts import Artifact, Plan, open_store, upload_folder
 from clinical_modernbert.errors import ModelError, UserError
 from clinical_modernbert.progress import watch
-from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe
+from clinical_modernbert.recipe import SweepRecipe
 from clinical_modernbert.recipe.sweep import GridDimension
 from clinical_modernbert.runtime import start_ray
 from clinical_modernbert.sweeps.report import METRIC, build_report, write_report
 from clinical_modernbert.sweeps.scores import DocumentScores, score_model
 from clinical_modernbert.sweeps.trials import SweepBase, known_points, sweep_base, trial_overrides, trial_plan
-from clinical_modernbert.training.launch import pretrain, recorded_history
+from clinical_modernbert.training.launch import pretrain
 
 # Tune refuses a request for nothing; memory is what a driver has to have, and it is never what two trials wait for.
 _DRIVER_BYTES = 100_000_000
-_POLL_SECONDS = 1.0
 
 _logger = logging.getLogger(__name__)
 
@@ -41,7 +39,7 @@ def sweep(plan: Plan) -> Artifact:
     start_ray()
     with tempfile.TemporaryDirectory(prefix="clinical-modernbert-tune-") as folder:
         trials = _run_trials(plan, recipe, base, Path(folder))
-    finished = [trial for trial in trials if trial["model"] and not trial["error"] and not trial["stopped_at_step"]]
+    finished = [trial for trial in trials if trial["model"] and not trial["error"]]
     if not finished:
         raise ModelError(f"all {len(trials)} trials of {plan.id} failed, the first with: {trials[0]['error']}")
     scores = _score(plan, recipe, finished, corpus_id=corpus_id) if recipe.arms else {}
@@ -60,7 +58,7 @@ def sweep(plan: Plan) -> Artifact:
 def _run_trials(plan: Plan, recipe: SweepRecipe, base: SweepBase, folder: Path) -> list[dict[str, Any]]:
     from ray import tune
 
-    space, options, num_trials = _ablation(recipe) if recipe.arms else _search(recipe, base)
+    space, options, num_trials = _ablation(recipe) if recipe.arms else _search(recipe)
     trainable = tune.with_resources(
         tune.with_parameters(_trial, base=asdict(base), store_uri=plan.store.uri), resources={"memory": _DRIVER_BYTES}
     )
@@ -90,11 +88,10 @@ def _ablation(recipe: SweepRecipe) -> tuple[dict[str, Any], dict[str, Any], int]
     return {"point": tune.grid_search(points)}, options, len(points)
 
 
-def _search(recipe: SweepRecipe, base: SweepBase) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """Return the same for a search: Optuna proposes, and ASHA stops where the recipe says so."""
+def _search(recipe: SweepRecipe) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """Return the same for a search: Optuna proposes."""
     import optuna
     from ray import tune
-    from ray.tune.schedulers import ASHAScheduler
     from ray.tune.search import ConcurrencyLimiter
     from ray.tune.search.optuna import OptunaSearch
 
@@ -115,42 +112,23 @@ def _search(recipe: SweepRecipe, base: SweepBase) -> tuple[dict[str, Any], dict[
         "num_samples": num_trials,
         "search_alg": ConcurrencyLimiter(searcher, max_concurrent=recipe.scaling.max_concurrent_trials),
     }
-    if recipe.halving:
-        options["scheduler"] = ASHAScheduler(
-            time_attr="step",
-            grace_period=recipe.halving.grace_steps,
-            reduction_factor=recipe.halving.reduction_factor,
-            max_t=base.num_steps,
-        )
     return space, options, num_trials
 
 
 def _trial(config: dict[str, Any], *, base: dict[str, Any], store_uri: str) -> None:
-    """Train one model, and tell Tune of each held-out loss on the way."""
     from ray import tune
 
     plan = trial_plan(SweepBase(**base), config.get("point", config), open_store(store_uri))
-    assert isinstance(plan.recipe, PretrainRecipe)
-    told, num_steps = -1, plan.recipe.training.total_steps
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        training = pool.submit(lambda: plan.existing() or pretrain(plan))
-        while not wait([training], timeout=_POLL_SECONDS).done:
-            for point in recorded_history(plan):
-                # The last one is told by the end itself: halving stops a trial at its last step.
-                if "held_out" in point and told < point["step"] < num_steps - 1:
-                    told = point["step"]
-                    tune.report({METRIC: point["held_out"]["uniform_loss"], "step": told + 1, "model": plan.id})
     try:
-        artifact = training.result()
+        artifact = plan.existing() or pretrain(plan)
     except UserError as error:
-        tune.report({METRIC: float("inf"), "step": 0, "model": plan.id, "error": str(error), "whole": True})
+        tune.report({METRIC: float("inf"), "model": plan.id, "error": str(error)})
         return
-    loss = artifact.summary["held_out"]["uniform_loss"]
-    tune.report({METRIC: loss, "step": artifact.summary["num_steps"], "model": plan.id, "whole": True})
+    tune.report({METRIC: artifact.summary["held_out"]["uniform_loss"], "model": plan.id})
 
 
 def _outcome(base: SweepBase, result: Any) -> dict[str, Any]:
-    """Return what became of a trial; ``stopped_at_step`` is where halving ended it."""
+    """Return what became of a trial."""
     point = result.config.get("point", result.config)
     metrics = result.metrics or {}
     error = metrics.get("error") or (str(result.error).strip().splitlines()[-1] if result.error else None)
@@ -160,7 +138,6 @@ def _outcome(base: SweepBase, result: Any) -> dict[str, Any]:
         "overrides": trial_overrides(base, point),
         "model": metrics.get("model"),
         METRIC: metrics.get(METRIC) if not error else None,
-        "stopped_at_step": metrics.get("step") if not error and not metrics.get("whole") else None,
         "error": error,
     }
 

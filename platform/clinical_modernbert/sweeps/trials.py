@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -27,8 +27,6 @@ class SweepBase:
     corpus_id: str
     arms: dict[str, tuple[str, ...]]
     """The overrides of each arm; empty in a search."""
-    num_steps: int = 0
-    """Optimizer steps of a trial whose point does not change them."""
 
 
 def sweep_base(recipe: SweepRecipe, *, corpus_id: str) -> SweepBase:
@@ -53,13 +51,7 @@ def sweep_base(recipe: SweepRecipe, *, corpus_id: str) -> SweepBase:
                 trial_recipe(base, {path: value})
             except RecipeError as error:
                 raise RecipeError(f"space: {path}={value!r} does not fit {recipe.base}: {error}") from None
-    shared = build_recipe(PretrainRecipe, base.values, overrides=trial_overrides(base, {}), origin=base.base)
-    if recipe.halving and not shared.held_out_loss.every_steps:
-        raise RecipeError(
-            f"halving needs held-out losses on the way: set held_out_loss.every_steps of {recipe.base} in overrides, "
-            f"to {recipe.halving.grace_steps} or a divisor of it"
-        )
-    return replace(base, num_steps=shared.training.total_steps)
+    return base
 
 
 def base_inputs(recipe: SweepRecipe) -> tuple[InputEntry, ...]:
