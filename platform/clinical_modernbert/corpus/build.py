@@ -10,19 +10,17 @@ import logging
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 import ray.data
 from tqdm import tqdm
 
-from clinical_modernbert.artifacts import Artifact, FileEntry, Plan, find_artifact, upload, upload_folder
+from clinical_modernbert.artifacts import Artifact, Plan, find_artifact
 from clinical_modernbert.artifacts.layout import work_prefix
-from clinical_modernbert.corpus.card import corpus_card, render_card
-from clinical_modernbert.corpus.documents import parse_unit, quarantine_name
+from clinical_modernbert.corpus.documents import parse_unit
 from clinical_modernbert.corpus.duplicates import (
     Parts,
     find_duplicates,
@@ -32,6 +30,7 @@ from clinical_modernbert.corpus.duplicates import (
     sketch_unit,
 )
 from clinical_modernbert.corpus.near import NUM_BANDS
+from clinical_modernbert.corpus.publish import drops, publish_corpus
 from clinical_modernbert.corpus.shingles import evaluation_ngrams
 from clinical_modernbert.corpus.split import SPLITS
 from clinical_modernbert.corpus.tokens import ShardUnit, pack_shard, read_texts, tokenise_unit
@@ -40,13 +39,12 @@ from clinical_modernbert.errors import CorpusError, UserError
 from clinical_modernbert.lexicon import build_terms
 from clinical_modernbert.recipe import CorpusRecipe
 from clinical_modernbert.runtime import start_ray, user_error
-from clinical_modernbert.sources import is_synthetic, list_units
+from clinical_modernbert.sources import list_units
 from clinical_modernbert.sources.document import Unit
 from clinical_modernbert.tokenizer import build_tokenizer, padded_vocabulary_size
 
 _DOCUMENTS_A_PART = 2_000_000
 _BANDS_A_PART = 8_000_000
-_QUARANTINE_LISTED = 1000
 
 
 def build_corpus(plan: Plan) -> Artifact:
@@ -103,7 +101,7 @@ def _build(plan: Plan, recipe: CorpusRecipe, area: WorkArea) -> Artifact:
     )
     shards = _plan_shards(area, recipe, units, tokenised, output_prefix=plan.prefix)
     packed = _each("pack", recipe, shards, pack_shard)
-    return _publish(plan, area, parsed, tokenised, shards, packed, vocabulary_size, num_read, parts)
+    return publish_corpus(plan, area, parsed, tokenised, shards, packed, vocabulary_size, num_read, parts)
 
 
 def _deduplicate(area: WorkArea, recipe: CorpusRecipe, num_read: list[int], num_parts: int) -> Parts:
@@ -184,7 +182,7 @@ def _refuse_bad_input(recipe: CorpusRecipe, parsed: list[StepResult]) -> None:
             f"{recipe.max_quarantined_fraction} allows: {shown}"
         )
     if not any(step["counts"].get("read", 0) for step in parsed):
-        reasons = sum((Counter(_drops(step)) for step in parsed), Counter[str]())
+        reasons = sum((Counter(drops(step)) for step in parsed), Counter[str]())
         raise CorpusError(
             f"no document is left of {records} records: dropped {dict(reasons)}, quarantined {num_bad} {shown}"
         )
@@ -198,14 +196,6 @@ def unread_records(parsed: list[StepResult]) -> float:
         return 0.0
     # Where nothing was read, how many records there are is not known either: more than any share allows.
     return unread * sum(step["counts"].get("records", 0) for step in parsed) / read if read else math.inf
-
-
-def _drops(step: StepResult) -> dict[str, int]:
-    return _below(step["counts"], "dropped:")
-
-
-def _below(counts: Mapping[str, int], prefix: str) -> dict[str, int]:
-    return {key.removeprefix(prefix): n for key, n in counts.items() if key.startswith(prefix)}
 
 
 def _prepare_tools(area: WorkArea, recipe: CorpusRecipe, num_read: list[int], parts: Parts) -> StepResult:
@@ -284,129 +274,3 @@ def _shard_unit(recipe: CorpusRecipe, unit: Unit, number: int, split: str) -> Sh
     names = [source.name for source in recipe.sources]
     source = names.index(unit.source)
     return ShardUnit(unit=number, source=source, epochs=recipe.sources[source].epochs if split == "train" else 1.0)
-
-
-def _publish(
-    plan: Plan,
-    area: WorkArea,
-    parsed: list[StepResult],
-    tokenised: list[StepResult],
-    shards: list[dict[str, Any]],
-    packed: list[StepResult],
-    vocabulary_size: int,
-    num_read: list[int],
-    parts: Parts,
-) -> Artifact:
-    recipe = plan.recipe
-    assert isinstance(recipe, CorpusRecipe)
-    files = [FileEntry.model_validate(entry) for step in packed for entry in step["files"]]
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "tokenizer").mkdir()
-        for file in ("tokenizer.json", "tokenizer_config.json"):
-            (folder / "tokenizer" / file).write_bytes(area.get(f"tokenizer/{file}", folder).read_bytes())
-        files += upload_folder(plan.store, plan.prefix, folder / "tokenizer", below="tokenizer")
-        files.append(upload(plan.store, plan.prefix, "lexicon.txt", area.get("lexicon.txt", folder)))
-        unigram = np.zeros((len(recipe.sources), vocabulary_size), dtype=np.int64)
-        for unit, step in enumerate(tokenised):
-            number = [source.name for source in recipe.sources].index(step["source"])
-            unigram[number] += area.get_array(f"tokens/{unit:06d}.unigram.npy", folder)
-        np.save(folder / "unigram.npy", unigram, allow_pickle=False)
-        files.append(upload(plan.store, plan.prefix, "unigram.npy", folder / "unigram.npy"))
-        listed = _collect_quarantine(area, parsed, folder / "quarantine.jsonl")
-        files.append(upload(plan.store, plan.prefix, "quarantine.jsonl", folder / "quarantine.jsonl"))
-    rows: dict[str, dict[str, list[int]]] = {}
-    used: Counter[int] = Counter()
-    for call, step in zip(shards, packed, strict=True):
-        rows.setdefault(str(call["row_length"]), {split: [] for split in SPLITS})[call["split"]].append(step["rows"])
-        used[call["row_length"]] += step["places_used"]
-    fill = {
-        length: used[int(length)] / (int(length) * sum(map(sum, by_split.values())))
-        for length, by_split in rows.items()
-    }
-    summary = {
-        "sources": {source.name: _source_summary(source.name, parsed, tokenised) for source in recipe.sources},
-        "training_tokens": _training_tokens(recipe, shards, packed),
-        "synthetic_sources": sorted(source.name for source in recipe.sources if is_synthetic(source)),
-        "vocabulary_size": vocabulary_size,
-        "rows": rows,
-        "fill": fill,
-        "quarantine": listed,
-    }
-    files += _publish_card(plan, area, recipe, summary, parsed, num_read, parts)
-    return plan.publish(files, summary=summary)
-
-
-def _collect_quarantine(area: WorkArea, parsed: list[StepResult], path: Path) -> list[dict[str, Any]]:
-    """Write every quarantined record to ``path``, one a line, and return the first of them for the manifest."""
-    listed: list[dict[str, Any]] = []
-    with path.open("w", encoding="utf-8") as out:
-        for number, step in enumerate(parsed):
-            if step["quarantine"]:
-                for line in area.get(quarantine_name(number), path.parent).read_text(encoding="utf-8").splitlines():
-                    out.write(f"{line}\n")
-                    if len(listed) < _QUARANTINE_LISTED:
-                        listed.append(json.loads(line))
-    return listed
-
-
-def _training_tokens(recipe: CorpusRecipe, shards: list[dict[str, Any]], packed: list[StepResult]) -> dict[str, int]:
-    """Return the tokens of text by source that one pass over the training rows shows, epochs counted."""
-    found = dict.fromkeys((source.name for source in recipe.sources), 0)
-    for call, step in zip(shards, packed, strict=True):
-        if call["split"] == "train" and call["row_length"] == recipe.packing.sequence_lengths[0]:
-            for number, tokens in step["source_tokens"].items():
-                found[recipe.sources[int(number)].name] += tokens
-    return found
-
-
-def _publish_card(
-    plan: Plan,
-    area: WorkArea,
-    recipe: CorpusRecipe,
-    summary: dict[str, Any],
-    parsed: list[StepResult],
-    num_read: list[int],
-    parts: Parts,
-) -> list[FileEntry]:
-    samples: dict[str, str] = {}
-    for unit, step in enumerate(parsed):
-        source = step["source"]
-        if source in recipe.card.public_sources and source not in samples:
-            kept = kept_rows(area, unit=unit, num_rows=num_read[unit], parts=parts)
-            first = next(read_texts(area, unit=unit, kept=kept), None)
-            if first:
-                samples[source] = first[0][0]
-    card = corpus_card(plan.id, summary, samples=samples)
-    with tempfile.TemporaryDirectory() as name:
-        (Path(name) / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
-        (Path(name) / "card.md").write_text(render_card(card), encoding="utf-8")
-        return [upload(plan.store, plan.prefix, file, Path(name) / file) for file in ("card.json", "card.md")]
-
-
-def _source_summary(name: str, parsed: list[StepResult], tokenised: list[StepResult]) -> dict[str, Any]:
-    """Return a source's account; records = documents + drops + quarantined, exactly."""
-    reading = [step for step in parsed if step["source"] == name]
-    tokens = [step for step in tokenised if step["source"] == name]
-    counts = sum((Counter(step["counts"]) for step in reading), Counter[str]())
-    drops = sum((Counter(_drops(step)) for step in reading), Counter[str]())
-    documents = {split: sum(step["documents"][split] for step in tokens) for split in SPLITS}
-    for step in tokens:
-        drops.update(step["dropped"])
-    account = {
-        "records": counts["records"],
-        "documents": documents,
-        "dropped": dict(sorted(drops.items())),
-        "quarantined": counts["quarantined"],
-        # Behind damage lies an unknown number of records, which are no part of the balance.
-        "unread_bytes": sum(step["unread_bytes"] for step in reading),
-        "tokens": {split: sum(step["tokens"][split] for step in tokens) for split in SPLITS},
-        "salient_tokens": sum(step["salient_tokens"] for step in tokens),
-        "languages": dict(sorted(_below(counts, "language:").items())),
-        "identifiers": dict(sorted(_below(counts, "identifier:").items())),
-        "documents_with_identifiers": counts["with_identifiers"],
-        "length_classes": [sum(column) for column in zip(*(step["lengths"] for step in tokens), strict=True)],
-        "longest_document_tokens": max((step["longest"] for step in tokens), default=0),
-    }
-    assert account["records"] == sum(documents.values()) + sum(drops.values()) + account["quarantined"], name
-    return account
