@@ -1,13 +1,26 @@
 """A tiny corpus and a tiny model, made in seconds from generated sentences, for every test that needs one."""
 
+import atexit
+import shutil
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from clinical_modernbert.artifacts import Artifact, FileEntry, Plan, Store, make_plan, upload, upload_folder
+from clinical_modernbert.artifacts import (
+    Artifact,
+    FileEntry,
+    Plan,
+    Store,
+    make_plan,
+    open_store,
+    resolve,
+    upload,
+    upload_folder,
+)
 from clinical_modernbert.corpus.packing import pack_documents
 from clinical_modernbert.corpus.shards import TokenTable, id_dtype, render_rows, shard_path
 from clinical_modernbert.corpus.split import SPLITS
@@ -38,7 +51,24 @@ def tiny_texts(num_documents: int, *, seed: int = 0) -> list[str]:
 def publish_tiny_corpus(
     store: Store, *, row_lengths: tuple[int, ...] = (64,), num_documents: int = 120, name: str = "tiny"
 ) -> Artifact:
-    """Publish a corpus artifact of two sources with the real shard format; drugs are the salient tokens."""
+    """Publish a corpus artifact of two sources with the real shard format; drugs are the salient tokens.
+
+    Built once a process: every test that needs one gets the same files.
+    """
+    built = _built_corpus(row_lengths, num_documents, name)
+    for item in built.store.walk(built.prefix):
+        store.write_bytes(item.key, built.store.read_bytes(item.key))
+    return resolve(store, "corpus", built.manifest.id)
+
+
+@cache
+def _built_corpus(row_lengths: tuple[int, ...], num_documents: int, name: str) -> Artifact:
+    folder = tempfile.mkdtemp(prefix="tiny-corpus-")
+    atexit.register(shutil.rmtree, folder)
+    return _build_corpus(open_store(folder), row_lengths=row_lengths, num_documents=num_documents, name=name)
+
+
+def _build_corpus(store: Store, *, row_lengths: tuple[int, ...], num_documents: int, name: str) -> Artifact:
     recipe = CorpusRecipe.model_validate(
         {
             "name": name,
