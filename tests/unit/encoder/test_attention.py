@@ -4,7 +4,6 @@ Shapes: T tokens of a packed row, D hidden width. The reference is transformers'
 """
 
 import copy
-import shutil
 import sys
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -15,7 +14,6 @@ from clinical_modernbert.encoder import (
     FLASH_VARLEN,
     PACKED_SDPA,
     SegmentLayout,
-    compile_feed_forward,
     encode_first,
     encode_packed,
     global_rope_theta,
@@ -245,18 +243,3 @@ def test_another_rope_base_takes_effect_and_is_exported(make_model: Callable[...
         found, expected, before = (encode_packed(m.model, ids_T, layout) for m in (changed, made, make_model()))
     assert torch.equal(found, expected)
     assert not torch.allclose(found, before, atol=1e-3)
-
-
-@pytest.mark.slow
-def test_compiled_feed_forward_layers_change_nothing_but_rounding(
-    make_model: Callable[..., ModernBertForMaskedLM],
-) -> None:
-    if shutil.which("g++") is None:
-        pytest.skip("torch.compile needs a C++ compiler and there is none")
-    plain, compiled = make_model(), make_model()
-    compile_feed_forward(compiled)
-    assert compiled.state_dict().keys() == plain.state_dict().keys()
-    for lengths in ([30, 7], [12, 99, 3]):
-        ids_T, layout = _ids(lengths), SegmentLayout.build(lengths)
-        found, expected = (encode_packed(m.model, ids_T, layout) for m in (compiled, plain))
-        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)

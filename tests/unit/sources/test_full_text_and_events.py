@@ -123,17 +123,6 @@ def test_meds_subjects_in_time_order(tmp_path: Path) -> None:
     assert isinstance(record, Quarantined)
 
 
-def test_real_meds_file(shared_data: Path) -> None:
-    source = MedsSource(type="meds", name="m", path=str(shared_data / "ehr" / "meds"))
-    (unit,) = list_units(source)
-    documents = [record for record in read_unit(source, unit) if isinstance(record, Document)]
-    assert len(documents) == 100 and all(d.group == f"subject_id:{d.id}" for d in documents)
-    stamps = [line[:16] for line in documents[0].text.split("\n") if line[4:5] == "-" and line[13:14] == ":"]
-    assert len(stamps) > 50 and stamps == sorted(stamps)
-    events = sum(line.count(";") + 1 for d in documents for line in d.text.split("\n"))
-    assert events >= 916_166
-
-
 ED = {
     "edstays": "subject_id,hadm_id,stay_id,intime,outtime,gender,race,arrival_transport,disposition\n"
     "5,77,30,2180-01-01 10:00:00,2180-01-01 18:30:00,F,WHITE,AMBULANCE,ADMITTED\n6,,31,2180-02-01 10:00:00,2180-02-01 11:00:00,M,,WALK IN,HOME\n",

@@ -22,7 +22,7 @@ def test_planted_coefficients_are_found() -> None:
 
 
 def test_noisy_runs_are_trusted_less_far() -> None:
-    assert (fit_scaling(planted(0.1), refits=20)["trusted_growth"] or 1) < 64
+    assert (fit_scaling(planted(0.1), refits=10)["trusted_growth"] or 1) < 64
 
 
 def test_too_few_runs_are_refused() -> None:
