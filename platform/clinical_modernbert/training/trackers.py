@@ -83,7 +83,9 @@ def tracking(recipe: PretrainRecipe, run_id: str, *, history: Callable[[], list[
 def _log(tracker: Tracker, point: Point, trackers: list[Tracker]) -> None:
     try:
         tracker.log(point["step"], figures_of(point))
-    except Exception:
+    except (
+        Exception
+    ):  # whatever a foreign library raises: a run of days must not die of its display, and the log says so
         _logger.exception("%s failed and is left out from here on", type(tracker).__name__)
         trackers.remove(tracker)
 
