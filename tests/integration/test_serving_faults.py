@@ -14,7 +14,7 @@ import pytest
 from clinical_modernbert.artifacts import open_store, upload_folder, write_manifest
 from clinical_modernbert.encoder import load_encoder
 from clinical_modernbert.recipe import ServeRecipe
-from clinical_modernbert.serving.client import Client
+from clinical_modernbert.serving.client import Client, EndpointError
 
 from benchmarks.drills import replica_kill
 from tests.integration.test_serving import _free_port
@@ -147,14 +147,31 @@ def test_two_models_live_side_by_side_and_one_grows_with_its_queue_and_is_draine
             stopped.set()
         assert all(future.result() > 0 for future in running)
 
-    with ThreadPoolExecutor(4) as pool:
+    answered: list[tuple[float, float, int]] = []  # begun and ended, in seconds; vectors
+    refused: list[float] = []  # when they were begun
+
+    def ask() -> None:
         client = Client(f"{url}/two", max_attempts=1)
-        asked = [pool.submit(client.embed, [NOTE * 12] * 256, model="two", texts_per_request=256) for _ in range(4)]
-        time.sleep(0.5)
-        under_way = sum(not future.done() for future in asked)
+        while not refused:
+            begun = time.monotonic()
+            try:
+                vectors = client.embed([NOTE * 12] * 256, model="two", texts_per_request=256)
+            except EndpointError:
+                refused.append(begun)
+            else:
+                answered.append((begun, time.monotonic(), len(vectors)))
+
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask) for _ in range(4)]
+        while len(answered) < 8 and not refused:
+            time.sleep(0.01)
+        deleted = time.monotonic()
         serve.delete("two")
-        assert [future.result().shape[0] for future in asked] == [256] * 4
-        assert under_way > 0  # or the test shows nothing
+        for future in asking:
+            future.result()
+    assert all(number == 256 for *_, number in answered)
+    assert any(begun < deleted < ended for begun, ended, _ in answered)  # under way, and answered all the same
+    assert min(refused) > deleted - 0.1  # only what had not reached a replica yet
     serve.delete("one")
 
 

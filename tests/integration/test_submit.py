@@ -199,11 +199,17 @@ def test_a_submitted_job_can_be_cancelled(checkout: Checkout, tmp_path: Path) ->
     stopped = checkout.submit("cancel", found[1])
     assert stopped.returncode == 0 and f"{found[1]} stops" in stopped.stderr, stopped.stderr
 
-    done = subprocess.run(
-        ["ray", "job", "status", "--address", checkout.cluster.address, found[1]],
-        env=checkout.cluster.environment, capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
-    assert re.search(r"STOPPED|stopped", done.stdout + done.stderr)
+    status = ["ray", "job", "status", "--address", checkout.cluster.address, found[1]]
+    deadline = time.monotonic() + 60  # Ray gives the driver some seconds to end by itself
+    while True:
+        done = subprocess.run(
+            status, env=checkout.cluster.environment, capture_output=True, text=True, check=False, timeout=60
+        )
+        said = done.stdout + done.stderr
+        if re.search(r"STOPPED|stopped", said):
+            break
+        assert "RUNNING" in said and time.monotonic() < deadline, said
+        time.sleep(0.5)
     assert "had ended already" in checkout.submit("cancel", found[1]).stderr
 
 
