@@ -80,7 +80,8 @@ def _build(plan: Plan, recipe: CorpusRecipe, area: WorkArea) -> Artifact:
 
     if recipe.decontamination.paths:
         ray.get(ray.remote(num_cpus=1)(_prepare_evaluation).remote(area, recipe.decontamination.paths))
-    prepare_tools = ray.remote(num_cpus=1)(_prepare_tools)
+    # Asks for no CPU: it must not keep a file waiting.
+    prepare_tools = ray.remote(num_cpus=0)(_prepare_tools)
     tools = None if _trains_tokenizer(recipe) else prepare_tools.remote(area, recipe, {}, {})
     try:
         parsed = _each(
