@@ -2,7 +2,7 @@
 
 The ratio is of citations a second: 1 where time is linear, above 1 where the costs of starting still show. The bound is the build
 of the single input, nearly all of it starting. Memory is the largest resident set of the driver, and of any Ray worker, seen
-while each build of the check ran; workers share nothing with the driver but paths and counts. The last build reads it all as one file.
+while each build of the check ran; workers share nothing with the driver but paths and counts. The last build reads one file.
 """
 
 import os
