@@ -278,6 +278,7 @@ def _running(
     quiet = {
         "HF_HUB_OFFLINE": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",  # as the peers that are no Ray workers run
         "DO_NOT_TRACK": "1",
         "BENCH_RAY_FOLDER": str(folder),
     }
