@@ -12,6 +12,7 @@ import pytest
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact, InputEntry, Store, make_plan, open_store, upload, write_manifest
 from clinical_modernbert.recipe import MapRecipe
+from numpy.typing import NDArray
 from streamlit.testing.v1 import AppTest
 
 DASHBOARDS = Path(__file__).resolve().parents[2] / "dashboards"
@@ -50,6 +51,7 @@ def publish_map(store: Store, tmp_path: Path) -> PublishMap:
         folder = tmp_path / "made"
         folder.mkdir(exist_ok=True)
         pq.write_table(code_table(), folder / "codes.parquet", compression="zstd")
+        np.save(folder / "vectors.npy", code_vectors())
         (folder / "report.json").write_text(json.dumps(report))
         files = [upload(store, plan.prefix, path.name, path) for path in sorted(folder.iterdir())]
         return plan.publish(files, summary=report)
@@ -76,10 +78,19 @@ def code_table() -> pa.Table:
             "x": pa.array(np.cos(angle) * 10 + rng.normal(size=count), pa.float32()),
             "y": pa.array(np.sin(angle) * 10 + rng.normal(size=count), pa.float32()),
             "held_out": rows % 7 == 0,
+            "path": [[f"{100 + c}-{100 + c} Organ {c}", f"{100 + c} Category"] for c in chapter],
+            "crosswalk": [["Q10.1 (approximately)"] if row % 2 else [] for row in rows],
             "neighbours": pa.array(neighbours.tolist(), pa.list_(pa.int32())),
             "similarities": pa.array((1 - step / 100 + 0 * rows[:, None]).tolist(), pa.list_(pa.float32())),
         }
     )
+
+
+def code_vectors() -> NDArray[np.float32]:
+    """Vectors of ``code_table``: a direction for each chapter, and each code a little off it."""
+    rng = np.random.default_rng(1)
+    chapter = np.repeat(np.eye(NUM_CHAPTERS, dtype=np.float32), CODES_PER_CHAPTER, axis=0)
+    return (chapter + rng.normal(scale=0.01, size=chapter.shape)).astype(np.float32)
 
 
 def _publish_bare(

@@ -26,7 +26,7 @@ FORMAT_VERSION = {
     "model": 3,
     "sweep": 2,
     "evaluation": 1,
-    "map": 1,
+    "map": 2,
     "embeddings": 1,
 }
 
