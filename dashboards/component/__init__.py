@@ -39,7 +39,9 @@ class Labels:
     provenance: tuple[str, ...]
     """Lines below a saved picture."""
     link: str = ""
-    """Maps with the same link hold the same rows in the same order, and share their selection."""
+    """Maps with the same link hold the same rows in the same order, and share their selection and their legend."""
+    legend: bool = True
+    """Show the legend; a linked map may leave it to the other."""
     height: int = 640
     """Of the map, in CSS pixels."""
 

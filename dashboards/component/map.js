@@ -36,7 +36,7 @@ function open(root, points) {
   const layer = glLayer(points) ?? plainLayer(points);
   const over = document.createElement("canvas");
   const pen = over.getContext("2d");
-  const self = { send: () => {}, ask: null, receive, choose, ring, link: header.link, end };
+  const self = { send: () => {}, ask: null, receive, choose, ring, hide, link: header.link, end };
   const view = { x: 32768, y: 32768, scale: 1, size: 1 };
   let ratio = 1, fit = 1, lassoing = false, line = null, drag = null, under = null, centred = false;
   let marks = [], corners = [], flags = null, turn = -1, waiting = 0, timer = 0;
@@ -45,7 +45,8 @@ function open(root, points) {
   stage.style.height = `${header.height}px`;
   stage.querySelectorAll("canvas").forEach((old) => old.remove());
   stage.prepend(layer.canvas, over);
-  buildLegend(list, header.groups, hidden, changed);
+  buildLegend(list, header.groups, hidden, filtered);
+  find("legend").hidden = !header.legend;
   layer.onrestored = redraw;
   const watch = new ResizeObserver(resize);
   watch.observe(stage);
@@ -178,15 +179,23 @@ function open(root, points) {
   }
   function setArea(wanted, from, notify) {
     corners = wanted ?? [];
-    hidden.clear();
-    from.forEach((group) => hidden.add(group));
-    showLegendState(list, hidden);
+    hide(from);
+    for (const other of linked()) other.hide(from);
     const found = wanted === null ? null : inside(points, corners, hidden);
     choose(found);
     for (const other of linked()) other.choose(found);
     if (!notify) return;
     turn += 1;
     self.send("area", wanted === null ? { turn } : { turn, corners, hidden: [...hidden] });
+  }
+  function hide(wanted) {
+    hidden.clear();
+    wanted.forEach((group) => hidden.add(group));
+    changed();
+  }
+  function filtered() {
+    changed();
+    for (const other of linked()) other.hide([...hidden]);
   }
   function changed() {
     showLegendState(list, hidden);
@@ -278,7 +287,7 @@ function open(root, points) {
   on(find("in"), "click", () => zoom(1.5));
   on(find("out"), "click", () => zoom(1 / 1.5));
   on(find("home"), "click", home);
-  on(find("all"), "click", () => { hidden.clear(); changed(); });
+  on(find("all"), "click", () => { hidden.clear(); filtered(); });
   on(find("shown"), "click", () => setArea([], [...hidden], true));
   on(find("none"), "click", () => setArea(null, [...hidden], true));
   on(find("save"), "click", () => {
