@@ -13,6 +13,7 @@ def main() -> None:
     # No icons on pages: the browser would fetch them, as favicons, from a public font service.
     pages = [
         st.Page("views/code_map.py", title="Code map", default=True),
+        st.Page("views/embeddings.py", title="Embeddings", url_path="embeddings"),
         st.Page("views/compare.py", title="Compare", url_path="compare"),
         st.Page("views/lineage.py", title="Lineage", url_path="lineage"),
     ]

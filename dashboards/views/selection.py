@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import streamlit as st
 from numpy.typing import NDArray
 
@@ -57,10 +58,11 @@ def show_selection(
 def _compare(
     table: pa.Table, rows: NDArray[np.intp], *, page: str, unit: str, group_column: str, text_column: str | None, floor: int
 ) -> None:  # fmt: skip
-    others = _other(table, rows, page=page, unit=unit, group_column=group_column)
+    others, against = _other(table, rows, page=page, group_column=group_column, floor=floor)
     if len(others) < floor:
         st.info(f"There are fewer than {floor} {unit} to compare with.", icon=":material/visibility_off:")
         return
+    st.caption(f"Compared with {len(others):,} {unit} of {against}.")
     left, right = st.columns(2)
     percent = {name: st.column_config.NumberColumn(format="percent") for name in ("share", "share in the other")}
     with left:
@@ -77,9 +79,12 @@ def _compare(
         st.caption("z: log-odds against the other group, in standard errors. Above 1.96 is listed.")
 
 
-def _other(table: pa.Table, rows: NDArray[np.intp], *, page: str, unit: str, group_column: str) -> NDArray[np.intp]:
+def _other(
+    table: pa.Table, rows: NDArray[np.intp], *, page: str, group_column: str, floor: int
+) -> tuple[NDArray[np.intp], str]:
     kept = st.session_state.get(f"{page}-kept")
-    values = table[group_column].unique().drop_null().to_pylist()
+    counts = pc.value_counts(table[group_column].drop_null()).to_pylist()
+    values = [item["values"] for item in counts if item["counts"] >= floor]
     choices = [_REST, *([_KEPT] if kept is not None else []), *sorted(values)]
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     against = left.selectbox("Compare with", choices, key=f"{page}-against")
@@ -90,8 +95,7 @@ def _other(table: pa.Table, rows: NDArray[np.intp], *, page: str, unit: str, gro
         others = np.setdiff1d(np.arange(table.num_rows), rows)
         if against != _REST:
             others = others[table[group_column].to_numpy(zero_copy_only=False)[others] == against]
-    st.caption(f"Compared with {len(others):,} {unit} of {against}.")
-    return others
+    return others, against
 
 
 def _keep(page: str, rows: NDArray[np.intp]) -> None:

@@ -37,9 +37,9 @@ def publish_map(store: Store, tmp_path: Path) -> PublishMap:
             InputEntry(name="part-0", id="notes", digest="0" * 64),
             InputEntry(name="part-1", id="notes", digest="1" * 64),
         )
-        corpus = _publish_bare(store, "corpus", "c-1", inputs=raw, recipe={"sources": sources})
+        corpus = publish_bare(store, "corpus", "c-1", inputs=raw, recipe={"sources": sources})
         upstream = InputEntry(name="corpus", id="corpus/c-1", digest=corpus)
-        _publish_bare(store, "model", "m-1", inputs=(upstream,), recipe={})
+        publish_bare(store, "model", "m-1", inputs=(upstream,), recipe={})
         plan = make_plan(MapRecipe(name=name, model="m"), store)
         report = {
             "purity": {"k": 10, "encoder": encoder, "untrained": 0.3, "tfidf": 0.6, "permutation": 0.05},
@@ -93,9 +93,10 @@ def code_vectors() -> NDArray[np.float32]:
     return (chapter + rng.normal(scale=0.01, size=chapter.shape)).astype(np.float32)
 
 
-def _publish_bare(
+def publish_bare(
     store: Store, kind: str, artifact_id: str, *, inputs: tuple[InputEntry, ...], recipe: dict[str, object]
 ) -> str:
+    """Publish an artifact without files, and return its digest."""
     manifest = write_manifest(
         store, f"{kind}/{artifact_id}", kind=kind, artifact_id=artifact_id, fingerprint="1", format_version=1,
         recipe=recipe, inputs=inputs, summary={}, files=[],
