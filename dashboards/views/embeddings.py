@@ -8,14 +8,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact, find_artifact
-from clinical_modernbert.errors import ArtifactError
+from clinical_modernbert.bulk.inputs import fetched, find_tables
+from clinical_modernbert.bulk.rows import TextRow, read_table_rows
+from clinical_modernbert.errors import ArtifactError, UserError
+from clinical_modernbert.recipe import EmbedRecipe
 from component import Labels
 
 from views import figure
 from views.export import provenance
 from views.figure import Points, grouped, make_points, selected_rows, show_points
-from views.reading import list_kind, show_problems, store_or_stop
-from views.reveal import show_reveal
+from views.reading import list_kind, reveal, show_problems, store_or_stop
 from views.search import selectable
 from views.selection import show_selection
 
@@ -160,7 +162,21 @@ def _show_card(artifact: Artifact, rows: pa.Table, report: dict[str, Any]) -> No
     if embeddings is None:
         st.caption("The embedded set is no longer in the store, so its texts cannot be found.")
         return
-    show_reveal(embeddings, document_id=document["id"], row=row, key=f"reveal-{artifact.manifest.id}-{row}")
+    reveal(f"embeddings/{embeddings.manifest.id}/row {row}", lambda: _read_text(embeddings, document["id"]))
+
+
+def _read_text(embeddings: Artifact, document_id: str) -> str:
+    """Return the text of a document from the table that was embedded: the set itself holds none."""
+    recipe = EmbedRecipe.model_validate(embeddings.manifest.recipe)
+    try:
+        for table in find_tables(recipe):
+            with fetched(table) as location:
+                for item in read_table_rows(location, file=table.key, recipe=recipe):
+                    if isinstance(item, TextRow) and item.id == document_id:
+                        return item.text
+    except UserError:
+        return "The table that was embedded is not within reach of the explorer."
+    return "The table that was embedded no longer has this document."
 
 
 if __name__ == "__main__":

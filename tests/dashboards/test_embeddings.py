@@ -8,12 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from clinical_modernbert.artifacts import Artifact, Store, make_plan, open_store, upload
+from clinical_modernbert.artifacts import Artifact, Store, make_plan, open_store, resolve, upload
 from clinical_modernbert.errors import ArtifactError
 from clinical_modernbert.evaluation.embedding_map import map_embeddings
 from clinical_modernbert.recipe import EmbedRecipe, ProjectRecipe
 from streamlit.testing.v1 import AppTest
-from views import reveal
 
 from tests.dashboards.conftest import publish_bare
 from tests.dashboards.test_code_map import sent
@@ -103,7 +102,6 @@ def test_documents_are_shown_by_id_and_small_groups_are_not_named(app: AppTest, 
     assert not app.exception
     assert app.subheader[0].value == "N70"
     assert "secret" not in words(app)
-    assert "cannot be shown here: no audit file is named" in words(app)
     app.selectbox(key="set-colour").set_value("length").run()
     header, _ = sent(app)
     assert "up to 512 tokens" in [group["name"] for group in header["groups"]]
@@ -124,44 +122,35 @@ def test_a_selection_below_the_floor_is_not_shown(app: AppTest, in_store: None) 
 
 
 def test_a_text_is_shown_only_after_its_line_is_written(
-    app: AppTest, in_store: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    app: AppTest, in_store: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    log = tmp_path / "audit.jsonl"
-    monkeypatch.setenv("EXPLORER_AUDIT_LOG", str(log))
     app.session_state["set-row"] = 7
     opened(app, PAGE)
-    assert "nobody is logged in" in words(app)
-    monkeypatch.setattr(reveal, "reader_name", lambda headers: "reader@example.org")
-    app.run()
     assert "secret" not in words(app)
-    (button,) = (button for button in app.button if "recorded" in button.label)
-    button.click().run()
+    with caplog.at_level("INFO"):
+        next(button for button in app.button if button.label == "Show the text").click().run()
     assert "The secret text of note 7." in words(app)
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [line["outcome"] for line in lines] == ["asked", "shown"]
-    assert lines[0]["actor"] == "reader@example.org"
-    assert (lines[0]["row"], lines[0]["resource"].rsplit("/", 1)[-1][:6]) == (7, "notes-")
-    assert "secret" not in log.read_text() and "N7" not in log.read_text()
-    app.run()
+    (line,) = [record.message for record in caplog.records if record.name == "clinical_modernbert.audit"]
+    assert json.loads(line)["what"].startswith("embeddings/notes-")
+    assert json.loads(line)["what"].endswith("/row 7")
+    assert "secret" not in caplog.text
+    next(button for button in app.button if button.label == "Hide the text").click().run()
     assert "secret" not in words(app)
 
 
-def test_no_text_is_shown_where_the_line_cannot_be_written(
-    app: AppTest, in_store: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("EXPLORER_AUDIT_LOG", str(tmp_path))
-    monkeypatch.setattr(reveal, "reader_name", lambda headers: "reader@example.org")
-    app.session_state["set-row"] = 7
-    opened(app, PAGE)
-    next(button for button in app.button if "recorded" in button.label).click().run()
-    assert "secret" not in words(app)
-    assert "cannot be written" in words(app)
-
-
-def test_the_reader_is_whom_the_proxy_names() -> None:
-    assert reveal.reader_name({"X-Forwarded-Email": "a@example.org"}) == "a@example.org"
-    assert reveal.reader_name({"X-Forwarded-User": "a"}) == "a"
-    assert reveal.reader_name({}) is None
+def test_a_text_whose_table_is_gone_is_said_to_be_gone(app: AppTest, in_store: None, made: Artifact) -> None:
+    embeddings = resolve(made.store, "embeddings", "notes")
+    table = Path(embeddings.manifest.recipe["input_uri"]) / "notes.parquet"
+    kept = table.read_bytes()
+    table.unlink()
+    try:
+        app.session_state["set-row"] = 7
+        opened(app, PAGE)
+        next(button for button in app.button if button.label == "Show the text").click().run()
+        assert not app.exception
+        assert "not within reach" in words(app)
+    finally:
+        table.write_bytes(kept)
 
 
 def test_an_empty_store_says_what_to_do(app: AppTest) -> None:
