@@ -29,9 +29,14 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def publish_map(store: Store, tmp_path: Path) -> PublishMap:
-    """Publish a corpus, a model and a map ``name`` of 21 chapters; ``encoder`` is the purity that its report claims."""
+    """Publish a corpus, a model and a map ``name`` of 21 chapters; ``encoder`` is the purity that its report claims.
 
-    def publish(name: str = "tiny", *, encoder: float = 0.9) -> Artifact:
+    Another ``model`` must be in the store already.
+    """
+
+    def publish(
+        name: str = "tiny", *, encoder: float = 0.9, model: str = "m-1", vectors: NDArray[np.float32] | None = None
+    ) -> Artifact:
         sources = [{"type": "synthetic_notes", "name": "notes"}, {"type": "codes", "name": "icd9"}]
         raw = (
             InputEntry(name="part-0", id="notes", digest="0" * 64),
@@ -40,18 +45,18 @@ def publish_map(store: Store, tmp_path: Path) -> PublishMap:
         corpus = publish_bare(store, "corpus", "c-1", inputs=raw, recipe={"sources": sources})
         upstream = InputEntry(name="corpus", id="corpus/c-1", digest=corpus)
         publish_bare(store, "model", "m-1", inputs=(upstream,), recipe={})
-        plan = make_plan(MapRecipe(name=name, model="m"), store)
+        plan = make_plan(MapRecipe(name=name, model=model), store)
         report = {
             "purity": {"k": 10, "encoder": encoder, "untrained": 0.3, "tfidf": 0.6, "permutation": 0.05},
             "num_codes": NUM_CHAPTERS * CODES_PER_CHAPTER,
             "table": "icd9cm",
             "pooling": "cls",
-            "model": "m-1",
+            "model": model,
         }
         folder = tmp_path / "made"
         folder.mkdir(exist_ok=True)
         pq.write_table(code_table(), folder / "codes.parquet", compression="zstd")
-        np.save(folder / "vectors.npy", code_vectors())
+        np.save(folder / "vectors.npy", code_vectors() if vectors is None else vectors)
         (folder / "report.json").write_text(json.dumps(report))
         files = [upload(store, plan.prefix, path.name, path) for path in sorted(folder.iterdir())]
         return plan.publish(files, summary=report)
