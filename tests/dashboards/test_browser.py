@@ -24,7 +24,7 @@ from tests.dashboards.conftest import CODES_PER_CHAPTER, PublishMap, code_table
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 _START_TIMEOUT_S = 60
-_PATIENCE_MS = 30_000
+_PATIENCE_MS = 60_000
 
 
 @pytest.fixture(scope="module")
