@@ -6,7 +6,6 @@ It reads finished artifacts and shows them: it loads no model, computes no proje
 
 import streamlit as st
 from clinical_modernbert.errors import ArtifactError, StoreError
-
 from views.mode import choose_mode, offer_researcher
 from views.reading import show_problems, show_store_error
 
