@@ -10,7 +10,11 @@ from views.mode import choose_mode, offer_researcher
 from views.reading import show_problems, show_store_error
 
 # No icons on pages: the browser would fetch them, as favicons, from a public font service.
-_MAPS = (("views/code_map.py", "Code map", ""),)
+_MAPS = (
+    ("views/code_map.py", "Code map", ""),
+    ("views/compare.py", "Compare", "compare"),
+    ("views/embeddings.py", "Embeddings", "embeddings"),
+)
 _MODEL = (
     ("views/playground.py", "Try the model", "try"),
     ("views/evaluation.py", "Evaluation", "evaluation"),
