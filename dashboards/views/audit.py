@@ -20,7 +20,7 @@ _lock = threading.Lock()
 class _StrictHandler(logging.StreamHandler):  # type: ignore[type-arg]  # a subscript at run time needs an import for typing
     """A line that cannot be written is an error here, not a note on standard error."""
 
-    def handleError(self, record: logging.LogRecord) -> None:
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # as logging names it
         raise  # noqa: PLE0704  # called inside the except clause of emit
 
 

@@ -68,7 +68,7 @@ def test_a_damaged_manifest_hides_nothing_else(app: AppTest, store: Store, publi
 def test_lineage_goes_back_to_the_raw_sources(app: AppTest, publish_map: PublishMap) -> None:
     artifact = publish_map()
     opened(app, "views/lineage.py")
-    listed, chain, _ = (frame.value for frame in app.dataframe)
+    listed, chain, *_ = (frame.value for frame in app.dataframe)
     assert sorted(listed["kind"]) == ["corpus", "map", "model"]
     assert app.selectbox(key="artifact").value == f"map/{artifact.manifest.id}"
     assert [step.strip("↳ ") for step in chain["step"]] == ["model/m-1", "corpus/c-1", "notes"]

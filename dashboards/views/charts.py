@@ -1,0 +1,132 @@
+"""Small charts as Vega-Lite specifications, drawn by the library that comes with Streamlit: nothing is fetched from elsewhere.
+
+A series is told by colour and by dash or shape, never by colour alone; the colours are those of the map, which are measured.
+Every chart has a sentence for who cannot see it, and its numbers stand in a table nearby.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import streamlit as st
+
+COLOURS = ("#2080C0", "#E06000", "#00A080", "#000000", "#7030D0", "#802000")
+_DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [12, 3])
+_SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
+MOST_SERIES = len(COLOURS)
+_MOST_DOTS = 60
+
+Rows = Sequence[dict[str, Any]]
+Channel = dict[str, Any]
+
+
+def line_chart(
+    rows: Rows, *, x: str, y: str, series: str, alt: str, log_x: bool = False, detail: str | None = None
+) -> None:
+    """Draw ``y`` over ``x``, a line for each value of ``series``; ``detail`` keeps several lines of one series apart."""
+    names = _names(rows, series)
+    encoding = {
+        "x": _number(x, scale={"type": "log" if log_x else "linear", "zero": False}),
+        "y": _number(y, scale={"zero": False}),
+        "color": _colour(series, names),
+        "strokeDash": {**_name(series), "scale": {"domain": names, "range": _cycle(_DASHES, names)}, "legend": None},
+        "tooltip": [_field(name) for name in dict.fromkeys((series, detail or series, x, y))],
+        **({"detail": _name(detail)} if detail else {}),
+    }
+    mark = {"type": "line", "strokeWidth": 2, "point": len(rows) <= _MOST_DOTS * len(names)}
+    _draw(rows, {"mark": mark, "encoding": encoding}, alt=alt, height=240 if len(names) == 1 else 290)
+
+
+def bar_chart(rows: Rows, *, x: str, y: str, alt: str, series: str | None = None) -> None:
+    """Draw horizontal bars of ``x`` for each ``y``, in the order of the rows; side by side where there are several series."""
+    encoding: dict[str, Any] = {"x": _number(x), "y": _place(y), "tooltip": [_field(y), _field(x)]}
+    num_bars = len(_names(rows, y))
+    if series:
+        names = _names(rows, series)
+        encoding |= {"color": _colour(series, names), "yOffset": {**_name(series), "sort": names}}
+        encoding["tooltip"].append(_field(series))
+        num_bars *= len(names)
+    _draw(
+        rows, {"mark": {"type": "bar", "color": COLOURS[0]}, "encoding": encoding}, alt=alt, height=70 + 22 * num_bars
+    )
+
+
+def column_chart(rows: Rows, *, x: str, y: str, series: str, alt: str) -> None:
+    """Draw columns of ``y`` for each ``x`` in the order of the rows, the series side by side."""
+    names = _names(rows, series)
+    encoding = {
+        "x": {**_name(x), "sort": None, "axis": {"labelAngle": 0}},
+        "xOffset": {**_name(series), "sort": names},
+        "y": _number(y),
+        "color": _colour(series, names),
+        "tooltip": [_field(name) for name in (series, x, y)],
+    }
+    _draw(rows, {"mark": "bar", "encoding": encoding}, alt=alt, height=300)
+
+
+def interval_chart(rows: Rows, *, x: str, y: str, series: str, alt: str, zero_rule: bool = False) -> None:
+    """Draw points with their ``low`` to ``high``; rows without an interval (None) are points alone."""
+    names = _names(rows, series)
+    common = {"y": _place(y), "yOffset": {**_name(series), "sort": names}, "color": _colour(series, names)}
+    shape = {**_name(series), "scale": {"domain": names, "range": _cycle(_SHAPES, names)}, "legend": None}
+    axis = _number(x, scale={"zero": False})
+    layers: list[dict[str, Any]] = [
+        {
+            "transform": [{"filter": "isValid(datum.low)"}],
+            "mark": {"type": "rule", "strokeWidth": 2},
+            "encoding": {**common, "x": {**axis, "field": "low"}, "x2": {"field": "high"}},
+        },
+        {
+            "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
+            "encoding": {
+                **common,
+                "x": axis,
+                "shape": shape,
+                "tooltip": [_field(n) for n in (y, series, x, "low", "high")],
+            },
+        },
+    ]
+    if zero_rule:
+        rule = {"mark": {"type": "rule", "strokeDash": [3, 3]}, "encoding": {"x": {"datum": 0}}}
+        layers.insert(0, rule)
+    num_lines = len({(row[y], row[series]) for row in rows})
+    _draw(rows, {"layer": layers}, alt=alt, height=90 + 22 * num_lines)
+
+
+def _names(rows: Rows, field: str) -> list[str]:
+    return list(dict.fromkeys(row[field] for row in rows))
+
+
+def _field(name: str) -> Channel:
+    # Vega-Lite takes a full stop or a bracket in a name for a way into an object.
+    escaped = name.replace("\\", "\\\\").replace(".", "\\.").replace("[", "\\[").replace("]", "\\]")
+    return {"field": escaped, "title": name}
+
+
+def _number(name: str, *, scale: dict[str, Any] | None = None) -> Channel:
+    return {**_field(name), "type": "quantitative", **({"scale": scale} if scale else {})}
+
+
+def _name(name: str) -> Channel:
+    return {**_field(name), "type": "nominal"}
+
+
+def _place(name: str) -> Channel:
+    return {**_name(name), "title": None, "sort": None, "axis": {"labelLimit": 260}}
+
+
+def _colour(series: str, names: Sequence[str]) -> Channel:
+    legend = {"orient": "bottom", "columns": 2, "labelLimit": 420, "title": None, "symbolType": "stroke"}
+    scale = {"domain": list(names), "range": _cycle(COLOURS, names)}
+    return {**_name(series), "scale": scale, "legend": legend if len(names) > 1 else None}
+
+
+def _cycle(choices: Sequence[Any], names: Sequence[str]) -> list[Any]:
+    return [choices[number % len(choices)] for number in range(len(names))]
+
+
+def _draw(rows: Rows, spec: dict[str, Any], *, alt: str, height: int) -> None:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    # Arrow travels as it is: a list of dicts would pass through pandas first.
+    table = pa.table({name: [row.get(name) for row in rows] for name in names})
+    st.vega_lite_chart(table, {**spec, "height": height}, width="stretch", alt=alt)
