@@ -114,7 +114,7 @@ class _Hidden(torch.nn.Module):
         return states
 
 
-def peers(problem: Problem, scratch: Path, *, sizes: tuple[int, int]) -> dict[str, Callable[[], Vectors]]:
+def peers(problem: Problem, scratch: Path, *, sizes: tuple[int, ...]) -> dict[str, Callable[[], Vectors]]:
     """Return what makes vectors, by the peer's name and version; ``sizes`` are the batch sizes tried."""
     install_peers()
     import onnxruntime
@@ -185,7 +185,7 @@ def encode_row(
     num_layers: int,
     lengths: list[int],
     pooling: Pooling,
-    sizes: tuple[int, int],
+    sizes: tuple[int, ...],
     target: str,
 ) -> Row:
     """Return a row over texts of ``lengths`` tokens."""

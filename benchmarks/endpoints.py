@@ -104,7 +104,10 @@ def clinical_texts(export: Export, lengths: Sequence[int], *, seed: int) -> list
     tokenizer = AutoTokenizer.from_pretrained(str(export.folder))
     ids = tokenizer("\n".join(_notes(200)), add_special_tokens=False)["input_ids"]
     starts = np.random.default_rng(seed).integers(0, len(ids) - max(lengths), size=len(lengths))
-    return [tokenizer.decode(ids[start : start + length - 2]) for start, length in zip(starts, lengths, strict=True)]
+    # Without blanks at the ends, which one of the peers would cut off.
+    return [
+        tokenizer.decode(ids[start : start + length - 2]).strip() for start, length in zip(starts, lengths, strict=True)
+    ]
 
 
 def mixed_lengths(number: int, *, seed: int) -> list[int]:
@@ -275,6 +278,7 @@ def _running(
     quiet = {
         "HF_HUB_OFFLINE": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",  # as the peers that are no Ray workers run
         "DO_NOT_TRACK": "1",
         "BENCH_RAY_FOLDER": str(folder),
     }

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 
 import ray
 from ray import serve
@@ -31,5 +32,9 @@ model = {
     "matryoshka_dim": None,
 }
 router = {"deployment": "router", "path_prefix": ["api"], "max_concurrency": 64}
-serve.run(build_app(AppConfig.model_validate({"model_router": router, "models": [model]})), name="peer")
+# It restarts broken nodes by ssh and does not start without a key; on one machine the key is never used.
+key = Path(os.environ["BENCH_RAY_FOLDER"]) / "key.pem"
+key.touch()
+config = {"model_router": router, "models": [model], "node_recycler": {"ssh_private_key": str(key)}}
+serve.run(build_app(AppConfig.model_validate(config)), name="peer")
 stopped.wait()

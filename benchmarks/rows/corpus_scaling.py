@@ -2,7 +2,7 @@
 
 The ratio is of citations a second: 1 where time is linear, above 1 where the costs of starting still show. The bound is the build
 of the single input, nearly all of it starting. Memory is the largest resident set of the driver, and of any Ray worker, seen
-while each build of the check ran; workers share nothing with the driver but paths and counts.
+while each build of the check ran; workers share nothing with the driver but paths and counts. The last build reads one file.
 """
 
 import os
@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from benchmarks.harness import Row
+from benchmarks.real_texts import varied_citations, write_citations
 from benchmarks.rows.corpus import run_build, write_inputs
 
 _TIMES = (1, 4, 16)
@@ -30,15 +31,20 @@ def build(scratch: Path) -> Row:
         (scratch / f"raw{times}").mkdir()
         for file in files[:times]:
             (scratch / f"raw{times}" / file.name).hardlink_to(file)
+    (scratch / "raw_one_file").mkdir()
+    citations = varied_citations(max(_TIMES) * _CITATIONS_A_FILE)
+    write_citations(scratch / "raw_one_file" / "pubmed26n0001.xml.gz", citations)
     runs = count()
 
-    def side(times: int) -> int:
-        run_build(scratch, name=f"scaling{next(runs)}", raw=f"raw{times}")
+    def side(times: int, *, raw: str = "") -> int:
+        run_build(scratch, name=f"scaling{next(runs)}", raw=raw or f"raw{times}")
         return times * _CITATIONS_A_FILE
 
     def check() -> dict[str, Any]:
         side(1)  # starts Ray and its workers
-        return {f"memory_mb_at_{times}": _memory_while(lambda t=times: side(t)) for times in _TIMES}
+        memory = {f"memory_mb_at_{times}": _memory_while(lambda t=times: side(t)) for times in _TIMES}
+        one_file = _memory_while(lambda: side(max(_TIMES), raw="raw_one_file"))
+        return {**memory, f"memory_mb_at_{max(_TIMES)}_in_one_file": one_file}
 
     return Row(
         name="corpus-scaling", unit="citations", peer=f"itself at 4 times the input, ray {version('ray')}", check=check,

@@ -4,7 +4,10 @@ Grouped texts pad nothing and let documents see each other; ours keeps them apar
 Trainer is the peer.
 """
 
+import copy
 from pathlib import Path
+
+from clinical_modernbert.encoder import compile_feed_forward
 
 from benchmarks.harness import Row
 from benchmarks.pretraining import (
@@ -31,6 +34,8 @@ def _row(texts: Texts, scratch: Path, *, num_layers: int, also: Row | None) -> R
     model = build_bench_model(texts, num_layers=num_layers)
     ours = Ours(texts, model, packed_rows(texts))
     plain = Peer(texts, model, grouped_rows(texts), sparse=True, folder=scratch)
+    squeezed = Ours(texts, copy.deepcopy(model), packed_rows(texts))
+    compile_feed_forward(squeezed.model)
     compiled = Peer(texts, model, grouped_rows(texts), sparse=True, folder=scratch)
     compiled.compile_layers()
     batch, name = ours.batch(), f"{transformers_version()}, grouped texts, sparse_prediction"
@@ -43,6 +48,7 @@ def _row(texts: Texts, scratch: Path, *, num_layers: int, also: Row | None) -> R
         other=plain.run,
         other_peers={f"{name}, torch.compile": compiled.run},
         variants={
+            "ours, scaling.compile": squeezed.run,
             "plain, freed memory kept": lambda: plain.run(keep_memory=True),
             "compiled, freed memory kept": lambda: compiled.run(keep_memory=True),
         },

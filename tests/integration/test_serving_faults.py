@@ -1,5 +1,6 @@
 """The endpoint when things go wrong or grow: replicas die, drain or multiply, Ray Serve refuses, two models live at once."""
 
+import http.client
 import json
 import tempfile
 import threading
@@ -172,6 +173,35 @@ def test_two_models_live_side_by_side_and_one_grows_with_its_queue_and_is_draine
     assert all(number == 256 for *_, number in answered)
     assert any(begun < deleted < ended for begun, ended, _ in answered)  # under way, and answered all the same
     assert min(refused) > deleted - 0.1  # only what had not reached a replica yet
+    serve.delete("one")
+
+
+def test_a_client_that_leaves_ray_serve_s_proxy_takes_its_texts_with_it(url: str, root: Path) -> None:
+    from ray import serve
+
+    deploy(root, "one", cpus_per_replica=0.5)
+    body = json.dumps({"inputs": [NOTE * 12] * 256}).encode()
+    client = Client(f"{url}/one", timeout_s=60)
+
+    def seconds(*, leaving: bool) -> float:
+        """Time of a small request behind seven large ones."""
+        client.embed([NOTE], model="one")
+        connections = [http.client.HTTPConnection(url.removeprefix("http://"), timeout=60) for _ in range(7)]
+        for connection in connections:
+            connection.request("POST", "/one/embed", body, {"Content-Type": "application/json"})
+        time.sleep(0.3)
+        if leaving:
+            for connection in connections:
+                connection.close()
+        begun = time.monotonic()
+        client.embed([NOTE] * 64, model="one")
+        if not leaving:
+            assert [connection.getresponse().status for connection in connections] == [200] * 7
+        return time.monotonic() - begun
+
+    stayed = seconds(leaving=False)
+    left = seconds(leaving=True)
+    assert left < stayed / 2, (left, stayed)
     serve.delete("one")
 
 

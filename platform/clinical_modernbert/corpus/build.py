@@ -1,6 +1,7 @@
-"""Build a corpus with Ray Data: passes of one task a unit, partition or shard; the driver holds paths and counts only.
+"""Build a corpus with Ray Data: passes of one task a unit, piece, partition or shard; the driver holds paths and counts only.
 
-parse -> versions, exact and near duplicates by hash partition -> tokenizer (one task) -> tokenise -> pack. Every task
+parse -> versions, exact and near duplicates by hash partition -> tokenise -> pack; tokenizer and lexicon are one task, which runs
+beside the parsing where it needs no text. Every task
 leaves its files in the work area and a done-marker behind them, so that a killed build goes on from the units that are done.
 Tasks are pure functions of their arguments: the shards are byte-equal whatever the number of workers.
 """
@@ -27,13 +28,12 @@ from clinical_modernbert.corpus.duplicates import (
     find_near_duplicates,
     kept_rows,
     resolve_versions,
-    sketch_unit,
 )
-from clinical_modernbert.corpus.near import NUM_BANDS
+from clinical_modernbert.corpus.pieces import PIECES_A_UNIT
 from clinical_modernbert.corpus.publish import drops, publish_corpus
 from clinical_modernbert.corpus.shingles import evaluation_ngrams
 from clinical_modernbert.corpus.split import SPLITS
-from clinical_modernbert.corpus.tokens import ShardUnit, pack_shard, read_texts, tokenise_unit
+from clinical_modernbert.corpus.tokens import ShardPiece, pack_shard, read_texts, tokenise_piece
 from clinical_modernbert.corpus.work import StepResult, WorkArea
 from clinical_modernbert.errors import CorpusError, UserError
 from clinical_modernbert.lexicon import build_terms
@@ -44,7 +44,9 @@ from clinical_modernbert.sources.document import Unit
 from clinical_modernbert.tokenizer import build_tokenizer, padded_vocabulary_size
 
 _DOCUMENTS_A_PART = 2_000_000
-_BANDS_A_PART = 8_000_000
+_INPUT_A_BANDS_PART = 128_000_000
+"""Bytes of raw files whose MinHash bands make one partition: of PubMed's compressed files about 7 million records of 36 bytes."""
+_GENERATED_BYTES = 2000
 
 
 def build_corpus(plan: Plan) -> Artifact:
@@ -74,41 +76,69 @@ def _clear_published(plan: Plan) -> None:
 
 def _build(plan: Plan, recipe: CorpusRecipe, area: WorkArea) -> Artifact:
     units = [unit for source in recipe.sources for unit in list_units(source)]
-    numbers = range(len(units))
+    near_parts = 1 + sum(map(_raw_bytes, units)) // _INPUT_A_BANDS_PART
 
     if recipe.decontamination.paths:
         ray.get(ray.remote(num_cpus=1)(_prepare_evaluation).remote(area, recipe.decontamination.paths))
-    parsed = _each(
-        "parse",
-        recipe,
-        [{"area": area, "recipe": recipe, "unit": unit, "number": n} for n, unit in enumerate(units)],
-        parse_unit,
-    )
-    _refuse_bad_input(recipe, parsed)
-    num_read = [step["counts"].get("read", 0) for step in parsed]
-    num_parts = 1 + sum(num_read) // _DOCUMENTS_A_PART
-    parts = _deduplicate(area, recipe, num_read, num_parts)
-    tokenizer_task = ray.remote(num_cpus=1)(_prepare_tools).remote(area, recipe, num_read, parts)
-    vocabulary_size = ray.get(tokenizer_task)["vocabulary_size"]
+    # Asks for no CPU: it must not keep a file waiting.
+    prepare_tools = ray.remote(num_cpus=0)(_prepare_tools)
+    tools = None if _trains_tokenizer(recipe) else prepare_tools.remote(area, recipe, {}, {})
+    try:
+        parsed = _each(
+            "parse",
+            recipe,
+            [
+                {"area": area, "recipe": recipe, "unit": unit, "number": n, "num_bands_parts": near_parts}
+                for n, unit in enumerate(units)
+            ],
+            parse_unit,
+        )
+        _refuse_bad_input(recipe, parsed)
+    finally:
+        if tools is not None:
+            ray.wait([tools])  # nothing may write to an area that a refusal is about to clear
+    pieces = {
+        number * PIECES_A_UNIT + n: rows for number, step in enumerate(parsed) for n, rows in enumerate(step["pieces"])
+    }
+    parts = _deduplicate(area, recipe, list(pieces), sum(pieces.values()), near_parts=near_parts)
+    if tools is None:
+        tools = prepare_tools.remote(area, recipe, pieces, parts)
+    vocabulary_size = ray.get(tools)["vocabulary_size"]
     tokenised = _each(
         "tokenise",
         recipe,
         [
-            {"area": area, "unit": n, "source": units[n].source, "num_rows": num_read[n], "parts": parts}
-            for n in numbers
+            {
+                "area": area,
+                "piece": piece,
+                "source": units[piece // PIECES_A_UNIT].source,
+                "num_rows": rows,
+                "parts": parts,
+            }
+            for piece, rows in pieces.items()
         ],
-        tokenise_unit,
+        tokenise_piece,
     )
-    shards = _plan_shards(area, recipe, units, tokenised, output_prefix=plan.prefix)
+    shards = _plan_shards(area, recipe, pieces, tokenised, output_prefix=plan.prefix)
     packed = _each("pack", recipe, shards, pack_shard)
-    return publish_corpus(plan, area, parsed, tokenised, shards, packed, vocabulary_size, num_read, parts)
+    return publish_corpus(plan, area, parsed, tokenised, shards, packed, vocabulary_size, pieces, parts)
 
 
-def _deduplicate(area: WorkArea, recipe: CorpusRecipe, num_read: list[int], num_parts: int) -> Parts:
+def _raw_bytes(unit: Unit) -> int:
+    """Return about how much a unit holds, from which follows into how many partitions the bands go."""
+    if unit.num_records is not None:
+        return unit.num_records * _GENERATED_BYTES
+    location = Path(unit.location)
+    files = location.rglob("*") if location.is_dir() else [location]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _deduplicate(area: WorkArea, recipe: CorpusRecipe, pieces: list[int], num_read: int, *, near_parts: int) -> Parts:
     """Run the passes that decide which documents stay, each over what the one before kept."""
     parts: Parts = {}
+    num_parts = 1 + num_read // _DOCUMENTS_A_PART
     calls: list[dict[str, Any]] = [
-        {"area": area, "num_units": len(num_read), "part": part, "num_parts": num_parts} for part in range(num_parts)
+        {"area": area, "pieces": pieces, "part": part, "num_parts": num_parts} for part in range(num_parts)
     ]
     _each("versions", recipe, calls, resolve_versions)
     parts["versions"] = num_parts
@@ -116,12 +146,7 @@ def _deduplicate(area: WorkArea, recipe: CorpusRecipe, num_read: list[int], num_
     _each("duplicates", recipe, calls, find_duplicates)
     parts["duplicates"] = num_parts
     if recipe.dedup.near:
-        near_parts = 1 + sum(num_read) * NUM_BANDS // _BANDS_A_PART
-        shared = {"area": area, "num_parts": near_parts, "min_words": recipe.dedup.min_words, "earlier": dict(parts)}
-        _each(
-            "sketch", recipe, [{**shared, "unit": n, "num_rows": rows} for n, rows in enumerate(num_read)], sketch_unit
-        )
-        calls = [{"area": area, "num_units": len(num_read), "part": part} for part in range(near_parts)]
+        calls = [{"area": area, "pieces": pieces, "part": part, "earlier": dict(parts)} for part in range(near_parts)]
         _each("near", recipe, calls, find_near_duplicates)
         parts["near"] = near_parts
     return parts
@@ -198,16 +223,18 @@ def unread_records(parsed: list[StepResult]) -> float:
     return unread * sum(step["counts"].get("records", 0) for step in parsed) / read if read else math.inf
 
 
-def _prepare_tools(area: WorkArea, recipe: CorpusRecipe, num_read: list[int], parts: Parts) -> StepResult:
+def _trains_tokenizer(recipe: CorpusRecipe) -> bool:
+    return recipe.tokenizer.base == "train" or recipe.tokenizer.num_clinical_tokens > 0
+
+
+def _prepare_tools(area: WorkArea, recipe: CorpusRecipe, pieces: dict[int, int], parts: Parts) -> StepResult:
     """Write the lexicon's terms and the tokenizer, trained and counted on the training split only."""
 
     def run() -> StepResult:
         terms = build_terms(recipe.lexicon)
         words = {term for term in terms if term.isalpha()}
-        section = recipe.tokenizer
-        read = section.base == "train" or section.num_clinical_tokens > 0
-        limit = section.training_megabytes * 1_000_000
-        texts = _training_texts(area, num_read, parts, limit=limit) if read else []
+        limit = recipe.tokenizer.training_megabytes * 1_000_000
+        texts = _training_texts(area, pieces, parts, limit=limit) if _trains_tokenizer(recipe) else []
         tokenizer = build_tokenizer(recipe.tokenizer, texts, clinical_words=words)
         with tempfile.TemporaryDirectory() as folder:
             tokenizer.save_pretrained(folder)
@@ -221,14 +248,14 @@ def _prepare_tools(area: WorkArea, recipe: CorpusRecipe, num_read: list[int], pa
     return area.once("tools", run)
 
 
-def _training_texts(area: WorkArea, num_read: list[int], parts: Parts, *, limit: int) -> list[str]:
-    """Return training texts up to ``limit`` bytes, the same share of every unit, so that no source is left out."""
+def _training_texts(area: WorkArea, pieces: dict[int, int], parts: Parts, *, limit: int) -> list[str]:
+    """Return training texts up to ``limit`` bytes, the same share of every piece, so that no source is left out."""
     texts: list[str] = []
-    share = limit // max(len(num_read), 1)
-    for unit, num_rows in enumerate(num_read):
+    share = limit // max(len(pieces), 1)
+    for piece, num_rows in pieces.items():
         left = share
-        kept = kept_rows(area, unit=unit, num_rows=num_rows, parts=parts)
-        for batch in read_texts(area, unit=unit, kept=kept):
+        kept = kept_rows(area, piece=piece, num_rows=num_rows, parts=parts)
+        for batch in read_texts(area, piece=piece, kept=kept):
             for text, _, held_out in batch:
                 size = len(text.encode())
                 if not held_out and size <= left:
@@ -240,27 +267,27 @@ def _training_texts(area: WorkArea, num_read: list[int], parts: Parts, *, limit:
 
 
 def _plan_shards(
-    area: WorkArea, recipe: CorpusRecipe, units: list[Unit], tokenised: list[StepResult], *, output_prefix: str
+    area: WorkArea, recipe: CorpusRecipe, pieces: dict[int, int], tokenised: list[StepResult], *, output_prefix: str
 ) -> list[dict[str, Any]]:
-    """Return the arguments of one packing task a shard: units in order, a new shard once ``shard_tokens`` are reached."""
+    """Return the arguments of one packing task a shard: pieces in order, a new shard once ``shard_tokens`` are reached."""
     calls = []
     for row_length in recipe.packing.sequence_lengths:
         for split in SPLITS:
-            groups: list[list[int]] = []
+            groups: list[list[ShardPiece]] = []
             tokens = 0
-            for unit, step in enumerate(tokenised):
+            for piece, step in zip(pieces, tokenised, strict=True):
                 if not step["tokens"][split]:
                     continue
                 if not groups or tokens >= recipe.packing.shard_tokens:
                     groups.append([])
                     tokens = 0
-                groups[-1].append(unit)
+                groups[-1].append(_shard_piece(recipe, piece, step["source"], split))
                 tokens += step["tokens"][split]
             for number, group in enumerate(groups):
                 calls.append(
                     {
                         "area": area,
-                        "units": [_shard_unit(recipe, units[unit], unit, split) for unit in group],
+                        "pieces": group,
                         "split": split,
                         "row_length": row_length,
                         "number": number,
@@ -270,7 +297,6 @@ def _plan_shards(
     return calls
 
 
-def _shard_unit(recipe: CorpusRecipe, unit: Unit, number: int, split: str) -> ShardUnit:
-    names = [source.name for source in recipe.sources]
-    source = names.index(unit.source)
-    return ShardUnit(unit=number, source=source, epochs=recipe.sources[source].epochs if split == "train" else 1.0)
+def _shard_piece(recipe: CorpusRecipe, piece: int, source: str, split: str) -> ShardPiece:
+    number = [section.name for section in recipe.sources].index(source)
+    return ShardPiece(piece=piece, source=number, epochs=recipe.sources[number].epochs if split == "train" else 1.0)

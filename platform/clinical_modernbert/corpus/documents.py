@@ -1,9 +1,9 @@
-"""Step 1, one task a unit: raw file -> normalised, filtered documents, with their keys and content hashes.
+"""Step 1, one task a unit: raw file -> pieces of normalised, filtered documents, with their keys, hashes and MinHash bands.
 
-Memory is flat in the file's size: documents leave in batches of a Parquet writer, hashes are 24 bytes a document.
+A piece holds at most ``PIECE_DOCUMENTS`` documents, and every later pass works by pieces, so that memory is flat in the file's
+size: a file of two million notes becomes many pieces, one of PubMed's files one.
 """
 
-import hashlib
 import json
 import tempfile
 from collections import Counter
@@ -12,90 +12,87 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clinical_modernbert.corpus.filters import detect_language, drop_reason
 from clinical_modernbert.corpus.identifiers import mask_identifiers
 from clinical_modernbert.corpus.normalise import normalise
+from clinical_modernbert.corpus.pieces import NO_ROW, PIECE_DOCUMENTS, PIECES_A_UNIT, PieceWriter
 from clinical_modernbert.corpus.shingles import is_contaminated
 from clinical_modernbert.corpus.split import is_held_out
 from clinical_modernbert.corpus.work import StepResult, WorkArea
+from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.corpus import CorpusRecipe
 from clinical_modernbert.sources import read_unit
 from clinical_modernbert.sources.document import Deleted, Document, Dropped, Quarantined, Unit, key_of
 from clinical_modernbert.sources.files import Progress
 
-SCHEMA = pa.schema([("text", pa.string()), ("key", pa.uint64()), ("held_out", pa.bool_())])
-HASH = np.dtype([("high", "<u8"), ("low", "<u8"), ("row", "<u4")])
-KEY = np.dtype(
-    [("key", "<u8"), ("order", "<i8"), ("version", "<i8"), ("place", "<u4"), ("row", "<u4"), ("deleted", "?")]
-)
-NO_ROW = 2**32 - 1  # of a version that a rule or filter dropped, which still supersedes the earlier ones
 NO_NGRAMS: NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
-_BATCH = 2048
 _QUARANTINE_SHOWN = 5
 
 
-def parse_unit(area: WorkArea, recipe: CorpusRecipe, unit: Unit, number: int) -> StepResult:
-    """Read one unit into ``documents/<n>.parquet`` and ``hashes/<n>.npy``; return its counts."""
-    return area.once(f"parsed/{number:06d}", lambda: _parse(area, recipe, unit, number))
+def parse_unit(area: WorkArea, recipe: CorpusRecipe, unit: Unit, number: int, num_bands_parts: int) -> StepResult:
+    """Read one unit into its pieces' ``documents``, ``keys``, ``hashes`` and ``bands``; return its counts."""
+    return area.once(f"parsed/{number:06d}", lambda: _parse(area, recipe, unit, number, num_bands_parts))
 
 
-def _parse(area: WorkArea, recipe: CorpusRecipe, unit: Unit, number: int) -> StepResult:
+def _parse(area: WorkArea, recipe: CorpusRecipe, unit: Unit, number: int, num_bands_parts: int) -> StepResult:
     source = next(source for source in recipe.sources if source.name == unit.source)
     counts: Counter[str] = Counter()
     quarantine: list[dict[str, Any]] = []
     progress = Progress()
-    hashes: list[tuple[int, int, int]] = []
-    keys: list[tuple[int, int, int, int, int, bool]] = []
     contaminants = evaluation_table(area.store_uri, area.prefix) if recipe.decontamination.paths else NO_NGRAMS
-    rows: list[tuple[str, int, bool]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "documents.parquet"
-        with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
-            for record in read_unit(source, unit, progress=progress):
-                counts["records"] += 1
-                match record:
-                    case Quarantined():
-                        counts["quarantined"] += 1
-                        quarantine.append({"source": unit.source, **_fields(record)})
-                    case Dropped(reason):
-                        counts[f"dropped:{reason}"] += 1
-                        if record.record is not None:
-                            version = record.order, record.version, counts["records"], NO_ROW, False
-                            keys.append((key_of(unit.source, record.record), *version))
-                    case Deleted(record=name, order=order):
-                        counts["dropped:deletion_notice"] += 1
-                        keys.append((key_of(unit.source, name), order, 0, counts["records"], NO_ROW, True))
-                    case Document():
-                        text, unfit = _prepare(record.text, recipe, counts, contaminants)
-                        if record.record is not None:
-                            # Another abstract belongs to the citation before it.
-                            place = counts["records"] if record.id == record.record else keys[-1][3]
-                            version = record.order, record.version, place, NO_ROW if unfit else counts["read"], False
-                            keys.append((key_of(unit.source, record.record), *version))
-                        if unfit:
-                            counts[f"dropped:{unfit}"] += 1
-                            continue
-                        hashes.append((*_content_hash(text), counts["read"]))
-                        counts["read"] += 1
-                        rows.append((text, record.key, is_held_out(record.group, recipe.held_out)))
-                if len(rows) >= _BATCH:
-                    _write(writer, rows)
-            _write(writer, rows)
-        area.put(path, f"documents/{number:06d}.parquet")
-    table = np.array(keys, dtype=KEY)
-    area.put_array(table[np.argsort(table["key"], kind="stable")], f"keys/{number:06d}.npy")
-    array = np.array(hashes, dtype=HASH)
-    area.put_array(array[np.argsort(array, order=("high", "low", "row"))], f"hashes/{number:06d}.npy")
+    sizes: list[int] = []
+    first = number * PIECES_A_UNIT
+    piece = PieceWriter(area, recipe, first, num_bands_parts)
+    try:
+        for record in read_unit(source, unit, progress=progress):
+            counts["records"] += 1
+            match record:
+                case Quarantined():
+                    counts["quarantined"] += 1
+                    quarantine.append({"source": unit.source, **_fields(record)})
+                case Dropped(reason):
+                    counts[f"dropped:{reason}"] += 1
+                    if record.record is not None:
+                        version = record.order, record.version, counts["records"], NO_ROW, False
+                        piece.keys.append((key_of(unit.source, record.record), *version))
+                case Deleted(record=name, order=order):
+                    counts["dropped:deletion_notice"] += 1
+                    piece.keys.append((key_of(unit.source, name), order, 0, counts["records"], NO_ROW, True))
+                case Document():
+                    # Another abstract belongs to the citation before it, and stays in its piece.
+                    belongs = record.record is not None and record.id != record.record
+                    if piece.is_full() and not belongs:
+                        piece.put()
+                        sizes.append(piece.num_rows)
+                        if len(sizes) == PIECES_A_UNIT:
+                            raise SourceError(
+                                f"{unit.source}/{unit.name}: more than {PIECES_A_UNIT * PIECE_DOCUMENTS:,} documents in one "
+                                "file; split it"
+                            )
+                        piece = PieceWriter(area, recipe, first + len(sizes), num_bands_parts)
+                    text, unfit = _prepare(record.text, recipe, counts, contaminants)
+                    if record.record is not None:
+                        place = piece.keys[-1][3] if belongs else counts["records"]
+                        version = record.order, record.version, place, NO_ROW if unfit else piece.num_rows, False
+                        piece.keys.append((key_of(unit.source, record.record), *version))
+                    if unfit:
+                        counts[f"dropped:{unfit}"] += 1
+                        continue
+                    counts["read"] += 1
+                    piece.add(text, record.key, held_out=is_held_out(record.group, recipe.held_out))
+        piece.put()
+        sizes.append(piece.num_rows)
+    finally:
+        piece.discard()
     if quarantine:
         area.put_bytes("".join(f"{json.dumps(entry)}\n" for entry in quarantine).encode(), quarantine_name(number))
     return {
         "source": unit.source,
         "unit": unit.name,
         "counts": dict(counts),
+        "pieces": sizes,
         "quarantine": quarantine[:_QUARANTINE_SHOWN],
         "bytes": progress.size_bytes,
         "unread_bytes": progress.unread_bytes,
@@ -140,15 +137,3 @@ def evaluation_table(store_uri: str, prefix: str) -> NDArray[np.uint64]:
 
 def _fields(record: Quarantined) -> dict[str, str | None]:
     return {name: getattr(record, name) for name in ("file", "position", "reason", "record_id", "sha256")}
-
-
-def _write(writer: pq.ParquetWriter, rows: list[tuple[str, int, bool]]) -> None:
-    if rows:
-        columns = list(zip(*rows, strict=True))
-        writer.write_table(pa.table([pa.array(c, t.type) for c, t in zip(columns, SCHEMA, strict=True)], schema=SCHEMA))
-        rows.clear()
-
-
-def _content_hash(text: str) -> tuple[int, int]:
-    digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
-    return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")

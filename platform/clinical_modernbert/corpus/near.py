@@ -18,11 +18,11 @@ _SHINGLE_WORDS = 5
 _SEED = 1
 # One-bit estimate of Jaccard 0.8 from 152 bits has a standard deviation of 0.05; 0.71 keeps 96 % of pairs at 0.8 exactly.
 _MIN_ESTIMATE = 0.71
-BAND = np.dtype([("hash", "<u8"), ("unit", "<u4"), ("row", "<u4"), ("bits", "u1", (_NUM_HASHES // 8,))])
+BAND = np.dtype([("hash", "<u8"), ("piece", "<u4"), ("row", "<u4"), ("bits", "u1", (_NUM_HASHES // 8,))])
 
 
-def band_records(texts: list[str], rows: NDArray[np.int64], *, unit: int, min_words: int) -> NDArray[np.void]:
-    """Return 20 records for each text of at least ``min_words`` words; ``rows`` are the texts' numbers in their unit."""
+def band_records(texts: list[str], rows: NDArray[np.int64], *, piece: int, min_words: int) -> NDArray[np.void]:
+    """Return 20 records for each text of at least ``min_words`` words; ``rows`` are the texts' numbers in their piece."""
     words = word_hashes(texts)
     chosen = [n for n, found in enumerate(words) if len(found) >= max(min_words, _SHINGLE_WORDS)]
     if not chosen:
@@ -38,7 +38,7 @@ def band_records(texts: list[str], rows: NDArray[np.int64], *, unit: int, min_wo
         mixed ^= mixed >> np.uint64(29)
     records = np.empty((len(chosen), NUM_BANDS), dtype=BAND)
     records["hash"] = mixed
-    records["unit"] = unit
+    records["piece"] = piece
     records["row"] = rows[chosen][:, None]
     # The top bit of a minimum is mostly 0; its lowest is as good as drawn.
     records["bits"] = np.packbits((digests & np.uint64(1)).astype(bool), axis=1)[:, None, :]
@@ -47,7 +47,7 @@ def band_records(texts: list[str], rows: NDArray[np.int64], *, unit: int, min_wo
 
 def resembling(records: NDArray[np.void]) -> NDArray[np.void]:
     """Return the records, one of each document, that resemble an earlier document's in their band."""
-    records = records[np.lexsort((records["row"], records["unit"], records["hash"]))]
+    records = records[np.lexsort((records["row"], records["piece"], records["hash"]))]
     same = records["hash"][1:] == records["hash"][:-1]
     starts = np.flatnonzero(np.concatenate(([True], ~same))) if len(records) else np.empty(0, dtype=np.int64)
     sizes = np.diff(np.append(starts, len(records)))
@@ -66,7 +66,7 @@ def resembling(records: NDArray[np.void]) -> NDArray[np.void]:
     if not found:
         return np.empty(0, dtype=BAND)
     dropped = np.concatenate(found)
-    _, first = np.unique(dropped[["unit", "row"]], return_index=True)
+    _, first = np.unique(dropped[["piece", "row"]], return_index=True)
     return dropped[first]
 
 

@@ -30,7 +30,7 @@ def publish_corpus(
     shards: list[dict[str, Any]],
     packed: list[StepResult],
     vocabulary_size: int,
-    num_read: list[int],
+    pieces: dict[int, int],
     parts: Parts,
 ) -> Artifact:
     """Publish what the passes left: tokenizer, lexicon, counts, shards, quarantine and card, under one balanced account."""
@@ -45,9 +45,9 @@ def publish_corpus(
         files += upload_folder(plan.store, plan.prefix, folder / "tokenizer", below="tokenizer")
         files.append(upload(plan.store, plan.prefix, "lexicon.txt", area.get("lexicon.txt", folder)))
         unigram = np.zeros((len(recipe.sources), vocabulary_size), dtype=np.int64)
-        for unit, step in enumerate(tokenised):
+        for piece, step in zip(pieces, tokenised, strict=True):
             number = [source.name for source in recipe.sources].index(step["source"])
-            unigram[number] += area.get_array(f"tokens/{unit:06d}.unigram.npy", folder)
+            unigram[number] += area.get_array(f"tokens/{piece:09d}.unigram.npy", folder)
         np.save(folder / "unigram.npy", unigram, allow_pickle=False)
         files.append(upload(plan.store, plan.prefix, "unigram.npy", folder / "unigram.npy"))
         listed = _collect_quarantine(area, parsed, folder / "quarantine.jsonl")
@@ -70,7 +70,7 @@ def publish_corpus(
         "fill": fill,
         "quarantine": listed,
     }
-    files += _publish_card(plan, area, recipe, summary, parsed, num_read, parts)
+    files += _publish_card(plan, area, recipe, summary, pieces, tokenised, parts)
     return plan.publish(files, summary=summary)
 
 
@@ -102,16 +102,16 @@ def _publish_card(
     area: WorkArea,
     recipe: CorpusRecipe,
     summary: dict[str, Any],
-    parsed: list[StepResult],
-    num_read: list[int],
+    pieces: dict[int, int],
+    tokenised: list[StepResult],
     parts: Parts,
 ) -> list[FileEntry]:
     samples: dict[str, str] = {}
-    for unit, step in enumerate(parsed):
+    for (piece, num_rows), step in zip(pieces.items(), tokenised, strict=True):
         source = step["source"]
         if source in recipe.card.public_sources and source not in samples:
-            kept = kept_rows(area, unit=unit, num_rows=num_read[unit], parts=parts)
-            first = next(read_texts(area, unit=unit, kept=kept), None)
+            kept = kept_rows(area, piece=piece, num_rows=num_rows, parts=parts)
+            first = next(read_texts(area, piece=piece, kept=kept), None)
             if first:
                 samples[source] = first[0][0]
     card = corpus_card(plan.id, summary, samples=samples)

@@ -1,4 +1,4 @@
-"""Step 3, one task a unit: documents -> token ids, salience and counts; step 4, one task a shard: tokens -> packed rows."""
+"""Step 3, one task a piece: documents -> token ids, salience and counts; step 4, one task a shard: tokens -> packed rows."""
 
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clinical_modernbert.artifacts import upload
-from clinical_modernbert.corpus.duplicates import Parts, kept_rows, unit_drops
+from clinical_modernbert.corpus.duplicates import Parts, kept_rows, piece_drops
 from clinical_modernbert.corpus.encoding import Encoded, WordEncoder
 from clinical_modernbert.corpus.ends import covered, token_ends
 from clinical_modernbert.corpus.packing import pack_documents
@@ -27,10 +27,10 @@ _BATCH = 512
 _LENGTH_CLASSES = 24  # powers of two that a document's tokens stay below
 
 
-def read_texts(area: WorkArea, *, unit: int, kept: NDArray[np.bool_]) -> Iterator[list[tuple[str, int, bool]]]:
-    """Yield batches of (text, key, held_out) of a unit's kept documents."""
+def read_texts(area: WorkArea, *, piece: int, kept: NDArray[np.bool_]) -> Iterator[list[tuple[str, int, bool]]]:
+    """Yield batches of (text, key, held_out) of a piece's kept documents."""
     with tempfile.TemporaryDirectory() as folder:
-        path = area.get(f"documents/{unit:06d}.parquet", Path(folder))
+        path = area.get(f"documents/{piece:09d}.parquet", Path(folder))
         row = 0
         for batch in pq.ParquetFile(path).iter_batches(batch_size=_BATCH):
             chosen = batch.filter(kept[row : row + len(batch)])
@@ -41,7 +41,7 @@ def read_texts(area: WorkArea, *, unit: int, kept: NDArray[np.bool_]) -> Iterato
 
 @lru_cache(maxsize=1)
 def _tools(store_uri: str, prefix: str) -> tuple[Any, WordEncoder, Matcher]:
-    """Tokenizer, encoder and matcher of a build, kept by the worker process for its next units."""
+    """Tokenizer, encoder and matcher of a build, kept by the worker process for its next pieces."""
     area = WorkArea(store_uri, prefix)
     with tempfile.TemporaryDirectory() as folder:
         for name in ("tokenizer.json", "tokenizer_config.json"):
@@ -68,16 +68,16 @@ def joined_spans(matcher: Matcher, texts: list[str]) -> NDArray[np.int64]:
     return np.array(spans, dtype=np.int64).reshape(-1, 2)
 
 
-def tokenise_unit(area: WorkArea, *, unit: int, source: str, num_rows: int, parts: Parts) -> StepResult:
-    """Tokenise one unit's kept documents into ``tokens/<n>.*.npy``; return counts by split."""
-    return area.once(f"tokenised/{unit:06d}", lambda: _tokenise(area, unit, source, num_rows, parts))
+def tokenise_piece(area: WorkArea, *, piece: int, source: str, num_rows: int, parts: Parts) -> StepResult:
+    """Tokenise one piece's kept documents into ``tokens/<n>.*.npy``; return counts by split."""
+    return area.once(f"tokenised/{piece:09d}", lambda: _tokenise(area, piece, source, num_rows, parts))
 
 
-def _tokenise(area: WorkArea, unit: int, source: str, num_rows: int, parts: Parts) -> StepResult:
+def _tokenise(area: WorkArea, piece: int, source: str, num_rows: int, parts: Parts) -> StepResult:
     tokenizer, encoder, matcher = _tools(area.store_uri, area.prefix)
     size = padded_vocabulary_size(tokenizer)
     ids, salient, ends, documents = [], [], [], []
-    for batch in read_texts(area, unit=unit, kept=kept_rows(area, unit=unit, num_rows=num_rows, parts=parts)):
+    for batch in read_texts(area, piece=piece, kept=kept_rows(area, piece=piece, num_rows=num_rows, parts=parts)):
         texts = [text for text, _, _ in batch]
         encoded = encoder.encode(texts)
         spans = joined_spans(matcher, texts)
@@ -91,11 +91,11 @@ def _tokenise(area: WorkArea, unit: int, source: str, num_rows: int, parts: Part
     marks = np.concatenate(salient) if salient else np.empty(0, dtype=bool)
     table = np.array(documents, dtype=DOCUMENT)
     held_out_N = np.repeat(table["held_out"], table["length"])
-    area.put_array(flat, f"tokens/{unit:06d}.ids.npy")
-    area.put_array(np.concatenate(ends) if ends else np.empty(0, dtype=np.uint8), f"tokens/{unit:06d}.ends.npy")
-    area.put_array(marks, f"tokens/{unit:06d}.salient.npy")
-    area.put_array(table, f"tokens/{unit:06d}.documents.npy")
-    area.put_array(np.bincount(flat[~held_out_N], minlength=size), f"tokens/{unit:06d}.unigram.npy")
+    area.put_array(flat, f"tokens/{piece:09d}.ids.npy")
+    area.put_array(np.concatenate(ends) if ends else np.empty(0, dtype=np.uint8), f"tokens/{piece:09d}.ends.npy")
+    area.put_array(marks, f"tokens/{piece:09d}.salient.npy")
+    area.put_array(table, f"tokens/{piece:09d}.documents.npy")
+    area.put_array(np.bincount(flat[~held_out_N], minlength=size), f"tokens/{piece:09d}.unigram.npy")
     sides = {"train": ~table["held_out"], "held_out": table["held_out"]}
     return {
         "source": source,
@@ -104,15 +104,15 @@ def _tokenise(area: WorkArea, unit: int, source: str, num_rows: int, parts: Part
         "salient_tokens": int(marks.sum()),
         "longest": int(table["length"].max(initial=0)),
         "lengths": np.bincount(np.frexp(table["length"])[1], minlength=_LENGTH_CLASSES).tolist(),
-        "dropped": unit_drops(area, unit=unit, parts=parts),
+        "dropped": piece_drops(area, piece=piece, parts=parts),
     }
 
 
 @dataclass(frozen=True, slots=True)
-class ShardUnit:
-    """One unit's part in a shard."""
+class ShardPiece:
+    """One piece's part in a shard."""
 
-    unit: int
+    piece: int
     source: int
     """Number of its source in the recipe."""
     epochs: float
@@ -120,21 +120,21 @@ class ShardUnit:
 
 
 def pack_shard(
-    area: WorkArea, *, units: list[ShardUnit], split: str, row_length: int, number: int, output_prefix: str
+    area: WorkArea, *, pieces: list[ShardPiece], split: str, row_length: int, number: int, output_prefix: str
 ) -> StepResult:
-    """Pack the tokens of ``units`` into one shard of the corpus; return its rows and files."""
+    """Pack the tokens of ``pieces`` into one shard of the corpus; return its rows and files."""
     step = f"packed/{row_length}-{split}-{number:05d}"
-    return area.once(step, lambda: _pack(area, units, split, row_length, number, output_prefix))
+    return area.once(step, lambda: _pack(area, pieces, split, row_length, number, output_prefix))
 
 
 def _pack(
-    area: WorkArea, units: list[ShardUnit], split: str, row_length: int, number: int, output_prefix: str
+    area: WorkArea, pieces: list[ShardPiece], split: str, row_length: int, number: int, output_prefix: str
 ) -> StepResult:
     assert split in SPLITS, split
     tokenizer, _, _ = _tools(area.store_uri, area.prefix)
     roles = special_ids(tokenizer)
     with tempfile.TemporaryDirectory() as folder:
-        loaded = [_load(area, unit, split=split, folder=Path(folder)) for unit in units]
+        loaded = [_load(area, piece, split=split, folder=Path(folder)) for piece in pieces]
         tables = [table for table, _ in loaded]
         ends_N = np.concatenate([ends for _, ends in loaded])
         table = TokenTable(
@@ -144,11 +144,11 @@ def _pack(
             sources_D=np.concatenate([t.sources_D for t in tables]),
             keys_D=np.concatenate([t.keys_D for t in tables]),
         )
-    copies = [num_copies(t.keys_D, epochs=unit.epochs) for t, unit in zip(tables, units, strict=True)]
+    copies = [num_copies(t.keys_D, epochs=piece.epochs) for t, piece in zip(tables, pieces, strict=True)]
     copies_D = np.concatenate(copies)
-    pieces, rows = pack_documents(table.lengths_D, row_length=row_length, ends_N=ends_N, copies_D=copies_D)
+    segments, rows = pack_documents(table.lengths_D, row_length=row_length, ends_N=ends_N, copies_D=copies_D)
     arrays = render_rows(
-        table, pieces, rows, row_length=row_length, cls_id=roles["cls"], sep_id=roles["sep"], pad_id=roles["pad"]
+        table, segments, rows, row_length=row_length, cls_id=roles["cls"], sep_id=roles["sep"], pad_id=roles["pad"]
     )
     entries = []
     with tempfile.TemporaryDirectory() as folder:
@@ -159,10 +159,10 @@ def _pack(
             entries.append(upload(area.store(), output_prefix, name, path).model_dump(mode="json"))
     tokens_D = table.lengths_D * copies_D
     by_source = {str(n): int(tokens_D[table.sources_D == n].sum()) for n in np.unique(table.sources_D).tolist()}
-    places = int(pieces.length.sum()) + 2 * len(pieces.length)
+    places = int(segments.length.sum()) + 2 * len(segments.length)
     return {
         "rows": len(rows),
-        "segments": len(pieces.length),
+        "segments": len(segments.length),
         "places_used": places,
         "source_tokens": by_source,
         "files": entries,
@@ -175,9 +175,9 @@ def num_copies(keys_D: NDArray[np.uint64], *, epochs: float) -> NDArray[np.int64
     return int(epochs) + (share < epochs % 1.0).astype(np.int64)
 
 
-def _load(area: WorkArea, unit: ShardUnit, *, split: str, folder: Path) -> tuple[TokenTable, NDArray[np.uint8]]:
+def _load(area: WorkArea, piece: ShardPiece, *, split: str, folder: Path) -> tuple[TokenTable, NDArray[np.uint8]]:
     ids, salient, documents, ends = (
-        area.get_array(f"tokens/{unit.unit:06d}.{p}.npy", folder) for p in ("ids", "salient", "documents", "ends")
+        area.get_array(f"tokens/{piece.piece:09d}.{p}.npy", folder) for p in ("ids", "salient", "documents", "ends")
     )
     chosen_D = documents["held_out"] == (split == "held_out")
     chosen_N = np.repeat(chosen_D, documents["length"])
@@ -185,7 +185,7 @@ def _load(area: WorkArea, unit: ShardUnit, *, split: str, folder: Path) -> tuple
         ids_N=ids[chosen_N],
         salient_N=salient[chosen_N],
         lengths_D=documents["length"][chosen_D].astype(np.int64),
-        sources_D=np.full(int(chosen_D.sum()), unit.source, dtype=np.int64),
+        sources_D=np.full(int(chosen_D.sum()), piece.source, dtype=np.int64),
         keys_D=documents["key"][chosen_D],
     )
     return table, np.asarray(ends[chosen_N])

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from clinical_modernbert.corpus.documents import HASH, parse_unit
+from clinical_modernbert.corpus.documents import parse_unit
 from clinical_modernbert.corpus.duplicates import find_duplicates, kept_rows
+from clinical_modernbert.corpus.pieces import HASH, PIECES_A_UNIT
 from clinical_modernbert.corpus.split import is_held_out
 from clinical_modernbert.corpus.work import StepResult, WorkArea
 from clinical_modernbert.recipe import CorpusRecipe, build_recipe
@@ -35,11 +36,11 @@ def recipe_of(folder: Path, notes: dict[str, dict[str, str]]) -> CorpusRecipe:
 
 def parse_all(area: WorkArea, recipe: CorpusRecipe) -> list[StepResult]:
     units = [unit for source in recipe.sources for unit in list_units(source)]
-    return [parse_unit(area, recipe, unit, number) for number, unit in enumerate(units)]
+    return [parse_unit(area, recipe, unit, number, 1) for number, unit in enumerate(units)]
 
 
 def texts_of(area: WorkArea, folder: Path, number: int) -> list[str]:
-    return pq.read_table(area.get(f"documents/{number:06d}.parquet", folder)).column("text").to_pylist()
+    return pq.read_table(area.get(f"documents/{number:09d}.parquet", folder)).column("text").to_pylist()
 
 
 def test_every_record_is_kept_dropped_or_quarantined(area: WorkArea, tmp_path: Path) -> None:
@@ -56,7 +57,7 @@ def test_text_is_normalised_and_the_split_is_the_groups(area: WorkArea, tmp_path
     rows = {f"n{n}": f"Cafe\u0301 \x07note number {n}, long enough.   " for n in range(40)}
     recipe = recipe_of(tmp_path, {"notes": rows})
     parse_all(area, recipe)
-    table = pq.read_table(area.get("documents/000000.parquet", tmp_path))
+    table = pq.read_table(area.get("documents/000000000.parquet", tmp_path))
     assert table.column("text")[0].as_py() == "Café note number 0, long enough."
     (unit,) = list_units(recipe.sources[0])
     groups = [record.group for record in read_unit(recipe.sources[0], unit)]  # type: ignore[union-attr]
@@ -67,9 +68,9 @@ def test_text_is_normalised_and_the_split_is_the_groups(area: WorkArea, tmp_path
 def test_a_unit_that_is_done_is_not_read_again(area: WorkArea, tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, {"notes": NOTES})
     (unit,) = list_units(recipe.sources[0])
-    first = parse_unit(area, recipe, unit, 0)
+    first = parse_unit(area, recipe, unit, 0, 1)
     (tmp_path / "notes.csv").unlink()
-    assert parse_unit(area, recipe, unit, 0) == first
+    assert parse_unit(area, recipe, unit, 0, 1) == first
 
 
 @pytest.mark.parametrize("num_parts", [1, 3, 16])
@@ -81,11 +82,12 @@ def test_the_first_document_of_a_text_stays(area: WorkArea, tmp_path: Path, num_
     }
     steps = parse_all(area, recipe_of(tmp_path, notes))
     found = [
-        find_duplicates(area, num_units=2, part=part, num_parts=num_parts, earlier={}) for part in range(num_parts)
+        find_duplicates(area, pieces=[0, PIECES_A_UNIT], part=part, num_parts=num_parts, earlier={})
+        for part in range(num_parts)
     ]
     assert sum(step["dropped"] for step in found) == 3
     kept = [
-        kept_rows(area, unit=unit, num_rows=step["counts"]["read"], parts={"duplicates": num_parts})
+        kept_rows(area, piece=unit * PIECES_A_UNIT, num_rows=step["counts"]["read"], parts={"duplicates": num_parts})
         for unit, step in enumerate(steps)
     ]
     assert kept[0].tolist() == [True, True, False]
@@ -95,16 +97,18 @@ def test_the_first_document_of_a_text_stays(area: WorkArea, tmp_path: Path, num_
 def test_hashes_are_sorted_and_ranges_cover_them_all(area: WorkArea, tmp_path: Path) -> None:
     rows = {f"n{n}": f"Note number {n % 100}, long enough." for n in range(200)}
     parse_all(area, recipe_of(tmp_path, {"notes": rows}))
-    hashes = area.get_array("hashes/000000.npy", tmp_path)
+    hashes = area.get_array("hashes/000000000.npy", tmp_path)
     assert hashes.dtype == HASH and len(hashes) == 200
     assert (np.diff(hashes["high"].astype(object)) >= 0).all()
-    parts = [find_duplicates(area, num_units=1, part=part, num_parts=7, earlier={})["dropped"] for part in range(7)]
+    parts = [
+        find_duplicates(area, pieces=list(range(1)), part=part, num_parts=7, earlier={})["dropped"] for part in range(7)
+    ]
     assert sum(parts) == 100 and sum(n > 0 for n in parts) > 3
 
 
 def test_a_unit_without_documents_is_no_stumbling_block(area: WorkArea, tmp_path: Path) -> None:
     steps = parse_all(area, recipe_of(tmp_path, {"empty": {"a": "x"}, "notes": NOTES}))
     assert steps[0]["counts"] == {"records": 1, "dropped:too_short": 1}
-    assert find_duplicates(area, num_units=2, part=0, num_parts=1, earlier={}) == {"dropped": 0}
-    assert kept_rows(area, unit=0, num_rows=0, parts={"duplicates": 1}).tolist() == []
+    assert find_duplicates(area, pieces=[0, PIECES_A_UNIT], part=0, num_parts=1, earlier={}) == {"dropped": 0}
+    assert kept_rows(area, piece=0, num_rows=0, parts={"duplicates": 1}).tolist() == []
     assert texts_of(area, tmp_path, 0) == []

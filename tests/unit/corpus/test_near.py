@@ -26,7 +26,7 @@ def jaccard(one: str, other: str) -> float:
 
 
 def found_rows(texts: list[str], *, min_words: int = 50) -> set[int]:
-    records = band_records(texts, np.arange(len(texts)), unit=0, min_words=min_words)
+    records = band_records(texts, np.arange(len(texts)), piece=0, min_words=min_words)
     return set(resembling(records)["row"].tolist())
 
 

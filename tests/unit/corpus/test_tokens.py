@@ -7,17 +7,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from clinical_modernbert.corpus.documents import SCHEMA
 from clinical_modernbert.corpus.duplicates import DROP
 from clinical_modernbert.corpus.encoding import Encoded
+from clinical_modernbert.corpus.pieces import SCHEMA
 from clinical_modernbert.corpus.tokens import (
-    ShardUnit,
+    ShardPiece,
     joined_spans,
     num_copies,
     pack_shard,
     read_texts,
     salient_tokens,
-    tokenise_unit,
+    tokenise_piece,
 )
 from clinical_modernbert.corpus.work import StepResult, WorkArea
 from clinical_modernbert.lexicon import Matcher
@@ -40,7 +40,7 @@ def area(tmp_path: Path) -> WorkArea:
         folder = Path(name)
         columns = [pa.array(c, t.type) for c, t in zip((TEXTS, KEYS, HELD_OUT), SCHEMA, strict=True)]
         pq.write_table(pa.table(columns, schema=SCHEMA), folder / "documents.parquet")
-        area.put(folder / "documents.parquet", "documents/000000.parquet")
+        area.put(folder / "documents.parquet", "documents/000000000.parquet")
         section = TokenizerSection(base="train", vocabulary_size=512)
         build_tokenizer(section, TEXTS, clinical_words=frozenset()).save_pretrained(folder)
         for file in ("tokenizer.json", "tokenizer_config.json"):
@@ -53,7 +53,7 @@ def area(tmp_path: Path) -> WorkArea:
 
 @pytest.fixture
 def step(area: WorkArea) -> StepResult:
-    return tokenise_unit(area, unit=0, source="notes", num_rows=len(TEXTS), parts={"duplicates": 1})
+    return tokenise_piece(area, piece=0, source="notes", num_rows=len(TEXTS), parts={"duplicates": 1})
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_terms_of_a_batch_have_offsets_into_its_joined_texts() -> None:
 
 def test_texts_come_in_order_without_duplicates(area: WorkArea) -> None:
     kept = np.array([n != DUPLICATE for n in range(len(TEXTS))])
-    read = [row for batch in read_texts(area, unit=0, kept=kept) for row in batch]
+    read = [row for batch in read_texts(area, piece=0, kept=kept) for row in batch]
     assert read == [row for n, row in enumerate(zip(TEXTS, KEYS, HELD_OUT, strict=True)) if n != DUPLICATE]
 
 
@@ -93,7 +93,7 @@ def test_counts_are_by_split_and_the_unigram_is_of_training_text_alone(
     assert step["documents"] == {"train": 19, "held_out": 10}
     assert step["dropped"] == {"duplicate": 1}
     ids, salient, documents, unigram = (
-        area.get_array(f"tokens/000000.{part}.npy", tmp_path) for part in ("ids", "salient", "documents", "unigram")
+        area.get_array(f"tokens/000000000.{part}.npy", tmp_path) for part in ("ids", "salient", "documents", "unigram")
     )
     assert len(ids) == len(salient) == documents["length"].sum() == sum(step["tokens"].values())
     assert documents["key"].tolist() == [key for n, key in enumerate(KEYS) if n != DUPLICATE]
@@ -109,7 +109,7 @@ def pack(area: WorkArea, split: str, *, epochs: float = 1.0, row_length: int = 6
     """Pack the unit and return the step with how often each document's tokens are in the rows."""
     step = pack_shard(
         area,
-        units=[ShardUnit(unit=0, source=2, epochs=epochs)],
+        pieces=[ShardPiece(piece=0, source=2, epochs=epochs)],
         split=split,
         row_length=row_length,
         number=0,
@@ -134,7 +134,7 @@ def pack(area: WorkArea, split: str, *, epochs: float = 1.0, row_length: int = 6
 
 
 def test_rows_hold_one_side_of_the_split_whole(area: WorkArea, step: StepResult, tmp_path: Path) -> None:
-    documents = area.get_array("tokens/000000.documents.npy", tmp_path)
+    documents = area.get_array("tokens/000000000.documents.npy", tmp_path)
     for split in ("train", "held_out"):
         side = documents[documents["held_out"] == (split == "held_out")]
         expected = dict(zip(side["key"].tolist(), side["length"].tolist(), strict=True))
@@ -142,7 +142,7 @@ def test_rows_hold_one_side_of_the_split_whole(area: WorkArea, step: StepResult,
 
 
 def test_epochs_repeat_whole_documents(area: WorkArea, step: StepResult, tmp_path: Path) -> None:
-    documents = area.get_array("tokens/000000.documents.npy", tmp_path)
+    documents = area.get_array("tokens/000000000.documents.npy", tmp_path)
     length_of = dict(zip(documents["key"].tolist(), documents["length"].tolist(), strict=True))
     _, tokens = pack(area, "train", epochs=2.5)
     copies = {key: count / length_of[key] for key, count in tokens.items()}
