@@ -9,12 +9,16 @@ from typing import Any
 
 import pyarrow as pa
 import streamlit as st
+from component import COLOURS
 
-COLOURS = ("#2080C0", "#E06000", "#00A080", "#000000", "#7030D0", "#802000")
 _DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [12, 3])
 _SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 MOST_SERIES = len(COLOURS)
 _MOST_DOTS = 60
+_SHORT_NAME = 22
+# Streamlit's own grey has too little contrast for text (WCAG 1.4.3).
+_INK = {"labelColor": "#31333F", "titleColor": "#31333F"}
+_CONFIG = {"axis": _INK, "legend": _INK, "title": {"color": "#31333F"}}
 
 Rows = Sequence[dict[str, Any]]
 Channel = dict[str, Any]
@@ -25,29 +29,37 @@ def line_chart(
 ) -> None:
     """Draw ``y`` over ``x``, a line for each value of ``series``; ``detail`` keeps several lines of one series apart."""
     names = _names(rows, series)
+    scale_x = {"type": "log"} if log_x else {"zero": False}
+    dashes = {"domain": names, "range": _cycle(_DASHES, names)}
     encoding = {
-        "x": _number(x, scale={"type": "log" if log_x else "linear", "zero": False}),
-        "y": _number(y, scale={"zero": False}),
+        "x": _number(x, scale=scale_x),
+        "y": {**_number(y, scale={"zero": False}), "axis": {"title": None}},
         "color": _colour(series, names),
-        "strokeDash": {**_name(series), "scale": {"domain": names, "range": _cycle(_DASHES, names)}, "legend": None},
+        "strokeDash": {**_name(series), "scale": dashes, "legend": _legend(names)},
         "tooltip": [_field(name) for name in dict.fromkeys((series, detail or series, x, y))],
         **({"detail": _name(detail)} if detail else {}),
     }
     mark = {"type": "line", "strokeWidth": 2, "point": len(rows) <= _MOST_DOTS * len(names)}
-    _draw(rows, {"mark": mark, "encoding": encoding}, alt=alt, height=240 if len(names) == 1 else 290)
+    # Above the chart: beside a small axis it would be cut off.
+    title = {"text": y, "anchor": "start", "fontSize": 13, "fontWeight": "normal"}
+    height = 250 + 22 * _legend_lines(names)
+    _draw(rows, {"title": title, "mark": mark, "encoding": encoding}, alt=alt, height=height)
 
 
 def bar_chart(rows: Rows, *, x: str, y: str, alt: str, series: str | None = None) -> None:
     """Draw horizontal bars of ``x`` for each ``y``, in the order of the rows; side by side where there are several series."""
     encoding: dict[str, Any] = {"x": _number(x), "y": _place(y), "tooltip": [_field(y), _field(x)]}
-    num_bars = len(_names(rows, y))
+    num_bars, num_legend = len(_names(rows, y)), 0
     if series:
         names = _names(rows, series)
         encoding |= {"color": _colour(series, names), "yOffset": {**_name(series), "sort": names}}
         encoding["tooltip"].append(_field(series))
-        num_bars *= len(names)
+        num_bars, num_legend = num_bars * len(names), _legend_lines(names)
     _draw(
-        rows, {"mark": {"type": "bar", "color": COLOURS[0]}, "encoding": encoding}, alt=alt, height=70 + 22 * num_bars
+        rows,
+        {"mark": {"type": "bar", "color": COLOURS[0]}, "encoding": encoding},
+        alt=alt,
+        height=70 + 22 * (num_bars + num_legend),
     )
 
 
@@ -55,20 +67,20 @@ def column_chart(rows: Rows, *, x: str, y: str, series: str, alt: str) -> None:
     """Draw columns of ``y`` for each ``x`` in the order of the rows, the series side by side."""
     names = _names(rows, series)
     encoding = {
-        "x": {**_name(x), "sort": None, "axis": {"labelAngle": 0}},
+        "x": {**_name(x), "sort": _names(rows, x), "axis": {"labelAngle": 0}},
         "xOffset": {**_name(series), "sort": names},
         "y": _number(y),
         "color": _colour(series, names),
         "tooltip": [_field(name) for name in (series, x, y)],
     }
-    _draw(rows, {"mark": "bar", "encoding": encoding}, alt=alt, height=300)
+    _draw(rows, {"mark": "bar", "encoding": encoding}, alt=alt, height=270 + 22 * _legend_lines(names))
 
 
 def interval_chart(rows: Rows, *, x: str, y: str, series: str, alt: str, zero_rule: bool = False) -> None:
     """Draw points with their ``low`` to ``high``; rows without an interval (None) are points alone."""
     names = _names(rows, series)
     common = {"y": _place(y), "yOffset": {**_name(series), "sort": names}, "color": _colour(series, names)}
-    shape = {**_name(series), "scale": {"domain": names, "range": _cycle(_SHAPES, names)}, "legend": None}
+    shape = {**_name(series), "scale": {"domain": names, "range": _cycle(_SHAPES, names)}, "legend": _legend(names)}
     axis = _number(x, scale={"zero": False})
     layers: list[dict[str, Any]] = [
         {
@@ -90,7 +102,7 @@ def interval_chart(rows: Rows, *, x: str, y: str, series: str, alt: str, zero_ru
         rule = {"mark": {"type": "rule", "strokeDash": [3, 3]}, "encoding": {"x": {"datum": 0}}}
         layers.insert(0, rule)
     num_lines = len({(row[y], row[series]) for row in rows})
-    _draw(rows, {"layer": layers}, alt=alt, height=90 + 22 * num_lines)
+    _draw(rows, {"layer": layers}, alt=alt, height=90 + 22 * (num_lines + _legend_lines(names)))
 
 
 def _names(rows: Rows, field: str) -> list[str]:
@@ -116,9 +128,22 @@ def _place(name: str) -> Channel:
 
 
 def _colour(series: str, names: Sequence[str]) -> Channel:
-    legend = {"orient": "bottom", "columns": 2, "labelLimit": 420, "title": None, "symbolType": "stroke"}
     scale = {"domain": list(names), "range": _cycle(COLOURS, names)}
-    return {**_name(series), "scale": scale, "legend": legend if len(names) > 1 else None}
+    return {**_name(series), "scale": scale, "legend": _legend(names)}
+
+
+def _legend(names: Sequence[str]) -> Channel | None:
+    if len(names) < 2:
+        return None
+    return {"orient": "bottom", "columns": _legend_columns(names), "labelLimit": 420, "title": None}
+
+
+def _legend_columns(names: Sequence[str]) -> int:
+    return 2 if max(map(len, names)) <= _SHORT_NAME else 1
+
+
+def _legend_lines(names: Sequence[str]) -> int:
+    return -(-len(names) // _legend_columns(names)) if len(names) > 1 else 0
 
 
 def _cycle(choices: Sequence[Any], names: Sequence[str]) -> list[Any]:
@@ -129,4 +154,4 @@ def _draw(rows: Rows, spec: dict[str, Any], *, alt: str, height: int) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row))
     # Arrow travels as it is: a list of dicts would pass through pandas first.
     table = pa.table({name: [row.get(name) for row in rows] for name in names})
-    st.vega_lite_chart(table, {**spec, "height": height}, width="stretch", alt=alt)
+    st.vega_lite_chart(table, {**spec, "height": height, "config": _CONFIG}, width="stretch", alt=alt)

@@ -37,6 +37,7 @@ _REASONS = {
     "too_short": "too short",
 }
 _QUARANTINE_SHOWN = 200
+_COUNT = st.column_config.NumberColumn(format="localized")
 
 
 def page() -> None:
@@ -86,7 +87,7 @@ def _total_documents(accounts: dict[str, dict[str, Any]], public: set[str], spli
     """Return the sum of what is shown: the whole would give a withheld count away."""
     cells = [shown_counts(balance(account), public=name in public)[0][split] for name, account in accounts.items()]
     total = sum(cell for cell in cells if cell is not None)
-    return f"more than {total:,}" if None in cells else f"{total:,}"
+    return f"> {total:,}" if None in cells else f"{total:,}"
 
 
 def _show_sources(summary: dict[str, Any], accounts: dict[str, dict[str, Any]], public: set[str]) -> None:
@@ -113,9 +114,10 @@ def _show_sources(summary: dict[str, Any], accounts: dict[str, dict[str, Any]], 
         rows,
         hide_index=True,
         column_config={
+            **dict.fromkeys(("records", "train", "held out", "tokens", "with epochs", "longest, tokens"), _COUNT),
             "clinical terms": st.column_config.NumberColumn(
                 format="percent", help="Share of the tokens that belong to a clinical term"
-            )
+            ),
         },
     )
     explain_withheld()
@@ -147,7 +149,9 @@ def _show_drops(accounts: dict[str, dict[str, Any]], public: set[str]) -> None:
         st.markdown("Nothing was left out.")
         return
     st.dataframe(
-        rows, hide_index=True, column_config={"of its records": st.column_config.NumberColumn(format="percent")}
+        rows,
+        hide_index=True,
+        column_config={"records": _COUNT, "of its records": st.column_config.NumberColumn(format="percent")},
     )
 
 
@@ -169,6 +173,7 @@ def _show_lengths(accounts: dict[str, dict[str, Any]], public: set[str]) -> None
                 rows.append(
                     {"tokens below": f"{2 ** int(number):,}", "share of documents": count / total, "source": name}
                 )
+    rows.sort(key=lambda row: int(row["tokens below"].replace(",", "")))
     chosen = st.pills(
         "Sources", list(accounts), default=list(accounts)[:3], selection_mode="multi", key="length-sources"
     )
@@ -231,7 +236,7 @@ def _show_rows(summary: dict[str, Any]) -> None:
             for length, rows in summary["rows"].items()
         ],
         hide_index=True,
-        column_config={"filled": st.column_config.NumberColumn(format="percent")},
+        column_config={"train": _COUNT, "held out": _COUNT, "filled": st.column_config.NumberColumn(format="percent")},
     )
     st.caption(f"Vocabulary: {summary['vocabulary_size']:,} tokens, padding included.")
 

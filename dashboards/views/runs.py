@@ -110,8 +110,10 @@ def _duration(seconds: float) -> str:
 def _show_finished(models: dict[str, Artifact]) -> None:
     st.subheader("Finished")
     st.dataframe([_line(model) for model in models.values()], hide_index=True, column_config=_COLUMNS)
+    # The newest of the longest: the trials of a sweep are newer and say less.
+    longest = max(models, key=lambda run: models[run].summary.get("num_steps") or 0)
     chosen = st.multiselect(
-        f"Compare up to {MOST_SERIES}", list(models), default=list(models)[:1], max_selections=MOST_SERIES, key="runs"
+        f"Compare up to {MOST_SERIES}", list(models), default=[longest], max_selections=MOST_SERIES, key="runs"
     )
     if not chosen:
         return
@@ -128,7 +130,8 @@ _COLUMNS = {
     "top-1, clinical terms": st.column_config.NumberColumn(format="percent", help="Held out, entity mask"),
     "MFU": st.column_config.NumberColumn(format="percent", help="Useful operations over the hardware's peak"),
     "operations": st.column_config.NumberColumn(format="scientific"),
-    "tokens a second": st.column_config.NumberColumn(format="localized"),
+    **dict.fromkeys(("parameters", "steps", "tokens a second"), st.column_config.NumberColumn(format="localized")),
+    "held-out loss": st.column_config.NumberColumn(format="%.4f"),
 }
 
 

@@ -126,7 +126,7 @@ def _show_curves(curves: dict[str, Any], mask: str) -> None:
     arms = list(dict.fromkeys(curve["arm"] for curve in curves.values()))
     if len(arms) > MOST_SERIES:
         arms = st.multiselect("Arms", arms, default=arms[:MOST_SERIES], max_selections=MOST_SERIES, key="arms")
-    columns = st.columns(3)
+    columns = st.columns(2)
     for number, (metric, title) in enumerate(_METRICS.items()):
         key = f"{mask}_{metric}"
         rows = [
@@ -137,7 +137,7 @@ def _show_curves(curves: dict[str, Any], mask: str) -> None:
             if key in point
         ]
         if rows:
-            with columns[number % 3]:
+            with columns[number % 2]:
                 alt = f"Held-out {title} over steps, a colour an arm, a line a run."
                 line_chart(rows, x="step", y=title, series="arm", detail="run", alt=alt)
 

@@ -113,7 +113,7 @@ def test_small_groups_of_a_hospital_are_withheld_and_cannot_be_worked_out(app: A
     assert dropped["abstracts", "too short"] == 7
     assert dropped["wards", "too short"] != dropped["wards", "too short"]
     assert dropped["wards", "nearly the same text as another"] == 70
-    assert [metric.value for metric in app.metric][2] == "more than 60"
+    assert [metric.value for metric in app.metric][2] == "> 60"
     everything = json.dumps(said, default=str) + words(app)
     assert "patient-77" not in everything
 
