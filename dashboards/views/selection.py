@@ -1,6 +1,7 @@
 """A selected group of rows: its list, what sets it apart, and its export."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -64,11 +65,12 @@ def _compare(
         return
     st.caption(f"Compared with {len(others):,} {unit} of {against}.")
     left, right = st.columns(2)
-    percent = {name: st.column_config.NumberColumn(format="percent") for name in ("share", "share in the other")}
+    widths: dict[str, Any] = {"value": st.column_config.TextColumn(width="medium")}
+    widths |= {name: st.column_config.NumberColumn(format="percent") for name in ("share", "share in the other")}
     with left:
         st.markdown(f"**By {group_column.replace('_', ' ')}**")
         st.dataframe(
-            shares(table[group_column], rows, others, floor=floor), hide_index=True, column_config=percent, height=280
+            shares(table[group_column], rows, others, floor=floor), hide_index=True, column_config=widths, height=280
         )
     if text_column is None:
         return
