@@ -97,6 +97,8 @@ class Watched:
 def watched(chromium: str, address: str) -> Iterator[Watched]:
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+        # The network is off: no name but this machine's own is found.
+        arguments.append("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost")
         browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
         page = browser.new_page(viewport={"width": 1500, "height": 1400})
         page.set_default_timeout(_PATIENCE_MS)
@@ -243,3 +245,35 @@ def test_the_map_without_webgl_says_so(chromium: str, address: str, publish_map:
         expect(shown.locator(".status")).to_contain_text("no WebGL: the map is drawn more slowly. 420 of 420")
         assert drawn_colours(shown, tmp_path / "plain.png") >= {*COLOURS} - {"#000000"}
         browser.close()
+
+
+def test_two_models_in_a_browser(watched: Watched, address: str, publish_map: PublishMap) -> None:
+    publish_map("first")
+    publish_map("second")
+    page = watched.page
+    # By the menu: a page opened by its own address lets Streamlit look for its server's base path first, with two answers 404.
+    page.goto(address)
+    page.get_by_role("link", name="Compare").click()
+    expect(page.get_by_role("heading", name="Compare", exact=True)).to_be_visible()
+    left, right = (page.locator(".map[data-drawn]").nth(side) for side in (0, 1))
+    expect(right).to_be_visible()
+    # The legend of the one filters the other, and so does a selection.
+    page.get_by_role("button", name="Show only 107-107").click()
+    expect(right.locator(".status")).to_have_text("20 of 420 codes shown")
+    left.get_by_role("button", name="Select shown").click()
+    expect(right.locator(".status")).to_have_text("20 of 420 codes shown, 20 selected")
+    expect(page.get_by_text("20 codes", exact=True)).to_be_visible()
+    place = spot(left, 7 * CODES_PER_CHAPTER)
+    page.mouse.move(*place)
+    expect(left.locator(".tip")).to_contain_text("Finding 14")
+    page.mouse.click(*place)
+    expect(page.get_by_text("Nearest to 107.")).to_have_count(2)
+    expect(page.locator("[data-testid=stStatusWidget]")).to_have_count(0)
+    expect(page.get_by_role("heading", name="What moved most")).to_be_visible()
+    page.wait_for_timeout(1000)
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Export as CSV").click()
+    head = waiting.value.path().read_text().splitlines()[:3]
+    assert {line.split("-")[0] for line in head[1:]} == {"# map first", "# map second"}
+    assert watched.elsewhere == []
+    assert watched.errors == []

@@ -7,14 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clinical_modernbert.artifacts import Store
+from playwright.sync_api import expect
 from streamlit.testing.v1 import AppTest
 
 from tests.dashboards.conftest import PublishMap, code_table
+from tests.dashboards.test_browser import Watched, address, chromium, map_of, watched
 from tests.dashboards.test_code_map import PAGE, marks
 from tests.dashboards.test_views import opened, words
 from tests.integration.test_serving import _publish
 from tests.integration.test_serving_http import KEYS, Server, hashlib
 
+__all__ = ["address", "chromium", "watched"]
 PHRASE = "Diabetic KIDNEY disease (type 2)"
 
 
@@ -87,3 +90,19 @@ def test_an_endpoint_that_refuses_or_is_down_is_said_so(
     assert said in words(app)
     assert "KIDNEY" not in words(app)
     assert not app.dataframe
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_phrase_in_a_browser(phrase_map: None, watched: Watched, address: str) -> None:
+    page = watched.page
+    page.goto(address)
+    map_of(page)
+    page.get_by_text("Meaning of a phrase").click()
+    field = page.get_by_role("textbox", name="Phrase")
+    field.fill(PHRASE)
+    field.press("Enter")
+    expect(page.get_by_text("The 25 nearest codes")).to_be_visible()
+    assert "KIDNEY" not in page.url
+    assert watched.elsewhere == []
+    assert watched.errors == []
