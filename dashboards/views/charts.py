@@ -4,6 +4,7 @@ A series is told by colour and by dash or shape, never by colour alone; the colo
 Every chart has a sentence for who cannot see it, and its numbers stand in a table nearby.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,8 +35,8 @@ def line_chart(
     encoding = {
         "x": _number(x, scale=scale_x),
         "y": {**_number(y, scale={"zero": False}), "axis": {"title": None}},
-        "color": _colour(series, names),
-        "strokeDash": {**_name(series), "scale": dashes, "legend": _legend(names)},
+        "color": _colour(series, names, symbol="stroke"),
+        "strokeDash": {**_name(series), "scale": dashes, "legend": _legend(names, symbol="stroke")},
         "tooltip": [_field(name) for name in dict.fromkeys((series, detail or series, x, y))],
         **({"detail": _name(detail)} if detail else {}),
     }
@@ -110,8 +111,8 @@ def _names(rows: Rows, field: str) -> list[str]:
 
 
 def _field(name: str) -> Channel:
-    # Vega-Lite takes a full stop or a bracket in a name for a way into an object.
-    escaped = name.replace("\\", "\\\\").replace(".", "\\.").replace("[", "\\[").replace("]", "\\]")
+    # Vega-Lite takes a full stop or a bracket in a name for a way into an object, and a quote for the beginning of one.
+    escaped = re.sub(r"([\\.\[\]'\"])", r"\\\1", name)
     return {"field": escaped, "title": name}
 
 
@@ -127,15 +128,16 @@ def _place(name: str) -> Channel:
     return {**_name(name), "title": None, "sort": None, "axis": {"labelLimit": 260}}
 
 
-def _colour(series: str, names: Sequence[str]) -> Channel:
+def _colour(series: str, names: Sequence[str], *, symbol: str | None = None) -> Channel:
     scale = {"domain": list(names), "range": _cycle(COLOURS, names)}
-    return {**_name(series), "scale": scale, "legend": _legend(names)}
+    return {**_name(series), "scale": scale, "legend": _legend(names, symbol=symbol)}
 
 
-def _legend(names: Sequence[str]) -> Channel | None:
+def _legend(names: Sequence[str], *, symbol: str | None = None) -> Channel | None:
     if len(names) < 2:
         return None
-    return {"orient": "bottom", "columns": _legend_columns(names), "labelLimit": 420, "title": None}
+    legend = {"orient": "bottom", "columns": _legend_columns(names), "labelLimit": 420, "title": None}
+    return {**legend, "symbolType": symbol} if symbol else legend
 
 
 def _legend_columns(names: Sequence[str]) -> int:

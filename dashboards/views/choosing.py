@@ -29,7 +29,7 @@ def artifacts_or_stop(
         )
     if not readable:
         st.info(f"There is no {title} in {store.uri} yet.", icon=":material/inbox:")
-        st.code(command, language="bash")
+        st.code(command, language=None)
         st.stop()
     return readable
 

@@ -37,7 +37,7 @@ def page() -> None:
     client = open_endpoint()
     if client is None:
         st.info("No endpoint is set: whoever runs the explorer names one in ENDPOINT_URL.", icon=":material/link_off:")
-        st.code("make serve\nENDPOINT_URL=http://127.0.0.1:8000 make explore", language="bash")
+        st.code("make serve\nENDPOINT_URL=http://127.0.0.1:8000 make explore", language=None)
         return
     info = answer_or_explain(lambda: served_info(client))
     if info is None:

@@ -46,7 +46,7 @@ def page() -> None:
     live = running_ids(store)
     if not models and not live:
         st.info(f"There is no pretraining run in {store.uri} yet.", icon=":material/inbox:")
-        st.code("python jobs/pretrain.py pretrain/demo", language="bash")
+        st.code("python jobs/pretrain.py pretrain/demo", language=None)
         return
     if live:
         _show_live(store, live)
@@ -77,13 +77,14 @@ def _show_state(state: Running) -> None:
     if step != state.step:
         step, since = seen[state.run] = state.step, time.monotonic()
     last = state.curve.last
-    facts = [f"step {state.step:,} of {state.num_steps:,}"]
+    facts = [f"step {state.step:,} of {state.num_steps:,} ({state.step / state.num_steps:.0%})"]
     if last:
         facts.append(f"loss {last['loss']:.3f}")
     left = seconds_left(state)
     if left is not None:
         facts.append(f"about {_duration(left)} left at this speed")
-    st.progress(min(state.step / state.num_steps, 1.0), text=f"**{state.run}** · {' · '.join(facts)}")
+    # Words, not st.progress: that bar has no name for a screen reader.
+    st.markdown(f"**{state.run}** · {' · '.join(facts)}")
     quiet_s = time.monotonic() - since
     if quiet_s > _STUCK_S:
         st.warning(

@@ -183,7 +183,7 @@ def _show_trials(report: dict[str, Any]) -> None:
     with st.expander("Again by hand"):
         trial = report["best"]
         line = " ".join(f"--set '{override}'" for override in trial["overrides"])
-        st.code(f"python jobs/pretrain.py {trial['recipe']} {line}", language="bash", wrap_lines=True)
+        st.code(f"python jobs/pretrain.py {trial['recipe']} {line}", language=None, wrap_lines=True)
 
 
 _TOP = ("top-1", "top-5", "top-10", "top-25")

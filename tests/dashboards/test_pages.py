@@ -169,22 +169,18 @@ def _runs(chart: dict[str, Any]) -> set[str]:
 
 def test_a_run_is_followed_while_it_trains(app: AppTest, full_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     opened(app, PAGES["runs"])
-    assert "step 40 of 200" in live(app)
-    assert "about 2 minutes left" in live(app)
+    assert "step 40 of 200" in words(app)
+    assert "about 2 minutes left" in words(app)
     write_progress(full_store, step=60)
     from views import curves
 
     curves._running.clear()  # what four seconds do
     app.run()
-    assert "step 60 of 200" in live(app)
+    assert "step 60 of 200" in words(app)
     full_store.write_bytes("model/live-1/manifest.json", full_store.read_bytes("model/first-1/manifest.json"))
     curves._running.clear()
     app.run()
     assert "has ended" in words(app)
-
-
-def live(app: AppTest) -> str:
-    return " ".join(element.proto.text for element in app.get("progress"))
 
 
 def test_table_5_stands_with_intervals_beside_the_reported_one(app: AppTest, full_store: Store) -> None:
