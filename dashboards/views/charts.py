@@ -100,7 +100,7 @@ def interval_chart(rows: Rows, *, x: str, y: str, series: str, alt: str, zero_ru
         },
     ]
     if zero_rule:
-        rule = {"mark": {"type": "rule", "strokeDash": [3, 3]}, "encoding": {"x": {"datum": 0}}}
+        rule = {"mark": {"type": "rule", "strokeDash": [3, 3], "aria": False}, "encoding": {"x": {"datum": 0}}}
         layers.insert(0, rule)
     num_lines = len({(row[y], row[series]) for row in rows})
     _draw(rows, {"layer": layers}, alt=alt, height=90 + 22 * (num_lines + _legend_lines(names)))
