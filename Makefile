@@ -37,11 +37,14 @@ explore: install ## the explorer on port 8501
 check: install ## lint, format, types, import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
-test: install .tools/helm ## all tests; those that need Chromium or real data skip where it is absent
+test: install .tools/helm .tools/axe.min.js ## all tests; those that need Chromium or real data skip where it is absent
 	@$(BIN)/pytest
 
 .tools/helm: tools/fetch_helm.py | install
 	@$(BIN)/python tools/fetch_helm.py
+
+.tools/axe.min.js: tools/fetch_axe.py | install
+	@$(BIN)/python tools/fetch_axe.py
 
 charts: install .tools/helm ## lint and render the chart, check it against KubeRay's rules
 	@$(BIN)/python tools/chart_readme.py --check && $(BIN)/pytest tests/charts

@@ -5,19 +5,49 @@ It reads finished artifacts and shows them: it loads no model, computes no proje
 """
 
 import streamlit as st
+from clinical_modernbert.errors import ArtifactError, StoreError
+from views.mode import choose_mode, offer_researcher
+from views.reading import show_problems, show_store_error
+
+# No icons on pages: the browser would fetch them, as favicons, from a public font service.
+_MAPS = (
+    ("views/code_map.py", "Code map", ""),
+    ("views/compare.py", "Compare", "compare"),
+    ("views/embeddings.py", "Embeddings", "embeddings"),
+)
+_MODEL = (
+    ("views/playground.py", "Try the model", "try"),
+    ("views/evaluation.py", "Evaluation", "evaluation"),
+    ("views/corpus.py", "Corpus", "corpus"),
+    ("views/lineage.py", "Lineage", "lineage"),
+)
+# Run internals: in the menu in researcher mode alone; a link to one of them still leads there.
+_TRAINING = (("views/runs.py", "Runs", "runs"), ("views/sweeps.py", "Sweeps", "sweeps"))
 
 
 def main() -> None:
     """Show the page that the address names, below the banner that every page carries."""
     st.set_page_config(page_title="Clinical ModernBERT explorer", layout="wide")
-    # No icons on pages: the browser would fetch them, as favicons, from a public font service.
-    pages = [
-        st.Page("views/code_map.py", title="Code map", default=True),
-        st.Page("views/lineage.py", title="Lineage", url_path="lineage"),
-    ]
+    researcher = choose_mode()
+    pages = {
+        "Maps": [st.Page(path, title=title, url_path=url, default=not url) for path, title, url in _MAPS],
+        "Model": [st.Page(path, title=title, url_path=url) for path, title, url in _MODEL],
+        "Training": [
+            st.Page(path, title=title, url_path=url, visibility="visible" if researcher else "hidden")
+            for path, title, url in _TRAINING
+        ],
+    }
     page = st.navigation(pages)
     st.warning("Research use, not for care.", icon=":material/science:")
-    page.run()
+    if not researcher and page.url_path in [url for _, _, url in _TRAINING]:
+        offer_researcher(page.title)
+        return
+    try:
+        page.run()
+    except ArtifactError as error:
+        show_problems((str(error),))
+    except (StoreError, PermissionError) as error:
+        show_store_error(error)
 
 
 if __name__ == "__main__":

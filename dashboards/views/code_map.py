@@ -1,24 +1,29 @@
 """The code map: every code of a table as a point, its card, and the figures that say how far to trust the picture.
 
-Nearest codes come from the map artifact, where they were taken in the original space: a distance on the map means little. A
-click on the map leaves the figure as it is, so that zoom and legend stay; a choice in a list marks the code on the map.
+Nearest codes come from the map artifact, where they were taken in the original space: a distance on the map means little.
 """
 
 import json
 from typing import Any
 
-import plotly.graph_objects as go
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.errors import ArtifactError
+from component import Labels
+from numpy.typing import NDArray
 
-from views.figure import add_marked, add_matches, base_figure
-from views.reading import list_kind, show_problems, store_or_stop, synthetic_sources
+from views import figure
+from views.export import provenance
+from views.figure import Points, grouped, make_points, selected_rows, show_points
+from views.reading import Listing, list_kind, show_problems, store_or_stop, synthetic_sources
+from views.search import Found, search_panel, selectable, show_found
+from views.selection import show_selection
 
-_MATCHES_SHOWN = 200
+_PAGE = "map"
 _BASELINES = {
     "untrained": "Same encoder, untrained",
     "tfidf": "Shared words alone (TF-IDF)",
@@ -31,45 +36,48 @@ def page() -> None:
     st.title("Code map")
     artifact = _choose_map()
     try:
-        codes, report = _loaded(artifact, artifact.manifest.digest)
+        codes, report = load_map(artifact, artifact.manifest.digest)
+        points = code_points(artifact, artifact.manifest.digest, codes)
     except ArtifactError as error:
         show_problems((str(error),))
         return
-    _show_provenance(artifact, codes.num_rows)
-    query = st.text_input(
-        "Search by code or words",
-        placeholder="250.4   or   diabetes renal",
-        key="query",
-        help="The beginning of a code, or words that all stand in the description. Nothing typed here is stored.",
-    )
-    matches = find_codes(codes, query) if query.strip() else []
+    _restore(codes)
+    show_provenance(artifact, codes.num_rows)
+    found = search_panel(codes, artifact, vectors=lambda: load_vectors(artifact))
     chart_column, card_column = st.columns([7, 3])
     with chart_column:
-        _show_map(artifact, codes, matches)
+        show_points(points, page=_PAGE, texts=lambda rows: code_texts(codes, rows), marks=_marks(codes, found))
+        st.caption(
+            "Each point is a code, placed by t-SNE. Only who stands close together means something: the distance between far "
+            "groups, their size and their direction do not."
+        )
     with card_column:
-        _show_card(artifact, codes)
-    if query.strip():
-        _show_matches(artifact, codes, matches)
+        show_card(codes, page=_PAGE, artifact=artifact)
+    if found is not None:
+        show_found(codes, found, key=f"matches-{artifact.manifest.id}", take=lambda row: figure.choose(_PAGE, row))
+    show_selection(
+        codes,
+        selected_rows(points, _PAGE),
+        page=_PAGE,
+        unit="codes",
+        group_column="chapter",
+        listed=("code", "description", "chapter_id", "chapter", "held_out"),
+        text_column="description",
+        lines=provenance(artifact),
+        file=artifact.manifest.id,
+    )
     _show_purity(report["purity"])
+    row = figure.chosen_row(_PAGE)
+    figure.keep_in_address(_PAGE, map=artifact.manifest.id, code=None if row is None else codes["code"][row].as_py())
 
 
-def find_codes(codes: pa.Table, query: str) -> list[int]:
-    """Return the rows whose code begins with ``query``, or whose description holds all its words; case does not count."""
-    bare = pc.utf8_lower(pc.replace_substring(codes["code"], ".", ""))
-    # "250." asks for codes as "250" does; a full stop alone asks for none of them.
-    by_code = pc.starts_with(bare, query.strip().lower().replace(".", "") or ".")
-    description = pc.utf8_lower(codes["description"])
-    by_words = pa.chunked_array([pa.array([True] * codes.num_rows)])
-    for word in query.lower().split():
-        by_words = pc.and_(by_words, pc.match_substring(description, word))
-    return list(pc.indices_nonzero(pc.or_(by_code, by_words)).to_pylist())
-
-
-def _choose_map() -> Artifact:
+def list_maps() -> Listing:
+    """Return the code maps of the store, or say that there are none and end the page."""
     store = store_or_stop()
     listing = list_kind(store, "map")
     show_problems(listing.problems)
-    if not listing.artifacts:
+    maps = tuple(artifact for artifact in listing.artifacts if artifact.manifest.recipe["kind"] == "map")
+    if not maps:
         st.info(f"There is no code map in {store.uri} yet.", icon=":material/inbox:")
         st.markdown("Make a model and its map, then reload this page:")
         st.code(
@@ -77,29 +85,54 @@ def _choose_map() -> Artifact:
             language="bash",
         )
         st.stop()
-    by_id = {artifact.manifest.id: artifact for artifact in listing.artifacts}
-    if len(by_id) == 1:
-        return listing.artifacts[0]
-    chosen = st.selectbox("Map", list(by_id), key="map", on_change=_forget, format_func=lambda id_: _label(by_id[id_]))
-    return by_id[chosen]
+    return Listing(maps, listing.problems)
 
 
-def _label(artifact: Artifact) -> str:
+def map_label(artifact: Artifact) -> str:
+    """Return how a map is named in a list."""
     return f"{artifact.manifest.id} (model {artifact.summary['model']}, {artifact.manifest.created_at[:10]})"
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading and checking the map")
-def _loaded(_artifact: Artifact, digest: str) -> tuple[pa.Table, dict[str, Any]]:
+def load_map(_artifact: Artifact, digest: str) -> tuple[pa.Table, dict[str, Any]]:
+    """Return the codes and the report of a map, shared by all viewers; raises ``ArtifactError``."""
     codes = pq.read_table(_artifact.file("codes.parquet"))
     return codes.combine_chunks(), json.loads(_artifact.file("report.json").read_text(encoding="utf-8"))
 
 
-@st.cache_data(max_entries=4, show_spinner="Drawing the map")
-def _drawn(_codes: pa.Table, digest: str) -> go.Figure:
-    return base_figure(_codes, digest=digest)
+def load_vectors(artifact: Artifact) -> NDArray[np.float32]:
+    """Return the vectors [N, D] of a map's codes, read from the disk as they are used."""
+    vectors: NDArray[np.float32] = np.load(artifact.file("vectors.npy"), mmap_mode="r", allow_pickle=False)
+    return vectors
 
 
-def _show_provenance(artifact: Artifact, num_codes: int) -> None:
+@st.cache_resource(max_entries=4, show_spinner="Drawing the map")
+def code_points(_artifact: Artifact, digest: str, _codes: pa.Table) -> Points:
+    """Return a map's points coloured by chapter, shared by all viewers."""
+    manifest = _artifact.manifest
+    labels = Labels(
+        name=digest[:16],
+        label=f"Map of {_codes.num_rows} codes by chapter. The search below lists codes as a table.",
+        unit="codes",
+        file=manifest.id,
+        provenance=tuple(provenance(_artifact)),
+    )
+    return make_points(_codes, chapters(_codes), labels)
+
+
+def chapters(codes: pa.Table) -> pa.Array:
+    """Return the chapter of each code, as its id and title."""
+    return grouped(pc.binary_join_element_wise(codes["chapter_id"], codes["chapter"], " "))
+
+
+def code_texts(codes: pa.Table, rows: Any) -> dict[int, list[str]]:
+    """Return what resting on a code shows."""
+    some = codes.select(["code", "description"]).take(pa.array(rows, pa.int32())).to_pylist()
+    return {row: [code["code"], code["description"]] for row, code in zip(rows, some, strict=True)}
+
+
+def show_provenance(artifact: Artifact, num_codes: int) -> None:
+    """Say where a map comes from."""
     manifest = artifact.manifest
     facts = [
         f"model `{artifact.summary['model']}`",
@@ -113,40 +146,20 @@ def _show_provenance(artifact: Artifact, num_codes: int) -> None:
     st.caption(" · ".join(facts))
 
 
-def _show_map(artifact: Artifact, codes: pa.Table, matches: list[int]) -> None:
-    figure = _drawn(codes, artifact.manifest.digest)
-    if matches:
-        add_matches(figure, codes, matches)
-    marked = st.session_state.get("marked")
-    if marked is not None:
-        add_marked(figure, codes, marked, codes["neighbours"][marked].as_py())
-    st.plotly_chart(
-        figure,
-        theme=None,
-        key="chart",
-        on_select=_take_click,
-        selection_mode="points",
-        config={
-            "scrollZoom": True,
-            "displaylogo": False,
-            "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
-        },
-    )
-    st.caption(
-        "Each point is a code, placed by t-SNE. A click in the legend hides a chapter, a double click shows it alone. Only who "
-        "stands close together means something: the distance between far groups, their size and their direction do not."
-    )
-
-
-def _show_card(artifact: Artifact, codes: pa.Table) -> None:
-    row = st.session_state.get("row")
+def show_card(codes: pa.Table, *, page: str, artifact: Artifact) -> None:
+    """Show the chosen code: description, place in its classification, counterparts, nearest codes in the original space."""
+    row = figure.chosen_row(page)
     if row is None:
         st.info("Choose a code: click a point, or search and pick a line.", icon=":material/touch_app:")
         return
     code = codes.slice(row, 1).to_pylist()[0]
     st.subheader(code["code"])
     st.text(code["description"])
-    st.caption(f"Chapter {code['chapter_id']}: {code['chapter']}")
+    st.caption("**Place**")
+    st.text("\n".join(f"{'  ' * depth}{step}" for depth, step in enumerate(code["path"])))
+    if code["crosswalk"]:
+        st.caption("**Counterparts** in the other ICD version (CMS General Equivalence Mappings)")
+        st.text("\n".join(code["crosswalk"]))
     if code["held_out"]:
         st.caption("Held out: the model never saw this code's concept in training.")
     nearest = codes.take(pa.array(code["neighbours"], pa.int32()))
@@ -159,29 +172,44 @@ def _show_card(artifact: Artifact, codes: pa.Table) -> None:
             "same chapter": pc.equal(nearest["chapter_id"], code["chapter_id"]),
         }
     )
-    _selectable(f"nearest-{artifact.manifest.id}-{row}", shown, code["neighbours"])
+    key = f"nearest-{page}-{artifact.manifest.id}-{row}"
+    selectable(key, shown, code["neighbours"], take=lambda other: figure.choose(page, other))
 
 
-def _show_matches(artifact: Artifact, codes: pa.Table, matches: list[int]) -> None:
-    if not matches:
-        st.info("No code begins with that, and no description holds all of these words.", icon=":material/search_off:")
-        return
-    note = f", the first {_MATCHES_SHOWN} are listed" if len(matches) > _MATCHES_SHOWN else ""
-    st.markdown(f"**{len(matches):,} found**{note}")
-    rows = matches[:_MATCHES_SHOWN]
-    shown = codes.select(["code", "description", "chapter"]).take(pa.array(rows, pa.int32()))
-    _selectable(f"matches-{artifact.manifest.id}-{hash(tuple(rows))}", shown, rows)
-
-
-def _selectable(key: str, shown: pa.Table, rows: list[int]) -> None:
-    st.dataframe(
-        shown,
-        key=key,
-        hide_index=True,
-        selection_mode="single-row",
-        on_select=lambda: _take_line(key, rows),
-        column_config={"similarity": st.column_config.NumberColumn(format="%.3f")},
+def _choose_map() -> Artifact:
+    by_id = {artifact.manifest.id: artifact for artifact in list_maps().artifacts}
+    if len(by_id) == 1:
+        return next(iter(by_id.values()))
+    if "map" not in st.session_state and st.query_params.get("map") in by_id:
+        st.session_state["map"] = st.query_params["map"]
+    chosen = st.selectbox(
+        "Map",
+        list(by_id),
+        key="map",
+        on_change=figure.forget,
+        args=(_PAGE,),
+        format_func=lambda id_: map_label(by_id[id_]),
     )
+    return by_id[chosen]
+
+
+def _restore(codes: pa.Table) -> None:
+    """Take the chosen code and the selected area from the address, once a session."""
+    figure.restore_area(_PAGE)
+    if f"{_PAGE}-row" not in st.session_state:
+        row = pc.index(codes["code"], st.query_params.get("code", "")).as_py()
+        figure.choose(_PAGE, row if row >= 0 else None)
+
+
+def _marks(codes: pa.Table, found: Found | None) -> list[dict[str, Any]]:
+    marks = [{"kind": "found", "rows": found.rows}] if found else []
+    row = figure.chosen_row(_PAGE)
+    if row is not None:
+        marks += [
+            {"kind": "near", "rows": codes["neighbours"][row].as_py()},
+            {"kind": "chosen", "rows": [row]},
+        ]
+    return marks
 
 
 def _show_purity(purity: dict[str, float]) -> None:
@@ -197,24 +225,6 @@ def _show_purity(purity: dict[str, float]) -> None:
     above = [label for name, label in _BASELINES.items() if purity[name] >= purity["encoder"]]
     if above:
         st.warning(f"This model is not better than: {', '.join(above)}.", icon=":material/trending_down:")
-
-
-def _take_click() -> None:
-    points = st.session_state["chart"]["selection"]["points"]
-    if points:
-        row = points[0]["customdata"]
-        st.session_state["row"] = int(row[0] if isinstance(row, list) else row)
-
-
-def _take_line(key: str, rows: list[int]) -> None:
-    lines = st.session_state[key]["selection"]["rows"]
-    if lines:
-        st.session_state["row"] = st.session_state["marked"] = rows[lines[0]]
-
-
-def _forget() -> None:
-    """Rows are of one map; another map starts without a choice."""
-    st.session_state["row"] = st.session_state["marked"] = None
 
 
 if __name__ == "__main__":

@@ -1,116 +1,157 @@
-"""The map as a Plotly figure: WebGL points in one trace a chapter, so that the legend filters without asking the server.
+"""A map on a page: which point has which sign, what was chosen or selected, and the link that brings it all back.
 
-A chapter is told by colour and by marker symbol. The six colours stay apart under the two common kinds of colour blindness and
-have enough contrast on white (tests/dashboards/test_figure.py measures both); seven symbols give 42 groups their own sign.
+The points go to the browser once (``component``). A chosen row and a selected area live in the session and in the page's address:
+row ids of the artifact and corners on the map, never anything that was typed.
 """
 
-import html
-from collections.abc import Sequence
+import base64
+import binascii
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 import pyarrow as pa
 import pyarrow.compute as pc
+import streamlit as st
+from component import MOST_GROUPS, Labels, companion, encode_points, places, point_map, rows_inside
 from numpy.typing import NDArray
 
-COLOURS = ("#2080C0", "#E06000", "#00A080", "#000000", "#7030D0", "#802000")
-SYMBOLS = ("circle", "x", "triangle-up", "square-open", "cross", "diamond", "star")
+_TEXTS_AT_ONCE = 64
+_OTHERS = "all other groups"
+_NO_VALUE = "no value"
 
-# Above this, hovering shows the code alone: descriptions are most of what the browser would have to load.
-HOVER_DESCRIPTIONS_MAX = 20_000
+Texts = Callable[[Sequence[int]], dict[int, list[str]]]
 
 
-def base_figure(codes: pa.Table, *, digest: str) -> go.Figure:
-    """Draw every code, without highlights; ``customdata`` of a point is its row in ``codes``."""
-    figure = go.Figure()
-    rows = np.arange(codes.num_rows, dtype=np.int32)
-    chapter_ids = codes["chapter_id"].to_numpy(zero_copy_only=False)
-    x, y, texts = codes["x"].to_numpy(), codes["y"].to_numpy(), _hover_texts(codes)
-    size = 5 if codes.num_rows < HOVER_DESCRIPTIONS_MAX else 3
-    for number, (chapter_id, chapter) in enumerate(chapters(codes)):
-        own = rows[chapter_ids == chapter_id]
-        figure.add_scattergl(
-            x=x[own],
-            y=y[own],
-            customdata=own,
-            text=[texts[row] for row in own],
-            name=f"{chapter_id} {_short(chapter)}",
-            mode="markers",
-            marker={"color": COLOURS[number % len(COLOURS)], "symbol": _symbol(number), "size": size, "opacity": 0.75},
-            selected={"marker": {"size": 16, "opacity": 1}},
-            unselected={"marker": {"opacity": 0.6}},
-            hovertemplate=f"%{{text}}<extra>{html.escape(chapter)}</extra>",
+@dataclass(frozen=True, slots=True)
+class Points:
+    """The points of one map as they were sent."""
+
+    places_N2: NDArray[np.uint16]
+    groups_N: NDArray[np.uint8]
+    names: tuple[str, ...]
+    """Of the groups."""
+    data: bytes
+    name: str
+    """Of the map on its page."""
+
+
+def make_points(table: pa.Table, groups: pa.Array, labels: Labels) -> Points:
+    """Return the points of ``table`` (columns ``x`` and ``y``), coloured by ``groups``, a dictionary array of their names."""
+    places_N2 = places(table["x"].to_numpy(), table["y"].to_numpy())
+    names = tuple(groups.dictionary.to_pylist())
+    groups_N = groups.indices.to_numpy(zero_copy_only=False).astype(np.uint8)
+    return Points(places_N2, groups_N, names, encode_points(places_N2, groups_N, names, labels), labels.name)
+
+
+def grouped(values: pa.ChunkedArray, *, floor: int = 1) -> pa.Array:
+    """Return ``values`` as a dictionary array with a sign for each: sorted by name, the smallest put together.
+
+    Values with fewer than ``floor`` rows are among those put together, so that no sign names a small group.
+    """
+    filled = pc.fill_null(pc.cast(values, pa.string()), _NO_VALUE).combine_chunks()
+    counts = {item["values"]: item["counts"] for item in pc.value_counts(filled).to_pylist()}
+    large = sorted((name for name in counts if counts[name] >= floor), key=lambda name: (-counts[name], name))
+    kept = sorted(large if len(large) == len(counts) <= MOST_GROUPS else large[: MOST_GROUPS - 1])
+    names = kept if len(kept) == len(counts) else [*kept, _OTHERS]
+    index = pc.fill_null(pc.index_in(filled, pa.array(kept, pa.string())), len(kept))
+    return pa.DictionaryArray.from_arrays(pc.cast(index, pa.int32()), pa.array(names, pa.string()))
+
+
+def show_points(points: Points, *, page: str, texts: Texts, marks: Sequence[dict[str, Any]] = ()) -> None:
+    """Show a map; what the user does there is kept under ``page``."""
+    key = f"{page}-{points.name}"
+
+    def chosen() -> None:
+        row = st.session_state[key]["chosen"]
+        if row is not None:
+            choose(page, int(row))
+
+    def area() -> None:
+        found = st.session_state[key]["area"]
+        if found is not None:
+            st.session_state[f"{page}-area"] = found
+
+    @st.fragment
+    def follow() -> None:
+        # A fragment: resting on a point fetches its text and runs nothing else of the page.
+        wanted = st.session_state.get(f"{key}-wanted", [])
+        companion(
+            points.name,
+            key=f"{key}-companion",
+            marks=marks,
+            texts=texts(wanted),
+            area=st.session_state.get(f"{page}-area") or {"turn": -1},
+            on_wanted=lambda: _keep_wanted(key, len(points.groups_N)),
         )
-    figure.update_layout(
-        height=880,
-        margin={"l": 0, "r": 0, "t": 32, "b": 0},
-        # Fixed frames, so that hiding a chapter does not move the others.
-        xaxis={"visible": False, "range": _frame(x)},
-        yaxis={"visible": False, "range": _frame(y), "scaleanchor": "x"},
-        template="plotly_white",
-        dragmode="pan",
-        hovermode="closest",
-        uirevision=digest,
-        font={"family": '"Source Sans", sans-serif'},
-        legend={
-            "orientation": "h",
-            "y": -0.01,
-            "yanchor": "top",
-            "entrywidth": 0.5,
-            "entrywidthmode": "fraction",
-            "itemsizing": "constant",
-        },
-    )
-    return figure
+
+    with st.container(gap=None):
+        point_map(points.data, key=key, on_chosen=chosen, on_area=area)
+        follow()
 
 
-def add_matches(figure: go.Figure, codes: pa.Table, rows: Sequence[int]) -> None:
-    """Ring the codes that a search found."""
-    _add_signs(figure, codes, rows, name=f"found by the search ({len(rows)})", symbol="circle-open", size=13)
+def _keep_wanted(key: str, count: int) -> None:
+    rows = st.session_state[f"{key}-companion"]["wanted"] or []
+    st.session_state[f"{key}-wanted"] = [row for row in rows[:_TEXTS_AT_ONCE] if 0 <= row < count]
 
 
-def add_marked(figure: go.Figure, codes: pa.Table, row: int, neighbours: Sequence[int]) -> None:
-    """Mark one code and its nearest codes in the original space."""
-    _add_signs(figure, codes, neighbours, name="its nearest codes", symbol="square-open", size=13)
-    _add_signs(figure, codes, [row], name=codes["code"][row].as_py(), symbol="star", size=18)
+def choose(page: str, row: int | None) -> None:
+    """Make ``row`` the one whose card is shown."""
+    st.session_state[f"{page}-row"] = row
 
 
-def chapters(codes: pa.Table) -> list[tuple[str, str]]:
-    """Return (id, name) of every chapter, sorted by id: the order decides each chapter's colour and symbol."""
-    groups = (
-        codes.select(["chapter_id", "chapter"]).group_by(["chapter_id", "chapter"]).aggregate([]).sort_by("chapter_id")
-    )
-    return list(zip(groups["chapter_id"].to_pylist(), groups["chapter"].to_pylist(), strict=True))
+def chosen_row(page: str) -> int | None:
+    """Return the row whose card is shown."""
+    row: int | None = st.session_state.get(f"{page}-row")
+    return row
 
 
-def _add_signs(figure: go.Figure, codes: pa.Table, rows: Sequence[int], *, name: str, symbol: str, size: int) -> None:
-    found = codes.select(["x", "y"]).take(pa.array(rows, pa.int32()))
-    figure.add_scattergl(
-        x=found["x"].to_numpy(),
-        y=found["y"].to_numpy(),
-        name=name,
-        mode="markers",
-        marker={"color": "#000000", "symbol": symbol, "size": size, "line": {"width": 2}},
-        hoverinfo="skip",
-    )
+def selected_rows(points: Points, page: str) -> NDArray[np.intp] | None:
+    """Return the rows of the selected area, or None where nothing is selected."""
+    area = st.session_state.get(f"{page}-area")
+    if not area or "corners" not in area:
+        return None
+    return rows_inside(points.places_N2, points.groups_N, area["corners"], area["hidden"])
 
 
-def _frame(values: NDArray[np.float32]) -> list[float]:
-    low, high = float(values.min()), float(values.max())
-    margin = 0.03 * (high - low or 1.0)
-    return [low - margin, high + margin]
+def forget(page: str) -> None:
+    """Rows and areas are of one map; another map starts without them."""
+    st.session_state[f"{page}-row"] = None
+    st.session_state[f"{page}-area"] = None
 
 
-def _hover_texts(codes: pa.Table) -> list[str]:
-    if codes.num_rows > HOVER_DESCRIPTIONS_MAX:
-        return list(codes["code"].to_pylist())
-    joined = pc.binary_join_element_wise(codes["code"], codes["description"], "  ")
-    return [html.escape(text, quote=False) for text in joined.to_pylist()]
+def restore_area(page: str) -> None:
+    """Take the selected area from the address, once a session; one that cannot be read is left out."""
+    if f"{page}-area" not in st.session_state:
+        st.session_state[f"{page}-area"] = read_area(st.query_params.get("area", ""))
 
 
-def _symbol(number: int) -> str:
-    return SYMBOLS[number // len(COLOURS) % len(SYMBOLS)]
+def keep_in_address(page: str, **ids: str | None) -> None:
+    """Put ids of artifacts and rows, and the selected area, into the page's address."""
+    wanted = {**ids, "area": write_area(st.session_state.get(f"{page}-area"))}
+    for name, value in wanted.items():
+        if value:
+            st.query_params[name] = value
+        elif name in st.query_params:
+            del st.query_params[name]
 
 
-def _short(chapter: str, *, length: int = 38) -> str:
-    return chapter if len(chapter) <= length else f"{chapter[: length - 1].rstrip()}…"
+def write_area(area: dict[str, Any] | None) -> str | None:
+    """Return an area as a short word for the address: the hidden groups, then the corners."""
+    if not area or "corners" not in area:
+        return None
+    hidden = bytes([len(area["hidden"]), *area["hidden"]])
+    return base64.urlsafe_b64encode(hidden + np.asarray(area["corners"], "<u2").tobytes()).decode().rstrip("=")
+
+
+def read_area(word: str) -> dict[str, Any] | None:
+    """Return the area that ``write_area`` wrote, or None for anything else."""
+    try:
+        raw = base64.urlsafe_b64decode(word + "=" * (-len(word) % 4))
+    except (binascii.Error, ValueError):
+        return None
+    if not raw or len(raw) < 1 + raw[0] or (len(raw) - 1 - raw[0]) % 4:
+        return None
+    corners = np.frombuffer(raw[1 + raw[0] :], "<u2").tolist()
+    return {"turn": 0, "corners": corners, "hidden": list(raw[1 : 1 + raw[0]])}

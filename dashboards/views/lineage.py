@@ -1,10 +1,26 @@
-"""What is in the store, and what each artifact was made from, down to the raw sources."""
+"""What is in the store, what each artifact was made from, down to the raw sources, and what was made of it."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.artifacts.layout import KINDS
+from clinical_modernbert.serving.client import EndpointError
 
-from views.reading import list_kind, origins, show_problems, store_or_stop, synthetic_sources
+from views.endpoint import open_endpoint
+from views.mode import is_researcher
+from views.reading import Origin, list_kind, origins, show_problems, store_or_stop, synthetic_sources
+from views.served import served_info
+
+_KINDS = {
+    "corpus": "the texts that were learnt from",
+    "model": "what learnt from them",
+    "sweep": "models with other settings, compared",
+    "evaluation": "how well a model does",
+    "map": "a picture of codes by a model",
+    "embeddings": "texts as numbers by a model",
+}
 
 
 def page() -> None:
@@ -18,14 +34,46 @@ def page() -> None:
     if not artifacts:
         st.info(f"There is nothing finished in {store.uri} yet.", icon=":material/inbox:")
         return
+    by_id = {_name(artifact): artifact for artifact in artifacts}
+    _offer_served(by_id)
     st.caption(f"{len(artifacts)} finished artifacts in {store.uri}")
     st.dataframe([_line(artifact) for artifact in artifacts], hide_index=True)
-    by_id = {_name(artifact): artifact for artifact in artifacts}
     chosen = by_id[st.selectbox("Artifact", list(by_id), index=_newest_map(artifacts), key="artifact")]
-    _show(chosen)
+    _show(chosen, artifacts)
 
 
-def _newest_map(artifacts: list[Artifact]) -> int:
+def _offer_served(by_id: dict[str, Artifact]) -> None:
+    """Say which model the endpoint serves, whether it is the store's, and lead to its lineage."""
+    client = open_endpoint()
+    if client is None:
+        return
+    try:
+        info = served_info(client)
+    except EndpointError as error:
+        st.info(f"The endpoint does not say what it serves ({error.code or 'no answer'}).", icon=":material/cloud_off:")
+        return
+    name = f"model/{info['model']}"
+    found = by_id.get(name)
+    if found is None:
+        st.warning(f"The endpoint serves {name}, which is not in this store.", icon=":material/link_off:")
+    elif found.manifest.digest != info["digest"]:
+        st.warning(
+            f"The endpoint serves {name} with other content than this store has: one of them was replaced.",
+            icon=":material/difference:",
+        )
+    else:
+        left, right = st.columns([4, 1])
+        left.success(
+            f"The endpoint serves {name}, with the content that lies in this store.", icon=":material/verified:"
+        )
+        right.button("Where it comes from", on_click=_choose, args=(name,))
+
+
+def _choose(name: str) -> None:
+    st.session_state["artifact"] = name
+
+
+def _newest_map(artifacts: Sequence[Artifact]) -> int:
     kinds = [artifact.manifest.kind for artifact in artifacts]
     return kinds.index("map") if "map" in kinds else 0
 
@@ -34,39 +82,98 @@ def _name(artifact: Artifact) -> str:
     return f"{artifact.manifest.kind}/{artifact.manifest.id}"
 
 
-def _line(artifact: Artifact) -> dict[str, str | float]:
+def _line(artifact: Artifact) -> dict[str, Any]:
     manifest = artifact.manifest
-    return {
+    line: dict[str, Any] = {
         "kind": manifest.kind,
         "id": manifest.id,
-        "made": manifest.created_at,
+        "made": manifest.created_at[:19].replace("T", " "),
+    }
+    if not is_researcher():
+        return {**line, "what it is": _KINDS[manifest.kind]}
+    return {
+        **line,
         "code version": manifest.code_version,
         "files": len(manifest.files),
         "MB": round(sum(entry.size_bytes for entry in manifest.files) / 1e6, 1),
     }
 
 
-def _show(artifact: Artifact) -> None:
+def _show(artifact: Artifact, artifacts: Sequence[Artifact]) -> None:
     st.subheader(f"Where {_name(artifact)} comes from")
     generated = synthetic_sources(artifact)
     if generated:
         st.warning(f"Goes back in part to synthetic text: {', '.join(generated)}.", icon=":material/smart_toy:")
-    chain = [{"step": "↳ " * origin.depth + origin.id, "state": origin.note} for origin in origins(artifact)]
+    chain = list(origins(artifact))
     if chain:
-        st.dataframe(chain, hide_index=True)
+        st.graphviz_chart(graph(artifact, chain), width="content")
+        st.dataframe(
+            [{"step": "↳ " * origin.depth + origin.id, "state": origin.note} for origin in chain], hide_index=True
+        )
     else:
         st.info("Made from nothing else than its recipe.", icon=":material/info:")
+    _show_made_of_it(artifact, artifacts)
+    if is_researcher():
+        _show_details(artifact)
+    manifest = artifact.manifest
+    st.caption(f"{artifact.uri} · fingerprint `{manifest.fingerprint}` · content sha256 `{manifest.digest}`")
+
+
+def graph(artifact: Artifact, chain: Sequence[Origin]) -> str:
+    """Return the chain as a graph in DOT, sources on the left; what is lost or replaced is dashed and says so."""
+    path = [_name(artifact)]
+    lines = [f"{_quoted(path[0])} [penwidth=2];"]
+    for origin in chain:
+        del path[origin.depth :]
+        source = origin.artifact is None and "/" not in origin.id
+        kept = source or origin.note == "content is what was used"
+        label = origin.id if kept else f"{origin.id}\n{'replaced since' if origin.artifact else 'not in the store'}"
+        shape = "ellipse" if source else "box"
+        lines.append(f"{_quoted(origin.id)} [shape={shape}, label={_quoted(label)}{'' if kept else ', style=dashed'}];")
+        lines.append(f"{_quoted(origin.id)} -> {_quoted(path[-1])};")
+        path.append(origin.id)
+    body = "\n".join(dict.fromkeys(lines))
+    return f'digraph {{ rankdir=LR; node [shape=box, fontname="sans-serif", fontsize=11];\n{body}\n}}'
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def _show_made_of_it(artifact: Artifact, artifacts: Sequence[Artifact]) -> None:
+    name = _name(artifact)
+    made = [
+        {
+            "made of it": _name(other),
+            "when": other.manifest.created_at[:10],
+            "from": "this content" if same else "other content",
+        }
+        for other in artifacts
+        for entry in other.manifest.inputs
+        if entry.id == name
+        for same in [entry.digest == artifact.manifest.digest]
+    ]
+    if made:
+        st.markdown("**What was made of it**")
+        st.dataframe(made, hide_index=True)
+
+
+def _show_details(artifact: Artifact) -> None:
     manifest = artifact.manifest
     left, right = st.columns(2)
     with left:
         st.markdown("**Figures**")
-        st.json(manifest.summary, expanded=1)
+        # These two hold counts of records: their own pages withhold the small ones.
+        if manifest.kind in ("corpus", "evaluation"):
+            st.markdown(f"On the page {manifest.kind.capitalize()}.")
+        else:
+            st.json(manifest.summary, expanded=1)
     with right:
         st.markdown("**Recipe**")
         st.json(manifest.recipe, expanded=1)
     with st.expander(f"Files ({len(manifest.files)})"):
         st.dataframe([entry.model_dump() for entry in manifest.files], hide_index=True)
-    st.caption(f"{artifact.uri} · fingerprint `{manifest.fingerprint}` · content sha256 `{manifest.digest}`")
 
 
 if __name__ == "__main__":

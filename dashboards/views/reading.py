@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import streamlit as st
@@ -10,7 +10,12 @@ from clinical_modernbert.artifacts import Artifact, Store, find_artifact
 from clinical_modernbert.errors import ArtifactError, StoreError
 from clinical_modernbert.job import open_root
 
+from views.audit import record, who_asks
+
 _RELOAD_S = 10
+_MANIFEST_S = 120
+# What S3 services answer where a key is wrong or may not read.
+_NO_RIGHTS = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "Permission denied")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +43,21 @@ def store_or_stop() -> Store:
     try:
         return _opened(parser.parse_known_args(sys.argv[1:])[0].root)
     except StoreError as error:
-        st.error("The artifact store cannot be opened.", icon=":material/cloud_off:")
-        st.code(str(error), language=None, wrap_lines=True)
+        show_store_error(error)
         st.stop()
 
 
-@st.cache_resource(show_spinner=False)
+def show_store_error(error: StoreError | PermissionError) -> None:
+    """Say that the store refuses, or that it does not answer."""
+    if any(word in str(error) for word in _NO_RIGHTS):
+        st.error("The explorer has no right to read this.", icon=":material/lock:")
+        st.markdown("Its keys are wrong, have ended, or may not read here. Whoever runs the explorer can mend that:")
+    else:
+        st.error("The artifact store cannot be opened or does not answer.", icon=":material/cloud_off:")
+    st.code(str(error), language=None, wrap_lines=True)
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
 def _opened(root: str | None) -> Store:
     return open_root(root)
 
@@ -53,18 +67,32 @@ def list_kind(store: Store, kind: str) -> Listing:
     return _list_kind(store, store.uri, kind)
 
 
-@st.cache_resource(ttl=_RELOAD_S, show_spinner=False)
+@st.cache_resource(ttl=_RELOAD_S, max_entries=32, show_spinner=False)
 def _list_kind(_store: Store, uri: str, kind: str) -> Listing:
     artifacts, problems = [], []
     for artifact_id in _store.names(kind):
         try:
-            artifact = find_artifact(_store, kind, artifact_id)
+            artifact = _finished(_store, uri, kind, artifact_id)
+        except _NotFinishedError:
+            continue
         except ArtifactError as error:
             problems.append(str(error))
         else:
-            artifacts += [artifact] if artifact else []
+            artifacts.append(artifact)
     artifacts.sort(key=lambda artifact: artifact.manifest.created_at, reverse=True)
     return Listing(tuple(artifacts), tuple(problems))
+
+
+class _NotFinishedError(Exception):
+    """There is no manifest yet: raised, because what is raised is not cached."""
+
+
+@st.cache_resource(ttl=_MANIFEST_S, max_entries=1024, show_spinner=False)
+def _finished(_store: Store, uri: str, kind: str, artifact_id: str) -> Artifact:
+    artifact = find_artifact(_store, kind, artifact_id)
+    if artifact is None:
+        raise _NotFinishedError
+    return artifact
 
 
 def show_problems(problems: tuple[str, ...]) -> None:
@@ -106,3 +134,32 @@ def synthetic_sources(artifact: Artifact) -> list[str]:
     ]
     sources = [source for corpus in corpora for source in corpus.manifest.recipe.get("sources", [])]
     return sorted({source["name"] for source in sources if source["type"].startswith("synthetic")})
+
+
+def reveal(resource: str, load: Callable[[], str], *, label: str = "Show the text") -> None:
+    """Offer a document's text: it is loaded and shown only after a click, which leaves one audit line.
+
+    ``resource`` names the document by ids alone, as ``embeddings/notes-1a2b/row 17``; it goes into the line, the text never.
+    The text stays on the page until it is hidden or the session ends.
+    """
+    shown: set[str] = st.session_state.setdefault("revealed", set())
+    if resource in shown:
+        st.text(load())
+        st.button("Hide the text", key=f"hide {resource}", on_click=shown.discard, args=(resource,))
+        return
+    who = who_asks(st.context.headers)
+    if who is None:
+        st.info("Text is shown only to those whom the login names, and it names nobody here.", icon=":material/lock:")
+        return
+    st.button(
+        label,
+        key=f"reveal {resource}",
+        on_click=_reveal,
+        args=(resource, who),
+        help="Who asked for which text, and when, is written to the audit log.",
+    )
+
+
+def _reveal(resource: str, who: str) -> None:
+    record("reveal", who=who, what=resource)
+    st.session_state["revealed"].add(resource)

@@ -124,6 +124,28 @@ def test_the_explorer_service_selects_the_explorer_alone(render: Render) -> None
                 assert not selector <= group["template"]["metadata"]["labels"].items()
 
 
+def test_the_explorer_knows_its_endpoint_its_login_and_its_mode(render: Render) -> None:
+    def environment(preset: str, *settings: str) -> dict[str, Any]:
+        (deployment,) = [
+            m
+            for m in of_kind(render(preset, *settings), "Deployment")
+            if m["metadata"]["name"].endswith("modernbert-explorer")
+        ]
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        assert container["command"] == ["streamlit", "run", "dashboards/explorer.py"]
+        assert {"--client.showErrorDetails=none", "--browser.gatherUsageStats=false"} <= set(container["args"])
+        return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container["env"]}
+
+    whole = environment("everything")
+    assert whole["EXPLORER_MODE"] == "researcher"
+    assert whole["EXPLORER_USER_HEADER"] == "X-Forwarded-Email"
+    assert whole["ENDPOINT_URL"] == "http://cm-clinical-modernbert-encoder-serve-svc:8000"
+    assert whole["ENDPOINT_KEY"] == {"secretKeyRef": {"name": "explorer-endpoint-key", "key": "key"}}
+    least = environment("minimal")
+    assert least["EXPLORER_MODE"] == "clinician"
+    assert not {"EXPLORER_USER_HEADER", "ENDPOINT_URL", "ENDPOINT_KEY"} & least.keys()
+
+
 def test_gpu_workers_get_the_gpu_image_and_its_toleration(render: Render) -> None:
     (job,) = [m for m in of_kind(render("a100-2x8"), "RayJob") if m["metadata"]["name"] == "cmb-pretrain-paper"]
     (group,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]

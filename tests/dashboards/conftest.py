@@ -12,6 +12,7 @@ import pytest
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact, InputEntry, Store, make_plan, open_store, upload, write_manifest
 from clinical_modernbert.recipe import MapRecipe
+from numpy.typing import NDArray
 from streamlit.testing.v1 import AppTest
 
 DASHBOARDS = Path(__file__).resolve().parents[2] / "dashboards"
@@ -28,28 +29,34 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def publish_map(store: Store, tmp_path: Path) -> PublishMap:
-    """Publish a corpus, a model and a map ``name`` of 21 chapters; ``encoder`` is the purity that its report claims."""
+    """Publish a corpus, a model and a map ``name`` of 21 chapters; ``encoder`` is the purity that its report claims.
 
-    def publish(name: str = "tiny", *, encoder: float = 0.9) -> Artifact:
+    Another ``model`` must be in the store already.
+    """
+
+    def publish(
+        name: str = "tiny", *, encoder: float = 0.9, model: str = "m-1", vectors: NDArray[np.float32] | None = None
+    ) -> Artifact:
         sources = [{"type": "synthetic_notes", "name": "notes"}, {"type": "codes", "name": "icd9"}]
         raw = (
             InputEntry(name="part-0", id="notes", digest="0" * 64),
             InputEntry(name="part-1", id="notes", digest="1" * 64),
         )
-        corpus = _publish_bare(store, "corpus", "c-1", inputs=raw, recipe={"sources": sources})
+        corpus = publish_bare(store, "corpus", "c-1", inputs=raw, recipe={"sources": sources})
         upstream = InputEntry(name="corpus", id="corpus/c-1", digest=corpus)
-        _publish_bare(store, "model", "m-1", inputs=(upstream,), recipe={})
-        plan = make_plan(MapRecipe(name=name, model="m"), store)
+        publish_bare(store, "model", "m-1", inputs=(upstream,), recipe={})
+        plan = make_plan(MapRecipe(name=name, model=model), store)
         report = {
             "purity": {"k": 10, "encoder": encoder, "untrained": 0.3, "tfidf": 0.6, "permutation": 0.05},
             "num_codes": NUM_CHAPTERS * CODES_PER_CHAPTER,
             "table": "icd9cm",
             "pooling": "cls",
-            "model": "m-1",
+            "model": model,
         }
         folder = tmp_path / "made"
         folder.mkdir(exist_ok=True)
         pq.write_table(code_table(), folder / "codes.parquet", compression="zstd")
+        np.save(folder / "vectors.npy", code_vectors() if vectors is None else vectors)
         (folder / "report.json").write_text(json.dumps(report))
         files = [upload(store, plan.prefix, path.name, path) for path in sorted(folder.iterdir())]
         return plan.publish(files, summary=report)
@@ -76,15 +83,25 @@ def code_table() -> pa.Table:
             "x": pa.array(np.cos(angle) * 10 + rng.normal(size=count), pa.float32()),
             "y": pa.array(np.sin(angle) * 10 + rng.normal(size=count), pa.float32()),
             "held_out": rows % 7 == 0,
+            "path": [[f"{100 + c}-{100 + c} Organ {c}", f"{100 + c} Category"] for c in chapter],
+            "crosswalk": [["Q10.1 (approximately)"] if row % 2 else [] for row in rows],
             "neighbours": pa.array(neighbours.tolist(), pa.list_(pa.int32())),
             "similarities": pa.array((1 - step / 100 + 0 * rows[:, None]).tolist(), pa.list_(pa.float32())),
         }
     )
 
 
-def _publish_bare(
+def code_vectors() -> NDArray[np.float32]:
+    """Vectors of ``code_table``: a direction for each chapter, and each code a little off it."""
+    rng = np.random.default_rng(1)
+    chapter = np.repeat(np.eye(NUM_CHAPTERS, dtype=np.float32), CODES_PER_CHAPTER, axis=0)
+    return (chapter + rng.normal(scale=0.01, size=chapter.shape)).astype(np.float32)
+
+
+def publish_bare(
     store: Store, kind: str, artifact_id: str, *, inputs: tuple[InputEntry, ...], recipe: dict[str, object]
 ) -> str:
+    """Publish an artifact without files, and return its digest."""
     manifest = write_manifest(
         store, f"{kind}/{artifact_id}", kind=kind, artifact_id=artifact_id, fingerprint="1", format_version=1,
         recipe=recipe, inputs=inputs, summary={}, files=[],

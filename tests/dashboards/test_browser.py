@@ -1,6 +1,7 @@
 """The explorer in a real browser: it draws, it answers clicks and searches, and it asks no other machine for anything."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -15,14 +16,15 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from clinical_modernbert.artifacts import Store
+from component import COLOURS, places
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
-from tests.dashboards.conftest import PublishMap
+from tests.dashboards.conftest import CODES_PER_CHAPTER, PublishMap, code_table
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 _START_TIMEOUT_S = 60
-_PATIENCE_MS = 30_000
+_PATIENCE_MS = 60_000
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,8 @@ class Watched:
 def watched(chromium: str, address: str) -> Iterator[Watched]:
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+        # The network is off: no name but this machine's own is found.
+        arguments.append("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost")
         browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
         page = browser.new_page(viewport={"width": 1500, "height": 1400})
         page.set_default_timeout(_PATIENCE_MS)
@@ -103,22 +107,47 @@ def watched(chromium: str, address: str) -> Iterator[Watched]:
         browser.close()
 
 
-def plot_of(page: Page) -> Locator:
-    """The drawn chart; Plotly makes its canvases before it has drawn, the modebar only after."""
-    expect(page.locator(".js-plotly-plot canvas").first).to_be_visible()
-    expect(page.locator(".js-plotly-plot .modebar")).to_be_attached()
+def map_of(page: Page) -> Locator:
+    """The map once its points are drawn."""
+    shown = page.locator(".map[data-drawn]").first
+    expect(shown).to_be_visible()
     expect(page.locator("[data-testid=stStatusWidget]")).to_have_count(0)
-    return page.locator(".js-plotly-plot")
+    return shown
 
 
-def drawn_colours(plot: Locator, target: Path) -> set[tuple[int, int, int]]:
-    """The strong colours inside the plotting area, with at least 20 pixels each."""
-    plot.screenshot(path=target)
-    pixels = np.asarray(Image.open(target).convert("RGB"))
-    area = pixels[: int(pixels.shape[0] * 0.7)].reshape(-1, 3)
-    values, counts = np.unique(area, axis=0, return_counts=True)
-    strong = values.max(axis=1).astype(int) - values.min(axis=1) > 80
-    return {tuple(value) for value in values[strong & (counts >= 20)].tolist()}
+def drawn_colours(shown: Locator, target: Path) -> set[str]:
+    """The colours of the palette that the map shows, black apart, with at least 20 pixels each."""
+    shown.page.wait_for_timeout(300)
+    shown.locator(".stage").screenshot(path=target)
+    pixels = 255.0 - np.asarray(Image.open(target).convert("RGB")).reshape(-1, 3)
+    strong = pixels[np.ptp(pixels, axis=1) > 80]
+    # A faint point on white lies between white and its colour: what counts is the direction from white.
+    ways = 255.0 - np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in COLOURS])
+    unit = [values / np.linalg.norm(values, axis=1, keepdims=True) for values in (strong, ways)]
+    counts = np.bincount((unit[0] @ unit[1].T).argmax(axis=1), minlength=len(COLOURS))
+    return {colour for colour, count in zip(COLOURS, counts, strict=True) if count >= 20}
+
+
+def spot(shown: Locator, row: int) -> tuple[float, float]:
+    """Where the page shows a code's point while the whole map is seen."""
+    box = shown.locator(".stage").bounding_box()
+    assert box is not None
+    codes = code_table()
+    x, y = (places(codes["x"].to_numpy(), codes["y"].to_numpy())[row].astype(float) - 32768) / 65536
+    side = 0.94 * min(box["width"], box["height"])
+    return box["x"] + box["width"] / 2 + x * side, box["y"] + box["height"] / 2 - y * side
+
+
+def lasso(page: Page, around: tuple[float, float], *, radius: float) -> None:
+    """Draw a ring around a place."""
+    page.get_by_role("button", name="Lasso").first.click()
+    for step in range(26):
+        angle = step / 25 * 2 * np.pi
+        page.mouse.move(around[0] + radius * np.cos(angle), around[1] + radius * np.sin(angle))
+        if step == 0:
+            page.mouse.down()
+    page.mouse.up()
+    page.get_by_role("button", name="Lasso").first.click()
 
 
 def test_the_map_in_a_browser(watched: Watched, address: str, publish_map: PublishMap, tmp_path: Path) -> None:
@@ -128,49 +157,123 @@ def test_the_map_in_a_browser(watched: Watched, address: str, publish_map: Publi
     expect(page.get_by_role("heading", name="Code map")).to_be_visible()
     expect(page.get_by_text("Research use, not for care.")).to_be_visible()
     expect(page.get_by_text(artifact.manifest.fingerprint).first).to_be_visible()
-    plot = plot_of(page)
-    page.wait_for_timeout(500)
-    assert len(drawn_colours(plot, tmp_path / "map.png")) >= 5
-    assert page.locator(".js-plotly-plot .legend .traces").count() == 21
+    shown = map_of(page)
+    expect(shown.locator(".status")).to_have_text("420 of 420 codes shown")
+    assert drawn_colours(shown, tmp_path / "map.png") >= {*COLOURS} - {"#000000"}
+    assert shown.locator(".legend li").count() == 21
 
-    # The legend filters without the server: with only one chapter left, one colour is left.
-    page.locator(".js-plotly-plot .legend .traces .legendtoggle").first.dblclick()
-    page.wait_for_timeout(1000)
-    assert len(drawn_colours(plot, tmp_path / "one.png")) <= 2
-    page.locator(".js-plotly-plot .legend .traces .legendtoggle").first.dblclick()
-    page.wait_for_timeout(1000)
+    # The legend filters without the server.
+    page.get_by_role("button", name="Show only 102-102").click()
+    expect(shown.locator(".status")).to_have_text("20 of 420 codes shown")
+    assert drawn_colours(shown, tmp_path / "one.png") == {COLOURS[2]}
+    page.get_by_role("button", name="Show all groups").click()
 
-    click_point(page, curve=2, point=1)
+    # Resting on a point brings its text; a click its card.
+    place = spot(shown, 41)
+    page.mouse.move(*place)
+    expect(shown.locator(".tip")).to_contain_text("Diabetic KIDNEY disease (type 2)")
+    page.mouse.click(*place)
     expect(page.get_by_role("heading", name="102.01")).to_be_visible()
-    expect(page.get_by_text("Diabetic KIDNEY disease (type 2)")).to_be_visible()
+    expect(page.get_by_text("Q10.1 (approximately)")).to_be_visible()
+    expect(page).to_have_url(re.compile(r"[?&]code=102\.01"))
 
     search = page.get_by_role("textbox", name="Search by code or words")
     search.fill("kidney")
     search.press("Enter")
     expect(page.get_by_text("1 found")).to_be_visible()
-    expect(page.locator(".legend").get_by_text("found by the search (1)")).to_be_attached()
-    page.wait_for_timeout(500)
-    page.screenshot(path=tmp_path / "search.png", full_page=True)
+
+    # A lasso around a chapter: browser and server count the same; the file says where it comes from.
+    codes = code_table()
+    centre = np.mean([spot(shown, row) for row in range(7 * CODES_PER_CHAPTER, 8 * CODES_PER_CHAPTER)], axis=0)
+    lasso(page, tuple(centre), radius=45)
+    expect(shown.locator(".status")).to_contain_text("selected")
+    selected = int(shown.locator(".status").inner_text().split()[-2])
+    assert selected >= 10
+    expect(page.get_by_text(f"{selected} codes", exact=True)).to_be_visible()
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Export as CSV").click()
+    lines = waiting.value.path().read_text().splitlines()
+    head = [line for line in lines if line.startswith("# ")]
+    assert any(artifact.manifest.fingerprint in line and "model m-1" in line for line in head)
+    assert len(lines) - len(head) == selected + 1
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Save picture").click()
+    picture = Image.open(waiting.value.path())
+    assert waiting.value.suggested_filename == f"{artifact.manifest.id}.png"
+    assert picture.height > picture.width * 0.5 and len(picture.convert("RGB").getcolors(1 << 20) or []) > 50
+
+    # The address brings it all back in another session, and holds nothing typed.
+    assert "kidney" not in page.url
+    page.goto(page.url)
+    shown = map_of(page)
+    expect(shown.locator(".status")).to_contain_text(f"{selected} selected")
+    expect(page.get_by_role("heading", name="102.01")).to_be_visible()
+    assert codes["code"][41].as_py() == "102.01"
 
     page.get_by_role("link", name="Lineage").click()
     expect(page.get_by_role("heading", name="Lineage", exact=True)).to_be_visible()
     expect(page.get_by_text("synthetic text: notes")).to_be_visible()
-    assert "kidney" not in page.url
     assert watched.elsewhere == []
     assert watched.errors == []
 
 
-def click_point(page: Page, *, curve: int, point: int) -> None:
-    """Click where Plotly has drawn a point of a trace."""
-    place = page.evaluate(
-        """([curve, point]) => {
-            const plot = document.querySelector('.js-plotly-plot'), layout = plot._fullLayout, box = plot.getBoundingClientRect();
-            const trace = plot._fullData[curve];
-            return [box.left + layout.xaxis._offset + layout.xaxis.d2p(trace.x[point]),
-                    box.top + layout.yaxis._offset + layout.yaxis.d2p(trace.y[point])];
-        }""",
-        [curve, point],
-    )
+def test_the_map_by_keyboard_alone(watched: Watched, address: str, publish_map: PublishMap) -> None:
+    publish_map()
+    page = watched.page
+    page.goto(address)
+    shown = map_of(page)
+    shown.locator(".stage").focus()
+    page.keyboard.press("+")
+    for _ in range(30):
+        page.keyboard.press("ArrowRight")
+        if shown.locator(".tip").is_visible():
+            break
+    expect(shown.locator(".tip")).to_contain_text("Finding")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Nearest codes")).to_be_visible()
+    expect(page).to_have_url(re.compile("[?&]code="))
+    assert watched.errors == []
+
+
+def test_the_map_without_webgl_says_so(chromium: str, address: str, publish_map: PublishMap, tmp_path: Path) -> None:
+    publish_map()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-3d-apis"])
+        page = browser.new_page(viewport={"width": 1500, "height": 1400})
+        page.goto(address)
+        shown = map_of(page)
+        expect(shown.locator(".status")).to_contain_text("no WebGL: the map is drawn more slowly. 420 of 420")
+        assert drawn_colours(shown, tmp_path / "plain.png") >= {*COLOURS} - {"#000000"}
+        browser.close()
+
+
+def test_two_models_in_a_browser(watched: Watched, address: str, publish_map: PublishMap) -> None:
+    publish_map("first")
+    publish_map("second")
+    page = watched.page
+    # By the menu: a page opened by its own address lets Streamlit look for its server's base path first, with two answers 404.
+    page.goto(address)
+    page.get_by_role("link", name="Compare").click()
+    expect(page.get_by_role("heading", name="Compare", exact=True)).to_be_visible()
+    left, right = (page.locator(".map[data-drawn]").nth(side) for side in (0, 1))
+    expect(right).to_be_visible()
+    # The legend of the one filters the other, and so does a selection.
+    page.get_by_role("button", name="Show only 107-107").click()
+    expect(right.locator(".status")).to_have_text("20 of 420 codes shown")
+    left.get_by_role("button", name="Select shown").click()
+    expect(right.locator(".status")).to_have_text("20 of 420 codes shown, 20 selected")
+    expect(page.get_by_text("20 codes", exact=True)).to_be_visible()
+    place = spot(left, 7 * CODES_PER_CHAPTER)
     page.mouse.move(*place)
-    page.wait_for_timeout(300)
+    expect(left.locator(".tip")).to_contain_text("Finding 14")
     page.mouse.click(*place)
+    expect(page.get_by_text("Nearest to 107.")).to_have_count(2)
+    expect(page.locator("[data-testid=stStatusWidget]")).to_have_count(0)
+    expect(page.get_by_role("heading", name="What moved most")).to_be_visible()
+    page.wait_for_timeout(1000)
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Export as CSV").click()
+    head = waiting.value.path().read_text().splitlines()[:3]
+    assert {line.split("-")[0] for line in head[1:]} == {"# map first", "# map second"}
+    assert watched.elsewhere == []
+    assert watched.errors == []

@@ -1,7 +1,7 @@
 """Search: the beginning of a code, or words of the description."""
 
 import pytest
-from views.code_map import find_codes
+from views.search import find_codes
 
 from tests.dashboards.conftest import CODES_PER_CHAPTER, code_table
 

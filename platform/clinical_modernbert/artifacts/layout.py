@@ -18,6 +18,7 @@ ARTIFACT_KIND_OF_RECIPE = {
     "probe": "evaluation",
     "map": "map",
     "embed": "embeddings",
+    "project": "map",
 }
 
 # Raised when the code's output for the same recipe changes, so that old work is never taken for new.
@@ -26,7 +27,7 @@ FORMAT_VERSION = {
     "model": 3,
     "sweep": 2,
     "evaluation": 1,
-    "map": 1,
+    "map": 2,
     "embeddings": 1,
 }
 

@@ -1,4 +1,4 @@
-"""Figure 2: the map of ICD-9 codes (paper, 4.4 and 5.4), with the figures that the paper does not give.
+"""Figure 2: the map of ICD-9 codes, or of ICD-10 codes (paper, 4.4 and 5.4), with the figures that the paper does not give.
 
 The bare description of each code goes through the encoder, its vector through t-SNE (openTSNE), coloured by chapter. Purity@k is
 measured in the original space, beside a permutation, the same encoder untrained and TF-IDF. Codes whose concept was held out of
@@ -9,7 +9,7 @@ import json
 import logging
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 from clinical_modernbert.artifacts import Artifact, Plan, resolve, upload
 from clinical_modernbert.corpus.split import is_held_out
 from clinical_modernbert.encoder import Encoder, build_model, load_encoder
+from clinical_modernbert.evaluation.code_places import code_paths, counterparts
 from clinical_modernbert.evaluation.neighbours import group_figures, nearest, permuted_purity, purity, text_vectors
 from clinical_modernbert.evaluation.projection import project
 from clinical_modernbert.recipe import CorpusRecipe, MapRecipe, PretrainRecipe
 from clinical_modernbert.sources import CodeEntry, code_group, code_table
+from clinical_modernbert.sources.codes import Table
 from clinical_modernbert.tokenizer import special_ids
 
 _NEIGHBOURS_SHOWN = 10
@@ -84,6 +86,8 @@ def map_codes(plan: Plan) -> Artifact:
             "x": pa.array(xy_N2[:, 0], pa.float32()),
             "y": pa.array(xy_N2[:, 1], pa.float32()),
             "held_out": held_out,
+            "path": pa.array(code_paths(recipe.table, codes), pa.list_(pa.string())),
+            "crosswalk": pa.array(counterparts(recipe.table, codes), pa.list_(pa.string())),
             "neighbours": pa.array(index_NK[:, :_NEIGHBOURS_SHOWN].tolist(), pa.list_(pa.int32())),
             "similarities": pa.array(similarity_NK[:, :_NEIGHBOURS_SHOWN].tolist(), pa.list_(pa.float32())),
         }
@@ -143,7 +147,7 @@ def _untrained(encoder: Encoder, model: Artifact) -> Encoder:
     return Encoder(model=fresh.eval(), tokenizer=encoder.tokenizer)
 
 
-def _held_out(codes: list[CodeEntry], model: Artifact, *, table: Literal["icd9cm"]) -> list[bool]:
+def _held_out(codes: list[CodeEntry], model: Artifact, *, table: Table) -> list[bool]:
     """Return which codes' concepts the model's corpus held out."""
     corpus_id = next(entry.id for entry in model.manifest.inputs if entry.name == "corpus")
     corpus = resolve(model.store, "corpus", corpus_id.removeprefix("corpus/"))

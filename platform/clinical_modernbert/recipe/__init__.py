@@ -1,7 +1,7 @@
 """Recipes: the typed schema of everything a job can be told, and its loader. Loads no torch and no ray."""
 
 from clinical_modernbert.recipe.corpus import CorpusRecipe
-from clinical_modernbert.recipe.embed import EmbedRecipe
+from clinical_modernbert.recipe.embed import EmbedRecipe, ProjectRecipe
 from clinical_modernbert.recipe.evaluate import EvaluateRecipe, FineTuneRecipe, MapRecipe, ProbeRecipe
 from clinical_modernbert.recipe.loader import RECIPE_TYPES, build_recipe, load_recipe, read_recipe
 from clinical_modernbert.recipe.pretrain import PretrainRecipe
@@ -18,6 +18,7 @@ __all__ = [
     "MapRecipe",
     "PretrainRecipe",
     "ProbeRecipe",
+    "ProjectRecipe",
     "Recipe",
     "ServeRecipe",
     "SweepRecipe",

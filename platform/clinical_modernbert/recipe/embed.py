@@ -1,10 +1,10 @@
-"""Vectors of a table of texts, in bulk."""
+"""Vectors of a table of texts, in bulk, and their map."""
 
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from clinical_modernbert.recipe.section import ModelReference, Recipe, Section
+from clinical_modernbert.recipe.section import EmbeddingsReference, ModelReference, Recipe, Section
 
 
 class EmbedScaling(Section):
@@ -64,3 +64,29 @@ class EmbedRecipe(Recipe):
                 "metadata_columns must be distinct and not among id, vector, num_tokens, truncated, windows"
             )
         return self
+
+
+class ProjectScaling(Section):
+    """How the work is spread; changes nothing in the output."""
+
+    num_cpus: int = Field(default=2, ge=1)
+    """Threads of the projection."""
+
+
+class ProjectRecipe(Recipe):
+    """The 2-D map of an embedded set, with each row's neighbours in the original space."""
+
+    kind: Literal["project"] = "project"
+    embeddings: EmbeddingsReference
+    """The embedded set, as an embed recipe made it."""
+    max_rows: int | None = Field(default=50_000, ge=50)
+    """Rows on the map, a deterministic sample of the set; all where None (time grows with the square of it)."""
+    perplexity: float = Field(default=30.0, gt=1)
+    """t-SNE perplexity."""
+    num_iterations: int = Field(default=500, ge=50)
+    """t-SNE iterations after early exaggeration."""
+    num_neighbours: int = Field(default=10, ge=1, le=40)
+    """Neighbours that are kept for each row."""
+    seed: int = 0
+    """Seed of the sample and the projection."""
+    scaling: ProjectScaling = ProjectScaling()

@@ -154,8 +154,8 @@ class MapRecipe(Recipe):
     kind: Literal["map"] = "map"
     model: ModelReference
     """The model whose embeddings are mapped."""
-    table: Literal["icd9cm"] = "icd9cm"
-    """Code system."""
+    table: Literal["icd9cm", "icd10cm"] = "icd9cm"
+    """Code system (the paper's figure: ICD-9-CM)."""
     pooling: Literal["cls", "mean"] = "cls"
     """How token vectors become one vector (paper: the [CLS] embedding)."""
     max_codes: int | None = Field(default=None, ge=100)

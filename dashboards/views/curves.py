@@ -1,0 +1,131 @@
+"""Curves of training runs: read from the store, kept as few numbers as a screen can show.
+
+A finished run has ``history.json``, a running one ``progress.json`` in its work area, written at each recorded step. Both hold
+the same list of points: figures of steps, held-out figures, and notes of (re)starts and rollbacks.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+from clinical_modernbert.artifacts import Artifact, Store, join_key
+from clinical_modernbert.artifacts.layout import MANIFEST_NAME, artifact_prefix, work_prefix
+
+MOST_POINTS = 400
+_LIVE_S = 4
+_PROGRESS = "progress.json"  # training.loop names it so; that module would bring torch with it
+
+Point = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """The points of one run, apart by what they say."""
+
+    run: str
+    steps: tuple[Point, ...]
+    """At most ``MOST_POINTS``: each the mean of the recorded steps in its stretch."""
+    last: Point
+    """The last recorded step as it is; empty before the first."""
+    held_out: tuple[Point, ...]
+    """``step`` with figures such as ``uniform_loss``."""
+    notes: tuple[Point, ...]
+    """Starts (``started``) and rollbacks (``rolled_back_to``, ``reason``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A run that has not published its model: it trains, waits, or was left."""
+
+    run: str
+    step: int
+    num_steps: int
+    curve: Curve
+
+
+def make_curve(run: str, history: list[Point]) -> Curve:
+    """Return the curve of a recorded history."""
+    steps = [point for point in history if "loss" in point]
+    held_out = [{"step": point["step"], **point["held_out"]} for point in history if "held_out" in point]
+    notes = [point for point in history if "started" in point or "rolled_back_to" in point]
+    return Curve(
+        run=run,
+        steps=tuple(thinned(steps)),
+        last=dict(steps[-1]) if steps else {},
+        held_out=tuple(held_out[:: max(len(held_out) // MOST_POINTS, 1)]),
+        notes=tuple(notes),
+    )
+
+
+def thinned(points: list[Point], *, most: int = MOST_POINTS) -> list[Point]:
+    """Return at most ``most`` points; each holds the mean of every number over its stretch, None where nothing was measured.
+
+    ``step`` is the last of the stretch: nothing is drawn before it was known.
+    """
+    stretch = -(-len(points) // most) if points else 1
+    return [_mean(points[start : start + stretch]) for start in range(0, len(points), stretch)]
+
+
+def _mean(points: list[Point]) -> Point:
+    found: Point = {}
+    for name in points[-1]:
+        values = [point[name] for point in points if isinstance(point.get(name), int | float)]
+        found[name] = sum(values) / len(values) if values else None
+    return {**found, "step": points[-1]["step"]}
+
+
+def has_curve(model: Artifact) -> bool:
+    """Return whether this model was pretrained here: fine-tuned ones have no such curve."""
+    return any(entry.path == "history.json" for entry in model.manifest.files)
+
+
+def finished_curve(model: Artifact) -> Curve:
+    """Return the curve of a finished model, checked against its manifest; raises ``ArtifactError``."""
+    return _finished_curve(model, model.uri, model.manifest.digest)
+
+
+@st.cache_resource(max_entries=24, show_spinner="Reading the curve")
+def _finished_curve(_model: Artifact, uri: str, digest: str) -> Curve:
+    return make_curve(_model.manifest.id, json.loads(_model.file("history.json").read_bytes()))
+
+
+def running_ids(store: Store) -> list[str]:
+    """Return the runs that have recorded a step and have not published a model."""
+    return _running_ids(store, store.uri)
+
+
+@st.cache_resource(ttl=_LIVE_S, max_entries=8, show_spinner=False)
+def _running_ids(_store: Store, uri: str) -> list[str]:
+    names = _store.names(work_prefix("model", ""))
+    recorded = (name for name in names if _PROGRESS in _store.names(work_prefix("model", name)))
+    return [name for name in recorded if not _published(_store, name)]
+
+
+def running(store: Store, run: str) -> Running | None:
+    """Return how far a run is, at most a few seconds old; None once it has published or was cleared away."""
+    return _running(store, store.uri, run)
+
+
+@st.cache_resource(ttl=_LIVE_S, max_entries=8, show_spinner=False)
+def _running(_store: Store, uri: str, run: str) -> Running | None:
+    content = _progress(_store, run)
+    if content is None or _published(_store, run):
+        return None
+    found = json.loads(content)
+    return Running(run, found["step"], found["num_steps"], make_curve(run, found["history"]))
+
+
+def _progress(store: Store, run: str) -> bytes | None:
+    try:
+        return store.read_bytes(join_key(work_prefix("model", run), _PROGRESS))
+    except KeyError:
+        return None
+
+
+def _published(store: Store, run: str) -> bool:
+    try:
+        store.read_bytes(join_key(artifact_prefix("model", run), MANIFEST_NAME))
+    except KeyError:
+        return False
+    return True

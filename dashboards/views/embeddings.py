@@ -1,0 +1,183 @@
+"""The map of any embedded set: documents by id and metadata, coloured by one of their columns; small groups are not named."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import streamlit as st
+from clinical_modernbert.artifacts import Artifact, find_artifact
+from clinical_modernbert.bulk.inputs import fetched, find_tables
+from clinical_modernbert.bulk.rows import TextRow, read_table_rows
+from clinical_modernbert.errors import ArtifactError, UserError
+from clinical_modernbert.recipe import EmbedRecipe
+from component import Labels
+
+from views import figure
+from views.export import provenance
+from views.figure import Points, grouped, make_points, selected_rows, show_points
+from views.reading import list_kind, reveal, show_problems, store_or_stop
+from views.search import selectable
+from views.selection import show_selection
+
+_PAGE = "set"
+_LENGTH = "length"
+_LENGTHS = (128, 512, 1024, 4096)
+# Groups of fewer documents are neither named nor counted: a person could be told from them.
+SMALLEST_GROUP = 11
+
+
+def page() -> None:
+    """Show the newest map of an embedded set, or the one chosen."""
+    st.title("Embeddings")
+    artifact = _choose()
+    try:
+        rows, report = _loaded(artifact, artifact.manifest.digest)
+        columns = [*report["columns"], _LENGTH]
+        column = _choose_column(columns)
+        points = _points(artifact, artifact.manifest.digest, rows, column)
+    except ArtifactError as error:
+        show_problems((str(error),))
+        return
+    figure.restore_area(_PAGE)
+    sampled = f" of {report['of_rows']:,}" if report["of_rows"] > report["num_rows"] else ""
+    st.caption(
+        f"model `{report['model']}` · set `{report['embeddings']}` · map `{artifact.manifest.id}` · "
+        f"made {artifact.manifest.created_at[:10]} · {report['num_rows']:,}{sampled} documents"
+    )
+    left, right = st.columns([7, 3])
+    with left:
+        show_points(points, page=_PAGE, texts=lambda wanted: _texts(rows, wanted), marks=_marks(rows))
+        st.caption(
+            "Each point is a document, placed by t-SNE. Only who stands close together means something. Values with fewer than "
+            f"{SMALLEST_GROUP} documents are put together."
+        )
+    with right:
+        _show_card(artifact, rows, report)
+    show_selection(
+        rows,
+        selected_rows(points, _PAGE),
+        page=_PAGE,
+        unit="documents",
+        group_column=column,
+        listed=("id", *report["columns"], "num_tokens"),
+        text_column=None,
+        lines=provenance(artifact),
+        file=artifact.manifest.id,
+        floor=SMALLEST_GROUP,
+    )
+    figure.keep_in_address(_PAGE, set=artifact.manifest.id, colour=column)
+
+
+def _choose() -> Artifact:
+    store = store_or_stop()
+    listing = list_kind(store, "map")
+    show_problems(listing.problems)
+    by_id = {one.manifest.id: one for one in listing.artifacts if one.manifest.recipe["kind"] == "project"}
+    if not by_id:
+        st.info(f"There is no map of an embedded set in {store.uri} yet.", icon=":material/inbox:")
+        st.markdown("Embed a table of texts and project it, then reload this page:")
+        st.code(
+            "python jobs/embed.py embed/notes --set model=NAME --set input_uri=FOLDER\npython jobs/project.py project/notes",
+            language="bash",
+        )
+        st.stop()
+    asked = st.query_params.get("set")
+    chosen = st.selectbox(
+        "Set",
+        list(by_id),
+        index=list(by_id).index(asked) if asked in by_id else 0,
+        key=f"{_PAGE}-map",
+        on_change=figure.forget,
+        args=(_PAGE,),
+    )
+    return by_id[chosen]
+
+
+def _choose_column(columns: list[str]) -> str:
+    asked = st.query_params.get("colour")
+    chosen: str = st.selectbox(
+        "Colour by",
+        columns,
+        index=columns.index(asked) if asked in columns else 0,
+        key=f"{_PAGE}-colour",
+        on_change=figure.forget,
+        args=(_PAGE,),
+    )
+    return chosen
+
+
+@st.cache_resource(max_entries=4, show_spinner="Reading and checking the map")
+def _loaded(_artifact: Artifact, digest: str) -> tuple[pa.Table, dict[str, Any]]:
+    rows = pq.read_table(_artifact.file("rows.parquet"))
+    bin_N = np.searchsorted(_LENGTHS, rows["num_tokens"].to_numpy())
+    words = [f"up to {most:,} tokens" for most in _LENGTHS] + [f"more than {_LENGTHS[-1]:,} tokens"]
+    rows = rows.append_column(_LENGTH, pa.array([words[number] for number in bin_N]))
+    return rows.combine_chunks(), json.loads(_artifact.file("report.json").read_text(encoding="utf-8"))
+
+
+@st.cache_resource(max_entries=8, show_spinner="Drawing the map")
+def _points(_artifact: Artifact, digest: str, _rows: pa.Table, column: str) -> Points:
+    labels = Labels(
+        name=f"{digest[:16]}-{column}",
+        label=f"Map of {_rows.num_rows} documents by {column}. The selection below lists documents as a table.",
+        unit="documents",
+        file=_artifact.manifest.id,
+        provenance=tuple(provenance(_artifact)),
+    )
+    placed = pa.table({"x": _rows["map_x"], "y": _rows["map_y"]})
+    return make_points(placed, grouped(_rows[column], floor=SMALLEST_GROUP), labels)
+
+
+def _texts(rows: pa.Table, wanted: Any) -> dict[int, list[str]]:
+    ids = rows["id"].take(pa.array(wanted, pa.int32())).to_pylist()
+    return {row: [name] for row, name in zip(wanted, ids, strict=True)}
+
+
+def _marks(rows: pa.Table) -> list[dict[str, Any]]:
+    row = figure.chosen_row(_PAGE)
+    if row is None:
+        return []
+    return [{"kind": "near", "rows": rows["map_neighbours"][row].as_py()}, {"kind": "chosen", "rows": [row]}]
+
+
+def _show_card(artifact: Artifact, rows: pa.Table, report: dict[str, Any]) -> None:
+    row = figure.chosen_row(_PAGE)
+    if row is None:
+        st.info("Choose a document: click a point.", icon=":material/touch_app:")
+        return
+    document = rows.slice(row, 1).to_pylist()[0]
+    st.subheader(document["id"])
+    st.dataframe(
+        [{"column": name, "value": document[name]} for name in (*report["columns"], "num_tokens")], hide_index=True
+    )
+    st.markdown("**Nearest documents**, in the model's own space (not on the map)")
+    near = document["map_neighbours"]
+    shown = rows.select(["id", *report["columns"]]).take(pa.array(near, pa.int32()))
+    shown = shown.add_column(0, "similarity", pa.array(document["map_similarities"], pa.float32()))
+    key = f"nearest-{_PAGE}-{artifact.manifest.id}-{row}"
+    selectable(key, shown, near, take=lambda other: figure.choose(_PAGE, other))
+    embeddings = find_artifact(artifact.store, "embeddings", report["embeddings"])
+    if embeddings is None:
+        st.caption("The embedded set is no longer in the store, so its texts cannot be found.")
+        return
+    reveal(f"embeddings/{embeddings.manifest.id}/row {row}", lambda: _read_text(embeddings, document["id"]))
+
+
+def _read_text(embeddings: Artifact, document_id: str) -> str:
+    """Return the text of a document from the table that was embedded: the set itself holds none."""
+    recipe = EmbedRecipe.model_validate(embeddings.manifest.recipe)
+    try:
+        for table in find_tables(recipe):
+            with fetched(table) as location:
+                for item in read_table_rows(location, file=table.key, recipe=recipe):
+                    if isinstance(item, TextRow) and item.id == document_id:
+                        return item.text
+    except UserError:
+        return "The table that was embedded is not within reach of the explorer."
+    return "The table that was embedded no longer has this document."
+
+
+if __name__ == "__main__":
+    page()

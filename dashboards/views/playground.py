@@ -1,0 +1,153 @@
+"""Try the served model: which words fit a gap, and how alike texts are.
+
+What is typed goes to the endpoint and nowhere else: it is not stored, not in the address, not in a log, and the session forgets
+it when the page is left. Answers stand on the page until the next click.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import streamlit as st
+from clinical_modernbert.serving.client import Client, EndpointError
+
+from views.charts import bar_chart
+from views.endpoint import open_endpoint
+from views.mode import is_researcher
+from views.served import served_info
+
+MASK = "[MASK]"
+_MOST_CHARACTERS = 4000
+_TOP_K = 10
+# The endpoint's words for a cause -> ours.
+_CAUSES = {
+    "invalid_api_key": "It asks for a key, and the explorer has none that it knows (ENDPOINT_KEY).",
+    "insufficient_scope": "The explorer's key may not ask this.",
+    "text_too_long": "The text is too long for the model.",
+    "no_mask": f"The text has no gap: write {MASK} where a word is to be guessed.",
+}
+
+
+def page() -> None:
+    """Show both trials, or why the endpoint can't be asked."""
+    st.title("Try the model")
+    st.caption(
+        "What you type is sent to the endpoint and kept nowhere. Do not type anything that names a patient: this is for "
+        "research, not for care."
+    )
+    client = open_endpoint()
+    if client is None:
+        st.info("No endpoint is set: whoever runs the explorer names one in ENDPOINT_URL.", icon=":material/link_off:")
+        st.code("make serve\nENDPOINT_URL=http://127.0.0.1:8000 make explore", language=None)
+        return
+    info = answer_or_explain(lambda: served_info(client))
+    if info is None:
+        return
+    _show_model(info)
+    filling, comparing = st.tabs(["Which words fit?", "How alike?"])
+    with filling:
+        _show_fill(client, info)
+    with comparing:
+        _show_similarity(client)
+
+
+def answer_or_explain(ask: Callable[[], Any]) -> Any:
+    """Return an answer of the endpoint; where there is none, say why and return None."""
+    try:
+        return ask()
+    except EndpointError as error:
+        if error.status is None:
+            st.error("The endpoint does not answer.", icon=":material/cloud_off:")
+            st.markdown("It may be starting, or be down. Nothing that you typed was kept; try again in a minute.")
+        else:
+            st.error("The endpoint refuses.", icon=":material/block:")
+            st.markdown(
+                _CAUSES.get(error.code or "", f"Its reason: `{error.code or 'none given'}` (HTTP {error.status}).")
+            )
+        return None
+
+
+def _show_model(info: dict[str, Any]) -> None:
+    facts = [f"Served model: `{info['model']}`"]
+    if is_researcher():
+        facts += [
+            f"{info['pooling']} pooling",
+            f"{info['hidden_size']} numbers",
+            f"up to {info['max_input_length']:,} tokens",
+        ]
+        facts.append(f"content `{info['digest'][:12]}`")
+    st.caption(" · ".join(facts))
+
+
+def _show_fill(client: Client, info: dict[str, Any]) -> None:
+    if info["head"] != "masked-lm":
+        st.info("The served model was fine-tuned for a task and does not guess words.", icon=":material/edit_off:")
+        return
+    with st.form("fill"):
+        text = st.text_area(
+            f"A text with {MASK} where a word is missing",
+            placeholder=f"The patient was started on {MASK} for hypertension.",
+            max_chars=_MOST_CHARACTERS,
+            key="fill-text",
+        )
+        asked = st.form_submit_button("Guess")
+    if not asked:
+        return
+    if MASK not in text:
+        st.info(_CAUSES["no_mask"], icon=":material/edit:")
+        return
+    answer = answer_or_explain(lambda: client.fill_mask(text, top_k=_TOP_K))
+    if answer is None:
+        return
+    for number, guesses in enumerate(by_mask(answer), start=1):
+        rows = [{"word": guess["token_str"].strip() or "(space)", "certainty": guess["score"]} for guess in guesses]
+        st.markdown(f"**Gap {number}**")
+        left, right = st.columns(2)
+        with left:
+            bar_chart(rows, x="certainty", y="word", alt="The likeliest words and how sure the model is of each.")
+        right.dataframe(rows, hide_index=True, column_config=_PERCENT)
+    st.caption(
+        "Certainty is the model's own. It says what usually stands in such texts, not what is right for a patient."
+    )
+
+
+def by_mask(answer: list[Any]) -> list[list[dict[str, Any]]]:
+    """Return the guesses of each mask: the endpoint's answer is a list deeper where a text has several."""
+    return [answer] if answer and isinstance(answer[0], dict) else answer
+
+
+def _show_similarity(client: Client) -> None:
+    with st.form("similarity"):
+        source = st.text_input(
+            "A text", placeholder="short of breath", max_chars=_MOST_CHARACTERS, key="source-text", autocomplete="off"
+        )
+        others = st.text_area(
+            "Texts to compare it with, one a line",
+            placeholder="dyspnoea\nankle sprain",
+            max_chars=_MOST_CHARACTERS,
+            key="other-texts",
+        )
+        asked = st.form_submit_button("Compare")
+    if not asked:
+        return
+    lines = [line.strip() for line in others.splitlines() if line.strip()]
+    if not source.strip() or not lines:
+        st.info("Both fields need some text.", icon=":material/edit:")
+        return
+    body = {"inputs": {"source_sentence": source, "sentences": lines}}
+    scores = answer_or_explain(lambda: client.call("POST", "/similarity", body))
+    if scores is None:
+        return
+    rows = [{"text": line, "similarity": score} for line, score in zip(lines, scores, strict=True)]
+    rows.sort(key=lambda row: -row["similarity"])
+    st.dataframe(rows, hide_index=True, column_config={"similarity": st.column_config.NumberColumn(format="%.3f")})
+    st.caption(
+        "Cosine, 1 is the same direction. Compare lines with each other: one figure by itself says little, since an encoder's "
+        "vectors all lie in a narrow cone."
+    )
+
+
+_PERCENT = {"certainty": st.column_config.NumberColumn(format="percent")}
+
+
+if __name__ == "__main__":
+    page()

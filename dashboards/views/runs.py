@@ -1,0 +1,250 @@
+"""Pretraining runs: curves of one or several side by side, what their recipes differ in, and those that train right now.
+
+A live curve is read again every few seconds, once for all who look. It says when the last step was recorded as far as this
+page has seen: the store holds no clock, so a run that was killed looks like one that waits.
+"""
+
+import time
+from typing import Any
+
+import streamlit as st
+from clinical_modernbert.artifacts import Artifact, Store
+
+from views.charts import MOST_SERIES, line_chart
+from views.curves import Curve, Running, finished_curve, has_curve, running, running_ids
+from views.reading import list_kind, show_problems, store_or_stop
+
+_REFRESH_S = 5
+_STUCK_S = 120
+# Group -> (field of a point, title). Held-out figures stand in a group of their own.
+_STEP_FIGURES = {
+    "Loss": (("loss", "training loss, nats"), ("gradient_norm", "gradient norm")),
+    "Schedules": (
+        ("learning_rate", "learning rate"),
+        ("mask_rate", "mask rate"),
+        ("salience_odds", "odds of clinical tokens"),
+    ),
+    "Speed": (
+        ("tokens_per_second", "tokens a second"),
+        ("mfu", "share of the hardware's peak (MFU)"),
+        ("data_wait", "share of time waiting for data"),
+        ("memory_bytes", "peak memory, bytes"),
+    ),
+}
+_MASKS = ("uniform", "entity")
+_TOP_K = (1, 5, 10, 25)
+_GROUPS = ("Loss", "Top-k", "Schedules", "Speed")
+
+
+def page() -> None:
+    """Show what trains, then the curves of the chosen runs."""
+    st.title("Runs")
+    store = store_or_stop()
+    listing = list_kind(store, "model")
+    show_problems(listing.problems)
+    models = {model.manifest.id: model for model in listing.artifacts if has_curve(model)}
+    live = running_ids(store)
+    if not models and not live:
+        st.info(f"There is no pretraining run in {store.uri} yet.", icon=":material/inbox:")
+        st.code("python jobs/pretrain.py pretrain/demo", language=None)
+        return
+    if live:
+        _show_live(store, live)
+    if models:
+        _show_finished(models)
+
+
+def _show_live(store: Store, live: list[str]) -> None:
+    st.subheader("Not finished")
+    group = st.segmented_control("Curves", _GROUPS, default="Loss", key="live-group") or "Loss"
+
+    @st.fragment(run_every=_REFRESH_S)
+    def follow() -> None:
+        found = [state for run in live if (state := running(store, run))]
+        for state in found:
+            _show_state(state)
+        if found:
+            show_curves([state.curve for state in found][:MOST_SERIES], group)
+        if len(found) < len(live):
+            st.info("A run has ended: reload the page to see it below.", icon=":material/flag:")
+
+    follow()
+
+
+def _show_state(state: Running) -> None:
+    seen: dict[str, tuple[int, float]] = st.session_state.setdefault("seen-steps", {})
+    step, since = seen.get(state.run, (-1, 0.0))
+    if step != state.step:
+        step, since = seen[state.run] = state.step, time.monotonic()
+    last = state.curve.last
+    facts = [f"step {state.step:,} of {state.num_steps:,} ({state.step / state.num_steps:.0%})"]
+    if last:
+        facts.append(f"loss {last['loss']:.3f}")
+    left = seconds_left(state)
+    if left is not None:
+        facts.append(f"about {_duration(left)} left at this speed")
+    # Words, not st.progress: that bar has no name for a screen reader.
+    st.markdown(f"**{state.run}** · {' · '.join(facts)}")
+    quiet_s = time.monotonic() - since
+    if quiet_s > _STUCK_S:
+        st.warning(
+            f"No new step for {_duration(quiet_s)} while this page was open: the run waits, evaluates, or was stopped.",
+            icon=":material/hourglass_disabled:",
+        )
+
+
+def seconds_left(state: Running) -> float | None:
+    """Return the seconds to the last step at the last measured speed; None before one was measured."""
+    speed = next((p["tokens_per_second"] for p in reversed(state.curve.steps) if p.get("tokens_per_second")), None)
+    if not speed or not state.curve.last:
+        return None
+    return float((state.num_steps - state.step) * state.curve.last["tokens"] / speed)
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def _show_finished(models: dict[str, Artifact]) -> None:
+    st.subheader("Finished")
+    st.dataframe([_line(model) for model in models.values()], hide_index=True, column_config=_COLUMNS)
+    # The newest of the longest: the trials of a sweep are newer and say less.
+    longest = max(models, key=lambda run: models[run].summary.get("num_steps") or 0)
+    chosen = st.multiselect(
+        f"Compare up to {MOST_SERIES}", list(models), default=[longest], max_selections=MOST_SERIES, key="runs"
+    )
+    if not chosen:
+        return
+    group = st.segmented_control("Curves", _GROUPS, default="Loss", key="group") or "Loss"
+    curves = [finished_curve(models[run]) for run in chosen]
+    show_curves(curves, group)
+    _show_notes(curves)
+    if len(chosen) > 1:
+        _show_differences([models[run] for run in chosen])
+
+
+_COLUMNS = {
+    "top-1": st.column_config.NumberColumn(format="percent", help="Held out, uniform mask"),
+    "top-1, clinical terms": st.column_config.NumberColumn(format="percent", help="Held out, entity mask"),
+    "MFU": st.column_config.NumberColumn(format="percent", help="Useful operations over the hardware's peak"),
+    "operations": st.column_config.NumberColumn(format="scientific"),
+    **dict.fromkeys(("parameters", "steps", "tokens a second"), st.column_config.NumberColumn(format="localized")),
+    "held-out loss": st.column_config.NumberColumn(format="%.4f"),
+}
+
+
+def _line(model: Artifact) -> dict[str, Any]:
+    summary, held_out = model.summary, model.summary.get("held_out", {})
+    return {
+        "run": model.manifest.id,
+        "made": model.manifest.created_at[:16].replace("T", " "),
+        "corpus": summary.get("corpus"),
+        "parameters": summary.get("num_parameters"),
+        "steps": summary.get("num_steps"),
+        "held-out loss": held_out.get("uniform_loss"),
+        "top-1": held_out.get("uniform_top1"),
+        "top-1, clinical terms": held_out.get("entity_top1"),
+        "tokens a second": summary.get("tokens_per_second"),
+        "MFU": summary.get("mfu"),
+        "operations": summary.get("training_flops"),
+        "rollbacks": summary.get("rollbacks"),
+    }
+
+
+def show_curves(curves: list[Curve], group: str) -> None:
+    """Draw one group of figures over steps, a line a run; figures that no run measured are left out."""
+    panels: list[tuple[str, list[dict[str, Any]]]] = []
+    for field, title in _STEP_FIGURES.get(group, ()):
+        panels.append((title, _rows(curves, "steps", field, title)))
+    if group == "Loss":
+        for mask in _MASKS:
+            title = f"held-out loss, {mask} mask, nats"
+            panels.append((title, _rows(curves, "held_out", f"{mask}_loss", title)))
+    if group == "Top-k":
+        for mask in _MASKS:
+            for k in _TOP_K:
+                title = f"held-out top-{k}, {mask} mask"
+                panels.append((title, _rows(curves, "held_out", f"{mask}_top{k}", title)))
+    drawn = [(title, rows) for title, rows in panels if rows]
+    if not drawn:
+        st.info("Nothing of this was measured yet.", icon=":material/show_chart:")
+        return
+    width = 4 if group == "Top-k" else 2
+    for start in range(0, len(drawn), width):
+        for column, (title, rows) in zip(st.columns(width), drawn[start : start + width], strict=False):
+            with column:
+                line_chart(rows, x="step", y=title, series="run", alt=f"{title} over steps")
+    st.caption("Held-out figures: frozen masks on text of other patients, citations and codes than were trained on.")
+    with st.expander("The last figures as a table"):
+        last = [
+            {"run": rows[-1]["run"], "figure": title, "step": rows[-1]["step"], "value": rows[-1][title]}
+            for title, all_ in drawn
+            for rows in _by_run(all_)
+        ]
+        st.dataframe(last, hide_index=True)
+
+
+def _rows(curves: list[Curve], part: str, field: str, title: str) -> list[dict[str, Any]]:
+    return [
+        {"run": curve.run, "step": point["step"] + 1, title: point[field]}
+        for curve in curves
+        for point in getattr(curve, part)
+        if point.get(field) is not None
+    ]
+
+
+def _by_run(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    runs = dict.fromkeys(row["run"] for row in rows)
+    return [[row for row in rows if row["run"] == run] for run in runs]
+
+
+def _show_notes(curves: list[Curve]) -> None:
+    rows = []
+    for curve in curves:
+        for note in curve.notes:
+            back = (
+                f"rolled back to step {note['rolled_back_to']:,}: {note['reason']}"
+                if "rolled_back_to" in note
+                else None
+            )
+            rows.append(
+                {"run": curve.run, "step": note["step"], "event": back or f"started {note['started'][:19]} UTC"}
+            )
+    if rows:
+        with st.expander(f"Starts and rollbacks ({len(rows)})"):
+            st.dataframe(rows, hide_index=True)
+
+
+def _show_differences(models: list[Artifact]) -> None:
+    st.markdown("**What their recipes differ in**")
+    rows = differing({model.manifest.id: model.manifest.recipe for model in models})
+    if rows:
+        st.dataframe(rows, hide_index=True)
+    else:
+        st.markdown("Nothing.")
+
+
+def differing(recipes: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
+    """Return a row for each recipe field that is not the same everywhere, with its value by run; - where it is not stated."""
+    flat = {run: flat_fields(recipe) for run, recipe in recipes.items()}
+    fields = sorted({field for values in flat.values() for field in values})
+    return [
+        {"field": field, **{run: values.get(field, "-") for run, values in flat.items()}}
+        for field in fields
+        if len({values.get(field) for values in flat.values()}) > 1
+    ]
+
+
+def flat_fields(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return the dotted paths of a recipe with their values as text."""
+    found: dict[str, str] = {}
+    for name, value in values.items():
+        found |= flat_fields(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": str(value)}
+    return found
+
+
+if __name__ == "__main__":
+    page()

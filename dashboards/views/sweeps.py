@@ -1,0 +1,194 @@
+"""Sweeps: an ablation in the form of the paper's Table 5, a search by its trials, and curves in that of Figure 4.
+
+All figures are the report's. Differences stand within a seed, with intervals over held-out documents; better and worse are
+said only where every seed says the same clearly. The paper's own figures stand apart: they are of another mask.
+"""
+
+import json
+from typing import Any
+
+import streamlit as st
+from clinical_modernbert.artifacts import Artifact
+from clinical_modernbert.evaluation.reported import TABLE_5
+
+from views.charts import MOST_SERIES, interval_chart, line_chart
+from views.choosing import artifacts_or_stop, choose, show_origin
+
+_METRICS = {"top1": "top-1", "top5": "top-5", "top10": "top-10", "top25": "top-25", "loss": "loss"}
+_MASKS = {"uniform": "15 % of all tokens hidden", "entity": "15 % of clinical tokens hidden, as whole terms"}
+_PAIRED = {"initial_weights": "initial weights", "row_order": "rows at each step", "token_places": "training tokens"}
+
+
+def page() -> None:
+    """Show the newest sweep, or the one chosen."""
+    st.title("Sweeps")
+    found = artifacts_or_stop("sweep", title="sweep", command="python jobs/sweep.py sweep/demo")
+    sweep = choose(found, label="Sweep", key="sweep")
+    show_origin(sweep)
+    report, curves = _loaded(sweep, sweep.uri, sweep.manifest.digest)
+    mask = st.segmented_control("Mask", list(_MASKS), default="uniform", key="mask") or "uniform"
+    st.caption(f"Held-out text, {mask} mask: {_MASKS[mask]}.")
+    if "arms" in report:
+        _show_arms(report, mask)
+    else:
+        _show_search(report)
+    _show_curves(curves, mask)
+    if "fit" in report:
+        _show_fit(report["fit"])
+    _show_trials(report)
+
+
+@st.cache_resource(max_entries=8, show_spinner="Reading the sweep")
+def _loaded(_sweep: Artifact, uri: str, digest: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    return json.loads(_sweep.file("report.json").read_bytes()), json.loads(_sweep.file("curves.json").read_bytes())
+
+
+def _show_arms(report: dict[str, Any], mask: str) -> None:
+    st.subheader("Table 5: the arms")
+    arms: dict[str, Any] = report["arms"]
+    rows = []
+    for name, arm in arms.items():
+        figures = arm["masks"].get(mask, {})
+        means = {title: sum(figures[m]) / len(figures[m]) if figures else None for m, title in _METRICS.items()}
+        mark = " (baseline)" if name == report["baseline"] else ""
+        rows.append({"arm": name + mark, "seeds": len(arm["seeds"]), **means, "overrides": " ".join(arm["overrides"])})
+    st.dataframe(rows, hide_index=True, column_config=_PERCENT)
+    with st.expander("As reported in the paper"):
+        st.dataframe(
+            [{"configuration": name, **dict(zip(_TOP, figures, strict=True))} for name, *figures in TABLE_5],
+            hide_index=True,
+        )
+        st.caption("In per cent. Its mask is that of training and differs from arm to arm: not the figures above.")
+    st.subheader("Difference from the baseline")
+    metric = st.segmented_control(
+        "Figure", list(_METRICS), default="top1", key="metric", format_func=_METRICS.__getitem__
+    )
+    metric = metric or "top1"
+    differences, verdicts = [], []
+    for name, arm in arms.items():
+        pair = arm["against_baseline"].get(mask, {}).get(metric)
+        if not pair:
+            continue
+        verdicts.append({"arm": name, "what every seed says": pair["verdict"]})
+        for seed, found in pair["seeds"].items():
+            title = f"{_METRICS[metric]} less the baseline's"
+            differences.append({"arm": name, "seed": f"seed {seed}", title: found["value"], **_ends(found)})
+    if differences:
+        interval_chart(
+            differences,
+            x=f"{_METRICS[metric]} less the baseline's",
+            y="arm",
+            series="seed",
+            zero_rule=True,
+            alt=f"{metric} of each arm less that of the baseline, by seed, with 95 % intervals; the table has the numbers.",
+        )
+        left, right = st.columns([1, 2])
+        left.dataframe(verdicts, hide_index=True)
+        right.dataframe(differences, hide_index=True)
+    _show_pairing(report["pairing"])
+
+
+def _ends(found: dict[str, float]) -> dict[str, float]:
+    return {"low": found["low"], "high": found["high"]}
+
+
+def _show_pairing(pairing: dict[str, dict[str, bool]]) -> None:
+    unpaired = sorted({key for pairs in pairing.values() for key, same in pairs.items() if not same})
+    if unpaired:
+        st.warning(
+            f"The arms differ in {', '.join(_PAIRED[key] for key in unpaired)} besides their overrides: a difference may come "
+            "from there.",
+            icon=":material/balance:",
+        )
+    else:
+        st.caption("Within a seed all arms had the same initial weights, rows at each step, tokens and hidden tokens.")
+
+
+def _show_search(report: dict[str, Any]) -> None:
+    st.subheader("The search")
+    best = report["best"]
+    point = ", ".join(f"`{path}={value}`" for path, value in sorted(best["point"].items()))
+    st.markdown(
+        f"Best trial: {point}, held-out loss {best['held_out_loss']:.4f} (uniform mask). One seed a trial: close trials are not "
+        "told apart."
+    )
+    finished = [trial for trial in report["trials"] if not trial["error"]]
+    for path in sorted(best["point"]):
+        rows = [{path: t["point"][path], "held-out loss": t["held_out_loss"], "trial": "trials"} for t in finished]
+        values = {row[path] for row in rows}
+        if len(values) > 1 and all(isinstance(value, int | float) and value > 0 for value in values):
+            rows.sort(key=lambda row: row[path])
+            line_chart(rows, x=path, y="held-out loss", series="trial", log_x=True, alt=f"Held-out loss over {path}.")
+
+
+def _show_curves(curves: dict[str, Any], mask: str) -> None:
+    st.subheader("Figure 4: the curves")
+    arms = list(dict.fromkeys(curve["arm"] for curve in curves.values()))
+    if len(arms) > MOST_SERIES:
+        arms = st.multiselect("Arms", arms, default=arms[:MOST_SERIES], max_selections=MOST_SERIES, key="arms")
+    columns = st.columns(2)
+    for number, (metric, title) in enumerate(_METRICS.items()):
+        key = f"{mask}_{metric}"
+        rows = [
+            {"arm": curve["arm"], "run": model, "step": point["step"] + 1, title: point[key]}
+            for model, curve in curves.items()
+            if curve["arm"] in arms
+            for point in curve["points"]
+            if key in point
+        ]
+        if rows:
+            with columns[number % 2]:
+                alt = f"Held-out {title} over steps, a colour an arm, a line a run."
+                line_chart(rows, x="step", y=title, series="arm", detail="run", alt=alt)
+
+
+def _show_fit(fit: dict[str, Any]) -> None:
+    st.subheader("Fit of the loss")
+    st.markdown(f"`{fit['form']}` (N parameters, D tokens; uniform mask)")
+    left, right = st.columns(2)
+    left.dataframe([{"coefficient": name, **value} for name, value in fit["coefficients"].items()], hide_index=True)
+    right.dataframe(fit["extrapolation"], hide_index=True)
+    growth = fit["trusted_growth"]
+    st.caption(
+        f"To be trusted up to {growth} times the parameters and tokens of the largest run; beyond, the interval is wider than "
+        "what a doubling brings."
+        if growth
+        else "Not to be trusted beyond the runs themselves: at twice the size the interval is wider than what a doubling brings."
+    )
+
+
+def _show_trials(report: dict[str, Any]) -> None:
+    st.subheader("Trials")
+    failed = [trial for trial in report["trials"] if trial["error"]]
+    if failed:
+        st.warning(
+            f"{len(failed)} of {len(report['trials'])} trials failed and are left out above.", icon=":material/error:"
+        )
+    st.dataframe(
+        [
+            {
+                "model": trial["model"],
+                **{path: str(value) for path, value in sorted(trial["point"].items())},
+                "held-out loss": trial["held_out_loss"],
+                "parameters": trial.get("num_parameters"),
+                "steps": trial.get("num_steps"),
+                "operations": trial.get("training_flops"),
+                "error": trial["error"],
+            }
+            for trial in report["trials"]
+        ],
+        hide_index=True,
+        column_config={"operations": st.column_config.NumberColumn(format="scientific")},
+    )
+    with st.expander("Again by hand"):
+        trial = report["best"]
+        line = " ".join(f"--set '{override}'" for override in trial["overrides"])
+        st.code(f"python jobs/pretrain.py {trial['recipe']} {line}", language=None, wrap_lines=True)
+
+
+_TOP = ("top-1", "top-5", "top-10", "top-25")
+_PERCENT = {title: st.column_config.NumberColumn(format="percent") for title in _TOP}
+
+
+if __name__ == "__main__":
+    page()

@@ -1,0 +1,19 @@
+"""Run a project recipe: an embedded set -> its map, for the explorer.
+
+python jobs/project.py project/notes [--set path=value] [--root URI] [--dry-run]
+"""
+
+from clinical_modernbert.artifacts import Artifact, Plan
+from clinical_modernbert.job import main
+from clinical_modernbert.recipe import ProjectRecipe
+
+
+def run(plan: Plan) -> Artifact:
+    """Import the heavy part only when there is work to do."""
+    from clinical_modernbert.evaluation.embedding_map import map_embeddings
+
+    return map_embeddings(plan)
+
+
+if __name__ == "__main__":
+    main(ProjectRecipe, run)

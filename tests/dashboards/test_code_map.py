@@ -1,0 +1,204 @@
+"""The code map as Streamlit runs it: map, search, card, selection and address."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from clinical_modernbert.artifacts import Store
+from component import places
+from streamlit.testing.v1 import AppTest
+from views.figure import write_area
+
+from tests.dashboards.conftest import CODES_PER_CHAPTER, PublishMap, code_table
+from tests.dashboards.test_views import opened, words
+
+PAGE = "views/code_map.py"
+# The right half of the map.
+HALF = {"turn": 1, "corners": [32768, 0, 65535, 0, 65535, 65535, 32768, 65535], "hidden": [3]}
+
+
+def sent(app: AppTest) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The header of the points, and what the companion adds to them."""
+    points, companion = (element.proto for element in app.get("bidi_component"))
+    length = int.from_bytes(points.bytes[:4], "little")
+    return json.loads(points.bytes[4 : 4 + length]), json.loads(companion.json)
+
+
+def marks(app: AppTest) -> dict[str, list[int]]:
+    return {mark["kind"]: mark["rows"] for mark in sent(app)[1]["marks"]}
+
+
+@pytest.mark.parametrize("name", ["codes.parquet", "report.json"])
+def test_a_damaged_file_is_named_and_not_shown(app: AppTest, store: Store, publish_map: PublishMap, name: str) -> None:
+    artifact = publish_map()
+    store.write_bytes(f"{artifact.prefix}/{name}", b"something else")
+    opened(app, PAGE)
+    assert "damaged" in app.error[0].value
+    assert f"{name} differs from its manifest" in app.code[0].value
+    assert not app.get("bidi_component")
+
+
+def test_the_map_shows_every_chapter_and_where_it_comes_from(app: AppTest, publish_map: PublishMap) -> None:
+    manifest = publish_map().manifest
+    opened(app, PAGE)
+    header, companion = sent(app)
+    assert (header["count"], len(header["groups"])) == (420, 21)
+    assert header["name"] == companion["name"]
+    assert companion["texts"] == {}
+    said = words(app)
+    for fact in ("model `m-1`", manifest.fingerprint, manifest.created_at[:10], "420 ICD9CM codes"):
+        assert fact in said
+    assert "trained in part on synthetic text** (notes)" in said
+    on_picture = " ".join(header["provenance"])
+    for fact in ("model m-1", manifest.fingerprint, "recipe map/tiny", manifest.created_at[:10], "not for care"):
+        assert fact in on_picture
+    assert not [box for box in app.selectbox if box.label == "Map"]
+
+
+def test_purity_stands_beside_its_baselines(app: AppTest, publish_map: PublishMap) -> None:
+    publish_map(encoder=0.9)
+    opened(app, PAGE)
+    assert [metric.value for metric in app.metric] == ["90.0%", "30.0%", "60.0%", "5.0%"]
+    assert len(app.warning) == 1
+
+
+def test_a_model_that_learnt_nothing_is_called_so(app: AppTest, publish_map: PublishMap) -> None:
+    publish_map(encoder=0.4)
+    opened(app, PAGE)
+    assert app.warning[1].value == "This model is not better than: Shared words alone (TF-IDF)."
+
+
+def test_search_lists_and_marks(app: AppTest, publish_map: PublishMap) -> None:
+    publish_map()
+    opened(app, PAGE)
+    app.text_input(key="query").input("kidney").run()
+    assert "**1 found**" in words(app)
+    (found,) = app.dataframe
+    assert found.value["code"].tolist() == ["102.01"]
+    assert marks(app) == {"found": [41]}
+    app.text_input(key="query").input("no such words").run()
+    assert "No code begins with that" in words(app)
+    assert marks(app) == {"found": []}
+    assert "no such words" not in str(app.query_params)
+
+
+def test_search_that_finds_too_many_lists_the_first(app: AppTest, publish_map: PublishMap) -> None:
+    publish_map()
+    opened(app, PAGE)
+    app.text_input(key="query").input("finding").run()
+    assert "**419 found**, the first 200 are listed" in words(app)
+    assert len(app.dataframe[0].value) == 200
+
+
+def test_a_pasted_list_marks_its_codes_and_names_the_unknown(app: AppTest, publish_map: PublishMap) -> None:
+    publish_map()
+    opened(app, PAGE)
+    app.session_state["way"] = "List of codes"
+    app.run()
+    app.text_area(key="listed").input("102.03, 10201;999.9").run()
+    assert marks(app) == {"found": [43, 41]}
+    assert app.warning[1].value == "Not on this map: 9999"
+    assert set(app.query_params) == {"map"}
+
+
+def test_a_phrase_without_an_endpoint_says_what_to_do(app: AppTest, publish_map: PublishMap) -> None:
+    publish_map()
+    opened(app, PAGE)
+    app.session_state["way"] = "Meaning of a phrase"
+    app.run()
+    app.text_input(key="phrase").input("pain in the chest").run()
+    assert "ENDPOINT_URL" in words(app)
+    assert not app.dataframe
+
+
+def test_a_chosen_code_shows_its_card_and_is_marked_with_its_nearest(app: AppTest, publish_map: PublishMap) -> None:
+    publish_map()
+    opened(app, PAGE)
+    assert "Choose a code" in words(app)
+    app.session_state["map-row"] = 41
+    app.run()
+    assert not app.exception
+    said = words(app)
+    assert app.subheader[0].value == "102.01"
+    assert "Diabetic KIDNEY disease (type 2)" in said
+    assert "102-102 Organ 2\n  102 Category" in said
+    assert "Q10.1 (approximately)" in said
+    assert "Held out" not in said
+    nearest = app.dataframe[0].value
+    assert nearest["code"].tolist() == [f"102.{n:02d}" for n in range(2, 12)]
+    assert nearest["similarity"].tolist() == pytest.approx([1 - n / 100 for n in range(1, 11)])
+    assert nearest["same chapter"].all()
+    assert marks(app) == {"near": list(range(42, 52)), "chosen": [41]}
+    app.session_state["map-row"] = 42
+    app.run()
+    assert "Held out" in words(app)
+    assert "Counterparts" not in words(app)
+
+
+def test_one_of_several_maps_is_chosen(app: AppTest, publish_map: PublishMap) -> None:
+    ids = {publish_map(name).manifest.id for name in ("first", "second")}
+    opened(app, PAGE)
+    box = app.selectbox(key="map")
+    assert len(box.options) == 2
+    app.session_state["map-row"] = 42
+    app.session_state["map-area"] = HALF
+    other = (ids - {box.value}).pop()
+    box.set_value(other).run()
+    assert f"map `{other}`" in words(app)
+    assert "Choose a code" in words(app)
+    assert "Nothing is selected" in words(app)
+
+
+def test_a_selection_is_explained_against_the_rest(app: AppTest, publish_map: PublishMap) -> None:
+    publish_map()
+    opened(app, PAGE)
+    assert "Nothing is selected" in words(app)
+    # All but the chapters 5 and up are hidden: chapters 0 to 4 are selected.
+    app.session_state["map-area"] = {"turn": 1, "corners": [], "hidden": list(range(5, 21))}
+    app.run()
+    assert not app.exception
+    assert f"**{5 * CODES_PER_CHAPTER} codes**" in words(app)
+    assert "Compared with 320 codes of everything else." in words(app)
+    by_chapter, by_word, listed = (frame.value for frame in app.dataframe)
+    assert by_chapter["in the group"].tolist()[:5] == [20] * 5
+    assert by_chapter["share"].tolist()[:5] == [0.2] * 5
+    assert len(by_word) == 0  # every description has the same words
+    assert len(listed) == 100
+    app.selectbox(key="map-against").set_value(
+        "Diseases of the 7th organ and of whatever else stands in so long a name"
+    )
+    app.run()
+    assert "Compared with 20 codes of Diseases of the 7th organ" in words(app)
+
+
+def test_the_address_brings_code_and_area_back_and_holds_nothing_typed(app: AppTest, publish_map: PublishMap) -> None:
+    map_id = publish_map().manifest.id
+    app.query_params["code"] = "102.01"
+    app.query_params["area"] = write_area(HALF)
+    app.run()
+    assert not app.exception
+    assert app.subheader[0].value == "102.01"
+    x = code_table()["x"].to_numpy()
+    placed = places(x, code_table()["y"].to_numpy())[:, 0]
+    inside = (placed > 32768) & (placed < 65535) & (np.arange(420) // CODES_PER_CHAPTER != 3)
+    assert f"**{inside.sum()} codes**" in words(app)
+    assert sent(app)[1]["area"] == {**HALF, "turn": 0}
+    app.text_input(key="query").input("kidney").run()
+    assert app.query_params == {"map": map_id, "code": "102.01", "area": write_area(HALF)}
+    app.session_state["map-row"] = app.session_state["map-area"] = None
+    app.run()
+    assert set(app.query_params) == {"map"}
+
+
+@pytest.mark.parametrize("address", [{"code": "no such"}, {"area": "????"}, {"map": "gone-1"}])
+def test_an_address_that_no_longer_fits_opens_the_map(
+    app: AppTest, publish_map: PublishMap, address: dict[str, str]
+) -> None:
+    publish_map()
+    for name, value in address.items():
+        app.query_params[name] = value
+    app.run()
+    assert not app.exception
+    assert "Choose a code" in words(app)
+    assert "Nothing is selected" in words(app)

@@ -1,0 +1,96 @@
+"""Two maps side by side: what is common, what differs, and the page."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from streamlit.testing.v1 import AppTest
+from views.overlap import align, by_chapter, moved_most, present
+
+from tests.dashboards.conftest import PublishMap, code_table
+from tests.dashboards.test_views import opened, words
+
+PAGE = "views/compare.py"
+
+
+def changed_table() -> pa.Table:
+    """``code_table`` backwards, where code 41 has the codes of chapter 5 near it and all others what they had."""
+    codes = code_table()
+    near = np.stack(codes["neighbours"].to_numpy(zero_copy_only=False))
+    near[41] = np.arange(100, 110)
+    order = np.arange(codes.num_rows)[::-1]
+    turned = (codes.num_rows - 1 - near)[order]
+    moved = codes.take(pa.array(order)).drop_columns(["neighbours"])
+    return moved.append_column("neighbours", pa.array(turned.tolist(), pa.list_(pa.int32())))
+
+
+def test_equal_maps_overlap_whole_whatever_their_order() -> None:
+    pair = align(code_table(), changed_table())
+    assert pair.complete
+    assert pair.second["code"].equals(pair.first["code"])
+    assert pair.overlap_N[41] == 0
+    assert np.delete(pair.overlap_N, 41).tolist() == [1.0] * 419
+
+
+def test_what_moved_most_comes_first_with_its_neighbours_in_both() -> None:
+    table, rows = moved_most(align(code_table(), changed_table()), most=3)
+    assert rows[0] == 41
+    first = table.to_pylist()[0]
+    assert (first["code"], first["overlap"]) == ("102.01", 0)
+    assert first["nearest left"] == "102.02, 102.03, 102.04, 102.05, 102.06"
+    assert first["nearest right"] == "105.00, 105.01, 105.02, 105.03, 105.04"
+
+
+def test_chapters_have_their_purity_in_both() -> None:
+    first, *others = by_chapter(align(code_table(), changed_table())).to_pylist()
+    assert first["chapter"].startswith("102-102")
+    assert (first["purity left"], first["purity right"]) == (1, pytest.approx(19 / 20))
+    assert first["difference"] == pytest.approx(-1 / 20)
+    assert all(line["difference"] == 0 and line["overlap"] == 1 for line in others)
+
+
+def test_codes_of_one_map_alone_are_no_common_neighbours() -> None:
+    pair = align(changed_table(), code_table().slice(0, 60))
+    assert pair.first.num_rows == 60
+    assert not pair.complete
+    row = pair.first["code"].to_pylist().index("102.01")
+    # What is near it in one map, the other map does not hold.
+    assert present(pair.near_first_NK[row]) == []
+    assert np.flatnonzero(pair.overlap_N < 1).tolist() == [row]
+    assert align(code_table(), code_table().slice(0, 0)).first.num_rows == 0
+
+
+def test_the_page_needs_two_maps_of_one_table(app: AppTest, publish_map: PublishMap) -> None:
+    publish_map()
+    opened(app, PAGE)
+    assert "two maps of one code table" in words(app)
+    assert not app.get("bidi_component")
+
+
+def test_the_page_links_two_maps_and_names_both(app: AppTest, publish_map: PublishMap) -> None:
+    ids = {publish_map(name).manifest.id for name in ("first", "second")}
+    opened(app, PAGE)
+    assert {box.value for box in app.selectbox if "map" in box.label} == ids
+    headers = []
+    for element in app.get("bidi_component"):
+        if element.proto.bytes:
+            length = int.from_bytes(element.proto.bytes[:4], "little")
+            headers.append(json.loads(element.proto.bytes[4 : 4 + length]))
+    left, right = headers
+    assert left["link"] == right["link"] == "compare"
+    assert left["name"] != right["name"]
+    assert (left["legend"], right["legend"]) == (True, False)
+    assert [metric.value for metric in app.metric] == ["90.0%", "90.0%", "100.0%", "420"]
+    assert {"left", "right"} <= set(app.query_params)
+    app.session_state["compare-row"] = 41
+    app.session_state["compare-area"] = {"turn": 1, "corners": [], "hidden": list(range(5, 21))}
+    app.run()
+    assert not app.exception
+    assert words(app).count("Nearest to 102.01") == 2
+    assert "**100 codes**" in words(app)
+
+
+def test_an_empty_store_says_so(app: AppTest) -> None:
+    opened(app, PAGE)
+    assert "There is no code map" in app.info[0].value

@@ -1,0 +1,158 @@
+"""Any embedded set: projected by the real job, shown by id and metadata, its texts only by a recorded wish."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from clinical_modernbert.artifacts import Artifact, Store, make_plan, open_store, resolve, upload
+from clinical_modernbert.errors import ArtifactError
+from clinical_modernbert.evaluation.embedding_map import map_embeddings
+from clinical_modernbert.recipe import EmbedRecipe, ProjectRecipe
+from streamlit.testing.v1 import AppTest
+
+from tests.dashboards.conftest import publish_bare
+from tests.dashboards.test_code_map import sent
+from tests.dashboards.test_views import opened, words
+
+PAGE = "views/embeddings.py"
+KINDS = ["discharge"] * 40 + ["radiology"] * 30 + ["a rare kind"] * 3
+COUNT = len(KINDS)
+
+
+def publish_set(store: Store, folder: Path, *, kinds: list[str] = KINDS, **settings: object) -> Artifact:
+    """Publish an embedded set of notes in two parts, and its map by the job's own function."""
+    publish_bare(store, "model", "m-1", inputs=(), recipe={})
+    folder.mkdir(exist_ok=True)
+    count, half = len(kinds), len(kinds) * 2 // 3
+    texts = [f"The secret text of note {row}." for row in range(count)]
+    table = pa.table({"note_id": [f"N{row}" for row in range(count)], "text": texts, "kind": kinds})
+    pq.write_table(table, folder / "notes.parquet")
+    recipe = EmbedRecipe(
+        name="notes", model="m-1", input_uri=str(folder), id_column="note_id", text_column="text", metadata_columns=("kind",)
+    )  # fmt: skip
+    plan = make_plan(recipe, store)
+    rng = np.random.default_rng(0)
+    vectors = np.eye(4)[[sorted(set(KINDS)).index(kind) for kind in kinds]] + rng.normal(scale=0.05, size=(count, 4))
+    files = []
+    for number, rows in enumerate((range(half), range(half, count))):
+        part = pa.table(
+            {
+                "id": [f"N{row}" for row in rows],
+                "kind": [kinds[row] for row in rows],
+                "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors[list(rows)].ravel(), pa.float32()), 4),
+                "num_tokens": pa.array([100 + 30 * row for row in rows], pa.int32()),
+            }
+        )
+        path = folder / f"{number}.part"
+        pq.write_table(part, path)
+        files.append(upload(store, plan.prefix, f"vectors/{number:06d}.parquet", path))
+    summary = {"rows_of_parts": [half, count - half], "model": "m-1", "pooling": "cls", "metadata_columns": ["kind"]}
+    plan.publish(files, summary=summary)
+    values = {"name": "notes", "embeddings": "notes", "perplexity": 10, "num_iterations": 50, **settings}
+    return map_embeddings(make_plan(ProjectRecipe.model_validate(values), store))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    folder = tmp_path_factory.mktemp("set")
+    return publish_set(open_store(f"file://{folder}/store"), folder / "table")
+
+
+@pytest.fixture
+def in_store(made: Artifact, store: Store) -> None:
+    """The set and its map in the store that the app opens."""
+    shutil.copytree(made.store.uri.removeprefix("file://"), store.uri.removeprefix("file://"))
+
+
+def test_the_job_keeps_ids_columns_and_neighbours_of_the_original_space(made: Artifact) -> None:
+    rows = pq.read_table(made.file("rows.parquet"))
+    assert rows["id"].to_pylist() == [f"N{row}" for row in range(COUNT)]
+    assert rows["kind"].to_pylist() == KINDS
+    assert not {"vector", "text"} & set(rows.column_names)
+    for row, near in enumerate(rows["map_neighbours"].to_pylist()[:70]):
+        assert {KINDS[other] for other in near} == {KINDS[row]}
+    assert made.summary["of_rows"] == COUNT
+
+
+def test_the_job_samples_over_all_parts_and_says_so(store: Store, tmp_path: Path) -> None:
+    artifact = publish_set(store, tmp_path / "table", max_rows=60)
+    ids = pq.read_table(artifact.file("rows.parquet"))["id"].to_pylist()
+    assert len(ids) == 60 == artifact.summary["num_rows"]
+    assert artifact.summary["of_rows"] == COUNT
+    assert ids == sorted(ids, key=lambda name: int(name[1:]))
+    assert int(ids[-1][1:]) >= 50
+
+
+def test_a_set_too_small_for_its_neighbours_is_refused(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="has 10 rows: a map with num_neighbours=10 needs more"):
+        publish_set(store, tmp_path / "table", kinds=KINDS[:10])
+
+
+def test_documents_are_shown_by_id_and_small_groups_are_not_named(app: AppTest, in_store: None) -> None:
+    opened(app, PAGE)
+    header, _ = sent(app)
+    assert [group["name"] for group in header["groups"]] == ["discharge", "radiology", "all other groups"]
+    assert b"secret" not in app.get("bidi_component")[0].proto.bytes
+    app.session_state["set-row"] = 70
+    app.run()
+    assert not app.exception
+    assert app.subheader[0].value == "N70"
+    assert "secret" not in words(app)
+    app.selectbox(key="set-colour").set_value("length").run()
+    header, _ = sent(app)
+    assert "up to 512 tokens" in [group["name"] for group in header["groups"]]
+
+
+def test_a_selection_below_the_floor_is_not_shown(app: AppTest, in_store: None) -> None:
+    opened(app, PAGE)
+    app.session_state["set-area"] = {"turn": 1, "corners": [], "hidden": [0, 1]}
+    app.run()
+    assert "Fewer than 11 documents are selected" in words(app)
+    assert not app.dataframe
+    app.session_state["set-area"] = {"turn": 2, "corners": [], "hidden": [1, 2]}
+    app.run()
+    assert "**40 documents**" in words(app)
+    by_kind = app.dataframe[0].value
+    assert by_kind["value"].tolist() == ["discharge", "radiology"]
+    assert "a rare kind" not in app.selectbox(key="set-against").options
+
+
+def test_a_text_is_shown_only_after_its_line_is_written(
+    app: AppTest, in_store: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.session_state["set-row"] = 7
+    opened(app, PAGE)
+    assert "secret" not in words(app)
+    with caplog.at_level("INFO"):
+        next(button for button in app.button if button.label == "Show the text").click().run()
+    assert "The secret text of note 7." in words(app)
+    (line,) = [record.message for record in caplog.records if record.name == "clinical_modernbert.audit"]
+    assert json.loads(line)["what"].startswith("embeddings/notes-")
+    assert json.loads(line)["what"].endswith("/row 7")
+    assert "secret" not in caplog.text
+    next(button for button in app.button if button.label == "Hide the text").click().run()
+    assert "secret" not in words(app)
+
+
+def test_a_text_whose_table_is_gone_is_said_to_be_gone(app: AppTest, in_store: None, made: Artifact) -> None:
+    embeddings = resolve(made.store, "embeddings", "notes")
+    table = Path(embeddings.manifest.recipe["input_uri"]) / "notes.parquet"
+    kept = table.read_bytes()
+    table.unlink()
+    try:
+        app.session_state["set-row"] = 7
+        opened(app, PAGE)
+        next(button for button in app.button if button.label == "Show the text").click().run()
+        assert not app.exception
+        assert "not within reach" in words(app)
+    finally:
+        table.write_bytes(kept)
+
+
+def test_an_empty_store_says_what_to_do(app: AppTest) -> None:
+    opened(app, PAGE)
+    assert "jobs/project.py" in app.code[0].value

@@ -1,0 +1,157 @@
+"""Small counts, the audit line, charts' specifications, and a store that refuses."""
+
+import json
+import logging
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from streamlit.testing.v1 import AppTest
+from views.audit import NO_LOGIN, record, who_asks
+from views.charts import COLOURS
+from views.counts import FLOOR, shown_counts, withhold_small
+from views.curves import MOST_POINTS, make_curve, thinned
+
+from tests.dashboards.stores import history
+from tests.dashboards.test_pages import charts, opened, words
+from tests.s3_server import S3Server
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 40)))
+def test_no_small_count_can_be_worked_out(counts: dict[str, int]) -> None:
+    shown, total = withhold_small(counts)
+    hidden = {name for name, value in shown.items() if value is None}
+    assert all(not 0 < value < FLOOR for value in shown.values() if value is not None)
+    assert all(shown[name] == counts[name] for name in counts.keys() - hidden)
+    if hidden and total is not None:
+        assert len(hidden) > 1
+        assert total - sum(value for value in shown.values() if value is not None) >= FLOOR
+    if not any(0 < count < FLOOR for count in counts.values()):
+        assert (shown, total) == (counts, sum(counts.values()))
+
+
+def test_public_counts_are_shown_whole() -> None:
+    assert shown_counts({"a": 1, "b": 50}, public=True) == ({"a": 1, "b": 50}, 51)
+
+
+def test_the_audit_line_names_who_what_and_when(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        record("reveal", who="ana@example.org", what="embeddings/notes-1/row 17")
+    line = json.loads(caplog.records[-1].getMessage())
+    assert {name: line[name] for name in ("event", "who", "what")} == {
+        "event": "reveal", "who": "ana@example.org", "what": "embeddings/notes-1/row 17",
+    }  # fmt: skip
+    assert line["time"].endswith("+00:00")
+
+
+def test_a_line_that_cannot_be_written_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    record("reveal", who="a", what="b")
+    (handler,) = [
+        h for h in logging.getLogger("clinical_modernbert.audit").handlers if isinstance(h, logging.StreamHandler)
+    ]
+
+    class Full:
+        def write(self, text: str) -> None:
+            raise OSError("no space left")
+
+        def flush(self) -> None: ...
+
+    monkeypatch.setattr(handler, "stream", Full())
+    with pytest.raises(OSError, match="no space left"):
+        record("reveal", who="a", what="b")
+
+
+def test_who_asks_comes_from_the_login_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EXPLORER_USER_HEADER", raising=False)
+    assert who_asks({"X-Forwarded-Email": "forged@example.org"}) == NO_LOGIN
+    monkeypatch.setenv("EXPLORER_USER_HEADER", "X-Forwarded-Email")
+    assert who_asks({"X-Forwarded-Email": "ana@example.org"}) == "ana@example.org"
+    assert who_asks({}) is None
+    assert who_asks({"X-Forwarded-Email": ""}) is None
+
+
+def test_without_a_name_no_text_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def page() -> None:
+        from views.reading import reveal
+
+        reveal("corpus/c/sample/s", lambda: "the text")
+
+    monkeypatch.setenv("EXPLORER_USER_HEADER", "X-Forwarded-Email")
+    app = AppTest.from_function(page).run()
+    assert "names nobody here" in app.info[0].value
+    assert not app.button
+    monkeypatch.delenv("EXPLORER_USER_HEADER")
+    app.run()
+    app.button[0].click().run()
+    assert app.text[0].value == "the text"
+
+
+def test_signs_in_a_name_are_no_way_into_an_object() -> None:
+    def page() -> None:
+        from views.charts import line_chart
+
+        rows = [
+            {"optimizer.rate": 1.0, "arm's loss [nats]": 2.0, "s": "a"},
+            {"optimizer.rate": 2.0, "arm's loss [nats]": 1.0, "s": "b"},
+        ]
+        line_chart(rows, x="optimizer.rate", y="arm's loss [nats]", series="s", alt="Loss over rate.")
+
+    app = AppTest.from_function(page).run()
+    (chart,) = charts(app)
+    assert chart["encoding"]["x"]["field"] == "optimizer\\.rate"
+    assert chart["encoding"]["y"]["field"] == "arm\\'s loss \\[nats\\]"
+    assert chart["encoding"]["color"]["scale"]["range"] == list(COLOURS[:2])
+    dashes = chart["encoding"]["strokeDash"]["scale"]["range"]
+    assert dashes[0] != dashes[1]
+    assert chart["rows"][1]["optimizer.rate"] == 2.0
+
+
+def test_a_curve_keeps_few_points_and_their_mean() -> None:
+    points: list[dict[str, Any]] = [{"step": n, "loss": float(n), "mfu": None} for n in range(10 * MOST_POINTS + 3)]
+    thin = thinned(points)
+    assert len(thin) <= MOST_POINTS
+    assert thin[0] == {"step": 10, "loss": pytest.approx(5.0), "mfu": None}
+    assert thin[-1]["step"] == points[-1]["step"]
+    assert thinned([]) == []
+    assert thinned(points[:7]) == points[:7]
+
+
+def test_a_curve_tells_steps_held_out_figures_and_notes_apart() -> None:
+    curve = make_curve("r", history(100, learning_rate=1e-3))
+    assert len(curve.steps) == 100
+    assert [point["step"] for point in curve.held_out] == [19, 39, 59, 79, 99]
+    assert [note.get("rolled_back_to") for note in curve.notes] == [None, 10]
+    assert curve.last["step"] == 99
+    assert make_curve("r", []).last == {}
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("page", ["views/corpus.py", "views/runs.py", "views/lineage.py"])
+def test_a_key_without_rights_is_said_so(
+    app: AppTest, s3_environment: S3Server, monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    import sys
+
+    monkeypatch.setattr(sys, "argv", ["explorer.py", "--root", f"s3://{s3_environment.bucket}/explorer-rights"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+    opened(app, page)
+    assert "has no right" in app.error[0].value
+    assert "Whoever runs the explorer can mend that" in words(app)
+    assert "another" not in words(app)
+
+
+def test_rights_that_are_lost_later_are_said_so(app: AppTest, store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store opens, and then refuses to list: the page says so, wherever it happens."""
+    from clinical_modernbert.artifacts.file_store import FileStore
+    from clinical_modernbert.errors import StoreError
+
+    def refused(self: FileStore, prefix: str) -> list[str]:
+        raise StoreError(f"{self.uri}: listing {prefix} failed with AccessDenied: Access Denied.")
+
+    monkeypatch.setattr(FileStore, "names", refused)
+    opened(app, "views/corpus.py")
+    assert "has no right" in app.error[0].value
+    monkeypatch.setattr(FileStore, "names", lambda self, prefix: (_ for _ in ()).throw(StoreError("it is away")))
+    app.run()
+    assert "does not answer" in app.error[0].value

@@ -1,0 +1,268 @@
+"""Corpus, runs, sweeps, evaluation and lineage: each with an empty, a damaged and a full store, as Streamlit runs it."""
+
+import json
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from clinical_modernbert.artifacts import Store
+from streamlit.testing.v1 import AppTest
+
+from tests.dashboards.stores import SAMPLE, full_store, write_progress
+
+__all__ = ["full_store"]
+PAGES = {
+    "corpus": "views/corpus.py",
+    "runs": "views/runs.py",
+    "sweeps": "views/sweeps.py",
+    "evaluation": "views/evaluation.py",
+    "lineage": "views/lineage.py",
+}
+EVERY_PAGE = pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+
+
+def opened(app: AppTest, page: str, *, mode: str = "researcher") -> AppTest:
+    app.session_state["mode"] = mode
+    app.run()
+    app.switch_page(page).run()
+    assert not app.exception
+    return app
+
+
+def words(app: AppTest) -> str:
+    """All that the page says, outside tables and charts."""
+    kinds = (app.title, app.subheader, app.markdown, app.caption, app.text, app.info, app.warning, app.error, app.code)
+    return "\n".join(str(element.value) for kind in kinds for element in kind)
+
+
+def tables(app: AppTest) -> list[list[dict[str, Any]]]:
+    return [frame.value.to_dict("records") for frame in app.dataframe]
+
+
+def charts(app: AppTest) -> list[dict[str, Any]]:
+    """The specifications, with their rows under ``rows``."""
+    found = []
+    for element in app.get("vega_lite_chart"):
+        rows = pa.ipc.open_stream(element.proto.data.data).read_all().to_pylist()
+        assert element.proto.alt
+        found.append({**json.loads(element.proto.spec), "rows": rows})
+    return found
+
+
+@EVERY_PAGE
+@pytest.mark.parametrize("mode", ["clinician", "researcher"])
+def test_every_page_shows_a_full_store(app: AppTest, full_store: Store, page: str, mode: str) -> None:
+    opened(app, page, mode=mode)
+    assert app.warning[0].value == "Research use, not for care."
+    assert not app.error
+    if mode == "researcher":
+        assert app.dataframe
+
+
+@EVERY_PAGE
+def test_an_empty_store_says_so(app: AppTest, store: Store, page: str) -> None:
+    opened(app, page)
+    assert store.uri in app.info[0].value
+    assert not app.dataframe and not app.error
+
+
+@pytest.mark.parametrize(
+    ("page", "damaged"),
+    [
+        ("runs", "model/first-1/history.json"),
+        ("sweeps", "sweep/arms-1/curves.json"),
+        ("corpus", "corpus/full-1/manifest.json"),
+        ("evaluation", "evaluation/whole-1/manifest.json"),
+        ("lineage", "evaluation/whole-1/manifest.json"),
+    ],
+)
+def test_what_is_damaged_is_named_and_not_shown(app: AppTest, full_store: Store, page: str, damaged: str) -> None:
+    full_store.write_bytes(damaged, b"{}")
+    if page == "runs":
+        opened(app, PAGES[page])
+        app.multiselect(key="runs").set_value(["first-1"]).run()
+    elif page == "sweeps":
+        opened(app, PAGES[page])
+        app.selectbox(key="sweep").set_value("arms-1").run()
+    else:
+        opened(app, PAGES[page])
+    assert not app.exception
+    assert "damaged" in app.error[0].value
+    assert damaged in app.code[0].value
+
+
+def test_another_format_version_is_named_and_left_out(app: AppTest, full_store: Store) -> None:
+    manifest = json.loads(full_store.read_bytes("sweep/arms-1/manifest.json"))
+    full_store.write_bytes("sweep/arms-1/manifest.json", json.dumps({**manifest, "format_version": 0}).encode())
+    opened(app, PAGES["sweeps"])
+    assert "another version of the platform wrote them: arms-1" in words(app)
+    assert not app.selectbox
+
+
+def test_small_groups_of_a_hospital_are_withheld_and_cannot_be_worked_out(app: AppTest, full_store: Store) -> None:
+    opened(app, PAGES["corpus"])
+    said = tables(app)
+    sources = {row["source"]: row for row in said[0]}
+    assert sources["abstracts"]["records"] == 607
+    assert sources["abstracts"]["held out"] == 40
+    # 4 too short and 2 quarantined are small; with 30 held-out documents what is missing is no small sum.
+    assert sources["wards"]["train"] == 400
+    assert sources["wards"]["held out"] != sources["wards"]["held out"]
+    assert sources["wards"]["records"] == 506
+    dropped = {(row["source"], row["reason"].partition(" (")[0]): row["records"] for row in said[1]}
+    assert dropped["abstracts", "too short"] == 7
+    assert dropped["wards", "too short"] != dropped["wards", "too short"]
+    assert dropped["wards", "nearly the same text as another"] == 70
+    assert [metric.value for metric in app.metric][2] == "> 60"
+    everything = json.dumps(said, default=str) + words(app)
+    assert "patient-77" not in everything
+
+
+def test_a_clinician_sees_no_quarantined_record_and_no_rows(app: AppTest, full_store: Store) -> None:
+    opened(app, PAGES["corpus"], mode="clinician")
+    assert "Packed rows" not in words(app)
+    assert "row 7" not in json.dumps(tables(app), default=str)
+
+
+def test_a_sample_is_shown_by_a_click_that_is_recorded(
+    app: AppTest, full_store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened(app, PAGES["corpus"])
+    assert SAMPLE not in words(app)
+    with caplog.at_level("DEBUG"):
+        app.button(key="reveal corpus/full-1/sample/abstracts").click().run()
+        assert SAMPLE in words(app)
+        app.run()
+    (line,) = [json.loads(r.getMessage()) for r in caplog.records if r.name == "clinical_modernbert.audit"]
+    assert line["event"] == "reveal"
+    assert line["what"] == "corpus/full-1/sample/abstracts"
+    assert line["time"] and line["who"]
+    assert SAMPLE not in caplog.text
+    app.button(key="hide corpus/full-1/sample/abstracts").click().run()
+    assert SAMPLE not in words(app)
+
+
+def test_runs_are_compared_with_what_their_recipes_differ_in(app: AppTest, full_store: Store) -> None:
+    opened(app, PAGES["runs"])
+    app.multiselect(key="runs").set_value(["first-1", "second-1"]).run()
+    assert {"field": "optimizer.learning_rate", "first-1": "0.003", "second-1": "0.001"} in tables(app)[-1]
+    (loss,) = [
+        chart
+        for chart in charts(app)
+        if chart["encoding"]["y"]["field"] == "training loss, nats" and len(_runs(chart)) > 1
+    ]
+    assert _runs(loss) == {"first-1", "second-1"}
+    for group, field in (
+        ("Top-k", "held-out top-25, entity mask"),
+        ("Schedules", "mask rate"),
+        ("Speed", "tokens a second"),
+    ):
+        app.segmented_control(key="group").set_value(group).run()
+        assert field in [chart["encoding"]["y"]["field"] for chart in charts(app)]
+    assert "share of the hardware's peak (MFU)" not in json.dumps(charts(app))
+    assert "rolled back to step 10: the loss is no number" in json.dumps(tables(app))
+
+
+def _runs(chart: dict[str, Any]) -> set[str]:
+    return {row["run"] for row in chart["rows"]}
+
+
+def test_a_run_is_followed_while_it_trains(app: AppTest, full_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened(app, PAGES["runs"])
+    assert "step 40 of 200" in words(app)
+    assert "about 2 minutes left" in words(app)
+    write_progress(full_store, step=60)
+    from views import curves
+
+    curves._running.clear()  # what four seconds do
+    app.run()
+    assert "step 60 of 200" in words(app)
+    full_store.write_bytes("model/live-1/manifest.json", full_store.read_bytes("model/first-1/manifest.json"))
+    curves._running.clear()
+    app.run()
+    assert "has ended" in words(app)
+
+
+def test_table_5_stands_with_intervals_beside_the_reported_one(app: AppTest, full_store: Store) -> None:
+    opened(app, PAGES["sweeps"])
+    app.selectbox(key="sweep").set_value("arms-1").run()
+    assert not app.exception
+    arms, reported, verdicts, differences, *_ = tables(app)
+    assert [row["arm"] for row in arms] == ["token-aware (baseline)", "uniform", "broken"]
+    assert arms[0]["top-1"] == pytest.approx(0.3, abs=0.01)
+    assert reported[0]["top-1"] == 63.31
+    assert verdicts == [{"arm": "uniform", "what every seed says": "worse"}]
+    assert {row["seed"] for row in differences} == {"seed 0", "seed 1"}
+    assert all(row["low"] < row["top-1 less the baseline's"] < row["high"] < 0 for row in differences)
+    assert "2 of 6 trials failed" in words(app)
+    figure_4 = [chart for chart in charts(app) if chart.get("encoding", {}).get("detail")]
+    assert {chart["encoding"]["y"]["field"] for chart in figure_4} == {"top-1", "top-5", "top-10", "top-25", "loss"}
+
+
+def test_a_search_names_its_best_trial(app: AppTest, full_store: Store) -> None:
+    opened(app, PAGES["sweeps"])
+    app.selectbox(key="sweep").set_value("search-1").run()
+    assert "`optimizer.learning_rate=0.001`, held-out loss 4.0000" in words(app)
+    assert [row["held-out loss"] for row in tables(app)[-1]] == [4.0, 4.1, 4.2]
+
+
+def test_ours_stand_beside_reported_figures(app: AppTest, full_store: Store) -> None:
+    opened(app, PAGES["evaluation"])
+    app.selectbox(key="evaluation").set_value("whole-1").run()
+    assert not app.exception
+    said = words(app)
+    assert "first guess is right for **39**" in said
+    assert "This model is not better than: guess from both neighbours." in said
+    table_4 = tables(app)[0]
+    assert table_4[-1]["who"] == "reported, under its own mask"
+    assert table_4[-1]["1"] == pytest.approx(0.6331)
+    drawn = json.dumps(charts(app))
+    assert '"reported"' in drawn and "0.9769" in drawn
+    assert "Table 8: long context" in said and "i2b2/2014 is not there" in said
+    assert "Figure 3" in said and "729 s" in said
+    errors = [row for table in tables(app) for row in table if "taken for" in row]
+    assert [row["examples"] for row in errors[:2]] == [40, pytest.approx(float("nan"), nan_ok=True)]
+    assert [row["examples"] for row in errors[2:4]] == [40, 4]
+
+
+def test_a_clinician_reads_the_evaluation_in_plain_words(app: AppTest, full_store: Store) -> None:
+    opened(app, PAGES["evaluation"], mode="clinician")
+    app.selectbox(key="evaluation").set_value("whole-1").run()
+    said = words(app)
+    assert "Tell from the first hours in the emergency department who will be admitted." in said
+    assert "permutation tests" not in said and "Calibration" not in said and "Figure 3" not in said
+
+
+def test_only_whole_evaluations_are_listed(app: AppTest, full_store: Store) -> None:
+    opened(app, PAGES["evaluation"])
+    assert not any("probe-1" in option for option in app.selectbox(key="evaluation").options)
+
+
+def test_lineage_goes_up_to_the_sources_and_down_to_what_was_made(app: AppTest, full_store: Store) -> None:
+    opened(app, PAGES["lineage"])
+    app.selectbox(key="artifact").set_value("model/first-1").run()
+    drawn = app.get("graphviz_chart")[0].proto.spec
+    assert '"corpus/full-1" -> "model/first-1";' in drawn
+    assert '"wards" -> "corpus/full-1";' in drawn
+    app.selectbox(key="artifact").set_value("corpus/full-1").run()
+    made = [row for table in tables(app) for row in table if "made of it" in row]
+    assert {"made of it": "model/first-1", "when": made[0]["when"], "from": "this content"} in made
+
+
+def test_run_internals_are_for_researchers(app: AppTest, full_store: Store) -> None:
+    app.run()
+    app.switch_page("views/runs.py").run()
+    assert "for researchers" in app.info[0].value
+    assert not app.dataframe
+    app.button[0].click().run()
+    assert app.dataframe
+    assert app.query_params["mode"] == "researcher"
+
+
+def test_a_link_or_the_deployment_chooses_the_mode(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert app.run().radio(key="mode").value == "clinician"
+    linked = AppTest.from_file(app._script_path, default_timeout=30)
+    linked.query_params["mode"] = "researcher"
+    assert linked.run().radio(key="mode").value == "researcher"
+    monkeypatch.setenv("EXPLORER_MODE", "researcher")
+    assert AppTest.from_file(app._script_path, default_timeout=30).run().radio(key="mode").value == "researcher"

@@ -1,0 +1,108 @@
+"""Search by the meaning of a phrase, against the real endpoint on a bare server."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clinical_modernbert.artifacts import Store
+from playwright.sync_api import expect
+from streamlit.testing.v1 import AppTest
+
+from tests.dashboards.conftest import PublishMap, code_table
+from tests.dashboards.test_browser import Watched, address, chromium, map_of, watched
+from tests.dashboards.test_code_map import PAGE, marks
+from tests.dashboards.test_views import opened, words
+from tests.integration.test_serving import _publish
+from tests.integration.test_serving_http import KEYS, Server, hashlib
+
+__all__ = ["address", "chromium", "watched"]
+PHRASE = "Diabetic KIDNEY disease (type 2)"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    root = tmp_path_factory.mktemp("endpoint")
+    _publish(root / "store", tmp_path_factory.mktemp("model"))
+    keys = "\n".join(f"{name} {hashlib.sha256(key.encode()).hexdigest()}" for name, key in KEYS.items())
+    found = Server(root / "store", keys)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def phrase_map(
+    server: Server, store: Store, publish_map: PublishMap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A map of the served model: its codes' own vectors."""
+    (tmp_path / "weights").mkdir()
+    model = _publish(Path(store.uri.removeprefix("file://")), tmp_path / "weights")
+    encoder = server.engine.encoder
+    texts = code_table()["description"].to_pylist()
+    publish_map(model=model, vectors=encoder.embed(encoder.tokenize(texts), pooling="cls", normalize=False))
+    monkeypatch.setenv("ENDPOINT_URL", server.url)
+    monkeypatch.setenv("ENDPOINT_KEY", KEYS["full"])
+
+
+def asked(app: AppTest, phrase: str) -> AppTest:
+    opened(app, PAGE)
+    app.session_state["way"] = "Meaning of a phrase"
+    app.run()
+    app.text_input(key="phrase").input(phrase).run()
+    assert not app.exception
+    return app
+
+
+def test_a_phrase_finds_its_nearest_codes_with_scores(
+    app: AppTest, phrase_map: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        asked(app, PHRASE)
+    found = app.dataframe[0].value
+    assert (found["code"][0], len(found)) == ("102.01", 25)
+    assert found["similarity"][0] == pytest.approx(1, abs=1e-3)
+    assert (np.diff(found["similarity"]) <= 0).all()
+    assert marks(app)["found"][0] == 41
+    assert "KIDNEY" not in str(app.query_params)
+    assert "KIDNEY" not in caplog.text
+
+
+def test_a_map_of_another_model_is_not_searched(
+    app: AppTest, phrase_map: None, publish_map: PublishMap, server: Server
+) -> None:
+    publish_map("other")
+    opened(app, PAGE)
+    asked(app, PHRASE)
+    assert "Vectors of two models cannot be compared" in words(app)
+    assert not app.dataframe
+
+
+@pytest.mark.parametrize(("name", "value", "said"), [
+    ("ENDPOINT_URL", "http://127.0.0.1:9", "does not answer"),
+    ("ENDPOINT_KEY", "wrong", "gives no vector"),
+])  # fmt: skip
+def test_an_endpoint_that_refuses_or_is_down_is_said_so(
+    app: AppTest, phrase_map: None, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    asked(app, PHRASE)
+    assert said in words(app)
+    assert "KIDNEY" not in words(app)
+    assert not app.dataframe
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_phrase_in_a_browser(phrase_map: None, watched: Watched, address: str) -> None:
+    page = watched.page
+    page.goto(address)
+    map_of(page)
+    page.get_by_text("Meaning of a phrase").click()
+    field = page.get_by_role("textbox", name="Phrase")
+    field.fill(PHRASE)
+    field.press("Enter")
+    expect(page.get_by_text("The 25 nearest codes")).to_be_visible()
+    assert "KIDNEY" not in page.url
+    assert watched.elsewhere == []
+    assert watched.errors == []
