@@ -30,9 +30,9 @@ def line_chart(
 ) -> None:
     """Draw ``y`` over ``x``, a line for each value of ``series``; ``detail`` keeps several lines of one series apart."""
     names = _names(rows, series)
-    scale_x = {"type": "log"} if log_x else {"zero": False}
+    scale_x: dict[str, Any] = {"type": "log"} if log_x else {"zero": False}
     dashes = {"domain": names, "range": _cycle(_DASHES, names)}
-    encoding = {
+    encoding: dict[str, Any] = {
         "x": _number(x, scale=scale_x),
         "y": {**_number(y, scale={"zero": False}), "axis": {"title": None}},
         "color": _colour(series, names, symbol="stroke"),
@@ -67,7 +67,7 @@ def bar_chart(rows: Rows, *, x: str, y: str, alt: str, series: str | None = None
 def column_chart(rows: Rows, *, x: str, y: str, series: str, alt: str) -> None:
     """Draw columns of ``y`` for each ``x`` in the order of the rows, the series side by side."""
     names = _names(rows, series)
-    encoding = {
+    encoding: dict[str, Any] = {
         "x": {**_name(x), "sort": _names(rows, x), "axis": {"labelAngle": 0}},
         "xOffset": {**_name(series), "sort": names},
         "y": _number(y),
@@ -100,7 +100,10 @@ def interval_chart(rows: Rows, *, x: str, y: str, series: str, alt: str, zero_ru
         },
     ]
     if zero_rule:
-        rule = {"mark": {"type": "rule", "strokeDash": [3, 3], "aria": False}, "encoding": {"x": {"datum": 0}}}
+        rule: dict[str, Any] = {
+            "mark": {"type": "rule", "strokeDash": [3, 3], "aria": False},
+            "encoding": {"x": {"datum": 0}},
+        }
         layers.insert(0, rule)
     num_lines = len({(row[y], row[series]) for row in rows})
     _draw(rows, {"layer": layers}, alt=alt, height=90 + 22 * (num_lines + _legend_lines(names)))
@@ -129,14 +132,14 @@ def _place(name: str) -> Channel:
 
 
 def _colour(series: str, names: Sequence[str], *, symbol: str | None = None) -> Channel:
-    scale = {"domain": list(names), "range": _cycle(COLOURS, names)}
+    scale: dict[str, Any] = {"domain": list(names), "range": _cycle(COLOURS, names)}
     return {**_name(series), "scale": scale, "legend": _legend(names, symbol=symbol)}
 
 
 def _legend(names: Sequence[str], *, symbol: str | None = None) -> Channel | None:
     if len(names) < 2:
         return None
-    legend = {"orient": "bottom", "columns": _legend_columns(names), "labelLimit": 420, "title": None}
+    legend: Channel = {"orient": "bottom", "columns": _legend_columns(names), "labelLimit": 420, "title": None}
     return {**legend, "symbolType": symbol} if symbol else legend
 
 

@@ -5,6 +5,7 @@ those only where someone asks for them.
 """
 
 import json
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -248,7 +249,7 @@ def _show_samples(corpus: Artifact) -> None:
     st.subheader("Samples of public sources")
     for source in named:
         st.markdown(f"**{source}**")
-        reveal(f"corpus/{corpus.manifest.id}/sample/{source}", lambda source=source: _sample(corpus, source))
+        reveal(f"corpus/{corpus.manifest.id}/sample/{source}", partial(_sample, corpus, source))
 
 
 def _sample(corpus: Artifact, source: str) -> str:
