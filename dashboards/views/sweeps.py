@@ -112,7 +112,7 @@ def _show_search(report: dict[str, Any]) -> None:
         f"Best trial: {point}, held-out loss {best['held_out_loss']:.4f} (uniform mask). One seed a trial: close trials are not "
         "told apart."
     )
-    finished = [trial for trial in report["trials"] if not trial["error"]]
+    finished = [trial for trial in report["trials"] if not trial["error"] and not trial.get("stopped_after")]
     for path in sorted(best["point"]):
         rows = [{path: t["point"][path], "held-out loss": t["held_out_loss"], "trial": "trials"} for t in finished]
         values = {row[path] for row in rows}
@@ -171,7 +171,7 @@ def _show_trials(report: dict[str, Any]) -> None:
                 **{path: str(value) for path, value in sorted(trial["point"].items())},
                 "held-out loss": trial["held_out_loss"],
                 "parameters": trial.get("num_parameters"),
-                "steps": trial.get("num_steps"),
+                "steps": trial.get("num_steps") or trial.get("stopped_after"),
                 "operations": trial.get("training_flops"),
                 "error": trial["error"],
             }

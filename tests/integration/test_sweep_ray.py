@@ -1,14 +1,18 @@
 """A sweep on Ray Tune: its trials are ordinary runs that two strings reproduce, and one failure does not end it."""
 
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import ray
 from clinical_modernbert.artifacts import Store, list_artifacts, make_plan, open_store, resolve
 from clinical_modernbert.corpus.shards import PackedRows
 from clinical_modernbert.evaluation.masked_tokens import score_held_out
 from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe, build_recipe, read_recipe
 from clinical_modernbert.sweeps import run
+from clinical_modernbert.sweeps.halving import Board
 from clinical_modernbert.sweeps.run import sweep
 
 from tests.tiny import TINY_PRETRAIN, publish_tiny_corpus
@@ -127,3 +131,64 @@ def test_arms_are_paired_a_killed_sweep_goes_on_and_the_report_is_what_the_trial
 
 def _killed(*arguments: object, **options: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_halving_stops_the_trial_that_lags_and_leaves_no_worker_behind(
+    store: Store, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = {"optimizer.learning_rate": {"type": "grid", "values": [3e-3, 1e-6]}}
+    values = {
+        "kind": "sweep",
+        "name": "halving",
+        "base": base,
+        "corpus": "tiny",
+        "space": space,
+        "overrides": ["held_out_loss.every_steps=20", "training.num_steps=400", "checkpoint.every_steps=null"],
+        "halving": {"grace_steps": 20, "reduction_factor": 2},
+        "seed": 1,  # the better one goes first: who comes to a rung first is never stopped there
+    }
+    plan = make_plan(build_recipe(SweepRecipe, values, origin="test"), store)
+    # Killed after its trials, before the report.
+    monkeypatch.setattr(run, "build_report", _killed)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(plan)
+    monkeypatch.undo()
+    _assert_all_is_free()
+    left = [item.key for prefix in ("work/model", "checkpoint") for item in store.walk(prefix)]
+    assert not [key for key in left if "halving-trial" in key]
+
+    # The stopped trial is decided and the other is found: a mark on the record is there afterwards, nothing was trained again.
+    board = Board(store, plan.id)
+    (record,) = [
+        item.key for item in store.walk("work/sweep") if b'"stopped_after": null' not in store.read_bytes(item.key)
+    ]
+    model = Path(record).stem
+    reached = board.read(model)
+    assert reached and reached.lost_rung == 20 and reached.stopped_after and 20 <= reached.stopped_after < 399
+    board.write(model, replace(reached, stopped_after=399))
+    trained = [artifact.manifest.created_at for artifact in list_artifacts(store, "model")]
+    published = sweep(plan)
+    assert trained == [artifact.manifest.created_at for artifact in list_artifacts(store, "model")]
+
+    report = published.summary
+    finished, stopped = report["trials"]
+    assert report["best"] == finished and finished["stopped_after"] is None
+    assert finished["point"]["optimizer.learning_rate"] == 3e-3 and finished["num_steps"] == 400
+    assert stopped["point"]["optimizer.learning_rate"] == 1e-6 and stopped["error"] is None
+    assert stopped["model"] == model and stopped["stopped_at_rung"] == 20 and stopped["stopped_after"] == 399
+    assert stopped["held_out_loss"] == reached.points[-1]["uniform_loss"] > finished["held_out_loss"]
+    page = published.file("report.md").read_text()
+    assert "| 399 | – | – |" in page and "stopped: lagged at rung 20" in page and "1 of 2 trials lagged" in page
+    curves = json.loads(published.file("curves.json").read_text())
+    assert curves[model]["points"] == reached.points and curves[finished["model"]]["points"][-1]["step"] == 399
+    assert list(store.walk("work/sweep")) == []
+
+
+def _assert_all_is_free() -> None:
+    """Wait until every CPU is free, and no placement group is left: Ray frees what an ended actor held a moment later."""
+    deadline = time.monotonic() + 20
+    while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
+        assert time.monotonic() < deadline, ray.available_resources()
+        time.sleep(0.2)
+    groups = ray.util.placement_group_table().values()
+    assert {group["state"] for group in groups} <= {"REMOVED"}, groups

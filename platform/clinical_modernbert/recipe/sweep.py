@@ -37,6 +37,15 @@ class LogUniformDimension(Section):
 Dimension = Annotated[GridDimension | LogUniformDimension, Field(discriminator="type")]
 
 
+class HalvingSection(Section):
+    """Successive halving (as ASHA): a search stops the trials whose held-out loss lags behind at equal steps."""
+
+    grace_steps: int = Field(ge=1)
+    """Optimizer steps that every trial gets: the first rung. A multiple of the base's held_out_loss.every_steps."""
+    reduction_factor: int = Field(default=3, ge=2)
+    """Of the trials that reached a rung, the best one in so many goes on to the next; rungs lie that factor apart in steps."""
+
+
 class ComparisonSection(Section):
     """How the models of an ablation are scored: on the frozen masks over the sweep's own corpus, whatever each was trained on."""
 
@@ -75,6 +84,8 @@ class SweepRecipe(Recipe):
     """Trials of ``tpe`` and ``random``; the grid's size where None."""
     seed: int = 0
     """Seed of the sampler."""
+    halving: HalvingSection | None = None
+    """Stop lagging trials of a search early; every trial runs to its end where None."""
     arms: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """An ablation: name of an arm -> its ``path=value`` overrides. Every arm runs to its end, once for each seed."""
     baseline: str | None = None
@@ -93,8 +104,10 @@ class SweepRecipe(Recipe):
     def _one_of_two(self) -> Self:
         if bool(self.space) == bool(self.arms):
             raise ValueError("a sweep has either a space (a search) or arms (an ablation): give one of the two")
-        if self.arms and (self.num_trials or self.sampler != "grid"):
-            raise ValueError("sampler and num_trials belong to a search: the arms of an ablation all run to the end")
+        if self.arms and (self.halving or self.num_trials or self.sampler != "grid"):
+            raise ValueError(
+                "halving, sampler and num_trials belong to a search: the arms of an ablation all run to the end"
+            )
         if self.baseline is not None and self.baseline not in self.arms:
             raise ValueError(f"baseline={self.baseline!r} is no arm of this sweep; arms are {list(self.arms)}")
         if len(set(self.seeds)) != len(self.seeds):

@@ -125,10 +125,13 @@ def _fit(fit: dict[str, Any]) -> list[str]:
 
 def _search(report: dict[str, Any]) -> list[str]:
     best = report["best"]
+    stopped = sum(bool(trial["stopped_after"]) for trial in report["trials"])
+    lagged = f" {stopped} of {len(report['trials'])} trials lagged at a rung and were stopped; their losses are the last before."
     return [
         "Best trial: "
         + ", ".join(f"`{path}={value}`" for path, value in sorted(best["point"].items()))
-        + f", held-out loss {best['held_out_loss']:.4f} (uniform mask). One seed a trial: close trials are not told apart.",
+        + f", held-out loss {best['held_out_loss']:.4f} (uniform mask). One seed a trial: close trials are not told apart."
+        + (lagged if stopped else ""),
         "",
         "![held-out curves by trial](curves.png)",
     ]
@@ -145,6 +148,9 @@ def _trials(report: dict[str, Any]) -> list[str]:
         if trial["error"]:
             cells = ["–", "–", "–", "–", "–"]
             state = f"failed: {trial['error']}"
+        elif trial["stopped_after"]:
+            cells = [f"{trial['held_out_loss']:.4f}", "–", f"{trial['stopped_after']:,}", "–", "–"]
+            state = f"stopped: lagged at rung {trial['stopped_at_rung']:,}"
         else:
             cells = [
                 f"{trial['held_out_loss']:.4f}",

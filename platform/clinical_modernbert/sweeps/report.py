@@ -1,12 +1,14 @@
 """What a sweep found: ``report.json``, ``report.md`` in the form of the paper's Table 5, and curves in that of its Figure 4."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from clinical_modernbert.artifacts import Artifact, Store, resolve
 from clinical_modernbert.recipe import SweepRecipe
 from clinical_modernbert.sweeps.comparison import Difference, as_json, paired_differences, verdict
+from clinical_modernbert.sweeps.halving import Board, held_out_points
 from clinical_modernbert.sweeps.markdown import render_markdown
 from clinical_modernbert.sweeps.plots import plot_curves
 from clinical_modernbert.sweeps.scores import METRICS, DocumentScores
@@ -22,9 +24,9 @@ Scores = dict[str, dict[str, DocumentScores]]
 def build_report(
     recipe: SweepRecipe, base: SweepBase, trials: Trials, scores: Scores, *, store: Store
 ) -> dict[str, Any]:
-    """Return all figures of the sweep: trials best first, then failed ones; in an ablation the arms."""
+    """Return all figures of the sweep: trials best first, then stopped ones, then failed ones; in an ablation the arms."""
     for trial in trials:
-        if trial["model"] in scores or not trial["error"]:
+        if trial["model"] in scores or not (trial["error"] or trial["stopped_after"]):
             trial.update(_facts(resolve(store, "model", trial["model"]), base, trial["point"]))
     report: dict[str, Any] = {"metric": METRIC, "base": recipe.base, "trials": _ordered(trials)}
     report["best"] = report["trials"][0]
@@ -51,7 +53,11 @@ def _facts(model: Artifact, base: SweepBase, point: dict[str, Any]) -> dict[str,
 
 
 def _ordered(trials: Trials) -> Trials:
-    return sorted(trials, key=lambda trial: (bool(trial["error"]), trial[METRIC] or 0.0))
+    def place(trial: dict[str, Any]) -> tuple[bool, int, float]:
+        # Losses after different steps are not compared: who came further stands first.
+        return bool(trial["error"]), -(trial["stopped_after"] or sys.maxsize), trial[METRIC] or 0.0
+
+    return sorted(trials, key=place)
 
 
 def _compare(recipe: SweepRecipe, trials: Trials, scores: Scores) -> dict[str, Any]:
@@ -121,8 +127,9 @@ def write_report(folder: Path, recipe: SweepRecipe, report: dict[str, Any], *, s
     for trial in report["trials"]:
         if "num_parameters" in trial:
             history = json.loads(resolve(store, "model", trial["model"]).file("history.json").read_text())
-            points = [{"step": point["step"], **point["held_out"]} for point in history if "held_out" in point]
-            curves[trial["model"]] = {"arm": label(trial), "points": points}
+            curves[trial["model"]] = {"arm": label(trial), "points": held_out_points(history)}
+        elif trial["stopped_after"] and (reached := Board(store, sweep_id).read(trial["model"])):
+            curves[trial["model"]] = {"arm": label(trial), "points": reached.points}
     (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     (folder / "curves.json").write_text(json.dumps(curves, indent=1), encoding="utf-8")
     (folder / "report.md").write_text(render_markdown(recipe, report, sweep_id=sweep_id), encoding="utf-8")

@@ -2,7 +2,7 @@
 
 Every trial is a pretraining artifact of its own. A trial's driver asks for no CPU: its workers do, and two drivers that each
 held a CPU would wait for each other's workers for ever. A killed sweep goes on where it was, because finished trials are found
-by their fingerprint. Failed trials are kept with their error.
+by their fingerprint, and stopped ones on the board of the sweep (see ``halving``). Failed trials are kept with their error.
 """
 
 import logging
@@ -17,8 +17,9 @@ from clinical_modernbert.artifacts import Artifact, Plan, open_store, upload_fol
 from clinical_modernbert.errors import ModelError, UserError
 from clinical_modernbert.progress import watch
 from clinical_modernbert.recipe import SweepRecipe
-from clinical_modernbert.recipe.sweep import GridDimension
+from clinical_modernbert.recipe.sweep import GridDimension, HalvingSection
 from clinical_modernbert.runtime import start_ray
+from clinical_modernbert.sweeps.halving import Board, train_while_it_keeps_up
 from clinical_modernbert.sweeps.report import METRIC, build_report, write_report
 from clinical_modernbert.sweeps.scores import DocumentScores, score_model
 from clinical_modernbert.sweeps.trials import SweepBase, known_points, sweep_base, trial_overrides, trial_plan
@@ -39,9 +40,12 @@ def sweep(plan: Plan) -> Artifact:
     start_ray()
     with tempfile.TemporaryDirectory(prefix="clinical-modernbert-tune-") as folder:
         trials = _run_trials(plan, recipe, base, Path(folder))
-    finished = [trial for trial in trials if trial["model"] and not trial["error"]]
+    finished = [trial for trial in trials if trial["model"] and not trial["error"] and not trial["stopped_after"]]
     if not finished:
-        raise ModelError(f"all {len(trials)} trials of {plan.id} failed, the first with: {trials[0]['error']}")
+        errors = [trial["error"] for trial in trials if trial["error"]]
+        raise ModelError(
+            f"no trial of {plan.id} ran to its end; {len(errors)} of {len(trials)} failed, the first with: {errors[0]}"
+        )
     scores = _score(plan, recipe, finished, corpus_id=corpus_id) if recipe.arms else {}
     report = build_report(recipe, base, trials, scores, store=plan.store)
     with tempfile.TemporaryDirectory() as name:
@@ -52,16 +56,18 @@ def sweep(plan: Plan) -> Artifact:
             arrays = {f"{kind}_{key}": array for kind, found in masks.items() for key, array in found.arrays().items()}
             np.savez_compressed(folder_path / "scores" / f"{model}.npz", allow_pickle=False, **arrays)
         files = upload_folder(plan.store, plan.prefix, folder_path)
-    return plan.publish(files, summary=report)
+    published = plan.publish(files, summary=report)
+    Board(plan.store, plan.id).clear()
+    return published
 
 
 def _run_trials(plan: Plan, recipe: SweepRecipe, base: SweepBase, folder: Path) -> list[dict[str, Any]]:
     from ray import tune
 
     space, options, num_trials = _ablation(recipe) if recipe.arms else _search(recipe)
-    trainable = tune.with_resources(
-        tune.with_parameters(_trial, base=asdict(base), store_uri=plan.store.uri), resources={"memory": _DRIVER_BYTES}
-    )
+    halving = recipe.halving.model_dump() if recipe.halving else None
+    trial = tune.with_parameters(_trial, base=asdict(base), store_uri=plan.store.uri, sweep_id=plan.id, halving=halving)
+    trainable = tune.with_resources(trial, resources={"memory": _DRIVER_BYTES})
     tuner = tune.Tuner(
         trainable,
         param_space=space,
@@ -76,7 +82,7 @@ def _run_trials(plan: Plan, recipe: SweepRecipe, base: SweepBase, folder: Path) 
         done=lambda: sum(trial_plan(base, point, plan.store).existing() is not None for point in points),
     ):
         results = tuner.fit()
-    return [_outcome(base, result) for result in results]
+    return [_outcome(base, result, Board(plan.store, plan.id)) for result in results]
 
 
 def _ablation(recipe: SweepRecipe) -> tuple[dict[str, Any], dict[str, Any], int]:
@@ -115,29 +121,37 @@ def _search(recipe: SweepRecipe) -> tuple[dict[str, Any], dict[str, Any], int]:
     return space, options, num_trials
 
 
-def _trial(config: dict[str, Any], *, base: dict[str, Any], store_uri: str) -> None:
+def _trial(
+    config: dict[str, Any], *, base: dict[str, Any], store_uri: str, sweep_id: str, halving: dict[str, Any] | None
+) -> None:
     from ray import tune
 
     plan = trial_plan(SweepBase(**base), config.get("point", config), open_store(store_uri))
     try:
-        artifact = plan.existing() or pretrain(plan)
+        if halving:
+            loss = train_while_it_keeps_up(plan, HalvingSection(**halving), Board(plan.store, sweep_id))
+        else:
+            loss = (plan.existing() or pretrain(plan)).summary["held_out"]["uniform_loss"]
     except UserError as error:
         tune.report({METRIC: float("inf"), "model": plan.id, "error": str(error)})
         return
-    tune.report({METRIC: artifact.summary["held_out"]["uniform_loss"], "model": plan.id})
+    tune.report({METRIC: loss, "model": plan.id})
 
 
-def _outcome(base: SweepBase, result: Any) -> dict[str, Any]:
-    """Return what became of a trial."""
+def _outcome(base: SweepBase, result: Any, board: Board) -> dict[str, Any]:
+    """Return what became of a trial; ``stopped_after`` are the steps that it got where halving ended it."""
     point = result.config.get("point", result.config)
     metrics = result.metrics or {}
     error = metrics.get("error") or (str(result.error).strip().splitlines()[-1] if result.error else None)
+    reached = board.read(metrics["model"]) if metrics.get("model") else None
     return {
         "point": point,
         "recipe": base.base,
         "overrides": trial_overrides(base, point),
         "model": metrics.get("model"),
         METRIC: metrics.get(METRIC) if not error else None,
+        "stopped_at_rung": reached.lost_rung if reached else None,
+        "stopped_after": reached.stopped_after if reached else None,
         "error": error,
     }
 

@@ -11,7 +11,7 @@ import yaml
 from clinical_modernbert.artifacts import InputEntry, Plan, Store, make_plan
 from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe, build_recipe, read_recipe
-from clinical_modernbert.recipe.sweep import GridDimension
+from clinical_modernbert.recipe.sweep import GridDimension, HalvingSection
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,26 @@ def sweep_base(recipe: SweepRecipe, *, corpus_id: str) -> SweepBase:
         values = dimension.values if isinstance(dimension, GridDimension) else (dimension.low, dimension.high)
         for value in values:
             try:
-                trial_recipe(base, {path: value})
+                trial = trial_recipe(base, {path: value})
+                if recipe.halving:
+                    check_halving(recipe.halving, trial)
             except RecipeError as error:
                 raise RecipeError(f"space: {path}={value!r} does not fit {recipe.base}: {error}") from None
     return base
+
+
+def check_halving(section: HalvingSection, trial: PretrainRecipe) -> None:
+    """Refuse a trial that has no rung, or whose rungs are no steps at which held-out loss is measured."""
+    every, total = trial.held_out_loss.every_steps, trial.training.total_steps
+    if not every or section.grace_steps % every:
+        raise RecipeError(
+            f"halving.grace_steps={section.grace_steps} needs held-out losses at its rungs, and held_out_loss.every_steps is "
+            f"{every}: set it in overrides, to {section.grace_steps} or a divisor of it"
+        )
+    if section.grace_steps >= total:
+        raise RecipeError(
+            f"halving.grace_steps={section.grace_steps} leaves no rung before the end of a trial of {total} steps: lower it"
+        )
 
 
 def base_inputs(recipe: SweepRecipe) -> tuple[InputEntry, ...]:

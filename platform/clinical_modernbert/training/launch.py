@@ -123,6 +123,15 @@ def recorded_history(plan: Plan) -> History:
     return history
 
 
+def stopped_after(plan: Plan) -> int | None:
+    """Return the step after which the run ended as asked; None where it was not asked, or has not ended."""
+    try:
+        step: int | None = json.loads(plan.store.read_bytes(_key(plan, RESULT_NAME))).get("stopped_after")
+    except KeyError:
+        return None
+    return step
+
+
 def publish_model(plan: Plan) -> Artifact:
     """Write the manifest over what rank 0 exported, then delete the checkpoints."""
     try:

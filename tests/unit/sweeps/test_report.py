@@ -35,6 +35,8 @@ def report(*, worse_by: dict[int, float], rows: str = "same") -> dict:
                     "overrides": ["name=x", "corpus=y", *own, f"training.seed={seed}"],
                     "held_out_loss": 4.0,
                     "error": None,
+                    "stopped_at_rung": None,
+                    "stopped_after": None,
                     "num_parameters": 1_000_000,
                     "num_steps": 5,
                     "token_places": 10_000,

@@ -108,6 +108,7 @@ def test_an_ablation_runs_each_arm_with_each_seed_whole_comparisons_first() -> N
         ({"seeds": [1, 1]}, "seeds must be distinct"),
         ({"arms": {"a": ["training.seed=3"]}}, "set training.seed"),
         ({"num_trials": 5}, "all run to the end"),
+        ({"halving": {"grace_steps": 1}}, "all run to the end"),
     ],
 )
 def test_an_ablation_that_cannot_be_is_refused(changes: dict, named: str) -> None:
@@ -118,6 +119,22 @@ def test_an_ablation_that_cannot_be_is_refused(changes: dict, named: str) -> Non
 def test_an_arm_that_does_not_fit_is_refused_by_name() -> None:
     with pytest.raises(RecipeError, match=r"(?s)arms.wrong does not fit pretrain/demo.*rate_start"):
         sweep_base(ablation(arms={"aware": [], "wrong": ["masking.rate_start=3"]}), corpus_id="x")
+
+
+@pytest.mark.parametrize(
+    ("grace_steps", "own", "named"),
+    [
+        (2, [], r"held_out_loss.every_steps is None: set it in overrides, to 2 or a divisor"),
+        (3, ["held_out_loss.every_steps=2"], r"held_out_loss.every_steps is 2: set it in overrides, to 3 or a divisor"),
+        (6, ["held_out_loss.every_steps=2"], r"no rung before the end of a trial of 6 steps"),
+    ],
+)
+def test_halving_needs_losses_at_its_rungs(grace_steps: int, own: list[str], named: str) -> None:
+    overrides = ["training.num_steps=6", *own]
+    with pytest.raises(RecipeError, match=named):
+        sweep_base(sweep(halving={"grace_steps": grace_steps}, overrides=overrides), corpus_id="x")
+    fits = ["training.num_steps=6", "held_out_loss.every_steps=1"]
+    assert sweep_base(sweep(halving={"grace_steps": 2}, overrides=fits), corpus_id="x").base == "pretrain/demo"
 
 
 @pytest.mark.parametrize("name", ["masking", "learning_rate", "learning_rate_search", "templates", "scaling", "demo"])

@@ -20,7 +20,7 @@ from clinical_modernbert.corpus.shards import PackedRows
 from clinical_modernbert.errors import ModelError, RecipeError, RunStopped, StoreError
 from clinical_modernbert.recipe.pretrain import StabilitySection
 from clinical_modernbert.training import launch, loop
-from clinical_modernbert.training.launch import pretrain_in_process
+from clinical_modernbert.training.launch import pretrain_in_process, stopped_after
 from clinical_modernbert.training.order import RowOrder
 from clinical_modernbert.training.stability import skipped_batches, verdict
 from safetensors.torch import load_file
@@ -171,6 +171,7 @@ def test_sigterm_keeps_the_state_and_the_same_command_goes_on_to_the_bit(
     assert signal.getsignal(signal.SIGTERM) is before
     (step,) = kept(store, plan)
     assert 5 < step < 30 and find_artifact(store, "model", plan.id) is None
+    assert stopped_after(plan) == step
     monkeypatch.setattr(loop, "_train_step", real)
     resumed = pretrain_in_process(plan)
     assert_equal_to_the_bit(resumed, whole)

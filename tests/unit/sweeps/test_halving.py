@@ -1,0 +1,71 @@
+"""Who goes on beyond a rung, and what is kept of those that do not."""
+
+import math
+
+import pytest
+from clinical_modernbert.artifacts import Store, make_plan, open_store
+from clinical_modernbert.recipe import PretrainRecipe, build_recipe
+from clinical_modernbert.recipe.sweep import HalvingSection
+from clinical_modernbert.sweeps import halving
+from clinical_modernbert.sweeps.halving import Board, Reached, lags, rungs, train_while_it_keeps_up
+
+from tests.tiny import TINY_PRETRAIN, publish_tiny_corpus
+
+CURVE = [{"step": 1, "uniform_loss": 5.0}, {"step": 3, "uniform_loss": 4.0}, {"step": 5, "entity_loss": 4.0}]
+
+
+@pytest.fixture
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return open_store(str(tmp_path_factory.mktemp("store")))
+
+
+def test_rungs_lie_a_factor_apart_and_the_end_is_none() -> None:
+    section = HalvingSection(grace_steps=50, reduction_factor=3)
+    assert rungs(section, num_steps=451) == [50, 150, 450]
+    assert rungs(section, num_steps=450) == [50, 150]
+
+
+@pytest.mark.parametrize(
+    ("loss", "others", "factor", "lagging"),
+    [
+        (9.0, [], 3, False),  # the first
+        (4.0, [5.0], 3, False),  # the best of few
+        (5.0, [4.0], 3, True),
+        (5.0, [5.0], 3, False),  # as good as the best
+        (5.0, [4.0, 6.0, 7.0], 2, False),  # the second of four
+        (6.0, [4.0, 5.0, 7.0], 2, True),
+        (5.0, [4.0, 6.0, 7.0], 4, True),
+        (5.0, [None, None], 2, False),  # others have not been there
+        (math.nan, [], 2, True),
+        (math.inf, [], 2, True),
+        (5.0, [math.nan], 2, False),
+    ],
+)
+def test_the_best_one_in_so_many_goes_on(loss: float, others: list[float | None], factor: int, lagging: bool) -> None:
+    assert lags(loss, others, factor=factor) is lagging
+
+
+def test_a_board_keeps_what_each_trial_reached_until_it_is_cleared(store: Store) -> None:
+    board = Board(store, "s-1")
+    assert board.read("a") is None and board.others("a") == []
+    board.write("a", Reached(CURVE))
+    board.write("b", Reached(CURVE[:1], lost_rung=2, stopped_after=3))
+    assert board.read("b") == Reached(CURVE[:1], lost_rung=2, stopped_after=3)
+    assert board.others("b") == [Reached(CURVE)] and Board(store, "s-2").others("c") == []
+    board.clear()
+    assert board.read("a") is None and list(store.walk("work")) == []
+
+
+def test_losses_are_those_of_the_uniform_mask_at_equal_steps() -> None:
+    reached = Reached(CURVE)
+    assert [reached.loss_after(steps) for steps in (1, 2, 3, 4, 6)] == [None, 5.0, None, 4.0, None]
+    assert Reached(CURVE[:2]).last_loss == 4.0 and Reached([]).last_loss == math.inf
+
+
+def test_a_stopped_trial_is_decided_and_is_not_trained_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish_tiny_corpus(store)
+    plan = make_plan(build_recipe(PretrainRecipe, TINY_PRETRAIN, origin="test"), store)
+    board = Board(store, "s-1")
+    board.write(plan.id, Reached(CURVE[:2], lost_rung=2, stopped_after=4))
+    monkeypatch.setattr(halving, "pretrain", lambda plan: pytest.fail("trained again"))
+    assert train_while_it_keeps_up(plan, HalvingSection(grace_steps=2), board) == 4.0
