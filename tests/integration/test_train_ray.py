@@ -125,3 +125,12 @@ def test_what_no_retry_mends_ends_the_job_with_its_reason(store: Store, tmp_path
     assert job.returncode == 2, errors[-3000:]
     last = errors.strip().splitlines()[-1]
     assert last.startswith("error: ") and "none of 128" in last and "Traceback" not in last
+
+
+def test_a_cluster_without_room_is_said_in_the_recipe_s_words(store: Store, tmp_path: Path) -> None:
+    wanted = ("scaling.cpus_per_worker=64", "scaling.start_timeout_s=5", "scaling.max_failures=0", "name=no-room")
+    job = start_job(store, tmp_path, *TWO_WORKERS, *wanted)
+    _, errors = job.communicate(timeout=200)
+    assert job.returncode == 2, errors[-3000:]
+    last = errors.strip().splitlines()[-1]
+    assert "no room for 2 workers of 64 CPUs within scaling.start_timeout_s=5" in last and "Traceback" not in errors

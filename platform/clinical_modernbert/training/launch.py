@@ -23,6 +23,7 @@ from clinical_modernbert.artifacts.layout import work_prefix
 from clinical_modernbert.errors import ArtifactError, ModelError, RecipeError, RunStopped
 from clinical_modernbert.progress import watch
 from clinical_modernbert.recipe import PretrainRecipe
+from clinical_modernbert.recipe.pretrain import TrainScaling
 from clinical_modernbert.runtime import start_ray
 from clinical_modernbert.training.checkpoint import History, delete_checkpoints
 from clinical_modernbert.training.loop import PROGRESS_NAME, RESULT_NAME, TrainJob, train_worker
@@ -100,7 +101,8 @@ def _fit(plan: Plan, recipe: PretrainRecipe) -> None:
         try:
             trainer.fit()
         except TrainingFailedError as error:
-            raise ModelError(_final_error(plan, job) or f"training {plan.id} failed: {_root_cause(error)}") from error
+            reason = _final_error(plan, job) or f"training {plan.id} failed: {_root_cause(error, scaling)}"
+            raise ModelError(reason) from error
     known = _final_error(plan, job)
     if known:
         raise ModelError(known)
@@ -211,7 +213,14 @@ def _job(plan: Plan, recipe: PretrainRecipe) -> TrainJob:
     )
 
 
-def _root_cause(error: Exception) -> str:
+def _root_cause(error: Exception, scaling: TrainScaling) -> str:
     failures = getattr(error, "worker_failures", None) or {}
     first = next(iter(failures.values()), error)
-    return str(first).strip().splitlines()[-1] if str(first).strip() else type(first).__name__
+    said = str(first).strip()
+    if "worker group startup timed out" in said:  # Ray names a variable of its own; its class of error is private
+        each = f"{scaling.cpus_per_worker:g} CPUs" + (" and a GPU" if scaling.use_gpu else "")
+        return (
+            f"the cluster had no room for {scaling.num_workers} workers of {each} within scaling.start_timeout_s="
+            f"{scaling.start_timeout_s:g}; lower scaling.num_workers or scaling.cpus_per_worker, add nodes, or wait longer"
+        )
+    return said.splitlines()[-1] if said else type(first).__name__
