@@ -4,6 +4,7 @@ import math
 
 import pytest
 from clinical_modernbert.artifacts import Store, make_plan, open_store
+from clinical_modernbert.errors import ModelError
 from clinical_modernbert.recipe import PretrainRecipe, build_recipe
 from clinical_modernbert.recipe.sweep import HalvingSection
 from clinical_modernbert.sweeps import halving
@@ -69,3 +70,18 @@ def test_a_stopped_trial_is_decided_and_is_not_trained_again(store: Store, monke
     board.write(plan.id, Reached(CURVE[:2], lost_rung=2, stopped_after=4))
     monkeypatch.setattr(halving, "pretrain", lambda plan: pytest.fail("trained again"))
     assert train_while_it_keeps_up(plan, HalvingSection(grace_steps=2), board) == 4.0
+
+
+def test_nobody_is_measured_against_a_trial_that_failed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish_tiny_corpus(store)
+    plan = make_plan(build_recipe(PretrainRecipe, TINY_PRETRAIN, origin="test"), store)
+    board = Board(store, "s-1")
+    board.write(plan.id, Reached(CURVE))
+
+    def diverging(plan: object) -> None:
+        raise ModelError("step 4: no number")
+
+    monkeypatch.setattr(halving, "pretrain", diverging)
+    with pytest.raises(ModelError, match="step 4"):
+        train_while_it_keeps_up(plan, HalvingSection(grace_steps=2), board)
+    assert [reached.loss_after(2) for reached in board.others("another")] == [None]
