@@ -44,11 +44,7 @@ def sweep(plan: Plan) -> Artifact:
     if not finished:
         errors = [trial["error"] for trial in trials if trial["error"]]
         first = f", the first with: {errors[0]}" if errors else ""
-        raise ModelError(
-            f"no trial of {plan.id} ran to its end: {len(errors)} of {len(trials)} failed, the others were stopped{first}"
-            if len(errors) < len(trials)
-            else f"all {len(trials)} trials of {plan.id} failed{first}"
-        )
+        raise ModelError(f"no trial of {plan.id} ran to its end: {len(errors)} of {len(trials)} failed{first}")
     scores = _score(plan, recipe, finished, corpus_id=corpus_id) if recipe.arms else {}
     report = build_report(recipe, base, trials, scores, store=plan.store)
     with tempfile.TemporaryDirectory() as name:
