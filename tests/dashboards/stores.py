@@ -206,6 +206,7 @@ def publish_sweeps(store: Store, folder: Path) -> None:
                 found[model] = {"uniform": both, "entity": both}
             trials.append(
                 {"point": point, "recipe": "pretrain/demo", "overrides": ["name=x", "corpus=full-1"], "model": model,
+                 "stopped_at_rung": None, "stopped_after": None,
                  "held_out_loss": None if failed else 4.0 + place / 10, "error": "the loss is no number" if failed else None}
             )  # fmt: skip
         report = build_report(
