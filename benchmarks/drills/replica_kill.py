@@ -21,7 +21,7 @@ from benchmarks.drill import Outcome
 from benchmarks.endpoints import Endpoint, clinical_texts, ours, processes_of, publish_model
 
 NUM_KILLS, NUM_REPLICAS, NUM_CLIENTS = 20, 2, 4
-_BACK_S = 120
+_BACK_S = 300
 
 
 def run(scratch: Path, seed: int) -> Outcome:

@@ -54,7 +54,7 @@ def start(stub: Stub, repository: Path, tmp_path: Path) -> Iterator[Start]:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -91,7 +91,7 @@ def test_a_job_is_sent_followed_to_its_end_and_its_log_shown(stub: Stub, start: 
     stub.create("pods", {"metadata": {"name": "run-1", "labels": {"job-name": "run"}}, "status": {"phase": "Running"}})
     say(stub, jobDeploymentStatus="Running", jobStatus="RUNNING", rayClusterName="run-abc")
     stub.set_status("rayjobs", "run", {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"})
-    output, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=120)
 
     assert process.returncode == 0, errors
     assert output == "step 1 loss 9.5\nstep 2 loss 9.1\n"
@@ -111,20 +111,20 @@ def test_cancelling_deletes_the_job_and_what_it_owns(stub: Stub, start: Start) -
     stub.create("pods", {"metadata": {"name": "head", "ownerReferences": [owner]}})
     canceller = start("cancel", "run")
 
-    assert canceller.wait(timeout=30) == 0
+    assert canceller.wait(timeout=120) == 0
     assert "RayJob run is deleted" in canceller.communicate()[1]
     assert stub.state.list("rayjobs") == stub.state.list("pods") == []
-    assert follower.wait(timeout=30) == 2
+    assert follower.wait(timeout=120) == 2
     assert "404" in follower.communicate()[1]
     again = start("cancel", "run")
-    assert again.wait(timeout=30) == 2 and "404" in again.communicate()[1]
+    assert again.wait(timeout=120) == 2 and "404" in again.communicate()[1]
 
 
 def test_leaving_by_ctrl_c_leaves_the_job_running(stub: Stub, start: Start) -> None:
     process = start("pretrain", "pretrain/demo", "--release", "cm", "--workers", "cpu=1", "--name", "run")
     wait_for(lambda: looks(stub) > 1)
     process.send_signal(2)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
 
     assert process.returncode == 130
     assert "goes on; stop it by: python jobs/submit.py cancel run --namespace ml" in errors
@@ -138,7 +138,7 @@ def test_what_the_operator_would_refuse_is_not_sent(stub: Stub, start: Start) ->
     )
     process = start("pretrain", "pretrain/demo", "--release", "cm", "--workers", "cpu=1", "--name", "run")
 
-    assert process.wait(timeout=30) == 2
+    assert process.wait(timeout=120) == 2
     assert "token authentication needs Ray 2.52, rayVersion is 2.40.0" in process.communicate()[1]
     assert stub.state.list("rayjobs") == []
     assert not any(request.startswith("POST") for request in stub.requests)
