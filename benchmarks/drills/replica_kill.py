@@ -22,6 +22,7 @@ from benchmarks.endpoints import Endpoint, clinical_texts, ours, processes_of, p
 
 NUM_KILLS, NUM_REPLICAS, NUM_CLIENTS = 20, 2, 4
 _BACK_S = 300
+_SETTLE_S = 20
 
 
 def run(scratch: Path, seed: int) -> Outcome:
@@ -44,6 +45,9 @@ def drill(scratch: Path, *, seed: int, num_kills: int) -> Outcome:
         for thread in threads:
             thread.start()
         try:
+            # One replica answers before the other is up; a death while the first deployment is under way would fail it.
+            _wait_for_replicas(endpoint, gone=None)
+            time.sleep(_SETTLE_S)
             for _ in range(num_kills):
                 alive = _wait_for_replicas(endpoint, gone=None)
                 victim = rng.choice(alive)
