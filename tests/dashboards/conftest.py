@@ -116,3 +116,19 @@ def app(store: Store, monkeypatch: pytest.MonkeyPatch) -> AppTest:
     st.cache_data.clear()
     monkeypatch.setattr(sys, "argv", ["dashboards/explorer.py", "--root", store.uri])
     return AppTest.from_file(str(DASHBOARDS / "explorer.py"), default_timeout=30)
+
+
+def opened(app: AppTest, page: str, *, mode: str | None = None) -> AppTest:
+    """Open a page, in the mode that a viewer has from the start unless another is named."""
+    if mode is not None:
+        app.session_state["mode"] = mode
+    app.run()
+    app.switch_page(page).run()
+    assert not app.exception
+    return app
+
+
+def words(app: AppTest) -> str:
+    """All that the page says, outside tables and charts."""
+    kinds = (app.title, app.subheader, app.markdown, app.caption, app.text, app.info, app.warning, app.error, app.code)
+    return "\n".join(str(element.value) for kind in kinds for element in kind)

@@ -10,8 +10,7 @@ from component import places
 from streamlit.testing.v1 import AppTest
 from views.figure import write_area
 
-from tests.dashboards.conftest import CODES_PER_CHAPTER, PublishMap, code_table
-from tests.dashboards.test_views import opened, words
+from tests.dashboards.conftest import CODES_PER_CHAPTER, PublishMap, code_table, opened, words
 
 PAGE = "views/code_map.py"
 # The right half of the map.

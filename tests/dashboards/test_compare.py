@@ -8,8 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from views.overlap import align, by_chapter, moved_most, present
 
-from tests.dashboards.conftest import PublishMap, code_table
-from tests.dashboards.test_views import opened, words
+from tests.dashboards.conftest import PublishMap, code_table, opened, words
 
 PAGE = "views/compare.py"
 

@@ -14,9 +14,8 @@ from clinical_modernbert.evaluation.embedding_map import map_embeddings
 from clinical_modernbert.recipe import EmbedRecipe, ProjectRecipe
 from streamlit.testing.v1 import AppTest
 
-from tests.dashboards.conftest import publish_bare
+from tests.dashboards.conftest import opened, publish_bare, words
 from tests.dashboards.test_code_map import sent
-from tests.dashboards.test_views import opened, words
 
 PAGE = "views/embeddings.py"
 KINDS = ["discharge"] * 40 + ["radiology"] * 30 + ["a rare kind"] * 3

@@ -13,8 +13,9 @@ from views.charts import COLOURS
 from views.counts import FLOOR, shown_counts, withhold_small
 from views.curves import MOST_POINTS, make_curve, thinned
 
+from tests.dashboards.conftest import opened, words
 from tests.dashboards.stores import history
-from tests.dashboards.test_pages import charts, opened, words
+from tests.dashboards.test_pages import charts
 from tests.s3_server import S3Server
 
 
@@ -135,7 +136,7 @@ def test_a_key_without_rights_is_said_so(
 
     monkeypatch.setattr(sys, "argv", ["explorer.py", "--root", f"s3://{s3_environment.bucket}/explorer-rights"])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
-    opened(app, page)
+    opened(app, page, mode="researcher")
     assert "has no right" in app.error[0].value
     assert "Whoever runs the explorer can mend that" in words(app)
     assert "another" not in words(app)
@@ -150,7 +151,7 @@ def test_rights_that_are_lost_later_are_said_so(app: AppTest, store: Any, monkey
         raise StoreError(f"{self.uri}: listing {prefix} failed with AccessDenied: Access Denied.")
 
     monkeypatch.setattr(FileStore, "names", refused)
-    opened(app, "views/corpus.py")
+    opened(app, "views/corpus.py", mode="researcher")
     assert "has no right" in app.error[0].value
     monkeypatch.setattr(FileStore, "names", lambda self, prefix: (_ for _ in ()).throw(StoreError("it is away")))
     app.run()

@@ -8,6 +8,7 @@ import pytest
 from clinical_modernbert.artifacts import Store
 from streamlit.testing.v1 import AppTest
 
+from tests.dashboards.conftest import opened, words
 from tests.dashboards.stores import SAMPLE, full_store, write_progress
 
 __all__ = ["full_store"]
@@ -19,20 +20,6 @@ PAGES = {
     "lineage": "views/lineage.py",
 }
 EVERY_PAGE = pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
-
-
-def opened(app: AppTest, page: str, *, mode: str = "researcher") -> AppTest:
-    app.session_state["mode"] = mode
-    app.run()
-    app.switch_page(page).run()
-    assert not app.exception
-    return app
-
-
-def words(app: AppTest) -> str:
-    """All that the page says, outside tables and charts."""
-    kinds = (app.title, app.subheader, app.markdown, app.caption, app.text, app.info, app.warning, app.error, app.code)
-    return "\n".join(str(element.value) for kind in kinds for element in kind)
 
 
 def tables(app: AppTest) -> list[list[dict[str, Any]]]:
@@ -61,7 +48,7 @@ def test_every_page_shows_a_full_store(app: AppTest, full_store: Store, page: st
 
 @EVERY_PAGE
 def test_an_empty_store_says_so(app: AppTest, store: Store, page: str) -> None:
-    opened(app, page)
+    opened(app, page, mode="researcher")
     assert store.uri in app.info[0].value
     assert not app.dataframe and not app.error
 
@@ -79,13 +66,13 @@ def test_an_empty_store_says_so(app: AppTest, store: Store, page: str) -> None:
 def test_what_is_damaged_is_named_and_not_shown(app: AppTest, full_store: Store, page: str, damaged: str) -> None:
     full_store.write_bytes(damaged, b"{}")
     if page == "runs":
-        opened(app, PAGES[page])
+        opened(app, PAGES[page], mode="researcher")
         app.multiselect(key="runs").set_value(["first-1"]).run()
     elif page == "sweeps":
-        opened(app, PAGES[page])
+        opened(app, PAGES[page], mode="researcher")
         app.selectbox(key="sweep").set_value("arms-1").run()
     else:
-        opened(app, PAGES[page])
+        opened(app, PAGES[page], mode="researcher")
     assert not app.exception
     assert "damaged" in app.error[0].value
     assert damaged in app.code[0].value
@@ -94,13 +81,13 @@ def test_what_is_damaged_is_named_and_not_shown(app: AppTest, full_store: Store,
 def test_another_format_version_is_named_and_left_out(app: AppTest, full_store: Store) -> None:
     manifest = json.loads(full_store.read_bytes("sweep/arms-1/manifest.json"))
     full_store.write_bytes("sweep/arms-1/manifest.json", json.dumps({**manifest, "format_version": 0}).encode())
-    opened(app, PAGES["sweeps"])
+    opened(app, PAGES["sweeps"], mode="researcher")
     assert "another version of the platform wrote them: arms-1" in words(app)
     assert not app.selectbox
 
 
 def test_small_groups_of_a_hospital_are_withheld_and_cannot_be_worked_out(app: AppTest, full_store: Store) -> None:
-    opened(app, PAGES["corpus"])
+    opened(app, PAGES["corpus"], mode="researcher")
     said = tables(app)
     sources = {row["source"]: row for row in said[0]}
     assert sources["abstracts"]["records"] == 607
@@ -127,7 +114,7 @@ def test_a_clinician_sees_no_quarantined_record_and_no_rows(app: AppTest, full_s
 def test_a_sample_is_shown_by_a_click_that_is_recorded(
     app: AppTest, full_store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    opened(app, PAGES["corpus"])
+    opened(app, PAGES["corpus"], mode="researcher")
     assert SAMPLE not in words(app)
     with caplog.at_level("DEBUG"):
         app.button(key="reveal corpus/full-1/sample/abstracts").click().run()
@@ -143,7 +130,7 @@ def test_a_sample_is_shown_by_a_click_that_is_recorded(
 
 
 def test_runs_are_compared_with_what_their_recipes_differ_in(app: AppTest, full_store: Store) -> None:
-    opened(app, PAGES["runs"])
+    opened(app, PAGES["runs"], mode="researcher")
     app.multiselect(key="runs").set_value(["first-1", "second-1"]).run()
     assert {"field": "optimizer.learning_rate", "first-1": "0.003", "second-1": "0.001"} in tables(app)[-1]
     (loss,) = [
@@ -168,7 +155,7 @@ def _runs(chart: dict[str, Any]) -> set[str]:
 
 
 def test_a_run_is_followed_while_it_trains(app: AppTest, full_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened(app, PAGES["runs"])
+    opened(app, PAGES["runs"], mode="researcher")
     assert "step 40 of 200" in words(app)
     assert "about 2 minutes left" in words(app)
     write_progress(full_store, step=60)
@@ -184,7 +171,7 @@ def test_a_run_is_followed_while_it_trains(app: AppTest, full_store: Store, monk
 
 
 def test_table_5_stands_with_intervals_beside_the_reported_one(app: AppTest, full_store: Store) -> None:
-    opened(app, PAGES["sweeps"])
+    opened(app, PAGES["sweeps"], mode="researcher")
     app.selectbox(key="sweep").set_value("arms-1").run()
     assert not app.exception
     arms, reported, verdicts, differences, *_ = tables(app)
@@ -200,14 +187,14 @@ def test_table_5_stands_with_intervals_beside_the_reported_one(app: AppTest, ful
 
 
 def test_a_search_names_its_best_trial(app: AppTest, full_store: Store) -> None:
-    opened(app, PAGES["sweeps"])
+    opened(app, PAGES["sweeps"], mode="researcher")
     app.selectbox(key="sweep").set_value("search-1").run()
     assert "`optimizer.learning_rate=0.001`, held-out loss 4.0000" in words(app)
     assert [row["held-out loss"] for row in tables(app)[-1]] == [4.0, 4.1, 4.2]
 
 
 def test_ours_stand_beside_reported_figures(app: AppTest, full_store: Store) -> None:
-    opened(app, PAGES["evaluation"])
+    opened(app, PAGES["evaluation"], mode="researcher")
     app.selectbox(key="evaluation").set_value("whole-1").run()
     assert not app.exception
     said = words(app)
@@ -234,12 +221,12 @@ def test_a_clinician_reads_the_evaluation_in_plain_words(app: AppTest, full_stor
 
 
 def test_only_whole_evaluations_are_listed(app: AppTest, full_store: Store) -> None:
-    opened(app, PAGES["evaluation"])
+    opened(app, PAGES["evaluation"], mode="researcher")
     assert not any("probe-1" in option for option in app.selectbox(key="evaluation").options)
 
 
 def test_lineage_goes_up_to_the_sources_and_down_to_what_was_made(app: AppTest, full_store: Store) -> None:
-    opened(app, PAGES["lineage"])
+    opened(app, PAGES["lineage"], mode="researcher")
     app.selectbox(key="artifact").set_value("model/first-1").run()
     drawn = app.get("graphviz_chart")[0].proto.spec
     assert '"corpus/full-1" -> "model/first-1";' in drawn

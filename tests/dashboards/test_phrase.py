@@ -10,10 +10,9 @@ from clinical_modernbert.artifacts import Store
 from playwright.sync_api import expect
 from streamlit.testing.v1 import AppTest
 
-from tests.dashboards.conftest import PublishMap, code_table
+from tests.dashboards.conftest import PublishMap, code_table, opened, words
 from tests.dashboards.test_browser import Watched, address, chromium, map_of, watched
 from tests.dashboards.test_code_map import PAGE, marks
-from tests.dashboards.test_views import opened, words
 from tests.integration.test_serving import _publish
 from tests.integration.test_serving_http import KEYS, Server, hashlib
 

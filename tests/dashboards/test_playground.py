@@ -8,7 +8,8 @@ import pytest
 from clinical_modernbert.artifacts import Store
 from streamlit.testing.v1 import AppTest
 
-from tests.dashboards.test_pages import opened, tables, words
+from tests.dashboards.conftest import opened, words
+from tests.dashboards.test_pages import tables
 from tests.integration.test_serving import _publish
 from tests.integration.test_serving_http import KEYS, Server
 
@@ -35,7 +36,7 @@ def endpoint(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
 
 
 def filled(app: AppTest, text: str) -> AppTest:
-    opened(app, PAGE)
+    opened(app, PAGE, mode="researcher")
     app.text_area(key="fill-text").input(text)
     next(button for button in app.button if button.label == "Guess").click()
     app.run()
@@ -60,7 +61,7 @@ def test_a_text_without_a_gap_is_not_sent(app: AppTest, endpoint: Server) -> Non
 
 
 def test_similar_texts_are_listed_first(app: AppTest, endpoint: Server) -> None:
-    opened(app, PAGE)
+    opened(app, PAGE, mode="researcher")
     app.text_input(key="source-text").input("short of breath")
     app.text_area(key="other-texts").input("ankle sprain\n\nshort of breath\n")
     next(button for button in app.button if button.label == "Compare").click()
@@ -98,7 +99,7 @@ def test_an_endpoint_that_is_down_or_refuses_is_said_so(
     app: AppTest, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    opened(app, PAGE)
+    opened(app, PAGE, mode="researcher")
     assert said in app.error[0].value + words(app)
     assert not app.text_area
 
@@ -111,7 +112,7 @@ def test_a_key_that_may_not_guess_is_said_so(app: AppTest, endpoint: Server, mon
 
 def test_without_an_endpoint_the_page_says_how_to_set_one(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ENDPOINT_URL", raising=False)
-    opened(app, PAGE)
+    opened(app, PAGE, mode="researcher")
     assert "ENDPOINT_URL" in app.info[0].value
 
 
@@ -123,7 +124,7 @@ def test_lineage_says_whether_the_served_model_is_the_stores(
     from tests.dashboards.stores import publish_corpus
 
     publish_corpus(store, tmp_path_factory.mktemp("made"))
-    opened(app, "views/lineage.py")
+    opened(app, "views/lineage.py", mode="researcher")
     assert "which is not in this store" in words(app)
     _publish(Path(store.uri.removeprefix("file://")), tmp_path_factory.mktemp("model"))
     app.session_state["artifact"] = "corpus/full-1"

@@ -7,22 +7,9 @@ import pytest
 from clinical_modernbert.artifacts import Store
 from streamlit.testing.v1 import AppTest
 
-from tests.dashboards.conftest import DASHBOARDS, PublishMap
+from tests.dashboards.conftest import DASHBOARDS, PublishMap, opened, words
 
 BOTH_PAGES = pytest.mark.parametrize("page", ["views/code_map.py", "views/lineage.py"])
-
-
-def opened(app: AppTest, page: str) -> AppTest:
-    app.run()
-    app.switch_page(page).run()
-    assert not app.exception
-    return app
-
-
-def words(app: AppTest) -> str:
-    """All that the page says, outside tables."""
-    kinds = (app.title, app.subheader, app.markdown, app.caption, app.text, app.info, app.warning, app.error, app.code)
-    return "\n".join(str(element.value) for kind in kinds for element in kind)
 
 
 @BOTH_PAGES
