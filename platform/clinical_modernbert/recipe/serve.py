@@ -46,7 +46,8 @@ class ServeLimits(Section):
     max_queued_texts: Annotated[int, Field(ge=1)] = 2048
     """Texts that may wait in one replica before it answers 429."""
     max_requests: Annotated[int, Field(ge=1)] = 1024
-    """Requests that one replica holds at a time, those being read included, before it answers 429."""
+    """Requests that one replica holds at a time, those being read included. Half as many may wait in Ray Serve's proxy,
+    which answers 429 to what comes beyond."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 16_777_216
     """Bytes of a request's body, counted while it arrives and before it is parsed."""
     body_timeout_s: Annotated[float, Field(gt=0)] = 30

@@ -1,7 +1,8 @@
 """The Ray Serve deployment: replicas, reserved CPUs and Ray's own back-pressure. The only module here that knows Ray.
 
-Routing and replicas are Serve's; queue and batches are our scheduler's, one a replica. So Serve must hand requests on at once:
-its bound on ongoing requests lies above our gate's, what it refuses itself is a 429 with Retry-After too (``proxy`` words it).
+Routing and replicas are Serve's; queue and batches are our scheduler's, one a replica. So Serve hands requests on at once,
+until a replica holds all that it may. What comes on top waits in Serve's proxy or is refused there (``proxy`` words it), before
+the way to the replica, which would cost more than the refusal (docs/results/serving.md).
 """
 
 import logging
@@ -24,8 +25,8 @@ from clinical_modernbert.serving.metrics import METRICS, Record
 from clinical_modernbert.serving.service import EmbeddingService
 from clinical_modernbert.serving.tracing import Trace, no_trace, open_tracer
 
-# Requests beyond a full queue that still reach the replica: health checks, and refusals with a good Retry-After.
-_HEADROOM = 64
+# Requests that wait in the proxy for each that a replica may hold: enough that clients who come together are not refused.
+_WAITING = 0.5
 
 
 @serve.ingress()
@@ -63,9 +64,8 @@ def build_application(store: Store, recipe: ServeRecipe) -> Application:
         EncoderReplica,
         name="encoder",
         **_replicas(scaling),
-        # Above the gate's own bound, so that it is the gate that refuses, in the shape of OpenAI's errors.
-        max_ongoing_requests=limits.max_requests + _HEADROOM,
-        max_queued_requests=limits.max_requests,
+        max_ongoing_requests=limits.max_requests,
+        max_queued_requests=max(int(limits.max_requests * _WAITING), 8),
         graceful_shutdown_timeout_s=limits.body_timeout_s + limits.request_timeout_s,
         backpressure_config=BackpressureConfig(status_code=429, retry_after_s=1),
         ray_actor_options={
