@@ -6,7 +6,6 @@ by length itself; transformers, ONNX Runtime and OpenVINO are given texts sorted
 would hold whole score matrices. Both run in float32. Each peer takes batches of the size that was the fastest in a trial.
 """
 
-import os
 import subprocess
 import sys
 import time
@@ -253,7 +252,7 @@ def check(problem: Problem, others: dict[str, Callable[[], Vectors]]) -> dict[st
         "tokens": lengths,
         "layers": problem.encoder.model.config.num_hidden_layers,
         "pooling": problem.pooling,
-        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "threads": torch.get_num_threads(),
     }
 
 
