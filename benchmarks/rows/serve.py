@@ -4,7 +4,7 @@ Each of infinity, ray-embedding and FastAPI with sentence-transformers first get
 the peer of the interleaved rounds. The bound is our own bulk rate: the same texts through the encoder in one process,
 sorted and packed, without HTTP. 1, 8 and 64 clients are one round each, for the table. Vectors are compared before any
 clock. Texts a second, latencies and the endpoints' own CPU seconds of every round stand in the result.
-``SERVE_DESIGN=replicas`` measures two replicas of one thread instead of one of two; LAYERS=4 a shallow model.
+``SERVE_DESIGN=threads`` measures one replica of two threads instead of two of one; LAYERS=4 a shallow model.
 """
 
 import atexit
@@ -46,7 +46,7 @@ def build(scratch: Path) -> Row:
     layers = int(os.environ.get("LAYERS", "22"))
     export = publish_model(scratch, num_layers=layers)
     texts = clinical_texts(export, mixed_lengths(NUM_TEXTS, seed=1), seed=1)
-    design = os.environ.get("SERVE_DESIGN", "threads")
+    design = os.environ.get("SERVE_DESIGN", "replicas")
     facts: dict[str, Any] = {
         "layers": layers,
         "design": design,
@@ -98,7 +98,7 @@ def build(scratch: Path) -> Row:
         return run
 
     return Row(
-        name="-".join(["serve", *([design] if design != "threads" else []), *([str(layers)] if layers != 22 else [])]),
+        name="-".join(["serve", *([design] if design != "replicas" else []), *([str(layers)] if layers != 22 else [])]),
         unit="texts",
         peer=other.name,
         check=check,
