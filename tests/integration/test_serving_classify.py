@@ -80,7 +80,8 @@ def test_predict_reads_several_labels_apart_and_refuses_what_it_cannot_read(tmp_
         ):
             status, refused = server.post("/predict", body)
             assert (400 <= status < 500, refused["error"]["code"]) == (True, code), body
-        assert server.post("/predict", {"inputs": LONG, "truncate": True})[0] == 200
+        status, headers, _ = server.ask("/predict", {"inputs": [[LONG], ["x"]], "truncate": True})
+        assert (status, headers["x-truncated"]) == (200, "1")
         assert server.post("/predict", {"inputs": "x"}, KEYS["vectors"])[0] == 403
         for path in ("/fill-mask", "/token-classify"):
             status, refused = server.post(path, {"inputs": "x [MASK]"})
@@ -121,7 +122,8 @@ def test_token_classify_reads_a_long_text_in_windows(tmp_path: Path) -> None:
         body: dict[str, Any] = {"inputs": LONG, "parameters": {"ignore_labels": []}}
         assert server.post("/token-classify", body)[1]["error"]["code"] == "text_too_long"
         _, whole = server.post("/token-classify", {**body, "windows": True})
-        _, first = server.post("/token-classify", {**body, "truncate": True})
+        _, headers, first = server.ask("/token-classify", {**body, "truncate": True})
+        assert headers["x-truncated"] == "1"
         assert whole[0]["start"] == first[0]["start"] == 0
         assert whole[-1]["end"] == len(LONG.rstrip())
         assert first[-1]["end"] < whole[-1]["end"]

@@ -62,6 +62,12 @@ class Server:
     def post(
         self, path: str, body: Any, key: str | None = KEYS["full"], headers: dict[str, str] | None = None
     ) -> tuple[int, Any]:
+        status, _, answer = self.ask(path, body, key, headers)
+        return status, answer
+
+    def ask(
+        self, path: str, body: Any, key: str | None = KEYS["full"], headers: dict[str, str] | None = None
+    ) -> tuple[int, http.client.HTTPMessage, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         sent = {
             "Content-Type": "application/json",
@@ -70,7 +76,7 @@ class Server:
         }
         connection.request("POST", path, body if isinstance(body, bytes) else json.dumps(body).encode(), sent)
         answer = connection.getresponse()
-        return answer.status, json.loads(answer.read())
+        return answer.status, answer.headers, json.loads(answer.read())
 
     def get(self, path: str, key: str | None = KEYS["full"]) -> tuple[int, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
@@ -225,6 +231,20 @@ def test_truncation_from_either_end(server: Server) -> None:
         expected = encoder.embed([[ids[0], *kept, ids[-1]]], pooling="cls", normalize=True)
         np.testing.assert_allclose(answer, expected, atol=1e-5)
     assert server.post("/embed", {"inputs": LONG})[0] == 422
+
+
+@pytest.mark.parametrize(
+    ("path", "inputs"),
+    [
+        ("/embed", ["x", LONG]),
+        ("/embed_all", ["x", LONG]),
+        ("/similarity", {"source_sentence": "x", "sentences": [LONG]}),
+    ],
+)
+def test_cut_texts_are_counted_in_a_header(server: Server, path: str, inputs: Any) -> None:
+    cut = {"parameters": {"truncate": True}} if path == "/similarity" else {"truncate": True}
+    status, headers, _ = server.ask(path, {"inputs": inputs, **cut})
+    assert (status, headers["x-truncated"]) == (200, "1")
 
 
 def test_a_large_body_is_refused_by_its_header_and_by_its_bytes(server: Server) -> None:

@@ -67,7 +67,8 @@ def tune(
         began, loss_total, target_total = time.perf_counter(), 0.0, 0
         order = rng.permutation(num).tolist()
         for start in range(0, num, section.batch_size):
-            members = order[start : start + section.batch_size]
+            # Like lengths together: where a step takes several passes, each is padded to its own longest.
+            members = sorted(order[start : start + section.batch_size], key=problem.lengths.__getitem__, reverse=True)
             targets = sum(problem.targets[i] for i in members)
             for part in parts_by_tokens(members, problem.lengths, max_batch_tokens=max_batch_tokens):
                 loss = problem.loss_sum(part)

@@ -44,7 +44,7 @@ class ServeLimits(Section):
     max_batch_tokens: Annotated[int, Field(ge=8)] = 16_384
     """Tokens in one forward pass: the token budget."""
     max_queued_texts: Annotated[int, Field(ge=1)] = 2048
-    """Texts that may wait in one replica before it answers 429."""
+    """Texts that may wait in one replica before it answers 429; fewer where they would compute beyond ``request_timeout_s``."""
     max_requests: Annotated[int, Field(ge=1)] = 1024
     """Requests that one replica holds at a time, those being read included. Half as many may wait in Ray Serve's proxy,
     which answers 429 to what comes beyond."""

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.classify_schemas import (
@@ -31,7 +31,7 @@ def build_classify_routes(service: EmbeddingService) -> APIRouter:
     engine = service.engine
 
     @router.post("/predict", response_model=list[ClassScore] | list[list[ClassScore]])
-    async def predict(request: Annotated[PredictRequest, body("/predict")]) -> Any:
+    async def predict(request: Annotated[PredictRequest, body("/predict")], response: Response) -> Any:
         """Return the labels of each text, the likeliest first."""
         _require("sequence")
         parameters = request.parameters
@@ -43,6 +43,7 @@ def build_classify_routes(service: EmbeddingService) -> APIRouter:
             truncate=request.truncate,
             cut_left=request.truncation_direction.lower() == "left",
         )
+        response.headers["x-truncated"] = str(sum(found.cut))
         wanted = _PROBLEM_OF_FUNCTION.get((parameters and parameters.function_to_apply) or "", engine.problem)
         likely_NL = scores(np.stack(found.answers), problem="regression" if request.raw_scores else wanted)
         top_k = parameters.top_k if parameters else None
@@ -57,7 +58,9 @@ def build_classify_routes(service: EmbeddingService) -> APIRouter:
         response_model=list[LabelledSpan] | list[list[LabelledSpan]],
         response_model_exclude_none=True,
     )
-    async def token_classify(request: Annotated[TokenClassifyRequest, body("/token-classify")]) -> Any:
+    async def token_classify(
+        request: Annotated[TokenClassifyRequest, body("/token-classify")], response: Response
+    ) -> Any:
         """Return the labelled spans of each text with their places in it."""
         _require("token")
         texts = service.check_texts(request.inputs, "inputs")
@@ -72,6 +75,7 @@ def build_classify_routes(service: EmbeddingService) -> APIRouter:
             truncate=request.truncate,
             windows=request.windows,
         )
+        response.headers["x-truncated"] = str(sum(found.cut))
         parameters = request.parameters or TokenClassifyParameters()
         ignored = set(["O"] if parameters.ignore_labels is None else parameters.ignore_labels)
         grouping = parameters.aggregation_strategy or "first"

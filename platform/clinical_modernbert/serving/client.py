@@ -80,17 +80,18 @@ class Client:
         data = None if body is None else json.dumps(body).encode()
         self.attempts.num_requests += 1
         for attempt in range(1, self.max_attempts + 1):
-            status, headers, content = self._ask(method, path, data)
+            status, retry_after, content = self._ask(method, path, data)
             if status == 200:
                 return json.loads(content)
             self.attempts.num_first_failures += attempt == 1
             if attempt == self.max_attempts or (status is not None and status not in _RETRIED):
                 code, message = _reason(content)
                 raise EndpointError(f"{method} {path}: {message} (attempt {attempt})", status=status, code=code)
-            time.sleep(_wait_s(attempt, headers.get("Retry-After")))
+            time.sleep(_wait_s(attempt, retry_after))
         raise ValueError(f"max_attempts must be at least 1, got {self.max_attempts}")
 
-    def _ask(self, method: str, path: str, data: bytes | None) -> tuple[int | None, dict[str, str], bytes]:
+    def _ask(self, method: str, path: str, data: bytes | None) -> tuple[int | None, str | None, bytes]:
+        """Return status, ``Retry-After`` and body; no status where the connection broke."""
         parts = urlsplit(self.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         headers = {"Content-Type": "application/json"}
@@ -100,9 +101,9 @@ class Client:
         try:
             connection.request(method, parts.path.rstrip("/") + path, data, headers)
             answer = connection.getresponse()
-            return answer.status, dict(answer.headers), answer.read()
+            return answer.status, answer.getheader("Retry-After"), answer.read()
         except (OSError, http.client.HTTPException) as error:
-            return None, {}, json.dumps({"error": {"code": None, "message": type(error).__name__}}).encode()
+            return None, None, json.dumps({"error": {"code": None, "message": type(error).__name__}}).encode()
         finally:
             connection.close()
 

@@ -31,7 +31,7 @@ _logger = logging.getLogger(__name__)
 
 
 class QueueFullError(Exception):
-    """The bound on waiting texts is reached; ``retry_after_s`` is how long the present queue takes."""
+    """A bound on what waits is reached; ``retry_after_s`` is how long the present queue takes."""
 
     def __init__(self, retry_after_s: int) -> None:
         super().__init__(f"retry after {retry_after_s} s")
@@ -101,6 +101,7 @@ class Scheduler:
         *,
         max_batch_tokens: int,
         max_queued_texts: int,
+        max_wait_s: float = math.inf,
         max_overtakes: int = 4,
         record: Record = drop,
         trace: Trace = no_trace,
@@ -109,6 +110,7 @@ class Scheduler:
         self._compute = compute
         self._max_batch_tokens = max_batch_tokens
         self._max_queued_texts = max_queued_texts
+        self._max_wait_s = max_wait_s
         self._max_overtakes = max_overtakes
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
         self._waiting: list[Waiting] = []
@@ -126,9 +128,9 @@ class Scheduler:
     def admit(self, num_texts: int) -> Iterator[None]:
         """Hold places for a request's texts, from before they are tokenised until it is answered, all of them or none.
 
-        Raises ``QueueFullError``.
+        Raises ``QueueFullError`` also where what waits takes longer than ``max_wait_s``: who joins would wait for a timeout.
         """
-        if self.num_queued + num_texts > self._max_queued_texts:
+        if self.num_queued + num_texts > self._max_queued_texts or self._queued_s() > self._max_wait_s:
             raise QueueFullError(self._retry_after_s())
         self._num_admitted += num_texts
         try:
@@ -220,10 +222,13 @@ class Scheduler:
         self._tokens_per_s = now if self._tokens_per_s is None else 0.8 * self._tokens_per_s + 0.2 * now
 
     def _retry_after_s(self) -> int:
+        return min(max(math.ceil(self._queued_s()), 1), _MAX_RETRY_AFTER_S)
+
+    def _queued_s(self) -> float:
+        """Seconds that the waiting texts will compute at the speed of the last batches; 0 while none was measured."""
         if self._tokens_per_s is None:
-            return 1
-        queued_tokens = sum(waiting.num_tokens for waiting in self._waiting)
-        return min(max(math.ceil(queued_tokens / self._tokens_per_s), 1), _MAX_RETRY_AFTER_S)
+            return 0.0
+        return sum(waiting.num_tokens for waiting in self._waiting) / self._tokens_per_s
 
 
 def _deliver(batch: list[Waiting], vectors: Sequence[NDArray[np.float32]]) -> None:

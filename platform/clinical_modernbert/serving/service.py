@@ -69,6 +69,7 @@ class EmbeddingService:
             engine.compute,
             max_batch_tokens=limits.max_batch_tokens,
             max_queued_texts=limits.max_queued_texts,
+            max_wait_s=limits.request_timeout_s,
             record=record,
             trace=trace,
         )

@@ -48,7 +48,7 @@ def build_routes(service: EmbeddingService) -> APIRouter:
         return await _answer(service, found, [states_TD[:, : request.dimensions] for states_TD in found.answers])
 
     @router.post("/similarity")
-    async def similarity(request: Annotated[SimilarityRequest, body("/similarity")]) -> list[float]:
+    async def similarity(request: Annotated[SimilarityRequest, body("/similarity")], response: Response) -> list[float]:
         """Return the cosine of each sentence with the source."""
         if not request.inputs.sentences:
             raise problems.empty_input("inputs")
@@ -59,6 +59,7 @@ def build_routes(service: EmbeddingService) -> APIRouter:
             truncate=request.parameters.truncate,
             cut_left=request.parameters.truncation_direction.lower() == "left",
         )
+        response.headers["x-truncated"] = str(sum(found.cut))
         unit_ND = service.engine.finish(np.stack(found.answers), dimensions=None, normalize=True)
         scores: list[float] = (unit_ND[1:] @ unit_ND[0]).tolist()
         return scores

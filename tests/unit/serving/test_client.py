@@ -2,6 +2,12 @@
 
 import subprocess
 import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from clinical_modernbert.serving.client import Client
 
 
 def test_the_client_loads_neither_torch_nor_ray_nor_a_server() -> None:
@@ -11,3 +17,28 @@ def test_the_client_loads_neither_torch_nor_ray_nor_a_server() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_it_waits_as_long_as_a_refusal_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+
+    class Refusing(BaseHTTPRequestHandler):
+        num = 0
+
+        def do_GET(self) -> None:
+            Refusing.num += 1
+            self.send_response(429 if Refusing.num == 1 else 200)
+            self.send_header("retry-after", "2")  # in lower case, as the endpoint sends it
+            self.send_header("content-length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *args: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert Client(f"http://127.0.0.1:{server.server_address[1]}").info() == {}
+        server.shutdown()
+    assert len(waits) == 1
+    assert 2 <= waits[0] <= 3

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -115,6 +116,35 @@ def test_no_text_waits_beyond_its_bound_whoever_comes_later(
 def test_a_batch_is_filled_with_texts_of_like_length() -> None:
     lengths = [10, 90, 11, 50, 9, 12]
     assert choose_batch(lengths, [0] * 6, max_batch_tokens=100, max_overtakes=4) == [0, 2, 3, 4, 5]
+
+
+def test_who_would_wait_beyond_the_time_of_a_request_is_refused_at_once() -> None:
+    async def body() -> None:
+        def slow(items: list[Any]) -> list[np.ndarray[Any, Any]]:
+            time.sleep(0.05 * len(items))
+            return [np.ones(2, dtype=np.float32) for _ in items]
+
+        scheduler = Scheduler(slow, max_batch_tokens=10, max_queued_texts=1000, max_wait_s=0.5)
+
+        async def request() -> float:
+            started = time.monotonic()
+            with scheduler.admit(1):
+                await scheduler.run([[1] * 10])  # a batch of its own: twenty a second
+            return time.monotonic() - started
+
+        await request()  # before it no speed is known
+        tasks = []
+        for _ in range(30):
+            tasks.append(asyncio.create_task(request()))
+            await asyncio.sleep(0)
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        waits = [answer for answer in answers if isinstance(answer, float)]
+        assert 4 <= len(waits) <= 13, answers
+        assert max(waits) < 2
+        assert all(isinstance(a, QueueFullError) and a.retry_after_s == 1 for a in answers if not isinstance(a, float))
+        scheduler.close()
+
+    _run(body)
 
 
 def test_a_text_longer_than_the_budget_travels_alone() -> None:
