@@ -45,8 +45,10 @@ KEYS = {"full": "k-full-000", "old": "k-old-111", "vectors": "k-vec-222"}
 class Server:
     """One server in a thread, with what it recorded."""
 
-    def __init__(self, root: Path, keys: str, *, trace: Trace = no_trace) -> None:
-        recipe = ServeRecipe.model_validate({"name": "tiny", "model": "tiny", "limits": LIMITS})
+    def __init__(
+        self, root: Path, keys: str, *, model: str = "tiny", pooling: str = "cls", trace: Trace = no_trace
+    ) -> None:
+        recipe = ServeRecipe.model_validate({"name": "tiny", "model": model, "pooling": pooling, "limits": LIMITS})
         self.records: list[tuple[str, float, dict[str, str]]] = []
         self.engine = load_engine(str(root), recipe)
         self.service = EmbeddingService(self.engine, record=lambda *record: self.records.append(record), trace=trace)
@@ -91,7 +93,7 @@ class Server:
 
     def offline(self, texts: list[str]) -> np.ndarray:
         encoder = self.engine.encoder
-        return encoder.embed(encoder.tokenize(texts), pooling="cls", normalize=True)
+        return encoder.embed(encoder.tokenize(texts), pooling=self.engine.recipe.pooling, normalize=True)
 
 
 def key_lines() -> str:
@@ -231,6 +233,23 @@ def test_truncation_from_either_end(server: Server) -> None:
         expected = encoder.embed([[ids[0], *kept, ids[-1]]], pooling="cls", normalize=True)
         np.testing.assert_allclose(answer, expected, atol=1e-5)
     assert server.post("/embed", {"inputs": LONG})[0] == 422
+
+
+def test_a_recipe_that_averages_gives_the_mean_of_every_text(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    texts = ["warfarin 5 mg daily", "x", "acute kidney injury"]
+    _publish(tmp_path, tmp_path_factory.mktemp("export"))
+    averaging = Server(tmp_path, key_lines(), pooling="mean")
+    try:
+        status, answer = averaging.post("/embed", {"inputs": texts})
+        assert status == 200, answer
+        np.testing.assert_allclose(answer, averaging.offline(texts), atol=1e-5)
+        encoder = averaging.engine.encoder
+        first = encoder.embed(encoder.tokenize(texts), pooling="cls", normalize=True)
+        assert np.abs(first - np.array(answer)).max() > 1e-3
+    finally:
+        averaging.close()
 
 
 @pytest.mark.parametrize(
