@@ -99,12 +99,28 @@ def test_what_ray_serve_refuses_itself_has_our_shape_and_retry_after(url: str) -
     for headers, body in refused:
         assert (body["error"]["code"], headers["Retry-After"]) == ("proxy_full", "1")
         assert set(body["error"]) == {"message", "type", "param", "code"}
+    assert counted("ray_cm_proxy_refusals_total", 'cause="proxy_full"') == len(refused)
     status, _, body = status_and_body(url, "/absent")
     assert (status, body["error"]["code"]) == (404, "not_found")
     status, _, body = status_and_body(url, "/slow/broken")
     assert (status, body["error"]["code"]) == (500, "internal_error")
     assert "Zebulon" not in json.dumps(body)
     serve.delete("slow")
+
+
+def counted(name: str, label: str) -> float:
+    """Return a counter's sum on Ray's Prometheus endpoint, once it is there."""
+    import ray
+    import requests
+
+    port, deadline = ray.nodes()[0]["MetricsExportPort"], time.monotonic() + 60
+    while time.monotonic() < deadline:
+        page = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
+        found = [line for line in page.splitlines() if line.startswith(f"{name}{{") and label in line]
+        if found:
+            return sum(float(line.rpartition(" ")[2]) for line in found)
+        time.sleep(1)
+    raise AssertionError(f"{name} is not there")
 
 
 def requests_post(url: str) -> tuple[int, Mapping[str, str], bytes]:

@@ -21,7 +21,7 @@ from clinical_modernbert.serving.api import build_api
 from clinical_modernbert.serving.engine import load_engine
 from clinical_modernbert.serving.gate import audit_logger
 from clinical_modernbert.serving.keys import keys_from_environment
-from clinical_modernbert.serving.metrics import METRICS, Record
+from clinical_modernbert.serving.metrics import METRICS, PROXY_REFUSALS, Record
 from clinical_modernbert.serving.service import EmbeddingService
 from clinical_modernbert.serving.tracing import Trace, no_trace, open_tracer
 
@@ -95,10 +95,11 @@ def _replicas(scaling: ServeScaling) -> dict[str, Any]:
 
 def ray_record() -> Record:
     """Return a recorder into Ray's metrics, for use inside a replica."""
-    counters = {m.name: Counter(m.name, m.description, m.tags) for m in METRICS if m.kind == "counter"}
-    gauges = {m.name: Gauge(m.name, m.description, m.tags) for m in METRICS if m.kind == "gauge"}
+    mine = [metric for metric in METRICS if metric is not PROXY_REFUSALS]
+    counters = {m.name: Counter(m.name, m.description, m.tags) for m in mine if m.kind == "counter"}
+    gauges = {m.name: Gauge(m.name, m.description, m.tags) for m in mine if m.kind == "gauge"}
     histograms = {
-        m.name: Histogram(m.name, m.description, list(m.buckets), m.tags) for m in METRICS if m.kind == "histogram"
+        m.name: Histogram(m.name, m.description, list(m.buckets), m.tags) for m in mine if m.kind == "histogram"
     }
 
     def record(name: str, value: float, tags: dict[str, str]) -> None:

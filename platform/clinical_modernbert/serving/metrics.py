@@ -27,6 +27,9 @@ class Metric:
     buckets: tuple[float, ...] = ()
 
 
+PROXY_REFUSALS = Metric(
+    "cm_proxy_refusals", "counter", "Requests that Ray Serve's proxy refused or failed itself", ("cause",)
+)
 METRICS = (
     Metric("cm_requests", "counter", "Answered requests", ("route", "status")),
     Metric("cm_failures", "counter", "Refused or failed requests by cause", ("route", "cause")),
@@ -38,6 +41,7 @@ METRICS = (
     Metric("cm_batch_fill", "histogram", "Tokens of a batch over its budget", (), (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)),
     Metric("cm_queued_texts", "gauge", "Texts admitted and not yet computing"),
     Metric("cm_dropped_texts", "counter", "Texts whose client left before they were computed"),
+    PROXY_REFUSALS,
 )
 
 

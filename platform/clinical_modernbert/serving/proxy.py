@@ -1,7 +1,8 @@
 """What Ray Serve's proxy itself refuses (full, unavailable, timed out, failed) in the shape of OpenAI's errors.
 
 The proxy answers in plain text. It loads this middleware where ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names
-``clinical_modernbert.serving.proxy.middlewares`` when Ray starts; the images set it. Answers of a replica pass untouched.
+``clinical_modernbert.serving.proxy.middlewares`` when Ray starts; the images set it. Answers of a replica pass untouched. What
+the proxy refuses no replica counts, so it is counted here.
 """
 
 import json
@@ -11,20 +12,24 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clinical_modernbert.serving import problems
+from clinical_modernbert.serving.metrics import PROXY_REFUSALS, Record, drop
 
 _OWN_PATHS = ("/-/",)
 
 
 def middlewares() -> list[Middleware]:
     """Return what the proxy puts around every request."""
-    return [Middleware(JsonRefusals)]
+    from ray.util.metrics import Counter
+
+    counter = Counter(PROXY_REFUSALS.name, PROXY_REFUSALS.description, PROXY_REFUSALS.tags)
+    return [Middleware(JsonRefusals, record=lambda _, value, tags: counter.inc(value, tags))]
 
 
 class JsonRefusals:
     """Replace a plain-text refusal by our JSON; its text may name actors, and a failure's may carry more."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, *, record: Record = drop) -> None:
+        self._app, self._record = app, record
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith(_OWN_PATHS):
@@ -39,6 +44,7 @@ class JsonRefusals:
                 plain = not headers.get("content-type", "").startswith("application/json")
                 problem = problems.of_proxy(message["status"]) if plain else None
                 if problem:
+                    self._record(PROXY_REFUSALS.name, 1, {"cause": problem.body.error.code})
                     body = json.dumps(problem.body.model_dump()).encode()
                     headers.update(
                         {"content-type": "application/json", "content-length": str(len(body)), **problem.headers}

@@ -8,6 +8,9 @@ import pytest
 from clinical_modernbert.serving.proxy import JsonRefusals, middlewares
 from starlette.types import Message, Receive, Scope, Send
 
+counts: list[tuple[str, float, dict[str, str]]] = []
+"""What the last answer was counted as."""
+
 
 def answered(status: int, kind: str, text: bytes, *, path: str = "/embed") -> tuple[int, dict[str, str], bytes]:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -26,7 +29,9 @@ def answered(status: int, kind: str, text: bytes, *, path: str = "/embed") -> tu
 
     (middleware,) = middlewares()
     assert middleware.cls is JsonRefusals
-    asyncio.run(JsonRefusals(app)({"type": "http", "path": path}, receive, send))
+    counts.clear()
+    record = lambda name, value, tags: counts.append((name, value, tags))  # noqa: E731
+    asyncio.run(JsonRefusals(app, record=record)({"type": "http", "path": path}, receive, send))
     head, *bodies = sent
     names = {name.decode(): value.decode() for name, value in head["headers"]}
     return head["status"], names, b"".join(body.get("body", b"") for body in bodies)
@@ -50,6 +55,7 @@ def test_a_plain_refusal_is_worded_anew(status: int, expected: int, code: str, r
     assert headers["content-length"] == str(len(body))
     assert headers["x-request-id"] == "7"
     assert b"Zebulon" not in body
+    assert counts == [("cm_proxy_refusals", 1, {"cause": code})]
 
 
 @pytest.mark.parametrize(
@@ -57,6 +63,7 @@ def test_a_plain_refusal_is_worded_anew(status: int, expected: int, code: str, r
 )
 def test_an_answer_of_a_replica_passes_untouched(status: int, kind: str) -> None:
     assert answered(status, kind, b'{"a": 1}')[2] == b'{"a": 1}'
+    assert counts == []
 
 
 def test_the_proxy_s_own_pages_pass_untouched() -> None:
