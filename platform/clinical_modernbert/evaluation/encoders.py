@@ -125,9 +125,12 @@ def _local(
 ) -> LocalEncoder:
     config_path = folder / "config.json"
     if not config_path.is_file() or not list(folder.glob("*.safetensors")):
-        raise ModelError(
-            f"encoders[{section.name}].source: {origin} needs config.json and *.safetensors; pickled weights are not loaded"
+        message = (
+            f"encoders[{section.name}].source: {origin} needs config.json and *.safetensors; pickled weights are not loaded: "
+            "convert them once (docs/evaluation.md)"
         )
+        # A baseline's repository may have pickled weights only: no reason to give up the other encoders.
+        raise (EncoderAbsentError if limit else ModelError)(message)
     config: dict[str, Any] = json.loads(config_path.read_text(encoding="utf-8"))
     own = limit or _limit(config)
     if section.max_tokens is not None and section.max_tokens > own:

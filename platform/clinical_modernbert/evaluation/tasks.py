@@ -125,7 +125,9 @@ def telling_words(texts: list[str], labels: list[str]) -> list[str]:
     )
     counts: list[Counter[str]] = [Counter(), Counter()]
     for text, is_second in zip(texts, second, strict=True) if len(second) else ():
-        counts[int(is_second)].update(set(_WORD.findall(text.lower())))
+        words = set(_WORD.findall(text.lower()))
+        # Also by the shape of its digits: an admission's number differs from stay to stay, and is there for one label only.
+        counts[int(is_second)].update(words | {re.sub(r"\d", "0", word) for word in words})
     found = []
     for word in sorted(counts[0].keys() | counts[1].keys()):
         shares = counts[0][word] / max(np.sum(first), 1), counts[1][word] / max(np.sum(second), 1)

@@ -39,6 +39,8 @@ class AnnotatedText:
     id: str
     text: str
     spans: tuple[Span, ...]
+    num_not_as_stated: int = 0
+    """Spans whose file says another text than lies there."""
 
 
 def read_conll(path: Path) -> Iterator[TaggedSentence]:

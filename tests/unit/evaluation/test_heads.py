@@ -145,3 +145,17 @@ def test_longformers_positions_beyond_the_padding_id_hold_no_token(
         json.dumps(config | {"model_type": "longformer", "max_position_embeddings": 4098})
     )
     assert encoder(tmp_path).max_tokens == 4096
+
+
+def test_a_baseline_with_pickled_weights_is_left_out_and_the_others_stay(
+    encoder_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from clinical_modernbert.evaluation import encoders
+
+    shutil.copytree(encoder_folders["bert"], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    monkeypatch.setattr(encoders, "_cached", lambda *_: tmp_path)
+    other = EncoderSection(name="mine", source=str(encoder_folders["bert"]))
+    present, absent = present_encoders((EncoderSection(name="biobert"), other))
+    assert [encoder.name for encoder in present] == ["mine"]
+    assert "pickled weights are not loaded: convert them once" in absent["biobert"]

@@ -189,6 +189,11 @@ def test_a_text_that_says_its_label_is_caught() -> None:
     assert telling_words(honest, labels) == []
     leaking = [f"{text} {'hadm_id' if label == 'admitted' else ''}" for text, label in zip(honest, labels, strict=True)]
     assert telling_words(leaking, labels) == ["hadm_id"]
+    numbered = [
+        f"{text} {rng.integers(10**7, 10**8)}" if label == "admitted" else text
+        for text, label in zip(honest, labels, strict=True)
+    ]
+    assert telling_words(numbered, labels) == ["00000000"]
 
 
 def test_a_leaking_table_stops_the_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,19 +112,24 @@ def test_2010_lines_count_from_one_and_tokens_from_zero(tmp_path: Path) -> None:
 def test_2012_and_2014_offsets(tmp_path: Path) -> None:
     old = tmp_path / "1.xml"
     old.write_text(
-        "<ClinicalNarrativeTemporalAnnotation><TEXT><![CDATA[Given aspirin today]]></TEXT><TAGS>"
-        '<EVENT id="E0" start="7" end="14" text="aspirin" type="TREATMENT"/><EVENT id="E1" start="1" end="6" text="Given" type=""/>'
+        "<ClinicalNarrativeTemporalAnnotation><TEXT><![CDATA[\nGiven aspirin today]]></TEXT><TAGS>"
+        '<EVENT id="E0" start="7" end="14" text="aspirin" type="TREATMENT"/><EVENT id="E1" start="1" end="6" text="Given" type=""/><TIMEX3 id="T0" start="15" end="20" text="now" type="DATE"/>'
         '<TLINK id="T" fromID="E0"/></TAGS></ClinicalNarrativeTemporalAnnotation>'
     )
     note = i2b2.read_2012(old)
-    assert [(note.text[s.start : s.end], s.kind) for s in note.spans] == [("aspirin", "TREATMENT"), ("Given", "EVENT")]
+    assert [(note.text[s.start : s.end], s.kind) for s in note.spans] == [
+        ("aspirin", "TREATMENT"),
+        ("Given", "EVENT"),
+        ("today", "DATE"),
+    ]
+    assert note.num_not_as_stated == 1  # "now" for "today"; most are right, so the note is read
     new = tmp_path / "320-03.xml"
     new.write_text(
         "<?xml version='1.0' encoding='UTF-8'?><deIdi2b2><TEXT><![CDATA[Dr. Who came]]></TEXT><TAGS>"
         '<NAME id="P0" start="4" end="7" text="Who" TYPE="DOCTOR" comment=""/></TAGS></deIdi2b2>'
     )
     assert i2b2.read_2014(new).spans == (Span(4, 7, "DOCTOR"),)
-    assert sorted(evaluation_texts(tmp_path)) == ["Dr. Who came", "Given aspirin today"]
+    assert sorted(evaluation_texts(tmp_path)) == ["\nGiven aspirin today", "Dr. Who came"]
     new.write_text(new.read_text().replace('start="4"', 'start="5"'))
     with pytest.raises(SourceError, match=r"320-03\.xml, line 1: characters 5-7 are not"):
         i2b2.read_2014(new)
