@@ -1,20 +1,28 @@
 """A sweep on Ray Tune: its trials are ordinary runs that two strings reproduce, and one failure does not end it."""
 
 import json
+import os
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import ray
+import yaml
 from clinical_modernbert.artifacts import Store, list_artifacts, make_plan, open_store, resolve
 from clinical_modernbert.corpus.shards import PackedRows
 from clinical_modernbert.evaluation.masked_tokens import score_held_out
+from clinical_modernbert.job import main
 from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe, build_recipe, read_recipe
 from clinical_modernbert.sweeps import run
 from clinical_modernbert.sweeps.halving import Board
 from clinical_modernbert.sweeps.run import sweep
+from clinical_modernbert.sweeps.trials import sweep_plan
 
+from tests.integration.test_corpus_build import kill_with_all_it_started
 from tests.tiny import TINY_PRETRAIN, publish_tiny_corpus
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -131,6 +139,56 @@ def test_arms_are_paired_a_killed_sweep_goes_on_and_the_report_is_what_the_trial
 
 def _killed(*arguments: object, **options: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_a_sweep_killed_between_two_trials_keeps_the_first_and_trains_the_rest(
+    store: Store, base: str, repository: Path, tmp_path: Path
+) -> None:
+    values = {
+        "kind": "sweep",
+        "name": "killed",
+        "base": base,
+        "corpus": "tiny",
+        "arms": {"token-aware": [], "uniform": ["masking.strategy=uniform"]},
+        "seeds": [0],
+        "comparison": {"sequence_length": 64, "resamples": 200},
+    }
+    recipe_path = tmp_path / "killed.yaml"
+    recipe_path.write_text(yaml.safe_dump(values))
+
+    def finished() -> dict[str, str]:
+        found = (model.manifest for model in list_artifacts(store, "model"))
+        return {model.id: model.created_at for model in found if model.id.startswith("killed-trial-")}
+
+    _kill_once(lambda: bool(finished()), recipe_path, store, repository)
+    before = finished()
+    assert len(before) == 1  # the second was still to come
+    assert [a for a in list_artifacts(store, "sweep") if a.manifest.id.startswith("killed-")] == []
+    main(SweepRecipe, sweep, planned=sweep_plan, arguments=[str(recipe_path), "--root", store.uri])
+    after = finished()
+    assert len(after) == 2 and before.items() < after.items()  # the first as it was: not trained again
+    published = resolve(store, "sweep", "killed")
+    assert {trial["model"] for trial in published.summary["trials"]} == set(after)
+    assert [trial["error"] for trial in published.summary["trials"]] == [None, None]
+    for arm in values["arms"]:
+        assert published.summary["arms"][arm]["seeds"] == [0]
+    assert json.loads(published.file("report.json").read_text())["arms"].keys() == values["arms"].keys()
+    assert {entry.path for entry in published.manifest.files} >= {"report.md", "curves.json", "curves.png"}
+
+
+def _kill_once(reached: Callable[[], bool], recipe_path: Path, store: Store, repository: Path) -> None:
+    """Run the job in a process of its own, and kill it with all it started as soon as ``reached`` holds."""
+    command = [sys.executable, "jobs/sweep.py", str(recipe_path), "--root", store.uri]
+    log_path = recipe_path.with_suffix(".log")
+    with log_path.open("wb") as log:
+        job = subprocess.Popen(command, cwd=repository, env=os.environ, stdout=log, stderr=log, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 300
+        while not reached():
+            assert job.poll() is None and time.monotonic() < deadline, log_path.read_text()[-4000:]
+            time.sleep(0.05)
+    finally:
+        kill_with_all_it_started(job)
 
 
 def test_halving_stops_the_trial_that_lags_and_leaves_no_worker_behind(
