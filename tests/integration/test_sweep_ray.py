@@ -19,8 +19,10 @@ from clinical_modernbert.job import main
 from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe, build_recipe, read_recipe
 from clinical_modernbert.sweeps import run
 from clinical_modernbert.sweeps.halving import Board
+from clinical_modernbert.sweeps.proposals import Proposals, searcher
 from clinical_modernbert.sweeps.run import sweep
 from clinical_modernbert.sweeps.trials import sweep_plan
+from ray import tune
 
 from tests.integration.test_corpus_build import kill_with_all_it_started
 from tests.tiny import TINY_PRETRAIN, publish_tiny_corpus
@@ -174,6 +176,74 @@ def test_a_sweep_killed_between_two_trials_keeps_the_first_and_trains_the_rest(
         assert published.summary["arms"][arm]["seeds"] == [0]
     assert json.loads(published.file("report.json").read_text())["arms"].keys() == values["arms"].keys()
     assert {entry.path for entry in published.manifest.files} >= {"report.md", "curves.json", "curves.png"}
+
+
+LOG_UNIFORM = {"optimizer.learning_rate": {"type": "log_uniform", "low": 1e-4, "high": 1e-2}}
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_search_started_again_proposes_its_kept_points_and_then_new_ones(sampler: str, tmp_path: Path) -> None:
+    values = {"kind": "sweep", "name": "s", "base": "b", "corpus": "c", "space": LOG_UNIFORM, "num_trials": 20}
+    recipe = build_recipe(SweepRecipe, {**values, "sampler": sampler}, origin="test")
+    proposals = Proposals(f"file://{tmp_path}", "s-1")
+
+    def proposed(count: int, *, sign: int) -> list[float]:
+        """Ask as Tune does, 12 of them beyond the points that TPE draws blindly; ``sign`` turns what it learns."""
+        search = searcher(recipe, proposals, metric="loss")
+        search.set_search_properties("loss", "min", {"optimizer.learning_rate": tune.loguniform(1e-4, 1e-2)})
+        rates = []
+        for n in range(count):
+            rates.append(search.suggest(str(n))["optimizer.learning_rate"])
+            search.on_trial_complete(str(n), {"loss": sign * rates[-1]})
+        return rates
+
+    first = proposed(14, sign=1)
+    assert [point["optimizer.learning_rate"] for point in proposals.read()] == first
+    again = proposed(16, sign=-1)
+    assert again[:14] == first and len(set(again)) == 16
+    assert (
+        proposed(4, sign=1) == first[:4] and len(proposals.read()) == 16
+    )  # killed again while it repeats: none is lost
+    proposals.clear()
+    assert proposals.read() == []
+
+
+def test_a_killed_search_of_tpe_repeats_its_points_and_reuses_their_models(
+    store: Store, base: str, repository: Path, tmp_path: Path
+) -> None:
+    values = {
+        "kind": "sweep",
+        "name": "search",
+        "base": base,
+        "corpus": "tiny",
+        "space": LOG_UNIFORM,
+        "sampler": "tpe",
+        "num_trials": 3,
+    }
+    recipe_path = tmp_path / "search.yaml"
+    recipe_path.write_text(yaml.safe_dump(values))
+
+    def finished() -> dict[str, str]:
+        found = (model.manifest for model in list_artifacts(store, "model"))
+        return {model.id: model.created_at for model in found if model.id.startswith("search-trial-")}
+
+    _kill_once(lambda: bool(finished()), recipe_path, store, repository)
+    before = finished()
+    assert len(before) == 1
+    plan = sweep_plan(build_recipe(SweepRecipe, values, origin="test"), store)
+    proposals = Proposals(store.uri, plan.id)
+    kept = proposals.read()
+    assert 1 <= len(kept) <= 2 and all(1e-4 <= point["optimizer.learning_rate"] <= 1e-2 for point in kept)
+    # A mark on what is kept: the second start asks for the points that it finds, and not for what a seed gives again.
+    marked = [kept[0], {"optimizer.learning_rate": 2.5e-4}]
+    proposals.write(marked)
+    report = sweep(plan).summary
+    by_rate = {trial["point"]["optimizer.learning_rate"]: trial for trial in report["trials"]}
+    assert len(by_rate) == 3 and {point["optimizer.learning_rate"] for point in marked} <= by_rate.keys()
+    after = finished()
+    assert before.items() < after.items() and {trial["model"] for trial in report["trials"]} == set(after)
+    assert by_rate[kept[0]["optimizer.learning_rate"]]["model"] in before
+    assert proposals.read() == []
 
 
 def _kill_once(reached: Callable[[], bool], recipe_path: Path, store: Store, repository: Path) -> None:

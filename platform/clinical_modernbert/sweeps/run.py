@@ -2,7 +2,8 @@
 
 Every trial is a pretraining artifact of its own. A trial's driver asks for no CPU: its workers do, and two drivers that each
 held a CPU would wait for each other's workers for ever. A killed sweep goes on where it was, because finished trials are found
-by their fingerprint, and stopped ones on the board of the sweep (see ``halving``). Failed trials are kept with their error.
+by their fingerprint, stopped ones on the board of the sweep (see ``halving``), and a sampler's points are kept (see
+``proposals``). Failed trials are kept with their error.
 """
 
 import logging
@@ -20,6 +21,7 @@ from clinical_modernbert.recipe import SweepRecipe
 from clinical_modernbert.recipe.sweep import GridDimension, HalvingSection
 from clinical_modernbert.runtime import start_ray
 from clinical_modernbert.sweeps.halving import Board, train_while_it_keeps_up
+from clinical_modernbert.sweeps.proposals import Proposals, searcher
 from clinical_modernbert.sweeps.report import METRIC, build_report, write_report
 from clinical_modernbert.sweeps.scores import DocumentScores, score_model
 from clinical_modernbert.sweeps.trials import SweepBase, known_points, sweep_base, trial_overrides, trial_plan
@@ -57,13 +59,14 @@ def sweep(plan: Plan) -> Artifact:
         files = upload_folder(plan.store, plan.prefix, folder_path)
     published = plan.publish(files, summary=report)
     Board(plan.store, plan.id).clear()
+    Proposals(plan.store.uri, plan.id).clear()
     return published
 
 
 def _run_trials(plan: Plan, recipe: SweepRecipe, base: SweepBase, folder: Path) -> list[dict[str, Any]]:
     from ray import tune
 
-    space, options, num_trials = _ablation(recipe) if recipe.arms else _search(recipe)
+    space, options, num_trials = _ablation(recipe) if recipe.arms else _search(plan, recipe)
     halving = recipe.halving.model_dump() if recipe.halving else None
     trial = tune.with_parameters(_trial, base=asdict(base), store_uri=plan.store.uri, sweep_id=plan.id, halving=halving)
     trainable = tune.with_resources(trial, resources={"memory": _DRIVER_BYTES})
@@ -93,7 +96,7 @@ def _ablation(recipe: SweepRecipe) -> tuple[dict[str, Any], dict[str, Any], int]
     return {"point": tune.grid_search(points)}, options, len(points)
 
 
-def _search(recipe: SweepRecipe) -> tuple[dict[str, Any], dict[str, Any], int]:
+def _search(plan: Plan, recipe: SweepRecipe) -> tuple[dict[str, Any], dict[str, Any], int]:
     """Return the same for a search: Optuna proposes."""
     import optuna
     from ray import tune
@@ -106,16 +109,14 @@ def _search(recipe: SweepRecipe) -> tuple[dict[str, Any], dict[str, Any], int]:
     for path, dimension in recipe.space.items():
         if not isinstance(dimension, GridDimension):
             space[path] = tune.loguniform(dimension.low, dimension.high)
-    samplers = {
-        "grid": lambda: optuna.samplers.GridSampler(choices, seed=recipe.seed),
-        "tpe": lambda: optuna.samplers.TPESampler(seed=recipe.seed),
-        "random": lambda: optuna.samplers.RandomSampler(seed=recipe.seed),
-    }
     num_trials = recipe.num_trials or len(known_points(recipe))
-    searcher = OptunaSearch(metric=METRIC, mode="min", sampler=samplers[recipe.sampler]())
+    if recipe.sampler == "grid":  # visits the same points whatever it visited before
+        chosen = OptunaSearch(metric=METRIC, mode="min", sampler=optuna.samplers.GridSampler(choices, seed=recipe.seed))
+    else:
+        chosen = searcher(recipe, Proposals(plan.store.uri, plan.id), metric=METRIC)
     options: dict[str, Any] = {
         "num_samples": num_trials,
-        "search_alg": ConcurrencyLimiter(searcher, max_concurrent=recipe.scaling.max_concurrent_trials),
+        "search_alg": ConcurrencyLimiter(chosen, max_concurrent=recipe.scaling.max_concurrent_trials),
     }
     return space, options, num_trials
 
