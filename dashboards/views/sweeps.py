@@ -1,7 +1,8 @@
 """Sweeps: an ablation in the form of the paper's Table 5, a search by its trials, and curves in that of Figure 4.
 
 All figures are the report's. Differences stand within a seed, with intervals over held-out documents; better and worse are
-said only where every seed says the same clearly. The paper's own figures stand apart: they are of another mask.
+said only where three seeds or more were compared and all say the same clearly. The paper's own figures stand apart: they are of
+another mask.
 """
 
 import json
@@ -64,12 +65,14 @@ def _show_arms(report: dict[str, Any], mask: str) -> None:
         "Figure", list(_METRICS), default="top1", key="metric", format_func=_METRICS.__getitem__
     )
     metric = metric or "top1"
-    differences, verdicts = [], []
+    differences, verdicts, few = [], [], []
     for name, arm in arms.items():
         pair = arm["against_baseline"].get(mask, {}).get(metric)
         if not pair:
             continue
         verdicts.append({"arm": name, "what every seed says": pair["verdict"]})
+        if len(pair["seeds"]) < report["seeds_needed"]:
+            few.append(name)
         for seed, found in pair["seeds"].items():
             title = f"{_METRICS[metric]} less the baseline's"
             differences.append({"arm": name, "seed": f"seed {seed}", title: found["value"], **_ends(found)})
@@ -85,6 +88,8 @@ def _show_arms(report: dict[str, Any], mask: str) -> None:
         left, right = st.columns([1, 2])
         left.dataframe(verdicts, hide_index=True)
         right.dataframe(differences, hide_index=True)
+        if few:
+            st.caption(f"Undecided in any case, for fewer than {report['seeds_needed']} seeds: {', '.join(few)}.")
     _show_pairing(report["pairing"])
 
 

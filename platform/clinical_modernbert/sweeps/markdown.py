@@ -75,6 +75,16 @@ def findings(report: dict[str, Any]) -> list[str]:
             if rest:
                 parts.append(f"undecided on {', '.join(_HEADS[m] for m in rest)}")
             said.append(f"{mask} mask: **{name}** against **{report['baseline']}** is " + "; ".join(parts) + ".")
+    needed = report["seeds_needed"]
+    compared = {
+        name: len(arm["against_baseline"].get("uniform", {}).get("loss", {}).get("seeds", ()))
+        for name, arm in report["arms"].items()
+    }
+    few = [f"{name} ({count})" for name, count in compared.items() if name != report["baseline"] and count < needed]
+    if few:
+        said.append(
+            f"Undecided in any case, for fewer than {needed} seeds were compared with the baseline: {', '.join(few)}."
+        )
     unpaired = sorted({key for pairs in report["pairing"].values() for key, same in pairs.items() if not same})
     words = {"initial_weights": "initial weights", "row_order": "rows at each step", "token_places": "training tokens"}
     if unpaired:
@@ -91,7 +101,8 @@ def findings(report: dict[str, Any]) -> list[str]:
     )
     trial = report["best"]
     said.append(
-        "Better and worse are said only where every seed's interval leaves out zero on the same side. "
+        f"Better and worse are said only where at least {needed} seeds were compared, and every seed's interval leaves out zero "
+        f"on the same side. "
         f"The models have "
         f"{trial['num_parameters'] / 1e6:.1f} M parameters and saw {trial['token_places'] / 1e6:.1f} M token places: "
         f"nothing here says how larger models or longer runs order the arms."

@@ -7,7 +7,7 @@ from typing import Any
 
 from clinical_modernbert.artifacts import Artifact, Store, resolve
 from clinical_modernbert.recipe import SweepRecipe
-from clinical_modernbert.sweeps.comparison import Difference, as_json, paired_differences, verdict
+from clinical_modernbert.sweeps.comparison import MIN_SEEDS, Difference, as_json, paired_differences, verdict
 from clinical_modernbert.sweeps.halving import Board, held_out_points
 from clinical_modernbert.sweeps.markdown import render_markdown
 from clinical_modernbert.sweeps.plots import plot_curves
@@ -81,7 +81,12 @@ def _compare(recipe: SweepRecipe, trials: Trials, scores: Scores) -> dict[str, A
                 if arm != recipe.compared_with and (recipe.compared_with, seed) in found
             }
             arms[arm]["against_baseline"][mask] = _differences(pairs)
-    return {"baseline": recipe.compared_with, "arms": arms, "pairing": _pairing(recipe, found)}
+    return {
+        "baseline": recipe.compared_with,
+        "seeds_needed": MIN_SEEDS,
+        "arms": arms,
+        "pairing": _pairing(recipe, found),
+    }
 
 
 def _differences(pairs: dict[int, dict[str, Difference]]) -> dict[str, Any]:

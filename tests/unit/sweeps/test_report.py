@@ -1,5 +1,7 @@
 """The page of an ablation says what each seed supports, and what it cannot."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from clinical_modernbert.recipe import SweepRecipe, build_recipe
 from clinical_modernbert.sweeps.markdown import findings, render_markdown
@@ -10,8 +12,8 @@ from clinical_modernbert.sweeps.scores import METRICS, DocumentScores
 ARMS = {"aware": [], "uniform": ["masking.strategy=uniform"]}
 
 
-def recipe() -> SweepRecipe:
-    values = {"kind": "sweep", "name": "s", "base": "pretrain/demo", "corpus": "demo", "arms": ARMS, "seeds": [0, 1]}
+def recipe(seeds: Sequence[int] = (0, 1, 2)) -> SweepRecipe:
+    values = {"kind": "sweep", "name": "s", "base": "pretrain/demo", "corpus": "demo", "arms": ARMS, "seeds": [*seeds]}
     return build_recipe(SweepRecipe, values, origin="test")
 
 
@@ -19,10 +21,10 @@ def report(*, worse_by: dict[int, float], rows: str = "same") -> dict:
     rng = np.random.default_rng(0)
     hard_D = rng.uniform(2, 6, size=200)
     trials, scores = [], {}
-    for seed in (0, 1):
+    for seed, worse in worse_by.items():
         for arm, own in ARMS.items():
             model = f"{arm}-{seed}"
-            loss_D = hard_D + (worse_by[seed] if arm == "uniform" else 0) + rng.normal(0, 0.01, size=200)
+            loss_D = hard_D + (worse if arm == "uniform" else 0) + rng.normal(0, 0.01, size=200)
             hits_D = np.full(200, 5.0)
             sums = {metric: loss_D * 10 if metric == "loss" else hits_D for metric in METRICS}
             found = DocumentScores("m", np.arange(200, dtype=np.uint64), np.full(200, 10), sums)
@@ -45,18 +47,24 @@ def report(*, worse_by: dict[int, float], rows: str = "same") -> dict:
                     "row_order": rows if arm == "aware" else "same",
                 }
             )
-    compared = _compare(recipe(), trials, scores)
+    compared = _compare(recipe(list(worse_by)), trials, scores)
     return {"metric": "held_out_loss", "base": "pretrain/demo", "trials": trials, "best": trials[0], **compared}
 
 
 def test_a_difference_that_every_seed_shows_is_said() -> None:
-    said = " ".join(findings(report(worse_by={0: 0.2, 1: 0.1})))
+    said = " ".join(findings(report(worse_by={0: 0.2, 1: 0.1, 2: 0.1})))
     assert "**uniform** against **aware** is worse on loss; undecided on Top-1, Top-5, Top-10, Top-25" in said
-    assert "all arms had the same initial weights" in said
+    assert "all arms had the same initial weights" in said and "Undecided in any case" not in said
+
+
+def test_two_seeds_decide_nothing_and_the_page_says_why() -> None:
+    said = " ".join(findings(report(worse_by={0: 0.2, 1: 0.1})))
+    assert "worse on" not in said and "undecided on loss, Top-1" in said
+    assert "fewer than 3 seeds were compared with the baseline: uniform (2)" in said
 
 
 def test_seeds_that_disagree_decide_nothing() -> None:
-    said = " ".join(findings(report(worse_by={0: 0.2, 1: -0.2})))
+    said = " ".join(findings(report(worse_by={0: 0.2, 1: 0.2, 2: -0.2})))
     assert "worse on" not in said and "better on" not in said
 
 
@@ -66,10 +74,12 @@ def test_arms_that_saw_other_rows_are_named_as_not_paired() -> None:
 
 
 def test_the_page_holds_every_arm_seed_and_trial() -> None:
-    found = report(worse_by={0: 0.2, 1: 0.1})
+    found = report(worse_by={0: 0.2, 1: 0.1, 2: 0.1})
     found["trials"][3] |= {"error": "the loss is not a number", "held_out_loss": None}
     page = render_markdown(recipe(), found, sweep_id="s-1")
-    assert "| arm | Top-1 | Top-5 | Top-10 | Top-25 | loss |" in page and "| aware | 50.00 (50.00, 50.00)" in page
+    assert (
+        "| arm | Top-1 | Top-5 | Top-10 | Top-25 | loss |" in page and "| aware | 50.00 (50.00, 50.00, 50.00)" in page
+    )
     assert "| uniform | 0 |" in page and "| uniform | 1 |" in page
     assert "failed: the loss is not a number" in page and "Failed and left out: uniform (seed 1)." in page
 
