@@ -149,7 +149,10 @@ def _show_curves(curves: dict[str, Any], mask: str) -> None:
 
 def _show_fit(fit: dict[str, Any]) -> None:
     st.subheader("Fit of the loss")
-    st.markdown(f"`{fit['form']}` (N parameters, D tokens; uniform mask)")
+    if "failed" in fit:
+        st.warning(f"Not made: {fit['failed']}.", icon=":material/show_chart:")
+        return
+    st.markdown(f"`{fit['form']}` (N parameters without the token embedding, D tokens; uniform mask)")
     left, right = st.columns(2)
     left.dataframe([{"coefficient": name, **value} for name, value in fit["coefficients"].items()], hide_index=True)
     right.dataframe(fit["extrapolation"], hide_index=True)

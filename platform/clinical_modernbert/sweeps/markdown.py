@@ -114,6 +114,8 @@ def findings(report: dict[str, Any]) -> list[str]:
 
 
 def _fit(fit: dict[str, Any]) -> list[str]:
+    if "failed" in fit:
+        return ["## Fit of the loss", "", f"Not made: {fit['failed']}."]
     cells = [f"{name} = {c['value']:.3g} [{c['low']:.3g}, {c['high']:.3g}]" for name, c in fit["coefficients"].items()]
     largest = fit["largest_run"]
     wider = "the interval is wider than what a doubling is predicted to bring"
@@ -125,11 +127,11 @@ def _fit(fit: dict[str, Any]) -> list[str]:
     return [
         "## Fit of the loss",
         "",
-        f"`{fit['form']}` (N parameters, D tokens; uniform mask): "
+        f"`{fit['form']}` (N parameters without the token embedding, D tokens; uniform mask): "
         + ", ".join(cells)
         + f"; root mean square error {fit['root_mean_square_error']:.3g} nats.",
         "",
-        f"From the largest run ({largest['parameters']:.3g} parameters, {largest['tokens']:.3g} tokens, loss "
+        f"From the largest run ({largest['parameters']:.3g} parameters without embedding, {largest['tokens']:.3g} tokens, loss "
         f"{largest['loss']:.3f}) the fit can be trusted {limit}.",
     ]
 

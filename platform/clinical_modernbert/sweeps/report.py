@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from clinical_modernbert.artifacts import Artifact, Store, resolve
+from clinical_modernbert.errors import ModelError
 from clinical_modernbert.recipe import SweepRecipe
 from clinical_modernbert.sweeps.comparison import MIN_SEEDS, Difference, as_json, paired_differences, verdict
 from clinical_modernbert.sweeps.halving import Board, held_out_points
@@ -33,7 +34,7 @@ def build_report(
     if recipe.arms:
         report |= _compare(recipe, trials, scores)
         if recipe.comparison.fit:
-            report["fit"] = _fit(trials, scores)
+            report["fit"] = _fit(trials, scores, store)
     return report
 
 
@@ -111,19 +112,31 @@ def _pairing(recipe: SweepRecipe, found: dict[tuple[str, int], dict[str, Any]]) 
     return pairing
 
 
-def _fit(trials: Trials, scores: Scores) -> dict[str, Any]:
+def _fit(trials: Trials, scores: Scores, store: Store) -> dict[str, Any]:
+    """Return the fit, or ``{"failed": reason}``: the trials are trained and compared whether or not a curve goes through them."""
     import numpy as np
 
     from clinical_modernbert.sweeps.scaling_fit import Runs, fit_scaling
 
     chosen = [trial for trial in trials if trial["model"] in scores]
-    return fit_scaling(
-        Runs(
-            parameters_R=np.array([trial["num_parameters"] for trial in chosen], dtype=np.float64),
-            tokens_R=np.array([trial["token_places"] for trial in chosen], dtype=np.float64),
-            losses_R=np.array([scores[trial["model"]]["uniform"].mean("loss") for trial in chosen]),
-        )
+    runs = Runs(
+        parameters_R=np.array(
+            [trial["num_parameters"] - _embedding(resolve(store, "model", trial["model"])) for trial in chosen],
+            dtype=np.float64,
+        ),
+        tokens_R=np.array([trial["token_places"] for trial in chosen], dtype=np.float64),
+        losses_R=np.array([scores[trial["model"]]["uniform"].mean("loss") for trial in chosen]),
     )
+    try:
+        return fit_scaling(runs)
+    except ModelError as error:
+        return {"failed": str(error)}
+
+
+def _embedding(model: Artifact) -> int:
+    """Return the parameters of the token embedding, which the head shares."""
+    config = json.loads(model.file("model/config.json").read_text(encoding="utf-8"))
+    return int(config["vocab_size"] * config["hidden_size"])
 
 
 def write_report(folder: Path, recipe: SweepRecipe, report: dict[str, Any], *, store: Store, sweep_id: str) -> None:

@@ -1,12 +1,18 @@
 """The page of an ablation says what each seed supports, and what it cannot."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import pytest
+from clinical_modernbert.artifacts import Store, open_store, upload, write_manifest
+from clinical_modernbert.encoder import build_model, num_parameters
 from clinical_modernbert.recipe import SweepRecipe, build_recipe
+from clinical_modernbert.recipe.pretrain import ModelSection
 from clinical_modernbert.sweeps.markdown import findings, render_markdown
 from clinical_modernbert.sweeps.plots import plot_curves
-from clinical_modernbert.sweeps.report import _compare
+from clinical_modernbert.sweeps.report import _compare, _fit
 from clinical_modernbert.sweeps.scores import METRICS, DocumentScores
 
 ARMS = {"aware": [], "uniform": ["masking.strategy=uniform"]}
@@ -82,6 +88,50 @@ def test_the_page_holds_every_arm_seed_and_trial() -> None:
     )
     assert "| uniform | 0 |" in page and "| uniform | 1 |" in page
     assert "failed: the loss is not a number" in page and "Failed and left out: uniform (seed 1)." in page
+
+
+def of_sizes(store: Store, folder: Path, widths: Sequence[int]) -> tuple[list[dict], dict, list[int]]:
+    """Publish models of these widths, three budgets each; return trials, scores, and the parameters beside the embedding."""
+    special = {"unk": 0, "cls": 1, "sep": 2, "pad": 3, "mask": 4}
+    trials, scores, beside = [], {}, []
+    for width in widths:
+        section = ModelSection(hidden_size=width, intermediate_size=48, num_layers=2, num_heads=2)
+        network = build_model(section, vocabulary_size=320, special_ids=special, seed=0)
+        network.save_pretrained(folder / str(width))
+        beside.append(num_parameters(network) - network.get_input_embeddings().weight.numel())
+        for tokens in (10_000, 20_000, 40_000):
+            model = f"m{width}-{tokens}"
+            files = [upload(store, f"model/{model}", "model/config.json", folder / str(width) / "config.json")]
+            write_manifest(
+                store, f"model/{model}", kind="model", artifact_id=model, fingerprint=str(tokens), format_version=1,
+                recipe={}, inputs=(), summary={}, files=files,
+            )  # fmt: skip
+            loss = 2 + 50 / width + 2000 / tokens
+            found = DocumentScores(
+                "m", np.arange(1, dtype=np.uint64), np.ones(1), dict.fromkeys(METRICS, np.full(1, loss))
+            )
+            scores[model] = {"uniform": found, "entity": found}
+            trials.append({"model": model, "num_parameters": num_parameters(network), "token_places": tokens})
+    return trials, scores, beside
+
+
+def test_the_fit_counts_parameters_without_the_embedding(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    trials, scores, beside = of_sizes(store, tmp_path, (32, 64, 128))
+    fit = _fit(trials, scores, store)
+    assert fit["largest_run"]["parameters"] == beside[-1] < trials[-1]["num_parameters"]
+
+
+@pytest.mark.parametrize("widths", [(), (32,)])
+def test_a_fit_that_cannot_be_made_does_not_lose_the_report(tmp_path: Path, widths: tuple[int, ...]) -> None:
+    store = open_store(str(tmp_path / "store"))
+    trials, scores, _ = of_sizes(store, tmp_path, widths)
+    fit = _fit(trials, scores, store)
+    assert "at least 2 model sizes" in fit["failed"]
+    found = report(worse_by={0: 0.2, 1: 0.1, 2: 0.1}) | {"fit": fit}
+    assert "Not made: comparison.fit needs more runs" in render_markdown(
+        recipe(), json.loads(json.dumps(found)), sweep_id="s-1"
+    )
 
 
 def test_curves_become_one_picture(tmp_path) -> None:
