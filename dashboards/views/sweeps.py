@@ -17,7 +17,13 @@ from views.choosing import artifacts_or_stop, choose, show_origin
 
 _METRICS = {"top1": "top-1", "top5": "top-5", "top10": "top-10", "top25": "top-25", "loss": "loss"}
 _MASKS = {"uniform": "15 % of all tokens hidden", "entity": "15 % of clinical tokens hidden, as whole terms"}
-_PAIRED = {"initial_weights": "initial weights", "row_order": "rows at each step", "token_places": "training tokens"}
+_PAIRED = {
+    "initial_weights": "initial weights",
+    "row_order": "rows at each step",
+    "token_places": "number of training tokens",
+    "corpus": "training corpus",
+    "hidden_tokens": "hidden tokens",
+}
 
 
 def page() -> None:
@@ -97,16 +103,22 @@ def _ends(found: dict[str, float]) -> dict[str, float]:
     return {"low": found["low"], "high": found["high"]}
 
 
-def _show_pairing(pairing: dict[str, dict[str, bool]]) -> None:
-    unpaired = sorted({key for pairs in pairing.values() for key, same in pairs.items() if not same})
-    if unpaired:
+def _show_pairing(pairing: dict[str, dict[str, Any]]) -> None:
+    same = [word for key, word in _PAIRED.items() if all(pairs[key] for pairs in pairing.values())]
+    other = [word for word in _PAIRED.values() if word not in same]
+    if other:
         st.warning(
-            f"The arms differ in {', '.join(_PAIRED[key] for key in unpaired)} besides their overrides: a difference may come "
-            "from there.",
+            f"Within a seed the arms differ in {', '.join(other)}: a difference may come from there.",
             icon=":material/balance:",
         )
-    else:
-        st.caption("Within a seed all arms had the same initial weights, rows at each step, tokens and hidden tokens.")
+    if same:
+        st.caption(f"Within a seed all arms had the same {', '.join(same)}.")
+    with st.expander("Shown by"):
+        st.json(
+            next(iter(pairing.values()))["shown_by"]
+            if len(pairing) == 1
+            else {s: p["shown_by"] for s, p in pairing.items()}
+        )
 
 
 def _show_search(report: dict[str, Any]) -> None:

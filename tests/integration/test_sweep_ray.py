@@ -21,6 +21,7 @@ from clinical_modernbert.sweeps import run
 from clinical_modernbert.sweeps.halving import Board
 from clinical_modernbert.sweeps.proposals import Proposals, searcher
 from clinical_modernbert.sweeps.run import sweep
+from clinical_modernbert.sweeps.scores import document_scores
 from clinical_modernbert.sweeps.trials import sweep_plan
 from ray import tune
 
@@ -111,10 +112,18 @@ def test_arms_are_paired_a_killed_sweep_goes_on_and_the_report_is_what_the_trial
         if not trial["error"]
     }
     assert set(models) == {(arm, seed) for arm in ("token-aware", "uniform") for seed in (0, 1)}
+    digests: list[dict[str, list[str]]] = []
     for seed in (0, 1):
         for proof in ("initial_weights", "row_order"):
             assert models["token-aware", seed].summary[proof] == models["uniform", seed].summary[proof]
-        assert report["pairing"][str(seed)] == {"initial_weights": True, "row_order": True, "token_places": True}
+        pairing = report["pairing"][str(seed)]
+        shown = pairing.pop("shown_by")
+        assert pairing == dict.fromkeys(
+            ("initial_weights", "row_order", "token_places", "corpus", "hidden_tokens"), True
+        )
+        assert shown["corpus"] == [resolve(store, "corpus", "tiny").manifest.id]
+        assert shown["initial_weights"] == [models["uniform", seed].summary["initial_weights"]]
+        digests.append(shown["hidden_tokens"])
     assert models["uniform", 0].summary["row_order"] != models["uniform", 1].summary["row_order"]
 
     held_out = PackedRows(resolve(store, "corpus", "tiny"), row_length=64, split="held_out")
@@ -123,6 +132,7 @@ def test_arms_are_paired_a_killed_sweep_goes_on_and_the_report_is_what_the_trial
             model, resolve(store, "corpus", "tiny"), sequence_length=64, max_rows=len(held_out), batch_rows=8
         )
         for mask, found in scores.masks.items():
+            assert digests[seed][mask] == [document_scores(found).mask]
             reported = report["arms"][arm]["masks"][mask]
             assert reported["top1"][seed] == pytest.approx(found.accuracy(1))
             assert reported["loss"][seed] == pytest.approx(found.loss, rel=1e-5)

@@ -6,6 +6,13 @@ from clinical_modernbert.recipe import SweepRecipe
 from clinical_modernbert.sweeps.scores import METRICS
 
 _HEADS = {"top1": "Top-1", "top5": "Top-5", "top10": "Top-10", "top25": "Top-25", "loss": "loss"}
+_PAIRED = {
+    "initial_weights": "initial weights",
+    "row_order": "rows at each step",
+    "token_places": "number of training tokens",
+    "corpus": "training corpus",
+    "hidden_tokens": "hidden tokens",
+}
 _COLUMNS = ("top1", "top5", "top10", "top25", "loss")
 
 
@@ -85,16 +92,7 @@ def findings(report: dict[str, Any]) -> list[str]:
         said.append(
             f"Undecided in any case, for fewer than {needed} seeds were compared with the baseline: {', '.join(few)}."
         )
-    unpaired = sorted({key for pairs in report["pairing"].values() for key, same in pairs.items() if not same})
-    words = {"initial_weights": "initial weights", "row_order": "rows at each step", "token_places": "training tokens"}
-    if unpaired:
-        said.append(
-            "The arms differ in "
-            + ", ".join(words[key] for key in unpaired)
-            + " besides their overrides: a difference may come from there."
-        )
-    else:
-        said.append("Within a seed all arms had the same initial weights, rows at each step, tokens and hidden tokens.")
+    said += _paired(report["pairing"])
     compute = [trial["training_flops"] for trial in report["trials"] if "training_flops" in trial]
     said.append(
         f"Compute of the trials: {min(compute):.3g} to {max(compute):.3g} FLOPs each (the head runs on masked tokens only)."
@@ -111,6 +109,23 @@ def findings(report: dict[str, Any]) -> list[str]:
     if failed:
         said.append(f"Failed and left out: {', '.join(failed)}.")
     return said
+
+
+def _paired(pairing: dict[str, Any]) -> list[str]:
+    """Return what the arms had in common and what not, and the digests of the hidden tokens."""
+    same = [word for key, word in _PAIRED.items() if all(pairs[key] for pairs in pairing.values())]
+    other = [word for key, word in _PAIRED.items() if word not in same]
+    said = [f"Within a seed all arms had the same {', '.join(same)}."] if same else []
+    if other:
+        said.append(f"Within a seed the arms differ in {', '.join(other)}: a difference may come from there.")
+    digests = [
+        f"{mask} mask "
+        + ", ".join(
+            sorted({f"`{digest[:12]}`" for p in pairing.values() for digest in p["shown_by"]["hidden_tokens"][mask]})
+        )
+        for mask in ("uniform", "entity")
+    ]
+    return [*said, f"Digests of the hidden tokens that the trials were scored on: {'; '.join(digests)}."]
 
 
 def _fit(fit: dict[str, Any]) -> list[str]:

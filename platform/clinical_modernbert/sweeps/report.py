@@ -17,6 +17,7 @@ from clinical_modernbert.sweeps.trials import SweepBase, trial_recipe
 
 METRIC = "held_out_loss"
 MASKS = ("uniform", "entity")
+PROOFS = ("initial_weights", "row_order", "token_places", "corpus")
 
 Trials = list[dict[str, Any]]
 Scores = dict[str, dict[str, DocumentScores]]
@@ -50,6 +51,7 @@ def _facts(model: Artifact, base: SweepBase, point: dict[str, Any]) -> dict[str,
         "training_flops": summary["training_flops"],
         "initial_weights": summary["initial_weights"],
         "row_order": summary["row_order"],
+        "corpus": summary["corpus"],
     }
 
 
@@ -86,7 +88,7 @@ def _compare(recipe: SweepRecipe, trials: Trials, scores: Scores) -> dict[str, A
         "baseline": recipe.compared_with,
         "seeds_needed": MIN_SEEDS,
         "arms": arms,
-        "pairing": _pairing(recipe, found),
+        "pairing": _pairing(recipe, found, scores),
     }
 
 
@@ -101,13 +103,21 @@ def _differences(pairs: dict[int, dict[str, Difference]]) -> dict[str, Any]:
     }
 
 
-def _pairing(recipe: SweepRecipe, found: dict[tuple[str, int], dict[str, Any]]) -> dict[str, Any]:
-    """Return by seed whether all its arms had the same initial weights, the same rows at each step, and as many tokens."""
-    pairing = {}
+def _pairing(recipe: SweepRecipe, found: dict[tuple[str, int], dict[str, Any]], scores: Scores) -> dict[str, Any]:
+    """Return by seed whether all its arms had the same, and in ``shown_by`` what their trials say: one value where they had.
+
+    These are digests of initial weights and of the rows at each step, the number of tokens and the corpus of the training, and by
+    frozen mask the digest of the hidden tokens that the arms were scored on.
+    """
+    pairing: dict[str, Any] = {}
     for seed in recipe.seeds:
         here = [trial for (_, of_seed), trial in found.items() if of_seed == seed]
+        shown = {key: sorted({trial[key] for trial in here}) for key in PROOFS}
+        hidden = {mask: sorted({scores[trial["model"]][mask].mask for trial in here}) for mask in MASKS}
         pairing[str(seed)] = {
-            key: len({trial[key] for trial in here}) <= 1 for key in ("initial_weights", "row_order", "token_places")
+            **{key: len(values) <= 1 for key, values in shown.items()},
+            "hidden_tokens": all(len(digests) <= 1 for digests in hidden.values()),
+            "shown_by": {**shown, "hidden_tokens": hidden},
         }
     return pairing
 

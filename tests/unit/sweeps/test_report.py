@@ -23,7 +23,7 @@ def recipe(seeds: Sequence[int] = (0, 1, 2)) -> SweepRecipe:
     return build_recipe(SweepRecipe, values, origin="test")
 
 
-def report(*, worse_by: dict[int, float], rows: str = "same") -> dict:
+def report(*, worse_by: dict[int, float], rows: str = "same", hidden: str = "m") -> dict:
     rng = np.random.default_rng(0)
     hard_D = rng.uniform(2, 6, size=200)
     trials, scores = [], {}
@@ -33,7 +33,8 @@ def report(*, worse_by: dict[int, float], rows: str = "same") -> dict:
             loss_D = hard_D + (worse if arm == "uniform" else 0) + rng.normal(0, 0.01, size=200)
             hits_D = np.full(200, 5.0)
             sums = {metric: loss_D * 10 if metric == "loss" else hits_D for metric in METRICS}
-            found = DocumentScores("m", np.arange(200, dtype=np.uint64), np.full(200, 10), sums)
+            mask = hidden if seed == 0 else "m"
+            found = DocumentScores(mask, np.arange(200, dtype=np.uint64), np.full(200, 10), sums)
             scores[model] = {"uniform": found, "entity": found}
             trials.append(
                 {
@@ -51,6 +52,7 @@ def report(*, worse_by: dict[int, float], rows: str = "same") -> dict:
                     "training_flops": 1e12,
                     "initial_weights": f"w{seed}",
                     "row_order": rows if arm == "aware" else "same",
+                    "corpus": "demo-1",
                 }
             )
     compared = _compare(recipe(list(worse_by)), trials, scores)
@@ -76,7 +78,27 @@ def test_seeds_that_disagree_decide_nothing() -> None:
 
 def test_arms_that_saw_other_rows_are_named_as_not_paired() -> None:
     said = " ".join(findings(report(worse_by={0: 0.2, 1: 0.2}, rows="other")))
-    assert "The arms differ in rows at each step besides their overrides" in said
+    assert "Within a seed the arms differ in rows at each step: a difference may come from there." in said
+    assert "had the same initial weights, number of training tokens, training corpus, hidden tokens." in said
+
+
+def test_pairing_is_what_the_trials_say_and_names_the_hidden_tokens() -> None:
+    found = report(worse_by={0: 0.2, 1: 0.2}, rows="other", hidden="0123456789abcdef")
+    assert found["pairing"]["0"] == {
+        "initial_weights": True,
+        "row_order": False,
+        "token_places": True,
+        "corpus": True,
+        "hidden_tokens": True,
+        "shown_by": {
+            "initial_weights": ["w0"],
+            "row_order": ["other", "same"],
+            "token_places": [10_000],
+            "corpus": ["demo-1"],
+            "hidden_tokens": {"uniform": ["0123456789abcdef"], "entity": ["0123456789abcdef"]},
+        },
+    }
+    assert "scored on: uniform mask `0123456789ab`, `m`; entity mask" in " ".join(findings(found))
 
 
 def test_the_page_holds_every_arm_seed_and_trial() -> None:
