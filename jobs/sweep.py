@@ -6,7 +6,7 @@ python jobs/sweep.py sweep/demo [--set path=value] [--root URI] [--dry-run]
 from clinical_modernbert.artifacts import Artifact, Plan
 from clinical_modernbert.job import main
 from clinical_modernbert.recipe import SweepRecipe
-from clinical_modernbert.sweeps.trials import base_inputs
+from clinical_modernbert.sweeps.trials import sweep_plan
 
 
 def run(plan: Plan) -> Artifact:
@@ -17,4 +17,4 @@ def run(plan: Plan) -> Artifact:
 
 
 if __name__ == "__main__":
-    main(SweepRecipe, run, raw_inputs=base_inputs)
+    main(SweepRecipe, run, planned=sweep_plan)

@@ -1,7 +1,8 @@
 """Sweeps: an ablation in the form of the paper's Table 5, a search by its trials, and curves in that of Figure 4.
 
 All figures are the report's. Differences stand within a seed, with intervals over held-out documents; better and worse are
-said only where every seed says the same clearly. The paper's own figures stand apart: they are of another mask.
+said only where three seeds or more were compared and all say the same clearly. The paper's own figures stand apart: they are of
+another mask.
 """
 
 import json
@@ -16,7 +17,13 @@ from views.choosing import artifacts_or_stop, choose, show_origin
 
 _METRICS = {"top1": "top-1", "top5": "top-5", "top10": "top-10", "top25": "top-25", "loss": "loss"}
 _MASKS = {"uniform": "15 % of all tokens hidden", "entity": "15 % of clinical tokens hidden, as whole terms"}
-_PAIRED = {"initial_weights": "initial weights", "row_order": "rows at each step", "token_places": "training tokens"}
+_PAIRED = {
+    "initial_weights": "initial weights",
+    "row_order": "rows at each step",
+    "token_places": "number of training tokens",
+    "corpus": "training corpus",
+    "hidden_tokens": "hidden tokens",
+}
 
 
 def page() -> None:
@@ -64,12 +71,14 @@ def _show_arms(report: dict[str, Any], mask: str) -> None:
         "Figure", list(_METRICS), default="top1", key="metric", format_func=_METRICS.__getitem__
     )
     metric = metric or "top1"
-    differences, verdicts = [], []
+    differences, verdicts, few = [], [], []
     for name, arm in arms.items():
         pair = arm["against_baseline"].get(mask, {}).get(metric)
         if not pair:
             continue
         verdicts.append({"arm": name, "what every seed says": pair["verdict"]})
+        if len(pair["seeds"]) < report["seeds_needed"]:
+            few.append(name)
         for seed, found in pair["seeds"].items():
             title = f"{_METRICS[metric]} less the baseline's"
             differences.append({"arm": name, "seed": f"seed {seed}", title: found["value"], **_ends(found)})
@@ -85,6 +94,8 @@ def _show_arms(report: dict[str, Any], mask: str) -> None:
         left, right = st.columns([1, 2])
         left.dataframe(verdicts, hide_index=True)
         right.dataframe(differences, hide_index=True)
+        if few:
+            st.caption(f"Undecided in any case, for fewer than {report['seeds_needed']} seeds: {', '.join(few)}.")
     _show_pairing(report["pairing"])
 
 
@@ -92,16 +103,22 @@ def _ends(found: dict[str, float]) -> dict[str, float]:
     return {"low": found["low"], "high": found["high"]}
 
 
-def _show_pairing(pairing: dict[str, dict[str, bool]]) -> None:
-    unpaired = sorted({key for pairs in pairing.values() for key, same in pairs.items() if not same})
-    if unpaired:
+def _show_pairing(pairing: dict[str, dict[str, Any]]) -> None:
+    same = [word for key, word in _PAIRED.items() if all(pairs[key] for pairs in pairing.values())]
+    other = [word for word in _PAIRED.values() if word not in same]
+    if other:
         st.warning(
-            f"The arms differ in {', '.join(_PAIRED[key] for key in unpaired)} besides their overrides: a difference may come "
-            "from there.",
+            f"Within a seed the arms differ in {', '.join(other)}: a difference may come from there.",
             icon=":material/balance:",
         )
-    else:
-        st.caption("Within a seed all arms had the same initial weights, rows at each step, tokens and hidden tokens.")
+    if same:
+        st.caption(f"Within a seed all arms had the same {', '.join(same)}.")
+    with st.expander("Shown by"):
+        st.json(
+            next(iter(pairing.values()))["shown_by"]
+            if len(pairing) == 1
+            else {s: p["shown_by"] for s, p in pairing.items()}
+        )
 
 
 def _show_search(report: dict[str, Any]) -> None:
@@ -144,7 +161,10 @@ def _show_curves(curves: dict[str, Any], mask: str) -> None:
 
 def _show_fit(fit: dict[str, Any]) -> None:
     st.subheader("Fit of the loss")
-    st.markdown(f"`{fit['form']}` (N parameters, D tokens; uniform mask)")
+    if "failed" in fit:
+        st.warning(f"Not made: {fit['failed']}.", icon=":material/show_chart:")
+        return
+    st.markdown(f"`{fit['form']}` (N parameters without the token embedding, D tokens; uniform mask)")
     left, right = st.columns(2)
     left.dataframe([{"coefficient": name, **value} for name, value in fit["coefficients"].items()], hide_index=True)
     right.dataframe(fit["extrapolation"], hide_index=True)

@@ -29,9 +29,13 @@ def main(
     run: Callable[[Plan], Artifact],
     *,
     raw_inputs: Callable[[T], tuple[InputEntry, ...]] = lambda recipe: (),
+    planned: Callable[[T, Store], Plan] | None = None,
     arguments: list[str] | None = None,
 ) -> None:
-    """Run one job from the command line; exits with 2 and one message where the user's input is wrong."""
+    """Run one job from the command line; exits with 2 and one message where the user's input is wrong.
+
+    ``planned`` makes the plan where more than the recipe's own references has to be resolved; ``raw_inputs`` is not asked then.
+    """
     parser = argparse.ArgumentParser(description=f"Run a {recipe_type.model_fields['kind'].default} recipe.")
     parser.add_argument("recipe", help="<kind>/<name> below jobs/recipes, or the path of a YAML file")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="PATH=VALUE")
@@ -43,7 +47,8 @@ def main(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         recipe = load_recipe(recipe_type, options.recipe, overrides=options.overrides)
-        plan = make_plan(recipe, open_root(options.root), raw_inputs=raw_inputs(recipe))
+        store = open_root(options.root)
+        plan = planned(recipe, store) if planned else make_plan(recipe, store, raw_inputs=raw_inputs(recipe))
         if options.dry_run:
             _show(plan)
             return

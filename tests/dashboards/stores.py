@@ -186,7 +186,7 @@ def publish_sweeps(store: Store, folder: Path) -> None:
         return DocumentScores("one mask", np.arange(50, dtype=np.uint64), tokens, sums)
 
     recipe = SweepRecipe(
-        name="arms", base="pretrain/demo", corpus="full-1", seeds=(0, 1),
+        name="arms", base="pretrain/demo", corpus="full-1", seeds=(0, 1, 2),
         arms={"token-aware": (), "uniform": ("masking.strategy=uniform",), "broken": ("optimizer.learning_rate=1.0",)},
     )  # fmt: skip
     search = SweepRecipe.model_validate(
@@ -195,7 +195,7 @@ def publish_sweeps(store: Store, folder: Path) -> None:
     )  # fmt: skip
     for number, sweep in enumerate((recipe, search)):
         trials, found = [], {}
-        points = [{"arm": arm, "seed": seed} for seed in (0, 1) for arm in recipe.arms] if sweep.arms else [
+        points = [{"arm": arm, "seed": seed} for seed in (0, 1, 2) for arm in recipe.arms] if sweep.arms else [
             {"optimizer.learning_rate": value} for value in (0.001, 0.003, 0.01)
         ]  # fmt: skip
         for place, point in enumerate(points):

@@ -1,20 +1,31 @@
 """A sweep on Ray Tune: its trials are ordinary runs that two strings reproduce, and one failure does not end it."""
 
 import json
+import os
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import ray
+import yaml
 from clinical_modernbert.artifacts import Store, list_artifacts, make_plan, open_store, resolve
 from clinical_modernbert.corpus.shards import PackedRows
 from clinical_modernbert.evaluation.masked_tokens import score_held_out
+from clinical_modernbert.job import main
 from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe, build_recipe, read_recipe
 from clinical_modernbert.sweeps import run
 from clinical_modernbert.sweeps.halving import Board
+from clinical_modernbert.sweeps.proposals import Proposals, searcher
 from clinical_modernbert.sweeps.run import sweep
+from clinical_modernbert.sweeps.scores import document_scores
+from clinical_modernbert.sweeps.trials import sweep_plan
+from ray import tune
 
+from tests.integration.test_corpus_build import kill_with_all_it_started
 from tests.tiny import TINY_PRETRAIN, publish_tiny_corpus
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -101,10 +112,18 @@ def test_arms_are_paired_a_killed_sweep_goes_on_and_the_report_is_what_the_trial
         if not trial["error"]
     }
     assert set(models) == {(arm, seed) for arm in ("token-aware", "uniform") for seed in (0, 1)}
+    digests: list[dict[str, list[str]]] = []
     for seed in (0, 1):
         for proof in ("initial_weights", "row_order"):
             assert models["token-aware", seed].summary[proof] == models["uniform", seed].summary[proof]
-        assert report["pairing"][str(seed)] == {"initial_weights": True, "row_order": True, "token_places": True}
+        pairing = report["pairing"][str(seed)]
+        shown = pairing.pop("shown_by")
+        assert pairing == dict.fromkeys(
+            ("initial_weights", "row_order", "token_places", "corpus", "hidden_tokens"), True
+        )
+        assert shown["corpus"] == [resolve(store, "corpus", "tiny").manifest.id]
+        assert shown["initial_weights"] == [models["uniform", seed].summary["initial_weights"]]
+        digests.append(shown["hidden_tokens"])
     assert models["uniform", 0].summary["row_order"] != models["uniform", 1].summary["row_order"]
 
     held_out = PackedRows(resolve(store, "corpus", "tiny"), row_length=64, split="held_out")
@@ -113,6 +132,7 @@ def test_arms_are_paired_a_killed_sweep_goes_on_and_the_report_is_what_the_trial
             model, resolve(store, "corpus", "tiny"), sequence_length=64, max_rows=len(held_out), batch_rows=8
         )
         for mask, found in scores.masks.items():
+            assert digests[seed][mask] == [document_scores(found).mask]
             reported = report["arms"][arm]["masks"][mask]
             assert reported["top1"][seed] == pytest.approx(found.accuracy(1))
             assert reported["loss"][seed] == pytest.approx(found.loss, rel=1e-5)
@@ -131,6 +151,124 @@ def test_arms_are_paired_a_killed_sweep_goes_on_and_the_report_is_what_the_trial
 
 def _killed(*arguments: object, **options: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_a_sweep_killed_between_two_trials_keeps_the_first_and_trains_the_rest(
+    store: Store, base: str, repository: Path, tmp_path: Path
+) -> None:
+    values = {
+        "kind": "sweep",
+        "name": "killed",
+        "base": base,
+        "corpus": "tiny",
+        "arms": {"token-aware": [], "uniform": ["masking.strategy=uniform"]},
+        "seeds": [0],
+        "comparison": {"sequence_length": 64, "resamples": 200},
+    }
+    recipe_path = tmp_path / "killed.yaml"
+    recipe_path.write_text(yaml.safe_dump(values))
+
+    def finished() -> dict[str, str]:
+        found = (model.manifest for model in list_artifacts(store, "model"))
+        return {model.id: model.created_at for model in found if model.id.startswith("killed-trial-")}
+
+    _kill_once(lambda: bool(finished()), recipe_path, store, repository)
+    before = finished()
+    assert len(before) == 1  # the second was still to come
+    assert [a for a in list_artifacts(store, "sweep") if a.manifest.id.startswith("killed-")] == []
+    main(SweepRecipe, sweep, planned=sweep_plan, arguments=[str(recipe_path), "--root", store.uri])
+    after = finished()
+    assert len(after) == 2 and before.items() < after.items()  # the first as it was: not trained again
+    published = resolve(store, "sweep", "killed")
+    assert {trial["model"] for trial in published.summary["trials"]} == set(after)
+    assert [trial["error"] for trial in published.summary["trials"]] == [None, None]
+    for arm in values["arms"]:
+        assert published.summary["arms"][arm]["seeds"] == [0]
+    assert json.loads(published.file("report.json").read_text())["arms"].keys() == values["arms"].keys()
+    assert {entry.path for entry in published.manifest.files} >= {"report.md", "curves.json", "curves.png"}
+
+
+LOG_UNIFORM = {"optimizer.learning_rate": {"type": "log_uniform", "low": 1e-4, "high": 1e-2}}
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_search_started_again_proposes_its_kept_points_and_then_new_ones(sampler: str, tmp_path: Path) -> None:
+    values = {"kind": "sweep", "name": "s", "base": "b", "corpus": "c", "space": LOG_UNIFORM, "num_trials": 20}
+    recipe = build_recipe(SweepRecipe, {**values, "sampler": sampler}, origin="test")
+    proposals = Proposals(f"file://{tmp_path}", "s-1")
+
+    def proposed(count: int, *, sign: int) -> list[float]:
+        """Ask as Tune does, 12 of them beyond the points that TPE draws blindly; ``sign`` turns what it learns."""
+        search = searcher(recipe, proposals, metric="loss")
+        search.set_search_properties("loss", "min", {"optimizer.learning_rate": tune.loguniform(1e-4, 1e-2)})
+        rates = []
+        for n in range(count):
+            rates.append(search.suggest(str(n))["optimizer.learning_rate"])
+            search.on_trial_complete(str(n), {"loss": sign * rates[-1]})
+        return rates
+
+    first = proposed(14, sign=1)
+    assert [point["optimizer.learning_rate"] for point in proposals.read()] == first
+    again = proposed(16, sign=-1)
+    assert again[:14] == first and len(set(again)) == 16
+    assert (
+        proposed(4, sign=1) == first[:4] and len(proposals.read()) == 16
+    )  # killed again while it repeats: none is lost
+    proposals.clear()
+    assert proposals.read() == []
+
+
+def test_a_killed_search_of_tpe_repeats_its_points_and_reuses_their_models(
+    store: Store, base: str, repository: Path, tmp_path: Path
+) -> None:
+    values = {
+        "kind": "sweep",
+        "name": "search",
+        "base": base,
+        "corpus": "tiny",
+        "space": LOG_UNIFORM,
+        "sampler": "tpe",
+        "num_trials": 3,
+    }
+    recipe_path = tmp_path / "search.yaml"
+    recipe_path.write_text(yaml.safe_dump(values))
+
+    def finished() -> dict[str, str]:
+        found = (model.manifest for model in list_artifacts(store, "model"))
+        return {model.id: model.created_at for model in found if model.id.startswith("search-trial-")}
+
+    _kill_once(lambda: bool(finished()), recipe_path, store, repository)
+    before = finished()
+    assert len(before) == 1
+    plan = sweep_plan(build_recipe(SweepRecipe, values, origin="test"), store)
+    proposals = Proposals(store.uri, plan.id)
+    kept = proposals.read()
+    assert 1 <= len(kept) <= 2 and all(1e-4 <= point["optimizer.learning_rate"] <= 1e-2 for point in kept)
+    # A mark on what is kept: the second start asks for the points that it finds, and not for what a seed gives again.
+    marked = [kept[0], {"optimizer.learning_rate": 2.5e-4}]
+    proposals.write(marked)
+    report = sweep(plan).summary
+    by_rate = {trial["point"]["optimizer.learning_rate"]: trial for trial in report["trials"]}
+    assert len(by_rate) == 3 and {point["optimizer.learning_rate"] for point in marked} <= by_rate.keys()
+    after = finished()
+    assert before.items() < after.items() and {trial["model"] for trial in report["trials"]} == set(after)
+    assert by_rate[kept[0]["optimizer.learning_rate"]]["model"] in before
+    assert proposals.read() == []
+
+
+def _kill_once(reached: Callable[[], bool], recipe_path: Path, store: Store, repository: Path) -> None:
+    """Run the job in a process of its own, and kill it with all it started as soon as ``reached`` holds."""
+    command = [sys.executable, "jobs/sweep.py", str(recipe_path), "--root", store.uri]
+    log_path = recipe_path.with_suffix(".log")
+    with log_path.open("wb") as log:
+        job = subprocess.Popen(command, cwd=repository, env=os.environ, stdout=log, stderr=log, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 300
+        while not reached():
+            assert job.poll() is None and time.monotonic() < deadline, log_path.read_text()[-4000:]
+            time.sleep(0.05)
+    finally:
+        kill_with_all_it_started(job)
 
 
 def test_halving_stops_the_trial_that_lags_and_leaves_no_worker_behind(

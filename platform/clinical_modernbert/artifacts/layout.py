@@ -25,7 +25,7 @@ ARTIFACT_KIND_OF_RECIPE = {
 FORMAT_VERSION = {
     "corpus": 3,
     "model": 3,
-    "sweep": 2,
+    "sweep": 3,
     "evaluation": 1,
     "map": 2,
     "embeddings": 1,

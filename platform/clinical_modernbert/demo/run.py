@@ -40,7 +40,7 @@ from clinical_modernbert.recipe import (
 )
 from clinical_modernbert.runtime import start_ray
 from clinical_modernbert.sweeps.run import sweep
-from clinical_modernbert.sweeps.trials import base_inputs, sweep_base
+from clinical_modernbert.sweeps.trials import sweep_base, sweep_plan
 from clinical_modernbert.training.launch import pretrain
 
 T = TypeVar("T", bound=Recipe)
@@ -95,7 +95,7 @@ def run_demo(store: Store, *, data: Path | None = None, overrides: Sequence[str]
     corpus = _make(store, corpus_recipe, build_corpus, raw=files)
     on_corpus = {"corpus": corpus.manifest.id}
     model = _make(store, pretrain_recipe.model_copy(update=on_corpus), pretrain)
-    swept = _make(store, sweep_recipe.model_copy(update=on_corpus), sweep, raw=base_inputs(sweep_recipe))
+    swept = _run(sweep_plan(sweep_recipe.model_copy(update=on_corpus), store), sweep)
     of_model = {"model": model.manifest.id}
     evaluation = _make(store, evaluate_recipe.model_copy(update={**on_corpus, **of_model}), evaluate)
     code_map = _make(store, map_recipe.model_copy(update=of_model), map_codes)
@@ -146,7 +146,10 @@ def _corpus_recipe(data: Path | None, overrides: list[str]) -> CorpusRecipe:
 def _make(
     store: Store, recipe: Recipe, run: Callable[[Plan], Artifact], *, raw: tuple[InputEntry, ...] = ()
 ) -> Artifact:
-    plan = make_plan(recipe, store, raw_inputs=raw)
+    return _run(make_plan(recipe, store, raw_inputs=raw), run)
+
+
+def _run(plan: Plan, run: Callable[[Plan], Artifact]) -> Artifact:
     found = plan.existing()
     if found:
         _logger.info("%s %s is already there", plan.kind, plan.id)

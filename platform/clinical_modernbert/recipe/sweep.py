@@ -63,7 +63,7 @@ class SweepScaling(Section):
     """How many trials run side by side; changes nothing in the output."""
 
     max_concurrent_trials: int = Field(default=1, ge=1)
-    """Trials at the same time; each takes the workers of its own recipe."""
+    """Most trials at the same time; each takes the workers of its own recipe, and no more run than the cluster has room for."""
 
 
 class SweepRecipe(Recipe):

@@ -14,6 +14,8 @@ from clinical_modernbert.errors import ModelError
 from clinical_modernbert.sweeps.scores import METRICS, DocumentScores
 
 INTERVAL = 0.95
+# Two seeds agree by chance every second time, and an interval over documents knows nothing of seeds.
+MIN_SEEDS = 3
 _STRETCH = 200  # resamples at a time: memory stays at 200 x documents
 
 
@@ -56,8 +58,12 @@ def paired_differences(
 
 
 def verdict(differences: list[Difference], *, higher_is_better: bool) -> str:
-    """Return what the seeds say together: ``better``, ``worse``, or ``undecided`` unless each seed says the same clearly."""
-    if len(differences) > 1 and all(d.clear for d in differences) and len({d.value > 0 for d in differences}) == 1:
+    """Return what the seeds say together: ``better`` or ``worse`` where three or more say so clearly, else ``undecided``."""
+    if (
+        len(differences) >= MIN_SEEDS
+        and all(d.clear for d in differences)
+        and len({d.value > 0 for d in differences}) == 1
+    ):
         return "better" if (differences[0].value > 0) == higher_is_better else "worse"
     return "undecided"
 

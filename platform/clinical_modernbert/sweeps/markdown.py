@@ -6,6 +6,13 @@ from clinical_modernbert.recipe import SweepRecipe
 from clinical_modernbert.sweeps.scores import METRICS
 
 _HEADS = {"top1": "Top-1", "top5": "Top-5", "top10": "Top-10", "top25": "Top-25", "loss": "loss"}
+_PAIRED = {
+    "initial_weights": "initial weights",
+    "row_order": "rows at each step",
+    "token_places": "number of training tokens",
+    "corpus": "training corpus",
+    "hidden_tokens": "hidden tokens",
+}
 _COLUMNS = ("top1", "top5", "top10", "top25", "loss")
 
 
@@ -75,23 +82,25 @@ def findings(report: dict[str, Any]) -> list[str]:
             if rest:
                 parts.append(f"undecided on {', '.join(_HEADS[m] for m in rest)}")
             said.append(f"{mask} mask: **{name}** against **{report['baseline']}** is " + "; ".join(parts) + ".")
-    unpaired = sorted({key for pairs in report["pairing"].values() for key, same in pairs.items() if not same})
-    words = {"initial_weights": "initial weights", "row_order": "rows at each step", "token_places": "training tokens"}
-    if unpaired:
+    needed = report["seeds_needed"]
+    compared = {
+        name: len(arm["against_baseline"].get("uniform", {}).get("loss", {}).get("seeds", ()))
+        for name, arm in report["arms"].items()
+    }
+    few = [f"{name} ({count})" for name, count in compared.items() if name != report["baseline"] and count < needed]
+    if few:
         said.append(
-            "The arms differ in "
-            + ", ".join(words[key] for key in unpaired)
-            + " besides their overrides: a difference may come from there."
+            f"Undecided in any case, for fewer than {needed} seeds were compared with the baseline: {', '.join(few)}."
         )
-    else:
-        said.append("Within a seed all arms had the same initial weights, rows at each step, tokens and hidden tokens.")
+    said += _paired(report["pairing"])
     compute = [trial["training_flops"] for trial in report["trials"] if "training_flops" in trial]
     said.append(
         f"Compute of the trials: {min(compute):.3g} to {max(compute):.3g} FLOPs each (the head runs on masked tokens only)."
     )
     trial = report["best"]
     said.append(
-        "Better and worse are said only where every seed's interval leaves out zero on the same side. "
+        f"Better and worse are said only where at least {needed} seeds were compared, and every seed's interval leaves out zero "
+        f"on the same side. "
         f"The models have "
         f"{trial['num_parameters'] / 1e6:.1f} M parameters and saw {trial['token_places'] / 1e6:.1f} M token places: "
         f"nothing here says how larger models or longer runs order the arms."
@@ -102,7 +111,26 @@ def findings(report: dict[str, Any]) -> list[str]:
     return said
 
 
+def _paired(pairing: dict[str, Any]) -> list[str]:
+    """Return what the arms had in common and what not, and the digests of the hidden tokens."""
+    same = [word for key, word in _PAIRED.items() if all(pairs[key] for pairs in pairing.values())]
+    other = [word for key, word in _PAIRED.items() if word not in same]
+    said = [f"Within a seed all arms had the same {', '.join(same)}."] if same else []
+    if other:
+        said.append(f"Within a seed the arms differ in {', '.join(other)}: a difference may come from there.")
+    digests = [
+        f"{mask} mask "
+        + ", ".join(
+            sorted({f"`{digest[:12]}`" for p in pairing.values() for digest in p["shown_by"]["hidden_tokens"][mask]})
+        )
+        for mask in ("uniform", "entity")
+    ]
+    return [*said, f"Digests of the hidden tokens that the trials were scored on: {'; '.join(digests)}."]
+
+
 def _fit(fit: dict[str, Any]) -> list[str]:
+    if "failed" in fit:
+        return ["## Fit of the loss", "", f"Not made: {fit['failed']}."]
     cells = [f"{name} = {c['value']:.3g} [{c['low']:.3g}, {c['high']:.3g}]" for name, c in fit["coefficients"].items()]
     largest = fit["largest_run"]
     wider = "the interval is wider than what a doubling is predicted to bring"
@@ -114,11 +142,11 @@ def _fit(fit: dict[str, Any]) -> list[str]:
     return [
         "## Fit of the loss",
         "",
-        f"`{fit['form']}` (N parameters, D tokens; uniform mask): "
+        f"`{fit['form']}` (N parameters without the token embedding, D tokens; uniform mask): "
         + ", ".join(cells)
         + f"; root mean square error {fit['root_mean_square_error']:.3g} nats.",
         "",
-        f"From the largest run ({largest['parameters']:.3g} parameters, {largest['tokens']:.3g} tokens, loss "
+        f"From the largest run ({largest['parameters']:.3g} parameters without embedding, {largest['tokens']:.3g} tokens, loss "
         f"{largest['loss']:.3f}) the fit can be trusted {limit}.",
     ]
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from clinical_modernbert.artifacts import Artifact, Store, resolve
+from clinical_modernbert.errors import ModelError
 from clinical_modernbert.recipe import SweepRecipe
-from clinical_modernbert.sweeps.comparison import Difference, as_json, paired_differences, verdict
+from clinical_modernbert.sweeps.comparison import MIN_SEEDS, Difference, as_json, paired_differences, verdict
 from clinical_modernbert.sweeps.halving import Board, held_out_points
 from clinical_modernbert.sweeps.markdown import render_markdown
 from clinical_modernbert.sweeps.plots import plot_curves
@@ -16,6 +17,7 @@ from clinical_modernbert.sweeps.trials import SweepBase, trial_recipe
 
 METRIC = "held_out_loss"
 MASKS = ("uniform", "entity")
+PROOFS = ("initial_weights", "row_order", "token_places", "corpus")
 
 Trials = list[dict[str, Any]]
 Scores = dict[str, dict[str, DocumentScores]]
@@ -33,7 +35,7 @@ def build_report(
     if recipe.arms:
         report |= _compare(recipe, trials, scores)
         if recipe.comparison.fit:
-            report["fit"] = _fit(trials, scores)
+            report["fit"] = _fit(trials, scores, store)
     return report
 
 
@@ -49,6 +51,7 @@ def _facts(model: Artifact, base: SweepBase, point: dict[str, Any]) -> dict[str,
         "training_flops": summary["training_flops"],
         "initial_weights": summary["initial_weights"],
         "row_order": summary["row_order"],
+        "corpus": summary["corpus"],
     }
 
 
@@ -81,7 +84,12 @@ def _compare(recipe: SweepRecipe, trials: Trials, scores: Scores) -> dict[str, A
                 if arm != recipe.compared_with and (recipe.compared_with, seed) in found
             }
             arms[arm]["against_baseline"][mask] = _differences(pairs)
-    return {"baseline": recipe.compared_with, "arms": arms, "pairing": _pairing(recipe, found)}
+    return {
+        "baseline": recipe.compared_with,
+        "seeds_needed": MIN_SEEDS,
+        "arms": arms,
+        "pairing": _pairing(recipe, found, scores),
+    }
 
 
 def _differences(pairs: dict[int, dict[str, Difference]]) -> dict[str, Any]:
@@ -95,30 +103,50 @@ def _differences(pairs: dict[int, dict[str, Difference]]) -> dict[str, Any]:
     }
 
 
-def _pairing(recipe: SweepRecipe, found: dict[tuple[str, int], dict[str, Any]]) -> dict[str, Any]:
-    """Return by seed whether all its arms had the same initial weights, the same rows at each step, and as many tokens."""
-    pairing = {}
+def _pairing(recipe: SweepRecipe, found: dict[tuple[str, int], dict[str, Any]], scores: Scores) -> dict[str, Any]:
+    """Return by seed whether all its arms had the same, and in ``shown_by`` what their trials say: one value where they had.
+
+    These are digests of initial weights and of the rows at each step, the number of tokens and the corpus of the training, and by
+    frozen mask the digest of the hidden tokens that the arms were scored on.
+    """
+    pairing: dict[str, Any] = {}
     for seed in recipe.seeds:
         here = [trial for (_, of_seed), trial in found.items() if of_seed == seed]
+        shown = {key: sorted({trial[key] for trial in here}) for key in PROOFS}
+        hidden = {mask: sorted({scores[trial["model"]][mask].mask for trial in here}) for mask in MASKS}
         pairing[str(seed)] = {
-            key: len({trial[key] for trial in here}) <= 1 for key in ("initial_weights", "row_order", "token_places")
+            **{key: len(values) <= 1 for key, values in shown.items()},
+            "hidden_tokens": all(len(digests) <= 1 for digests in hidden.values()),
+            "shown_by": {**shown, "hidden_tokens": hidden},
         }
     return pairing
 
 
-def _fit(trials: Trials, scores: Scores) -> dict[str, Any]:
+def _fit(trials: Trials, scores: Scores, store: Store) -> dict[str, Any]:
+    """Return the fit, or ``{"failed": reason}``: the trials are trained and compared whether or not a curve goes through them."""
     import numpy as np
 
     from clinical_modernbert.sweeps.scaling_fit import Runs, fit_scaling
 
     chosen = [trial for trial in trials if trial["model"] in scores]
-    return fit_scaling(
-        Runs(
-            parameters_R=np.array([trial["num_parameters"] for trial in chosen], dtype=np.float64),
-            tokens_R=np.array([trial["token_places"] for trial in chosen], dtype=np.float64),
-            losses_R=np.array([scores[trial["model"]]["uniform"].mean("loss") for trial in chosen]),
-        )
+    runs = Runs(
+        parameters_R=np.array(
+            [trial["num_parameters"] - _embedding(resolve(store, "model", trial["model"])) for trial in chosen],
+            dtype=np.float64,
+        ),
+        tokens_R=np.array([trial["token_places"] for trial in chosen], dtype=np.float64),
+        losses_R=np.array([scores[trial["model"]]["uniform"].mean("loss") for trial in chosen]),
     )
+    try:
+        return fit_scaling(runs)
+    except ModelError as error:
+        return {"failed": str(error)}
+
+
+def _embedding(model: Artifact) -> int:
+    """Return the parameters of the token embedding, which the head shares."""
+    config = json.loads(model.file("model/config.json").read_text(encoding="utf-8"))
+    return int(config["vocab_size"] * config["hidden_size"])
 
 
 def write_report(folder: Path, recipe: SweepRecipe, report: dict[str, Any], *, store: Store, sweep_id: str) -> None:

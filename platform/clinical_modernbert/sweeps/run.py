@@ -2,11 +2,13 @@
 
 Every trial is a pretraining artifact of its own. A trial's driver asks for no CPU: its workers do, and two drivers that each
 held a CPU would wait for each other's workers for ever. A killed sweep goes on where it was, because finished trials are found
-by their fingerprint, and stopped ones on the board of the sweep (see ``halving``). Failed trials are kept with their error.
+by their fingerprint, stopped ones on the board of the sweep (see ``halving``), and a sampler's points are kept (see
+``proposals``). Failed trials are kept with their error.
 """
 
 import logging
 import tempfile
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,15 +16,23 @@ from typing import Any
 import numpy as np
 
 from clinical_modernbert.artifacts import Artifact, Plan, open_store, upload_folder
-from clinical_modernbert.errors import ModelError, UserError
+from clinical_modernbert.errors import ModelError, RecipeError, UserError
 from clinical_modernbert.progress import watch
-from clinical_modernbert.recipe import SweepRecipe
+from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe
 from clinical_modernbert.recipe.sweep import GridDimension, HalvingSection
 from clinical_modernbert.runtime import start_ray
 from clinical_modernbert.sweeps.halving import Board, train_while_it_keeps_up
+from clinical_modernbert.sweeps.proposals import Proposals, searcher
 from clinical_modernbert.sweeps.report import METRIC, build_report, write_report
 from clinical_modernbert.sweeps.scores import DocumentScores, score_model
-from clinical_modernbert.sweeps.trials import SweepBase, known_points, sweep_base, trial_overrides, trial_plan
+from clinical_modernbert.sweeps.trials import (
+    SweepBase,
+    known_points,
+    sweep_base,
+    trial_overrides,
+    trial_plan,
+    trial_recipe,
+)
 from clinical_modernbert.training.launch import pretrain
 
 # Tune refuses a request for nothing; memory is what a driver has to have, and it is never what two trials wait for.
@@ -57,13 +67,15 @@ def sweep(plan: Plan) -> Artifact:
         files = upload_folder(plan.store, plan.prefix, folder_path)
     published = plan.publish(files, summary=report)
     Board(plan.store, plan.id).clear()
+    Proposals(plan.store.uri, plan.id).clear()
     return published
 
 
 def _run_trials(plan: Plan, recipe: SweepRecipe, base: SweepBase, folder: Path) -> list[dict[str, Any]]:
     from ray import tune
 
-    space, options, num_trials = _ablation(recipe) if recipe.arms else _search(recipe)
+    side_by_side = fitting(recipe.scaling.max_concurrent_trials, _examples(recipe, base), _cluster())
+    space, options, num_trials = _ablation(recipe, side_by_side) if recipe.arms else _search(plan, recipe, side_by_side)
     halving = recipe.halving.model_dump() if recipe.halving else None
     trial = tune.with_parameters(_trial, base=asdict(base), store_uri=plan.store.uri, sweep_id=plan.id, halving=halving)
     trainable = tune.with_resources(trial, resources={"memory": _DRIVER_BYTES})
@@ -84,16 +96,60 @@ def _run_trials(plan: Plan, recipe: SweepRecipe, base: SweepBase, folder: Path) 
     return [_outcome(base, result, Board(plan.store, plan.id)) for result in results]
 
 
-def _ablation(recipe: SweepRecipe) -> tuple[dict[str, Any], dict[str, Any], int]:
+def fitting(asked: int, trials: Iterable[PretrainRecipe], resources: Mapping[str, float]) -> int:
+    """Return how many of the ``asked`` trials run side by side: as many of the widest as the cluster has room for, at least one.
+
+    One more would wait for its workers until ``scaling.start_timeout_s`` fails it.
+    """
+    room = asked
+    for trial in trials:
+        scaling = trial.scaling
+        needs = {"CPU": scaling.num_workers * scaling.cpus_per_worker} | (
+            {"GPU": float(scaling.num_workers)} if scaling.use_gpu else {}
+        )
+        for name, need in needs.items():
+            fits = max(1, int(resources.get(name, 0) / need + 1e-9))
+            if fits < room:
+                _logger.info(
+                    "max_concurrent_trials %d instead of %d: a trial's workers take %g %ss, and the cluster has %g",
+                    fits, asked, need, name, resources.get(name, 0),
+                )  # fmt: skip
+                room = fits
+    return room
+
+
+def _examples(recipe: SweepRecipe, base: SweepBase) -> list[PretrainRecipe]:
+    """Return the recipes of the known trials, or one of a search that has yet to propose."""
+    first = {p: d.values[0] if isinstance(d, GridDimension) else d.low for p, d in recipe.space.items()}
+    examples = []
+    for point in known_points(recipe) or [first]:
+        try:
+            examples.append(trial_recipe(base, point))
+        except RecipeError:
+            continue  # fails as a trial, with its error in the report
+    return examples
+
+
+def _cluster() -> dict[str, float]:
+    """Return what the cluster has, or may have where an autoscaler adds nodes: Ray Train's groups ask in the same way."""
+    import ray
+    from ray._private.state import state
+
+    there = ray.cluster_resources()
+    later = state.get_max_resources_from_cluster_config() or {}
+    return {name: max(there.get(name, 0.0), later.get(name, 0.0)) for name in ("CPU", "GPU")}
+
+
+def _ablation(recipe: SweepRecipe, side_by_side: int) -> tuple[dict[str, Any], dict[str, Any], int]:
     """Return (Tune's space, options of Tune, number of trials): each arm with each seed."""
     from ray import tune
 
     points = known_points(recipe)
-    options = {"max_concurrent_trials": recipe.scaling.max_concurrent_trials}
+    options = {"max_concurrent_trials": side_by_side}
     return {"point": tune.grid_search(points)}, options, len(points)
 
 
-def _search(recipe: SweepRecipe) -> tuple[dict[str, Any], dict[str, Any], int]:
+def _search(plan: Plan, recipe: SweepRecipe, side_by_side: int) -> tuple[dict[str, Any], dict[str, Any], int]:
     """Return the same for a search: Optuna proposes."""
     import optuna
     from ray import tune
@@ -106,16 +162,14 @@ def _search(recipe: SweepRecipe) -> tuple[dict[str, Any], dict[str, Any], int]:
     for path, dimension in recipe.space.items():
         if not isinstance(dimension, GridDimension):
             space[path] = tune.loguniform(dimension.low, dimension.high)
-    samplers = {
-        "grid": lambda: optuna.samplers.GridSampler(choices, seed=recipe.seed),
-        "tpe": lambda: optuna.samplers.TPESampler(seed=recipe.seed),
-        "random": lambda: optuna.samplers.RandomSampler(seed=recipe.seed),
-    }
     num_trials = recipe.num_trials or len(known_points(recipe))
-    searcher = OptunaSearch(metric=METRIC, mode="min", sampler=samplers[recipe.sampler]())
+    if recipe.sampler == "grid":  # visits the same points whatever it visited before
+        chosen = OptunaSearch(metric=METRIC, mode="min", sampler=optuna.samplers.GridSampler(choices, seed=recipe.seed))
+    else:
+        chosen = searcher(recipe, Proposals(plan.store.uri, plan.id), metric=METRIC)
     options: dict[str, Any] = {
         "num_samples": num_trials,
-        "search_alg": ConcurrencyLimiter(searcher, max_concurrent=recipe.scaling.max_concurrent_trials),
+        "search_alg": ConcurrencyLimiter(chosen, max_concurrent=side_by_side),
     }
     return space, options, num_trials
 

@@ -26,7 +26,7 @@ class Runs:
     """The runs of a scaling sweep; parallel arrays."""
 
     parameters_R: NDArray[np.float64]
-    """Parameters without the embedding."""
+    """Parameters without the token embedding, as in Kaplan et al. (2020, arXiv 2001.08361)."""
     tokens_R: NDArray[np.float64]
     """Training tokens."""
     losses_R: NDArray[np.float64]
@@ -45,6 +45,8 @@ def fit_scaling(runs: Runs, *, refits: int = REFITS, seed: int = 0) -> dict[str,
             f"comparison.fit needs more runs than its 5 coefficients over at least 2 model sizes and 2 token counts, "
             f"this sweep has {len(runs.losses_R)} finished runs of {sizes} sizes and {budgets} token counts"
         )
+    if not np.isfinite(runs.losses_R).all():
+        raise ModelError("comparison.fit: the held-out loss of a finished run is not a number")
     best = _fit(runs, starts=_starts(runs))
     rng = np.random.default_rng(seed)
     refitted: list[NDArray[np.float64]] = []

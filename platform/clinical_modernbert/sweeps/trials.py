@@ -8,10 +8,12 @@ from typing import Any
 
 import yaml
 
-from clinical_modernbert.artifacts import InputEntry, Plan, Store, make_plan
+from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, make_plan, resolve
 from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe, build_recipe, read_recipe
 from clinical_modernbert.recipe.sweep import GridDimension, HalvingSection
+
+_CORPUS = "corpus"  # the one field of a pretraining recipe that names an artifact
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,53 @@ def check_halving(section: HalvingSection, trial: PretrainRecipe) -> None:
         raise RecipeError(
             f"halving.grace_steps={section.grace_steps} leaves no rung before the end of a trial of {total} steps: lower it"
         )
+
+
+def sweep_plan(recipe: SweepRecipe, store: Store) -> Plan:
+    """Plan the sweep with the id in place of each name of a corpus in its overrides, arms and space, and these as inputs.
+
+    A name may stand for another corpus tomorrow: that is another sweep, and a trial's overrides go on naming what it had.
+    """
+    own = resolve(store, "corpus", recipe.corpus)
+    sweep_base(recipe, corpus_id=own.manifest.id)  # what does not fit the base is said first
+    named: dict[str, Artifact] = {}
+
+    def pinned(where: str, reference: str) -> str:
+        corpus = named[where] = resolve(store, "corpus", reference)
+        if _vocabulary(corpus) != _vocabulary(own):
+            raise RecipeError(
+                f"{where}: corpus {corpus.manifest.id} has another tokenizer than {own.manifest.id}, the sweep's corpus: losses "
+                "over other tokens cannot be compared; build it with tokenizer.base set to that corpus's tokenizer folder"
+            )
+        return corpus.manifest.id
+
+    def listed(where: str, overrides: tuple[str, ...]) -> tuple[str, ...]:
+        pairs = [(override, *override.partition("=")[::2]) for override in overrides]
+        return tuple(
+            f"{_CORPUS}={pinned(where, str(yaml.safe_load(value)))}" if path.strip() == _CORPUS else override
+            for override, path, value in pairs
+        )
+
+    space = dict(recipe.space)
+    if isinstance(dimension := space.get(_CORPUS), GridDimension):
+        ids = tuple(pinned(f"space.{_CORPUS}.values.{n}", str(value)) for n, value in enumerate(dimension.values))
+        space[_CORPUS] = dimension.model_copy(update={"values": ids})
+    changes = {
+        "overrides": listed("overrides", recipe.overrides),
+        "arms": {arm: listed(f"arms.{arm}", overrides) for arm, overrides in recipe.arms.items()},
+        "space": space,
+    }
+    corpora = tuple(
+        InputEntry(name=where, id=f"corpus/{corpus.manifest.id}", digest=corpus.manifest.digest)
+        for where, corpus in named.items()
+    )
+    return make_plan(recipe.model_copy(update=changes), store, raw_inputs=(*base_inputs(recipe), *corpora))
+
+
+def _vocabulary(corpus: Artifact) -> dict[str, int]:
+    """Return token -> id of the corpus's tokenizer, read without the library: planning loads no torch."""
+    found = json.loads(corpus.file("tokenizer/tokenizer.json").read_bytes())
+    return {**found["model"]["vocab"], **{token["content"]: token["id"] for token in found["added_tokens"]}}
 
 
 def base_inputs(recipe: SweepRecipe) -> tuple[InputEntry, ...]:

@@ -70,14 +70,16 @@ def test_models_that_were_asked_other_tokens_are_not_compared() -> None:
 @pytest.mark.parametrize(
     ("intervals", "expected"),
     [
-        ([(0.1, 0.2), (0.05, 0.3)], "better"),
-        ([(-0.2, -0.1), (-0.3, -0.1)], "worse"),
-        ([(0.1, 0.2), (-0.2, -0.1)], "undecided"),
-        ([(0.1, 0.2), (-0.01, 0.3)], "undecided"),
+        ([(0.1, 0.2), (0.05, 0.3), (0.1, 0.4)], "better"),
+        ([(-0.2, -0.1), (-0.3, -0.1), (-0.3, -0.1)], "worse"),
+        ([(0.1, 0.2), (0.1, 0.2), (-0.2, -0.1)], "undecided"),
+        ([(0.1, 0.2), (0.1, 0.2), (-0.01, 0.3)], "undecided"),
+        ([(0.1, 0.2), (0.05, 0.3)], "undecided"),
         ([(0.1, 0.2)], "undecided"),
+        ([], "undecided"),
     ],
 )
-def test_a_verdict_needs_every_seed_and_more_than_one(intervals: list[tuple[float, float]], expected: str) -> None:
+def test_a_verdict_needs_every_seed_and_three_of_them(intervals: list[tuple[float, float]], expected: str) -> None:
     differences = [Difference(value=(low + high) / 2, low=low, high=high) for low, high in intervals]
     assert verdict(differences, higher_is_better=True) == expected
     opposite = {"better": "worse", "worse": "better", "undecided": "undecided"}[expected]

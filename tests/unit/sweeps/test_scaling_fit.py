@@ -25,6 +25,13 @@ def test_noisy_runs_are_trusted_less_far() -> None:
     assert (fit_scaling(planted(0.1), refits=10)["trusted_growth"] or 1) < 64
 
 
+def test_a_loss_that_is_no_number_is_refused() -> None:
+    runs = planted(0.0)
+    runs.losses_R[3] = np.inf
+    with pytest.raises(ModelError, match="not a number"):
+        fit_scaling(runs)
+
+
 def test_too_few_runs_are_refused() -> None:
     runs = planted(0.0)
     with pytest.raises(ModelError, match="at least 2 model sizes"):

@@ -1,11 +1,20 @@
 """A trial is two strings: its recipe and overrides give the same plan by hand."""
 
+import json
 from pathlib import Path
 
 import pytest
+from clinical_modernbert.artifacts import Store, open_store, upload, write_manifest
 from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe, build_recipe, load_recipe, read_recipe
-from clinical_modernbert.sweeps.trials import base_inputs, known_points, sweep_base, trial_overrides, trial_recipe
+from clinical_modernbert.sweeps.trials import (
+    base_inputs,
+    known_points,
+    sweep_base,
+    sweep_plan,
+    trial_overrides,
+    trial_recipe,
+)
 
 VALUES = {
     "kind": "sweep",
@@ -149,3 +158,65 @@ def test_table_5_crosses_selection_and_rate() -> None:
     crossed = {(m.strategy, m.rate_start, m.rate_end) for m in trials}
     rates = ((0.30, 0.15), (0.30, 0.30), (0.15, 0.15))
     assert crossed == {(strategy, *rate) for strategy in ("token_aware", "uniform") for rate in rates}
+
+
+def publish_corpus(store: Store, corpus_id: str, *, text: str = "rows", words: tuple[str, ...] = ("a", "b")) -> None:
+    """Publish what a plan reads of a corpus: its manifest and the vocabulary of its tokenizer."""
+    vocabulary = {word: n for n, word in enumerate(words[1:], 1)}
+    tokenizer = {"model": {"vocab": vocabulary}, "added_tokens": [{"id": 0, "content": words[0]}]}
+    prefix, local = f"corpus/{corpus_id}", Path(store.uri.removeprefix("file://")) / "made"
+    files = []
+    for path, content in (("rows.npy", text), ("tokenizer/tokenizer.json", json.dumps(tokenizer))):
+        local.parent.mkdir(exist_ok=True)
+        local.write_text(content)
+        files.append(upload(store, prefix, path, local))
+    write_manifest(
+        store, prefix, kind="corpus", artifact_id=corpus_id, fingerprint=corpus_id.rpartition("-")[2],
+        format_version=1, recipe={}, inputs=(), summary={}, files=files,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = open_store(str(tmp_path / "store"))
+    publish_corpus(store, "demo-1")
+    publish_corpus(store, "one-1", text="one")
+    return store
+
+
+ON_CORPORA = [
+    ablation(arms={"both": [], "one": ["corpus=one"]}),
+    ablation(overrides=["training.num_steps=3", "corpus=one"]),
+    sweep(space={"corpus": {"type": "grid", "values": ["demo", "one"]}}),
+]
+
+
+@pytest.mark.parametrize("recipe", ON_CORPORA, ids=["arm", "overrides", "space"])
+def test_a_rebuilt_corpus_of_an_arm_is_another_sweep_and_trials_name_what_they_had(
+    store: Store, recipe: SweepRecipe
+) -> None:
+    def planned() -> tuple[str, list[str]]:
+        plan = sweep_plan(recipe, store)
+        assert isinstance(plan.recipe, SweepRecipe)
+        base = sweep_base(plan.recipe, corpus_id="demo-1")
+        return plan.id, [trial_recipe(base, point).corpus for point in known_points(plan.recipe)]
+
+    before, had = planned()
+    assert planned() == (before, had)
+    assert "one-1" in had and set(had) <= {"one-1", "demo-1"}
+    store.delete("corpus/one-1/manifest.json")
+    publish_corpus(store, "one-2", text="rebuilt")
+    after, has = planned()
+    assert after != before and has == [name.replace("one-1", "one-2") for name in had]
+    publish_corpus(store, "one-2", text="damaged, and built again under its own id")
+    assert planned()[0] != after
+
+
+def test_a_corpus_with_another_tokenizer_is_refused_before_any_trial(store: Store) -> None:
+    publish_corpus(store, "other-1", words=("b", "a"))
+    with pytest.raises(RecipeError, match=r"arms.wrong: corpus other-1 has another tokenizer than demo-1"):
+        sweep_plan(ablation(arms={"both": [], "wrong": ["corpus=other"]}), store)
+
+
+def test_a_pretraining_recipe_names_no_artifact_but_its_corpus() -> None:
+    assert list(trial_recipe(sweep_base(sweep(), corpus_id="x"), known_points(sweep())[0]).references()) == ["corpus"]

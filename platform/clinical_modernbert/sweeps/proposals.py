@@ -1,0 +1,64 @@
+"""What a sampler proposed, kept in the store until the sweep is published: a killed search asks for the same points first.
+
+A sampler that learns (TPE) would propose others the second time, since what it saw depends on the order in which trials end,
+and every model trained before would be lost to it.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from clinical_modernbert.artifacts import join_key, open_store
+from clinical_modernbert.artifacts.layout import work_prefix
+from clinical_modernbert.recipe import SweepRecipe
+
+Point = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Proposals:
+    """The points of one search in the order of their proposal; Tune pickles this, so it holds no open store."""
+
+    store_uri: str
+    sweep_id: str
+
+    def read(self) -> list[Point]:
+        """Return the points; none before the first."""
+        try:
+            points: list[Point] = json.loads(open_store(self.store_uri).read_bytes(self._key))
+        except KeyError:
+            return []
+        return points
+
+    def write(self, points: list[Point]) -> None:
+        """Set the points."""
+        open_store(self.store_uri).write_bytes(self._key, json.dumps(points).encode())
+
+    def clear(self) -> None:
+        """Forget all: the sweep is published."""
+        open_store(self.store_uri).delete(self._key)
+
+    @property
+    def _key(self) -> str:
+        return join_key(work_prefix("sweep", self.sweep_id), "points.json")
+
+
+def searcher(recipe: SweepRecipe, proposals: Proposals, *, metric: str) -> Any:
+    """Return Tune's search with the recipe's sampler ``tpe`` or ``random``: kept points first, new ones are kept at once."""
+    import optuna
+    from ray.tune.search.optuna import OptunaSearch
+
+    class KeepingSearch(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
+        def suggest(self, trial_id: str) -> Point:
+            point: Point = super().suggest(trial_id)
+            proposed.append(point)
+            if len(proposed) > len(known):
+                proposals.write(proposed)
+            return point
+
+    known = proposals.read()
+    proposed: list[Point] = []
+    samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
+    # Kept points draw nothing: with the first start's seed the sampler would propose these again as its new ones.
+    sampler = samplers[recipe.sampler](seed=recipe.seed + len(known))
+    return KeepingSearch(metric=metric, mode="min", sampler=sampler, points_to_evaluate=known)
