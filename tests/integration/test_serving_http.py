@@ -224,6 +224,28 @@ def test_windows_weigh_by_tokens_and_not_by_number(server: Server) -> None:
         assert (worst < 1e-6) == same, (weights, worst)
 
 
+def test_what_tei_s_clients_send_and_read_beside_the_texts(server: Server) -> None:
+    similar = {"source_sentence": "x", "sentences": ["y"]}
+    for path, body in (("/embed", {"inputs": "x"}), ("/embed_all", {"inputs": "x"}), ("/tokenize", {"inputs": "x"})):
+        assert server.post(path, {**body, "prompt_name": None})[0] == 200
+        status, refused = server.post(path, {**body, "prompt_name": CANARY})
+        assert (status, refused["error"]["code"], refused["error"]["param"]) == (
+            422,
+            "invalid_prompt_name",
+            "prompt_name",
+        )
+        assert "must be null" in refused["error"]["message"] and CANARY not in str(refused)
+    assert server.post("/similarity", {"inputs": similar, "parameters": {"prompt_name": None}})[0] == 200
+    status, refused = server.post("/similarity", {"inputs": similar, "parameters": {"prompt_name": CANARY}})
+    assert status == 422 and "prompt_name must be null" in refused["error"]["message"]
+    assert CANARY not in str(refused)
+    assert server.get("/info")[1]["auto_truncate"] is False
+    for path in ("/embed", "/tokenize"):
+        status, refused = server.post(path, {"inputs": ["x"] * (LIMITS["max_texts"] + 1)})
+        assert (status, refused["error"]["param"]) == (413, "inputs")
+        assert refused["error"]["message"].startswith("inputs has 301 texts")
+
+
 def test_truncation_from_either_end(server: Server) -> None:
     encoder = server.engine.encoder
     ids = encoder.tokenize([LONG + "end"])[0]

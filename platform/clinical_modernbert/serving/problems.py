@@ -44,11 +44,10 @@ def empty_input(param: str) -> ProblemError:
     )
 
 
-def too_many_texts(found: int, limit: int) -> ProblemError:
+def too_many_texts(param: str, found: int, limit: int) -> ProblemError:
     """413: more texts than one request may hold."""
-    return ProblemError(
-        413, "too_many_texts", f"input has {found} texts; the limit is max_texts={limit}: split it", param="input"
-    )
+    message = f"{param} has {found} texts; the limit is max_texts={limit}: split it"
+    return ProblemError(413, "too_many_texts", message, param=param)
 
 
 def invalid_unicode(param: str) -> ProblemError:
@@ -134,6 +133,12 @@ def no_mask(param: str, mask: str) -> ProblemError:
 def queue_full(limit: int, retry_after_s: int) -> ProblemError:
     """429: come back later."""
     message = f"the queue is full (max_queued_texts={limit}); try again in {retry_after_s} s"
+    return ProblemError(429, "queue_full", message, retry_after_s=retry_after_s)
+
+
+def queue_too_slow(limit_s: float, retry_after_s: int) -> ProblemError:
+    """429: whoever joins the queue now would be answered by 504."""
+    message = f"the queue takes longer than request_timeout_s={limit_s:g}; try again in {retry_after_s} s"
     return ProblemError(429, "queue_full", message, retry_after_s=retry_after_s)
 
 

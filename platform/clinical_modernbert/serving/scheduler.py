@@ -31,11 +31,13 @@ _logger = logging.getLogger(__name__)
 
 
 class QueueFullError(Exception):
-    """A bound on what waits is reached; ``retry_after_s`` is how long the present queue takes."""
+    """A bound of the queue is reached; ``retry_after_s`` is how long the present queue takes."""
 
-    def __init__(self, retry_after_s: int) -> None:
+    def __init__(self, retry_after_s: int, *, too_slow: bool = False) -> None:
         super().__init__(f"retry after {retry_after_s} s")
         self.retry_after_s = retry_after_s
+        self.too_slow = too_slow
+        """Whether the bound is that on the time of waiting, not that on the texts."""
 
 
 @dataclass(slots=True)
@@ -45,6 +47,8 @@ class _Job:
     done: asyncio.Future[list[NDArray[np.float32]]]
     vectors: list[NDArray[np.float32]]
     num_open: int
+    num_queued_tokens: int = 0
+    """Tokens of its texts that are in no batch yet."""
 
 
 @dataclass(slots=True)
@@ -101,8 +105,8 @@ class Scheduler:
         *,
         max_batch_tokens: int,
         max_queued_texts: int,
-        max_wait_s: float = math.inf,
         max_overtakes: int = 4,
+        max_wait_s: float = math.inf,
         record: Record = drop,
         trace: Trace = no_trace,
     ) -> None:
@@ -110,13 +114,15 @@ class Scheduler:
         self._compute = compute
         self._max_batch_tokens = max_batch_tokens
         self._max_queued_texts = max_queued_texts
-        self._max_wait_s = max_wait_s
         self._max_overtakes = max_overtakes
+        self._max_wait_s = max_wait_s
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
         self._waiting: list[Waiting] = []
         self._pump: asyncio.Task[None] | None = None
         self._num_admitted = 0
         self._num_computing = 0
+        self._num_computing_tokens = 0
+        self._num_queued_tokens = 0
         self._tokens_per_s: float | None = None
 
     @property
@@ -128,10 +134,11 @@ class Scheduler:
     def admit(self, num_texts: int) -> Iterator[None]:
         """Hold places for a request's texts, from before they are tokenised until it is answered, all of them or none.
 
-        Raises ``QueueFullError`` also where what waits takes longer than ``max_wait_s``: who joins would wait for a timeout.
+        Raises ``QueueFullError``.
         """
-        if self.num_queued + num_texts > self._max_queued_texts or self._queued_s() > self._max_wait_s:
+        if self.num_queued + num_texts > self._max_queued_texts:
             raise QueueFullError(self._retry_after_s())
+        self._check_wait()
         self._num_admitted += num_texts
         try:
             yield
@@ -145,18 +152,28 @@ class Scheduler:
     async def run_each(self, items: Sequence[Sized]) -> list[NDArray[np.float32]]:
         """Return one array for each of a request's texts, in order.
 
-        A caller that is cancelled, as a client's disconnect does, takes its waiting texts with it.
+        A caller that is cancelled, as a client's disconnect does, takes its waiting texts with it. Raises ``QueueFullError``
+        where they would wait too long: of requests that come together, all were admitted before one of them was tokenised.
         """
         if not items:
             raise ValueError("a request must have at least one text")
+        num_tokens = sum(len(item) for item in items)
+        self._check_wait(num_tokens)
         loop, now = asyncio.get_running_loop(), time.monotonic()
         empty: NDArray[np.float32] = np.empty(0, dtype=np.float32)
         job = _Job(done=loop.create_future(), vectors=[empty] * len(items), num_open=len(items))
+        job.num_queued_tokens = num_tokens
+        self._num_queued_tokens += num_tokens
         self._waiting.extend(Waiting(item=item, job=job, position=i, since=now) for i, item in enumerate(items))
         if self._pump is None or self._pump.done():
             # A context of its own: a batch belongs to no single request, and its spans to no single trace.
             self._pump = loop.create_task(self._run_batches(), context=Context())
-        return await job.done
+        try:
+            return await job.done
+        finally:
+            # What a client that left, or a failed batch, has still in the queue is never computed.
+            self._num_queued_tokens -= job.num_queued_tokens
+            job.num_queued_tokens = 0
 
     def close(self) -> None:
         """Stop the compute thread; waiting requests are cancelled."""
@@ -168,20 +185,21 @@ class Scheduler:
     async def _run_batches(self) -> None:
         loop = asyncio.get_running_loop()
         while batch := self._next_batch():
-            self._num_computing = len(batch)
+            num_tokens = sum(waiting.num_tokens for waiting in batch)
+            self._num_computing, self._num_computing_tokens = len(batch), num_tokens
             started = time.perf_counter()
             self._record("cm_queued_texts", self.num_queued, {})
             for waiting in batch:
                 self._record("cm_queue_seconds", time.monotonic() - waiting.since, {})
             with self._trace("batch") as note:
                 note("texts", len(batch))
-                note("tokens", sum(waiting.num_tokens for waiting in batch))
+                note("tokens", num_tokens)
                 outcome = loop.run_in_executor(self._executor, self._vectors, [waiting.item for waiting in batch])
                 await asyncio.wait([outcome])
-            self._num_computing = 0
+            self._num_computing = self._num_computing_tokens = 0
             error = outcome.exception()
             if error is None:
-                seconds, num_tokens = time.perf_counter() - started, sum(waiting.num_tokens for waiting in batch)
+                seconds = time.perf_counter() - started
                 self._note_speed(num_tokens, seconds)
                 self._record("cm_compute_seconds", seconds, {})
                 self._record("cm_batch_tokens", num_tokens, {})
@@ -213,22 +231,31 @@ class Scheduler:
         )
         for i in set(range(taken[-1])) - set(taken):
             alive[i].num_overtakes += 1
+        for i in taken:
+            alive[i].job.num_queued_tokens -= alive[i].num_tokens
+            self._num_queued_tokens -= alive[i].num_tokens
         chosen = set(taken)
         self._waiting = [waiting for i, waiting in enumerate(alive) if i not in chosen]
         return [alive[i] for i in taken]
 
+    def _check_wait(self, num_tokens: int = 0) -> None:
+        """Refuse what would be answered too late; never what has nothing before it, which is as soon as it can be."""
+        before = self._num_queued_tokens + self._num_computing_tokens
+        if before and self._tokens_per_s and (before + num_tokens) / self._tokens_per_s > self._max_wait_s:
+            raise QueueFullError(self._retry_after_s(), too_slow=True)
+
     def _note_speed(self, num_tokens: int, seconds: float) -> None:
+        # A small batch takes hardly less time than a full one: its speed is not that at which a queue shrinks.
+        if 2 * num_tokens < self._max_batch_tokens:
+            return
         now = num_tokens / max(seconds, 1e-6)
         self._tokens_per_s = now if self._tokens_per_s is None else 0.8 * self._tokens_per_s + 0.2 * now
 
     def _retry_after_s(self) -> int:
-        return min(max(math.ceil(self._queued_s()), 1), _MAX_RETRY_AFTER_S)
-
-    def _queued_s(self) -> float:
-        """Seconds that the waiting texts will compute at the speed of the last batches; 0 while none was measured."""
         if self._tokens_per_s is None:
-            return 0.0
-        return sum(waiting.num_tokens for waiting in self._waiting) / self._tokens_per_s
+            return 1
+        before = self._num_queued_tokens + self._num_computing_tokens
+        return min(max(math.ceil(before / self._tokens_per_s), 1), _MAX_RETRY_AFTER_S)
 
 
 def _deliver(batch: list[Waiting], vectors: Sequence[NDArray[np.float32]]) -> None:

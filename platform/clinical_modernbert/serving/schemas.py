@@ -174,6 +174,8 @@ class Info(Schema):
     max_input_length: int
     max_batch_tokens: int
     max_client_batch_size: int
+    auto_truncate: bool = False
+    """Texts that are too long are refused unless the request says otherwise."""
     version: str
 
 

@@ -126,7 +126,7 @@ class EmbeddingService:
         if not texts:
             raise problems.empty_input(field)
         if len(texts) > limits.max_texts:
-            raise problems.too_many_texts(len(texts), limits.max_texts)
+            raise problems.too_many_texts(field, len(texts), limits.max_texts)
         for text, param in zip(texts, params, strict=True):
             self._check(text, param)
         tally = TALLY.get(None) or Tally()
@@ -148,6 +148,8 @@ class EmbeddingService:
                     note("tokens", tally.num_tokens)
                     answers = await self.scheduler.run_each([work(ids) for ids in flat])
         except QueueFullError as full:
+            if full.too_slow:
+                raise problems.queue_too_slow(limits.request_timeout_s, full.retry_after_s) from None
             raise problems.queue_full(limits.max_queued_texts, full.retry_after_s) from None
         ends = [sum(len(group) for group in pieces[: i + 1]) for i in range(len(pieces))]
         return Found(
@@ -209,7 +211,7 @@ class EmbeddingService:
         if not texts:
             raise problems.empty_input(field)
         if len(texts) > limit:
-            raise problems.too_many_texts(len(texts), limit)
+            raise problems.too_many_texts(field, len(texts), limit)
         for i, text in enumerate(texts):
             self._check(text, field if isinstance(given, str) else f"{field}[{i}]")
         return texts

@@ -5,11 +5,22 @@ Their answers are bare lists, so a cut text cannot be marked in the body: the he
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from clinical_modernbert.serving.schemas import EmbeddingInput, Schema
 
 Texts = str | list[str]
+
+
+def _no_prompt(given: object) -> object:
+    if given is not None:
+        raise PydanticCustomError("no_prompts", "prompt_name must be null: the model was trained without prompts")
+    return given
+
+
+NoPrompt = Annotated[None, BeforeValidator(_no_prompt)]
+"""TEI's ``prompt_name``, which its clients may send as null."""
 
 
 class EmbedRequest(Schema):
@@ -25,6 +36,8 @@ class EmbedRequest(Schema):
     """Scale vectors to unit length; absent: as the endpoint's recipe says. Without effect on ``/embed_all``."""
     dimensions: Annotated[int, Field(ge=1)] | None = None
     """Width of the returned vectors, cut before they are scaled."""
+    prompt_name: NoPrompt = None
+    """Accepted where null."""
 
 
 class SimilarityInputs(Schema):
@@ -39,6 +52,8 @@ class SimilarityParameters(Schema):
 
     truncate: bool = False
     truncation_direction: Literal["Right", "Left", "right", "left"] = "Right"
+    prompt_name: NoPrompt = None
+    """Accepted where null."""
 
 
 class SimilarityRequest(Schema):
@@ -55,6 +70,8 @@ class TokenizeRequest(Schema):
 
     inputs: Texts = Field(examples=["warfarin 5 mg daily"])
     add_special_tokens: bool = True
+    prompt_name: NoPrompt = None
+    """Accepted where null."""
 
 
 class Token(Schema):

@@ -72,3 +72,6 @@ def test_a_full_queue_says_when_to_come_back() -> None:
     problem = problems.queue_full(10, 7)
     assert (problem.status, dict(problem.headers)) == (429, {"Retry-After": "7"})
     assert "max_queued_texts=10" in problem.body.error.message
+    slow = problems.queue_too_slow(120.0, 30)
+    assert (slow.status, slow.body.error.code, dict(slow.headers)) == (429, "queue_full", {"Retry-After": "30"})
+    assert "request_timeout_s=120;" in slow.body.error.message
