@@ -11,9 +11,10 @@ Scalar = str | int | float | bool
 
 
 class GridDimension(Section):
-    """Each of the listed values."""
+    """Each of the listed values (``grid``), or one of them as the sampler proposes (``choice``)."""
 
-    type: Literal["grid"]
+    type: Literal["grid", "choice"]
+    """``sampler=grid`` needs ``grid``; to ``tpe`` and ``random`` both are a choice."""
     values: Annotated[tuple[Scalar, ...], Field(min_length=1)]
     """Values of the recipe field."""
 
@@ -121,7 +122,7 @@ class SweepRecipe(Recipe):
     def _sampler_fits(self) -> Self:
         floats = [path for path, dimension in self.space.items() if dimension.type != "grid"]
         if self.sampler == "grid" and floats:
-            raise ValueError(f"sampler=grid needs type=grid in every dimension, these are continuous: {floats}")
+            raise ValueError(f"sampler=grid needs type=grid in every dimension, these are drawn: {floats}")
         if self.sampler != "grid" and self.num_trials is None:
             raise ValueError(f"sampler={self.sampler} needs num_trials")
         return self

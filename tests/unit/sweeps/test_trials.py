@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from clinical_modernbert.artifacts import Store, open_store, upload, write_manifest
@@ -72,8 +73,11 @@ def test_a_space_that_does_not_fit_is_refused_before_anything_runs(space: dict, 
         sweep_base(sweep(space=space), corpus_id="x")
 
 
-def test_a_continuous_dimension_needs_another_sampler() -> None:
-    space = {"optimizer.learning_rate": {"type": "log_uniform", "low": 1e-5, "high": 1e-2}}
+@pytest.mark.parametrize(
+    "dimension", [{"type": "log_uniform", "low": 1e-5, "high": 1e-2}, {"type": "choice", "values": [1e-3, 1e-2]}]
+)
+def test_a_drawn_dimension_needs_another_sampler(dimension: dict[str, Any]) -> None:
+    space = {"optimizer.learning_rate": dimension}
     with pytest.raises(RecipeError, match="sampler=grid needs"):
         sweep(space=space)
     assert sweep(space=space, sampler="tpe", num_trials=4).num_trials == 4
