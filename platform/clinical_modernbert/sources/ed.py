@@ -94,6 +94,8 @@ def read_stays(folder: Path, *, minutes: int | None = None) -> Iterator[EdStay]:
     triage = {row[0]: row[1:] for row in _rows(folder, "triage")}
     rest = {name: _by_stay(folder, name) for name in ("vitalsign", "medrecon", "pyxis", "diagnosis")}
     for subject, stay, admission, intime, outtime, gender, race, transport, disposition in _rows(folder, "edstays"):
+        if minutes is not None:
+            check_arrival("edstays", stay, intime)
         sections = [
             _arrival(intime, gender, race, transport),
             _triage(triage.get(stay)),
@@ -104,6 +106,14 @@ def read_stays(folder: Path, *, minutes: int | None = None) -> Iterator[EdStay]:
         codes = sorted(rest["diagnosis"][stay], key=lambda row: int(row[0]) if row[0].isdecimal() else 0)
         outcome = EdOutcome(disposition, admission or None, outtime, tuple((v, c, t) for _, c, v, t in codes))
         yield EdStay(stay, f"subject_id:{subject}", "\n".join(filter(None, sections)), outcome)
+
+
+def check_arrival(table: str, stay: str, intime: str) -> None:
+    """Raise ``SourceError`` where a stay's arrival is no time: nothing could be said to lie after it."""
+    try:
+        datetime.fromisoformat(intime)
+    except ValueError:
+        raise SourceError(f"{table}, stay {stay}: intime is no time; expected YYYY-MM-DD HH:MM:SS") from None
 
 
 def in_window(time: str, arrival: str, minutes: int) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from clinical_modernbert.errors import SourceError
-from clinical_modernbert.sources.ed import EdOutcome, EdStay, in_window, table_rows
+from clinical_modernbert.sources.ed import EdOutcome, EdStay, check_arrival, in_window, table_rows
 
 MEDS_ARRIVAL = "TRANSFER_TO//ED"
 _MEDS_ADMISSION = "HOSPITAL_ADMISSION"
@@ -47,7 +47,10 @@ def read_hosp_stays(folder: Path, *, minutes: int) -> Iterator[EdStay]:
         if subject in subjects:
             drugs[subject].append(tuple(drug))
     for subject, admission, stay, _, intime, outtime in stays:
+        check_arrival("transfers", stay, intime)
         gender, anchor_age, anchor_year = patients.get(subject, ("", "", ""))
+        if not all(not value or value.isdecimal() for value in (anchor_age, anchor_year)):
+            raise SourceError(f"patients, subject {subject}: anchor_age and anchor_year must be whole numbers or empty")
         age = f"{int(anchor_age) + int(intime[:4]) - int(anchor_year)}" if anchor_age and anchor_year else ""
         text = "\n".join(
             [

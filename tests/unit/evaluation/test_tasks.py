@@ -151,6 +151,12 @@ def test_hosp_stays_say_what_was_known_in_an_hour_and_nothing_after(tmp_path: Pa
     assert "woman of 65 years" in text and "Troponin 0.51 ng/mL (abnormal)" in text and "Aspirin" in text
     assert "result pending" in text and not any(value in text for value in ("0.77", "0.99", "0.33", "900", "20:00"))
     assert "Troponin 0.01" in stays["13"].text  # joined without an admission
+    table("patients", "subject_id,gender,anchor_age,anchor_year", "1,F,sixty,2150")
+    with pytest.raises(SourceError, match="patients, subject 1: anchor_age and anchor_year must be whole numbers"):
+        list(read_hosp_stays(tmp_path, minutes=60))
+    table("transfers", "subject_id,hadm_id,transfer_id,eventtype,intime,outtime", "1,900,11,ED,yesterday,")
+    with pytest.raises(SourceError, match="transfers, stay 11: intime is no time; expected YYYY-MM-DD"):
+        list(read_hosp_stays(tmp_path, minutes=60))
 
 
 def meds_file(path: Path) -> None:
