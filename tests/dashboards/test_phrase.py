@@ -1,5 +1,6 @@
 """Search by the meaning of a phrase, against the real endpoint on a bare server."""
 
+import hashlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,8 @@ from streamlit.testing.v1 import AppTest
 from tests.dashboards.conftest import PublishMap, code_table, opened, words
 from tests.dashboards.test_browser import Watched, address, chromium, map_of, watched
 from tests.dashboards.test_code_map import PAGE, marks
+from tests.integration.bare_server import KEYS, Server
 from tests.integration.test_serving import _publish
-from tests.integration.test_serving_http import KEYS, Server, hashlib
 
 __all__ = ["address", "chromium", "watched"]
 PHRASE = "Diabetic KIDNEY disease (type 2)"

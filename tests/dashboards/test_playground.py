@@ -10,8 +10,8 @@ from streamlit.testing.v1 import AppTest
 
 from tests.dashboards.conftest import opened, words
 from tests.dashboards.test_pages import tables
+from tests.integration.bare_server import KEYS, Server
 from tests.integration.test_serving import _publish
-from tests.integration.test_serving_http import KEYS, Server
 
 PAGE = "views/playground.py"
 TYPED = "Zyxwabilin 5 [MASK] daily for dyspnoea"

@@ -12,7 +12,8 @@ from clinical_modernbert.artifacts import open_store, upload_folder, write_manif
 from huggingface_hub import InferenceClient
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
-from tests.integration.test_serving_http import KEYS, LONG, Server, key_lines
+from tests.integration.bare_server import KEYS, Server, key_lines
+from tests.integration.test_serving_http import LONG
 from tests.tiny import save_tiny_classifier
 
 LABELS = ("background", "methods", "results")

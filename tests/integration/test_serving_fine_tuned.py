@@ -8,7 +8,7 @@ from clinical_modernbert.evaluation.runs import run
 from clinical_modernbert.recipe import FineTuneRecipe
 
 from tests.encoders import encoder_folders  # noqa: F401  # a fixture
-from tests.integration.test_serving_http import Server, key_lines
+from tests.integration.bare_server import Server, key_lines
 from tests.unit.evaluation.test_runs import DRUG_TASK, ROLE_TASK, data, plan  # noqa: F401  # data is a fixture
 
 

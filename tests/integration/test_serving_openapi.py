@@ -14,7 +14,7 @@ from clinical_modernbert.serving.problems import ProblemError
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
 
-from tests.integration.test_serving_http import KEYS, Server, key_lines
+from tests.integration.bare_server import KEYS, Server, key_lines
 from tests.tiny import save_tiny_classifier, save_tiny_model
 
 NUM_EXAMPLES = 15

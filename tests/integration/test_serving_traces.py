@@ -13,8 +13,9 @@ from clinical_modernbert.serving.tracing import open_tracer
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from tests.integration.bare_server import Server, key_lines
 from tests.integration.test_serving import _publish
-from tests.integration.test_serving_http import CANARY, LONG, Server, key_lines
+from tests.integration.test_serving_http import CANARY, LONG
 
 PARENT, TRACE = "00f067aa0ba902b7", "4bf92f3577b34da6a3ce929d0e0e4736"
 
