@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ray
@@ -28,6 +29,33 @@ def start_ray(*, num_cpus: int | None = None) -> None:
         # "local": by default Ray would join any cluster that `ray start` left running on this machine, and refuse num_cpus.
         ray.init("local", num_cpus=num_cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **options)
     _logger.info("ray %s with %s CPUs", ray.__version__, ray.cluster_resources().get("CPU"))
+
+
+def cluster_room() -> dict[str, float]:
+    """Return the CPUs and GPUs that the cluster has, or may have where an autoscaler adds nodes."""
+    from ray._private.state import state
+
+    there = ray.cluster_resources()
+    later = state.get_max_resources_from_cluster_config() or {}
+    return {name: max(there.get(name, 0.0), later.get(name, 0.0)) for name in ("CPU", "GPU")}
+
+
+def side_by_side(asked: int, needs: Iterable[Mapping[str, float]], room: Mapping[str, float], *, setting: str) -> int:
+    """Return how many of the ``asked`` jobs run at a time: as many of the widest as there is room for, at least one.
+
+    ``needs`` is what the workers of each take; ``setting`` is the recipe's name for ``asked``.
+    """
+    num = asked
+    for job in needs:
+        for name, need in job.items():
+            fits = max(1, int(room.get(name, 0) / need + 1e-9)) if need else num
+            if fits < num:
+                _logger.info(
+                    "%s %d instead of %d: each takes %g %ss, and the cluster has %g",
+                    setting, fits, asked, need, name, room.get(name, 0),
+                )  # fmt: skip
+                num = fits
+    return num
 
 
 def user_error(error: BaseException | None) -> UserError | None:

@@ -45,6 +45,7 @@ class WordExample:
 
 
 E = TypeVar("E", bound=Grouped)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +117,14 @@ def limited(splits: Splits[E], *, max_train: int | None, max_test: int | None) -
 
 def few(splits: Splits[E], num_train: int, *, seed: int) -> Splits[E]:
     """Return a few-shot copy: ``num_train`` training examples drawn by ``seed``, and no more development examples than those."""
+    train, development = (drawn(part, num_train, seed=seed) for part in (splits.train, splits.development))
+    return replace(splits, train=train, development=development)
 
-    def drawn(part: list[E]) -> list[E]:
-        chosen = np.random.default_rng(seed).permutation(len(part))[:num_train]
-        return [part[i] for i in sorted(chosen.tolist())]
 
-    return replace(splits, train=drawn(splits.train), development=drawn(splits.development))
+def drawn(part: Sequence[T], count: int, *, seed: int) -> list[T]:
+    """Return ``count`` members drawn by ``seed``, in the part's order."""
+    chosen = np.random.default_rng(seed).permutation(len(part))[:count]
+    return [part[i] for i in sorted(chosen.tolist())]
 
 
 def _first_groups(examples: list[E], count: int | None) -> list[E]:

@@ -42,10 +42,9 @@ def retrieve(recipe: FineTuneRecipe | ProbeRecipe, encoder: LocalEncoder, data: 
     epochs: list[Epoch] = []
     best = head = None
     if isinstance(recipe, FineTuneRecipe):
-        pairs = data.train_pairs[: recipe.num_train]
         train, development = (
             list(zip(encode([a for a, _ in part]), encode([b for _, b in part]), strict=True))
-            for part in (pairs, data.development_pairs)
+            for part in (data.train_pairs, data.development_pairs)
         )
         counts.update(train=len(train), development=len(development))
         problem = contrastive_problem(base, train, development, pooling=encoder.pooling, max_batch_tokens=budget)

@@ -1,7 +1,7 @@
 """An evaluation: every encoder on every task with every seed, each run an artifact of its own, then one report.
 
 A run that was finished before is found by its fingerprint, so a killed evaluation goes on where it was, and two reports share
-their runs. Several runs at a time are Ray tasks, one for each encoder, task and seed; one at a time they stay in this process.
+their runs. The others are launched on Ray, many side by side (see ``launch``).
 """
 
 import json
@@ -12,18 +12,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from clinical_modernbert.artifacts import Artifact, Plan, make_plan, open_store, resolve, upload
+from clinical_modernbert.artifacts import Artifact, Plan, make_plan, resolve, upload
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.evaluation import masked_tokens
 from clinical_modernbert.evaluation.encoders import artifact_encoder, resolve_encoder
 from clinical_modernbert.evaluation.inputs import missing_path, present_encoders
+from clinical_modernbert.evaluation.launch import launch
 from clinical_modernbert.evaluation.report import Finished, build_report
-from clinical_modernbert.evaluation.runs import RunRecipe, run, run_plan
+from clinical_modernbert.evaluation.runs import RunRecipe, run_plan
 from clinical_modernbert.evaluation.text_report import render
 from clinical_modernbert.progress import watch
 from clinical_modernbert.recipe import EvaluateRecipe, FineTuneRecipe, ProbeRecipe
 from clinical_modernbert.recipe.tasks import EncoderSection, RetrievalTask, Task
-from clinical_modernbert.runtime import start_ray
 
 _logger = logging.getLogger(__name__)
 
@@ -110,31 +110,13 @@ def _run_name(task: Task, encoder: EncoderSection) -> str:
 
 def _run_all(plan: Plan, recipes: list[RunRecipe]) -> Iterator[tuple[Plan, Artifact]]:
     """Do what is not yet done, and yield every run with its artifact in the order of ``recipes``."""
-    scaling = plan.recipe.scaling  # type: ignore[attr-defined]  # asserted by evaluate
     plans = [run_plan(recipe, plan.store) for recipe in recipes]
-    open_plans = [made for made in plans if made.existing() is None]
     with watch(
         f"evaluate {plan.id}", total=len(plans), unit="run", done=lambda: sum(p.existing() is not None for p in plans)
     ):
-        if scaling.num_runs > 1 and len(open_plans) > 1:
-            start_ray()
-            import ray
-
-            remote = ray.remote(num_cpus=scaling.num_cpus, num_gpus=scaling.gpus_per_run, max_retries=0)(_run_remotely)
-            # Two runs of one encoder and task that differ in the seed may start together: each writes below its own id.
-            ray.get([remote.remote(made.recipe.model_dump(mode="json"), plan.store.uri) for made in open_plans])
-        else:
-            for made in open_plans:
-                run(made)
+        launch([made for made in plans if made.existing() is None])
     for made in plans:
         yield made, resolve(plan.store, made.kind, made.id)
-
-
-def _run_remotely(values: dict[str, Any], store_uri: str) -> None:
-    kind: Any = FineTuneRecipe if values["kind"] == "fine_tune" else ProbeRecipe
-    made = run_plan(kind.model_validate(values), open_store(store_uri))
-    if made.existing() is None:
-        run(made)
 
 
 def _masked_tokens(plan: Plan, recipe: EvaluateRecipe) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ from clinical_modernbert.artifacts import Artifact, Plan, Store, make_plan, uplo
 from clinical_modernbert.evaluation.classification import classify_texts
 from clinical_modernbert.evaluation.encoders import LocalEncoder, resolve_encoder
 from clinical_modernbert.evaluation.entities import tag_words
-from clinical_modernbert.evaluation.examples import WordExample, few
+from clinical_modernbert.evaluation.examples import WordExample, drawn, few
 from clinical_modernbert.evaluation.heads import load_tokenizer
 from clinical_modernbert.evaluation.inputs import encoder_input, task_inputs
 from clinical_modernbert.evaluation.outcome import Outcome
@@ -102,8 +102,16 @@ def run_outcome(recipe: RunRecipe, encoder: LocalEncoder) -> Outcome:
     """Load the task, train as the recipe says, and score the reported part."""
     data = load_task(recipe.task, recipe.data)
     if isinstance(data, RetrievalSet):
-        return retrieve(recipe, encoder, data)
+        return retrieve(recipe, encoder, few_pairs(data, recipe.num_train, seed=recipe.seed))
     part: Any = few(data, recipe.num_train, seed=recipe.seed) if recipe.num_train is not None else data  # type: ignore[arg-type]
     judge: Any = tag_words if isinstance(part.train[0], WordExample) else classify_texts
     outcome: Outcome = judge(recipe, encoder, part)
     return replace(outcome, facts={**part.facts, **outcome.facts})
+
+
+def few_pairs(data: RetrievalSet, num_train: int | None, *, seed: int) -> RetrievalSet:
+    """Return a few-shot copy of the training pairs, drawn by ``seed``; all where ``num_train`` is None."""
+    if num_train is None:
+        return data
+    train, development = (drawn(pairs, num_train, seed=seed) for pairs in (data.train_pairs, data.development_pairs))
+    return replace(data, train_pairs=train, development_pairs=development)

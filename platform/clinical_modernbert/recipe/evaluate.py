@@ -24,9 +24,13 @@ class EvaluateScaling(Section):
     attention: Literal["packed_sdpa", "flash_varlen"] = "packed_sdpa"
     """Attention of ModernBERT encoders: anywhere, or flash-attn's kernel on a GPU."""
     num_runs: int = Field(default=1, ge=1)
-    """Runs (task x encoder x seed) side by side on Ray."""
+    """Runs (task x encoder x seed) side by side, at most; no more than the cluster has room for."""
     gpus_per_run: float = Field(default=0.0, ge=0)
-    """GPUs of a run."""
+    """GPUs of a run; a part of one where several small runs share it."""
+    max_failures: int = Field(default=2, ge=0)
+    """How often a run whose worker was lost begins anew before it is given up; a fault of data or encoder is not tried again."""
+    start_timeout_s: float = Field(default=1800, gt=0)
+    """Longest wait of a run for its worker to get its resources and start."""
 
 
 class CodesSection(Section):

@@ -6,7 +6,6 @@ by their fingerprint, stopped ones on the board of the sweep (see ``halving``), 
 ``proposals``). Failed trials are kept with their error.
 """
 
-import logging
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -20,7 +19,7 @@ from clinical_modernbert.errors import ModelError, RecipeError, UserError
 from clinical_modernbert.progress import watch
 from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe
 from clinical_modernbert.recipe.sweep import GridDimension, HalvingSection
-from clinical_modernbert.runtime import start_ray
+from clinical_modernbert.runtime import cluster_room, side_by_side, start_ray
 from clinical_modernbert.sweeps.halving import Board, train_while_it_keeps_up
 from clinical_modernbert.sweeps.proposals import Proposals, searcher
 from clinical_modernbert.sweeps.report import METRIC, build_report, write_report
@@ -37,8 +36,6 @@ from clinical_modernbert.training.launch import pretrain
 
 # Tune refuses a request for nothing; memory is what a driver has to have, and it is never what two trials wait for.
 _DRIVER_BYTES = 100_000_000
-
-_logger = logging.getLogger(__name__)
 
 
 def sweep(plan: Plan) -> Artifact:
@@ -74,8 +71,8 @@ def sweep(plan: Plan) -> Artifact:
 def _run_trials(plan: Plan, recipe: SweepRecipe, base: SweepBase, folder: Path) -> list[dict[str, Any]]:
     from ray import tune
 
-    side_by_side = fitting(recipe.scaling.max_concurrent_trials, _examples(recipe, base), _cluster())
-    space, options, num_trials = _ablation(recipe, side_by_side) if recipe.arms else _search(plan, recipe, side_by_side)
+    num_at_once = fitting(recipe.scaling.max_concurrent_trials, _examples(recipe, base), cluster_room())
+    space, options, num_trials = _ablation(recipe, num_at_once) if recipe.arms else _search(plan, recipe, num_at_once)
     halving = recipe.halving.model_dump() if recipe.halving else None
     trial = tune.with_parameters(_trial, base=asdict(base), store_uri=plan.store.uri, sweep_id=plan.id, halving=halving)
     trainable = tune.with_resources(trial, resources={"memory": _DRIVER_BYTES})
@@ -101,21 +98,12 @@ def fitting(asked: int, trials: Iterable[PretrainRecipe], resources: Mapping[str
 
     One more would wait for its workers until ``scaling.start_timeout_s`` fails it.
     """
-    room = asked
-    for trial in trials:
-        scaling = trial.scaling
-        needs = {"CPU": scaling.num_workers * scaling.cpus_per_worker} | (
-            {"GPU": float(scaling.num_workers)} if scaling.use_gpu else {}
-        )
-        for name, need in needs.items():
-            fits = max(1, int(resources.get(name, 0) / need + 1e-9))
-            if fits < room:
-                _logger.info(
-                    "max_concurrent_trials %d instead of %d: a trial's workers take %g %ss, and the cluster has %g",
-                    fits, asked, need, name, resources.get(name, 0),
-                )  # fmt: skip
-                room = fits
-    return room
+    needs = [
+        {"CPU": trial.scaling.num_workers * trial.scaling.cpus_per_worker}
+        | ({"GPU": float(trial.scaling.num_workers)} if trial.scaling.use_gpu else {})
+        for trial in trials
+    ]
+    return side_by_side(asked, needs, resources, setting="max_concurrent_trials")
 
 
 def _examples(recipe: SweepRecipe, base: SweepBase) -> list[PretrainRecipe]:
@@ -130,26 +118,16 @@ def _examples(recipe: SweepRecipe, base: SweepBase) -> list[PretrainRecipe]:
     return examples
 
 
-def _cluster() -> dict[str, float]:
-    """Return what the cluster has, or may have where an autoscaler adds nodes: Ray Train's groups ask in the same way."""
-    import ray
-    from ray._private.state import state
-
-    there = ray.cluster_resources()
-    later = state.get_max_resources_from_cluster_config() or {}
-    return {name: max(there.get(name, 0.0), later.get(name, 0.0)) for name in ("CPU", "GPU")}
-
-
-def _ablation(recipe: SweepRecipe, side_by_side: int) -> tuple[dict[str, Any], dict[str, Any], int]:
+def _ablation(recipe: SweepRecipe, num_at_once: int) -> tuple[dict[str, Any], dict[str, Any], int]:
     """Return (Tune's space, options of Tune, number of trials): each arm with each seed."""
     from ray import tune
 
     points = known_points(recipe)
-    options = {"max_concurrent_trials": side_by_side}
+    options = {"max_concurrent_trials": num_at_once}
     return {"point": tune.grid_search(points)}, options, len(points)
 
 
-def _search(plan: Plan, recipe: SweepRecipe, side_by_side: int) -> tuple[dict[str, Any], dict[str, Any], int]:
+def _search(plan: Plan, recipe: SweepRecipe, num_at_once: int) -> tuple[dict[str, Any], dict[str, Any], int]:
     """Return the same for a search: Optuna proposes."""
     import optuna
     from ray import tune
@@ -169,7 +147,7 @@ def _search(plan: Plan, recipe: SweepRecipe, side_by_side: int) -> tuple[dict[st
         chosen = searcher(recipe, Proposals(plan.store.uri, plan.id), metric=METRIC)
     options: dict[str, Any] = {
         "num_samples": num_trials,
-        "search_alg": ConcurrencyLimiter(chosen, max_concurrent=side_by_side),
+        "search_alg": ConcurrencyLimiter(chosen, max_concurrent=num_at_once),
     }
     return space, options, num_trials
 

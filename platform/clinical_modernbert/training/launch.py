@@ -101,7 +101,8 @@ def _fit(plan: Plan, recipe: PretrainRecipe) -> None:
         try:
             trainer.fit()
         except TrainingFailedError as error:
-            reason = _final_error(plan, job) or f"training {plan.id} failed: {_root_cause(error, scaling)}"
+            cause = root_cause(error, no_room=_no_room(scaling))
+            reason = _final_error(plan, job) or f"training {plan.id} failed: {cause}"
             raise ModelError(reason) from error
     known = _final_error(plan, job)
     if known:
@@ -213,14 +214,19 @@ def _job(plan: Plan, recipe: PretrainRecipe) -> TrainJob:
     )
 
 
-def _root_cause(error: Exception, scaling: TrainScaling) -> str:
+def root_cause(error: Exception, *, no_room: str) -> str:
+    """Return the last line of what made workers fail; ``no_room`` says in the recipe's words that they never started."""
     failures = getattr(error, "worker_failures", None) or {}
     first = next(iter(failures.values()), error)
     said = str(first).strip()
     if "worker group startup timed out" in said:  # Ray names a variable of its own; its class of error is private
-        each = f"{scaling.cpus_per_worker:g} CPUs" + (" and a GPU" if scaling.use_gpu else "")
-        return (
-            f"the cluster had no room for {scaling.num_workers} workers of {each} within scaling.start_timeout_s="
-            f"{scaling.start_timeout_s:g}; lower scaling.num_workers or scaling.cpus_per_worker, add nodes, or wait longer"
-        )
+        return no_room
     return said.splitlines()[-1] if said else type(first).__name__
+
+
+def _no_room(scaling: TrainScaling) -> str:
+    each = f"{scaling.cpus_per_worker:g} CPUs" + (" and a GPU" if scaling.use_gpu else "")
+    return (
+        f"the cluster had no room for {scaling.num_workers} workers of {each} within scaling.start_timeout_s="
+        f"{scaling.start_timeout_s:g}; lower scaling.num_workers or scaling.cpus_per_worker, add nodes, or wait longer"
+    )

@@ -12,6 +12,7 @@ from clinical_modernbert.evaluation.heads import (
     hidden_states,
     load_base,
     load_head,
+    load_tokenizer,
     pooled,
     sequence_logits,
     token_logits,
@@ -159,3 +160,31 @@ def test_a_baseline_with_pickled_weights_is_left_out_and_the_others_stay(
     present, absent = present_encoders((EncoderSection(name="biobert"), other))
     assert [encoder.name for encoder in present] == ["mine"]
     assert "pickled weights are not loaded: convert them once" in absent["biobert"]
+
+
+def test_a_document_of_8192_tokens_is_one_packed_input(tmp_path: Path, encoder_folders: dict[str, Path]) -> None:
+    from clinical_modernbert.evaluation.examples import WordExample
+    from clinical_modernbert.evaluation.windows import encode_words
+
+    shutil.copytree(encoder_folders["modernbert"], tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text()) | {"max_position_embeddings": 8192}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    long = encoder(tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
+    text = " ".join(["heparin"] * 12_000)
+    ends = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    num_words = ends[8190 - 1][1] // 8
+    spans = tuple((8 * number, 8 * number + 7) for number in range(num_words))
+    example = WordExample("1", "1", text[: spans[-1][1]], spans, ("B-Drug",) * num_words)
+    (window,) = encode_words(tokenizer, [example], max_tokens=long.max_tokens, stride=0.5)
+    assert 8180 < len(window.ids) <= 8192 and len(window.words) == num_words
+
+    model = load_head(long, "token_classification", labels=LABELS, seed=0).eval()
+    logits = token_logits(model, [window.ids, IDS[0]])
+    logits.sum().backward()
+    assert model.model.embeddings.tok_embeddings.weight.grad.abs().sum() > 0
+    model.save_pretrained(tmp_path / "saved")
+    plain = AutoModelForTokenClassification.from_pretrained(tmp_path / "saved", attn_implementation="sdpa").eval()
+    with torch.inference_mode():
+        expected = plain(input_ids=torch.tensor([window.ids])).logits[0]
+    assert torch.allclose(logits[: len(window.ids)], expected, atol=1e-4)

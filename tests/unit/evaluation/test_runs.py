@@ -184,3 +184,15 @@ def test_fine_tuned_retrieval_beats_zero_shot_and_is_published(
     assert figures[FineTuneRecipe] > figures[ProbeRecipe]
     assert artifact.summary["head"] == {"kind": "embedding", "pooling": "mean", "max_tokens": 64}
     assert "model/model.safetensors" in {entry.path for entry in artifact.manifest.files}
+
+
+def test_few_pairs_are_drawn_by_the_seed() -> None:
+    from clinical_modernbert.evaluation.runs import few_pairs
+    from clinical_modernbert.evaluation.tasks import RetrievalSet
+
+    pairs = [(f"query {number}", f"document {number}") for number in range(40)]
+    data = RetrievalSet([], [], [], [], {}, pairs, pairs[:20], {})
+    first, again, other = (few_pairs(data, 8, seed=seed) for seed in (0, 0, 1))
+    assert first.train_pairs == again.train_pairs != other.train_pairs
+    assert len(first.train_pairs) == len(first.development_pairs) == 8
+    assert few_pairs(data, None, seed=0) is data

@@ -36,7 +36,7 @@ def test_no_more_trials_than_the_cluster_has_room_for(
     expected: int,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with caplog.at_level(logging.INFO, logger="clinical_modernbert.sweeps.run"):
+    with caplog.at_level(logging.INFO, logger="clinical_modernbert.runtime"):
         assert fitting(asked, [trial(**scaling)], resources) == expected
     assert bool(caplog.messages) == (expected < asked)
 

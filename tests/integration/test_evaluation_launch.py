@@ -1,0 +1,175 @@
+"""Runs on the cluster: fine-tuning on Ray Train gives what one process gives, and a lost worker or a bad file costs one run."""
+
+import threading
+import time
+from contextlib import suppress
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from clinical_modernbert.artifacts import Plan, Store, make_plan, open_store, resolve
+from clinical_modernbert.errors import ModelError
+from clinical_modernbert.evaluation.inputs import evaluation_inputs
+from clinical_modernbert.evaluation.launch import launch
+from clinical_modernbert.evaluation.run import evaluate
+from clinical_modernbert.evaluation.runs import read_scored, run, run_plan
+from clinical_modernbert.recipe import EvaluateRecipe, FineTuneRecipe, ProbeRecipe, build_recipe
+
+from tests.encoders import encoder_folders  # noqa: F401  # a fixture
+from tests.tiny import DRUGS, tiny_texts
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sentences whose role is their drug's, whole and with a line that is none of the format."""
+    folder = tmp_path_factory.mktemp("data")
+    lines = []
+    for number, text in enumerate(tiny_texts(60)):
+        lines.append(f"###{number}")
+        for sentence in text.split(".")[:3]:
+            known = set(DRUGS[:2]) & set(sentence.split())
+            lines.append(f"{'METHODS' if known else 'RESULTS'}\t{sentence.strip()}.")
+        lines.append("")
+    (folder / "roles.txt").write_text("\n".join(lines))
+    (folder / "broken.txt").write_text("\n".join([*lines[:5], "no label here", *lines[5:]]))
+    return folder
+
+
+def plan(kind: type, folder: Path, data: Path, store: Store, *, file: str = "roles.txt", **changes: Any) -> Plan:
+    values = {
+        "name": "tiny",
+        "encoder": {"name": folder.name.rstrip("0123456789"), "source": str(folder), "pooling": "mean"},
+        "task": {"name": "roles", "type": "sentence_roles", "train": file},
+        "data": str(data),
+        "tuning": {"learning_rate": 2e-3, "num_epochs": 2, "batch_size": 8},
+        "scaling": {"num_cpus": 1, "num_runs": 2},
+    }
+    return run_plan(kind.model_validate(values | changes), store)
+
+
+def figures(made: Plan) -> dict[str, np.ndarray]:
+    artifact = made.existing()
+    assert artifact is not None
+    return read_scored(artifact).values
+
+
+def test_the_cluster_gives_what_one_process_gives(
+    encoder_folders: dict[str, Path],  # noqa: F811
+    data: Path,
+    tmp_path: Path,
+) -> None:
+    wanted = [(FineTuneRecipe, "modernbert"), (FineTuneRecipe, "bert"), (ProbeRecipe, "modernbert")]
+    here, there = open_store(str(tmp_path / "here")), open_store(str(tmp_path / "there"))
+    plans = [plan(kind, encoder_folders[name], data, there) for kind, name in wanted]
+    launch(plans)
+    for (kind, name), made in zip(wanted, plans, strict=True):
+        alone = plan(kind, encoder_folders[name], data, here)
+        run(alone)
+        for key, values in figures(alone).items():
+            assert np.allclose(values, figures(made)[key], atol=1e-6), (kind, name, key)
+
+
+def test_a_report_of_fine_tuned_and_frozen_runs(
+    encoder_folders: dict[str, Path],  # noqa: F811
+    shared_data: Path,
+    tmp_path: Path,
+) -> None:
+    encoders = [
+        {"name": name, "source": str(folder), "pooling": "mean", "max_tokens": 32}
+        for name, folder in encoder_folders.items()
+    ]
+    task = {"name": "ehr", "type": "disposition", "format": "mimic_hosp", "path": "ehr/mimic-iv-demo-2.2/hosp"}
+    values = {
+        "kind": "evaluate",
+        "name": "modes",
+        "encoders": encoders,
+        "data": str(shared_data),
+        "tasks": [task | {"max_train": 48, "max_test": 48}],
+        "modes": ["fine_tuned", "frozen"],
+        "seeds": [0],
+        "few_shot": [16],
+        "tuning": {"num_epochs": 1},
+        "num_resamples": 100,
+        "scaling": {"num_cpus": 1, "num_runs": 2},
+    }
+    recipe = build_recipe(EvaluateRecipe, values, origin="test")
+    store = open_store(str(tmp_path))
+    report = evaluate(make_plan(recipe, store, raw_inputs=evaluation_inputs(recipe)))
+    results = report.summary["tasks"]["ehr"]["results"]
+    assert {(r["encoder"], r["mode"], r["num_train"]) for r in results} == set(
+        product(encoder_folders, ("fine_tuned", "frozen"), (None, 16))
+    )
+    for result in results:
+        kind = "model" if result["mode"] == "fine_tuned" else "evaluation"
+        assert [name.partition("/")[0] for name in result["artifacts"]] == [kind]
+        assert 0 <= result["calibration"]["brier"] <= 1 and result["main_metric"] == "auroc"
+    # Every fine-tuned run was published with its head.
+    assert len(store.names("model")) == 4
+    for name in store.names("model"):
+        assert resolve(store, "model", name).summary["head"]["kind"] == "sequence_classification"
+    assert set(report.summary["tasks"]["ehr"]["errors"]) == {"fine_tuned", "frozen"}
+    text = report.file("report.md").read_text()
+    assert "fine-tuned" in text and "Calibration" in text and "Few-shot" in text
+
+
+def test_a_lost_worker_costs_its_own_run_alone(
+    encoder_folders: dict[str, Path],  # noqa: F811
+    data: Path,
+    tmp_path: Path,
+) -> None:
+    store = open_store(str(tmp_path))
+    long = {"learning_rate": 2e-3, "num_epochs": 20, "patience": 20, "batch_size": 2}
+    plans = [plan(FineTuneRecipe, encoder_folders["bert"], data, store, tuning=long, seed=seed) for seed in (0, 1)]
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        deadline = time.monotonic() + 120
+        while not killed and time.monotonic() < deadline:
+            for child in psutil.Process().children(recursive=True):
+                with suppress(psutil.Error):  # it ended while it was looked at
+                    # At work: starting alone takes less of the CPU.
+                    if "RayTrainWorker" in " ".join(child.cmdline()) and child.cpu_times().user > 6 and not killed:
+                        child.kill()
+                        killed.append(child.pid)
+            time.sleep(0.1)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    launch(plans)
+    killer.join()
+    assert len(killed) == 1
+    alone = plan(FineTuneRecipe, encoder_folders["bert"], data, open_store(str(tmp_path / "here")), tuning=long)
+    run(alone)
+    assert np.allclose(figures(alone)["probabilities"], figures(plans[0])["probabilities"], atol=1e-6)
+    assert plans[1].existing() is not None
+
+
+def test_what_no_retry_mends_is_named_and_stops_no_other_run(
+    encoder_folders: dict[str, Path],  # noqa: F811
+    data: Path,
+    tmp_path: Path,
+) -> None:
+    store = open_store(str(tmp_path))
+    made = [
+        plan(kind, encoder_folders["bert"], data, store, file=file)
+        for kind, file in ((FineTuneRecipe, "broken.txt"), (ProbeRecipe, "broken.txt"), (ProbeRecipe, "roles.txt"))
+    ]
+    with pytest.raises(ModelError, match=r"failed: broken.txt, line 6.*\(and 1 more runs"):
+        launch(made)
+    assert [p.existing() is not None for p in made] == [False, False, True]
+
+
+def test_a_cluster_without_room_is_said_in_the_recipe_s_words(
+    encoder_folders: dict[str, Path],  # noqa: F811
+    data: Path,
+    tmp_path: Path,
+) -> None:
+    scaling = {"num_cpus": 64, "start_timeout_s": 3, "max_failures": 0}
+    made = plan(FineTuneRecipe, encoder_folders["bert"], data, open_store(str(tmp_path)), scaling=scaling)
+    with pytest.raises(ModelError, match=r"no room for a worker of 64 CPUs within scaling.start_timeout_s=3"):
+        launch([made])
