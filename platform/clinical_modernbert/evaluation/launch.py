@@ -7,6 +7,7 @@ without any exchange of gradients, and a lost worker costs its own run alone, wh
 import logging
 import os
 import tempfile
+import time
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -53,7 +54,13 @@ def launch(plans: Sequence[Plan]) -> None:
 def _launch(plan: Plan) -> str | None:
     """Do one run on a worker of the cluster, and return why it failed."""
     config = {"recipe": plan.recipe.model_dump(mode="json"), "store": plan.store.uri}
-    return _as_task(config, _scaling(plan)) if isinstance(plan.recipe, ProbeRecipe) else _on_train(plan, config)
+    began = time.perf_counter()
+    frozen = isinstance(plan.recipe, ProbeRecipe)
+    error = _as_task(config, _scaling(plan)) if frozen else _on_train(plan, config)
+    if error is None:
+        # What a worker logs stays on its node.
+        _logger.info("%s %s in %.0f s", plan.id, "probed" if frozen else "fine-tuned", time.perf_counter() - began)
+    return error
 
 
 def _scaling(plan: Plan) -> EvaluateScaling:
