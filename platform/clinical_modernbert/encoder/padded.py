@@ -52,6 +52,8 @@ def padded_parts(lengths: Sequence[int]) -> Iterator[list[int]]:
 def max_positions(model: Any) -> int:
     """Return the longest text in tokens, [CLS] and [SEP] included."""
     positions = int(model.config.max_position_embeddings)
+    if is_packed(model):
+        return positions  # rotary: there is no table of them
     table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
     # RoBERTa's family (Longformer too) numbers positions from behind the padding id on: those before hold no token.
     padding_id = getattr(table, "padding_idx", None)
