@@ -6,6 +6,7 @@ An export is what ``save_pretrained`` of transformers writes: config.json with `
 
 import json
 from pathlib import Path
+from typing import Any
 
 import transformers
 
@@ -36,7 +37,7 @@ def load_export(folder: Path) -> Encoder:
     if name == "ModernBertForMaskedLM" or (name is None and config.get("model_type") == "modernbert"):
         return load_encoder(folder)
     head = next((head for suffix, head in _FINE_TUNED.items() if str(name).endswith(suffix)), None)
-    model_class = getattr(transformers, str(name), None)
+    model_class: Any = getattr(transformers, str(name), None)
     if head is None or getattr(model_class, "config_class", None) is None:
         raise ModelError(
             f"{folder} is a {name or config.get('model_type')}; served and embedded are ModernBertForMaskedLM and, of any "
