@@ -15,8 +15,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
+import torch
 import yaml
-from clinical_modernbert.artifacts import Artifact, list_artifacts, open_store, resolve
+from clinical_modernbert.artifacts import (
+    Artifact,
+    list_artifacts,
+    open_store,
+    resolve,
+    upload_folder,
+    write_manifest,
+)
 from clinical_modernbert.bulk.embed import embed_table
 from clinical_modernbert.bulk.inputs import raw_inputs
 from clinical_modernbert.encoder import load_encoder
@@ -26,7 +34,9 @@ from clinical_modernbert.runtime import start_ray
 from clinical_modernbert.serving.engine import load_engine
 from clinical_modernbert.serving.schemas import EmbeddingsRequest
 from clinical_modernbert.serving.service import EmbeddingService
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
+from tests.encoders import encoder_folders  # noqa: F401  # a fixture
 from tests.integration.test_corpus_build import kill_with_all_it_started
 from tests.integration.test_serving import _publish
 from tests.s3_server import S3Server
@@ -172,6 +182,48 @@ def test_the_same_job_on_an_s3_store_reads_and_writes_there(
     found = run(recipe_values(f"{uri}/tables"), uri, tmp_path)
     assert found.manifest.id == made.manifest.id
     assert read(found).equals(read(made))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "auto", "head"),
+    [
+        ("modernbert", AutoModel, {"kind": "embedding", "pooling": "mean", "max_tokens": 64}),
+        ("bert", AutoModelForSequenceClassification, {"kind": "sequence_classification", "max_tokens": 64}),
+    ],
+)
+def test_fine_tuned_exports_give_the_vectors_of_transformers(
+    architecture: str,
+    auto: Any,
+    head: dict[str, Any],
+    encoder_folders: dict[str, Path],  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, store = tmp_path / "export", open_store(str(tmp_path / "store"))
+    model = auto.from_pretrained(encoder_folders[architecture]).eval()
+    tokenizer = AutoTokenizer.from_pretrained(encoder_folders[architecture])
+    model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    write_manifest(
+        store, "model/run-0123456789ab", kind="model", artifact_id="run-0123456789ab", fingerprint="0123456789ab",
+        format_version=1, recipe={}, inputs=(), summary={"head": head},
+        files=upload_folder(store, "model/run-0123456789ab", folder),
+    )  # fmt: skip
+    texts = {str(i): f"The patient took heparin {i} mg." + " daily" * (5 * i) for i in range(6)}
+    pq.write_table(pa.table({"note_id": list(texts), "text": list(texts.values())}), tmp_path / "notes.parquet")
+    changes = {"model": "run", "metadata_columns": [], "pooling": "mean", "max_tokens": 64, "part_rows": 4}
+    values = recipe_values(str(tmp_path / "notes.parquet"), **changes)
+    if "pooling" in head:
+        with pytest.raises(SystemExit):
+            run({**values, "pooling": "cls"}, store.uri, tmp_path)
+        assert "run-0123456789ab were fine-tuned with pooling=mean" in capsys.readouterr().err
+    table = read(run(values, store.uri, tmp_path))
+    with torch.inference_mode():
+        for row in table.to_pylist():
+            ids = tokenizer(texts[row["id"]], return_tensors="pt")["input_ids"]
+            mean_D = model.base_model(input_ids=ids).last_hidden_state[0].mean(0)
+            np.testing.assert_allclose(row["vector"], mean_D / mean_D.norm(), atol=1e-5)
+    assert len(table) == len(texts)
 
 
 def test_too_much_quarantine_ends_the_job_with_one_message(

@@ -73,7 +73,10 @@ def test_a_failing_trial_is_kept_with_its_error(store: Store, base: str) -> None
     report = sweep(make_plan(build_recipe(SweepRecipe, values, origin="test"), store)).summary
     finished, failed = report["trials"]
     assert finished["point"]["model.init"] == "scratch" and finished["error"] is None
-    assert failed["point"]["model.init"] == "/nowhere" and "cannot load a ModernBERT from /nowhere" in failed["error"]
+    assert (
+        failed["point"]["model.init"] == "/nowhere"
+        and "cannot load a ModernBertForMaskedLM from /nowhere" in failed["error"]
+    )
     assert failed["held_out_loss"] is None
 
 

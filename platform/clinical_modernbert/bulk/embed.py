@@ -24,6 +24,7 @@ from clinical_modernbert.bulk.inputs import TableFile, fetched, find_tables
 from clinical_modernbert.bulk.parts import Part, PartEmbedder
 from clinical_modernbert.bulk.rows import quarantine_entry, read_table_rows
 from clinical_modernbert.corpus.work import StepResult, WorkArea
+from clinical_modernbert.encoder import check_pooling
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe import EmbedRecipe
 from clinical_modernbert.runtime import start_ray, user_error
@@ -33,9 +34,10 @@ _QUARANTINE_LISTED = 1000
 
 
 def embed_table(plan: Plan) -> Artifact:
-    """Embed the table that ``plan`` describes and publish ``vectors/*.parquet``; raises ``SourceError``."""
+    """Embed the table that ``plan`` describes and publish ``vectors/*.parquet``; raises ``SourceError`` or ``ModelError``."""
     recipe = plan.recipe
     assert isinstance(recipe, EmbedRecipe)
+    check_pooling(plan.artifacts["model"], recipe.pooling)
     start_ray()
     area = WorkArea(plan.store.uri, work_prefix("embeddings", plan.id))
     tables = find_tables(recipe)

@@ -20,7 +20,7 @@ from clinical_modernbert.artifacts import open_store, resolve, upload
 from clinical_modernbert.bulk.inputs import TableFile, fetch
 from clinical_modernbert.bulk.rows import TextRow, quarantine_entry, read_table_rows
 from clinical_modernbert.corpus.work import StepResult, WorkArea
-from clinical_modernbert.encoder import Encoder, load_encoder
+from clinical_modernbert.encoder import Encoder, load_export
 from clinical_modernbert.encoder.windows import average, cut, windows
 from clinical_modernbert.recipe import EmbedRecipe
 from clinical_modernbert.sources.document import Quarantined
@@ -58,7 +58,7 @@ class PartEmbedder:
 
         torch.set_num_threads(recipe.scaling.cpus_per_worker)
         self._area, self._recipe, self._parts, self._prefix = area, recipe, parts, prefix
-        self._encoder = load_encoder(resolve(area.store(), "model", model_id).folder("model"))
+        self._encoder = load_export(resolve(area.store(), "model", model_id).folder("model"))
         if recipe.scaling.gpus_per_worker:
             self._encoder.model.to("cuda")
         self._rows = _Rows(recipe)

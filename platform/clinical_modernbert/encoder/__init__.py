@@ -3,6 +3,7 @@
 from clinical_modernbert.encoder.attention import FLASH_VARLEN, PACKED_SDPA, SegmentLayout, use_attention
 from clinical_modernbert.encoder.cross_entropy import decoded_cross_entropy
 from clinical_modernbert.encoder.embed import Encoder, Pooling, load_encoder
+from clinical_modernbert.encoder.export import check_pooling, load_export
 from clinical_modernbert.encoder.memory import keep_freed_memory
 from clinical_modernbert.encoder.model import (
     build_model,
@@ -31,6 +32,7 @@ __all__ = [
     "Pooling",
     "SegmentLayout",
     "build_model",
+    "check_pooling",
     "compile_feed_forward",
     "decoded_cross_entropy",
     "encode_first",
@@ -39,6 +41,7 @@ __all__ = [
     "global_rope_theta",
     "keep_freed_memory",
     "load_encoder",
+    "load_export",
     "load_model",
     "masked_loss_sum",
     "num_parameters",

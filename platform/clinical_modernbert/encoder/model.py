@@ -57,28 +57,30 @@ def load_model(folder: str | Path, *, revision: str | None = None) -> ModernBert
 
 
 def load_with_head(model_class: type[T], folder: str | Path, *, revision: str | None = None) -> T:
-    """Load one of transformers' ModernBERT classes in float32 from a hub id or a folder of safetensors.
+    """Load one of transformers' classes in float32 from a hub id or a folder of safetensors; ModernBERT reads packed rows.
 
     No key may be missing, left over or of another shape; raises ``ModelError``.
     """
     register()
+    config_class = model_class.config_class  # type: ignore[attr-defined]  # every class of transformers has it
+    wanted = config_class.model_type
     try:
-        values, _ = ModernBertConfig.get_config_dict(str(folder), revision=revision)
+        values, _ = config_class.get_config_dict(str(folder), revision=revision)
         # Before the weights: transformers reads another architecture's config as far as it fits, with a warning.
-        if values.get("model_type") != "modernbert":
-            raise ModelError(f"{folder} is a {values.get('model_type', 'model of unknown type')}, not a modernbert")
+        if values.get("model_type") != wanted:
+            raise ModelError(f"{folder} is a {values.get('model_type', 'model of unknown type')}, not a {wanted}")
         # mypy sees transformers as Any; output_loading_info makes it a pair.
-        model, info = model_class.from_pretrained(  # type: ignore[attr-defined]  # every class of transformers has it
+        model, info = model_class.from_pretrained(  # type: ignore[attr-defined]  # as above
             str(folder),
             revision=revision,
-            attn_implementation=PACKED_SDPA,
+            **({"attn_implementation": PACKED_SDPA} if wanted == "modernbert" else {}),
             dtype=torch.float32,
             use_safetensors=True,
             ignore_mismatched_sizes=True,  # so that they are reported below with the rest
             output_loading_info=True,
         )
     except (OSError, ValueError, SafetensorError) as error:
-        raise ModelError(f"cannot load a ModernBERT from {folder}: {str(error).splitlines()[0]}") from None
+        raise ModelError(f"cannot load a {model_class.__name__} from {folder}: {str(error).splitlines()[0]}") from None
     # The decoder shares the embedding matrix, so a checkpoint may hold either name.
     missing = sorted(set(info["missing_keys"]) - {"decoder.weight"})
     unexpected = sorted(info["unexpected_keys"])

@@ -8,7 +8,6 @@ Legend: N texts, T tokens of all texts, C classes, D hidden width.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,16 +16,29 @@ from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
-    AutoTokenizer,
-    PreTrainedTokenizerFast,
 )
 from transformers.utils import logging as transformers_logging
 
 from clinical_modernbert.encoder import PACKED_SDPA, SegmentLayout, encode_packed, use_attention
 from clinical_modernbert.encoder.attention import register
+from clinical_modernbert.encoder.embed import load_tokenizer
+from clinical_modernbert.encoder.padded import is_packed, pad_batch
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.training.precision import has_bfloat16
+
+__all__ = [
+    "Head",
+    "device",
+    "hidden_states",
+    "load_base",
+    "load_head",
+    "load_tokenizer",
+    "mixed_precision",
+    "pooled",
+    "sequence_logits",
+    "token_logits",
+]
 
 Head = Literal["sequence_classification", "token_classification"]
 
@@ -37,14 +49,6 @@ _CLASSES: dict[str, Any] = {
 # What a new head may lack and a pretraining head may leave over; anything else means that weights were not loaded.
 _NEW = ("classifier.", "head.", "score.", "pre_classifier.", "pooler.")
 _LEFT = ("decoder.", "lm_head.", "cls.", "head.", "pooler.", "vocab_", "bert.embeddings.position_ids")
-
-
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """Load a fast tokenizer with [CLS]- and [SEP]-like tokens; ``ModelError`` for one that gives no character offsets."""
-    tokenizer = AutoTokenizer.from_pretrained(str(folder))
-    if not tokenizer.is_fast or tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
-        raise ModelError(f"{folder} needs a fast tokenizer (tokenizer.json) with CLS and SEP tokens")
-    return tokenizer
 
 
 def load_head(
@@ -123,10 +127,10 @@ def mixed_precision() -> Any:
 
 def hidden_states(base: Any, ids: Sequence[Sequence[int]]) -> torch.Tensor:
     """Return the last hidden states [T, D] of all texts, one behind the other; no text sees another."""
-    if base.config.model_type == "modernbert":
+    if is_packed(base):
         flat, layout = _packed(ids, base.device)
         return encode_packed(base, flat, layout)
-    padded, mask = _padded(base, ids)
+    padded, mask = pad_batch(base, ids)
     return base(input_ids=padded, attention_mask=mask).last_hidden_state[mask.bool()]
 
 
@@ -143,8 +147,8 @@ def pooled(hidden_TD: torch.Tensor, lengths: Sequence[int], pooling: str) -> tor
 def sequence_logits(model: Any, ids: Sequence[Sequence[int]]) -> torch.Tensor:
     """Return logits [N, C] of texts."""
     with mixed_precision():
-        if model.config.model_type != "modernbert":
-            padded, mask = _padded(model, ids)
+        if not is_packed(model):
+            padded, mask = pad_batch(model, ids)
             return model(input_ids=padded, attention_mask=mask).logits
         hidden_TD = hidden_states(model.model, ids)
         pooled_ND = pooled(hidden_TD, [len(text) for text in ids], model.config.classifier_pooling)
@@ -154,8 +158,8 @@ def sequence_logits(model: Any, ids: Sequence[Sequence[int]]) -> torch.Tensor:
 def token_logits(model: Any, ids: Sequence[Sequence[int]]) -> torch.Tensor:
     """Return logits [T, C] of the tokens of all texts, one behind the other."""
     with mixed_precision():
-        if model.config.model_type != "modernbert":
-            padded, mask = _padded(model, ids)
+        if not is_packed(model):
+            padded, mask = pad_batch(model, ids)
             return model(input_ids=padded, attention_mask=mask).logits[mask.bool()]
         return model.classifier(model.drop(model.head(hidden_states(model.model, ids))))
 
@@ -163,13 +167,3 @@ def token_logits(model: Any, ids: Sequence[Sequence[int]]) -> torch.Tensor:
 def _packed(ids: Sequence[Sequence[int]], on: torch.device) -> tuple[torch.Tensor, SegmentLayout]:
     flat = torch.from_numpy(np.concatenate([np.asarray(text, dtype=np.int64) for text in ids])).to(on)
     return flat, SegmentLayout.build([len(text) for text in ids], device=on)
-
-
-def _padded(model: Any, ids: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    width = max(len(text) for text in ids)
-    padded = torch.full((len(ids), width), int(model.config.pad_token_id or 0))
-    mask = torch.zeros((len(ids), width), dtype=torch.long)
-    for row, text in enumerate(ids):
-        padded[row, : len(text)] = torch.tensor(text)
-        mask[row, : len(text)] = 1
-    return padded.to(model.device), mask.to(model.device)

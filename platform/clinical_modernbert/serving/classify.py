@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Response
 
+from clinical_modernbert.encoder.embed import Head
 from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.classify_schemas import (
     ClassScore,
@@ -14,7 +15,7 @@ from clinical_modernbert.serving.classify_schemas import (
     TokenClassifyRequest,
 )
 from clinical_modernbert.serving.examples import body
-from clinical_modernbert.serving.heads import Head, find_spans, scores
+from clinical_modernbert.serving.heads import find_spans, scores
 from clinical_modernbert.serving.service import EmbeddingService
 from clinical_modernbert.serving.work import Work
 

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from clinical_modernbert import __version__
 from clinical_modernbert.artifacts import Manifest, open_store, resolve
-from clinical_modernbert.encoder import Encoder
+from clinical_modernbert.encoder import Encoder, check_pooling, load_export
+from clinical_modernbert.encoder.embed import Head
 from clinical_modernbert.recipe import ServeRecipe
-from clinical_modernbert.serving.heads import Head, labels_of, load_export
+from clinical_modernbert.serving.heads import labels_of
 from clinical_modernbert.serving.schemas import ClassifierType, EmbeddingType, Info, Input, Limits, ModelType
 from clinical_modernbert.serving.work import Work, run_batch
 
@@ -30,8 +31,11 @@ class Engine:
     encoder: Encoder
     manifest: Manifest
     recipe: ServeRecipe
-    head: Head = "masked-lm"
-    """What stands on the encoder, and so which of the routes beyond vectors are answered."""
+
+    @property
+    def head(self) -> Head:
+        """What stands on the encoder, and so which of the routes beyond vectors are answered."""
+        return self.encoder.head
 
     @property
     def model_id(self) -> str:
@@ -40,8 +44,8 @@ class Engine:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Labels of a classification head; none of a masked-language one."""
-        return () if self.head == "masked-lm" else labels_of(self.encoder.model)
+        """Labels of a classification head; none of any other model."""
+        return labels_of(self.encoder.model) if self.head in ("sequence", "token") else ()
 
     @property
     def problem(self) -> str | None:
@@ -114,9 +118,9 @@ class Engine:
         )
 
     def _model_type(self) -> ModelType:
-        if self.head == "masked-lm":
-            return ModelType(embedding=EmbeddingType(pooling=self.recipe.pooling))
         names = self.labels
+        if not names:
+            return ModelType(embedding=EmbeddingType(pooling=self.recipe.pooling))
         ids = ClassifierType(id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)})
         return ModelType(classifier=ids)
 
@@ -124,5 +128,6 @@ class Engine:
 def load_engine(root: str, recipe: ServeRecipe) -> Engine:
     """Load the recipe's model from the artifact store at ``root``; raises ``ArtifactError`` or ``ModelError``."""
     artifact = resolve(open_store(root), "model", recipe.model)
-    encoder, head = load_export(artifact.folder(MODEL_FOLDER))
-    return Engine(encoder=encoder, manifest=artifact.manifest, recipe=recipe, head=head)
+    check_pooling(artifact, recipe.pooling)
+    encoder = load_export(artifact.folder(MODEL_FOLDER))
+    return Engine(encoder=encoder, manifest=artifact.manifest, recipe=recipe)

@@ -1,51 +1,19 @@
-"""Exports with a classification head, and what their labels mean: classes of a text, or spans of it.
-
-An export is what ``AutoModelForSequenceClassification`` or ``AutoModelForTokenClassification`` saves for a ModernBERT:
-config.json with ``architectures``, ``id2label`` and ``problem_type``, model.safetensors, and the tokenizer beside them.
+"""Classification heads, and what their labels mean: classes of a text, or spans of it.
 
 Legend: T tokens of one text, L labels.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import AutoTokenizer, ModernBertForSequenceClassification, ModernBertForTokenClassification
 
-from clinical_modernbert.encoder import Encoder, load_encoder
-from clinical_modernbert.encoder.model import load_with_head
-from clinical_modernbert.errors import ModelError
-
-Head = Literal["masked-lm", "sequence", "token"]
-Model = Any  # transformers is untyped here: a ModernBertFor{MaskedLM, SequenceClassification, TokenClassification}
 Grouping = Literal["none", "simple", "first", "average", "max"]
 
-_CLASSES = {
-    "ModernBertForSequenceClassification": ("sequence", ModernBertForSequenceClassification),
-    "ModernBertForTokenClassification": ("token", ModernBertForTokenClassification),
-}
 
-
-def load_export(folder: Path) -> tuple[Encoder, Head]:
-    """Load model and tokenizer with the head of the export; raises ``ModelError`` where a weight is missing or left over."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder} has no readable config.json ({type(error).__name__})") from None
-    found = next((_CLASSES[name] for name in config.get("architectures") or () if name in _CLASSES), None)
-    if found is None:
-        return load_encoder(folder), "masked-lm"
-    head, model_class = found
-    model = load_with_head(model_class, folder).eval()
-    encoder = Encoder(model=model, tokenizer=AutoTokenizer.from_pretrained(str(folder)))
-    return encoder, "sequence" if head == "sequence" else "token"
-
-
-def labels_of(model: Model) -> tuple[str, ...]:
+def labels_of(model: Any) -> tuple[str, ...]:
     """Return the label of each output of the head."""
     names = model.config.id2label
     return tuple(str(names[i]) for i in range(model.config.num_labels))

@@ -120,6 +120,7 @@ def no_head(wanted: str, found: str) -> ProblemError:
         "masked-lm": "a masked-language head",
         "sequence": "a sequence-classification head",
         "token": "a token-classification head",
+        "embedding": "no head on its encoder",
     }
     message = f"this route needs {needs[wanted]}, and the served model has {needs[found]}: serve a fine-tuned export that has one"
     return ProblemError(404, "no_such_head", message)

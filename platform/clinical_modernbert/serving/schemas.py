@@ -161,8 +161,11 @@ class Info(Schema):
     num_threads: int
     """Threads of one forward pass."""
     limits: Limits
-    head: Literal["masked-lm", "sequence", "token"]
-    """What stands on the encoder: ``/fill-mask``, ``/predict`` or ``/token-classify`` answers accordingly."""
+    head: Literal["masked-lm", "sequence", "token", "embedding"]
+    """What stands on the encoder: ``/fill-mask``, ``/predict`` or ``/token-classify`` answers accordingly.
+
+    ``embedding`` is no head: the model was fine-tuned for its vectors.
+    """
     labels: list[str]
     """Labels of a classification head."""
     model_id: str

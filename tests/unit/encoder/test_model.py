@@ -92,7 +92,7 @@ def test_a_folder_with_pickled_weights_only_is_refused(export: Path, tmp_path: P
     weights = load_file(export / "model.safetensors")
     torch.save(weights, tmp_path / "pytorch_model.bin")
     shutil.copy(export / "config.json", tmp_path / "config.json")
-    with pytest.raises(ModelError, match="cannot load a ModernBERT"):
+    with pytest.raises(ModelError, match="cannot load a ModernBertForMaskedLM"):
         load_model(tmp_path)
 
 
@@ -100,7 +100,7 @@ def test_a_torn_weight_file_is_refused(export: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(export, tmp_path / "torn")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(ModelError, match="cannot load a ModernBERT"):
+    with pytest.raises(ModelError, match="cannot load a ModernBertForMaskedLM"):
         load_model(folder)
 
 

@@ -1,14 +1,8 @@
 """Heads: what labels become of outputs, and spans that never end inside a word."""
 
-from pathlib import Path
-
 import numpy as np
-import pytest
 import torch
-from clinical_modernbert.errors import ModelError
-from clinical_modernbert.serving.heads import Grouping, find_spans, load_export, scores
-
-from tests.tiny import save_tiny_classifier, save_tiny_model
+from clinical_modernbert.serving.heads import Grouping, find_spans, scores
 
 LABELS = ("O", "B-DRUG", "I-DRUG")
 
@@ -64,21 +58,3 @@ def test_scores_follow_the_problem() -> None:
         scores(logits, problem="multi_label_classification"), torch.tensor(logits).sigmoid(), atol=1e-6
     )
     np.testing.assert_array_equal(scores(logits, problem="regression"), logits)
-
-
-def test_a_masked_language_export_is_no_classifier(tmp_path: Path) -> None:
-    save_tiny_model(tmp_path)
-    assert load_export(tmp_path)[1] == "masked-lm"
-
-
-@pytest.mark.parametrize(("head", "architecture"), [("sequence", "Sequence"), ("token", "Token")])
-def test_an_export_with_missing_weights_is_refused(tmp_path: Path, head: str, architecture: str) -> None:
-    save_tiny_classifier(tmp_path, head=head, labels=LABELS)
-    encoder, found = load_export(tmp_path)
-    assert found == head
-    assert type(encoder.model).__name__ == f"ModernBertFor{architecture}Classification"
-    config = (tmp_path / "config.json").read_text()
-    save_tiny_model(tmp_path)
-    (tmp_path / "config.json").write_text(config)
-    with pytest.raises(ModelError, match=r"2 keys missing \['classifier"):
-        load_export(tmp_path)
