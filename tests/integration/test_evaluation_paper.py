@@ -25,6 +25,25 @@ SHORT = [
 ]
 
 
+def evaluate_paper(folder: Path, repository: Path, store: str, *changes: str) -> subprocess.CompletedProcess[str]:
+    """Run the job as a user does, with an empty cache of the hub."""
+    sets = [part for change in (f"data={folder / 'data'}", *SHORT, *changes) for part in ("--set", change)]
+    command = [sys.executable, "jobs/evaluate.py", "evaluate/paper", *sets, "--root", store]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(folder / "hub")}
+    return subprocess.run(
+        command, cwd=repository, env=environment, capture_output=True, text=True, timeout=500, check=False
+    )
+
+
+def test_where_nothing_is_there_the_job_says_what_is_missing(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    done = evaluate_paper(tmp_path, repository, f"file://{tmp_path / 'store'}")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "none of the encoders is on this machine: " in done.stderr and "hf download dmis-lab/biobert" in done.stderr
+    done = evaluate_paper(tmp_path, repository, f"file://{tmp_path / 'store'}", "skip_absent=false")
+    assert done.returncode == 2 and "no model 'paper' in" in done.stderr
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_every_table_and_figure_of_the_paper(repository: Path, tmp_path: Path) -> None:
@@ -32,12 +51,7 @@ def test_every_table_and_figure_of_the_paper(repository: Path, tmp_path: Path) -
     store = open_store(str(tmp_path / "store"))
     publish_tiny_corpus(store, name="paper")
     pretrain_in_process(tiny_pretrain_plan(store, "training.num_steps=2", corpus="paper", name="paper"))
-    sets = [part for change in [f"data={tmp_path / 'data'}", *SHORT] for part in ("--set", change)]
-    command = [sys.executable, "jobs/evaluate.py", "evaluate/paper", *sets, "--root", store.uri]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "hub")}
-    done = subprocess.run(
-        command, cwd=repository, env=environment, capture_output=True, text=True, timeout=500, check=False
-    )
+    done = evaluate_paper(tmp_path, repository, store.uri)
     assert done.returncode == 0, done.stderr[-3000:]
     artifact = find_artifact(store, "evaluation", done.stdout.strip().rpartition("/")[2])
     assert artifact is not None
@@ -45,7 +59,14 @@ def test_every_table_and_figure_of_the_paper(repository: Path, tmp_path: Path) -
     assert set(report["encoders"]) == {"paper"} and "hf download" in report["skipped"]["encoders"]["biobert"]
     assert len(report["tasks"]) == 9 and not report["skipped"]["tasks"]
     text = artifact.file("report.md").read_text()
-    for number in (3, 4, 6, 7, 8):
-        assert f"Table {number}" in text
+    for table, row in (
+        ("Table 4", "| clinical-modernbert, reported | its own | 63.31%"),
+        ("Table 6", "| biobert | reported | 0.968 | 0.9179 | 0.9187"),
+        ("Table 7", "| clinical-modernbert | reported | 128 | 0.2167"),
+        ("Table 8", "| clinical-longformer | reported | 0.973"),
+    ):
+        assert row in text.split(f"## {table}")[1].split("\n## ")[0]
+    assert "## Table 3" in text and text.count("| paper | frozen |") == 1 + 2 + 1
+    assert "warfarin" not in text + json.dumps(report)  # no set is public: nothing of any text is shown
     for number in (2, 3):
         assert f"Figure {number}" in text and artifact.file(f"figure{number}.png").is_file()

@@ -97,6 +97,14 @@ def list_artifacts(store: Store, kind: str) -> list[Artifact]:
     return [artifact for artifact in found if artifact]
 
 
+def is_there(store: Store, kind: str, reference: str) -> bool:
+    """Whether any finished artifact has this id or name."""
+    ids = [
+        artifact_id for artifact_id in store.names(kind) if reference in (artifact_id, artifact_id.rpartition("-")[0])
+    ]
+    return any(find_artifact(store, kind, artifact_id) for artifact_id in ids)
+
+
 def resolve(store: Store, kind: str, reference: str) -> Artifact:
     """Return the artifact that ``reference`` names: its id, or a name under which exactly one artifact is finished."""
     assert kind in KINDS, kind

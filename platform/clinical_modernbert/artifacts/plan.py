@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from clinical_modernbert.artifacts.artifact import Artifact, find_artifact, resolve
+from clinical_modernbert.artifacts.artifact import Artifact, find_artifact, is_there, resolve
 from clinical_modernbert.artifacts.layout import ARTIFACT_KIND_OF_RECIPE, FORMAT_VERSION, artifact_prefix
 from clinical_modernbert.artifacts.manifest import FileEntry, InputEntry, Manifest, write_manifest
 from clinical_modernbert.artifacts.store import Store
@@ -25,7 +25,7 @@ class Plan:
     kind: str
     fingerprint: str
     artifacts: dict[str, Artifact]
-    """Recipe field -> the artifact it refers to."""
+    """Recipe field -> the artifact it refers to; without those that the recipe can do without and the store does not have."""
     inputs: tuple[InputEntry, ...]
 
     @property
@@ -67,7 +67,11 @@ class Plan:
 def make_plan(recipe: Recipe, store: Store, *, raw_inputs: tuple[InputEntry, ...] = ()) -> Plan:
     """Resolve what ``recipe`` refers to and compute where its output belongs."""
     kind = ARTIFACT_KIND_OF_RECIPE[recipe.kind]  # type: ignore[attr-defined]  # every concrete recipe declares its kind
-    artifacts = {field: resolve(store, of_kind, ref) for field, (of_kind, ref) in recipe.references().items()}
+    artifacts = {
+        field: resolve(store, of_kind, ref)
+        for field, (of_kind, ref) in recipe.references().items()
+        if not (recipe.does_without(field) and not is_there(store, of_kind, ref))
+    }
     upstream = tuple(
         InputEntry(name=field, id=f"{a.manifest.kind}/{a.manifest.id}", digest=a.manifest.digest)
         for field, a in sorted(artifacts.items())

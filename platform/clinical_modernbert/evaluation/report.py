@@ -65,7 +65,7 @@ def build_report(
     }
     if masked is not None:
         # Where a report without tasks has them, so that both read alike.
-        report |= {"masks": masked["masks"], "top_k": masked["top_k"], "rows": masked["rows"], "model": masked["model"]}
+        report |= masked
     if recipe.codes is not None:
         report["codes"] = code_report(recipe.codes, encoders, folder=folder, scaling=recipe.scaling)
     if recipe.efficiency is not None:
@@ -116,7 +116,7 @@ def _task_report(task: Task, runs: Sequence[Finished], recipe: EvaluateRecipe) -
         if "auroc" in result["metrics"]:
             result["calibration"] = calibration(outcomes[0])
         if isinstance(task, RetrievalTask) and size is None:
-            result["paper_queries"] = _sampled(outcomes, task.paper_queries)
+            result["paper_queries"] = _sampled(outcomes, recipe, task.paper_queries)
         results.append(result)
     report: dict[str, Any] = {"type": task.type, "note": task.note, "results": results}
     report["paired_tests"] = _paired_tests(scored, recipe)
@@ -146,13 +146,15 @@ def main_metric(scored: Scored) -> str:
     return "auroc" if "auroc" in measure(scored) else MAIN_METRIC[scored.kind]
 
 
-def _sampled(outcomes: list[Scored], count: int) -> dict[str, Any]:
+def _sampled(outcomes: list[Scored], recipe: EvaluateRecipe, count: int) -> dict[str, Any]:
     """Return the figures over a fixed sample of queries: the paper reports 128 and does not say which."""
-    num = len(outcomes[0].groups_N)
-    weights = np.zeros(num)
-    weights[np.random.default_rng(0).permutation(num)[:count]] = 1.0
-    figures = [measure(outcome, weights) for outcome in outcomes]
-    return {"queries": int(weights.sum()), **{m: float(np.mean([f[m] for f in figures])) for m in figures[0]}}
+    chosen = np.sort(np.random.default_rng(0).permutation(len(outcomes[0].groups_N))[:count])
+    # Queries are groups of their own.
+    part = [
+        Scored(o.kind, np.arange(len(chosen)), {name: array[chosen] for name, array in o.values.items()})
+        for o in outcomes
+    ]
+    return {"queries": len(chosen), "metrics": _figures(part, recipe)["metrics"]}
 
 
 def _paired_tests(scored: dict[tuple[str, str], list[Scored]], recipe: EvaluateRecipe) -> list[dict[str, Any]]:

@@ -8,14 +8,14 @@ import json
 import logging
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from clinical_modernbert.artifacts import Artifact, Plan, make_plan, resolve, upload
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.evaluation import masked_tokens
-from clinical_modernbert.evaluation.encoders import artifact_encoder, resolve_encoder
+from clinical_modernbert.evaluation.encoders import LocalEncoder, artifact_encoder, resolve_encoder
 from clinical_modernbert.evaluation.inputs import missing_path, present_encoders
 from clinical_modernbert.evaluation.launch import launch
 from clinical_modernbert.evaluation.report import Finished, build_report
@@ -38,21 +38,28 @@ def evaluate(plan: Plan) -> Artifact:
     if not encoders:
         raise ModelError("none of the encoders is on this machine: " + "; ".join(absent.values()))
     skipped = {task.name: f"{path} is not there" for task in recipe.tasks if (path := missing_path(task, recipe.data))}
-    for name, reason in (absent | skipped).items():
+    missing = {
+        field: f"no {kind} {reference!r} in {plan.store.uri}"
+        for field, (kind, reference) in recipe.references().items()
+        if field not in plan.artifacts
+    }
+    for name, reason in (absent | missing | skipped).items():
         _logger.warning("skipped %s: %s", name, reason)
     present = tuple(task for task in recipe.tasks if task.name not in skipped)
     finished = [
         Finished(made.recipe, artifact)  # type: ignore[arg-type]  # a run's plan holds a run's recipe
         for made, artifact in _run_all(plan, list(_runs(recipe, present, encoders)))
     ]
+    local = [resolve_encoder(section) for section in encoders]
+    masked, unasked = _masked_tokens(plan, recipe, local)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         report = build_report(
             recipe,
             finished,
-            encoders=[resolve_encoder(section) for section in encoders],
-            skipped={"encoders": absent, "tasks": skipped},
-            masked=_masked_tokens(plan, recipe),
+            encoders=local,
+            skipped={"encoders": absent, "artifacts": missing, "tasks": skipped, "masks": unasked},
+            masked=masked,
             folder=folder,
         )
         (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
@@ -119,10 +126,15 @@ def _run_all(plan: Plan, recipes: list[RunRecipe]) -> Iterator[tuple[Plan, Artif
         yield made, resolve(plan.store, made.kind, made.id)
 
 
-def _masked_tokens(plan: Plan, recipe: EvaluateRecipe) -> dict[str, Any] | None:
-    """Return Table 4 of the store's own model: an evaluation of its own, which a report without tasks would also find."""
-    if recipe.corpus is None:
-        return None
+def _masked_tokens(
+    plan: Plan, recipe: EvaluateRecipe, encoders: Sequence[LocalEncoder]
+) -> tuple[dict[str, Any] | None, dict[str, str]]:
+    """Return (Table 4, encoder -> why it is not in it): the store's own model first, then whoever has the corpus' tokenizer.
+
+    The own model's part is an evaluation by itself, which a report without tasks would also find.
+    """
+    if "model" not in plan.artifacts or "corpus" not in plan.artifacts:
+        return None, {}
     alone = EvaluateRecipe(
         name=f"{recipe.name[:34]}-masks",
         model=recipe.model,
@@ -130,8 +142,12 @@ def _masked_tokens(plan: Plan, recipe: EvaluateRecipe) -> dict[str, Any] | None:
         sequence_length=recipe.sequence_length,
         max_rows=recipe.max_rows,
         top_k=recipe.top_k,
+        num_resamples=recipe.num_resamples,
         scaling=recipe.scaling,
     )
     sub_plan = make_plan(alone, plan.store)
     artifact = sub_plan.existing() or masked_tokens.evaluate(sub_plan)
-    return {"model": plan.artifacts["model"].manifest.id, **artifact.summary}
+    own = plan.artifacts["model"].manifest.id
+    others = [encoder for encoder in encoders if encoder.artifact is None or encoder.artifact.manifest.id != own]
+    found, refused = masked_tokens.score_encoders(others, plan.artifacts["corpus"], recipe)
+    return {"model": own, "other_masks": found, **artifact.summary}, refused

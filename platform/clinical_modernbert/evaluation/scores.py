@@ -18,6 +18,7 @@ Floats = NDArray[np.float64]
 RETRIEVAL_METRICS = ("ndcg@10", "precision@10", "recall@10", "map")
 # The figure by which a kind of task is summed up, tuned and compared.
 MAIN_METRIC = {"classification": "f1_macro", "entities": "f1", "retrieval": "ndcg@10"}
+_STRETCH = 200  # resamples at a time: memory stays at 200 x groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,21 @@ def calibration(scored: Scored, *, num_bins: int = 10) -> dict[str, object]:
             curve.append({"predicted": predicted, "observed": observed, "examples": int(here.sum())})
             error += float(here.mean()) * abs(predicted - observed)
     return {"brier": float(((positive - labels) ** 2).mean()), "expected_calibration_error": error, "curve": curve}
+
+
+def mean_intervals(sums_GM: Floats, counts_G: Floats, *, num_resamples: int, seed: int = 0) -> NDArray[np.float64]:
+    """Return [2, M]: 95 % bootstrap intervals of M means over items that fall into groups, where whole groups are drawn.
+
+    ``sums_GM`` are sums over the items of each group, ``counts_G`` their numbers.
+    """
+    rng = np.random.default_rng(seed)
+    num_groups = len(counts_G)
+    drawn = []
+    for start in range(0, num_resamples, _STRETCH):
+        size = min(_STRETCH, num_resamples - start)
+        weights_BG = rng.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=size).astype(np.float64)
+        drawn.append((weights_BG @ sums_GM) / (weights_BG @ counts_G)[:, None])
+    return np.percentile(np.concatenate(drawn), [2.5, 97.5], axis=0)
 
 
 def _resample(rng: np.random.Generator, num_groups: int) -> Floats:

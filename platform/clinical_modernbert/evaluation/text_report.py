@@ -1,43 +1,20 @@
 """The report as Markdown: our figures in the form of the paper's tables, the paper's own beside them as "reported"."""
 
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 from clinical_modernbert.evaluation import reported
-
-_SHORT = {"ehr", "pubmed-nct", "medner"}
-# Metrics that a kind of task shows, in this order.
-_SHOWN = {
-    "sentence_roles": ("accuracy", "f1_macro", "f1_weighted"),
-    "entities": ("f1", "token_accuracy"),
-    "disposition": ("auroc", "accuracy"),
-    "retrieval": ("ndcg@10", "precision@10", "recall@10", "map"),
-}
+from clinical_modernbert.evaluation.report_tables import cell, table, table_4, tables_6_to_8
 
 
 def render(report: dict[str, Any]) -> str:
     """Return the whole report."""
-    parts = ["# Evaluation", *_preface(report), *_table_4(report), *_statistics(report)]
-    for title, names in _tables(report):
-        parts.append(f"## {title}")
+    parts = ["# Evaluation", *_preface(report), *table_4(report), *_statistics(report)]
+    for title, tables, names in tables_6_to_8(report):
+        parts += [f"## {title}", *tables]
         for name in names:
             parts += _task(name, report)
     parts += _codes(report) + _efficiency(report)
     return "\n\n".join(parts) + "\n"
-
-
-def _tables(report: dict[str, Any]) -> Iterable[tuple[str, list[str]]]:
-    tasks = {**report["tasks"], **report["skipped"]["tasks"]}
-    paper = {task for task, _, _ in reported.TABLES_6_TO_8}
-    for title, member in (
-        ("Table 6: short context", lambda name: name in _SHORT),
-        ("Table 7: retrieval", lambda name: name == "pmc-patients"),
-        ("Table 8: long context", lambda name: name.startswith("i2b2-")),
-        ("Further sets", lambda name: name not in paper),
-    ):
-        names = [name for name in tasks if member(name)]
-        if names:
-            yield title, names
 
 
 def _preface(report: dict[str, Any]) -> list[str]:
@@ -45,27 +22,15 @@ def _preface(report: dict[str, Any]) -> list[str]:
         [name, facts["origin"], facts["architecture"], facts["max_tokens"], facts["pooling"]]
         for name, facts in report["encoders"].items()
     ]
-    parts = [_table(["encoder", "origin", "architecture", "limit, tokens", "pooling"], rows)]
+    parts = [table(["encoder", "origin", "architecture", "limit, tokens", "pooling"], rows)]
     parts.append(
         f"Figures are means over seeds {', '.join(map(str, report['seeds']))}; in brackets a 95 % bootstrap interval over groups "
         f"(patients, abstracts, documents; {report['num_resamples']} resamples). p: paired permutation test by group, Holm's "
         'correction over the comparisons of a task. "Reported" figures are the paper\'s, on its own data and splits.'
     )
-    skipped = [f"- {name}: {why}" for kind in ("encoders", "tasks") for name, why in report["skipped"][kind].items()]
+    kinds = ("encoders", "artifacts", "tasks")
+    skipped = [f"- {name}: {why}" for kind in kinds for name, why in report["skipped"].get(kind, {}).items()]
     return [*parts, "Skipped:\n\n" + "\n".join(skipped)] if skipped else parts
-
-
-def _table_4(report: dict[str, Any]) -> list[str]:
-    if "masks" not in report:
-        return []
-    rows = []
-    for mask, figures in report["masks"].items():
-        for who in [key for key in figures if isinstance(figures[key], dict) and "1" in figures[key]]:
-            rows.append([f"{who}, {mask} mask", *(f"{figures[who][str(k)]:.2%}" for k in report["top_k"])])
-    rows.append(
-        ["reported (its own mask)", *(f"{reported.TABLE_4.get(str(k), float('nan')):.2f}%" for k in report["top_k"])]
-    )
-    return ["## Table 4: masked tokens", _table(["", *(f"top-{k}" for k in report["top_k"])], rows)]
 
 
 def _statistics(report: dict[str, Any]) -> list[str]:
@@ -79,42 +44,35 @@ def _statistics(report: dict[str, Any]) -> list[str]:
         return []
     tokens_of = next(iter(report["statistics"].values()))["tokens_of"]
     head = ["set", "samples", "words, mean / most", f"tokens of {tokens_of}, mean / most", "reported"]
-    return ["## Table 3: the data sets", _table(head, rows)]
+    return ["## Table 3: the data sets", table(head, rows)]
 
 
 def _task(name: str, report: dict[str, Any]) -> list[str]:
+    """Return what stands behind a task's figures."""
     if name not in report["tasks"]:
-        parts = [f"### {name}", f"Skipped: {report['skipped']['tasks'][name]}."]
-        return [*parts, *_reported_only(name)]
+        return []
     task = report["tasks"][name]
-    shown = _SHOWN[task["type"]]
-    rows = []
-    for result in task["results"]:
-        if result["num_train"] is None:
-            cells = [_cell(result["metrics"][metric]) for metric in shown]
-            counts = ", ".join(f"{count:,} {part}" for part, count in result["counts"].items())
-            rows.append([result["encoder"], result["mode"].replace("_", "-"), *cells, counts])
-    parts = [f"### {name}", *([task["note"]] if task["note"] else [])]
-    parts += [_table(["encoder", "mode", *shown, "examples"], rows), *_reported_only(name)]
-    for mode, encoder, sample in [
-        (r["mode"], r["encoder"], r["paper_queries"]) for r in task["results"] if "paper_queries" in r
-    ]:
-        figures = ", ".join(f"{metric} {sample[metric]:.4f}" for metric in shown)
-        parts.append(f"{encoder} ({mode.replace('_', '-')}) over a sample of {sample['queries']} queries: {figures}")
+    parts = [f"### {name}: details", *([task["note"]] if task["note"] else [])]
+    counts = {
+        f"{r['mode'].replace('_', '-')}: " + ", ".join(f"{count:,} {part}" for part, count in r["counts"].items())
+        for r in task["results"]
+        if r["num_train"] is None
+    }
+    parts.append("Examples, " + "; ".join(sorted(counts)) + ".")
     curve = [r for r in task["results"] if r["num_train"] is not None]
     if curve:
         rows = [
-            [r["encoder"], r["mode"].replace("_", "-"), r["num_train"], _cell(r["metrics"][r["main_metric"]])]
+            [r["encoder"], r["mode"].replace("_", "-"), r["num_train"], cell(r["metrics"][r["main_metric"]])]
             for r in curve
         ]
-        parts += ["Few-shot:", _table(["encoder", "mode", "training examples", curve[0]["main_metric"]], rows)]
+        parts += ["Few-shot:", table(["encoder", "mode", "training examples", curve[0]["main_metric"]], rows)]
     if task["paired_tests"]:
         rows = [
             [t["mode"].replace("_", "-"), f"{t['first']} - {t['second']}", t["metric"], f"{t['difference']:+.4f}",
              f"{t['p']:.4f}", f"{t['p_holm']:.4f}"]
             for t in task["paired_tests"]
         ]  # fmt: skip
-        parts.append(_table(["mode", "comparison", "metric", "difference", "p", "p (Holm)"], rows))
+        parts.append(table(["mode", "comparison", "metric", "difference", "p", "p (Holm)"], rows))
     for result in task["results"]:
         if "calibration" in result and result["num_train"] is None:
             figures = result["calibration"]
@@ -145,17 +103,6 @@ def _errors(task: dict[str, Any]) -> list[str]:
     return ["Errors of the first seed (more in the JSON):\n\n" + "\n".join(lines)] if lines else []
 
 
-def _reported_only(name: str) -> list[str]:
-    columns = [(metric, figures) for task, metric, figures in reported.TABLES_6_TO_8 if task == name]
-    if not columns:
-        return []
-    rows = [
-        [f"{encoder} (reported)", *(f"{figures[number]:.4g}" for _, figures in columns)]
-        for number, encoder in enumerate(reported.ENCODERS)
-    ]
-    return [_table(["encoder", *(metric for metric, _ in columns)], rows)]
-
-
 def _codes(report: dict[str, Any]) -> list[str]:
     if "codes" not in report:
         return []
@@ -172,11 +119,11 @@ def _codes(report: dict[str, Any]) -> list[str]:
     text = (
         "Measured in the original space; the map (figure2.png) only shows. Intervals: bootstrap over code categories."
     )
-    return ["## Figure 2: ICD-9 codes", text, _table(head, rows)]
+    return ["## Figure 2: ICD-9 codes", text, table(head, rows)]
 
 
 def _code_row(label: str, row: dict[str, Any]) -> list[Any]:
-    metrics = [_cell(row[name]) for name in ("purity", "neighbour_agreement", "silhouette")]
+    metrics = [cell(row[name]) for name in ("purity", "neighbour_agreement", "silhouette")]
     return [label, f"{row['codes']:,}", *metrics, f"{row['permutation']:.4f}"]
 
 
@@ -195,13 +142,4 @@ def _efficiency(report: dict[str, Any]) -> list[str]:
     head = ["protocol", "encoder", "tokenizer", "texts", "seconds", "of which tokenizing", "tokens a second"]
     paper = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in reported.FIGURE_3.items())
     text = f"Hardware: {efficiency['hardware']}. Reported for 100,000 texts of 512 tokens on one A100: {paper}."
-    return ["## Figure 3: efficiency", text, _table(head, rows)]
-
-
-def _cell(figures: dict[str, Any]) -> str:
-    return f"{figures['mean']:.4f} [{figures['low']:.4f}, {figures['high']:.4f}]"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(str(cell).replace('|', '/') for cell in line)} |" for line in lines)
+    return ["## Figure 3: efficiency", text, table(head, rows)]

@@ -69,6 +69,8 @@ class EvaluateRecipe(Recipe):
     """A model of the store: its masked tokens are scored (Table 4), and it is one more encoder of every task."""
     corpus: OptionalCorpusReference = None
     """The corpus whose held-out split is scored."""
+    skip_absent: bool = False
+    """Leave out model and corpus where the store has none of that name, as absent sets and baselines are; the report says so."""
     encoders: tuple[EncoderSection, ...] = ()
     """What is compared."""
     data: str = "data"
@@ -111,6 +113,10 @@ class EvaluateRecipe(Recipe):
             if len(set(names)) < len(names):
                 raise ValueError(f"{field} must have different names, got {', '.join(names)}")
         return self
+
+    def does_without(self, field: str) -> bool:
+        """Whether ``skip_absent`` is set; a report of masked tokens alone has nothing to say without its model."""
+        return self.skip_absent and bool(self.tasks or self.codes or self.efficiency)
 
     def identity(self) -> dict[str, Any]:
         """Leave out where the data lies: the digests of its files are inputs."""

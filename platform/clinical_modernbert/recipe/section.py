@@ -41,6 +41,10 @@ class Recipe(Section):
                 found[field] = (marks[0].kind, getattr(self, field))
         return found
 
+    def does_without(self, field: str) -> bool:
+        """Whether the recipe can be run where the store lacks what ``field`` refers to."""
+        return False
+
     def identity(self) -> dict[str, Any]:
         """Return the settings that decide the output: all but scaling, logging, checkpointing and the references.
 

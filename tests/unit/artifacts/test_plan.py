@@ -16,6 +16,7 @@ NOT_IDENTITY = ("scaling", "logging", "checkpoint")
 # Where raw files lie says nothing of what they hold: their digests are inputs.
 PLACES = ("data",)
 CORPUS = {"name": "c", "sources": [{"type": "synthetic_notes", "name": "notes", "num_documents": 10}]}
+ENCODER = {"name": "biobert"}
 SWEEP = {"name": "s", "base": "pretrain/demo", "corpus": "c", "space": {"a": {"type": "grid", "values": [1]}}}
 RECIPES: list[Recipe] = [
     CorpusRecipe.model_validate(CORPUS),
@@ -158,3 +159,19 @@ def test_published_work_is_found_again(store: Store, tmp_path: Any) -> None:
 def test_a_reference_to_nothing_fails_before_any_work(store: Store) -> None:
     with pytest.raises(ArtifactError, match="no model 'absent'"):
         make_plan(MapRecipe(name="map", model="absent"), store)
+
+
+def test_what_a_recipe_does_without_is_left_out_and_counts_when_it_comes(store: Store, publish: Publish) -> None:
+    recipe = EvaluateRecipe(name="e", model="later", corpus="c", skip_absent=True, encoders=(ENCODER,), codes={})  # type: ignore[arg-type]
+    before = make_plan(recipe, store)
+    assert set(before.artifacts) == {"corpus"}
+    publish("model", "later-1", weights="model")
+    after = make_plan(recipe, store)
+    assert set(after.artifacts) == {"corpus", "model"} and after.fingerprint != before.fingerprint
+    # A report of masked tokens alone has nothing to say without its model, whatever it was told to skip.
+    with pytest.raises(ArtifactError, match="no model 'none'"):
+        make_plan(EvaluateRecipe(name="e", model="none", corpus="c", skip_absent=True), store)
+    # Two of a name are ambiguous, not absent.
+    publish("model", "later-2", weights="other")
+    with pytest.raises(ArtifactError, match="ambiguous"):
+        make_plan(recipe, store)

@@ -7,9 +7,11 @@ import pytest
 from clinical_modernbert.artifacts import make_plan, open_store
 from clinical_modernbert.corpus.shards import PackedRows
 from clinical_modernbert.errors import ModelError
-from clinical_modernbert.evaluation.masked_tokens import evaluate
+from clinical_modernbert.evaluation.encoders import resolve_encoder
+from clinical_modernbert.evaluation.masked_tokens import _accuracies, evaluate, score_encoders
 from clinical_modernbert.masking import evaluation_mask
 from clinical_modernbert.recipe import EvaluateRecipe, build_recipe
+from clinical_modernbert.recipe.tasks import EncoderSection
 from clinical_modernbert.training.launch import pretrain_in_process
 
 from tests.tiny import publish_tiny_corpus, tiny_pretrain_plan
@@ -68,3 +70,35 @@ def test_a_model_of_another_corpus_is_refused(tmp_path: Path) -> None:
     publish_tiny_corpus(store, num_documents=10, name="other")
     with pytest.raises(ModelError, match="another tokenizer"):
         evaluate(evaluation_plan(store, corpus="other"))
+
+
+def test_encoders_of_the_corpus_tokenizer_are_asked_the_same_and_others_are_named(
+    store, encoder_folders: dict[str, Path]
+) -> None:
+    plan = evaluation_plan(store, name="others")
+    own = evaluate(plan).summary["masks"]["entity"]
+    model = plan.artifacts["model"]
+    sections = [
+        EncoderSection(name="same", source=str(model.folder("model"))),
+        EncoderSection(name="other", source=str(encoder_folders["modernbert"])),
+        EncoderSection(name="bert", source=str(encoder_folders["bert"])),
+    ]
+    assert isinstance(plan.recipe, EvaluateRecipe)
+    found, refused = score_encoders([resolve_encoder(s) for s in sections], plan.artifacts["corpus"], plan.recipe)
+    assert set(found) == {"same"} and found["same"]["entity"]["model"] == own["model"]
+    assert found["same"]["entity"]["intervals"]["model"] == own["intervals"]["model"]
+    assert set(refused) == {"other", "bert"} and all("another tokenizer" in why for why in refused.values())
+
+
+def test_intervals_draw_documents_and_not_tokens(store) -> None:
+    report = evaluate(evaluation_plan(store, name="intervals")).summary["masks"]["uniform"]
+    low, high = report["intervals"]["model"]["1"]
+    assert low < report["model"]["1"] < high
+    assert report["documents"] < report["tokens"]
+    # 40 documents of which each is all right or all wrong: their spread is that of 40 things, whatever the tokens.
+    ranks = np.repeat(np.arange(40) % 2, 50)
+    documents = np.repeat(np.arange(40, dtype=np.uint64), 50)
+    figures = _accuracies({"model": ranks}, documents, (1,), 2000)
+    low, high = figures["intervals"]["model"]["1"]
+    expected = 1.96 * 0.5 / 40**0.5
+    assert figures["model"]["1"] == 0.5 and (high - low) / 2 == pytest.approx(expected, rel=0.1)
