@@ -126,6 +126,11 @@ def hidden_states(base: Any, ids: Sequence[Sequence[int]]) -> torch.Tensor:
     if base.config.model_type == "modernbert":
         flat, layout = _packed(ids, base.device)
         return encode_packed(base, flat, layout)
+    return padded_states(base, ids)
+
+
+def padded_states(base: Any, ids: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Return what ``hidden_states`` does from a padded batch, as transformers runs any architecture."""
     padded, mask = _padded(base, ids)
     return base(input_ids=padded, attention_mask=mask).last_hidden_state[mask.bool()]
 
