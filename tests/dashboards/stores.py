@@ -289,7 +289,10 @@ def full_report() -> dict[str, Any]:
         "seconds": [1.0, 1.2],
         "mean_seconds": 1.1,
         "tokenizing_seconds": 0.1,
+        "tokens": 44_000,
+        "texts_per_second": 90.9,
         "tokens_per_second": 4e4,
+        "memory_bytes": None,
     }
     return {
         "encoders": {
@@ -329,6 +332,7 @@ def full_report() -> dict[str, Any]:
         "efficiency": {
             "hardware": "2 CPU threads",
             "words": 512,
+            "arithmetic": dict.fromkeys(("as_its_code", "as_its_text", "fair"), "float32"),
             "protocols": {
                 p: {"ours": [point, {**point, "texts": 200}]} for p in ("as_its_code", "as_its_text", "fair")
             },

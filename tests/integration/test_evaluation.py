@@ -118,7 +118,8 @@ def test_one_report_of_a_real_encoder_and_our_own_model(
     assert set(report["efficiency"]["protocols"]) == {"as_its_code", "as_its_text", "fair"}
     assert report["efficiency"]["tokenizers"]["as_its_code"] == {"tiny": "fast (Rust)", "minilm": "slow (Python)"}
     names = {entry.path for entry in artifact.manifest.files}
-    assert names == {"figure2.parquet", "figure2.png", "figure3.png", "report.json", "report.md"}
+    figures = {"figure2.parquet", "figure2.png", "figure3.parquet", "figure3.png"}
+    assert names == {*figures, "report.json", "report.md"}
     assert artifact.file("figure2.png").read_bytes().startswith(b"\x89PNG")
     text = artifact.file("report.md").read_text()
     for part in (

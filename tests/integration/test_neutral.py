@@ -19,6 +19,7 @@ from clinical_modernbert.evaluation.windows import encode_words
 from clinical_modernbert.recipe.tasks import EncoderSection, TuningSection
 from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification, Trainer, TrainingArguments
 
+from benchmarks.neutral import verdict
 from tests.encoders import encoder_folders  # noqa: F401  # a fixture
 from tests.tiny import DRUGS, tiny_texts
 
@@ -96,3 +97,11 @@ def test_the_weights_are_those_of_a_plain_trainer(
         moved = max(moved, float((value - before[name]).abs().max()))
         assert torch.allclose(model.state_dict()[name], value, atol=2e-5), name
     assert moved > 1e-3
+
+
+def test_a_large_difference_is_no_neutrality_however_far_apart_the_seeds_lie() -> None:
+    plain = [0.6, 0.6, 0.6]
+    assert verdict([0.62, 0.59, 0.61], plain).endswith("difference=+0.0067 limit=0.05 standard_error=0.0088 pass")
+    assert verdict([0.81, 0.55, 0.65], plain).endswith("difference=+0.0700 limit=0.05 standard_error=0.0757 fail")
+    # Small, and yet more than chance.
+    assert verdict([0.63, 0.631, 0.629], plain).endswith("difference=+0.0300 limit=0.05 standard_error=0.0006 fail")

@@ -6,6 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+# Figure 3's protocols, and how they are called wherever they are shown.
+PROTOCOLS = {
+    "as_its_code": "as the paper's code",
+    "as_its_text": "as the paper's text",
+    "fair": "fair: each encoder at its best",
+}
+
 
 def draw_code_maps(path: Path, maps: dict[str, NDArray[np.float32]], chapters: list[str]) -> None:
     """Draw each encoder's map, side by side, coloured by chapter with one legend."""
@@ -36,7 +43,7 @@ def draw_efficiency(path: Path, protocols: dict[str, dict[str, list[dict[str, An
             axes.plot(sizes, [point["mean_seconds"] for point in points], color=colour, label=encoder)
             for point in points:
                 axes.plot([point["texts"]] * len(point["seconds"]), point["seconds"], "o", color=colour, markersize=3)
-        axes.set(title=protocol.replace("_", " "), xlabel="texts", ylabel="seconds")
+        axes.set(title=PROTOCOLS[protocol], xlabel="texts", ylabel="seconds")
         axes.set_ylim(bottom=0)
         axes.legend(fontsize=8)
     figure.tight_layout()

@@ -130,6 +130,11 @@ def hidden_states(base: Any, ids: Sequence[Sequence[int]]) -> torch.Tensor:
     if is_packed(base):
         flat, layout = _packed(ids, base.device)
         return encode_packed(base, flat, layout)
+    return padded_batch_states(base, ids)
+
+
+def padded_batch_states(base: Any, ids: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Return what ``hidden_states`` does from one padded batch, as transformers runs any architecture."""
     padded, mask = pad_batch(base, ids)
     return base(input_ids=padded, attention_mask=mask).last_hidden_state[mask.bool()]
 

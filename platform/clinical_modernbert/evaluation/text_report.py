@@ -3,6 +3,7 @@
 from typing import Any
 
 from clinical_modernbert.evaluation import reported
+from clinical_modernbert.evaluation.figures import PROTOCOLS
 from clinical_modernbert.evaluation.report_tables import cell, table, table_4, tables_6_to_8
 
 
@@ -131,15 +132,27 @@ def _efficiency(report: dict[str, Any]) -> list[str]:
     if "efficiency" not in report:
         return []
     efficiency = report["efficiency"]
+    on_gpu = any(
+        point["memory_bytes"] for e in efficiency["protocols"].values() for points in e.values() for point in points
+    )
     rows = []
     for protocol, encoders in efficiency["protocols"].items():
         for encoder, points in encoders.items():
-            for point in points:
+            for number, point in enumerate(points):
+                fastest = min(of_one[number]["mean_seconds"] for of_one in encoders.values())
                 rows.append(
-                    [protocol.replace("_", " "), encoder, efficiency["tokenizers"][protocol][encoder], f"{point['texts']:,}",
-                     f"{point['mean_seconds']:.1f}", f"{point['tokenizing_seconds']:.1f}", f"{point['tokens_per_second']:,.0f}"]
+                    [PROTOCOLS[protocol], encoder, efficiency["tokenizers"][protocol][encoder], f"{point['texts']:,}",
+                     f"{point['tokens'] / point['texts']:.0f}",
+                     f"{point['mean_seconds']:,.2f} ({min(point['seconds']):,.2f} to {max(point['seconds']):,.2f})",
+                     f"{point['tokenizing_seconds']:,.2f}", f"{point['mean_seconds'] / fastest:.2f}",
+                     f"{point['texts_per_second']:,.1f}", f"{point['tokens_per_second']:,.0f}",
+                     *([f"{point['memory_bytes'] / 2**30:.2f}"] if on_gpu else [])]
                 )  # fmt: skip
-    head = ["protocol", "encoder", "tokenizer", "texts", "seconds", "of which tokenizing", "tokens a second"]
-    paper = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in reported.FIGURE_3.items())
-    text = f"Hardware: {efficiency['hardware']}. Reported for 100,000 texts of 512 tokens on one A100: {paper}."
+    head = ["protocol", "encoder", "tokenizer", "texts", "tokens a text", "seconds (rounds)", "of which tokenizing",
+            "times the fastest", "texts a second", "tokens a second", *(["memory, GiB"] if on_gpu else [])]  # fmt: skip
+    arithmetic = "; ".join(f"{PROTOCOLS[protocol]}: {name}" for protocol, name in efficiency["arithmetic"].items())
+    text = (
+        f"Hardware: {efficiency['hardware']}. Arithmetic, {arithmetic}. Seconds are means over rounds, with the fastest and the "
+        f"slowest one. Reported for 100,000 texts of 512 tokens on one A100: {reported.figure_3()}."
+    )
     return ["## Figure 3: efficiency", text, table(head, rows)]
