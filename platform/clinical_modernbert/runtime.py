@@ -60,6 +60,10 @@ def side_by_side(asked: int, needs: Iterable[Mapping[str, float]], room: Mapping
 
 def user_error(error: BaseException | None) -> UserError | None:
     """Return the ``UserError`` that a task raised, from within the wrappings of Ray Data and Ray, or None."""
-    while error is not None and not isinstance(error, UserError):
-        error = getattr(error, "cause", None) or error.__cause__
-    return error
+    while error is not None:
+        # Ray's wrapping is itself of the wrapped error's class, with a traceback for its text.
+        inner = getattr(error, "cause", None)
+        if inner is None and isinstance(error, UserError):
+            return error
+        error = inner or error.__cause__
+    return None

@@ -11,9 +11,10 @@ import numpy as np
 import psutil
 import pytest
 from clinical_modernbert.artifacts import Plan, Store, make_plan, open_store, resolve
-from clinical_modernbert.errors import ModelError
+from clinical_modernbert.errors import ArtifactError, ModelError
 from clinical_modernbert.evaluation.inputs import evaluation_inputs
-from clinical_modernbert.evaluation.launch import launch
+from clinical_modernbert.evaluation.launch import launch, on_worker
+from clinical_modernbert.evaluation.measures import _score_masks
 from clinical_modernbert.evaluation.run import evaluate
 from clinical_modernbert.evaluation.runs import read_scored, run, run_plan
 from clinical_modernbert.recipe import EvaluateRecipe, FineTuneRecipe, ProbeRecipe, build_recipe
@@ -156,3 +157,10 @@ def test_a_cluster_without_room_is_said_in_the_recipe_s_words(
     made = plan(FineTuneRecipe, encoder_folders["bert"], data, open_store(str(tmp_path)), scaling=scaling)
     with pytest.raises(ModelError, match=r"no room for a worker of 64 CPUs within scaling.start_timeout_s=3"):
         launch([made])
+
+
+def test_what_a_user_can_mend_comes_back_from_a_worker_as_it_is(tmp_path: Path) -> None:
+    recipe = EvaluateRecipe(name="e", model="none", corpus="none")
+    with pytest.raises(ArtifactError, match=r"^no model 'none' in file://.*finished there: none") as caught:
+        on_worker(_score_masks, recipe.model_dump(mode="json"), f"file://{tmp_path}", scaling=recipe.scaling)
+    assert "Traceback" not in str(caught.value)

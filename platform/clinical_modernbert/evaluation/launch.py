@@ -9,17 +9,19 @@ import os
 import tempfile
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from clinical_modernbert.artifacts import Plan, open_store
 from clinical_modernbert.errors import ModelError, UserError
 from clinical_modernbert.evaluation.runs import run, run_plan
 from clinical_modernbert.recipe import FineTuneRecipe, ProbeRecipe
 from clinical_modernbert.recipe.evaluate import EvaluateScaling
-from clinical_modernbert.runtime import cluster_room, side_by_side, start_ray
+from clinical_modernbert.runtime import cluster_room, side_by_side, start_ray, user_error
 from clinical_modernbert.training.launch import root_cause
+
+T = TypeVar("T")
 
 _logger = logging.getLogger(__name__)
 
@@ -32,8 +34,7 @@ def launch(plans: Sequence[Plan]) -> None:
     import ray
 
     scaling = _scaling(plans[0])
-    needs = {"CPU": float(scaling.num_cpus), "GPU": scaling.gpus_per_run}
-    num = side_by_side(scaling.num_runs, [needs], cluster_room(), setting="num_runs")
+    num = side_by_side(scaling.num_runs, [_needs(scaling)], cluster_room(), setting="num_runs")
     pool = ThreadPoolExecutor(max_workers=num, thread_name_prefix="evaluation-run")
     try:
         errors = list(pool.map(_launch, plans))
@@ -68,16 +69,35 @@ def _scaling(plan: Plan) -> EvaluateScaling:
     return plan.recipe.scaling
 
 
-def _as_task(config: dict[str, Any], scaling: EvaluateScaling) -> str | None:
-    import ray
-    from ray.exceptions import RayError
+def _needs(scaling: EvaluateScaling) -> dict[str, float]:
+    return {"CPU": float(scaling.num_cpus), "GPU": scaling.gpus_per_run}
 
+
+def on_worker(function: Callable[..., T], *arguments: Any, scaling: EvaluateScaling) -> T:
+    """Return what ``function`` gives on a worker of the cluster with a run's resources; its ``UserError`` is raised here."""
+    start_ray()
+    import ray
+    from ray.exceptions import RayTaskError
+
+    room = cluster_room()
+    for name, need in _needs(scaling).items():
+        if need > room[name]:
+            _logger.warning("waiting for a worker with %g %ss: the cluster has %g", need, name, room[name])
     task = ray.remote(num_cpus=scaling.num_cpus, num_gpus=scaling.gpus_per_run, max_retries=scaling.max_failures)
     try:
-        error: str | None = ray.get(task(_in_worker).remote(config))
+        found: T = ray.get(task(function).remote(*arguments))
+    except RayTaskError as failure:
+        raise (user_error(failure) or failure) from None
+    return found
+
+
+def _as_task(config: dict[str, Any], scaling: EvaluateScaling) -> str | None:
+    from ray.exceptions import RayError
+
+    try:
+        return on_worker(_in_worker, config, scaling=scaling)
     except RayError as failure:
         return str(failure).strip().splitlines()[-1]
-    return error
 
 
 def _on_train(plan: Plan, config: dict[str, Any]) -> str | None:

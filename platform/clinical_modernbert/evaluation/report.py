@@ -8,14 +8,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from clinical_modernbert.artifacts import Artifact
-from clinical_modernbert.evaluation.code_report import code_report
-from clinical_modernbert.evaluation.efficiency import efficiency_report
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.evaluation.errors import error_analysis
 from clinical_modernbert.evaluation.heads import load_tokenizer
@@ -46,12 +43,11 @@ def build_report(
     *,
     encoders: Sequence[LocalEncoder],
     skipped: dict[str, dict[str, str]],
-    masked: dict[str, Any] | None,
-    folder: Path,
+    measured: dict[str, Any],
 ) -> dict[str, Any]:
-    """Return the report; figures are written below ``folder`` as PNG and data."""
+    """Return the report; ``measured`` are its parts on encoders beside tasks."""
     tasks = {run.recipe.task.name: run.recipe.task for run in finished}
-    report: dict[str, Any] = {
+    return {
         "encoders": {encoder.name: _encoder_facts(encoder) for encoder in encoders},
         "skipped": skipped,
         "seeds": list(recipe.seeds),
@@ -62,15 +58,8 @@ def build_report(
             name: _task_report(task, [r for r in finished if r.recipe.task.name == name], recipe)
             for name, task in tasks.items()
         },
+        **measured,
     }
-    if masked is not None:
-        # Where a report without tasks has them, so that both read alike.
-        report |= masked
-    if recipe.codes is not None:
-        report["codes"] = code_report(recipe.codes, encoders, folder=folder, scaling=recipe.scaling)
-    if recipe.efficiency is not None:
-        report["efficiency"] = efficiency_report(recipe.efficiency, encoders, folder=folder, scaling=recipe.scaling)
-    return report
 
 
 def _encoder_facts(encoder: LocalEncoder) -> dict[str, Any]:

@@ -8,16 +8,16 @@ import json
 import logging
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from clinical_modernbert.artifacts import Artifact, Plan, make_plan, resolve, upload
+from clinical_modernbert.artifacts import Artifact, Plan, resolve, upload
 from clinical_modernbert.errors import ModelError
-from clinical_modernbert.evaluation import masked_tokens
-from clinical_modernbert.evaluation.encoders import LocalEncoder, artifact_encoder, resolve_encoder
+from clinical_modernbert.evaluation.encoders import artifact_encoder, resolve_encoder
 from clinical_modernbert.evaluation.inputs import missing_path, present_encoders
 from clinical_modernbert.evaluation.launch import launch
+from clinical_modernbert.evaluation.measures import measure_encoders, score_masks
 from clinical_modernbert.evaluation.report import Finished, build_report
 from clinical_modernbert.evaluation.runs import RunRecipe, run_plan
 from clinical_modernbert.evaluation.text_report import render
@@ -33,7 +33,8 @@ def evaluate(plan: Plan) -> Artifact:
     recipe = plan.recipe
     assert isinstance(recipe, EvaluateRecipe)
     if not (recipe.tasks or recipe.codes or recipe.efficiency):
-        return masked_tokens.evaluate(plan)
+        score_masks(plan)
+        return resolve(plan.store, plan.kind, plan.id)
     encoders, absent = evaluated_encoders(plan)
     if not encoders:
         raise ModelError("none of the encoders is on this machine: " + "; ".join(absent.values()))
@@ -50,18 +51,18 @@ def evaluate(plan: Plan) -> Artifact:
         Finished(made.recipe, artifact)  # type: ignore[arg-type]  # a run's plan holds a run's recipe
         for made, artifact in _run_all(plan, list(_runs(recipe, present, encoders)))
     ]
-    local = [resolve_encoder(section) for section in encoders]
-    masked, unasked = _masked_tokens(plan, recipe, local)
+    measured = measure_encoders(plan, encoders)
+    report = build_report(
+        recipe,
+        finished,
+        encoders=[resolve_encoder(section) for section in encoders],
+        skipped={"encoders": absent, "artifacts": missing, "tasks": skipped, "masks": measured.not_asked},
+        measured=measured.report,
+    )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        report = build_report(
-            recipe,
-            finished,
-            encoders=local,
-            skipped={"encoders": absent, "artifacts": missing, "tasks": skipped, "masks": unasked},
-            masked=masked,
-            folder=folder,
-        )
+        for file, content in measured.files.items():
+            (folder / file).write_bytes(content)
         (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
         (folder / "report.md").write_text(render(report), encoding="utf-8")
         files = [upload(plan.store, plan.prefix, path.name, path) for path in sorted(folder.iterdir())]
@@ -124,30 +125,3 @@ def _run_all(plan: Plan, recipes: list[RunRecipe]) -> Iterator[tuple[Plan, Artif
         launch([made for made in plans if made.existing() is None])
     for made in plans:
         yield made, resolve(plan.store, made.kind, made.id)
-
-
-def _masked_tokens(
-    plan: Plan, recipe: EvaluateRecipe, encoders: Sequence[LocalEncoder]
-) -> tuple[dict[str, Any] | None, dict[str, str]]:
-    """Return (Table 4, encoder -> why it is not in it): the store's own model first, then whoever has the corpus' tokenizer.
-
-    The own model's part is an evaluation by itself, which a report without tasks would also find.
-    """
-    if "model" not in plan.artifacts or "corpus" not in plan.artifacts:
-        return None, {}
-    alone = EvaluateRecipe(
-        name=f"{recipe.name[:34]}-masks",
-        model=recipe.model,
-        corpus=recipe.corpus,
-        sequence_length=recipe.sequence_length,
-        max_rows=recipe.max_rows,
-        top_k=recipe.top_k,
-        num_resamples=recipe.num_resamples,
-        scaling=recipe.scaling,
-    )
-    sub_plan = make_plan(alone, plan.store)
-    artifact = sub_plan.existing() or masked_tokens.evaluate(sub_plan)
-    own = plan.artifacts["model"].manifest.id
-    others = [encoder for encoder in encoders if encoder.artifact is None or encoder.artifact.manifest.id != own]
-    found, refused = masked_tokens.score_encoders(others, plan.artifacts["corpus"], recipe)
-    return {"model": own, "other_masks": found, **artifact.summary}, refused
