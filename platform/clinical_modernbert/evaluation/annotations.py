@@ -33,7 +33,12 @@ def read_annotations(path: Path, task: EntitiesTask, *, data: Path) -> tuple[lis
     elif task.format == "i2b2_2010":
         examples = [_from_sentences(name, name, sentences) for name, sentences in i2b2.read_2010(path)]
     else:
-        lost = {"spans_across_words": 0, "spans_inside_others": 0, "spans_not_as_stated": 0}
+        lost = {
+            "spans_across_words": 0,
+            "spans_inside_others": 0,
+            "spans_not_as_stated": 0,
+            "annotations_of_other_kinds": 0,
+        }
         examples = [_from_spans(text, _group(text, task), lost) for text in _annotated(path, task)]
         facts.update({name: count for name, count in lost.items() if count})
     if not examples:
@@ -73,6 +78,7 @@ def _from_sentences(name: str, group: str, sentences: Sequence[TaggedSentence]) 
 def _from_spans(document: AnnotatedText, group: str, lost: dict[str, int]) -> WordExample:
     """Cut the text into words and tag those that a span touches; of overlapping spans the longest counts."""
     lost["spans_not_as_stated"] += document.num_not_as_stated
+    lost["annotations_of_other_kinds"] += document.num_left_out
     words = [match.span() for match in _WORD.finditer(document.text)]
     tags = ["O"] * len(words)
     starts = {start: number for number, (start, _) in enumerate(words)}

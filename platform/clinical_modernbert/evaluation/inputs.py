@@ -20,6 +20,7 @@ def task_paths(task: Task, data: str) -> list[Path]:
         names = [task.path]
     else:
         names = [task.queries, task.corpus, task.qrels, task.train_queries, task.train_qrels]
+        names += [task.development_queries, task.development_qrels]
     return [Path(data) / name for name in names if name is not None]
 
 

@@ -15,7 +15,7 @@ from clinical_modernbert.evaluation.examples import Splits, TextExample, WordExa
 from clinical_modernbert.recipe.tasks import DispositionTask, EntitiesTask, RetrievalTask, SentenceRolesTask, Task
 from clinical_modernbert.sources import pmc_patients, rct
 from clinical_modernbert.sources.ed import EdStay, read_stays
-from clinical_modernbert.sources.ed_events import read_hosp_stays, read_meds_stays
+from clinical_modernbert.sources.ed_events import read_hosp_stays, read_meds_splits, read_meds_stays
 from clinical_modernbert.sources.evaluation_texts import evaluation_texts
 
 # MEME's dispositions; others (transferred, left without being seen) are neither admitted nor sent home.
@@ -68,7 +68,13 @@ def _word_splits(task: EntitiesTask, folder: Path) -> Splits[WordExample]:
 def _text_splits(task: SentenceRolesTask | DispositionTask, folder: Path) -> Splits[TextExample]:
     if isinstance(task, DispositionTask):
         stays, facts = _stays(task, folder)
-        return make_splits(stays, None, None, section=task.split, facts=facts)
+        of_subject = read_meds_splits(folder / task.path) if task.format == "meds" else {}
+        if not of_subject:
+            return make_splits(stays, None, None, section=task.split, facts=facts)
+        parts = [[e for e in stays if of_subject.get(e.group) == name] for name in ("train", "tuning", "held_out")]
+        facts["split"] = "metadata/subject_splits.parquet"
+        facts["stays_of_no_split"] = len(stays) - sum(map(len, parts))
+        return make_splits(parts[0], parts[1] or None, parts[2] or None, section=task.split, facts=facts)
     names = (task.train, task.development, task.test)
     train, development, test = (list(_sentences(folder / name)) if name else None for name in names)
     return make_splits(train or [], development, test, section=task.split, facts={})
@@ -141,33 +147,50 @@ def _retrieval(task: RetrievalTask, folder: Path) -> RetrievalSet:
         return _halves(task, list(evaluation_texts(folder / task.queries)))
     assert task.corpus is not None and task.qrels is not None
     documents = {e.id: f"{e.title} {e.text}".strip() for e in pmc_patients.read_entries(folder / task.corpus)}
-    queries = {e.id: e.text for e in pmc_patients.read_entries(folder / task.queries)}
+    queries = _queries(folder / task.queries)
     qrels = _qrels(folder / task.qrels, queries, documents)
     asked = [query for query in queries if query in qrels][: task.max_test]
-    pairs: list[tuple[str, str]] = []
+    taken = dict.fromkeys(queries, task.queries)
+    train: list[tuple[str, str]] = []
+    development: list[tuple[str, str]] = []
+    if task.development_queries is not None and task.development_qrels is not None:
+        development = _pairs(folder, task.development_queries, task.development_qrels, documents, taken)
     if task.train_queries is not None and task.train_qrels is not None:
-        training = {e.id: e.text for e in pmc_patients.read_entries(folder / task.train_queries)}
-        twice = sorted(training.keys() & set(asked))
-        if twice:
-            raise SourceError(
-                f"{task.train_queries}: query {twice[0]!r} is also reported; a query must be on one side only"
-            )
-        graded = _qrels(folder / task.train_qrels, training, documents)
-        pairs = [(training[q], documents[max(grades, key=lambda d: grades[d])]) for q, grades in graded.items()]
-        pairs = pairs[: task.max_train]
-    held = max(round(len(pairs) * task.split.development_fraction), 1) if pairs else 0
+        train = _pairs(folder, task.train_queries, task.train_qrels, documents, taken)[: task.max_train]
+    if train and not development:
+        held = max(round(len(train) * task.split.development_fraction), 1)
+        train, development = train[held:], train[:held]
     return RetrievalSet(
         asked, [queries[q] for q in asked], list(documents), list(documents.values()),
-        {q: qrels[q] for q in asked}, pairs[held:], pairs[:held], {"documents": len(documents)},
+        {q: qrels[q] for q in asked}, train, development, {"documents": len(documents)},
     )  # fmt: skip
+
+
+def _queries(path: Path) -> dict[str, str]:
+    return {entry.id: entry.text for entry in pmc_patients.read_entries(path)}
+
+
+def _pairs(
+    folder: Path, queries_name: str, qrels_name: str, documents: dict[str, str], taken: dict[str, str]
+) -> list[tuple[str, str]]:
+    """Return each query's text with that of its best document, and enter the queries into ``taken`` (id -> file)."""
+    queries = _queries(folder / queries_name)
+    twice = sorted(queries.keys() & taken.keys())
+    if twice:
+        raise SourceError(
+            f"{queries_name}: query {twice[0]!r} is also in {taken[twice[0]]}; a query must be on one side only"
+        )
+    taken.update(dict.fromkeys(queries, queries_name))
+    graded = _qrels(folder / qrels_name, queries, documents)
+    return [(queries[q], documents[max(grades, key=lambda d: grades[d])]) for q, grades in graded.items()]
 
 
 def _qrels(path: Path, queries: dict[str, Any], documents: dict[str, Any]) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
-    for number, (query, document, grade) in enumerate(pmc_patients.read_qrels(path), start=1):
+    for line, query, document, grade in pmc_patients.read_qrels(path):
         if query in queries and grade > 0:
             if document not in documents:
-                raise SourceError(f"{path.name}, judgement {number}: document {document!r} is not in the corpus")
+                raise SourceError(f"{path.name}, line {line}: document {document!r} is not in the corpus")
             found.setdefault(query, {})[document] = grade
     if not found:
         raise SourceError(f"{path.name} grades no document for any of the {len(queries)} queries")
@@ -189,6 +212,8 @@ def _halves(task: RetrievalTask, texts: list[str]) -> RetrievalSet:
         middle = len(words) // 2
         if middle >= 20:
             halves.append(_Half(str(number), " ".join(words[:middle]), " ".join(words[middle:])))
+    if len(halves) < 8:
+        raise SourceError(f"{task.queries}: {len(halves)} texts of 40 words and more; format=halves needs 8")
     train, test = carve(halves, 0.5, salt=f"test {task.split.seed}")
     train, development = carve(train, task.split.development_fraction, salt="development")
     return RetrievalSet(

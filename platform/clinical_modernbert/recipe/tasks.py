@@ -92,7 +92,8 @@ class DispositionTask(_Task):
     format: Literal["mimic_ed", "mimic_hosp", "meds"]
     """MIMIC-IV-ED's tables; MIMIC-IV's hosp tables with ED transfers; or MEDS events in Parquet."""
     path: str
-    """Folder of the tables, or the MEDS file."""
+    """Folder of the tables; a MEDS data set (``data/**/*.parquet``, split by its own ``metadata/subject_splits.parquet`` where it
+    has one) or one file of it."""
     minutes: int = Field(default=60, ge=1)
     """Events from arrival until so many minutes after it are seen."""
 
@@ -113,6 +114,10 @@ class RetrievalTask(_Task):
     """Queries to fine-tune on; only zero-shot where None."""
     train_qrels: str | None = None
     """Grades of the training queries."""
+    development_queries: str | None = None
+    """Queries for early stopping; carved from the training ones where None."""
+    development_qrels: str | None = None
+    """Grades of them."""
     paper_queries: int = Field(default=128, ge=1)
     """Beside all queries, a fixed sample of so many is reported, as in the paper."""
 
@@ -122,6 +127,10 @@ class RetrievalTask(_Task):
             raise ValueError("format=beir needs queries, corpus and qrels")
         if (self.train_queries is None) != (self.train_qrels is None):
             raise ValueError("train_queries and train_qrels go together")
+        if (self.development_queries is None) != (self.development_qrels is None):
+            raise ValueError("development_queries and development_qrels go together")
+        if self.development_queries is not None and self.train_queries is None:
+            raise ValueError("development_queries says when training stops: it needs train_queries")
         return self
 
 

@@ -93,9 +93,14 @@ def read_stays(folder: Path, *, minutes: int | None = None) -> Iterator[EdStay]:
     """
     triage = {row[0]: row[1:] for row in _rows(folder, "triage")}
     rest = {name: _by_stay(folder, name) for name in ("vitalsign", "medrecon", "pyxis", "diagnosis")}
-    for subject, stay, admission, intime, outtime, gender, race, transport, disposition in _rows(folder, "edstays"):
+    seen: set[str] = set()
+    for place, row in placed_rows(folder, "edstays", _COLUMNS["edstays"]):
+        subject, stay, admission, intime, outtime, gender, race, transport, disposition = row
+        if not subject or not stay or stay in seen:
+            raise SourceError(f"{place}: expected a subject_id and a stay_id that no other row has")
+        seen.add(stay)
         if minutes is not None:
-            check_arrival("edstays", stay, intime)
+            check_arrival(place, intime)
         sections = [
             _arrival(intime, gender, race, transport),
             _triage(triage.get(stay)),
@@ -108,12 +113,12 @@ def read_stays(folder: Path, *, minutes: int | None = None) -> Iterator[EdStay]:
         yield EdStay(stay, f"subject_id:{subject}", "\n".join(filter(None, sections)), outcome)
 
 
-def check_arrival(table: str, stay: str, intime: str) -> None:
+def check_arrival(place: str, intime: str) -> None:
     """Raise ``SourceError`` where a stay's arrival is no time: nothing could be said to lie after it."""
     try:
         datetime.fromisoformat(intime)
     except ValueError:
-        raise SourceError(f"{table}, stay {stay}: intime is no time; expected YYYY-MM-DD HH:MM:SS") from None
+        raise SourceError(f"{place}: intime is no time; expected YYYY-MM-DD HH:MM:SS") from None
 
 
 def in_window(time: str, arrival: str, minutes: int) -> bool:
@@ -192,10 +197,16 @@ def _rows(folder: Path, table: str) -> Iterator[tuple[str, ...]]:
 
 def table_rows(folder: Path, table: str, columns: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     """Yield the named columns of ``<table>.csv`` or ``.csv.gz``; ``SourceError`` where it is absent or has a broken row."""
+    for _, values in placed_rows(folder, table, columns):
+        yield values
+
+
+def placed_rows(folder: Path, table: str, columns: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the same with each row's place, ``<file>, line <n>``, for errors."""
     path = next((p for p in (folder / f"{table}.csv.gz", folder / f"{table}.csv") if p.is_file()), None)
     if path is None:
         raise SourceError(f"{folder} has no {table}.csv or {table}.csv.gz")
     for row in read_rows(read_chunks(path), file=path.name, columns=columns):
         if isinstance(row, Quarantined):
             raise SourceError(f"{row.file}, {row.position}: {row.reason}")
-        yield tuple(value.strip() for value in row.values)
+        yield f"{path.name}, line {row.line}", tuple(value.strip() for value in row.values)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from clinical_modernbert.errors import SourceError
-from clinical_modernbert.sources.ed import EdOutcome, EdStay, check_arrival, in_window, table_rows
+from clinical_modernbert.sources.ed import EdOutcome, EdStay, check_arrival, in_window, placed_rows, table_rows
+from clinical_modernbert.sources.meds import BrokenEventsError, Event, subject_events
 
 MEDS_ARRIVAL = "TRANSFER_TO//ED"
 _MEDS_ADMISSION = "HOSPITAL_ADMISSION"
@@ -28,14 +29,13 @@ def read_hosp_stays(folder: Path, *, minutes: int) -> Iterator[EdStay]:
     ``folder`` is MIMIC-IV's ``hosp``. Disposition: ADMITTED where the transfer has a hadm_id, else HOME.
     """
     patients = {
-        row[0]: row[1:] for row in table_rows(folder, "patients", ("subject_id", "gender", "anchor_age", "anchor_year"))
+        row[0]: (place, *row[1:])
+        for place, row in placed_rows(folder, "patients", ("subject_id", "gender", "anchor_age", "anchor_year"))
     }
     labels = {row[0]: row[1] for row in table_rows(folder, "d_labitems", ("itemid", "label"))}
-    transfers = list(
-        table_rows(folder, "transfers", ("subject_id", "hadm_id", "transfer_id", "eventtype", "intime", "outtime"))
-    )
-    stays = [row for row in transfers if row[3] == "ED"]
-    subjects = {row[0] for row in stays}
+    columns = ("subject_id", "hadm_id", "transfer_id", "eventtype", "intime", "outtime")
+    stays = [(place, row) for place, row in placed_rows(folder, "transfers", columns) if row[3] == "ED"]
+    subjects = {row[0] for _, row in stays}
     labs: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     for subject, *lab in table_rows(
         folder, "labevents", ("subject_id", "charttime", "storetime", "itemid", "value", "valueuom", "flag")
@@ -46,11 +46,11 @@ def read_hosp_stays(folder: Path, *, minutes: int) -> Iterator[EdStay]:
     for subject, *drug in table_rows(folder, "emar", ("subject_id", "charttime", "medication", "event_txt")):
         if subject in subjects:
             drugs[subject].append(tuple(drug))
-    for subject, admission, stay, _, intime, outtime in stays:
-        check_arrival("transfers", stay, intime)
-        gender, anchor_age, anchor_year = patients.get(subject, ("", "", ""))
+    for place, (subject, admission, stay, _, intime, outtime) in stays:
+        check_arrival(place, intime)
+        known, gender, anchor_age, anchor_year = patients.get(subject, ("", "", "", ""))
         if not all(not value or value.isdecimal() for value in (anchor_age, anchor_year)):
-            raise SourceError(f"patients, subject {subject}: anchor_age and anchor_year must be whole numbers or empty")
+            raise SourceError(f"{known}: anchor_age and anchor_year must be whole numbers or empty")
         age = f"{int(anchor_age) + int(intime[:4]) - int(anchor_year)}" if anchor_age and anchor_year else ""
         text = "\n".join(
             [
@@ -64,34 +64,63 @@ def read_hosp_stays(folder: Path, *, minutes: int) -> Iterator[EdStay]:
 
 
 def read_meds_stays(path: Path, *, minutes: int) -> Iterator[EdStay]:
-    """Yield the stays of a MEDS Parquet file: each ``TRANSFER_TO//ED`` event begins one.
+    """Yield the stays of a MEDS data set, a file or a folder of shards: each ``TRANSFER_TO//ED`` event begins one.
 
     Disposition: ADMITTED where the subject's next hospital admission begins within 48 hours and before the next arrival.
-    MEDS states no time of storing: values count from when they were taken.
+    MEDS states no time of storing: values count from when they were taken. A subject in two shards is refused: its stays
+    would be torn.
+    """
+    shards: dict[int, str] = {}
+    for file in meds_files(path):
+        name = file.relative_to(path).as_posix() if path.is_dir() else file.name
+        try:
+            for subject, events in subject_events(file):
+                if subject in shards:
+                    raise SourceError(
+                        f"{name}: subject {subject} is in {shards[subject]} too; a MEDS shard holds whole subjects"
+                    )
+                shards[subject] = name
+                yield from _subject_stays(subject, events, minutes=minutes)
+        except BrokenEventsError as error:
+            raise SourceError(f"{name}, {error.position}: {error.reason}") from None
+
+
+def meds_files(path: Path) -> list[Path]:
+    """Return the shards of a MEDS data set, which lie below ``data/`` beside its ``metadata/``, or the file itself."""
+    if not path.is_dir():
+        return [path]
+    below = path / "data" if (path / "data").is_dir() else path
+    files = sorted(below.rglob("*.parquet"))
+    if not files:
+        raise SourceError(f"{path.name}: no .parquet below it; expected a MEDS data set with data/**/*.parquet")
+    return files
+
+
+def read_meds_splits(path: Path) -> dict[str, str]:
+    """Return group -> ``train``, ``tuning`` or ``held_out`` as the data set's ``metadata/subject_splits.parquet`` says.
+
+    Empty where it has no such file.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    file = path / "metadata" / "subject_splits.parquet"
+    if not file.is_file():
+        return {}
     try:
-        parquet = pq.ParquetFile(path)
+        rows = pq.read_table(file, columns=["subject_id", "split"]).to_pydict()
     except (pa.ArrowInvalid, OSError) as error:
-        raise SourceError(f"{path.name}: no readable Parquet ({type(error).__name__})") from None
-    names = parquet.schema_arrow.names
-    value = next((name for name in ("numeric_value", "value") if name in names), None)
-    missing = [name for name in ("subject_id", "time", "code") if name not in names]
-    if missing or value is None:
         raise SourceError(
-            f"{path.name} has no column {', '.join(missing or ['numeric_value'])}; MEDS has subject_id, time, code, numeric_value"
-        )
-    subjects: dict[int, list[tuple[Any, str, Any]]] = defaultdict(list)
-    for batch in parquet.iter_batches(columns=["subject_id", "time", "code", value]):
-        rows = batch.to_pydict()
-        for subject, time, code, number in zip(*(rows[n] for n in ("subject_id", "time", "code", value)), strict=True):
-            subjects[subject].append((time, code, number))
-    for subject, events in sorted(subjects.items()):
-        static = [code for time, code, _ in events if time is None]
-        timed = sorted((event for event in events if event[0] is not None), key=lambda event: event[0])
-        yield from _meds_stays(subject, static + [code for _, code, _ in timed], timed, minutes=minutes)
+            f"{file.name}: no readable Parquet with subject_id and split ({type(error).__name__})"
+        ) from None
+    return {f"subject_id:{subject}": split for subject, split in zip(rows["subject_id"], rows["split"], strict=True)}
+
+
+def _subject_stays(subject: int, events: list[Event], *, minutes: int) -> Iterator[EdStay]:
+    static = [event.code for event in events if event.time is None]
+    timed = sorted((event for event in events if event.time is not None), key=lambda event: event.time)
+    codes = static + [event.code for event in timed]
+    yield from _meds_stays(subject, codes, [(e.time, e.code, e.number) for e in timed], minutes=minutes)
 
 
 def _meds_stays(subject: int, codes: list[str], timed: list[tuple[Any, str, Any]], *, minutes: int) -> Iterator[EdStay]:

@@ -8,7 +8,7 @@ quarantined: shard it by subject first.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from clinical_modernbert.recipe.sources import MedsSource
 from clinical_modernbert.sources.document import Document, Dropped, Quarantined
@@ -19,7 +19,23 @@ _BATCH_ROWS = 65_536
 _MOST_UNSORTED = 20_000_000
 _VALUES = ("numeric_value", "value")
 
-_Event = tuple[Any, str, float | None, str | None]
+
+class Event(NamedTuple):
+    """One row; ``time`` is None for a static one."""
+
+    time: Any
+    code: str
+    number: float | None
+    text: str | None
+
+
+class BrokenEventsError(Exception):
+    """A file, or its rest from a row on, cannot be read."""
+
+    def __init__(self, position: str, reason: str) -> None:
+        super().__init__(f"{position}: {reason}")
+        self.position = position
+        self.reason = reason
 
 
 def read_subjects(location: Path, *, file: str, source: MedsSource) -> Iterator[Document | Dropped | Quarantined]:
@@ -27,42 +43,78 @@ def read_subjects(location: Path, *, file: str, source: MedsSource) -> Iterator[
 
     Codes of ``source.leave_out`` (prefixes) are left out; a subject without any other event is dropped as ``empty``.
     """
+    try:
+        for subject, events in subject_events(location):
+            yield _subject(subject, events, source)
+    except BrokenEventsError as error:
+        yield Quarantined(file, error.position, error.reason)
+
+
+def subject_events(location: Path) -> Iterator[tuple[int, list[Event]]]:
+    """Yield each subject of a file with its rows in the file's order; raises ``BrokenEventsError``."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         parquet = pq.ParquetFile(location)
-        names = parquet.schema_arrow.names
-        missing = [name for name in ("subject_id", "time", "code") if name not in names]
-        if missing:
-            yield Quarantined(file, "schema", f"no column {', '.join(missing)}; MEDS has subject_id, time and code")
-            return
-        value = next((name for name in _VALUES if name in names), None)
-        text = "text_value" if "text_value" in names else None
-        columns = [name for name in ("subject_id", "time", "code", value, text) if name]
-        if not _is_grouped(parquet):
-            if parquet.metadata.num_rows > _MOST_UNSORTED:
-                yield Quarantined(file, "schema", "a subject's events lie apart; shard the data set by subject first")
-                return
-            table = parquet.read(columns=columns).sort_by([("subject_id", "ascending")])
-            batches = table.to_batches(max_chunksize=_BATCH_ROWS)
+        columns = _columns(parquet.schema_arrow)
+        grouped = _is_grouped(parquet)
+        if grouped:
+            batches = parquet.iter_batches(batch_size=_BATCH_ROWS, columns=[name for name in columns if name])
+        elif parquet.metadata.num_rows > _MOST_UNSORTED:
+            raise BrokenEventsError("schema", "a subject's events lie apart; shard the data set by subject first")
         else:
-            batches = parquet.iter_batches(batch_size=_BATCH_ROWS, columns=columns)
-        subject, events = None, []  # type: int | None, list[_Event]
+            table = parquet.read(columns=[name for name in columns if name]).sort_by([("subject_id", "ascending")])
+            batches = table.to_batches(max_chunksize=_BATCH_ROWS)
+        subject, events, row = None, [], 0  # type: int | None, list[Event], int
         for batch in batches:
-            rows = batch.to_pydict()
+            values = batch.to_pydict()
             empty = [None] * batch.num_rows
-            values, texts = (rows[value] if value else empty), (rows[text] if text else empty)
-            for number, *event in zip(rows["subject_id"], rows["time"], rows["code"], values, texts, strict=True):
+            for number, *event in zip(*(values[name] if name else empty for name in columns), strict=True):
+                row += 1
+                if number is None or event[1] is None:
+                    missing = "subject_id" if number is None else "code"
+                    place = f"row {row}" if grouped else "schema"
+                    raise BrokenEventsError(place, f"{missing} is null; MEDS states it for each event")
                 if number != subject:
                     if subject is not None:
-                        yield _subject(subject, events, source)
+                        yield subject, events
                     subject, events = number, []
-                events.append((event[0], event[1], event[2], event[3]))
+                events.append(Event(*event))
         if subject is not None:
-            yield _subject(subject, events, source)
+            yield subject, events
     except (pa.ArrowInvalid, OSError) as error:
-        yield Quarantined(file, "the whole file", f"no readable Parquet ({type(error).__name__})")
+        raise BrokenEventsError("the whole file", f"no readable Parquet ({type(error).__name__})") from None
+
+
+def _columns(schema: Any) -> tuple[str, str, str, str | None, str | None]:
+    """Return the names of subject, time, code, number and text; the last two may be absent."""
+    import pyarrow.types as types
+
+    missing = [name for name in ("subject_id", "time", "code") if name not in schema.names]
+    if missing:
+        raise BrokenEventsError("schema", f"no column {', '.join(missing)}; MEDS has subject_id, time and code")
+    value = next((name for name in _VALUES if name in schema.names), None)
+    text = "text_value" if "text_value" in schema.names else None
+    for name, fits, wanted in (
+        ("subject_id", types.is_integer, "whole numbers"),
+        ("time", lambda kind: types.is_timestamp(kind) or types.is_null(kind), "timestamps"),
+        ("code", _is_text, "text"),
+        *(((value, lambda kind: types.is_floating(kind) or types.is_integer(kind), "numbers"),) if value else ()),
+    ):
+        if not fits(schema.field(name).type):
+            raise BrokenEventsError("schema", f"{name} is {schema.field(name).type}; MEDS has {wanted} there")
+    return "subject_id", "time", "code", value, text
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    return bool(
+        types.is_string(kind)
+        or types.is_large_string(kind)
+        or (types.is_dictionary(kind) and _is_text(kind.value_type))
+    )
 
 
 def _is_grouped(parquet: Any) -> bool:
@@ -80,12 +132,12 @@ def _is_grouped(parquet: Any) -> bool:
     return True
 
 
-def _subject(subject: int, events: list[_Event], source: MedsSource) -> Document | Dropped:
-    kept = [event for event in events if event[1] and not event[1].startswith(source.leave_out)]
+def _subject(subject: int, events: list[Event], source: MedsSource) -> Document | Dropped:
+    kept = [event for event in events if event.code and not event.code.startswith(source.leave_out)]
     if not kept:
         return Dropped("empty")
     # Stable: events of one moment keep the file's order. Static events have no time and come first.
-    kept.sort(key=lambda event: (event[0] is not None, event[0]) if event[0] is not None else (False,))
+    kept.sort(key=lambda event: (event.time is not None, event.time) if event.time is not None else (False,))
     lines: list[str] = []
     at: Any = object()
     for time, code, number, text in kept:

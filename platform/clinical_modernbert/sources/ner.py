@@ -41,6 +41,17 @@ class AnnotatedText:
     spans: tuple[Span, ...]
     num_not_as_stated: int = 0
     """Spans whose file says another text than lies there."""
+    num_left_out: int = 0
+    """Annotations that are no entities of the set's task."""
+
+
+def same_letters(one: str, other: str) -> bool:
+    """Whether two texts differ in case, spaces and punctuation only, as what files state of a span does."""
+    return _letters(one) == _letters(other)
+
+
+def _letters(text: str) -> str:
+    return "".join(character for character in text.casefold() if character.isalnum())
 
 
 def read_conll(path: Path) -> Iterator[TaggedSentence]:
@@ -94,15 +105,15 @@ def _joined(parts: dict[str, str]) -> str:
 def read_brat(path: Path) -> Iterator[AnnotatedText]:
     """Yield the documents of a folder (or tar archive) of ``<id>.txt`` and ``<id>.ann``; only text-bound lines (T) are taken.
 
-    An entity in several pieces gives a span for each piece.
+    An entity in several pieces gives a span for each piece. Spans whose line states another text are counted.
     """
     for name, text, annotations in _archive_pairs(path) if path.is_file() else _folder_pairs(path):
-        spans = []
+        spans, wrong = [], 0
         for number, line in enumerate(annotations.split("\n"), start=1):
             if not line.startswith("T"):
                 continue
             try:
-                _, middle, _ = line.split("\t", 2)
+                _, middle, stated = line.split("\t", 2)
                 kind, offsets = middle.split(" ", 1)
                 pieces = [tuple(map(int, piece.split())) for piece in offsets.split(";")]
                 spans += [Span(start, end, kind) for start, end in pieces]
@@ -110,7 +121,8 @@ def read_brat(path: Path) -> Iterator[AnnotatedText]:
                 raise SourceError(f"{name}.ann, line {number}: expected T<n><TAB>type start end<TAB>text") from None
             if not all(0 <= start < end <= len(text) for start, end in pieces):
                 raise SourceError(f"{name}.ann, line {number}: the span lies outside of the text")
-        yield AnnotatedText(name.rpartition("/")[2], text, tuple(spans))
+            wrong += not same_letters(" ".join(text[start:end] for start, end in pieces), stated)
+        yield AnnotatedText(name.rpartition("/")[2], text, tuple(spans), wrong)
 
 
 def _folder_pairs(folder: Path) -> Iterator[tuple[str, str, str]]:

@@ -70,15 +70,15 @@ def read_entries(path: Path) -> Iterator[Entry]:
             refuse(path, number, 'expected a JSON object with "_id" and "text"')
 
 
-def read_qrels(path: Path) -> Iterator[tuple[str, str, int]]:
-    """Yield (query, document, grade) of a TSV file, with or without a header."""
+def read_qrels(path: Path) -> Iterator[tuple[int, str, str, int]]:
+    """Yield (line, query, document, grade) of a TSV file, with or without a header."""
     for number, line in numbered_lines(path):
         columns = line.split("\t")
         if number == 1 and len(columns) == 3 and not columns[2].strip().isdecimal():
             continue
         if len(columns) != 3 or not columns[2].strip().isdecimal():
             refuse(path, number, "expected query<TAB>document<TAB>grade")
-        yield columns[0], columns[1], int(columns[2])
+        yield number, columns[0], columns[1], int(columns[2])
 
 
 def _grades(value: Any) -> tuple[tuple[str, int], ...]:

@@ -113,16 +113,18 @@ def test_2012_and_2014_offsets(tmp_path: Path) -> None:
     old = tmp_path / "1.xml"
     old.write_text(
         "<ClinicalNarrativeTemporalAnnotation><TEXT><![CDATA[\nGiven aspirin today]]></TEXT><TAGS>"
-        '<EVENT id="E0" start="7" end="14" text="aspirin" type="TREATMENT"/><EVENT id="E1" start="1" end="6" text="Given" type=""/><TIMEX3 id="T0" start="15" end="20" text="now" type="DATE"/>'
+        '<EVENT id="E0" start="7" end="14" text="aspirin" type="TREATMENT"/><EVENT id="E1" start="1" end="6" text="Given" type="OCCURRENCE"/><EVENT id="E2" start="15" end="20" text="now" type="PROBLEM"/>'
+        '<EVENT id="E3" start="15" end="20" text="today" type=" "/><TIMEX3 id="T0" start="15" end="20" text="today" type="DATE"/>'
         '<TLINK id="T" fromID="E0"/></TAGS></ClinicalNarrativeTemporalAnnotation>'
     )
     note = i2b2.read_2012(old)
     assert [(note.text[s.start : s.end], s.kind) for s in note.spans] == [
         ("aspirin", "TREATMENT"),
-        ("Given", "EVENT"),
-        ("today", "DATE"),
+        ("Given", "OCCURRENCE"),
+        ("today", "PROBLEM"),
     ]
     assert note.num_not_as_stated == 1  # "now" for "today"; most are right, so the note is read
+    assert note.num_left_out == 2  # a TIMEX3, and an EVENT without a type
     new = tmp_path / "320-03.xml"
     new.write_text(
         "<?xml version='1.0' encoding='UTF-8'?><deIdi2b2><TEXT><![CDATA[Dr. Who came]]></TEXT><TAGS>"
@@ -148,7 +150,7 @@ def test_pmc_patients(tmp_path: Path) -> None:
     assert list(pmc_patients.read_patients(path)) == [pmc_patients.Patient("7-1", "T", "A man.", (("9", 2),), ())]
     (tmp_path / "corpus.jsonl").write_text('{"_id": "9", "title": "Cases", "text": "Words."}\n')
     (tmp_path / "qrels_test.tsv").write_text("7-1\t9\t2\n")
-    assert list(pmc_patients.read_qrels(tmp_path / "qrels_test.tsv")) == [("7-1", "9", 2)]
+    assert list(pmc_patients.read_qrels(tmp_path / "qrels_test.tsv")) == [(1, "7-1", "9", 2)]
     assert sorted(evaluation_texts(tmp_path)) == ["A man.", "Cases Words."]
 
 
@@ -157,3 +159,48 @@ def test_what_does_not_exist_is_named(tmp_path: Path) -> None:
         list(evaluation_texts(tmp_path / "nowhere"))
     with pytest.raises(SourceError, match="holds no evaluation text"):
         list(evaluation_texts(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("read", "content", "text", "span"),
+    [
+        (
+            i2b2.read_2006,
+            '<ROOT><RECORD ID="5"><TEXT>R&D < 5 &amp; <PHI TYPE="DOCTOR">A&B</PHI></TEXT></RECORD></ROOT>',
+            "R&D < 5 & A&B",
+            Span(10, 13, "DOCTOR"),
+        ),
+        (
+            lambda path: [i2b2.read_2014(path)],
+            '<deIdi2b2><TEXT><![CDATA[R&D & A&amp;B]]></TEXT><TAGS><NAME start="6" end="13" text="A & amp B" TYPE="DOCTOR"/></TAGS></deIdi2b2>',
+            "R&D & A&amp;B",  # what lies in CDATA is characters already
+            Span(6, 13, "DOCTOR"),
+        ),
+    ],
+)
+def test_bare_ampersands_and_brackets_are_characters(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    read,  # type: ignore[no-untyped-def]
+    content: str,
+    text: str,
+    span: Span,
+) -> None:
+    path = tmp_path / "1-01.xml"
+    path.write_text(content)
+    with caplog.at_level("WARNING"):
+        (note,) = read(path)
+    assert note.text == text and note.num_not_as_stated <= 1 and note.spans == (span,)
+    assert "1-01.xml: " in caplog.text and "are read as characters" in caplog.text
+    path.write_text(content.replace("</TEXT>", "</TXT>"))
+    with pytest.raises(SourceError, match=r"1-01\.xml, line 1: broken XML"):
+        list(read(path))
+
+
+def test_brat_counts_what_lies_elsewhere_than_stated(tmp_path: Path) -> None:
+    (tmp_path / "9.txt").write_text("Acute renal failure, then sepsis.")
+    (tmp_path / "9.ann").write_text(
+        "T1\tDisease 0 5;12 19\tAcute failure\nT2\tDisease 26 32\tshock\nR1\tx Arg1:T1 Arg2:T2\n"
+    )
+    (note,) = ner.read_brat(tmp_path)
+    assert note.num_not_as_stated == 1 and len(note.spans) == 3
