@@ -26,7 +26,7 @@ FORMAT_VERSION = {
     "corpus": 3,
     "model": 3,
     "sweep": 3,
-    "evaluation": 1,
+    "evaluation": 2,
     "map": 2,
     "embeddings": 1,
 }

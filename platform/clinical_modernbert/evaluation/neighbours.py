@@ -9,9 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clinical_modernbert.evaluation.scores import mean_intervals
+
 _BLOCK = 1024
 _NUM_RESAMPLES = 1000
 _MOST_SILHOUETTE = 5000
+_NUM_PERMUTATIONS = 20
+_FIGURES = ("purity", "neighbour_agreement", "silhouette")
 
 
 def nearest(vectors_ND: NDArray[np.float32], *, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -65,34 +69,65 @@ def group_figures(
     """Return purity@k, nearest-neighbour agreement and silhouette (cosine), with bootstrap intervals over categories.
 
     Points of one category are near-duplicates of each other: they are drawn together. Neighbours are looked for among all points;
-    with ``judged`` only those points are counted.
+    with ``judged`` only those points are counted. ``permutations`` has the mean and the 95 % range of each figure when groups are
+    dealt to the points at random, ``permutation`` the mean purity alone.
     """
-    from sklearn.metrics import silhouette_samples
-
     index_NK, _ = nearest(vectors_ND, k=k)
     counted = np.ones(len(groups_N), dtype=bool) if judged is None else judged
-    own_NK = groups_N[index_NK] == groups_N[:, None]
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.permutation(len(groups_N))[:_MOST_SILHOUETTE])
-    # A group with one point in the sample has no silhouette of its own: scikit-learn gives it 0.
-    silhouette_C = silhouette_samples(vectors_ND[chosen], groups_N[chosen], metric="cosine")
-    permuted = groups_N[np.random.default_rng(seed).permutation(len(groups_N))]
+    distances_CC = _cosine_distances(vectors_ND[chosen])
+    found = _by_point(index_NK, groups_N, counted, chosen, distances_CC)
     names = np.unique(np.array(categories), return_inverse=True)[1]
-    seen = counted[chosen]
+    clusters = (names[counted], names[counted], names[chosen][counted[chosen]])
+    dealt_PM = np.array(
+        [
+            [own.mean() for own in _by_point(index_NK, rng.permutation(groups_N), counted, chosen, distances_CC)]
+            for _ in range(_NUM_PERMUTATIONS)
+        ]
+    )
+    low_M, high_M = np.percentile(dealt_PM, [2.5, 97.5], axis=0).tolist()
+    means_M = dealt_PM.mean(0).tolist()
     return {
         "codes": int(counted.sum()),
-        "purity": _with_interval(own_NK[counted].mean(1), names[counted], seed=seed),
-        "neighbour_agreement": _with_interval(own_NK[counted, 0].astype(float), names[counted], seed=seed),
-        "silhouette": _with_interval(silhouette_C[seen], names[chosen][seen], seed=seed),
-        "permutation": float((permuted[index_NK[counted]] == permuted[counted][:, None]).mean()),
+        **{
+            name: _with_interval(own, cluster, seed=seed)
+            for name, own, cluster in zip(_FIGURES, found, clusters, strict=True)
+        },
+        "permutation": means_M[0],
+        "permutations": {
+            name: {"mean": means_M[i], "low": low_M[i], "high": high_M[i]} for i, name in enumerate(_FIGURES)
+        },
     }
+
+
+def _by_point(
+    index_NK: NDArray[np.int32],
+    groups_N: NDArray[np.int64],
+    counted_N: NDArray[np.bool_],
+    chosen_C: NDArray[np.int64],
+    distances_CC: NDArray[np.float32],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return purity and agreement of each counted point, and the silhouette of each counted one that was chosen."""
+    from sklearn.metrics import silhouette_samples
+
+    own_NK = groups_N[index_NK[counted_N]] == groups_N[counted_N][:, None]
+    # A group with one point in the sample has no silhouette of its own: scikit-learn gives it 0.
+    silhouette_C = silhouette_samples(distances_CC, groups_N[chosen_C], metric="precomputed")
+    return own_NK.mean(1), own_NK[:, 0].astype(float), silhouette_C[counted_N[chosen_C]]
+
+
+def _cosine_distances(vectors_CD: NDArray[np.float32]) -> NDArray[np.float32]:
+    from sklearn.metrics.pairwise import cosine_distances
+
+    distances_CC: NDArray[np.float32] = cosine_distances(vectors_CD)
+    np.fill_diagonal(distances_CC, 0.0)  # rounding leaves a trace of the distance to itself
+    return distances_CC
 
 
 def _with_interval(values_N: NDArray[Any], clusters_N: NDArray[Any], *, seed: int) -> dict[str, float]:
     """Return the mean and a 95 % bootstrap interval in which whole categories are drawn."""
     numbers = np.unique(clusters_N, return_inverse=True)[1]
-    sums, counts = np.bincount(numbers, values_N), np.bincount(numbers)
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=_NUM_RESAMPLES)
-    low, high = np.percentile(drawn @ sums / (drawn @ counts), [2.5, 97.5])
-    return {"mean": float(values_N.mean()), "low": float(low), "high": float(high)}
+    sums, counts = np.bincount(numbers, values_N).astype(np.float64), np.bincount(numbers).astype(np.float64)
+    low, high = mean_intervals(sums[:, None], counts, num_resamples=_NUM_RESAMPLES, seed=seed)[:, 0].tolist()
+    return {"mean": float(values_N.mean()), "low": low, "high": high}

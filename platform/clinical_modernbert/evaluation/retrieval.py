@@ -59,8 +59,9 @@ def retrieve(recipe: FineTuneRecipe | ProbeRecipe, encoder: LocalEncoder, data: 
     found = search(queries, documents, query_ids=data.query_ids, document_ids=data.document_ids)
     metrics = retrieval_metrics(data.qrels, found, data.query_ids)
     scored = Scored("retrieval", np.arange(len(metrics)), {"metrics": metrics})
+    ranks = first_ranks(data.qrels, found, data.query_ids)
     model = base if isinstance(recipe, FineTuneRecipe) else None
-    return Outcome(scored, counts, facts, [], epochs, best, model=model, head=head)
+    return Outcome(scored, counts, facts, [], epochs, best, extra={"first_rank": ranks}, model=model, head=head)
 
 
 def embed(base: Any, ids: Sequence[Sequence[int]], *, pooling: str, max_batch_tokens: int) -> NDArray[np.float32]:
@@ -102,6 +103,17 @@ def retrieval_metrics(
 
     results = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut.10", "P.10", "recall.10", "map"}).evaluate(found)
     return np.array([[results[query][name] for name in _MEASURES] for query in query_ids])
+
+
+def first_ranks(
+    qrels: dict[str, dict[str, int]], found: dict[str, dict[str, float]], query_ids: Sequence[str]
+) -> NDArray[np.int64]:
+    """Return [Q]: the rank from 1 of each query's first relevant document; 0 where none is among the 1,000."""
+    ranks = []
+    for query in query_ids:
+        best = max((found[query][d] for d in qrels[query] if d in found[query]), default=None)
+        ranks.append(0 if best is None else 1 + sum(score > best for score in found[query].values()))
+    return np.array(ranks, dtype=np.int64)
 
 
 def contrastive_problem(

@@ -136,18 +136,51 @@ def _mixed(keep: Scored, take: Scored, swapped_G: NDArray[np.bool_]) -> Scored:
     return Scored(keep.kind, keep.groups_N, values)
 
 
-def calibration(scored: Scored, *, num_bins: int = 10) -> dict[str, object]:
-    """Return Brier score, expected calibration error and the reliability curve of the positive class (two classes)."""
+def calibration(runs: list[Scored], *, num_bins: int = 10, num_resamples: int, seed: int = 0) -> dict[str, object]:
+    """Return Brier score and expected calibration error of the positive class (two classes) as means over seeds.
+
+    Beside them are 95 % bootstrap intervals over groups, in which all seeds share the resample, and the reliability curve of all
+    seeds together.
+    """
+    rng = np.random.default_rng(seed)
+    ones_G = np.ones(runs[0].num_groups)
+    drawn = [ones_G, *(_resample(rng, runs[0].num_groups) for _ in range(num_resamples))]
+    figures_B2 = np.array(
+        [np.mean([_calibration(run, w_G[run.groups_N], num_bins) for run in runs], axis=0) for w_G in drawn]
+    )
+    low_2, high_2 = np.percentile(figures_B2[1:], [2.5, 97.5], axis=0)
+    names = ("brier", "expected_calibration_error")
+    return {
+        **dict(zip(names, figures_B2[0].tolist(), strict=True)),
+        "intervals": {name: [float(low_2[i]), float(high_2[i])] for i, name in enumerate(names)},
+        "curve": _curve(runs, num_bins),
+    }
+
+
+def _calibration(scored: Scored, weights_N: Floats, num_bins: int) -> tuple[float, float]:
     labels, positive = scored.values["labels"], scored.values["probabilities"][:, 1]
-    edges = np.clip((positive * num_bins).astype(int), 0, num_bins - 1)
-    curve, error = [], 0.0
-    for number in range(num_bins):
-        here = edges == number
-        if here.any():
-            predicted, observed = float(positive[here].mean()), float(labels[here].mean())
-            curve.append({"predicted": predicted, "observed": observed, "examples": int(here.sum())})
-            error += float(here.mean()) * abs(predicted - observed)
-    return {"brier": float(((positive - labels) ** 2).mean()), "expected_calibration_error": error, "curve": curve}
+    bins = _bins(positive, num_bins)
+    gaps = np.bincount(bins, weights_N * (positive - labels), minlength=num_bins)
+    total = weights_N.sum()
+    return float((weights_N * (positive - labels) ** 2).sum() / total), float(np.abs(gaps).sum() / total)
+
+
+def _curve(runs: list[Scored], num_bins: int) -> list[dict[str, float]]:
+    labels = np.concatenate([run.values["labels"] for run in runs])
+    positive = np.concatenate([run.values["probabilities"][:, 1] for run in runs])
+    bins = _bins(positive, num_bins)
+    points = []
+    for number in np.unique(bins):
+        here = bins == number
+        count = int(here.sum()) // len(runs)
+        points.append(
+            {"predicted": float(positive[here].mean()), "observed": float(labels[here].mean()), "examples": count}
+        )
+    return points
+
+
+def _bins(positive_N: Floats, num_bins: int) -> NDArray[np.int64]:
+    return np.clip((positive_N * num_bins).astype(np.int64), 0, num_bins - 1)
 
 
 def mean_intervals(sums_GM: Floats, counts_G: Floats, *, num_resamples: int, seed: int = 0) -> NDArray[np.float64]:

@@ -78,8 +78,8 @@ def _task(name: str, report: dict[str, Any]) -> list[str]:
         if "calibration" in result and result["num_train"] is None:
             figures = result["calibration"]
             parts.append(
-                f"Calibration of {result['encoder']} ({result['mode'].replace('_', '-')}, first seed): "
-                f"Brier {figures['brier']:.4f}, expected calibration error {figures['expected_calibration_error']:.4f}"
+                f"Calibration of {result['encoder']} ({result['mode'].replace('_', '-')}): Brier {_ranged(figures, 'brier')}, "
+                f"expected calibration error {_ranged(figures, 'expected_calibration_error')}"
             )
     facts = [
         f"- {fact.replace('_', ' ')}: {'; '.join(values)}"
@@ -89,19 +89,31 @@ def _task(name: str, report: dict[str, Any]) -> list[str]:
     return [*parts, *_errors(task), "\n".join(facts)] if facts else [*parts, *_errors(task)]
 
 
+def _ranged(figures: dict[str, Any], name: str) -> str:
+    low, high = figures["intervals"][name]
+    return cell({"mean": figures[name], "low": low, "high": high})
+
+
 def _errors(task: dict[str, Any]) -> list[str]:
     lines = []
     for mode, encoders in task.get("errors", {}).items():
-        for encoder, analysis in encoders.items():
-            pairs = [f"{p['gold']} taken for {p['predicted']} ({p['examples']})" for p in analysis["label_pairs"][:3]]
-            rarity = [
-                f"{key} {row['recall']:.3f} of {row['gold']}"
-                for key, row in analysis.get("recall_by_rarity", {}).items()
+        for encoder, found in encoders.items():
+            words = [
+                f"{p['gold']} taken for {p['predicted']} ({p['examples']})" for p in found.get("label_pairs", [])[:3]
             ]
-            words = [*pairs, *([f"recall of entities {'; '.join(rarity)}"] if rarity else [])]
+            rarity = [
+                f"{key} {row['recall']:.3f} of {row['gold']:,}"
+                for key, row in found.get("recall_by_rarity", {}).items()
+            ]
+            words += [f"recall of entities by their number in training: {', '.join(rarity)}"] if rarity else []
+            for name, figure in (("by_length", "accuracy"), ("by_document_words", "f1"), ("by_query_words", "ndcg@10")):
+                parts = [f"{row['words'][0]}-{row['words'][1]} {row[figure]:.3f}" for row in found.get(name, [])]
+                words += [f"{figure} by words of the text: {', '.join(parts)}"] if parts else []
+            ranks = [f"{key}: {count:g}" for key, count in found.get("first_relevant_rank", {}).items()]
+            words += [f"queries by the rank of their first relevant document: {', '.join(ranks)}"] if ranks else []
             if words:
                 lines.append(f"- {encoder} ({mode.replace('_', '-')}): {'; '.join(words)}")
-    return ["Errors of the first seed (more in the JSON):\n\n" + "\n".join(lines)] if lines else []
+    return ["Errors over all seeds (more in the JSON):\n\n" + "\n".join(lines)] if lines else []
 
 
 def _codes(report: dict[str, Any]) -> list[str]:
@@ -116,7 +128,14 @@ def _codes(report: dict[str, Any]) -> list[str]:
             if part in figures:
                 rows.append(_code_row(f"{encoder}, codes {part.replace('_', ' ')}", figures[part]))
     rows.append(_code_row("TF-IDF", codes["tfidf"]))
-    head = ["vectors", "codes", f"chapter purity@{codes['k']}", "nearest neighbour agrees", "silhouette", "permutation"]
+    head = [
+        "vectors",
+        "codes",
+        f"chapter purity@{codes['k']}",
+        "nearest neighbour agrees",
+        "silhouette",
+        "permutation of each",
+    ]
     text = (
         "Measured in the original space; the map (figure2.png) only shows. Intervals: bootstrap over code categories."
     )
@@ -125,7 +144,8 @@ def _codes(report: dict[str, Any]) -> list[str]:
 
 def _code_row(label: str, row: dict[str, Any]) -> list[Any]:
     metrics = [cell(row[name]) for name in ("purity", "neighbour_agreement", "silhouette")]
-    return [label, f"{row['codes']:,}", *metrics, f"{row['permutation']:.4f}"]
+    chance = [f"{row['permutations'][name]['mean']:.3f}" for name in ("purity", "neighbour_agreement", "silhouette")]
+    return [label, f"{row['codes']:,}", *metrics, " / ".join(chance)]
 
 
 def _efficiency(report: dict[str, Any]) -> list[str]:

@@ -47,7 +47,10 @@ def test_figures_of_groups_have_their_ends_and_judge_a_part_by_itself() -> None:
     whole = group_figures(good, groups, categories, k=5, seed=0)
     assert whole["purity"]["mean"] > 0.98 and whole["neighbour_agreement"]["mean"] > 0.98
     assert whole["silhouette"]["mean"] > 0.5 and abs(whole["permutation"] - 0.25) < 0.1
-    for figures in (whole["purity"], whole["silhouette"]):
+    chance = whole["permutations"]
+    assert chance["purity"]["mean"] == whole["permutation"] and abs(chance["neighbour_agreement"]["mean"] - 0.25) < 0.1
+    assert abs(chance["silhouette"]["mean"]) < 0.15 and chance["silhouette"]["high"] < whole["silhouette"]["low"]
+    for figures in (*(whole[name] for name in chance), *chance.values()):
         assert figures["low"] <= figures["mean"] <= figures["high"]
     seen, held_out = (
         group_figures(mixed, groups, categories, k=5, seed=0, judged=chosen) for chosen in (groups < 2, groups >= 2)

@@ -1,16 +1,21 @@
 """Every metric equals its reference implementation on random cases; intervals and paired tests have their known ends."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import pytrec_eval
+from clinical_modernbert.evaluation import report
 from clinical_modernbert.evaluation.entities import tag_counts
 from clinical_modernbert.evaluation.examples import WordExample
 from clinical_modernbert.evaluation.retrieval import retrieval_metrics, search
 from clinical_modernbert.evaluation.scores import Scored, calibration, group_numbers, interval, measure, paired_test
+from clinical_modernbert.recipe import EvaluateRecipe
 from sklearn import metrics as sk
+from sklearn.calibration import calibration_curve
 
 
 def classified(seed: int, *, num: int = 80, classes: int = 2) -> Scored:
@@ -109,17 +114,51 @@ def test_a_paired_test_tells_a_real_difference_from_none() -> None:
         paired_test([sides[0]], [classified(0)], "accuracy", num_resamples=10)
 
 
-def test_calibration_of_a_constant_and_of_a_perfect_model() -> None:
+def test_calibration_of_a_constant_and_of_a_wrong_model() -> None:
     labels = np.array([0.0, 1, 1, 1])
-    constant = np.tile([0.25, 0.75], (4, 1))
-    assert calibration(Scored("classification", np.arange(4), {"labels": labels, "probabilities": constant}))[
-        "expected_calibration_error"
-    ] == pytest.approx(0.0)
-    wrong = calibration(
-        Scored("classification", np.arange(4), {"labels": 1 - labels, "probabilities": np.eye(2)[labels.astype(int)]})
+    constant = Scored(
+        "classification", np.arange(4), {"labels": labels, "probabilities": np.tile([0.25, 0.75], (4, 1))}
     )
+    assert calibration([constant], num_resamples=100)["expected_calibration_error"] == pytest.approx(0.0)
+    sure = Scored(
+        "classification", np.arange(4), {"labels": 1 - labels, "probabilities": np.eye(2)[labels.astype(int)]}
+    )
+    wrong = calibration([sure], num_resamples=100)
     assert wrong["expected_calibration_error"] == pytest.approx(1.0)
     assert wrong["brier"] == pytest.approx(sk.brier_score_loss(1 - labels, labels))
+    # Over two seeds the figures are means, and the interval holds them.
+    both: Any = calibration([constant, sure], num_resamples=100)
+    low, high = both["intervals"]["expected_calibration_error"]
+    assert both["expected_calibration_error"] == pytest.approx(0.5) and low <= 0.5 <= high
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_calibration_equals_scikit_learn(seed: int) -> None:
+    scored = classified(seed, num=400)
+    labels, positive = scored.values["labels"], scored.values["probabilities"][:, 1]
+    found: Any = calibration([scored], num_resamples=100)
+    observed, predicted = calibration_curve(labels, positive - 1e-9 * (positive > 0), n_bins=10)
+    # Ours cuts below the edge, scikit-learn's above it: rounded probabilities would fall apart, hence the hair.
+    ours = calibration(
+        [replace(scored, values=scored.values | {"probabilities": scored.values["probabilities"] - 1e-9})],
+        num_resamples=100,
+    )
+    assert [p["observed"] for p in ours["curve"]] == pytest.approx(observed)  # type: ignore[attr-defined]
+    assert [p["predicted"] for p in ours["curve"]] == pytest.approx(predicted, abs=1e-6)  # type: ignore[attr-defined]
+    assert found["brier"] == pytest.approx(sk.brier_score_loss(labels, positive))
+    low, high = found["intervals"]["brier"]
+    assert low < found["brier"] < high
+    assert sum(point["examples"] for point in found["curve"]) == 400
+
+
+def test_holms_correction_is_that_of_the_book(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Four comparisons with p = 0.01, 0.04, 0.03, 0.005 give 0.03, 0.06, 0.06, 0.02.
+    found = iter([0.01, 0.04, 0.03, 0.005])
+    monkeypatch.setattr(report, "combinations", lambda items, _: [(pair, pair) for pair in list(items) * 4])
+    monkeypatch.setattr(report, "paired_test", lambda *_, **__: (0.1, next(found)))
+    recipe = EvaluateRecipe(name="e", encoders=({"name": "biobert"},), codes={})  # type: ignore[arg-type]
+    tests = report._paired_tests({("frozen", "a"): [classified(0)]}, recipe)
+    assert [test["p_holm"] for test in tests] == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
 def test_group_numbers_count_from_zero() -> None:
