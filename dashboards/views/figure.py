@@ -93,8 +93,10 @@ def show_points(points: Points, *, page: str, texts: Texts, marks: Sequence[dict
 
 def _own_area(page: str, name: str) -> dict[str, Any]:
     # Corners mean something on the map that they were drawn on; linked maps take the rows from it, in the browser.
-    area: dict[str, Any] | None = st.session_state.get(f"{page}-area")
-    return area if area and area.get("map", name) == name else {"turn": -1}
+    area: dict[str, Any] = st.session_state.get(f"{page}-area") or {}
+    if not area or area.get("map", name) != name:
+        return {"turn": -1}
+    return {key: value for key, value in area.items() if key != "map"}
 
 
 def _keep_wanted(key: str, count: int) -> None:
