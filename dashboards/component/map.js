@@ -36,7 +36,7 @@ function open(root, points) {
   const layer = glLayer(points) ?? plainLayer(points);
   const over = document.createElement("canvas");
   const pen = over.getContext("2d");
-  const self = { send: () => {}, ask: null, receive, choose, ring, hide, link: header.link, end };
+  const self = { send: () => {}, ask: null, receive, choose, ring, hide, selected, link: header.link, end };
   const view = { x: 32768, y: 32768, scale: 1, size: 1 };
   let ratio = 1, fit = 1, lassoing = false, line = null, drag = null, under = null, centred = false;
   let marks = [], corners = [], flags = null, turn = -1, waiting = 0, timer = 0;
@@ -151,10 +151,11 @@ function open(root, points) {
       return part;
     }));
     const [px, py] = onScreen(points.places[2 * under], points.places[2 * under + 1]).map((value) => value / ratio);
-    const room = over.width / ratio;
+    const [room, floor] = [over.width / ratio, over.height / ratio];
     tip.style.left = px > room / 2 ? "" : `${px + 14}px`;
     tip.style.right = px > room / 2 ? `${room - px + 14}px` : "";
-    tip.style.top = `${Math.max(py - 10, 4)}px`;
+    tip.style.top = py > floor / 2 ? "" : `${Math.max(py - 10, 4)}px`;
+    tip.style.bottom = py > floor / 2 ? `${Math.max(floor - py - 10, 4)}px` : "";
     if (texts.has(under) || !self.ask) return;
     timer = setTimeout(() => {
       const unknown = near(points, x, y, (60 * ratio) / view.scale, hidden, 24).filter((row) => !texts.has(row));
@@ -176,6 +177,9 @@ function open(root, points) {
     layer.choose(found);
     tell();
     redraw();
+  }
+  function selected() {
+    return { from: [...hidden], found: flags };
   }
   function setArea(wanted, from, notify) {
     corners = wanted ?? [];
@@ -306,6 +310,10 @@ function open(root, points) {
   }
   changed();
   resize();
+  for (const { from, found } of linked().slice(0, 1).map((other) => other.selected())) {
+    hide(from);
+    choose(found);
+  }
   if (early) {
     self.ask = early.ask;
     receive(early);

@@ -41,7 +41,7 @@ def page() -> None:
     except ArtifactError as error:
         show_problems((str(error),))
         return
-    _restore(codes)
+    _restore(codes, points)
     show_provenance(artifact, codes.num_rows)
     found = search_panel(codes, artifact, vectors=lambda: load_vectors(artifact))
     chart_column, card_column = st.columns([7, 3])
@@ -193,9 +193,9 @@ def _choose_map() -> Artifact:
     return by_id[chosen]
 
 
-def _restore(codes: pa.Table) -> None:
+def _restore(codes: pa.Table, points: Points) -> None:
     """Take the chosen code and the selected area from the address, once a session."""
-    figure.restore_area(_PAGE)
+    figure.restore_area(_PAGE, on=points)
     if f"{_PAGE}-row" not in st.session_state:
         row = pc.index(codes["code"], st.query_params.get("code", "")).as_py()
         figure.choose(_PAGE, row if row >= 0 else None)

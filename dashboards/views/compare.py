@@ -36,7 +36,7 @@ def page() -> None:
     except ArtifactError as error:
         show_problems((str(error),))
         return
-    figure.restore_area(_PAGE)
+    figure.restore_area(_PAGE, on=points[st.query_params.get("area-on") == "right"])
     _show_figures(pair, loaded[0][1], loaded[1][1])
     row = figure.chosen_row(_PAGE)
     near = (pair.near_first_NK, pair.near_second_NK)
@@ -51,9 +51,10 @@ def page() -> None:
             if row is not None:
                 _show_near(pair, row, present(near_NK[row]))
     st.caption("What is selected or pointed at on one map is selected or ringed on the other. The legend filters both.")
+    drawn = figure.map_with_area(points, _PAGE)
     show_selection(
         pair.first,
-        selected_rows(points[0], _PAGE),
+        selected_rows(drawn, _PAGE),
         page=_PAGE,
         unit="codes",
         group_column="chapter",
@@ -63,7 +64,8 @@ def page() -> None:
         file=f"{left.manifest.id}-{right.manifest.id}",
     )
     _show_moved(pair)
-    figure.keep_in_address(_PAGE, left=left.manifest.id, right=right.manifest.id)
+    on_right = {"area-on": "right" if drawn is points[1] else None}
+    figure.keep_in_address(_PAGE, left=left.manifest.id, right=right.manifest.id, **on_right)
 
 
 def _choose() -> tuple[Artifact, Artifact]:

@@ -40,7 +40,7 @@ def page() -> None:
     except ArtifactError as error:
         show_problems((str(error),))
         return
-    figure.restore_area(_PAGE)
+    figure.restore_area(_PAGE, on=points)
     sampled = f" of {report['of_rows']:,}" if report["of_rows"] > report["num_rows"] else ""
     st.caption(
         f"model `{report['model']}` · set `{report['embeddings']}` · map `{artifact.manifest.id}` · "

@@ -43,7 +43,7 @@ def page() -> None:
     if "tasks" in report:
         _show_encoders(report)
         show_tasks(report, public=public_tasks(evaluation))
-        if is_researcher():
+        if is_researcher() and report["statistics"]:
             _show_statistics(report)
     if "codes" in report:
         show_codes(report["codes"], evaluation)

@@ -4,24 +4,22 @@ from typing import Any
 
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact
-from clinical_modernbert.evaluation.reported import FIGURE_3
+from clinical_modernbert.evaluation import reported
+from clinical_modernbert.evaluation.figures import PROTOCOLS
 
 from views.charts import interval_chart, line_chart
+from views.evaluation_maps import show_maps
 
 _FIGURES = {
     "purity": "share of the nearest codes that are of the same chapter",
     "neighbour_agreement": "share of codes whose nearest code is of the same chapter",
     "silhouette": "silhouette (cosine), from -1 to 1",
 }
-_PROTOCOLS = {
-    "as_its_code": "as the paper's code does it",
-    "as_its_text": "as the paper's text says",
-    "fair": "each encoder at its best",
-}
+_TIMES = ("seconds", "fastest", "slowest", "tokenizing", "texts a second")
 
 
 def show_codes(codes: dict[str, Any], evaluation: Artifact) -> None:
-    """Show figure 2: figures in the original space with their intervals, and the picture only where it is asked for."""
+    """Show figure 2: figures in the original space with their intervals, the maps, and the picture where it is asked for."""
     st.subheader("Figure 2: ICD-9 codes")
     metric = st.segmented_control("Figure", list(_FIGURES), default="purity", key="codes-metric") or "purity"
     st.caption(f"{_FIGURES[metric]}; {codes['num_codes']:,} codes, k={codes['k']}, measured in the model's own space.")
@@ -43,6 +41,7 @@ def show_codes(codes: dict[str, Any], evaluation: Artifact) -> None:
     alt = f"{metric} of each encoder with its interval, trained, untrained and by chance."
     interval_chart(rows, x="value", y="encoder", series="codes of", alt=alt)
     st.dataframe(rows, hide_index=True)
+    show_maps(evaluation)
     if any(entry.path == "figure2.png" for entry in evaluation.manifest.files) and st.toggle("Show the picture"):
         st.image(
             evaluation.file("figure2.png").read_bytes(), caption="t-SNE of the codes: it shows, it does not judge."
@@ -64,22 +63,25 @@ def _row(encoder: str, which: str, figures: dict[str, Any], metric: str) -> dict
 def show_efficiency(efficiency: dict[str, Any]) -> None:
     """Show figure 3: seconds over the number of texts, a picture a protocol."""
     st.subheader("Figure 3: how long embedding takes")
-    paper = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in FIGURE_3.items())
-    st.caption(f"Measured on {efficiency['hardware']}. Reported for 100,000 texts of 512 tokens on one A100: {paper}.")
+    st.caption(
+        f"Measured on {efficiency['hardware']}. Reported for 100,000 texts of 512 tokens on one A100: {reported.figure_3()}."
+    )
     protocols = efficiency["protocols"]
     for column, (protocol, encoders) in zip(st.columns(len(protocols)), protocols.items(), strict=True):
         with column:
-            st.markdown(f"**{_PROTOCOLS.get(protocol, protocol)}**")
+            st.markdown(f"**{PROTOCOLS[protocol]}**")
             rows = [
                 {"encoder": encoder, "texts": point["texts"], "seconds": point["mean_seconds"]}
                 for encoder, points in encoders.items()
                 for point in points
             ]
-            line_chart(rows, x="texts", y="seconds", series="encoder", alt=f"Seconds over texts, {protocol}.")
+            line_chart(
+                rows, x="texts", y="seconds", series="encoder", alt=f"Seconds over texts, {PROTOCOLS[protocol]}."
+            )
     st.dataframe(
         [
             {
-                "protocol": _PROTOCOLS.get(protocol, protocol),
+                "protocol": PROTOCOLS[protocol],
                 "encoder": encoder,
                 "tokenizer": efficiency["tokenizers"][protocol][encoder],
                 "texts": point["texts"],
@@ -87,6 +89,7 @@ def show_efficiency(efficiency: dict[str, Any]) -> None:
                 "fastest": min(point["seconds"]),
                 "slowest": max(point["seconds"]),
                 "tokenizing": point["tokenizing_seconds"],
+                "texts a second": point["texts"] / point["mean_seconds"],
                 "tokens a second": point["tokens_per_second"],
             }
             for protocol, encoders in protocols.items()
@@ -94,5 +97,6 @@ def show_efficiency(efficiency: dict[str, Any]) -> None:
             for point in points
         ],
         hide_index=True,
-        column_config={"tokens a second": st.column_config.NumberColumn(format="localized")},
+        column_config=dict.fromkeys(_TIMES, st.column_config.NumberColumn(format="%.2f"))
+        | {"tokens a second": st.column_config.NumberColumn(format="%,.0f")},
     )

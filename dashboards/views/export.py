@@ -16,8 +16,9 @@ def provenance(*artifacts: Artifact) -> list[str]:
     lines = ["Clinical ModernBERT. Research use, not for care."]
     for artifact in artifacts:
         manifest = artifact.manifest
+        model = f"model {artifact.summary['model']}, " if "model" in artifact.summary else ""
         lines.append(
-            f"{manifest.kind} {manifest.id}, model {artifact.summary['model']}, fingerprint {manifest.fingerprint}, "
+            f"{manifest.kind} {manifest.id}, {model}fingerprint {manifest.fingerprint}, "
             f"recipe {manifest.recipe['kind']}/{manifest.recipe['name']}, made {manifest.created_at[:10]}"
         )
     return [*lines, f"exported {datetime.now(UTC):%Y-%m-%d}"]

@@ -71,7 +71,7 @@ def show_points(points: Points, *, page: str, texts: Texts, marks: Sequence[dict
     def area() -> None:
         found = st.session_state[key]["area"]
         if found is not None:
-            st.session_state[f"{page}-area"] = found
+            st.session_state[f"{page}-area"] = {**found, "map": points.name}
 
     @st.fragment
     def follow() -> None:
@@ -82,13 +82,21 @@ def show_points(points: Points, *, page: str, texts: Texts, marks: Sequence[dict
             key=f"{key}-companion",
             marks=marks,
             texts=texts(wanted),
-            area=st.session_state.get(f"{page}-area") or {"turn": -1},
+            area=_own_area(page, points.name),
             on_wanted=lambda: _keep_wanted(key, len(points.groups_N)),
         )
 
     with st.container(gap=None):
         point_map(points.data, key=key, on_chosen=chosen, on_area=area)
         follow()
+
+
+def _own_area(page: str, name: str) -> dict[str, Any]:
+    # Corners mean something on the map that they were drawn on; linked maps take the rows from it, in the browser.
+    area: dict[str, Any] = st.session_state.get(f"{page}-area") or {}
+    if not area or area.get("map", name) != name:
+        return {"turn": -1}
+    return {key: value for key, value in area.items() if key != "map"}
 
 
 def _keep_wanted(key: str, count: int) -> None:
@@ -115,16 +123,23 @@ def selected_rows(points: Points, page: str) -> NDArray[np.intp] | None:
     return rows_inside(points.places_N2, points.groups_N, area["corners"], area["hidden"])
 
 
+def map_with_area(maps: Sequence[Points], page: str) -> Points:
+    """Return which of linked maps the selected area was drawn on; the first where nothing says."""
+    area = st.session_state.get(f"{page}-area") or {}
+    return next((points for points in maps if points.name == area.get("map")), maps[0])
+
+
 def forget(page: str) -> None:
     """Rows and areas are of one map; another map starts without them."""
     st.session_state[f"{page}-row"] = None
     st.session_state[f"{page}-area"] = None
 
 
-def restore_area(page: str) -> None:
-    """Take the selected area from the address, once a session; one that cannot be read is left out."""
+def restore_area(page: str, *, on: Points) -> None:
+    """Take the area selected on a map from the address, once a session; one that cannot be read is left out."""
     if f"{page}-area" not in st.session_state:
-        st.session_state[f"{page}-area"] = read_area(st.query_params.get("area", ""))
+        found = read_area(st.query_params.get("area", ""))
+        st.session_state[f"{page}-area"] = found and {**found, "map": on.name}
 
 
 def keep_in_address(page: str, **ids: str | None) -> None:

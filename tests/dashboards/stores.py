@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from clinical_modernbert.artifacts import Artifact, InputEntry, Store, upload, write_manifest
 from clinical_modernbert.artifacts.artifact import find_artifact
@@ -17,6 +19,8 @@ from clinical_modernbert.artifacts.layout import FORMAT_VERSION
 from clinical_modernbert.corpus.card import corpus_card
 from clinical_modernbert.evaluation.text_report import render
 from clinical_modernbert.recipe import SweepRecipe
+
+from tests.dashboards.conftest import code_table
 
 SECRET = "a sentence that nobody typed elsewhere"
 SAMPLE = "Aspirin lowered the risk of stroke in a trial."
@@ -343,6 +347,18 @@ def full_report() -> dict[str, Any]:
     }
 
 
+def figure_2() -> pa.Table:
+    """``code_table`` as two encoders place it: ``ours`` as it is, ``minilm`` on its head."""
+    codes = code_table()
+    places = {
+        f"{encoder} {axis}": pa.array(sign * codes[axis].to_numpy())
+        for encoder, sign in (("ours", 1), ("minilm", -1))
+        for axis in "xy"
+    }
+    about = ("code", "description", "chapter_id", "chapter")
+    return pa.table({name: codes[name] for name in about} | places)
+
+
 def publish_evaluations(store: Store, folder: Path) -> None:
     """Publish ``masks-1`` with table 4 alone and ``whole-1`` with everything; and a probe, which is no page of its own."""
     report = full_report()
@@ -355,7 +371,7 @@ def publish_evaluations(store: Store, folder: Path) -> None:
             folder,
             "evaluation",
             f"{name}-1",
-            {"report.json": summary},
+            {"report.json": summary, **({"figure2.parquet": figure_2()} if name == "whole" else {})},
             recipe=recipe,
             summary=summary,
             inputs=(),
@@ -370,7 +386,10 @@ def _publish(
     folder.mkdir(exist_ok=True)
     files = []
     for name, content in contents.items():
-        (folder / name).write_text(json.dumps(content))
+        if isinstance(content, pa.Table):
+            pq.write_table(content, folder / name)
+        else:
+            (folder / name).write_text(json.dumps(content))
         files.append(upload(store, f"{kind}/{artifact_id}", name, folder / name))
     write_manifest(
         store, f"{kind}/{artifact_id}", kind=kind, artifact_id=artifact_id, fingerprint="1", format_version=FORMAT_VERSION[kind],

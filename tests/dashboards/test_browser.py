@@ -138,16 +138,17 @@ def spot(shown: Locator, row: int) -> tuple[float, float]:
     return box["x"] + box["width"] / 2 + x * side, box["y"] + box["height"] / 2 - y * side
 
 
-def lasso(page: Page, around: tuple[float, float], *, radius: float) -> None:
-    """Draw a ring around a place."""
-    page.get_by_role("button", name="Lasso").first.click()
+def lasso(page: Page, around: tuple[float, float], *, radius: float, tools: Locator | None = None) -> None:
+    """Draw a ring around a place, with the tools of one map (the first)."""
+    button = (tools or page).get_by_role("button", name="Lasso").first
+    button.click()
     for step in range(26):
         angle = step / 25 * 2 * np.pi
         page.mouse.move(around[0] + radius * np.cos(angle), around[1] + radius * np.sin(angle))
         if step == 0:
             page.mouse.down()
     page.mouse.up()
-    page.get_by_role("button", name="Lasso").first.click()
+    button.click()
 
 
 def test_the_map_in_a_browser(watched: Watched, address: str, publish_map: PublishMap, tmp_path: Path) -> None:

@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from clinical_modernbert.artifacts import Store
-from playwright.sync_api import Page, expect
+from numpy.typing import NDArray
+from playwright.sync_api import Locator, Page, expect
 
 from tests.dashboards.stores import full_store, write_progress
 from tests.dashboards.test_accessibility import axe, violations
-from tests.dashboards.test_browser import Watched, address, chromium, watched
+from tests.dashboards.test_browser import Watched, address, chromium, lasso, spot, watched
 
 __all__ = ["address", "axe", "chromium", "full_store", "watched"]
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -21,6 +23,14 @@ def settled(page: Page, title: str) -> None:
     page.wait_for_timeout(500)
 
 
+def choose_whole(page: Page) -> None:
+    """Open the evaluation that has everything."""
+    page.get_by_role("combobox").first.click()
+    page.get_by_role("option").filter(has_text="whole-1").click()
+    expect(page.get_by_role("heading", name="Figure 2: ICD-9 codes")).to_be_visible()
+    expect(page.locator(".map[data-drawn]")).to_have_count(2)
+
+
 def test_every_page_is_drawn_without_a_word_in_the_console(
     watched: Watched, address: str, full_store: Store, axe: str, tmp_path: Path
 ) -> None:
@@ -31,12 +41,55 @@ def test_every_page_is_drawn_without_a_word_in_the_console(
     for title in _TITLES:
         page.get_by_role("link", name=title, exact=True).click()
         settled(page, title)
+        if title == "Evaluation":
+            choose_whole(page)
+            settled(page, title)
         page.screenshot(path=tmp_path / f"{title}.png", full_page=True)
         assert page.get_by_text("Research use, not for care.").is_visible()
         found[title] = violations(page, axe)
     assert watched.elsewhere == []
     assert watched.errors == []
     assert not any(found.values()), found
+
+
+def test_an_evaluations_maps_are_linked_and_know_where_an_area_was_drawn(
+    watched: Watched, address: str, full_store: Store, tmp_path: Path
+) -> None:
+    page = watched.page
+    page.goto(address)
+    page.get_by_role("link", name="Evaluation", exact=True).click()
+    settled(page, "Evaluation")
+    choose_whole(page)
+    first, second = (page.locator(".map[data-drawn]").nth(side) for side in (0, 1))
+    expect(second.locator(".status")).to_have_text("420 of 420 codes shown")
+    first.get_by_role("button", name="Show only 107-107").click()
+    expect(second.locator(".status")).to_have_text("20 of 420 codes shown")
+
+    # The second map stands on its head: around these corners the first map has no point of this chapter.
+    second.scroll_into_view_if_needed()
+    away = np.mean([spot(first, row) for row in range(140, 160)], axis=0) - _middle(first)
+    group = _middle(second) - away
+    lasso(page, tuple(group), radius=45, tools=second)
+    expect(first.locator(".status")).to_contain_text("20 selected")
+    expect(second.locator(".status")).to_contain_text("20 selected")
+    expect(page.get_by_text("20 codes", exact=True)).to_be_visible()
+
+    page.mouse.move(*group)
+    expect(second.locator(".tip")).to_contain_text("Finding 1")
+    page.mouse.down()
+    page.mouse.up()
+    expect(page.get_by_text("The chosen code")).to_be_visible()
+    page.wait_for_timeout(500)
+    page.screenshot(path=tmp_path / "maps.png", full_page=True)
+    expect(first.locator(".status")).to_contain_text("20 selected")
+    assert watched.elsewhere == []
+    assert watched.errors == []
+
+
+def _middle(shown: Locator) -> NDArray[np.float64]:
+    box = shown.locator(".stage").bounding_box()
+    assert box is not None
+    return np.array([box["x"] + box["width"] / 2, box["y"] + box["height"] / 2])
 
 
 def test_charts_are_drawn_and_a_live_run_moves_by_itself(watched: Watched, address: str, full_store: Store) -> None:

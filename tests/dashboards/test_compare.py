@@ -88,6 +88,15 @@ def test_the_page_links_two_maps_and_names_both(app: AppTest, publish_map: Publi
     assert not app.exception
     assert words(app).count("Nearest to 102.01") == 2
     assert "**100 codes**" in words(app)
+    assert "area-on" not in app.query_params
+    # Corners of the right map: the address says so, and another session hands them to that map alone.
+    app.session_state["compare-area"] = {**app.session_state["compare-area"], "map": right["name"]}
+    app.run()
+    assert app.query_params["area-on"] == "right"
+    del app.session_state["compare-area"]
+    app.run()
+    assert app.session_state["compare-area"]["map"] == right["name"]
+    assert "**100 codes**" in words(app)
 
 
 def test_an_empty_store_says_so(app: AppTest) -> None:

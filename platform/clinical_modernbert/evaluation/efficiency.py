@@ -178,7 +178,7 @@ def _arithmetic_name(protocol: str) -> str:
 def _hardware(scaling: EvaluateScaling) -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"CPU, {scaling.num_cpus} threads (fast tokenizers take all {os.cpu_count()} cores)"
+    return f"CPU, {scaling.num_cpus} thread(s), fast tokenizers on all {os.cpu_count()} cores"
 
 
 def _point(size: int, timed: list[Timed]) -> dict[str, Any]:

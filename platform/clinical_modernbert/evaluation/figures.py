@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 PROTOCOLS = {
     "as_its_code": "as the paper's code",
     "as_its_text": "as the paper's text",
-    "fair": "fair: each encoder at its best",
+    "fair": "fair, each encoder at its best",
 }
 
 
@@ -62,4 +62,6 @@ def _figure(*, width: float, height: float) -> Any:
 def _colours(count: int) -> Any:
     import matplotlib as mpl
 
-    return [mpl.colormaps["tab20"](number % 20) for number in range(count)]
+    # Its 20 colours are 10 strong and 10 pale ones: a few lines are all strong.
+    name = "tab10" if count <= 10 else "tab20"
+    return [mpl.colormaps[name](number % 20) for number in range(count)]

@@ -170,9 +170,9 @@ def _efficiency(report: dict[str, Any]) -> list[str]:
                 )  # fmt: skip
     head = ["protocol", "encoder", "tokenizer", "texts", "tokens a text", "seconds (rounds)", "of which tokenizing",
             "times the fastest", "texts a second", "tokens a second", *(["memory, GiB"] if on_gpu else [])]  # fmt: skip
-    arithmetic = "; ".join(f"{PROTOCOLS[protocol]}: {name}" for protocol, name in efficiency["arithmetic"].items())
+    arithmetic = "; ".join(f"{name} ({PROTOCOLS[protocol]})" for protocol, name in efficiency["arithmetic"].items())
     text = (
-        f"Hardware: {efficiency['hardware']}. Arithmetic, {arithmetic}. Seconds are means over rounds, with the fastest and the "
+        f"Hardware: {efficiency['hardware']}. Arithmetic: {arithmetic}. Seconds are means over rounds, with the fastest and the "
         f"slowest one. Reported for 100,000 texts of 512 tokens on one A100: {reported.figure_3()}."
     )
     return ["## Figure 3: efficiency", text, table(head, rows)]

@@ -144,7 +144,7 @@ def test_the_report_keeps_every_round_and_warms_up_before(
     assert (folder / "figure3.png").read_bytes().startswith(b"\x89PNG")
 
     _title, text, table = render_efficiency({"efficiency": report})
-    assert "117 texts a second" in text and "1.62 times the fastest" in text and "CPU, 1 threads" in text
+    assert "117 texts a second" in text and "1.62 times the fastest" in text and "CPU, 1 thread(s)" in text
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     assert len(lines) == 2 + len(PROTOCOLS) * 2 * 2
     times = {(line[0], line[1], line[3]): float(line[7]) for line in lines[2:]}
