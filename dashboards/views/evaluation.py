@@ -61,9 +61,11 @@ def _show_table_4(report: dict[str, Any]) -> None:
     masks, top_k = report["masks"], [str(k) for k in report["top_k"]]
     for mask, figures in masks.items():
         model, plain = figures["model"]["1"], figures["unigram"]["1"]
+        low, high = figures["intervals"]["model"]["1"]
         st.markdown(
-            f"**{_MASKS.get(mask, mask)}**: of 100 hidden tokens this model's first guess is right for **{100 * model:.0f}**; "
-            f"always answering with the most frequent words, {100 * plain:.0f} are."
+            f"**{_MASKS.get(mask, mask)}**: of 100 hidden tokens this model's first guess is right for **{100 * model:.0f}** "
+            f"(95 % interval over documents {100 * low:.1f} to {100 * high:.1f}); always answering with the most frequent "
+            f"words, {100 * plain:.0f} are."
         )
         better = [who for who in _baselines(figures) if figures[who]["1"] >= model]
         if better:

@@ -234,7 +234,16 @@ def table_4() -> dict[str, Any]:
 
     def mask(bigram: float) -> dict[str, Any]:
         ranks = {"model": shares(0.39), "unigram": shares(0.07), "bigram_both": shares(bigram)}
-        return {"loss": 3.7, "tokens": 28_696, **ranks, "sources": {"wards": {"tokens": 2420, **ranks}}}
+        spread = {who: {k: [v - 0.01, v + 0.01] for k, v in own.items()} for who, own in ranks.items()}
+        wards = {"tokens": 2420, "documents": 50, **ranks, "intervals": spread}
+        return {
+            "loss": 3.7,
+            "tokens": 28_696,
+            "documents": 600,
+            **ranks,
+            "intervals": spread,
+            "sources": {"wards": wards},
+        }
 
     return {"rows": 1595, "top_k": [1, 5, 10, 25], "masks": {"uniform": mask(0.2), "entity": mask(0.5)}}
 
@@ -280,13 +289,19 @@ def full_report() -> dict[str, Any]:
         }
 
     points = [{"predicted": 0.1, "observed": 0.2, "examples": 80}, {"predicted": 0.9, "observed": 1.0, "examples": 3}]
-    calibration = {"brier": 0.1, "expected_calibration_error": 0.03, "curve": points}
+    calibration = {
+        "brier": 0.1,
+        "expected_calibration_error": 0.03,
+        "intervals": {"brier": [0.08, 0.12], "expected_calibration_error": [0.01, 0.05]},
+        "curve": points,
+    }
     codes = {
         "codes": 900,
         "purity": figure(0.5),
         "neighbour_agreement": figure(0.6),
         "silhouette": figure(0.1),
         "permutation": 0.05,
+        "permutations": {name: figure(0.05) for name in ("purity", "neighbour_agreement", "silhouette")},
     }
     point = {
         "texts": 100,
@@ -308,7 +323,13 @@ def full_report() -> dict[str, Any]:
                 "digest": "ab",
             }
         },
-        "skipped": {"encoders": {"biobert": "not on this machine"}, "tasks": {"i2b2-2014": "i2b2/2014 is not there"}},
+        "skipped": {
+            "encoders": {"biobert": "not on this machine"},
+            "artifacts": {},
+            "tasks": {"i2b2-2014": "i2b2/2014 is not there"},
+            "masks": {},
+        },
+        "other_masks": {},
         "seeds": [0],
         "num_resamples": 100,
         "tuning": {},
