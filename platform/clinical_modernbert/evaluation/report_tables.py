@@ -133,6 +133,10 @@ def _retrieval(report: dict[str, Any], names: Sequence[str]) -> list[str]:
         known = any(task == name for task, _, _ in reported.TABLES_6_TO_8)
         head = ["encoder", "mode", "queries", *metrics]
         parts += [f"### {name}", table(head, _beside(rows, paper if known else {}))]
+        if known:
+            parts.append(
+                "The paper does not say whether it looks for similar patients (PPR) or articles (PAR), nor which 128."
+            )
     return parts
 
 
