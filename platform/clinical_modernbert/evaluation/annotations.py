@@ -38,6 +38,7 @@ def read_annotations(path: Path, task: EntitiesTask, *, data: Path) -> tuple[lis
             "spans_inside_others": 0,
             "spans_not_as_stated": 0,
             "annotations_of_other_kinds": 0,
+            "entities_in_pieces": 0,
         }
         examples = [_from_spans(text, _group(text, task), lost) for text in _annotated(path, task)]
         facts.update({name: count for name, count in lost.items() if count})
@@ -79,6 +80,7 @@ def _from_spans(document: AnnotatedText, group: str, lost: dict[str, int]) -> Wo
     """Cut the text into words and tag those that a span touches; of overlapping spans the longest counts."""
     lost["spans_not_as_stated"] += document.num_not_as_stated
     lost["annotations_of_other_kinds"] += document.num_left_out
+    lost["entities_in_pieces"] += document.num_in_pieces
     words = [match.span() for match in _WORD.finditer(document.text)]
     tags = ["O"] * len(words)
     starts = {start: number for number, (start, _) in enumerate(words)}

@@ -60,7 +60,9 @@ def _word_splits(task: EntitiesTask, folder: Path) -> Splits[WordExample]:
     for name in (task.train, task.development, task.test):
         examples, lost = read_annotations(folder / name, task, data=folder) if name else (None, {})
         parts.append(examples)
-        facts.update(lost)
+        for fact, value in lost.items():
+            before = facts.get(fact, 0)
+            facts[fact] = before + value if isinstance(before, int) and isinstance(value, int) else value
     train, development, test = parts
     return make_splits(train or [], development, test, section=task.split, facts=facts)
 
@@ -72,9 +74,12 @@ def _text_splits(task: SentenceRolesTask | DispositionTask, folder: Path) -> Spl
         if not of_subject:
             return make_splits(stays, None, None, section=task.split, facts=facts)
         parts = [[e for e in stays if of_subject.get(e.group) == name] for name in ("train", "tuning", "held_out")]
+        if not parts[0] or not parts[2]:
+            raise SourceError("subject_splits.parquet: no stay of a train or of a held_out subject")
         facts["split"] = "metadata/subject_splits.parquet"
-        facts["stays_of_no_split"] = len(stays) - sum(map(len, parts))
-        return make_splits(parts[0], parts[1] or None, parts[2] or None, section=task.split, facts=facts)
+        if len(stays) > sum(map(len, parts)):
+            facts["stays_of_no_split"] = len(stays) - sum(map(len, parts))
+        return make_splits(parts[0], parts[1] or None, parts[2], section=task.split, facts=facts)
     names = (task.train, task.development, task.test)
     train, development, test = (list(_sentences(folder / name)) if name else None for name in names)
     return make_splits(train or [], development, test, section=task.split, facts={})
@@ -150,11 +155,13 @@ def _retrieval(task: RetrievalTask, folder: Path) -> RetrievalSet:
     queries = _queries(folder / task.queries)
     qrels = _qrels(folder / task.qrels, queries, documents)
     asked = [query for query in queries if query in qrels][: task.max_test]
-    taken = dict.fromkeys(queries, task.queries)
+    taken = dict.fromkeys(qrels, task.qrels)
     train: list[tuple[str, str]] = []
     development: list[tuple[str, str]] = []
     if task.development_queries is not None and task.development_qrels is not None:
         development = _pairs(folder, task.development_queries, task.development_qrels, documents, taken)
+        # As for other tasks: a development part larger than the training part would be no saving.
+        development = development[: task.max_train and max(task.max_train // 4, 8)]
     if task.train_queries is not None and task.train_qrels is not None:
         train = _pairs(folder, task.train_queries, task.train_qrels, documents, taken)[: task.max_train]
     if train and not development:
@@ -173,15 +180,15 @@ def _queries(path: Path) -> dict[str, str]:
 def _pairs(
     folder: Path, queries_name: str, qrels_name: str, documents: dict[str, str], taken: dict[str, str]
 ) -> list[tuple[str, str]]:
-    """Return each query's text with that of its best document, and enter the queries into ``taken`` (id -> file)."""
+    """Return each graded query's text with that of its best document; ``taken`` is graded query -> file, and grows."""
     queries = _queries(folder / queries_name)
-    twice = sorted(queries.keys() & taken.keys())
+    graded = _qrels(folder / qrels_name, queries, documents)
+    twice = sorted(graded.keys() & taken.keys())
     if twice:
         raise SourceError(
-            f"{queries_name}: query {twice[0]!r} is also in {taken[twice[0]]}; a query must be on one side only"
+            f"{qrels_name}: query {twice[0]!r} is also graded in {taken[twice[0]]}; a query must be on one side only"
         )
-    taken.update(dict.fromkeys(queries, queries_name))
-    graded = _qrels(folder / qrels_name, queries, documents)
+    taken.update(dict.fromkeys(graded, qrels_name))
     return [(queries[q], documents[max(grades, key=lambda d: grades[d])]) for q, grades in graded.items()]
 
 

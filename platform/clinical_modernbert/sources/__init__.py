@@ -83,7 +83,10 @@ def list_units(source: Source) -> list[Unit]:
         case PmcSource():
             files = find_files(source.path, field=_path_field(source), patterns=pmc.PATTERNS)
         case MedsSource():
-            files = find_files(source.path, field=_path_field(source), patterns=meds.PATTERNS)
+            # A data set's shards lie below data/, beside its metadata.
+            shards = Path(source.path) / "data"
+            where = str(shards) if shards.is_dir() else source.path
+            files = find_files(where, field=_path_field(source), patterns=meds.PATTERNS)
     return [Unit(source.name, name, str(location), digest=file_digest(location)) for name, location in files]
 
 

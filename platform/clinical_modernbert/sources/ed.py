@@ -91,7 +91,11 @@ def read_stays(folder: Path, *, minutes: int | None = None) -> Iterator[EdStay]:
     With ``minutes`` only what was charted from arrival until so long after it is said; a row without a time is not.
     Raises ``SourceError`` where a table is missing, lacks a column, or has a row that cannot be read.
     """
-    triage = {row[0]: row[1:] for row in _rows(folder, "triage")}
+    triage: dict[str, tuple[str, ...]] = {}
+    for place, row in placed_rows(folder, "triage", _COLUMNS["triage"]):
+        if row[0] in triage:
+            raise SourceError(f"{place}: stay {row[0]} is there twice; expected one row a stay")
+        triage[row[0]] = row[1:]
     rest = {name: _by_stay(folder, name) for name in ("vitalsign", "medrecon", "pyxis", "diagnosis")}
     seen: set[str] = set()
     for place, row in placed_rows(folder, "edstays", _COLUMNS["edstays"]):
@@ -119,6 +123,14 @@ def check_arrival(place: str, intime: str) -> None:
         datetime.fromisoformat(intime)
     except ValueError:
         raise SourceError(f"{place}: intime is no time; expected YYYY-MM-DD HH:MM:SS") from None
+
+
+def check_time(place: str, column: str, time: str) -> None:
+    """Raise ``SourceError`` for a time that is none; one that is missing may be."""
+    try:
+        datetime.fromisoformat(time or "2000-01-01")
+    except ValueError:
+        raise SourceError(f"{place}: {column} is no time; expected YYYY-MM-DD HH:MM:SS, or nothing") from None
 
 
 def in_window(time: str, arrival: str, minutes: int) -> bool:
@@ -186,13 +198,12 @@ def _known(value: str) -> str:
 
 def _by_stay(folder: Path, table: str) -> defaultdict[str, list[tuple[str, ...]]]:
     found: defaultdict[str, list[tuple[str, ...]]] = defaultdict(list)
-    for row in _rows(folder, table):
+    timed = "charttime" in _COLUMNS[table]
+    for place, row in placed_rows(folder, table, _COLUMNS[table]):
+        if timed:
+            check_time(place, "charttime", row[1])
         found[row[0]].append(row[1:])
     return found
-
-
-def _rows(folder: Path, table: str) -> Iterator[tuple[str, ...]]:
-    return table_rows(folder, table, _COLUMNS[table])
 
 
 def table_rows(folder: Path, table: str, columns: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

@@ -13,9 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from clinical_modernbert.errors import SourceError
-from clinical_modernbert.sources.ed import EdOutcome, EdStay, check_arrival, in_window, placed_rows, table_rows
+from clinical_modernbert.sources.ed import (
+    EdOutcome,
+    EdStay,
+    check_arrival,
+    check_time,
+    in_window,
+    placed_rows,
+    table_rows,
+)
 from clinical_modernbert.sources.meds import BrokenEventsError, Event, subject_events
 
+MEDS_SPLITS = ("train", "tuning", "held_out")
 MEDS_ARRIVAL = "TRANSFER_TO//ED"
 _MEDS_ADMISSION = "HOSPITAL_ADMISSION"
 _MEDS_SEEN = ("LAB//", "MEDICATION//", "Blood Pressure", "Weight", "Height", "BMI")
@@ -35,19 +44,19 @@ def read_hosp_stays(folder: Path, *, minutes: int) -> Iterator[EdStay]:
     labels = {row[0]: row[1] for row in table_rows(folder, "d_labitems", ("itemid", "label"))}
     columns = ("subject_id", "hadm_id", "transfer_id", "eventtype", "intime", "outtime")
     stays = [(place, row) for place, row in placed_rows(folder, "transfers", columns) if row[3] == "ED"]
-    subjects = {row[0] for _, row in stays}
-    labs: dict[str, list[tuple[str, ...]]] = defaultdict(list)
-    for subject, *lab in table_rows(
-        folder, "labevents", ("subject_id", "charttime", "storetime", "itemid", "value", "valueuom", "flag")
-    ):
-        if subject in subjects:
-            labs[subject].append(tuple(lab))
-    drugs: dict[str, list[tuple[str, ...]]] = defaultdict(list)
-    for subject, *drug in table_rows(folder, "emar", ("subject_id", "charttime", "medication", "event_txt")):
-        if subject in subjects:
-            drugs[subject].append(tuple(drug))
-    for place, (subject, admission, stay, _, intime, outtime) in stays:
-        check_arrival(place, intime)
+    arrivals: dict[str, list[str]] = defaultdict(list)
+    seen: set[str] = set()
+    for place, row in stays:
+        check_arrival(place, row[4])
+        if row[2] in seen:
+            raise SourceError(f"{place}: transfer {row[2]} is there twice; expected one row a transfer")
+        seen.add(row[2])
+        arrivals[row[0]].append(row[4])
+    labs = _in_first_minutes(
+        folder, "labevents", ("storetime", "itemid", "value", "valueuom", "flag"), arrivals, minutes=minutes
+    )
+    drugs = _in_first_minutes(folder, "emar", ("medication", "event_txt"), arrivals, minutes=minutes)
+    for _, (subject, admission, stay, _, intime, outtime) in stays:
         known, gender, anchor_age, anchor_year = patients.get(subject, ("", "", "", ""))
         if not all(not value or value.isdecimal() for value in (anchor_age, anchor_year)):
             raise SourceError(f"{known}: anchor_age and anchor_year must be whole numbers or empty")
@@ -63,6 +72,22 @@ def read_hosp_stays(folder: Path, *, minutes: int) -> Iterator[EdStay]:
         yield EdStay(stay, f"subject_id:{subject}", text, outcome)
 
 
+def _in_first_minutes(
+    folder: Path, table: str, columns: tuple[str, ...], arrivals: dict[str, list[str]], *, minutes: int
+) -> dict[str, list[tuple[str, ...]]]:
+    """Return subject -> (charttime, ``columns``) of the rows that lie in the first minutes of any of its stays.
+
+    The hospital's tables hold years of rows for each stay's hour: what lies elsewhere is not kept in memory.
+    """
+    found: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+    for place, (subject, time, *rest) in placed_rows(folder, table, ("subject_id", "charttime", *columns)):
+        if subject in arrivals:
+            check_time(place, "charttime", time)
+            if any(in_window(time, arrival, minutes) for arrival in arrivals[subject]):
+                found[subject].append((time, *rest))
+    return found
+
+
 def read_meds_stays(path: Path, *, minutes: int) -> Iterator[EdStay]:
     """Yield the stays of a MEDS data set, a file or a folder of shards: each ``TRANSFER_TO//ED`` event begins one.
 
@@ -74,7 +99,7 @@ def read_meds_stays(path: Path, *, minutes: int) -> Iterator[EdStay]:
     for file in meds_files(path):
         name = file.relative_to(path).as_posix() if path.is_dir() else file.name
         try:
-            for subject, events in subject_events(file):
+            for subject, events in subject_events(file, whole=True):
                 if subject in shards:
                     raise SourceError(
                         f"{name}: subject {subject} is in {shards[subject]} too; a MEDS shard holds whole subjects"
@@ -90,7 +115,7 @@ def meds_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     below = path / "data" if (path / "data").is_dir() else path
-    files = sorted(below.rglob("*.parquet"))
+    files = sorted(file for file in below.rglob("*.parquet") if file.parent.name != "metadata")
     if not files:
         raise SourceError(f"{path.name}: no .parquet below it; expected a MEDS data set with data/**/*.parquet")
     return files
@@ -113,7 +138,14 @@ def read_meds_splits(path: Path) -> dict[str, str]:
         raise SourceError(
             f"{file.name}: no readable Parquet with subject_id and split ({type(error).__name__})"
         ) from None
-    return {f"subject_id:{subject}": split for subject, split in zip(rows["subject_id"], rows["split"], strict=True)}
+    found: dict[str, str] = {}
+    for row, (subject, split) in enumerate(zip(rows["subject_id"], rows["split"], strict=True), start=1):
+        if subject is None or split not in MEDS_SPLITS or f"subject_id:{subject}" in found:
+            raise SourceError(
+                f"{file.name}, row {row}: expected a subject that no other row has, and one of {', '.join(MEDS_SPLITS)}"
+            )
+        found[f"subject_id:{subject}"] = split
+    return found
 
 
 def _subject_stays(subject: int, events: list[Event], *, minutes: int) -> Iterator[EdStay]:

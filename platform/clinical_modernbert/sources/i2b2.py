@@ -13,7 +13,7 @@ from typing import Any
 
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.sources.lines import numbered_lines, read_text, refuse
-from clinical_modernbert.sources.ner import AnnotatedText, Span, TaggedSentence, same_letters
+from clinical_modernbert.sources.ner import AnnotatedText, Span, TaggedSentence
 
 _CDATA = re.compile(rb"(<!\[CDATA\[.*?\]\]>)", re.DOTALL)
 _BARE_AMPERSAND = re.compile(rb"&(?!(?:amp|lt|gt|quot|apos|#\d+|#x[0-9a-fA-F]+);)")
@@ -24,6 +24,7 @@ _CONCEPT = re.compile(r'c="(.*)" (\d+):(\d+) (\d+):(\d+)\|\|t="(\w+)"')
 
 def read_2006(path: Path) -> Iterator[AnnotatedText]:
     """Yield the records of a ``deid_surrogate_*.xml``: ROOT > RECORD > TEXT with inline ``<PHI TYPE="...">``."""
+    seen: set[str] = set()
     for record in _parse(path, expected="ROOT").iter("RECORD"):
         element = record.find("TEXT")
         if element is None:
@@ -35,7 +36,11 @@ def read_2006(path: Path) -> Iterator[AnnotatedText]:
                 refuse(path, phi.sourceline, 'expected <PHI TYPE="...">')
             spans.append(Span(len(text), len(text) + len(inner), phi.get("TYPE")))
             text += inner + (phi.tail or "")
-        yield AnnotatedText(record.get("ID", ""), text, tuple(spans))
+        name = record.get("ID") or ""
+        if not name or name in seen:
+            refuse(path, record.sourceline, "expected a RECORD with an ID that no other has")
+        seen.add(name)
+        yield AnnotatedText(name, text, tuple(spans))
 
 
 def read_2010(path: Path) -> Iterator[tuple[str, tuple[TaggedSentence, ...]]]:
@@ -97,7 +102,7 @@ def _annotated(path: Path, root: Any, tags: list[Any], kinds: list[str]) -> Anno
     for tag, kind in zip(tags, kinds, strict=True):
         start, end = _offsets(path, tag, text)
         stated = tag.get("text")
-        if stated is not None and not same_letters(stated, text[start:end]):
+        if stated is not None and _letters(stated) != _letters(text[start:end]):
             wrong.append((tag.sourceline, start, end))
         spans.append(Span(start, end, kind))
     if 2 * len(wrong) > len(spans):
@@ -106,6 +111,10 @@ def _annotated(path: Path, root: Any, tags: list[Any], kinds: list[str]) -> Anno
             path, line, f"characters {start}-{end} are not the annotated text, as for {len(wrong)} of {len(spans)} tags"
         )
     return AnnotatedText(path.stem, text, tuple(spans), len(wrong))
+
+
+def _letters(text: str) -> str:
+    return "".join(character for character in text.casefold() if character.isalnum())
 
 
 def _offsets(path: Path, tag: Any, text: str) -> tuple[int, int]:
@@ -125,12 +134,12 @@ def _parse(path: Path, *, expected: str) -> Any:
     options = {"resolve_entities": False, "no_network": True, "load_dtd": False, "remove_comments": True}
     try:
         root = etree.fromstring(content, etree.XMLParser(**options))
-    except etree.XMLSyntaxError as error:
+    except etree.XMLSyntaxError:
         # Some files of the releases have bare & and < in their text.
         escaped, count = _escaped(content)
         try:
             root = etree.fromstring(escaped, etree.XMLParser(**options))
-        except etree.XMLSyntaxError:
+        except etree.XMLSyntaxError as error:
             refuse(path, error.lineno, f"broken XML ({etree.ErrorTypes._getName(error.code, 'error')})")
         _logger.warning("%s: %d bare & or < are read as characters", path.name, count)
     if root.tag != expected:

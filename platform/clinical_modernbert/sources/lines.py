@@ -18,16 +18,31 @@ def read_text(path: Path) -> str:
     except DamagedFileError as error:
         raise SourceError(f"{path.name}: {error}") from None
     except UnicodeDecodeError as error:
-        raise SourceError(f"{path.name}: byte {error.start} is not UTF-8") from None
+        line = error.object[: error.start].count(b"\n") + 1
+        raise SourceError(f"{path.name}, line {line}: not UTF-8") from None
     return content.replace("\r\n", "\n")
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (line number from 1, line without its end); only ``\\n`` ends a line, as in the files' own tools."""
-    lines = read_text(path).split("\n")
-    if lines and not lines[-1]:
-        lines.pop()
-    yield from enumerate(lines, start=1)
+    """Yield (line number from 1, line without its end), streaming; only ``\\n`` ends a line, as in the files' own tools."""
+    number, pending = 0, b""
+    try:
+        for chunk in read_chunks(path):
+            *lines, pending = (pending + chunk).split(b"\n")
+            for line in lines:
+                number += 1
+                yield number, _decoded(path, number, line)
+    except DamagedFileError as error:
+        raise SourceError(f"{path.name}: {error}") from None
+    if pending:
+        yield number + 1, _decoded(path, number + 1, pending)
+
+
+def _decoded(path: Path, number: int, line: bytes) -> str:
+    try:
+        return line.removesuffix(b"\r").decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError:
+        refuse(path, number, "not UTF-8")
 
 
 def refuse(path: Path, line: int, problem: str) -> NoReturn:

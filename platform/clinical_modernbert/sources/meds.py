@@ -44,20 +44,23 @@ def read_subjects(location: Path, *, file: str, source: MedsSource) -> Iterator[
     Codes of ``source.leave_out`` (prefixes) are left out; a subject without any other event is dropped as ``empty``.
     """
     try:
-        for subject, events in subject_events(location):
+        for subject, events in subject_events(location, whole=False):
             yield _subject(subject, events, source)
     except BrokenEventsError as error:
         yield Quarantined(file, error.position, error.reason)
 
 
-def subject_events(location: Path) -> Iterator[tuple[int, list[Event]]]:
-    """Yield each subject of a file with its rows in the file's order; raises ``BrokenEventsError``."""
+def subject_events(location: Path, *, whole: bool) -> Iterator[tuple[int, list[Event]]]:
+    """Yield each subject of a file with its rows in the file's order; raises ``BrokenEventsError``.
+
+    ``whole`` refuses what a corpus does without: a file without numbers, and a row without a code, which is left out otherwise.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         parquet = pq.ParquetFile(location)
-        columns = _columns(parquet.schema_arrow)
+        columns = _columns(parquet.schema_arrow, numbers=whole)
         grouped = _is_grouped(parquet)
         if grouped:
             batches = parquet.iter_batches(batch_size=_BATCH_ROWS, columns=[name for name in columns if name])
@@ -72,22 +75,25 @@ def subject_events(location: Path) -> Iterator[tuple[int, list[Event]]]:
             empty = [None] * batch.num_rows
             for number, *event in zip(*(values[name] if name else empty for name in columns), strict=True):
                 row += 1
-                if number is None or event[1] is None:
+                if number is None or (event[1] is None and whole):
+                    if subject is not None:
+                        yield subject, events
                     missing = "subject_id" if number is None else "code"
-                    place = f"row {row}" if grouped else "schema"
+                    place = f"row {row}" if grouped else f"row {row} by subject"
                     raise BrokenEventsError(place, f"{missing} is null; MEDS states it for each event")
                 if number != subject:
                     if subject is not None:
                         yield subject, events
                     subject, events = number, []
-                events.append(Event(*event))
+                if event[1] is not None:
+                    events.append(Event(*event))
         if subject is not None:
             yield subject, events
     except (pa.ArrowInvalid, OSError) as error:
         raise BrokenEventsError("the whole file", f"no readable Parquet ({type(error).__name__})") from None
 
 
-def _columns(schema: Any) -> tuple[str, str, str, str | None, str | None]:
+def _columns(schema: Any, *, numbers: bool) -> tuple[str, str, str, str | None, str | None]:
     """Return the names of subject, time, code, number and text; the last two may be absent."""
     import pyarrow.types as types
 
@@ -95,16 +101,25 @@ def _columns(schema: Any) -> tuple[str, str, str, str | None, str | None]:
     if missing:
         raise BrokenEventsError("schema", f"no column {', '.join(missing)}; MEDS has subject_id, time and code")
     value = next((name for name in _VALUES if name in schema.names), None)
+    if numbers and value is None:
+        raise BrokenEventsError("schema", "no column numeric_value; MEDS has the events' numbers there")
     text = "text_value" if "text_value" in schema.names else None
     for name, fits, wanted in (
         ("subject_id", types.is_integer, "whole numbers"),
         ("time", lambda kind: types.is_timestamp(kind) or types.is_null(kind), "timestamps"),
         ("code", _is_text, "text"),
-        *(((value, lambda kind: types.is_floating(kind) or types.is_integer(kind), "numbers"),) if value else ()),
+        *(((value, _is_number, "numbers"),) if value else ()),
+        *(((text, lambda kind: _is_text(kind) or types.is_null(kind), "text"),) if text else ()),
     ):
         if not fits(schema.field(name).type):
             raise BrokenEventsError("schema", f"{name} is {schema.field(name).type}; MEDS has {wanted} there")
     return "subject_id", "time", "code", value, text
+
+
+def _is_number(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    return bool(types.is_floating(kind) or types.is_integer(kind) or types.is_null(kind))
 
 
 def _is_text(kind: Any) -> bool:

@@ -43,15 +43,8 @@ class AnnotatedText:
     """Spans whose file says another text than lies there."""
     num_left_out: int = 0
     """Annotations that are no entities of the set's task."""
-
-
-def same_letters(one: str, other: str) -> bool:
-    """Whether two texts differ in case, spaces and punctuation only, as what files state of a span does."""
-    return _letters(one) == _letters(other)
-
-
-def _letters(text: str) -> str:
-    return "".join(character for character in text.casefold() if character.isalnum())
+    num_in_pieces: int = 0
+    """Entities in several pieces, each of which is a span."""
 
 
 def read_conll(path: Path) -> Iterator[TaggedSentence]:
@@ -108,7 +101,7 @@ def read_brat(path: Path) -> Iterator[AnnotatedText]:
     An entity in several pieces gives a span for each piece. Spans whose line states another text are counted.
     """
     for name, text, annotations in _archive_pairs(path) if path.is_file() else _folder_pairs(path):
-        spans, wrong = [], 0
+        spans, wrong, torn = [], 0, 0
         for number, line in enumerate(annotations.split("\n"), start=1):
             if not line.startswith("T"):
                 continue
@@ -121,8 +114,10 @@ def read_brat(path: Path) -> Iterator[AnnotatedText]:
                 raise SourceError(f"{name}.ann, line {number}: expected T<n><TAB>type start end<TAB>text") from None
             if not all(0 <= start < end <= len(text) for start, end in pieces):
                 raise SourceError(f"{name}.ann, line {number}: the span lies outside of the text")
-            wrong += not same_letters(" ".join(text[start:end] for start, end in pieces), stated)
-        yield AnnotatedText(name.rpartition("/")[2], text, tuple(spans), wrong)
+            lies = "".join(text[start:end] for start, end in pieces)
+            wrong += "".join(lies.split()) != "".join(stated.split())
+            torn += len(pieces) > 1
+        yield AnnotatedText(name.rpartition("/")[2], text, tuple(spans), wrong, num_in_pieces=torn)
 
 
 def _folder_pairs(folder: Path) -> Iterator[tuple[str, str, str]]:

@@ -13,7 +13,7 @@ from clinical_modernbert.evaluation.examples import Splits, TextExample, WordExa
 from clinical_modernbert.evaluation.inputs import task_inputs
 from clinical_modernbert.evaluation.tasks import RetrievalSet, load_task
 from clinical_modernbert.recipe import EvaluateRecipe, load_recipe
-from clinical_modernbert.recipe.tasks import DispositionTask, Task
+from clinical_modernbert.recipe.tasks import DispositionTask, EntitiesTask, Task
 from clinical_modernbert.sources.ed_events import read_meds_stays
 
 from tests.paper_sets import write_paper_sets
@@ -73,6 +73,8 @@ def test_emergency_stays_split_by_patient_and_hide_what_came_with_the_outcome(
         ),
         ("edstays", "1,,900", "line 82: 3 columns where the header has 9"),
         ("triage", "1,2", "line 82: 2 columns where the header has 11"),
+        ("triage", "1,5,,,,,,,,,", "line 82: stay 5 is there twice"),
+        ("vitalsign", "1,5,ten past,,,,,,,,", "line 82: charttime is no time"),
     ],
 )
 def test_broken_rows_of_a_stay_are_refused_with_file_and_line(
@@ -109,7 +111,7 @@ def test_a_query_of_two_parts_is_refused(data: Path, tasks: dict[str, Task]) -> 
         "development_queries": "pmc-patients/PPR/train_queries.jsonl",
         "development_qrels": "pmc-patients/PPR/qrels_train.tsv",
     }
-    with pytest.raises(SourceError, match=r"train_queries.jsonl: query 'q0' is also in .*train_queries.jsonl"):
+    with pytest.raises(SourceError, match=r"qrels_train.tsv: query 'q0' is also graded in .*qrels_train.tsv"):
         load_task(tasks["pmc-patients"].model_copy(update=same), str(data))
 
 
@@ -138,6 +140,52 @@ def test_annotated_sets_become_words_with_tags(
     if name == "i2b2-2014":
         # A note's name is patient and record: the patient is the group.
         assert all(len(group) == 3 and group.isdecimal() for group in groups[0])
+
+
+def test_what_both_parts_lose_is_added_up(tmp_path: Path) -> None:
+    for part, count in (("train", 12), ("test", 2)):
+        (tmp_path / part).mkdir()
+        for number in range(count):
+            (tmp_path / part / f"{part}{number}.txt").write_text("renal failure and fever")
+            (tmp_path / part / f"{part}{number}.ann").write_text("T1\tA 0 13\trenal failure\nT2\tB 0 5\trenal\n")
+    task = EntitiesTask(name="n", type="entities", format="brat", train="train", test="test")
+    assert words(task, tmp_path).facts["spans_inside_others"] == 14
+
+
+@pytest.mark.parametrize("source", ["mimic_ed", "mimic_hosp"])
+def test_a_column_that_says_the_outcome_stops_the_task(
+    data: Path, tasks: dict[str, Task], tmp_path: Path, source: str
+) -> None:
+    if source == "mimic_ed":
+        folder = tmp_path / "mimic-iv-ed/ed"
+        folder.mkdir(parents=True)
+        for path in (data / "mimic-iv-ed/ed").iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+        rows = [line.split(",") for line in gzip.decompress((folder / "edstays.csv.gz").read_bytes()).decode().split()]
+        stays = [(row[2], bool(row[1])) for row in rows if row[0].isdecimal()]
+        lines = [f"0,{stay},98,80,16,99,120,70,3,2,{'ward bed' if admitted else 'pain'}" for stay, admitted in stays]
+        head = "subject_id,stay_id,temperature,heartrate,resprate,o2sat,sbp,dbp,pain,acuity,chiefcomplaint"
+        (folder / "triage.csv.gz").write_bytes(gzip.compress("\n".join([head, *lines]).encode()))
+        task = tasks["ehr"]
+    else:
+        tables = {
+            "patients": ["subject_id,gender,anchor_age,anchor_year", *(f"{i},F,60,2150" for i in range(40))],
+            "d_labitems": ["itemid,label", "7,Troponin", "8,Ward admission screen"],
+            "transfers": [
+                "subject_id,hadm_id,transfer_id,eventtype,intime,outtime",
+                *(f"{i},{i + 100 if i % 2 else ''},{i},ED,2150-01-01 10:00:00,2150-01-01 20:00:00" for i in range(40)),
+            ],
+            "labevents": [
+                "subject_id,charttime,storetime,itemid,value,valueuom,flag",
+                *(f"{i},2150-01-01 10:30:00,2150-01-01 10:40:00,{7 + i % 2},1,mg," for i in range(40)),
+            ],
+            "emar": ["subject_id,charttime,medication,event_txt"],
+        }
+        for name, lines in tables.items():
+            (tmp_path / f"{name}.csv").write_text("\n".join(lines) + "\n")
+        task = DispositionTask(name="ehr", type="disposition", format="mimic_hosp", path=".")
+    with pytest.raises(SourceError, match="the texts say their own label: the presence of "):
+        load_task(task, str(tmp_path))
 
 
 def shard(path: Path, subjects: range, **changes: Any) -> None:
@@ -180,6 +228,28 @@ def test_a_meds_data_set_is_a_folder_of_shards(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("split", "problem"),
+    [
+        (
+            ["train"] * 30 + ["heldout"] * 10,
+            "row 31: expected a subject that no other row has, and one of train, tuning",
+        ),
+        (["train"] * 30 + ["tuning"] * 10, "no stay of a train or of a held_out subject"),
+    ],
+)
+def test_a_split_that_means_nothing_is_refused(tmp_path: Path, split: list[str], problem: str) -> None:
+    shard(tmp_path / "meds/data/0.parquet", range(40))
+    (tmp_path / "meds/metadata").mkdir()
+    path = tmp_path / "meds/metadata/subject_splits.parquet"
+    pq.write_table(pa.table({"subject_id": list(range(40)), "split": split}), path)
+    with pytest.raises(SourceError, match=rf"subject_splits.parquet(, |: ){problem}"):
+        load_task(MEDS, str(tmp_path))
+    pq.write_table(pa.table({"subject_id": [0] * 40, "split": ["train"] * 40}), path)
+    with pytest.raises(SourceError, match=r"subject_splits.parquet, row 2: expected a subject that no other row has"):
+        load_task(MEDS, str(tmp_path))
+
+
+@pytest.mark.parametrize(
     ("changes", "problem"),
     [
         ({"subject_id": lambda column: [*column[:3], None, *column[4:]]}, "data/1.parquet, row 4: subject_id is null"),
@@ -189,6 +259,7 @@ def test_a_meds_data_set_is_a_folder_of_shards(tmp_path: Path) -> None:
             {"time": lambda column: ["now"] * len(column)},
             "data/1.parquet, schema: time is string; MEDS has timestamps there",
         ),
+        ({"numeric_value": lambda column: None}, "data/1.parquet, schema: no column numeric_value"),
         ({"numeric_value": lambda column: ["1"] * len(column)}, "data/1.parquet, schema: numeric_value is string"),
         ({"subject_id": lambda column: [0] * len(column)}, "data/1.parquet: subject 0 is in data/0.parquet too"),
     ],

@@ -247,7 +247,7 @@ def test_a_judgement_of_an_unknown_document_and_a_query_on_both_sides_are_refuse
     with pytest.raises(SourceError, match=r"qrels.tsv, line 1: document 'd9' is not in the corpus"):
         load_task(beir(tmp_path, **{"qrels.tsv": "q1\td9\t1\n"}), str(tmp_path))
     task = beir(tmp_path).model_copy(update={"train_queries": "q.jsonl", "train_qrels": "qrels.tsv"})
-    with pytest.raises(SourceError, match=r"q.jsonl: query 'q1' is also in q.jsonl"):
+    with pytest.raises(SourceError, match=r"qrels.tsv: query 'q1' is also graded in qrels.tsv"):
         load_task(task, str(tmp_path))
 
 

@@ -74,12 +74,19 @@ def test_texts_of_every_real_set(shared_data: Path) -> None:
         (pmc_patients.read_patients, '[{"patient": "x"}]', "record 1: expected patient_uid"),
         (i2b2.read_2006, "<ROOT>\n<RECORD ID='1'/></ROOT>", "line 2: a RECORD without TEXT"),
         (i2b2.read_2006, "<ROOT>", "line 1: broken XML"),
+        (i2b2.read_2006, "<ROOT>\nR&D\n\n<RECORD></ROOT>", "line 4: broken XML"),
+        (
+            i2b2.read_2006,
+            "<ROOT>\n<RECORD><TEXT>a</TEXT></RECORD></ROOT>",
+            "line 2: expected a RECORD with an ID that no",
+        ),
+        (rct.read_rct, b"###1\nRESULTS\t\xff\n", "line 2: not UTF-8"),
         (i2b2.read_2006, "<other/>", "expected 'ROOT'"),
     ],
 )
-def test_bad_input_is_refused_with_file_and_line(tmp_path: Path, read, content: str, problem: str) -> None:  # type: ignore[no-untyped-def]
+def test_bad_input_is_refused_with_file_and_line(tmp_path: Path, read, content: str | bytes, problem: str) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path / "set.txt"
-    path.write_text(content)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(SourceError, match=rf"set\.txt, {problem}" if problem.startswith(("line", "rec")) else problem):
         list(read(path))
 
@@ -203,4 +210,7 @@ def test_brat_counts_what_lies_elsewhere_than_stated(tmp_path: Path) -> None:
         "T1\tDisease 0 5;12 19\tAcute failure\nT2\tDisease 26 32\tshock\nR1\tx Arg1:T1 Arg2:T2\n"
     )
     (note,) = ner.read_brat(tmp_path)
-    assert note.num_not_as_stated == 1 and len(note.spans) == 3
+    assert note.num_not_as_stated == 1 and len(note.spans) == 3 and note.num_in_pieces == 1
+    (tmp_path / "9.ann").write_text("T1\tDisease 0 20\tAcute renal failure\n")  # a comma too far
+    (note,) = ner.read_brat(tmp_path)
+    assert note.num_not_as_stated == 1

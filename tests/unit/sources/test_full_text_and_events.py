@@ -229,3 +229,16 @@ def test_a_hub_id_needs_its_commit() -> None:
         list_units(dataset("owner/nowhere"))
     one, two = (list_units(dataset("owner/nowhere", revision=r))[0].digest for r in ("abc", "abd"))
     assert one != two
+
+
+def test_a_row_without_a_code_is_left_out_and_one_without_a_subject_ends_the_shard(tmp_path: Path) -> None:
+    path = tmp_path / "m.parquet"
+    rows = {
+        "subject_id": [1, 1, 2, None, 3],
+        "time": pa.array([None] * 5, type=pa.timestamp("us")),
+        "code": ["A", None, "B", "C", "D"],
+    }
+    pq.write_table(pa.table(rows), path)
+    found = list(read_subjects(path, file="m.parquet", source=MedsSource(type="meds", name="m", path=str(path))))
+    assert [(d.id, d.text) for d in found[:2]] == [("1", "A"), ("2", "B")]  # type: ignore[union-attr]
+    assert found[2:] == [Quarantined("m.parquet", "row 4", "subject_id is null; MEDS states it for each event")]
