@@ -82,6 +82,17 @@ def test_an_evaluations_maps_are_linked_and_know_where_an_area_was_drawn(
     page.wait_for_timeout(500)
     page.screenshot(path=tmp_path / "maps.png", full_page=True)
     expect(first.locator(".status")).to_contain_text("20 selected")
+
+    # Coming back, an area of the first map is on the second too, which opens after it.
+    first.get_by_role("button", name="Select shown").click()
+    page.wait_for_timeout(500)
+    page.get_by_role("link", name="Corpus", exact=True).click()
+    settled(page, "Corpus")
+    page.get_by_role("link", name="Evaluation", exact=True).click()
+    settled(page, "Evaluation")
+    choose_whole(page)
+    for shown in (first, second):
+        expect(shown.locator(".status")).to_have_text("20 of 420 codes shown, 20 selected")
     assert watched.elsewhere == []
     assert watched.errors == []
 
