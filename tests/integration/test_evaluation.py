@@ -7,8 +7,9 @@ import pytest
 from clinical_modernbert.artifacts import make_plan, open_store
 from clinical_modernbert.evaluation.code_map import map_codes
 from clinical_modernbert.evaluation.inputs import evaluation_inputs
+from clinical_modernbert.evaluation.retrieval_sets import RetrievalSet
 from clinical_modernbert.evaluation.run import evaluate
-from clinical_modernbert.evaluation.tasks import RetrievalSet, load_task
+from clinical_modernbert.evaluation.tasks import load_task
 from clinical_modernbert.recipe import EvaluateRecipe, MapRecipe, build_recipe
 from clinical_modernbert.recipe.tasks import DispositionTask
 from clinical_modernbert.sources.ed_events import read_meds_stays

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clinical_modernbert.evaluation.examples import Splits, TextExample, WordExample
+from clinical_modernbert.evaluation.retrieval_sets import RetrievalSet
 from clinical_modernbert.evaluation.scores import RETRIEVAL_METRICS
 from clinical_modernbert.evaluation.spans import entity_spans, f1
-from clinical_modernbert.evaluation.tasks import RetrievalSet, load_task
+from clinical_modernbert.evaluation.tasks import load_task
 from clinical_modernbert.recipe.tasks import Task
 
 if TYPE_CHECKING:

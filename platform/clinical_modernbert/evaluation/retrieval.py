@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.evaluation.heads import hidden_states, load_base, load_tokenizer, mixed_precision, pooled
 from clinical_modernbert.evaluation.outcome import Outcome
+from clinical_modernbert.evaluation.retrieval_sets import RetrievalSet
 from clinical_modernbert.evaluation.scores import Scored
-from clinical_modernbert.evaluation.tasks import RetrievalSet
 from clinical_modernbert.evaluation.tuning import Epoch, Problem, by_length, tune
 from clinical_modernbert.evaluation.windows import encode_texts
 from clinical_modernbert.recipe import FineTuneRecipe, ProbeRecipe

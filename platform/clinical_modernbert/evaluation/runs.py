@@ -25,8 +25,9 @@ from clinical_modernbert.evaluation.heads import load_tokenizer
 from clinical_modernbert.evaluation.inputs import encoder_input, task_inputs
 from clinical_modernbert.evaluation.outcome import Outcome
 from clinical_modernbert.evaluation.retrieval import retrieve
+from clinical_modernbert.evaluation.retrieval_sets import RetrievalSet
 from clinical_modernbert.evaluation.scores import MAIN_METRIC, Scored, measure
-from clinical_modernbert.evaluation.tasks import RetrievalSet, load_task
+from clinical_modernbert.evaluation.tasks import load_task
 from clinical_modernbert.recipe import FineTuneRecipe, ProbeRecipe
 
 RunRecipe = FineTuneRecipe | ProbeRecipe

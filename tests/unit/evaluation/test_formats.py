@@ -11,7 +11,8 @@ import pytest
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.evaluation.examples import Splits, TextExample, WordExample
 from clinical_modernbert.evaluation.inputs import task_inputs
-from clinical_modernbert.evaluation.tasks import RetrievalSet, load_task
+from clinical_modernbert.evaluation.retrieval_sets import RetrievalSet
+from clinical_modernbert.evaluation.tasks import load_task
 from clinical_modernbert.recipe import EvaluateRecipe, load_recipe
 from clinical_modernbert.recipe.tasks import DispositionTask, EntitiesTask, Task
 from clinical_modernbert.sources.ed_events import read_meds_stays

@@ -187,8 +187,8 @@ def test_fine_tuned_retrieval_beats_zero_shot_and_is_published(
 
 
 def test_few_pairs_are_drawn_by_the_seed() -> None:
+    from clinical_modernbert.evaluation.retrieval_sets import RetrievalSet
     from clinical_modernbert.evaluation.runs import few_pairs
-    from clinical_modernbert.evaluation.tasks import RetrievalSet
 
     pairs = [(f"query {number}", f"document {number}") for number in range(40)]
     data = RetrievalSet([], [], [], [], {}, pairs, pairs[:20], {})

@@ -12,7 +12,8 @@ from clinical_modernbert.errors import SourceError
 from clinical_modernbert.evaluation.annotations import read_annotations
 from clinical_modernbert.evaluation.examples import TextExample, WordExample, few, make_splits
 from clinical_modernbert.evaluation.heads import load_tokenizer
-from clinical_modernbert.evaluation.tasks import RetrievalSet, load_task, telling_words
+from clinical_modernbert.evaluation.retrieval_sets import RetrievalSet
+from clinical_modernbert.evaluation.tasks import load_task, telling_words
 from clinical_modernbert.evaluation.windows import complete_tags, encode_words, first_tokens, window_starts
 from clinical_modernbert.recipe.tasks import (
     DispositionTask,
