@@ -13,7 +13,7 @@ import pytest
 from clinical_modernbert.artifacts import Plan, Store, make_plan, open_store, resolve
 from clinical_modernbert.errors import ArtifactError, ModelError
 from clinical_modernbert.evaluation.inputs import evaluation_inputs
-from clinical_modernbert.evaluation.launch import launch, on_worker
+from clinical_modernbert.evaluation.launch import launch, on_worker, shared_out
 from clinical_modernbert.evaluation.measures import _score_masks
 from clinical_modernbert.evaluation.run import evaluate
 from clinical_modernbert.evaluation.runs import read_scored, run, run_plan
@@ -164,3 +164,20 @@ def test_what_a_user_can_mend_comes_back_from_a_worker_as_it_is(tmp_path: Path) 
     with pytest.raises(ArtifactError, match=r"^no model 'none' in file://.*finished there: none") as caught:
         on_worker(_score_masks, recipe.model_dump(mode="json"), f"file://{tmp_path}", scaling=recipe.scaling)
     assert "Traceback" not in str(caught.value)
+
+
+def test_a_worker_does_several_runs_and_one_that_fails_leaves_the_others(
+    encoder_folders: dict[str, Path],  # noqa: F811
+    data: Path,
+    tmp_path: Path,
+) -> None:
+    store = open_store(str(tmp_path))
+    scaling = {"num_cpus": 1, "num_runs": 1}
+    made = [
+        plan(ProbeRecipe, encoder_folders["bert"], data, store, file=file, seed=seed, scaling=scaling)
+        for seed, file in enumerate(["roles.txt", "broken.txt", *["roles.txt"] * 6])
+    ]
+    assert [len(share) for share in shared_out(made, 1)] == [2, 2, 2, 2] and len(shared_out(made, 3)) == 8
+    with pytest.raises(ModelError, match=rf"^run {made[1].id} failed: broken.txt, line 6[^(]*$"):
+        launch(made)
+    assert [p.existing() is None for p in made] == [False, True, *[False] * 6]

@@ -1,7 +1,8 @@
 """Runs of an evaluation on the cluster: fine-tuning on Ray Train, frozen encoders as Ray tasks, many side by side.
 
-Each run has a worker of its own rather than a share of a group: many runs of a few minutes keep every GPU of a cluster busy
-without any exchange of gradients, and a lost worker costs its own run alone, which begins anew.
+A run has a worker to itself rather than a share of a group: many runs of a few minutes keep every GPU of a cluster busy without
+any exchange of gradients. A worker does several runs one after the other where there are many more runs than workers, since to
+start one takes as long as a small run; one that is lost is replaced, and begins only the run anew that it was at.
 """
 
 import logging
@@ -35,33 +36,45 @@ def launch(plans: Sequence[Plan]) -> None:
 
     scaling = _scaling(plans[0])
     num = side_by_side(scaling.num_runs, [_needs(scaling)], cluster_room(), setting="num_runs")
+    by_kind = ([plan for plan in plans if isinstance(plan.recipe, kind)] for kind in (FineTuneRecipe, ProbeRecipe))
+    shares = [share for part in by_kind for share in shared_out(part, num)]
     pool = ThreadPoolExecutor(max_workers=num, thread_name_prefix="evaluation-run")
     try:
-        errors = list(pool.map(_launch, plans))
+        failed = {run_id: error for errors in pool.map(_launch, shares) for run_id, error in errors.items()}
     except BaseException:
         # Ctrl-C: no new runs, and those under way end with the connection that their threads wait on.
         pool.shutdown(wait=False, cancel_futures=True)
         ray.shutdown()
         raise
     pool.shutdown()
-    failed = [(plan.id, error) for plan, error in zip(plans, errors, strict=True) if error is not None]
-    for run_id, error in failed:
+    for run_id, error in failed.items():
         _logger.error("%s: %s", run_id, error)
     if failed:
+        first = next(iter(failed))
         others = f" (and {len(failed) - 1} more runs, named above)" if len(failed) > 1 else ""
-        raise ModelError(f"run {failed[0][0]} failed: {failed[0][1]}{others}")
+        raise ModelError(f"run {first} failed: {failed[first]}{others}")
 
 
-def _launch(plan: Plan) -> str | None:
-    """Do one run on a worker of the cluster, and return why it failed."""
-    config = {"recipe": plan.recipe.model_dump(mode="json"), "store": plan.store.uri}
+def shared_out(plans: Sequence[Plan], num_workers: int) -> list[Sequence[Plan]]:
+    """Return the runs in shares that one worker does: neighbours together, and four shares a worker, so that all end alike."""
+    size = max(len(plans) // (4 * num_workers), 1)
+    return [plans[start : start + size] for start in range(0, len(plans), size)]
+
+
+def _launch(share: Sequence[Plan]) -> dict[str, str]:
+    """Do runs of one kind on a worker of the cluster, and return why which of them failed."""
+    config = {"recipes": {p.id: p.recipe.model_dump(mode="json") for p in share}, "store": share[0].store.uri}
     began = time.perf_counter()
-    frozen = isinstance(plan.recipe, ProbeRecipe)
-    error = _as_task(config, _scaling(plan)) if frozen else _on_train(plan, config)
-    if error is None:
+    frozen = isinstance(share[0].recipe, ProbeRecipe)
+    scaling = _scaling(share[0])
+    found = _as_task(config, scaling) if frozen else _on_train(share[0].id, config, scaling)
+    # A worker that was given up leaves what it had finished.
+    errors = {p.id: found for p in share if p.existing() is None} if isinstance(found, str) else found
+    names = ", ".join(p.id for p in share if p.id not in errors)
+    if names:
         # What a worker logs stays on its node.
-        _logger.info("%s %s in %.0f s", plan.id, "probed" if frozen else "fine-tuned", time.perf_counter() - began)
-    return error
+        _logger.info("%s: %s in %.0f s", "probed" if frozen else "fine-tuned", names, time.perf_counter() - began)
+    return errors
 
 
 def _scaling(plan: Plan) -> EvaluateScaling:
@@ -91,7 +104,8 @@ def on_worker(function: Callable[..., T], *arguments: Any, scaling: EvaluateScal
     return found
 
 
-def _as_task(config: dict[str, Any], scaling: EvaluateScaling) -> str | None:
+def _as_task(config: dict[str, Any], scaling: EvaluateScaling) -> dict[str, str] | str:
+    """Return run -> error, or why there is no worker to do them."""
     from ray.exceptions import RayError
 
     try:
@@ -100,12 +114,12 @@ def _as_task(config: dict[str, Any], scaling: EvaluateScaling) -> str | None:
         return str(failure).strip().splitlines()[-1]
 
 
-def _on_train(plan: Plan, config: dict[str, Any]) -> str | None:
+def _on_train(name: str, config: dict[str, Any], scaling: EvaluateScaling) -> dict[str, str] | str:
+    """Do the same on Ray Train."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    scaling = _scaling(plan)
     # Ray Train takes this one from the environment of the driver only.
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(scaling.start_timeout_s)
     gpus = {"GPU": scaling.gpus_per_run} if scaling.gpus_per_run else {}
@@ -118,7 +132,7 @@ def _on_train(plan: Plan, config: dict[str, Any]) -> str | None:
             ),
             run_config=RunConfig(
                 # A new name each time: a run begins anew, whatever Ray remembers of an earlier one.
-                name=f"{plan.id}-{uuid.uuid4().hex[:8]}",
+                name=f"{name}-{uuid.uuid4().hex[:8]}",
                 storage_path=folder,
                 failure_config=FailureConfig(
                     max_failures=scaling.max_failures, controller_failure_limit=scaling.max_failures
@@ -126,7 +140,7 @@ def _on_train(plan: Plan, config: dict[str, Any]) -> str | None:
             ),
         )
         try:
-            error: str | None = trainer.fit().return_value
+            errors: dict[str, str] = trainer.fit().return_value
         except TrainingFailedError as failure:
             each = f"{scaling.num_cpus} CPUs" + (f" and {scaling.gpus_per_run:g} GPUs" if gpus else "")
             return root_cause(
@@ -134,17 +148,19 @@ def _on_train(plan: Plan, config: dict[str, Any]) -> str | None:
                 no_room=f"the cluster had no room for a worker of {each} within scaling.start_timeout_s="
                 f"{scaling.start_timeout_s:g}; lower scaling.num_cpus or scaling.gpus_per_run, add nodes, or wait longer",
             )
-    return error
+    return errors
 
 
-def _in_worker(config: dict[str, Any]) -> str | None:
-    """Do the run here; what the user can mend is returned, since raising it would have it tried again."""
-    values = config["recipe"]
-    kind: Any = FineTuneRecipe if values["kind"] == "fine_tune" else ProbeRecipe
-    try:
-        plan = run_plan(kind.model_validate(values), open_store(config["store"]))
-        if plan.existing() is None:
-            run(plan)
-    except UserError as error:
-        return str(error)
-    return None
+def _in_worker(config: dict[str, Any]) -> dict[str, str]:
+    """Do the runs that are not yet done; what the user can mend is returned, since raising it would have all tried again."""
+    errors: dict[str, str] = {}
+    store = open_store(config["store"])
+    for run_id, values in config["recipes"].items():
+        kind: Any = FineTuneRecipe if values["kind"] == "fine_tune" else ProbeRecipe
+        try:
+            plan = run_plan(kind.model_validate(values), store)
+            if plan.existing() is None:
+                run(plan)
+        except UserError as error:
+            errors[run_id] = str(error)
+    return errors
