@@ -74,6 +74,8 @@ def _show_table_4(report: dict[str, Any]) -> None:
     mask = st.segmented_control("Mask", list(masks), default=next(iter(masks)), key="mask") or next(iter(masks))
     figures = masks[mask]
     rows = [{"who": _WHO.get(who, who), **figures[who]} for who in ("model", *_baselines(figures))]
+    # Only a report with encoders has them: masked-language models of the corpus' tokenizer, asked the same.
+    rows += [{"who": name, **other[mask]["model"]} for name, other in report.get("other_masks", {}).items()]
     rows.append({"who": "reported, under its own mask", **{k: reported.TABLE_4.get(k, 0) / 100 or None for k in top_k}})
     chart = [
         {"who": row["who"], "guesses": f"top-{k}", "share right": row[k]}

@@ -278,7 +278,18 @@ def full_report() -> dict[str, Any]:
         test = {"mode": "fine_tuned", "first": "ours", "second": "biobert", "metric": found[0]["main_metric"], "difference": 0.01,
                 "p": 0.02, "p_holm": 0.04}  # fmt: skip
         pairs = [{"gold": "A", "predicted": "B", "examples": 40}, {"gold": "B", "predicted": "A", "examples": 4}]
-        errors = {"fine_tuned": {"ours": {"label_pairs": pairs, "by_length": []}}}
+        lengths = [
+            {"words": [2, 9], "examples": 40, "accuracy": 0.5},
+            {"words": [9, 30], "examples": 4, "accuracy": 0.25},
+        ]
+        rarity = {"never": {"recall": 0.3, "gold": 30}}
+        ranks = {"first_relevant_rank": {"1": 30.0, "not found": 10.0}}
+        errors = {
+            "fine_tuned": {
+                "ours": {"label_pairs": pairs, "by_length": lengths, "recall_by_rarity": rarity},
+                "other": ranks,  # retrieval has no labels
+            }
+        }
         return {
             "type": kind,
             "note": "",
@@ -329,7 +340,7 @@ def full_report() -> dict[str, Any]:
             "tasks": {"i2b2-2014": "i2b2/2014 is not there"},
             "masks": {},
         },
-        "other_masks": {},
+        "other_masks": {"sibling": {mask: table_4()["masks"][mask] for mask in ("uniform", "entity")}},
         "seeds": [0],
         "num_resamples": 100,
         "tuning": {},

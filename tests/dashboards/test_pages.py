@@ -210,6 +210,14 @@ def test_ours_stand_beside_reported_figures(app: AppTest, full_store: Store) -> 
     errors = [row for table in tables(app) for row in table if "taken for" in row]
     assert [row["examples"] for row in errors[:2]] == [40, pytest.approx(float("nan"), nan_ok=True)]
     assert [row["examples"] for row in errors[2:4]] == [40, 4]
+    assert table_4[-2]["who"] == "sibling"
+    (private, public, *_) = [
+        [row for row in table if row["encoder"] == "ours"] for table in tables(app) if "part" in table[0]
+    ]
+    assert [row["part"] for row in private] == ["2 to 9 words", "entity never"]  # four patients are not shown
+    assert [row["of"] for row in public] == [40, 4, 30]
+    shares = [row["value"] for table in tables(app) for row in table if row.get("figure") == "share"]
+    assert set(shares) == {0.75, 0.25}
 
 
 def test_a_clinician_reads_the_evaluation_in_plain_words(app: AppTest, full_store: Store) -> None:

@@ -64,7 +64,7 @@ def _analysis(loaded: Any, runs: Sequence["Finished"], *, shown: bool) -> dict[s
 def text_errors(splits: Splits[TextExample], predicted: Sequence[Sequence[str]], *, shown: bool) -> dict[str, Any]:
     """Return the most frequent wrong label pairs, and accuracy by length and by how many words training lacks.
 
-    ``predicted`` has the labels of the reported part for each seed; counts of pairs are over all seeds.
+    ``predicted`` has the labels of the reported part for each seed; counts of pairs are means over seeds.
     """
     gold = [e.label for e in splits.test]
     pairs = Counter((a, b) for guesses in predicted for a, b in zip(gold, guesses, strict=True) if a != b)
@@ -73,7 +73,7 @@ def text_errors(splits: Splits[TextExample], predicted: Sequence[Sequence[str]],
     words = [e.text.lower().split() for e in splits.test]
     unknown_N = np.array([sum(word not in known for word in own) / max(len(own), 1) for own in words])
     analysis: dict[str, Any] = {
-        "label_pairs": _pairs(pairs),
+        "label_pairs": _pairs(pairs, len(predicted)),
         "by_length": [
             {"words": [int(low), int(high)], "examples": int(here.sum()), "accuracy": float(right_N[here].mean())}
             for low, high, here in _quartiles(np.array([len(own) for own in words]))
@@ -143,7 +143,7 @@ def entity_errors(splits: Splits[WordExample], predicted: Sequence[Sequence[str]
         ],
         "recall_by_words": _recalls({key: by_words[key] for key in sorted(by_words)}, seeds),
         "recall_by_rarity": _recalls({key: by_rarity[key] for _, key in _RARITY if key in by_rarity}, seeds),
-        "label_pairs": _pairs(confused),
+        "label_pairs": _pairs(confused, seeds),
     }
     if shown:
         analysis["examples"] = missed[:_MOST_EXAMPLES]
@@ -193,8 +193,8 @@ def _recalls(table: dict[str, Counter[str]], seeds: int) -> dict[str, dict[str, 
     return {key: {"recall": c["right"] / c["gold"], "gold": c["gold"] // seeds} for key, c in table.items()}
 
 
-def _pairs(counts: Counter[tuple[str, str]]) -> list[dict[str, Any]]:
-    return [{"gold": a, "predicted": b, "examples": n} for (a, b), n in counts.most_common(_MOST_PAIRS)]
+def _pairs(counts: Counter[tuple[str, str]], seeds: int) -> list[dict[str, Any]]:
+    return [{"gold": a, "predicted": b, "examples": n / seeds} for (a, b), n in counts.most_common(_MOST_PAIRS)]
 
 
 def _words(example: WordExample, first: int, last: int) -> str:

@@ -99,7 +99,8 @@ def _errors(task: dict[str, Any]) -> list[str]:
     for mode, encoders in task.get("errors", {}).items():
         for encoder, found in encoders.items():
             words = [
-                f"{p['gold']} taken for {p['predicted']} ({p['examples']})" for p in found.get("label_pairs", [])[:3]
+                f"{p['gold']} taken for {p['predicted']} ({p['examples']:.3g})"
+                for p in found.get("label_pairs", [])[:3]
             ]
             rarity = [
                 f"{key} {row['recall']:.3f} of {row['gold']:,}"

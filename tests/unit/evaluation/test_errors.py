@@ -55,7 +55,7 @@ def test_entities_by_type_length_rarity_and_document() -> None:
         "once": {"recall": 0.5, "gold": 1},  # renal failure
         "never": {"recall": 0.5, "gold": 1},  # zzz
     }
-    assert found["label_pairs"] == [{"gold": "Drug", "predicted": "Disease", "examples": 1}]
+    assert found["label_pairs"] == [{"gold": "Drug", "predicted": "Disease", "examples": 0.5}]
     by_document = {tuple(row["words"]): row for row in found["by_document_words"]}
     assert sum(row["documents"] for row in by_document.values()) == 2
     shortest = min(found["by_document_words"], key=lambda row: row["words"][0])
@@ -86,8 +86,8 @@ def test_texts_by_label_pair_length_and_unknown_words() -> None:
     )
     found = text_errors(splits, [["a", "b", "b", "a"], ["a", "a", "b", "a"]], shown=False)
     assert found["label_pairs"] == [
-        {"gold": "b", "predicted": "a", "examples": 2},
-        {"gold": "a", "predicted": "b", "examples": 1},
+        {"gold": "b", "predicted": "a", "examples": 1.0},
+        {"gold": "a", "predicted": "b", "examples": 0.5},
     ]
     assert [row["examples"] for row in found["by_length"]] == [1, 1, 1, 1]
     assert [row["accuracy"] for row in found["by_length"]] == [1.0, 0.5, 1.0, 0.0]
