@@ -86,6 +86,7 @@ def _table_4(
         max_rows=recipe.max_rows,
         top_k=recipe.top_k,
         num_resamples=recipe.num_resamples,
+        bigram_rows=recipe.bigram_rows,
         scaling=recipe.scaling,
     )
     plan = make_plan(alone, store)
