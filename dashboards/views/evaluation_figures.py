@@ -32,12 +32,8 @@ def show_codes(codes: dict[str, Any], evaluation: Artifact) -> None:
             for part in ("seen", "held_out")
             if part in figures
         ]
-        rows.append(
-            {**_row(encoder, "chance", figures, metric), "value": figures["permutation"], "low": None, "high": None}
-        )
+        rows.append(_row(encoder, "chance", {**figures, **figures["permutations"]}, metric))
     rows.append(_row("shared words (TF-IDF)", "trained", codes["tfidf"], metric))
-    if metric != "purity":  # chance is known for the purity alone
-        rows = [row for row in rows if row["codes of"] != "chance"]
     alt = f"{metric} of each encoder with its interval, trained, untrained and by chance."
     interval_chart(rows, x="value", y="encoder", series="codes of", alt=alt)
     st.dataframe(rows, hide_index=True)

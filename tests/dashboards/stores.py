@@ -282,7 +282,7 @@ def full_report() -> dict[str, Any]:
             {"words": [2, 9], "examples": 40, "accuracy": 0.5},
             {"words": [9, 30], "examples": 4, "accuracy": 0.25},
         ]
-        rarity = {"never": {"recall": 0.3, "gold": 30}}
+        rarity = {"never": {"recall": 0.3, "low": 0.2, "high": 0.4, "gold": 30}}
         ranks = {"first_relevant_rank": {"1": 30.0, "not found": 10.0}}
         errors = {
             "fine_tuned": {

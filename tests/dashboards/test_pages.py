@@ -218,6 +218,12 @@ def test_ours_stand_beside_reported_figures(app: AppTest, full_store: Store) -> 
     assert [row["of"] for row in public] == [40, 4, 30]
     shares = [row["value"] for table in tables(app) for row in table if row.get("figure") == "share"]
     assert set(shares) == {0.75, 0.25}
+    # Chance has its range beside every figure of the codes, not the purity alone.
+    for metric in ("purity", "neighbour_agreement", "silhouette"):
+        app.session_state["codes-metric"] = metric
+        app.run()
+        (chance,) = [row for table in tables(app) for row in table if row.get("codes of") == "chance"]
+        assert chance["value"] == 0.05 and chance["low"] < 0.05 < chance["high"]
 
 
 def test_a_clinician_reads_the_evaluation_in_plain_words(app: AppTest, full_store: Store) -> None:

@@ -71,6 +71,11 @@ def group_figures(
     Points of one category are near-duplicates of each other: they are drawn together. Neighbours are looked for among all points;
     with ``judged`` only those points are counted. ``permutations`` has the mean and the 95 % range of each figure when groups are
     dealt to the points at random, ``permutation`` the mean purity alone.
+
+    Groups are dealt point by point, not to whole categories, so that chance hangs on the groups' sizes and hardly on the vectors,
+    and is the same measure for every encoder. It is a low bar: near-duplicates of a category alone lift a figure above it. Dealt
+    to whole categories, the purity of TF-IDF vectors of all ICD-9 codes is 0.40 instead of 0.08; what is above the permutation is
+    therefore no proof that chapters are known beyond categories.
     """
     index_NK, _ = nearest(vectors_ND, k=k)
     counted = np.ones(len(groups_N), dtype=bool) if judged is None else judged

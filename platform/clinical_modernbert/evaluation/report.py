@@ -103,14 +103,14 @@ def _task_report(task: Task, runs: Sequence[Finished], recipe: EvaluateRecipe) -
         result["seeds"] = [r.recipe.seed for r in group]
         result["artifacts"] = [f"{r.artifact.manifest.kind}/{r.artifact.manifest.id}" for r in group]
         result["counts"] = group[0].artifact.summary["counts"]
-        if "auroc" in result["metrics"]:
+        if "auroc" in result["metrics"] and size is None:
             result["calibration"] = calibration(outcomes, num_resamples=recipe.num_resamples)
         if isinstance(task, RetrievalTask) and size is None:
             result["paper_queries"] = _sampled(outcomes, recipe, task.paper_queries)
         results.append(result)
     report: dict[str, Any] = {"type": task.type, "note": task.note, "results": results}
     report["paired_tests"] = _paired_tests(scored, recipe)
-    report["errors"] = error_analysis(task, recipe.data, runs, shown=task.public)
+    report["errors"] = error_analysis(task, recipe.data, runs, num_resamples=recipe.num_resamples, shown=task.public)
     report["facts"] = _facts(runs)
     return report
 

@@ -103,13 +103,18 @@ def _errors(task: dict[str, Any]) -> list[str]:
                 for p in found.get("label_pairs", [])[:3]
             ]
             rarity = [
-                f"{key} {row['recall']:.3f} of {row['gold']:,}"
+                f"{key} {row['recall']:.3f} [{row['low']:.3f}, {row['high']:.3f}] of {row['gold']:,}"
                 for key, row in found.get("recall_by_rarity", {}).items()
             ]
             words += [f"recall of entities by their number in training: {', '.join(rarity)}"] if rarity else []
             for name, figure in (("by_length", "accuracy"), ("by_document_words", "f1"), ("by_query_words", "ndcg@10")):
                 parts = [f"{row['words'][0]}-{row['words'][1]} {row[figure]:.3f}" for row in found.get(name, [])]
                 words += [f"{figure} by words of the text: {', '.join(parts)}"] if parts else []
+            parts = [
+                f"{key}: {row['ndcg@10']:.3f} of {row['queries']:,}"
+                for key, row in found.get("by_relevant_documents", {}).items()
+            ]
+            words += [f"ndcg@10 by number of relevant documents: {', '.join(parts)}"] if parts else []
             ranks = [f"{key}: {count:g}" for key, count in found.get("first_relevant_rank", {}).items()]
             words += [f"queries by the rank of their first relevant document: {', '.join(ranks)}"] if ranks else []
             if words:
@@ -135,7 +140,7 @@ def _codes(report: dict[str, Any]) -> list[str]:
         f"chapter purity@{codes['k']}",
         "nearest neighbour agrees",
         "silhouette",
-        "permutation of each",
+        "permutation of each, 95 % range",
     ]
     text = (
         "Measured in the original space; the map (figure2.png) only shows. Intervals: bootstrap over code categories."
@@ -144,8 +149,9 @@ def _codes(report: dict[str, Any]) -> list[str]:
 
 
 def _code_row(label: str, row: dict[str, Any]) -> list[Any]:
-    metrics = [cell(row[name]) for name in ("purity", "neighbour_agreement", "silhouette")]
-    chance = [f"{row['permutations'][name]['mean']:.3f}" for name in ("purity", "neighbour_agreement", "silhouette")]
+    names = ("purity", "neighbour_agreement", "silhouette")
+    metrics = [cell(row[name]) for name in names]
+    chance = ["{mean:.3f} [{low:.3f}, {high:.3f}]".format(**row["permutations"][name]) for name in names]
     return [label, f"{row['codes']:,}", *metrics, " / ".join(chance)]
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from clinical_modernbert.artifacts import open_store
 from clinical_modernbert.errors import RecipeError
+from clinical_modernbert.evaluation.report import Finished, _task_report
 from clinical_modernbert.evaluation.runs import read_scored, run, run_plan
-from clinical_modernbert.evaluation.scores import measure
+from clinical_modernbert.evaluation.scores import calibration, measure
 from clinical_modernbert.evaluation.tuning import Problem, tune
 from clinical_modernbert.recipe import EvaluateRecipe, FineTuneRecipe, ProbeRecipe, build_recipe
 from clinical_modernbert.recipe.tasks import TuningSection
@@ -83,6 +84,30 @@ def test_a_probe_leaves_the_encoder_alone_and_publishes_no_model(
     assert artifact.manifest.kind == "evaluation" and "head" not in artifact.summary
     assert {entry.path for entry in artifact.manifest.files} == {"outcomes.npz", "report.json"}
     assert artifact.summary["metrics"]["f1"] > 0.5  # even random features know the word
+
+
+def test_runs_are_reported_over_all_seeds_without_any_text(
+    encoder_folders: dict[str, Path], data: Path, tmp_path: Path
+) -> None:
+    finished = []
+    for seed, num_train in ((0, None), (1, None), (0, 8)):
+        changes = {"seed": seed, "num_train": num_train}
+        made = plan(ProbeRecipe, ROLE_TASK, encoder_folders["bert"], data, str(tmp_path), **changes)
+        finished.append(Finished(made.recipe, run(made)))
+    encoders = [{"name": "tiny", "source": str(encoder_folders["bert"])}]
+    values = {"name": "e", "encoders": encoders, "tasks": [ROLE_TASK], "data": str(data), "num_resamples": 100}
+    recipe = build_recipe(EvaluateRecipe, {"kind": "evaluate", **values}, origin="test")
+    found = _task_report(finished[0].recipe.task, finished, recipe)
+    whole, few = found["results"]
+    assert whole["seeds"] == [0, 1] and few["num_train"] == 8
+    # Calibration is that of all seeds, and of runs trained on all examples.
+    briers = [calibration([read_scored(run.artifact)], num_resamples=100)["brier"] for run in finished[:2]]
+    assert whole["calibration"]["brier"] == pytest.approx(np.mean(briers)) and "calibration" not in few
+    analysis = found["errors"]["frozen"]["tiny"]
+    assert sum(row["examples"] for row in analysis["by_length"]) == len(read_scored(finished[0].artifact).groups_N)
+    assert {pair["gold"] for pair in analysis["label_pairs"]} <= {"METHODS", "RESULTS"}
+    # The task is not public: no word of its texts is in the report.
+    assert "examples" not in analysis and not any(word in json.dumps(found["errors"]) for word in (*DRUGS, "patient"))
 
 
 def test_the_same_seed_gives_the_same_figures_and_another_does_not(
