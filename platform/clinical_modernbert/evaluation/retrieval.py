@@ -108,7 +108,7 @@ def retrieval_metrics(
 def first_ranks(
     qrels: dict[str, dict[str, int]], found: dict[str, dict[str, float]], query_ids: Sequence[str]
 ) -> NDArray[np.int64]:
-    """Return [Q]: the rank from 1 of each query's first relevant document; 0 where none is among the 1,000."""
+    """Return [Q]: the rank from 1 of each query's first relevant document, the best of equal scores; 0 where none is found."""
     ranks = []
     for query in query_ids:
         best = max((found[query][d] for d in qrels[query] if d in found[query]), default=None)
