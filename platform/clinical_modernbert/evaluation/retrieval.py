@@ -108,11 +108,13 @@ def retrieval_metrics(
 def first_ranks(
     qrels: dict[str, dict[str, int]], found: dict[str, dict[str, float]], query_ids: Sequence[str]
 ) -> NDArray[np.int64]:
-    """Return [Q]: the rank from 1 of each query's first relevant document, the best of equal scores; 0 where none is found."""
+    """Return [Q]: the rank, from 1, of each query's first relevant document; 0 where none was found."""
     ranks = []
     for query in query_ids:
-        best = max((found[query][d] for d in qrels[query] if d in found[query]), default=None)
-        ranks.append(0 if best is None else 1 + sum(score > best for score in found[query].values()))
+        # Of equal scores trec_eval puts the larger id first; the ranks must be those that its metrics saw.
+        ranking = [(score, document) for document, score in found[query].items()]
+        best = max((place for place in ranking if qrels[query].get(place[1], 0) > 0), default=None)
+        ranks.append(0 if best is None else sum(place >= best for place in ranking))
     return np.array(ranks, dtype=np.int64)
 
 

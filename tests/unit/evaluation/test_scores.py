@@ -11,7 +11,7 @@ import pytrec_eval
 from clinical_modernbert.evaluation import report
 from clinical_modernbert.evaluation.entities import tag_counts
 from clinical_modernbert.evaluation.examples import WordExample
-from clinical_modernbert.evaluation.retrieval import retrieval_metrics, search
+from clinical_modernbert.evaluation.retrieval import first_ranks, retrieval_metrics, search
 from clinical_modernbert.evaluation.scores import Scored, calibration, group_numbers, interval, measure, paired_test
 from clinical_modernbert.recipe import EvaluateRecipe
 from sklearn import metrics as sk
@@ -149,6 +149,18 @@ def test_calibration_equals_scikit_learn(seed: int) -> None:
     low, high = found["intervals"]["brier"]
     assert low < found["brier"] < high
     assert sum(point["examples"] for point in found["curve"]) == 400
+
+
+def test_the_first_relevant_rank_is_trec_evals_ties_too() -> None:
+    rng = np.random.default_rng(0)
+    # Few values: many ties.
+    queries, documents = (rng.integers(-1, 2, size=(n, 3)).astype(np.float32) for n in (30, 60))
+    ids, names = [f"q{n}" for n in range(30)], [f"d{n}" for n in range(60)]
+    qrels = {q: {names[d]: 1 for d in rng.choice(60, size=2, replace=False)} for q in ids}
+    found = search(queries, documents, query_ids=ids, document_ids=names)
+    expected = pytrec_eval.RelevanceEvaluator(qrels, {"recip_rank"}).evaluate(found)
+    assert first_ranks(qrels, found, ids).tolist() == [round(1 / expected[q]["recip_rank"]) for q in ids]
+    assert first_ranks({"q0": {"elsewhere": 1}}, found, ["q0"]).tolist() == [0]
 
 
 def test_holms_correction_is_that_of_the_book(monkeypatch: pytest.MonkeyPatch) -> None:
