@@ -67,6 +67,7 @@ def test_a_report_of_fine_tuned_and_frozen_runs(
     encoders = [
         {"name": name, "source": str(folder), "pooling": "mean", "max_tokens": 32}
         for name, folder in encoder_folders.items()
+        if name == "modernbert"
     ]
     task = {"name": "ehr", "type": "disposition", "format": "mimic_hosp", "path": "ehr/mimic-iv-demo-2.2/hosp"}
     values = {
@@ -85,13 +86,13 @@ def test_a_report_of_fine_tuned_and_frozen_runs(
     store = open_store(str(tmp_path))
     report = evaluate(make_plan(recipe, store, raw_inputs=evaluation_inputs(recipe)))
     results = report.summary["tasks"]["ehr"]["results"]
-    assert {(r["encoder"], r["mode"]) for r in results} == set(product(encoder_folders, ("fine_tuned", "frozen")))
+    assert {(r["encoder"], r["mode"]) for r in results} == set(product(["modernbert"], ("fine_tuned", "frozen")))
     for result in results:
         kind = "model" if result["mode"] == "fine_tuned" else "evaluation"
         assert [name.partition("/")[0] for name in result["artifacts"]] == [kind]
         assert 0 <= result["calibration"]["brier"] <= 1 and result["main_metric"] == "auroc"
     # Every fine-tuned run was published with its head.
-    assert len(store.names("model")) == 2
+    assert len(store.names("model")) == 1
     for name in store.names("model"):
         assert resolve(store, "model", name).summary["head"]["kind"] == "sequence_classification"
     assert set(report.summary["tasks"]["ehr"]["errors"]) == {"fine_tuned", "frozen"}

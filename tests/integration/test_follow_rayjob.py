@@ -1,5 +1,6 @@
 """`jobs/submit.py` against the stateful API stub, in a process of its own: sends, follows, says why pods wait, cancels."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -42,7 +43,14 @@ def start(stub: Stub, repository: Path, tmp_path: Path) -> Iterator[Start]:
         }  # fmt: skip
         command = [sys.executable, "jobs/submit.py", *arguments, "--namespace", "ml", "--poll-s", "0.1"]
         process = subprocess.Popen(
-            command, cwd=repository, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            cwd=repository,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # What a shell starts in the background ignores Ctrl-C, and so would all that these tests start.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         started.append(process)
         return process
@@ -123,7 +131,7 @@ def test_cancelling_deletes_the_job_and_what_it_owns(stub: Stub, start: Start) -
 def test_leaving_by_ctrl_c_leaves_the_job_running(stub: Stub, start: Start) -> None:
     process = start("pretrain", "pretrain/demo", "--release", "cm", "--workers", "cpu=1", "--name", "run")
     wait_for(lambda: looks(stub) > 1)
-    process.send_signal(2)
+    process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
 
     assert process.returncode == 130
