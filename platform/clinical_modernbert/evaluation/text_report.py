@@ -63,7 +63,13 @@ def _task(name: str, report: dict[str, Any]) -> list[str]:
     curve = [r for r in task["results"] if r["num_train"] is not None]
     if curve:
         rows = [
-            [r["encoder"], r["mode"].replace("_", "-"), r["num_train"], cell(r["metrics"][r["main_metric"]])]
+            # A small set may have fewer than were asked for.
+            [
+                r["encoder"],
+                r["mode"].replace("_", "-"),
+                r["counts"].get("train", r["num_train"]),
+                cell(r["metrics"][r["main_metric"]]),
+            ]
             for r in curve
         ]
         parts += ["Few-shot:", table(["encoder", "mode", "training examples", curve[0]["main_metric"]], rows)]
