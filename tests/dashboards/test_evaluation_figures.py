@@ -11,7 +11,8 @@ from clinical_modernbert.artifacts import Store
 from streamlit.testing.v1 import AppTest
 
 from tests.dashboards.conftest import opened, words
-from tests.dashboards.stores import figure_2, full_store
+from tests.dashboards.reports import figure_2
+from tests.dashboards.stores import full_store
 from tests.dashboards.test_pages import charts, tables
 
 __all__ = ["full_store"]
