@@ -6,8 +6,8 @@ It reads finished artifacts and shows them: it loads no model, computes no proje
 
 import streamlit as st
 from clinical_modernbert.errors import ArtifactError, StoreError
-from views.mode import choose_mode, offer_researcher
-from views.reading import show_problems, show_store_error
+from mode import choose_mode, offer_researcher
+from store import show_problems, show_store_error
 
 # No icons on pages: the browser would fetch them, as favicons, from a public font service.
 _MAPS = (

@@ -4,7 +4,7 @@ python jobs/embed.py embed/notes --set input_uri=s3://bucket/notes [--root URI] 
 """
 
 from clinical_modernbert.artifacts import Artifact, Plan
-from clinical_modernbert.bulk.inputs import raw_inputs
+from clinical_modernbert.bulk.fingerprint_inputs import raw_inputs
 from clinical_modernbert.job import main
 from clinical_modernbert.recipe import EmbedRecipe
 

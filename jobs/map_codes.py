@@ -10,7 +10,7 @@ from clinical_modernbert.recipe import MapRecipe
 
 def run(plan: Plan) -> Artifact:
     """Import the heavy part only when there is work to do."""
-    from clinical_modernbert.evaluation.code_map import map_codes
+    from clinical_modernbert.evaluation.codes.map import map_codes
 
     return map_codes(plan)
 

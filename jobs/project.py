@@ -10,7 +10,7 @@ from clinical_modernbert.recipe import ProjectRecipe
 
 def run(plan: Plan) -> Artifact:
     """Import the heavy part only when there is work to do."""
-    from clinical_modernbert.evaluation.embedding_map import map_embeddings
+    from clinical_modernbert.evaluation.codes.embedding_map import map_embeddings
 
     return map_embeddings(plan)
 

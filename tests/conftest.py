@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.s3_server import S3Server, running_s3_server
+from tests.helpers.s3_server import S3Server, running_s3_server
 
 # A deadline would measure the machine, not the code.
 settings.register_profile("here", deadline=None)

@@ -14,8 +14,8 @@ import numpy as np
 from clinical_modernbert.encoder import load_encoder
 
 from benchmarks.drill import Outcome
-from benchmarks.endpoints import Endpoint, clinical_texts, ours, publish_model
-from benchmarks.load import closed_loop, open_loop
+from benchmarks.kits.endpoints import Endpoint, clinical_texts, ours, publish_model
+from benchmarks.kits.load import closed_loop, open_loop
 
 NUM_BURSTS, OVERLOAD, BURST_S = 10, 3.0, 6.0
 _CALM_S = 20.0

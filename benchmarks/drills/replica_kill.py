@@ -18,7 +18,7 @@ from clinical_modernbert.encoder import load_encoder
 from clinical_modernbert.serving.client import Attempts, Client, EndpointError
 
 from benchmarks.drill import Outcome
-from benchmarks.endpoints import Endpoint, clinical_texts, ours, processes_of, publish_model
+from benchmarks.kits.endpoints import Endpoint, clinical_texts, ours, processes_of, publish_model
 
 NUM_KILLS, NUM_REPLICAS, NUM_CLIENTS = 20, 2, 4
 _BACK_S = 300

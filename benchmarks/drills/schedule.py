@@ -18,7 +18,7 @@ from clinical_modernbert.training import loop
 from clinical_modernbert.training.launch import pretrain_in_process
 
 from benchmarks.drill import Outcome
-from benchmarks.training_runs import same_weights, tiny_plan, tiny_store
+from benchmarks.kits.training_runs import same_weights, tiny_plan, tiny_store
 
 _NUM_STEPS = 60
 _KEYS = ("learning_rate", "mask_rate", "salience_odds", "loss", "masked", "salient_masked")

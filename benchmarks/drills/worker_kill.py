@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.drill import Outcome
-from benchmarks.training_runs import (
+from benchmarks.kits.training_runs import (
     EVERY_STEPS,
     TWO_WORKERS,
     finish,

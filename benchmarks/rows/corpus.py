@@ -17,7 +17,7 @@ import datasets
 import numpy as np
 from clinical_modernbert.artifacts import Artifact, make_plan, open_store
 from clinical_modernbert.corpus.build import build_corpus
-from clinical_modernbert.corpus.inputs import raw_inputs
+from clinical_modernbert.corpus.fingerprint_inputs import raw_inputs
 from clinical_modernbert.corpus.shards import PackedRows
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe import CorpusRecipe, build_recipe
@@ -27,7 +27,7 @@ from clinical_modernbert.tokenizer import build_tokenizer, load_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from benchmarks.harness import Row
-from benchmarks.real_texts import real_texts, varied_citations, write_citations
+from benchmarks.kits.real_texts import real_texts, varied_citations, write_citations
 
 FILES = 2
 CITATIONS_A_FILE = 30_000  # as NLM's files hold

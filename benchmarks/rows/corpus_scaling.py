@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from benchmarks.harness import Row
-from benchmarks.real_texts import varied_citations, write_citations
+from benchmarks.kits.real_texts import varied_citations, write_citations
 from benchmarks.rows.corpus import run_build, write_inputs
 
 _TIMES = (1, 4, 16)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from benchmarks.encoding import encode_row
 from benchmarks.harness import Row
+from benchmarks.kits.encoding import encode_row
 
 # Sixteen lengths, even on a logarithmic scale.
 LENGTHS = [round(10 * 100 ** (n / 15)) for n in range(16)]

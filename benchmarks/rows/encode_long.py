@@ -6,8 +6,8 @@ spared in the last layer, which would count for more here than at 22.
 
 from pathlib import Path
 
-from benchmarks.encoding import encode_row
 from benchmarks.harness import Row
+from benchmarks.kits.encoding import encode_row
 
 LENGTHS = [1_000, 2_000, 4_000, 8_000]
 

@@ -1,7 +1,7 @@
 """Time to the first map in a browser, and bytes sent: the explorer's map against plain Plotly (scattergl) and pydeck.
 
-All three are Streamlit pages (``benchmarks/explorer_page.py``) with the same points and categories, each by its documented way
-for many points: Plotly one ``scattergl`` trace a category, pydeck one ``ScatterplotLayer`` over a table, both with the code as
+All three are Streamlit pages (``benchmarks/kits/explorer_page.py``) with the same points and categories, each by its documented
+way for many points: Plotly one ``scattergl`` trace a category, pydeck one ``ScatterplotLayer`` over a table, both with the code as
 hover text. A round opens a fresh browser (software WebGL, nothing cached) on a warm server and waits until a canvas shows
 points: 1,500 of its pixels in a view of 300 x 300 are not background. The bound is such a page with eight points in our map:
 what the framework and the browser take before any data. The browser counts the bytes of the page with its scripts and of the
@@ -25,7 +25,7 @@ from clinical_modernbert.errors import SourceError
 
 from benchmarks.harness import Row
 
-_PAGE = Path(__file__).resolve().parents[1] / "explorer_page.py"
+_PAGE = Path(__file__).resolve().parents[1] / "kits" / "explorer_page.py"
 _START_S, _DRAW_MS = 120, 90_000
 
 # Canvases keep their picture so that it can be read at any time; the same for every side.

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from clinical_modernbert.corpus.cut_points import SECTION_END, SENTENCE_END, WORD_END, token_ends
 from clinical_modernbert.corpus.encoding import WordEncoder
-from clinical_modernbert.corpus.ends import SECTION_END, SENTENCE_END, WORD_END, token_ends
 from clinical_modernbert.corpus.packing import Pieces, pack_documents
 from clinical_modernbert.recipe.corpus import TokenizerSection
 from clinical_modernbert.tokenizer import build_tokenizer
 from numpy.typing import NDArray
 
 from benchmarks.harness import Row
-from benchmarks.real_texts import real_texts
+from benchmarks.kits.real_texts import real_texts
 
 _ROW = 1024
 _OPEN_ROWS = 64

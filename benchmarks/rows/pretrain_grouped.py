@@ -10,7 +10,7 @@ from pathlib import Path
 from clinical_modernbert.encoder import compile_feed_forward
 
 from benchmarks.harness import Row
-from benchmarks.pretraining import (
+from benchmarks.kits.pretraining import (
     Ours,
     Peer,
     Texts,

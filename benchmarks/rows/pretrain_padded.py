@@ -7,7 +7,7 @@ that comes from padding, from the head, from kept memory, and from attention, la
 from pathlib import Path
 
 from benchmarks.harness import Row
-from benchmarks.pretraining import (
+from benchmarks.kits.pretraining import (
     Ours,
     Peer,
     Texts,

@@ -20,11 +20,11 @@ from clinical_modernbert.recipe.sources import PubMedSource
 from clinical_modernbert.sources.document import Document
 from clinical_modernbert.sources.files import read_chunks
 from clinical_modernbert.sources.pubmed import read_citations
-from clinical_modernbert.sources.pubmed_scan import read_tree, scan_records
-from clinical_modernbert.sources.pubmed_xml import Citation
+from clinical_modernbert.sources.pubmed.scan import read_tree, scan_records
+from clinical_modernbert.sources.pubmed.xml import Citation
 
 from benchmarks.harness import Row
-from benchmarks.real_texts import real_citations, write_citations
+from benchmarks.kits.real_texts import real_citations, write_citations
 
 REPEATS = 10
 

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from clinical_modernbert.encoder import load_encoder
 
-from benchmarks.endpoints import (
+from benchmarks.harness import Row
+from benchmarks.kits.endpoints import (
     NUM_THREADS,
     PEERS,
     Endpoint,
@@ -29,8 +30,7 @@ from benchmarks.endpoints import (
     peer,
     publish_model,
 )
-from benchmarks.harness import Row
-from benchmarks.load import closed_loop
+from benchmarks.kits.load import closed_loop
 
 NUM_CLIENTS, NUM_TEXTS = 32, 40
 OTHER_CLIENTS = {1: 6, 8: 16, 64: 64}

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from clinical_modernbert.encoder import load_encoder
 
-from benchmarks.endpoints import NUM_THREADS, clinical_texts, ours, publish_model
 from benchmarks.harness import Row
-from benchmarks.load import closed_loop, open_loop
+from benchmarks.kits.endpoints import NUM_THREADS, clinical_texts, ours, publish_model
+from benchmarks.kits.load import closed_loop, open_loop
 
 NUM_CLIENTS, NUM_TEXTS, LENGTH, OVERLOAD = 32, 96, 64, 3.0
 # A replica holds little more than it can queue, so that Serve's proxy refuses the rest before the replica sees it.

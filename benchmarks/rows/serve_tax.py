@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.endpoints import NUM_THREADS, Endpoint, clinical_texts, ours, publish_model
 from benchmarks.harness import Row
-from benchmarks.load import closed_loop
+from benchmarks.kits.endpoints import NUM_THREADS, Endpoint, clinical_texts, ours, publish_model
+from benchmarks.kits.load import closed_loop
 
 NUM_CLIENTS, NUM_TEXTS, LENGTH = 32, 64, 128
 

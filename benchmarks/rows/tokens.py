@@ -21,16 +21,16 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from clinical_modernbert.artifacts.work_area import WorkArea
 from clinical_modernbert.corpus import tokens
 from clinical_modernbert.corpus.documents import SCHEMA
-from clinical_modernbert.corpus.work import WorkArea
 from clinical_modernbert.lexicon import build_terms
 from clinical_modernbert.recipe.corpus import LexiconSection, TokenizerSection
 from clinical_modernbert.tokenizer import build_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from benchmarks.harness import Row
-from benchmarks.real_texts import real_texts, varied
+from benchmarks.kits.real_texts import real_texts, varied
 
 _UNITS = 2
 _COPIES = 8

@@ -19,7 +19,7 @@ from clinical_modernbert.corpus.shards import RowBatch
 from clinical_modernbert.training.flops import step_flops
 
 from benchmarks.harness import Row
-from benchmarks.pretraining import Ours, Texts, build_bench_model, packed_rows, read_texts
+from benchmarks.kits.pretraining import Ours, Texts, build_bench_model, packed_rows, read_texts
 
 LAYERS, WORKERS_SCALE, WORKERS_ROWS = 4, 0.5, 32
 

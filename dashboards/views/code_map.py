@@ -15,13 +15,12 @@ from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.errors import ArtifactError
 from component import Labels
 from numpy.typing import NDArray
-
-from views import figure
-from views.export import provenance
-from views.figure import Points, grouped, make_points, selected_rows, show_points
-from views.reading import Listing, list_kind, show_problems, store_or_stop, synthetic_sources
-from views.search import Found, search_panel, selectable, show_found
-from views.selection import show_selection
+from panels import map_panel
+from panels.export import provenance
+from panels.map_panel import Points, grouped, make_points, selected_rows, show_points
+from panels.search import Found, search_panel, selectable, show_found
+from panels.selection import show_selection
+from store import Listing, list_kind, show_problems, store_or_stop, synthetic_sources
 
 _PAGE = "map"
 _BASELINES = {
@@ -54,7 +53,7 @@ def page() -> None:
     with card_column:
         show_card(codes, page=_PAGE, artifact=artifact)
     if found is not None:
-        show_found(codes, found, key=f"matches-{artifact.manifest.id}", take=lambda row: figure.choose(_PAGE, row))
+        show_found(codes, found, key=f"matches-{artifact.manifest.id}", take=lambda row: map_panel.choose(_PAGE, row))
     show_selection(
         codes,
         selected_rows(points, _PAGE),
@@ -67,8 +66,8 @@ def page() -> None:
         file=artifact.manifest.id,
     )
     _show_purity(report["purity"])
-    row = figure.chosen_row(_PAGE)
-    figure.keep_in_address(_PAGE, map=artifact.manifest.id, code=None if row is None else codes["code"][row].as_py())
+    row = map_panel.chosen_row(_PAGE)
+    map_panel.keep_in_address(_PAGE, map=artifact.manifest.id, code=None if row is None else codes["code"][row].as_py())
 
 
 def list_maps() -> Listing:
@@ -148,7 +147,7 @@ def show_provenance(artifact: Artifact, num_codes: int) -> None:
 
 def show_card(codes: pa.Table, *, page: str, artifact: Artifact) -> None:
     """Show the chosen code: description, place in its classification, counterparts, nearest codes in the original space."""
-    row = figure.chosen_row(page)
+    row = map_panel.chosen_row(page)
     if row is None:
         st.info("Choose a code: click a point, or search and pick a line.", icon=":material/touch_app:")
         return
@@ -173,7 +172,7 @@ def show_card(codes: pa.Table, *, page: str, artifact: Artifact) -> None:
         }
     )
     key = f"nearest-{page}-{artifact.manifest.id}-{row}"
-    selectable(key, shown, code["neighbours"], take=lambda other: figure.choose(page, other))
+    selectable(key, shown, code["neighbours"], take=lambda other: map_panel.choose(page, other))
 
 
 def _choose_map() -> Artifact:
@@ -186,7 +185,7 @@ def _choose_map() -> Artifact:
         "Map",
         list(by_id),
         key="map",
-        on_change=figure.forget,
+        on_change=map_panel.forget,
         args=(_PAGE,),
         format_func=lambda id_: map_label(by_id[id_]),
     )
@@ -195,15 +194,15 @@ def _choose_map() -> Artifact:
 
 def _restore(codes: pa.Table, points: Points) -> None:
     """Take the chosen code and the selected area from the address, once a session."""
-    figure.restore_area(_PAGE, on=points)
+    map_panel.restore_area(_PAGE, on=points)
     if f"{_PAGE}-row" not in st.session_state:
         row = pc.index(codes["code"], st.query_params.get("code", "")).as_py()
-        figure.choose(_PAGE, row if row >= 0 else None)
+        map_panel.choose(_PAGE, row if row >= 0 else None)
 
 
 def _marks(codes: pa.Table, found: Found | None) -> list[dict[str, Any]]:
     marks = [{"kind": "found", "rows": found.rows}] if found else []
-    row = figure.chosen_row(_PAGE)
+    row = map_panel.chosen_row(_PAGE)
     if row is not None:
         marks += [
             {"kind": "near", "rows": codes["neighbours"][row].as_py()},

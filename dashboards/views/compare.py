@@ -7,15 +7,15 @@ import streamlit as st
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.errors import ArtifactError
 from component import Labels
+from panels import map_panel
+from panels.export import provenance
+from panels.map_panel import Points, make_points, selected_rows, show_points
+from panels.overlap import Pair, align, by_chapter, moved_most, present
+from panels.search import selectable
+from panels.selection import show_selection
+from store import show_problems
 
-from views import figure
 from views.code_map import chapters, code_texts, list_maps, load_map, map_label
-from views.export import provenance
-from views.figure import Points, make_points, selected_rows, show_points
-from views.overlap import Pair, align, by_chapter, moved_most, present
-from views.reading import show_problems
-from views.search import selectable
-from views.selection import show_selection
 
 _PAGE = "compare"
 _MOVED = 100
@@ -36,9 +36,9 @@ def page() -> None:
     except ArtifactError as error:
         show_problems((str(error),))
         return
-    figure.restore_area(_PAGE, on=points[st.query_params.get("area-on") == "right"])
+    map_panel.restore_area(_PAGE, on=points[st.query_params.get("area-on") == "right"])
     _show_figures(pair, loaded[0][1], loaded[1][1])
-    row = figure.chosen_row(_PAGE)
+    row = map_panel.chosen_row(_PAGE)
     near = (pair.near_first_NK, pair.near_second_NK)
     columns = st.columns(2)
     for column, artifact, shown, near_NK in zip(columns, (left, right), points, near, strict=True):
@@ -51,7 +51,7 @@ def page() -> None:
             if row is not None:
                 _show_near(pair, row, present(near_NK[row]))
     st.caption("What is selected or pointed at on one map is selected or ringed on the other. The legend filters both.")
-    drawn = figure.map_with_area(points, _PAGE)
+    drawn = map_panel.map_with_area(points, _PAGE)
     show_selection(
         pair.first,
         selected_rows(drawn, _PAGE),
@@ -65,7 +65,7 @@ def page() -> None:
     )
     _show_moved(pair)
     on_right = {"area-on": "right" if drawn is points[1] else None}
-    figure.keep_in_address(_PAGE, left=left.manifest.id, right=right.manifest.id, **on_right)
+    map_panel.keep_in_address(_PAGE, left=left.manifest.id, right=right.manifest.id, **on_right)
 
 
 def _choose() -> tuple[Artifact, Artifact]:
@@ -89,7 +89,7 @@ def _pick(column: Any, side: str, ids: list[str], by_id: dict[str, Artifact]) ->
         ids,
         index=ids.index(asked) if asked in ids else 0,
         key=f"{_PAGE}-{side}",
-        on_change=figure.forget,
+        on_change=map_panel.forget,
         args=(_PAGE,),
         format_func=lambda id_: map_label(by_id[id_]),
     )
@@ -155,7 +155,7 @@ def _show_moved(pair: Pair) -> None:
     st.subheader("What moved most")
     st.markdown("Codes whose nearest codes changed most between the two models; choose a line to see it on both maps.")
     table, rows = moved_most(pair, most=_MOVED)
-    selectable(f"{_PAGE}-moved", table, rows, take=lambda row: figure.choose(_PAGE, row))
+    selectable(f"{_PAGE}-moved", table, rows, take=lambda row: map_panel.choose(_PAGE, row))
 
 
 if __name__ == "__main__":

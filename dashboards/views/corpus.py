@@ -10,12 +10,11 @@ from typing import Any
 
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact
-
-from views.charts import bar_chart, column_chart
-from views.choosing import artifacts_or_stop, choose, show_origin
-from views.counts import explain_withheld, shown_counts
-from views.mode import is_researcher
-from views.reading import reveal
+from mode import is_researcher
+from panels.artifact_picker import artifacts_or_stop, choose, show_origin
+from panels.charts import bar_chart, column_chart
+from panels.counts import explain_withheld, shown_counts
+from store import reveal
 
 _REASONS = {
     "boilerplate": "mostly set phrases",

@@ -8,18 +8,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact, find_artifact
-from clinical_modernbert.bulk.inputs import fetched, find_tables
+from clinical_modernbert.bulk.fingerprint_inputs import fetched, find_tables
 from clinical_modernbert.bulk.rows import TextRow, read_table_rows
 from clinical_modernbert.errors import ArtifactError, UserError
 from clinical_modernbert.recipe import EmbedRecipe
 from component import Labels
-
-from views import figure
-from views.export import provenance
-from views.figure import Points, grouped, make_points, selected_rows, show_points
-from views.reading import list_kind, reveal, show_problems, store_or_stop
-from views.search import selectable
-from views.selection import show_selection
+from panels import map_panel
+from panels.export import provenance
+from panels.map_panel import Points, grouped, make_points, selected_rows, show_points
+from panels.search import selectable
+from panels.selection import show_selection
+from store import list_kind, reveal, show_problems, store_or_stop
 
 _PAGE = "set"
 _LENGTH = "length"
@@ -40,7 +39,7 @@ def page() -> None:
     except ArtifactError as error:
         show_problems((str(error),))
         return
-    figure.restore_area(_PAGE, on=points)
+    map_panel.restore_area(_PAGE, on=points)
     sampled = f" of {report['of_rows']:,}" if report["of_rows"] > report["num_rows"] else ""
     st.caption(
         f"model `{report['model']}` · set `{report['embeddings']}` · map `{artifact.manifest.id}` · "
@@ -67,7 +66,7 @@ def page() -> None:
         file=artifact.manifest.id,
         floor=SMALLEST_GROUP,
     )
-    figure.keep_in_address(_PAGE, set=artifact.manifest.id, colour=column)
+    map_panel.keep_in_address(_PAGE, set=artifact.manifest.id, colour=column)
 
 
 def _choose() -> Artifact:
@@ -89,7 +88,7 @@ def _choose() -> Artifact:
         list(by_id),
         index=list(by_id).index(asked) if asked in by_id else 0,
         key=f"{_PAGE}-map",
-        on_change=figure.forget,
+        on_change=map_panel.forget,
         args=(_PAGE,),
     )
     return by_id[chosen]
@@ -102,7 +101,7 @@ def _choose_column(columns: list[str]) -> str:
         columns,
         index=columns.index(asked) if asked in columns else 0,
         key=f"{_PAGE}-colour",
-        on_change=figure.forget,
+        on_change=map_panel.forget,
         args=(_PAGE,),
     )
     return chosen
@@ -136,14 +135,14 @@ def _texts(rows: pa.Table, wanted: Any) -> dict[int, list[str]]:
 
 
 def _marks(rows: pa.Table) -> list[dict[str, Any]]:
-    row = figure.chosen_row(_PAGE)
+    row = map_panel.chosen_row(_PAGE)
     if row is None:
         return []
     return [{"kind": "near", "rows": rows["map_neighbours"][row].as_py()}, {"kind": "chosen", "rows": [row]}]
 
 
 def _show_card(artifact: Artifact, rows: pa.Table, report: dict[str, Any]) -> None:
-    row = figure.chosen_row(_PAGE)
+    row = map_panel.chosen_row(_PAGE)
     if row is None:
         st.info("Choose a document: click a point.", icon=":material/touch_app:")
         return
@@ -157,7 +156,7 @@ def _show_card(artifact: Artifact, rows: pa.Table, report: dict[str, Any]) -> No
     shown = rows.select(["id", *report["columns"]]).take(pa.array(near, pa.int32()))
     shown = shown.add_column(0, "similarity", pa.array(document["map_similarities"], pa.float32()))
     key = f"nearest-{_PAGE}-{artifact.manifest.id}-{row}"
-    selectable(key, shown, near, take=lambda other: figure.choose(_PAGE, other))
+    selectable(key, shown, near, take=lambda other: map_panel.choose(_PAGE, other))
     embeddings = find_artifact(artifact.store, "embeddings", report["embeddings"])
     if embeddings is None:
         st.caption("The embedded set is no longer in the store, so its texts cannot be found.")

@@ -8,13 +8,12 @@ from typing import Any
 
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact
-from clinical_modernbert.evaluation import reported
-
-from views.charts import bar_chart, column_chart
-from views.choosing import artifacts_or_stop, choose, show_origin
-from views.evaluation_figures import show_codes, show_efficiency
-from views.evaluation_tasks import show_tasks
-from views.mode import is_researcher
+from clinical_modernbert.evaluation.report import reported
+from mode import is_researcher
+from panels.artifact_picker import artifacts_or_stop, choose, show_origin
+from panels.charts import bar_chart, column_chart
+from panels.evaluation_figures import show_codes, show_efficiency
+from panels.evaluation_tasks import show_tasks
 
 _MASKS = {"uniform": "15 % of all tokens hidden", "entity": "15 % of clinical tokens hidden, as whole terms"}
 _WHO = {

@@ -7,11 +7,10 @@ import streamlit as st
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.artifacts.layout import KINDS
 from clinical_modernbert.serving.client import EndpointError
-
-from views.endpoint import open_endpoint
-from views.mode import is_researcher
-from views.reading import Origin, list_kind, origins, show_problems, store_or_stop, synthetic_sources
-from views.served import served_info
+from endpoint import open_endpoint
+from mode import is_researcher
+from served import served_info
+from store import Origin, list_kind, origins, show_problems, store_or_stop, synthetic_sources
 
 _KINDS = {
     "corpus": "the texts that were learnt from",

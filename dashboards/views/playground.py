@@ -9,11 +9,10 @@ from typing import Any
 
 import streamlit as st
 from clinical_modernbert.serving.client import Client, EndpointError
-
-from views.charts import bar_chart
-from views.endpoint import open_endpoint
-from views.mode import is_researcher
-from views.served import served_info
+from endpoint import open_endpoint
+from mode import is_researcher
+from panels.charts import bar_chart
+from served import served_info
 
 MASK = "[MASK]"
 _MOST_CHARACTERS = 4000

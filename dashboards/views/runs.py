@@ -9,10 +9,9 @@ from typing import Any
 
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact, Store
-
-from views.charts import MOST_SERIES, line_chart
-from views.curves import Curve, Running, finished_curve, has_curve, running, running_ids
-from views.reading import list_kind, show_problems, store_or_stop
+from panels.charts import MOST_SERIES, line_chart
+from panels.curves import Curve, Running, finished_curve, has_curve, running, running_ids
+from store import list_kind, show_problems, store_or_stop
 
 _REFRESH_S = 5
 _STUCK_S = 120

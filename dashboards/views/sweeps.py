@@ -10,10 +10,9 @@ from typing import Any
 
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact
-from clinical_modernbert.evaluation.reported import TABLE_5
-
-from views.charts import MOST_SERIES, interval_chart, line_chart
-from views.choosing import artifacts_or_stop, choose, show_origin
+from clinical_modernbert.evaluation.report.reported import TABLE_5
+from panels.artifact_picker import artifacts_or_stop, choose, show_origin
+from panels.charts import MOST_SERIES, interval_chart, line_chart
 
 _METRICS = {"top1": "top-1", "top5": "top-5", "top10": "top-10", "top25": "top-25", "loss": "loss"}
 _MASKS = {"uniform": "15 % of all tokens hidden", "entity": "15 % of clinical tokens hidden, as whole terms"}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.charts.chart import CHART, Helm, Render
+from tests.helpers.chart import CHART, Helm, Render
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,13 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from clinical_modernbert.cluster.kuberay_rules import cluster_spec, refusals
 from clinical_modernbert.cluster.objects import JOB_KINDS, ray_job, ray_service
-from clinical_modernbert.cluster.refusals import cluster_spec, refusals
-from clinical_modernbert.cluster.shape import Shape, parse_shape
+from clinical_modernbert.cluster.settings import Shape, parse_shape
 
-from tests.charts.chart import CHART, PRESETS, Helm, Render, preset_values
-from tests.charts.kuberay_schema import count_rules, crds_path, problems, read_schema
-from tests.charts.pod_security import pod_specs, restricted_violations
+from tests.helpers.chart import CHART, PRESETS, Helm, Render, preset_values
+from tests.helpers.kuberay_schema import count_rules, crds_path, problems, read_schema
+from tests.helpers.pod_security import pod_specs, restricted_violations
 
 pytestmark = pytest.mark.helm
 

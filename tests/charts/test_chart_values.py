@@ -13,7 +13,7 @@ from clinical_modernbert.recipe import load_recipe
 from clinical_modernbert.recipe.loader import RECIPE_TYPES
 from clinical_modernbert.recipe.pretrain import PretrainRecipe
 
-from tests.charts.chart import CHART, PRESETS, Helm, Render, preset_values
+from tests.helpers.chart import CHART, PRESETS, Helm, Render, preset_values
 
 RECIPE_KIND = {"build_corpus": "corpus", "map_codes": "map"}
 MINIMAL = str(CHART / "ci" / "minimal-values.yaml")

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.charts.chart import Helm
+from tests.helpers.chart import Helm
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.charts.chart import PRESETS, Render
+from tests.helpers.chart import PRESETS, Render
 
 pytestmark = pytest.mark.helm
 

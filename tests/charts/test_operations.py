@@ -17,9 +17,9 @@ from clinical_modernbert.artifacts import open_store
 from clinical_modernbert.errors import StoreError
 from clinical_modernbert.serving.metrics import METRICS
 
-from tests.charts.chart import CHART, PRESETS, Helm, Render
-from tests.charts.pod_security import pod_specs, restricted_violations
-from tests.s3_server import free_ports, weed_path
+from tests.helpers.chart import CHART, PRESETS, Helm, Render
+from tests.helpers.pod_security import pod_specs, restricted_violations
+from tests.helpers.s3_server import free_ports, weed_path
 
 pytestmark = pytest.mark.helm
 

@@ -8,9 +8,9 @@ from clinical_modernbert.artifacts import Store
 from numpy.typing import NDArray
 from playwright.sync_api import Locator, Page, expect
 
-from tests.dashboards.stores import full_store, write_progress
 from tests.dashboards.test_accessibility import axe, violations
 from tests.dashboards.test_browser import Watched, address, chromium, lasso, spot, watched
+from tests.helpers.explorer_stores import full_store, write_progress
 
 __all__ = ["address", "axe", "chromium", "full_store", "watched"]
 pytestmark = [pytest.mark.browser, pytest.mark.slow]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from clinical_modernbert.artifacts import Store
 from component import places
+from panels.map_panel import write_area
 from streamlit.testing.v1 import AppTest
-from views.figure import write_area
 
 from tests.dashboards.conftest import CODES_PER_CHAPTER, PublishMap, code_table, opened, words
 

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+from panels.overlap import align, by_chapter, moved_most, present
 from streamlit.testing.v1 import AppTest
-from views.overlap import align, by_chapter, moved_most, present
 
 from tests.dashboards.conftest import PublishMap, code_table, opened, words
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 from component import COLOURS, MOST_GROUPS, SYMBOLS, Labels, encode_points, places, rows_inside
 from numpy.typing import NDArray
+from panels.map_panel import grouped, make_points, read_area, write_area
 from views.code_map import chapters
-from views.figure import grouped, make_points, read_area, write_area
 
 from tests.dashboards.conftest import CODES_PER_CHAPTER, NUM_CHAPTERS, code_table
 

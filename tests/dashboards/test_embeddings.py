@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from clinical_modernbert.artifacts import Artifact, Store, make_plan, open_store, resolve, upload
 from clinical_modernbert.errors import ArtifactError
-from clinical_modernbert.evaluation.embedding_map import map_embeddings
+from clinical_modernbert.evaluation.codes.embedding_map import map_embeddings
 from clinical_modernbert.recipe import EmbedRecipe, ProjectRecipe
 from streamlit.testing.v1 import AppTest
 

@@ -11,9 +11,9 @@ from clinical_modernbert.artifacts import Store
 from streamlit.testing.v1 import AppTest
 
 from tests.dashboards.conftest import opened, words
-from tests.dashboards.reports import figure_2
-from tests.dashboards.stores import full_store
 from tests.dashboards.test_pages import charts, tables
+from tests.helpers.explorer_stores import full_store
+from tests.helpers.reports import figure_2
 
 __all__ = ["full_store"]
 FILE = "evaluation/whole-1/figure2.parquet"

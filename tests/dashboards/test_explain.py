@@ -2,8 +2,8 @@
 
 import numpy as np
 import pyarrow as pa
-from views.explain import shares, terms
-from views.export import as_csv, provenance
+from panels.explain import shares, terms
+from panels.export import as_csv, provenance
 
 from tests.dashboards.conftest import PublishMap
 

@@ -5,18 +5,18 @@ import logging
 from typing import Any
 
 import pytest
+from audit import NO_LOGIN, record, who_asks
 from hypothesis import given
 from hypothesis import strategies as st
+from panels.charts import COLOURS
+from panels.counts import FLOOR, shown_counts, withhold_small
+from panels.curves import MOST_POINTS, make_curve, thinned
 from streamlit.testing.v1 import AppTest
-from views.audit import NO_LOGIN, record, who_asks
-from views.charts import COLOURS
-from views.counts import FLOOR, shown_counts, withhold_small
-from views.curves import MOST_POINTS, make_curve, thinned
 
 from tests.dashboards.conftest import opened, words
-from tests.dashboards.stores import history
 from tests.dashboards.test_pages import charts
-from tests.s3_server import S3Server
+from tests.helpers.explorer_stores import history
+from tests.helpers.s3_server import S3Server
 
 
 @given(st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 40)))
@@ -74,7 +74,7 @@ def test_who_asks_comes_from_the_login_alone(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_without_a_name_no_text_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     def page() -> None:
-        from views.reading import reveal
+        from store import reveal
 
         reveal("corpus/c/sample/s", lambda: "the text")
 
@@ -90,7 +90,7 @@ def test_without_a_name_no_text_is_shown(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_signs_in_a_name_are_no_way_into_an_object() -> None:
     def page() -> None:
-        from views.charts import line_chart
+        from panels.charts import line_chart
 
         rows = [
             {"optimizer.rate": 1.0, "arm's loss [nats]": 2.0, "s": "a"},

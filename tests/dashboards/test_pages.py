@@ -9,7 +9,7 @@ from clinical_modernbert.artifacts import Store
 from streamlit.testing.v1 import AppTest
 
 from tests.dashboards.conftest import opened, words
-from tests.dashboards.stores import SAMPLE, full_store, write_progress
+from tests.helpers.explorer_stores import SAMPLE, full_store, write_progress
 
 __all__ = ["full_store"]
 PAGES = {
@@ -159,7 +159,7 @@ def test_a_run_is_followed_while_it_trains(app: AppTest, full_store: Store, monk
     assert "step 40 of 200" in words(app)
     assert "about 2 minutes left" in words(app)
     write_progress(full_store, step=60)
-    from views import curves
+    from panels import curves
 
     curves._running.clear()  # what four seconds do
     app.run()

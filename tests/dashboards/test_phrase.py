@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from tests.dashboards.conftest import PublishMap, code_table, opened, words
 from tests.dashboards.test_browser import Watched, address, chromium, map_of, watched
 from tests.dashboards.test_code_map import PAGE, marks
-from tests.integration.bare_server import KEYS, Server
+from tests.helpers.bare_server import KEYS, Server
 from tests.integration.test_serving import _publish
 
 __all__ = ["address", "chromium", "watched"]

@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from tests.dashboards.conftest import opened, words
 from tests.dashboards.test_pages import tables
-from tests.integration.bare_server import KEYS, Server
+from tests.helpers.bare_server import KEYS, Server
 from tests.integration.test_serving import _publish
 
 PAGE = "views/playground.py"
@@ -121,7 +121,7 @@ def test_lineage_says_whether_the_served_model_is_the_stores(
 ) -> None:
     from pathlib import Path
 
-    from tests.dashboards.stores import publish_corpus
+    from tests.helpers.explorer_stores import publish_corpus
 
     publish_corpus(store, tmp_path_factory.mktemp("made"))
     opened(app, "views/lineage.py", mode="researcher")

@@ -1,7 +1,7 @@
 """Search: the beginning of a code, or words of the description."""
 
 import pytest
-from views.search import find_codes
+from panels.search import find_codes
 
 from tests.dashboards.conftest import CODES_PER_CHAPTER, code_table
 

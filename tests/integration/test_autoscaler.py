@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from tests.api_stub.server import Stub, running_stub, write_certificate
-from tests.api_stub.state import State
-from tests.charts.chart import Render
 from tests.charts.conftest import helm, render  # noqa: F401  # fixtures
-from tests.charts.kuberay_schema import crds_path, read_schema, with_defaults
+from tests.helpers.api_stub.server import Stub, running_stub, write_certificate
+from tests.helpers.api_stub.state import State
+from tests.helpers.chart import Render
+from tests.helpers.kuberay_schema import crds_path, read_schema, with_defaults
 
 pytestmark = [pytest.mark.helm, pytest.mark.slow]
 

@@ -26,7 +26,7 @@ from clinical_modernbert.artifacts import (
     write_manifest,
 )
 from clinical_modernbert.bulk.embed import embed_table
-from clinical_modernbert.bulk.inputs import raw_inputs
+from clinical_modernbert.bulk.fingerprint_inputs import raw_inputs
 from clinical_modernbert.encoder import load_encoder
 from clinical_modernbert.job import main
 from clinical_modernbert.recipe import EmbedRecipe, ServeRecipe
@@ -36,10 +36,10 @@ from clinical_modernbert.serving.schemas import EmbeddingsRequest
 from clinical_modernbert.serving.service import EmbeddingService
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
-from tests.encoders import encoder_folders  # noqa: F401  # a fixture
+from tests.helpers.encoders import encoder_folders  # noqa: F401  # a fixture
+from tests.helpers.s3_server import S3Server
 from tests.integration.test_corpus_build import kill_with_all_it_started
 from tests.integration.test_serving import _publish
-from tests.s3_server import S3Server
 
 pytestmark = pytest.mark.ray
 

@@ -18,10 +18,10 @@ import pytest
 import ray
 import yaml
 from clinical_modernbert.artifacts import Artifact, list_artifacts, make_plan, open_store
+from clinical_modernbert.artifacts.work_area import WorkArea
 from clinical_modernbert.corpus.build import build_corpus
-from clinical_modernbert.corpus.inputs import raw_inputs
+from clinical_modernbert.corpus.fingerprint_inputs import raw_inputs
 from clinical_modernbert.corpus.shards import PackedRows
-from clinical_modernbert.corpus.work import WorkArea
 from clinical_modernbert.errors import CorpusError
 from clinical_modernbert.job import main
 from clinical_modernbert.recipe import CorpusRecipe, build_recipe

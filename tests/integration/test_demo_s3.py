@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from clinical_modernbert.artifacts import list_artifacts, open_store
 
-from tests.s3_server import S3Server
+from tests.helpers.s3_server import S3Server
 
 MINIATURE = [
     "corpus.sources=[{type: synthetic_notes, name: notes, num_documents: 60}, "

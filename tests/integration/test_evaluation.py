@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 from clinical_modernbert.artifacts import make_plan, open_store
-from clinical_modernbert.evaluation.code_map import map_codes
-from clinical_modernbert.evaluation.inputs import evaluation_inputs
-from clinical_modernbert.evaluation.retrieval_sets import RetrievalSet
+from clinical_modernbert.evaluation.codes.map import map_codes
+from clinical_modernbert.evaluation.fingerprint_inputs import evaluation_inputs
 from clinical_modernbert.evaluation.run import evaluate
-from clinical_modernbert.evaluation.tasks import load_task
+from clinical_modernbert.evaluation.tasks.load import load_task
+from clinical_modernbert.evaluation.tasks.retrieval_sets import RetrievalSet
 from clinical_modernbert.recipe import EvaluateRecipe, MapRecipe, build_recipe
 from clinical_modernbert.recipe.tasks import DispositionTask
-from clinical_modernbert.sources.ed_events import read_meds_stays
+from clinical_modernbert.sources.evaluation_sets.ed_events import read_meds_stays
 from clinical_modernbert.training.launch import pretrain_in_process
 
-from tests.tiny import publish_tiny_corpus, tiny_pretrain_plan
+from tests.helpers.tiny import publish_tiny_corpus, tiny_pretrain_plan
 
 
 def test_the_demo_splits_by_patient(shared_data: Path) -> None:

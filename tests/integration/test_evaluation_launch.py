@@ -12,15 +12,15 @@ import psutil
 import pytest
 from clinical_modernbert.artifacts import Plan, Store, make_plan, open_store, resolve
 from clinical_modernbert.errors import ArtifactError, ModelError
-from clinical_modernbert.evaluation.inputs import evaluation_inputs
+from clinical_modernbert.evaluation.fingerprint_inputs import evaluation_inputs
 from clinical_modernbert.evaluation.launch import launch, on_worker, shared_out
-from clinical_modernbert.evaluation.measures import _score_masks
+from clinical_modernbert.evaluation.on_cluster import _score_masks
 from clinical_modernbert.evaluation.run import evaluate
 from clinical_modernbert.evaluation.runs import read_scored, run, run_plan
 from clinical_modernbert.recipe import EvaluateRecipe, FineTuneRecipe, ProbeRecipe, build_recipe
 
-from tests.encoders import encoder_folders  # noqa: F401  # a fixture
-from tests.tiny import DRUGS, tiny_texts
+from tests.helpers.encoders import encoder_folders  # noqa: F401  # a fixture
+from tests.helpers.tiny import DRUGS, tiny_texts
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -10,8 +10,8 @@ import pytest
 from clinical_modernbert.artifacts import find_artifact, open_store
 from clinical_modernbert.training.launch import pretrain_in_process
 
-from tests.paper_sets import write_paper_sets
-from tests.tiny import publish_tiny_corpus, tiny_pretrain_plan
+from tests.helpers.paper_sets import write_paper_sets
+from tests.helpers.tiny import publish_tiny_corpus, tiny_pretrain_plan
 
 SHORT = [
     "modes=[frozen]",

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.api_stub.server import Stub, running_stub, write_kubeconfig
-from tests.api_stub.state import State
-from tests.charts.kuberay_schema import crds_path, problems
+from tests.helpers.api_stub.server import Stub, running_stub, write_kubeconfig
+from tests.helpers.api_stub.state import State
+from tests.helpers.kuberay_schema import crds_path, problems
 from tests.unit.cluster.conftest import SHAPE
 
 Start = Callable[..., subprocess.Popen[str]]

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 import torch
 from clinical_modernbert.evaluation.encoders import resolve_encoder
-from clinical_modernbert.evaluation.examples import WordExample
 from clinical_modernbert.evaluation.heads import load_head, load_tokenizer, token_logits
+from clinical_modernbert.evaluation.tasks.examples import WordExample
+from clinical_modernbert.evaluation.tasks.windows import encode_words
 from clinical_modernbert.evaluation.tuning import Problem, tune
-from clinical_modernbert.evaluation.windows import encode_words
 from clinical_modernbert.recipe.tasks import EncoderSection, TuningSection
 from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification, Trainer, TrainingArguments
 
-from benchmarks.neutral import verdict
-from tests.encoders import encoder_folders  # noqa: F401  # a fixture
-from tests.tiny import DRUGS, tiny_texts
+from benchmarks.kits.neutral import verdict
+from tests.helpers.encoders import encoder_folders  # noqa: F401  # a fixture
+from tests.helpers.tiny import DRUGS, tiny_texts
 
 TAGS = ["O", "B-Drug"]
 SECTION = TuningSection(num_epochs=6, batch_size=32, learning_rate=2e-3, warmup_fraction=0.34, weight_decay=0.1)

@@ -10,10 +10,10 @@ import pytest
 from clinical_modernbert.cluster import Cluster
 from kubernetes import client, config
 
-from tests.api_stub.server import Stub, running_stub, write_certificate, write_kubeconfig
-from tests.api_stub.state import Object, State
-from tests.charts.chart import CHART
-from tests.charts.kuberay_schema import crds_path, problems
+from tests.helpers.api_stub.server import Stub, running_stub, write_certificate, write_kubeconfig
+from tests.helpers.api_stub.state import Object, State
+from tests.helpers.chart import CHART
+from tests.helpers.kuberay_schema import crds_path, problems
 
 pytestmark = [pytest.mark.helm, pytest.mark.slow]
 

@@ -12,9 +12,9 @@ from clinical_modernbert.artifacts import open_store, upload_folder, write_manif
 from huggingface_hub import InferenceClient
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
-from tests.integration.bare_server import KEYS, Server, key_lines
+from tests.helpers.bare_server import KEYS, Server, key_lines
+from tests.helpers.tiny import save_tiny_classifier
 from tests.integration.test_serving_http import LONG
-from tests.tiny import save_tiny_classifier
 
 LABELS = ("background", "methods", "results")
 TAGS = ("O", "B-DRUG", "I-DRUG", "B-DOSE")

@@ -18,8 +18,8 @@ from clinical_modernbert.recipe import ServeRecipe
 from clinical_modernbert.serving.client import Client, EndpointError
 
 from benchmarks.drills import replica_kill
+from tests.helpers.tiny import save_tiny_model
 from tests.integration.test_serving import _free_port
-from tests.tiny import save_tiny_model
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -8,15 +8,15 @@ import pytest
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.evaluation.encoders import resolve_encoder
 from clinical_modernbert.evaluation.heads import load_base, load_tokenizer
-from clinical_modernbert.evaluation.retrieval import embed
 from clinical_modernbert.evaluation.runs import run
-from clinical_modernbert.evaluation.windows import encode_texts
+from clinical_modernbert.evaluation.tasks.retrieval import embed
+from clinical_modernbert.evaluation.tasks.windows import encode_texts
 from clinical_modernbert.recipe import FineTuneRecipe
 from clinical_modernbert.recipe.tasks import EncoderSection
 
-from tests.encoders import encoder_folders  # noqa: F401  # a fixture
-from tests.integration.bare_server import Server, key_lines
-from tests.tiny import tiny_texts
+from tests.helpers.bare_server import Server, key_lines
+from tests.helpers.encoders import encoder_folders  # noqa: F401  # a fixture
+from tests.helpers.tiny import tiny_texts
 from tests.unit.evaluation.test_runs import DRUG_TASK, ROLE_TASK, data, plan  # noqa: F401  # data is a fixture
 
 PAIR_TASK = {"name": "pairs", "type": "retrieval", "format": "halves", "queries": "cases.txt"}

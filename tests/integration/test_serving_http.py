@@ -19,7 +19,7 @@ from clinical_modernbert.serving.client import Client, EndpointError
 from huggingface_hub import InferenceClient
 from openai import AuthenticationError, OpenAI
 
-from tests.integration.bare_server import KEYS, LIMITS, Server, key_lines
+from tests.helpers.bare_server import KEYS, LIMITS, Server, key_lines
 from tests.integration.test_serving import TEXTS, _free_port, _publish
 
 CANARY = "Zebulon Quixworth"

@@ -14,8 +14,8 @@ from clinical_modernbert.serving.problems import ProblemError
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
 
-from tests.integration.bare_server import KEYS, Server, key_lines
-from tests.tiny import save_tiny_classifier, save_tiny_model
+from tests.helpers.bare_server import KEYS, Server, key_lines
+from tests.helpers.tiny import save_tiny_classifier, save_tiny_model
 
 NUM_EXAMPLES = 15
 HEADS = {"masked-lm": {}, "sequence": {"labels": ("a", "b", "c")}, "token": {"labels": ("O", "B-X", "I-X")}}

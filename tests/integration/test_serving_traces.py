@@ -13,7 +13,7 @@ from clinical_modernbert.serving.tracing import open_tracer
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from tests.integration.bare_server import Server, key_lines
+from tests.helpers.bare_server import Server, key_lines
 from tests.integration.test_serving import _publish
 from tests.integration.test_serving_http import CANARY, LONG
 

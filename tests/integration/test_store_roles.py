@@ -17,7 +17,7 @@ from clinical_modernbert.artifacts import open_store
 from clinical_modernbert.cluster.access import ROLES, Role, policy
 from clinical_modernbert.cluster.store_check import FOLDERS, check_access
 
-from tests.s3_server import S3Server, running_s3_server
+from tests.helpers.s3_server import S3Server, running_s3_server
 
 pytestmark = pytest.mark.s3
 

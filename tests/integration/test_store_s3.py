@@ -17,7 +17,7 @@ from clinical_modernbert.artifacts import (
 )
 from clinical_modernbert.errors import ArtifactError, StoreError
 
-from tests.s3_server import S3Server
+from tests.helpers.s3_server import S3Server
 
 KINDS = [pytest.param("file"), pytest.param("s3", marks=pytest.mark.s3)]
 

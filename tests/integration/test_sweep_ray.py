@@ -14,7 +14,7 @@ import ray
 import yaml
 from clinical_modernbert.artifacts import Store, list_artifacts, make_plan, open_store, resolve
 from clinical_modernbert.corpus.shards import PackedRows
-from clinical_modernbert.evaluation.masked_tokens import score_held_out
+from clinical_modernbert.evaluation.masked_tokens.score import score_held_out
 from clinical_modernbert.job import main
 from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe, build_recipe, read_recipe
 from clinical_modernbert.sweeps import run
@@ -25,8 +25,8 @@ from clinical_modernbert.sweeps.scores import document_scores
 from clinical_modernbert.sweeps.trials import sweep_plan
 from ray import tune
 
+from tests.helpers.tiny import TINY_PRETRAIN, publish_tiny_corpus
 from tests.integration.test_corpus_build import kill_with_all_it_started
-from tests.tiny import TINY_PRETRAIN, publish_tiny_corpus
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -12,7 +12,7 @@ from clinical_modernbert.artifacts import open_store
 from clinical_modernbert.training.launch import pretrain_in_process
 from clinical_modernbert.training.trackers import figures_of, ray_gauges
 
-from tests.tiny import publish_tiny_corpus, tiny_pretrain_plan
+from tests.helpers.tiny import publish_tiny_corpus, tiny_pretrain_plan
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -13,7 +13,7 @@ from clinical_modernbert.artifacts import Artifact, Store
 from clinical_modernbert.training.launch import pretrain_in_process
 
 from benchmarks.drills import driver_kill, schedule, worker_kill
-from benchmarks.training_runs import (
+from benchmarks.kits.training_runs import (
     TWO_WORKERS,
     finish,
     progress,
@@ -24,7 +24,7 @@ from benchmarks.training_runs import (
     wait_for_step,
     workers_of,
 )
-from tests.tiny import tiny_pretrain_plan
+from tests.helpers.tiny import tiny_pretrain_plan
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -19,7 +19,7 @@ from clinical_modernbert.tokenizer import load_tokenizer
 from clinical_modernbert.training.batches import BatchSource
 from clinical_modernbert.training.engine import MaskedLanguageLoss, TorchEngine
 from clinical_modernbert.training.phases import lay_out
-from clinical_modernbert.training.setup import batch_source, initial_model, token_ranges
+from clinical_modernbert.training.start import batch_source, initial_model, token_ranges
 from clinical_modernbert.training.worker import Worker, sum_over_workers
 
 ROWS, STEP = 8, 3
@@ -73,7 +73,10 @@ def run(folder: Path, world_size: int) -> tuple[list[str], dict[str, torch.Tenso
 
 @pytest.mark.slow
 def test_workers_times_accumulation_changes_neither_batches_nor_gradients(tmp_path: Path) -> None:
-    from tests.tiny import publish_tiny_corpus, tiny_pretrain_plan  # not in the workers, which run this file alone
+    from tests.helpers.tiny import (  # not in the workers, which run this file alone
+        publish_tiny_corpus,
+        tiny_pretrain_plan,
+    )
 
     store = open_store(str(tmp_path))
     publish_tiny_corpus(store)

@@ -20,10 +20,10 @@ from tqdm import tqdm
 
 from clinical_modernbert.artifacts import Artifact, FileEntry, Plan, upload
 from clinical_modernbert.artifacts.layout import work_prefix
-from clinical_modernbert.bulk.inputs import TableFile, fetched, find_tables
-from clinical_modernbert.bulk.parts import Part, PartEmbedder
+from clinical_modernbert.artifacts.work_area import StepResult, WorkArea
+from clinical_modernbert.bulk.embed_part import Part, PartEmbedder
+from clinical_modernbert.bulk.fingerprint_inputs import TableFile, fetched, find_tables
 from clinical_modernbert.bulk.rows import quarantine_entry, read_table_rows
-from clinical_modernbert.corpus.work import StepResult, WorkArea
 from clinical_modernbert.encoder import check_pooling
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe import EmbedRecipe

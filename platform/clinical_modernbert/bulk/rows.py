@@ -8,11 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clinical_modernbert.bulk.inputs import columns_of
+from clinical_modernbert.bulk.fingerprint_inputs import columns_of
 from clinical_modernbert.recipe import EmbedRecipe
+from clinical_modernbert.sources.csv_rows import read_rows
 from clinical_modernbert.sources.document import Quarantined
 from clinical_modernbert.sources.files import read_chunks
-from clinical_modernbert.sources.rows import read_rows
 
 _BATCH_ROWS = 1024
 

@@ -16,7 +16,7 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from clinical_modernbert.cluster.shape import Shape, parse_shape
+from clinical_modernbert.cluster.settings import Shape, parse_shape
 from clinical_modernbert.errors import ClusterError
 
 _GROUP, _VERSION, _PLURAL = "ray.io", "v1", "rayjobs"

@@ -17,7 +17,7 @@ from clinical_modernbert import __version__
 from clinical_modernbert.cluster.client import Cluster
 from clinical_modernbert.cluster.follow import follow
 from clinical_modernbert.cluster.objects import JOB_KINDS, entrypoint, ray_job
-from clinical_modernbert.cluster.shape import Shape, parse_shape
+from clinical_modernbert.cluster.settings import Shape, parse_shape
 from clinical_modernbert.errors import ClusterError, UserError
 from clinical_modernbert.recipe import RECIPE_TYPES, load_recipe, read_recipe
 

@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 
 from clinical_modernbert.cluster.access import Role, role_of
+from clinical_modernbert.cluster.kuberay_rules import name_refusal, refusals
 from clinical_modernbert.cluster.pods import head_pod, submitter_pod, worker_pod
-from clinical_modernbert.cluster.refusals import name_refusal, refusals
-from clinical_modernbert.cluster.shape import Limits, Shape
+from clinical_modernbert.cluster.settings import Limits, Shape
 from clinical_modernbert.errors import ClusterError
 
 JOB_KINDS = ("build_corpus", "pretrain", "sweep", "evaluate", "map_codes", "embed")

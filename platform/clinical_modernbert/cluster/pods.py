@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from clinical_modernbert.cluster.access import Role
-from clinical_modernbert.cluster.shape import Node, Shape
+from clinical_modernbert.cluster.settings import Node, Shape
 
 _APPLICATION_PATH = "/app"
 _HOME_PATH = "/home/ray"

@@ -21,20 +21,20 @@ from tqdm import tqdm
 
 from clinical_modernbert.artifacts import Artifact, Plan, find_artifact
 from clinical_modernbert.artifacts.layout import work_prefix
-from clinical_modernbert.corpus.documents import parse_unit
-from clinical_modernbert.corpus.duplicates import (
+from clinical_modernbert.artifacts.work_area import StepResult, WorkArea
+from clinical_modernbert.corpus.dedup.exact import (
     Parts,
     find_duplicates,
     find_near_duplicates,
     kept_rows,
     resolve_versions,
 )
-from clinical_modernbert.corpus.pieces import PIECES_A_UNIT
+from clinical_modernbert.corpus.dedup.shingles import evaluation_ngrams
+from clinical_modernbert.corpus.documents import parse_unit
+from clinical_modernbert.corpus.piece_files import PIECES_A_UNIT
 from clinical_modernbert.corpus.publish import drops, publish_corpus
-from clinical_modernbert.corpus.shingles import evaluation_ngrams
 from clinical_modernbert.corpus.split import SPLITS
 from clinical_modernbert.corpus.tokens import ShardPiece, pack_shard, read_texts, tokenise_piece
-from clinical_modernbert.corpus.work import StepResult, WorkArea
 from clinical_modernbert.errors import CorpusError, UserError
 from clinical_modernbert.lexicon import build_terms
 from clinical_modernbert.recipe import CorpusRecipe
@@ -154,7 +154,7 @@ def _deduplicate(area: WorkArea, recipe: CorpusRecipe, pieces: list[int], num_re
 
 def _prepare_evaluation(area: WorkArea, paths: tuple[str, ...]) -> StepResult:
     """Write the 13-word sequences of the evaluation sets."""
-    from clinical_modernbert.sources.evaluation_texts import evaluation_texts  # type: ignore[import-not-found]
+    from clinical_modernbert.sources.evaluation_sets import evaluation_texts  # type: ignore[import-not-found]
 
     def run() -> StepResult:
         ngrams = evaluation_ngrams(text for path in paths for text in evaluation_texts(Path(path)))

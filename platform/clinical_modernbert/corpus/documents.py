@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clinical_modernbert.artifacts.work_area import StepResult, WorkArea
+from clinical_modernbert.corpus.dedup.shingles import is_contaminated
 from clinical_modernbert.corpus.filters import detect_language, drop_reason
 from clinical_modernbert.corpus.identifiers import mask_identifiers
 from clinical_modernbert.corpus.normalise import normalise
-from clinical_modernbert.corpus.pieces import NO_ROW, PIECE_DOCUMENTS, PIECES_A_UNIT, PieceWriter
-from clinical_modernbert.corpus.shingles import is_contaminated
+from clinical_modernbert.corpus.piece_files import NO_ROW, PIECE_DOCUMENTS, PIECES_A_UNIT, PieceWriter
 from clinical_modernbert.corpus.split import is_held_out
-from clinical_modernbert.corpus.work import StepResult, WorkArea
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.corpus import CorpusRecipe
 from clinical_modernbert.sources import read_unit

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from clinical_modernbert.corpus.ends import SENTENCE_END, WORD_END
+from clinical_modernbert.corpus.cut_points import SENTENCE_END, WORD_END
 
 _SPECIALS = 2  # [CLS] and [SEP] of each segment
 _SHORTEST_PIECE = 16

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from clinical_modernbert.artifacts import Artifact, FileEntry, Plan, upload, upload_folder
+from clinical_modernbert.artifacts.work_area import StepResult, WorkArea
 from clinical_modernbert.corpus.card import corpus_card, render_card
+from clinical_modernbert.corpus.dedup.exact import Parts, kept_rows
 from clinical_modernbert.corpus.documents import quarantine_name
-from clinical_modernbert.corpus.duplicates import Parts, kept_rows
 from clinical_modernbert.corpus.split import SPLITS
 from clinical_modernbert.corpus.tokens import read_texts
-from clinical_modernbert.corpus.work import StepResult, WorkArea
 from clinical_modernbert.recipe import CorpusRecipe
 from clinical_modernbert.sources import is_synthetic
 

@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clinical_modernbert.artifacts import upload
-from clinical_modernbert.corpus.duplicates import Parts, kept_rows, piece_drops
+from clinical_modernbert.artifacts.work_area import StepResult, WorkArea
+from clinical_modernbert.corpus.cut_points import covered, token_ends
+from clinical_modernbert.corpus.dedup.exact import Parts, kept_rows, piece_drops
 from clinical_modernbert.corpus.encoding import Encoded, WordEncoder
-from clinical_modernbert.corpus.ends import covered, token_ends
 from clinical_modernbert.corpus.packing import pack_documents
 from clinical_modernbert.corpus.shards import TokenTable, id_dtype, render_rows, shard_path
 from clinical_modernbert.corpus.split import SPLITS
-from clinical_modernbert.corpus.work import StepResult, WorkArea
 from clinical_modernbert.lexicon import Matcher
 from clinical_modernbert.tokenizer import load_tokenizer, padded_vocabulary_size, special_ids
 

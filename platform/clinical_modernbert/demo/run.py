@@ -19,13 +19,13 @@ import transformers
 
 from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, make_plan
 from clinical_modernbert.corpus.build import build_corpus
-from clinical_modernbert.corpus.inputs import raw_inputs
+from clinical_modernbert.corpus.fingerprint_inputs import raw_inputs
 from clinical_modernbert.demo.data import real_sources
 from clinical_modernbert.demo.screen import render_screen
 from clinical_modernbert.encoder import load_encoder
 from clinical_modernbert.errors import RecipeError, UserError
-from clinical_modernbert.evaluation.code_map import map_codes
-from clinical_modernbert.evaluation.masked_tokens import evaluate
+from clinical_modernbert.evaluation.codes.map import map_codes
+from clinical_modernbert.evaluation.masked_tokens.score import evaluate
 from clinical_modernbert.job import open_root
 from clinical_modernbert.recipe import (
     CorpusRecipe,

@@ -15,12 +15,12 @@ from typing import Any
 from clinical_modernbert.artifacts import Artifact, Plan, resolve, upload
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.evaluation.encoders import artifact_encoder, resolve_encoder
-from clinical_modernbert.evaluation.inputs import missing_path, present_encoders
+from clinical_modernbert.evaluation.fingerprint_inputs import missing_path, present_encoders
 from clinical_modernbert.evaluation.launch import launch
-from clinical_modernbert.evaluation.measures import measure_encoders, score_masks
-from clinical_modernbert.evaluation.report import Finished, build_report
+from clinical_modernbert.evaluation.on_cluster import measure_encoders, score_masks
+from clinical_modernbert.evaluation.report.build import Finished, build_report
+from clinical_modernbert.evaluation.report.text import render
 from clinical_modernbert.evaluation.runs import RunRecipe, run_plan
-from clinical_modernbert.evaluation.text_report import render
 from clinical_modernbert.progress import watch
 from clinical_modernbert.recipe import EvaluateRecipe, FineTuneRecipe, ProbeRecipe
 from clinical_modernbert.recipe.tasks import EncoderSection, RetrievalTask, Task

@@ -17,17 +17,17 @@ import numpy as np
 import torch
 
 from clinical_modernbert.artifacts import Artifact, Plan, Store, make_plan, upload, upload_folder
-from clinical_modernbert.evaluation.classification import classify_texts
 from clinical_modernbert.evaluation.encoders import LocalEncoder, resolve_encoder
-from clinical_modernbert.evaluation.entities import tag_words
-from clinical_modernbert.evaluation.examples import WordExample, drawn, few
+from clinical_modernbert.evaluation.fingerprint_inputs import encoder_input, task_inputs
 from clinical_modernbert.evaluation.heads import load_tokenizer
-from clinical_modernbert.evaluation.inputs import encoder_input, task_inputs
 from clinical_modernbert.evaluation.outcome import Outcome
-from clinical_modernbert.evaluation.retrieval import retrieve
-from clinical_modernbert.evaluation.retrieval_sets import RetrievalSet
 from clinical_modernbert.evaluation.scores import MAIN_METRIC, Scored, measure
-from clinical_modernbert.evaluation.tasks import load_task
+from clinical_modernbert.evaluation.tasks.entities import tag_words
+from clinical_modernbert.evaluation.tasks.examples import WordExample, drawn, few
+from clinical_modernbert.evaluation.tasks.load import load_task
+from clinical_modernbert.evaluation.tasks.retrieval import retrieve
+from clinical_modernbert.evaluation.tasks.retrieval_sets import RetrievalSet
+from clinical_modernbert.evaluation.tasks.text_labels import classify_texts
 from clinical_modernbert.recipe import FineTuneRecipe, ProbeRecipe
 
 RunRecipe = FineTuneRecipe | ProbeRecipe

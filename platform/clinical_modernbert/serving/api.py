@@ -13,11 +13,18 @@ from starlette.exceptions import HTTPException
 
 from clinical_modernbert import __version__
 from clinical_modernbert.serving import examples, problems
-from clinical_modernbert.serving.classify import build_classify_routes
-from clinical_modernbert.serving.classify_schemas import PredictRequest, TokenClassifyRequest
 from clinical_modernbert.serving.gate import Gate, respond
 from clinical_modernbert.serving.keys import Key
 from clinical_modernbert.serving.metrics import TALLY
+from clinical_modernbert.serving.routes.classify import build_classify_routes
+from clinical_modernbert.serving.routes.classify_schemas import PredictRequest, TokenClassifyRequest
+from clinical_modernbert.serving.routes.tei import build_routes
+from clinical_modernbert.serving.routes.tei_schemas import (
+    EmbedRequest,
+    FillMaskRequest,
+    SimilarityRequest,
+    TokenizeRequest,
+)
 from clinical_modernbert.serving.schemas import (
     EmbeddingsRequest,
     EmbeddingsResponse,
@@ -28,8 +35,6 @@ from clinical_modernbert.serving.schemas import (
     ModelList,
 )
 from clinical_modernbert.serving.service import EmbeddingService
-from clinical_modernbert.serving.tei import build_routes
-from clinical_modernbert.serving.tei_schemas import EmbedRequest, FillMaskRequest, SimilarityRequest, TokenizeRequest
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "The body is not JSON, or a text is empty"},

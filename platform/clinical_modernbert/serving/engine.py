@@ -16,9 +16,9 @@ from clinical_modernbert.artifacts import Manifest, open_store, resolve
 from clinical_modernbert.encoder import Encoder, check_pooling, load_export
 from clinical_modernbert.encoder.embed import Head
 from clinical_modernbert.recipe import ServeRecipe
+from clinical_modernbert.serving.forward import Work, run_batch
 from clinical_modernbert.serving.heads import labels_of
 from clinical_modernbert.serving.schemas import ClassifierType, EmbeddingType, Info, Input, Limits, ModelType
-from clinical_modernbert.serving.work import Work, run_batch
 
 MODEL_FOLDER = "model"
 _WARM_UP_TOKENS = (8, 512)

@@ -15,6 +15,7 @@ from clinical_modernbert.encoder.windows import average, cut
 from clinical_modernbert.encoder.windows import windows as split_windows
 from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.engine import Engine
+from clinical_modernbert.serving.forward import Work
 from clinical_modernbert.serving.metrics import TALLY, Record, Tally, drop
 from clinical_modernbert.serving.scheduler import QueueFullError, Scheduler
 from clinical_modernbert.serving.schemas import (
@@ -26,7 +27,6 @@ from clinical_modernbert.serving.schemas import (
     encode_vector,
 )
 from clinical_modernbert.serving.tracing import Trace, no_trace
-from clinical_modernbert.serving.work import Work
 
 T = TypeVar("T")
 

@@ -20,13 +20,14 @@ from clinical_modernbert.recipe.sources import (
     SyntheticPubMedSource,
     TableSource,
 )
-from clinical_modernbert.sources import codes, meds, mimic, pmc, pubmed, rows, synthetic, table
-from clinical_modernbert.sources.chapters import icd9_chapter, icd10_chapter
+from clinical_modernbert.sources import codes, csv_rows, generated, pmc, pubmed
 from clinical_modernbert.sources.codes import CodeEntry, code_group, code_table, read_icd9cm, read_icd10cm
+from clinical_modernbert.sources.codes.chapters import icd9_chapter, icd10_chapter
 from clinical_modernbert.sources.document import Deleted, Document, Dropped, Quarantined, Unit
-from clinical_modernbert.sources.ed import EdOutcome, EdStay, read_stays
-from clinical_modernbert.sources.evaluation_texts import evaluation_texts
+from clinical_modernbert.sources.evaluation_sets import evaluation_texts
+from clinical_modernbert.sources.evaluation_sets.ed import EdOutcome, EdStay, read_stays
 from clinical_modernbert.sources.files import Progress, file_digest, find_files, read_chunks
+from clinical_modernbert.sources.notes import meds, mimic, table
 
 __all__ = [
     "CodeEntry",
@@ -59,7 +60,7 @@ def list_units(source: Source) -> list[Unit]:
     """
     match source:
         case SyntheticNoteSource() | SyntheticPubMedSource():
-            return synthetic.list_parts(source)
+            return generated.list_parts(source)
         case CodeSource():
             location = codes.table_location(source.table, source.path)
             return [Unit(source.name, location.name, str(location), digest=codes.source_digest(source, location))]
@@ -69,7 +70,7 @@ def list_units(source: Source) -> list[Unit]:
         case MimicNoteSource():
             files = find_files(source.path, field=_path_field(source), patterns=mimic.PATTERNS, exclude=mimic.EXCLUDE)
             for name, location in files:
-                rows.check_columns(location, file=name, columns=mimic.COLUMNS)
+                csv_rows.check_columns(location, file=name, columns=mimic.COLUMNS)
         case TableSource():
             location = Path(source.path)
             if not location.is_file():
@@ -100,10 +101,10 @@ def read_unit(
     progress = progress or Progress()
     match source:
         case SyntheticNoteSource():
-            yield from mimic.read_notes(synthetic.note_chunks(source, unit), file=unit.name, source=source.name)
+            yield from mimic.read_notes(generated.note_chunks(source, unit), file=unit.name, source=source.name)
         case SyntheticPubMedSource():
-            generated = PubMedSource(type="pubmed", name=source.name, path="")
-            yield from pubmed.read_citations(synthetic.citation_chunks(source, unit), file=unit.name, source=generated)
+            as_pubmed = PubMedSource(type="pubmed", name=source.name, path="")
+            yield from pubmed.read_citations(generated.citation_chunks(source, unit), file=unit.name, source=as_pubmed)
         case CodeSource():
             # Found anew: on another machine the package may lie elsewhere.
             location = codes.table_location(source.table, source.path)

@@ -19,7 +19,7 @@ from clinical_modernbert.recipe import PretrainRecipe
 from clinical_modernbert.recipe.sweep import HalvingSection
 from clinical_modernbert.training.checkpoint import History, delete_checkpoints
 from clinical_modernbert.training.launch import pretrain, recorded_history, stopped_after
-from clinical_modernbert.training.stopping import stop_key
+from clinical_modernbert.training.stop_signal import stop_key
 
 _POLL_S = 1.0
 

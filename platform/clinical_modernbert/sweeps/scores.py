@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from clinical_modernbert.artifacts import open_store, resolve
-from clinical_modernbert.evaluation.masked_tokens import score_held_out
+from clinical_modernbert.evaluation.masked_tokens.score import score_held_out
 from clinical_modernbert.recipe.sweep import ComparisonSection
 from clinical_modernbert.training.scoring import MaskedPositions
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from clinical_modernbert.corpus.shards import PackedRows, RowBatch
 from clinical_modernbert.encoder import PackedBatch, SegmentLayout
 from clinical_modernbert.masking import Masker
-from clinical_modernbert.training.order import RowOrder
 from clinical_modernbert.training.phases import Phase, phase_at
+from clinical_modernbert.training.row_order import RowOrder
 
 
 @dataclass(frozen=True, slots=True)

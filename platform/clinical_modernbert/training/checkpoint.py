@@ -29,7 +29,7 @@ from clinical_modernbert.artifacts.layout import MANIFEST_NAME, checkpoint_prefi
 from clinical_modernbert.errors import ArtifactError, ModelError, StoreError
 from clinical_modernbert.recipe.pretrain import CheckpointSection, TrainScaling
 from clinical_modernbert.training.engine import Engine
-from clinical_modernbert.training.stability import Skip
+from clinical_modernbert.training.spikes import Skip
 from clinical_modernbert.training.worker import Worker
 
 _FORMAT_VERSION = 2

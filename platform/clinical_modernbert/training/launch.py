@@ -27,7 +27,7 @@ from clinical_modernbert.recipe.pretrain import TrainScaling
 from clinical_modernbert.runtime import start_ray
 from clinical_modernbert.training.checkpoint import History, delete_checkpoints
 from clinical_modernbert.training.loop import PROGRESS_NAME, RESULT_NAME, TrainJob, train_worker
-from clinical_modernbert.training.stopping import stop_on_sigterm
+from clinical_modernbert.training.stop_signal import stop_on_sigterm
 from clinical_modernbert.training.trackers import ray_gauges, tracking
 from clinical_modernbert.training.worker import Worker
 

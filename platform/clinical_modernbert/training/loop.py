@@ -44,9 +44,9 @@ from clinical_modernbert.training.meter import Meter, peak_flops
 from clinical_modernbert.training.phases import Phase, lay_out, phase_at
 from clinical_modernbert.training.precision import resolve_precision
 from clinical_modernbert.training.schedule import learning_rate
-from clinical_modernbert.training.setup import batch_source, initial_model, token_ranges
-from clinical_modernbert.training.stability import skipped_batches, verdict
-from clinical_modernbert.training.stopping import StopRequest
+from clinical_modernbert.training.spikes import skipped_batches, verdict
+from clinical_modernbert.training.start import batch_source, initial_model, token_ranges
+from clinical_modernbert.training.stop_signal import StopRequest
 from clinical_modernbert.training.worker import Worker, sum_over_workers
 
 RESULT_NAME = "result.json"

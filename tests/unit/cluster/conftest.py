@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clinical_modernbert.cluster.shape import Shape, parse_shape
+from clinical_modernbert.cluster.settings import Shape, parse_shape
 
-from tests.api_stub.server import Stub, running_stub, write_kubeconfig
-from tests.api_stub.state import Object, State
+from tests.helpers.api_stub.server import Stub, running_stub, write_kubeconfig
+from tests.helpers.api_stub.state import Object, State
 
 SHAPE = """
 image: registry.example.org/cpu:1

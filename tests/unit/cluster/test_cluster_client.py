@@ -10,8 +10,8 @@ from clinical_modernbert.cluster import Cluster, Shape, ray_job
 from clinical_modernbert.cluster.command import default_name, main, parse_workers
 from clinical_modernbert.errors import ClusterError
 
-from tests.api_stub.server import Stub, write_kubeconfig
-from tests.api_stub.state import State
+from tests.helpers.api_stub.server import Stub, write_kubeconfig
+from tests.helpers.api_stub.state import State
 from tests.unit.cluster.conftest import ScriptedState
 
 SUBMIT = ["pretrain", "pretrain/demo", "--release", "cm", "--namespace", "ml", "--workers", "cpu=2", "--poll-s", "0"]

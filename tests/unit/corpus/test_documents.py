@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from clinical_modernbert.artifacts.work_area import StepResult, WorkArea
+from clinical_modernbert.corpus.dedup.exact import find_duplicates, kept_rows
 from clinical_modernbert.corpus.documents import parse_unit
-from clinical_modernbert.corpus.duplicates import find_duplicates, kept_rows
-from clinical_modernbert.corpus.pieces import HASH, PIECES_A_UNIT
+from clinical_modernbert.corpus.piece_files import HASH, PIECES_A_UNIT
 from clinical_modernbert.corpus.split import is_held_out
-from clinical_modernbert.corpus.work import StepResult, WorkArea
 from clinical_modernbert.recipe import CorpusRecipe, build_recipe
 from clinical_modernbert.sources import list_units, read_unit
 

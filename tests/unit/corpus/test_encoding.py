@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
-from tests.tiny import tiny_texts
+from tests.helpers.tiny import tiny_texts
 
 HARD = (
     "", " ", "a", "  two  blanks ", "isn't it's I'LL we'd 'tis o'clock 'em", "5mg/kg b.i.d. (p<0.05)",

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from clinical_modernbert.corpus.ends import NO_END, SECTION_END, SENTENCE_END, WORD_END
+from clinical_modernbert.corpus.cut_points import NO_END, SECTION_END, SENTENCE_END, WORD_END
 from clinical_modernbert.corpus.packing import Pieces, pack_documents
 from hypothesis import given, settings
 from hypothesis import strategies as st

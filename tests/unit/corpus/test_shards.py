@@ -9,7 +9,7 @@ from clinical_modernbert.corpus.shards import PackedRows, id_dtype
 from clinical_modernbert.errors import ArtifactError
 from clinical_modernbert.tokenizer import load_tokenizer, special_ids
 
-from tests.tiny import DRUGS, publish_tiny_corpus, tiny_texts
+from tests.helpers.tiny import DRUGS, publish_tiny_corpus, tiny_texts
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from clinical_modernbert.corpus.duplicates import DROP
+from clinical_modernbert.artifacts.work_area import StepResult, WorkArea
+from clinical_modernbert.corpus.dedup.exact import DROP
 from clinical_modernbert.corpus.encoding import Encoded
-from clinical_modernbert.corpus.pieces import SCHEMA
+from clinical_modernbert.corpus.piece_files import SCHEMA
 from clinical_modernbert.corpus.tokens import (
     ShardPiece,
     joined_spans,
@@ -19,12 +20,11 @@ from clinical_modernbert.corpus.tokens import (
     salient_tokens,
     tokenise_piece,
 )
-from clinical_modernbert.corpus.work import StepResult, WorkArea
 from clinical_modernbert.lexicon import Matcher
 from clinical_modernbert.recipe.corpus import TokenizerSection
 from clinical_modernbert.tokenizer import build_tokenizer, load_tokenizer, special_ids
 
-from tests.tiny import tiny_texts
+from tests.helpers.tiny import tiny_texts
 
 TEXTS = tiny_texts(30)
 HELD_OUT = [n % 3 == 0 for n in range(len(TEXTS))]

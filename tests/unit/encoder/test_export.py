@@ -21,8 +21,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from tests.encoders import encoder_folders  # noqa: F401  # a fixture
-from tests.tiny import save_tiny_classifier, save_tiny_model
+from tests.helpers.encoders import encoder_folders  # noqa: F401  # a fixture
+from tests.helpers.tiny import save_tiny_classifier, save_tiny_model
 
 KINDS = {
     "embedding": AutoModel,

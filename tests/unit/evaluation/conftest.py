@@ -1,3 +1,3 @@
 """The tiny encoders on disk."""
 
-from tests.encoders import encoder_folders  # noqa: F401  # a fixture
+from tests.helpers.encoders import encoder_folders  # noqa: F401  # a fixture

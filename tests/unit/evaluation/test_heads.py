@@ -8,6 +8,7 @@ import pytest
 import torch
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.evaluation.encoders import BASELINES, EncoderAbsentError, resolve_encoder
+from clinical_modernbert.evaluation.fingerprint_inputs import present_encoders
 from clinical_modernbert.evaluation.heads import (
     hidden_states,
     load_base,
@@ -17,7 +18,6 @@ from clinical_modernbert.evaluation.heads import (
     sequence_logits,
     token_logits,
 )
-from clinical_modernbert.evaluation.inputs import present_encoders
 from clinical_modernbert.recipe.tasks import EncoderSection
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
@@ -163,8 +163,8 @@ def test_a_baseline_with_pickled_weights_is_left_out_and_the_others_stay(
 
 
 def test_a_document_of_8192_tokens_is_one_packed_input(tmp_path: Path, encoder_folders: dict[str, Path]) -> None:
-    from clinical_modernbert.evaluation.examples import WordExample
-    from clinical_modernbert.evaluation.windows import encode_words
+    from clinical_modernbert.evaluation.tasks.examples import WordExample
+    from clinical_modernbert.evaluation.tasks.windows import encode_words
 
     shutil.copytree(encoder_folders["modernbert"], tmp_path, dirs_exist_ok=True)
     config = json.loads((tmp_path / "config.json").read_text()) | {"max_position_embeddings": 8192}

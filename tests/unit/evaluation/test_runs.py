@@ -8,7 +8,7 @@ import pytest
 import torch
 from clinical_modernbert.artifacts import open_store
 from clinical_modernbert.errors import RecipeError
-from clinical_modernbert.evaluation.report import Finished, _task_report
+from clinical_modernbert.evaluation.report.build import Finished, _task_report
 from clinical_modernbert.evaluation.runs import read_scored, run, run_plan
 from clinical_modernbert.evaluation.scores import calibration, measure
 from clinical_modernbert.evaluation.tuning import Problem, tune
@@ -16,7 +16,7 @@ from clinical_modernbert.recipe import EvaluateRecipe, FineTuneRecipe, ProbeReci
 from clinical_modernbert.recipe.tasks import TuningSection
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-from tests.tiny import DRUGS, tiny_texts
+from tests.helpers.tiny import DRUGS, tiny_texts
 
 TUNING = {"learning_rate": 5e-3, "num_epochs": 4, "batch_size": 8}
 
@@ -212,8 +212,8 @@ def test_fine_tuned_retrieval_beats_zero_shot_and_is_published(
 
 
 def test_few_pairs_are_drawn_by_the_seed() -> None:
-    from clinical_modernbert.evaluation.retrieval_sets import RetrievalSet
     from clinical_modernbert.evaluation.runs import few_pairs
+    from clinical_modernbert.evaluation.tasks.retrieval_sets import RetrievalSet
 
     pairs = [(f"query {number}", f"document {number}") for number in range(40)]
     data = RetrievalSet([], [], [], [], {}, pairs, pairs[:20], {})

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import pytrec_eval
-from clinical_modernbert.evaluation import report
-from clinical_modernbert.evaluation.entities import tag_counts
-from clinical_modernbert.evaluation.examples import WordExample
-from clinical_modernbert.evaluation.retrieval import first_ranks, retrieval_metrics, search
+from clinical_modernbert.evaluation.report import build
 from clinical_modernbert.evaluation.scores import Scored, calibration, group_numbers, interval, measure, paired_test
+from clinical_modernbert.evaluation.tasks.entities import tag_counts
+from clinical_modernbert.evaluation.tasks.examples import WordExample
+from clinical_modernbert.evaluation.tasks.retrieval import first_ranks, retrieval_metrics, search
 from clinical_modernbert.recipe import EvaluateRecipe
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
@@ -166,10 +166,10 @@ def test_the_first_relevant_rank_is_trec_evals_ties_too() -> None:
 def test_holms_correction_is_that_of_the_book(monkeypatch: pytest.MonkeyPatch) -> None:
     # Four comparisons with p = 0.01, 0.04, 0.03, 0.005 give 0.03, 0.06, 0.06, 0.02.
     found = iter([0.01, 0.04, 0.03, 0.005])
-    monkeypatch.setattr(report, "combinations", lambda items, _: [(pair, pair) for pair in list(items) * 4])
-    monkeypatch.setattr(report, "paired_test", lambda *_, **__: (0.1, next(found)))
+    monkeypatch.setattr(build, "combinations", lambda items, _: [(pair, pair) for pair in list(items) * 4])
+    monkeypatch.setattr(build, "paired_test", lambda *_, **__: (0.1, next(found)))
     recipe = EvaluateRecipe(name="e", encoders=({"name": "biobert"},), codes={})  # type: ignore[arg-type]
-    tests = report._paired_tests({("frozen", "a"): [classified(0)]}, recipe)
+    tests = build._paired_tests({("frozen", "a"): [classified(0)]}, recipe)
     assert [test["p_holm"] for test in tests] == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 

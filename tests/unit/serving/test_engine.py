@@ -11,7 +11,7 @@ from clinical_modernbert.recipe import ServeRecipe
 from clinical_modernbert.recipe.corpus import TokenizerSection
 from clinical_modernbert.recipe.pretrain import ModelSection
 from clinical_modernbert.serving.engine import load_engine
-from clinical_modernbert.serving.work import Work
+from clinical_modernbert.serving.forward import Work
 from clinical_modernbert.tokenizer import build_tokenizer, padded_vocabulary_size, special_ids
 from pydantic import ValidationError
 

@@ -13,7 +13,7 @@ from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import DatasetSource, MedsSource, PmcSource, TableSource
 from clinical_modernbert.sources import list_units, read_stays, read_unit
 from clinical_modernbert.sources.document import Document, Dropped, Quarantined
-from clinical_modernbert.sources.meds import read_subjects
+from clinical_modernbert.sources.notes.meds import read_subjects
 from clinical_modernbert.sources.pmc import read_article
 
 JATS = """<!DOCTYPE article SYSTEM "JATS.dtd">

@@ -11,10 +11,10 @@ import pytest
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import MimicNoteSource, TableSource
 from clinical_modernbert.sources import list_units, read_unit
+from clinical_modernbert.sources.csv_rows import read_rows
 from clinical_modernbert.sources.document import Document, Dropped, Quarantined
 from clinical_modernbert.sources.files import read_chunks
-from clinical_modernbert.sources.mimic import clean_note, read_notes, unwrap
-from clinical_modernbert.sources.rows import read_rows
+from clinical_modernbert.sources.notes.mimic import clean_note, read_notes, unwrap
 
 HEADER = "note_id,subject_id,hadm_id,note_type,note_seq,charttime,storetime,text\n"
 LATEST = '10-DS-{0},10,1,DS,{0},2180-01-01 00:00:00,2180-01-02 00:00:00,"Note {0}, with ""quotes""\nand lines"\n'

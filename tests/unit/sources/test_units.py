@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from clinical_modernbert.recipe.sources import CodeSource, PubMedSource, SyntheticNoteSource, SyntheticPubMedSource
-from clinical_modernbert.sources import is_synthetic, list_units, read_unit, synthetic
-from clinical_modernbert.sources.conditions import CONDITIONS
+from clinical_modernbert.sources import generated, is_synthetic, list_units, read_unit
 from clinical_modernbert.sources.document import Document, Unit
+from clinical_modernbert.sources.generated.conditions import CONDITIONS
 
 SECTIONS = (
     "Allergies",
@@ -83,7 +83,7 @@ def test_part_digests_change_with_what_they_hold(monkeypatch: pytest.MonkeyPatch
     assert len(set(before)) == 3
     assert before[:2] == digests(note_source(1000)) and before[2] != digests(note_source(1100))[2]
     assert not set(before) & set(digests(note_source(seed=1))) and not set(before) & set(digests(citation_source()))
-    monkeypatch.setattr(synthetic, "VERSION", synthetic.VERSION + 1)
+    monkeypatch.setattr(generated, "VERSION", generated.VERSION + 1)
     assert not set(before) & set(digests(note_source()))
 
 

@@ -10,7 +10,7 @@ from clinical_modernbert.recipe.sweep import HalvingSection
 from clinical_modernbert.sweeps import halving
 from clinical_modernbert.sweeps.halving import Board, Reached, lags, rungs, train_while_it_keeps_up
 
-from tests.tiny import TINY_PRETRAIN, publish_tiny_corpus
+from tests.helpers.tiny import TINY_PRETRAIN, publish_tiny_corpus
 
 CURVE = [{"step": 1, "uniform_loss": 5.0}, {"step": 3, "uniform_loss": 4.0}, {"step": 5, "entity_loss": 4.0}]
 

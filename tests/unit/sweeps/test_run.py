@@ -8,7 +8,7 @@ from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe, build_recipe
 from clinical_modernbert.sweeps.run import _examples, fitting
 from clinical_modernbert.sweeps.trials import sweep_base
 
-from tests.tiny import TINY_PRETRAIN
+from tests.helpers.tiny import TINY_PRETRAIN
 
 
 def trial(**scaling: Any) -> PretrainRecipe:

@@ -10,7 +10,7 @@ from clinical_modernbert.recipe.sources import CodeSource, PubMedSource, TableSo
 from clinical_modernbert.training.card import licence_of
 from clinical_modernbert.training.launch import pretrain_in_process
 
-from tests.tiny import TINY_PRETRAIN, publish_tiny_corpus, tiny_pretrain_plan, tiny_texts
+from tests.helpers.tiny import TINY_PRETRAIN, publish_tiny_corpus, tiny_pretrain_plan, tiny_texts
 
 
 def test_every_export_has_a_card_of_its_own_figures(tmp_path: Path) -> None:

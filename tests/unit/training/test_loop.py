@@ -20,7 +20,7 @@ from clinical_modernbert.training.worker import Worker
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-from tests.tiny import publish_tiny_corpus, tiny_pretrain_plan
+from tests.helpers.tiny import publish_tiny_corpus, tiny_pretrain_plan
 
 
 @pytest.fixture

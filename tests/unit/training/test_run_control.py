@@ -21,11 +21,11 @@ from clinical_modernbert.errors import ModelError, RecipeError, RunStopped, Stor
 from clinical_modernbert.recipe.pretrain import StabilitySection
 from clinical_modernbert.training import launch, loop
 from clinical_modernbert.training.launch import pretrain_in_process, stopped_after
-from clinical_modernbert.training.order import RowOrder
-from clinical_modernbert.training.stability import skipped_batches, verdict
+from clinical_modernbert.training.row_order import RowOrder
+from clinical_modernbert.training.spikes import skipped_batches, verdict
 from safetensors.torch import load_file
 
-from tests.tiny import publish_tiny_corpus, tiny_pretrain_plan
+from tests.helpers.tiny import publish_tiny_corpus, tiny_pretrain_plan
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_sigterm_keeps_the_state_and_the_same_command_goes_on_to_the_bit(
 ) -> None:
     whole = pretrain_in_process(tiny_pretrain_plan(store, "name=whole", "training.num_steps=30"))
     plan = tiny_pretrain_plan(store, "training.num_steps=30", "checkpoint.every_steps=null", "name=asked")
-    monkeypatch.setattr("clinical_modernbert.training.stopping._POLL_S", 0.01)
+    monkeypatch.setattr("clinical_modernbert.training.stop_signal._POLL_S", 0.01)
     real, before = loop._train_step, signal.getsignal(signal.SIGTERM)
 
     def asked_at_step_5(*args: Any, step: int, **kwargs: Any) -> Any:

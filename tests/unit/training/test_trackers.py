@@ -13,7 +13,7 @@ from clinical_modernbert.training import trackers
 from clinical_modernbert.training.launch import pretrain_in_process
 from clinical_modernbert.training.trackers import figures_of, tracking
 
-from tests.tiny import publish_tiny_corpus, tiny_pretrain_plan
+from tests.helpers.tiny import publish_tiny_corpus, tiny_pretrain_plan
 
 
 @pytest.fixture

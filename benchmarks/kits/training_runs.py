@@ -1,0 +1,133 @@
+"""Pretraining jobs that drills break: a tiny model on two workers, started as a user starts it, and what became of its steps."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Set
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import psutil
+import torch
+from clinical_modernbert.artifacts import Artifact, Plan, Store, open_store
+from safetensors.torch import load_file
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def _tiny() -> ModuleType:
+    # By its path: some installed packages bring a top-level `tests` of their own.
+    spec = importlib.util.spec_from_file_location("tiny", REPOSITORY / "tests" / "tiny.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+tiny = _tiny()
+EVERY_STEPS = 5
+TWO_WORKERS = ("scaling.num_workers=2", "scaling.engine=deepspeed", f"checkpoint.every_steps={EVERY_STEPS}")
+
+
+def tiny_store(folder: Path) -> Store:
+    """Return a store that holds the tiny corpus."""
+    store = open_store(str(folder))
+    tiny.publish_tiny_corpus(store)
+    return store
+
+
+def tiny_plan(store: Store, *overrides: str) -> Plan:
+    """Return where the model of the tiny recipe with ``overrides`` belongs."""
+    plan: Plan = tiny.tiny_pretrain_plan(store, *overrides)
+    return plan
+
+
+def start_job(store: Store, scratch: Path, *overrides: str, path: str | None = None) -> subprocess.Popen[str]:
+    """Start ``jobs/pretrain.py`` on the tiny recipe in a session of its own."""
+    recipe_path = scratch / "tiny.yaml"
+    recipe_path.write_text(str(tiny.TINY_PRETRAIN))  # a mapping of plain values is YAML as it stands
+    sets = [part for override in overrides for part in ("--set", override)]
+    command = [sys.executable, "jobs/pretrain.py", str(recipe_path), *sets, "--root", store.uri]
+    environment = {**os.environ, "PATH": path or os.environ["PATH"], "HF_HUB_OFFLINE": "1"}
+    return subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(job: subprocess.Popen[str], plan: Plan, *, timeout_s: float = 400) -> Artifact:
+    """Wait for the job's model; raises where the job fails."""
+    _, errors = job.communicate(timeout=timeout_s)
+    model = plan.existing()
+    if job.returncode or model is None:
+        raise RuntimeError(f"the job ended with {job.returncode}: {errors[-3000:]}")
+    return model
+
+
+def progress(plan: Plan) -> dict[str, Any]:
+    """Return what the run has recorded so far."""
+    try:
+        found: dict[str, Any] = json.loads(plan.store.read_bytes(f"work/model/{plan.id}/progress.json"))
+    except KeyError:
+        return {"step": 0, "history": []}
+    return found
+
+
+def wait_for_step(plan: Plan, step: int, *, after: Set[str] = frozenset(), timeout_s: float = 200) -> dict[str, Any]:
+    """Wait until the run has recorded ``step`` steps, in a process that is none of ``after`` (see ``starts``)."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        seen = progress(plan)
+        if seen["step"] >= step and set(starts(seen)) - after:
+            return seen
+        time.sleep(0.02)
+    raise TimeoutError(f"{plan.id} never reached step {step}")
+
+
+def starts(seen: dict[str, Any]) -> dict[str, int]:
+    """Return when the run was started or restored, and after which step."""
+    return {point["started"]: point["step"] for point in seen["history"] if "started" in point}
+
+
+def workers_of(job: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Return the training workers below a job's process, in the order in which they were started."""
+    children = psutil.Process(job.pid).children(recursive=True)
+    return sorted(
+        (child for child in children if "RayTrainWorker" in " ".join(child.cmdline())), key=lambda p: p.create_time()
+    )
+
+
+def kill_all(job: subprocess.Popen[str]) -> None:
+    """Kill a job's driver and everything that it started, at once."""
+    children = psutil.Process(job.pid).children(recursive=True)
+    job.kill()
+    for child in children:
+        if child.is_running():
+            child.kill()
+    job.communicate()
+
+
+def same_weights(one: Artifact, other: Artifact) -> bool:
+    """Whether two models are equal to the bit."""
+    mine, theirs = (load_file(model.file("model/model.safetensors")) for model in (one, other))
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def steps_of(model: Artifact) -> list[dict[str, Any]]:
+    """Return the training points of a model's curve."""
+    return [point for point in json.loads(model.file("history.json").read_text()) if "loss" in point]
+
+
+def unbroken(store: Store, scratch: Path, num_steps: int) -> Artifact:
+    """Train without any fault, on the same number of workers."""
+    overrides = (*TWO_WORKERS, f"training.num_steps={num_steps}", "name=unbroken")
+    return finish(start_job(store, scratch, *overrides), tiny_plan(store, *overrides))

@@ -1,0 +1,112 @@
+"""Figure 2's maps: the same codes as each encoder places them, side by side and linked, from the evaluation's own file."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import streamlit as st
+from clinical_modernbert.artifacts import Artifact
+from clinical_modernbert.errors import ArtifactError
+from component import Labels
+from store import show_problems
+from views.code_map import chapters, code_texts
+
+from panels import map_panel
+from panels.export import provenance
+from panels.map_panel import Points, make_points, selected_rows, show_points
+from panels.selection import show_selection
+
+_FILE = "figure2.parquet"
+_ABOUT = ("code", "description", "chapter_id", "chapter")
+_BESIDE = 2
+
+
+def show_maps(evaluation: Artifact) -> None:
+    """Show the map of every encoder; nothing where the evaluation has none, and what is wrong where its file is damaged."""
+    if not any(entry.path == _FILE for entry in evaluation.manifest.files):
+        return
+    try:
+        codes = _load(evaluation, evaluation.manifest.digest)
+        maps = _points(evaluation, evaluation.manifest.digest, codes)
+    except ArtifactError as error:
+        show_problems((str(error),))
+        return
+    page = f"figure2-{evaluation.manifest.id}"  # what is chosen or selected is of this evaluation
+    row = map_panel.chosen_row(page)
+    marks = [] if row is None else [{"kind": "chosen", "rows": [row]}]
+    for start in range(0, len(maps), _BESIDE):
+        beside = list(maps.items())[start : start + _BESIDE]
+        for column, (encoder, points) in zip(st.columns(_BESIDE), beside, strict=False):
+            with column:
+                st.markdown(f"**{encoder}**")
+                show_points(points, page=page, texts=lambda rows: code_texts(codes, rows), marks=marks)
+    st.caption(
+        "Each point is a code, placed by t-SNE for each encoder alone. Only who stands close together means something. What is "
+        "selected or pointed at on one map is so on the others, and the legend filters all."
+    )
+    if row is not None:
+        chosen: dict[str, Any] = codes.slice(row, 1).to_pylist()[0]
+        st.markdown("**The chosen code**")
+        st.text(f"{chosen['code']}  {chosen['description']}\n{chosen['chapter_id']} {chosen['chapter']}")
+    rows = selected_rows(map_panel.map_with_area(list(maps.values()), page), page)
+    if rows is not None:
+        show_selection(
+            codes,
+            rows,
+            page=page,
+            unit="codes",
+            group_column="chapter",
+            listed=_ABOUT,
+            text_column="description",
+            lines=provenance(evaluation),
+            file=evaluation.manifest.id,
+        )
+
+
+@st.cache_resource(max_entries=4, show_spinner="Reading and checking the maps")
+def _load(_evaluation: Artifact, digest: str) -> pa.Table:
+    """Return the codes with ``<encoder> x`` and ``<encoder> y`` of every encoder; raises ``ArtifactError``."""
+    name = f"{_evaluation.uri}/{_FILE}"
+    try:
+        codes = pq.read_table(_evaluation.file(_FILE)).combine_chunks()
+    except (pa.ArrowException, OSError) as error:
+        raise ArtifactError(f"{name} is no Parquet table: {str(error).splitlines()[0]}") from None
+    encoders = _encoders(codes)
+    missing = [column for column in _ABOUT if column not in codes.column_names]
+    if missing or not encoders:
+        raise ArtifactError(
+            f"{name} has no column {missing[0] if missing else '<encoder> x with its y'}: it needs {', '.join(_ABOUT)} and two "
+            f"for each encoder, and has {', '.join(codes.column_names)}"
+        )
+    if not codes.num_rows:
+        raise ArtifactError(f"{name} has no codes")
+    for column in [f"{encoder} {axis}" for encoder in encoders for axis in "xy"]:
+        if not pa.types.is_floating(codes.schema.field(column).type) or not np.isfinite(codes[column].to_numpy()).all():
+            raise ArtifactError(f"{name}: column {column} must hold a number for each code")
+    return codes
+
+
+def _encoders(codes: pa.Table) -> list[str]:
+    names = [column.removesuffix(" x") for column in codes.column_names if column.endswith(" x")]
+    return [name for name in names if f"{name} y" in codes.column_names]
+
+
+@st.cache_resource(max_entries=4, show_spinner="Drawing the maps")
+def _points(_evaluation: Artifact, digest: str, _codes: pa.Table) -> dict[str, Points]:
+    """Return encoder -> its points, shared by all viewers."""
+    made = {}
+    for number, encoder in enumerate(_encoders(_codes)):
+        labels = Labels(
+            name=f"{digest[:16]}-{number}",
+            label=f"Map of {_codes.num_rows} codes by chapter, encoder {encoder}",
+            unit="codes",
+            file=f"{_evaluation.manifest.id}-{encoder}",
+            provenance=(*provenance(_evaluation), f"encoder {encoder}"),
+            link=f"figure2-{digest[:16]}",
+            legend=number == 0,
+            height=460,
+        )
+        places = _codes.select([f"{encoder} x", f"{encoder} y"]).rename_columns(["x", "y"])
+        made[encoder] = make_points(places, chapters(_codes), labels)
+    return made

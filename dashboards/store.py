@@ -1,0 +1,164 @@
+"""What the pages read from the artifact store, and what they say where there is nothing or something is broken."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import streamlit as st
+from audit import record, who_asks
+from clinical_modernbert.artifacts import Artifact, Store, find_artifact
+from clinical_modernbert.errors import ArtifactError, StoreError
+from clinical_modernbert.job import open_root
+
+_RELOAD_S = 10
+_MANIFEST_S = 120
+# What S3 services answer where a key is wrong or may not read.
+_NO_RIGHTS = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "Permission denied")
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The finished artifacts of one kind, newest first, and what is wrong with those that cannot be read."""
+
+    artifacts: tuple[Artifact, ...]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """One thing that an artifact was made from, and how far up the chain it stands."""
+
+    depth: int
+    id: str
+    artifact: Artifact | None
+    note: str
+
+
+def store_or_stop() -> Store:
+    """Return the store that the command line or the environment names; where it cannot be opened, say so and end the page."""
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    parser.add_argument("--root", default=None)
+    try:
+        return _opened(parser.parse_known_args(sys.argv[1:])[0].root)
+    except StoreError as error:
+        show_store_error(error)
+        st.stop()
+
+
+def show_store_error(error: StoreError | PermissionError) -> None:
+    """Say that the store refuses, or that it does not answer."""
+    if any(word in str(error) for word in _NO_RIGHTS):
+        st.error("The explorer has no right to read this.", icon=":material/lock:")
+        st.markdown("Its keys are wrong, have ended, or may not read here. Whoever runs the explorer can mend that:")
+    else:
+        st.error("The artifact store cannot be opened or does not answer.", icon=":material/cloud_off:")
+    st.code(str(error), language=None, wrap_lines=True)
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _opened(root: str | None) -> Store:
+    return open_root(root)
+
+
+def list_kind(store: Store, kind: str) -> Listing:
+    """List one kind; a broken artifact is reported beside the others and hides none of them."""
+    return _list_kind(store, store.uri, kind)
+
+
+@st.cache_resource(ttl=_RELOAD_S, max_entries=32, show_spinner=False)
+def _list_kind(_store: Store, uri: str, kind: str) -> Listing:
+    artifacts, problems = [], []
+    for artifact_id in _store.names(kind):
+        try:
+            artifact = _finished(_store, uri, kind, artifact_id)
+        except _NotFinishedError:
+            continue
+        except ArtifactError as error:
+            problems.append(str(error))
+        else:
+            artifacts.append(artifact)
+    artifacts.sort(key=lambda artifact: artifact.manifest.created_at, reverse=True)
+    return Listing(tuple(artifacts), tuple(problems))
+
+
+class _NotFinishedError(Exception):
+    """There is no manifest yet: raised, because what is raised is not cached."""
+
+
+@st.cache_resource(ttl=_MANIFEST_S, max_entries=1024, show_spinner=False)
+def _finished(_store: Store, uri: str, kind: str, artifact_id: str) -> Artifact:
+    artifact = find_artifact(_store, kind, artifact_id)
+    if artifact is None:
+        raise _NotFinishedError
+    return artifact
+
+
+def show_problems(problems: tuple[str, ...]) -> None:
+    """Name what is damaged, each by its file."""
+    for problem in problems:
+        st.error("An artifact is damaged and is not shown.", icon=":material/broken_image:")
+        st.code(problem, language=None, wrap_lines=True)
+
+
+def origins(artifact: Artifact, *, depth: int = 1) -> Iterator[Origin]:
+    """Yield what ``artifact`` was made from, then what that was made from; raw files are counted by their source."""
+    raw: dict[str, int] = {}
+    for entry in artifact.manifest.inputs:
+        kind, separator, artifact_id = entry.id.partition("/")
+        if not separator:
+            raw[entry.id] = raw.get(entry.id, 0) + 1
+            continue
+        try:
+            found = find_artifact(artifact.store, kind, artifact_id)
+        except ArtifactError as error:
+            yield Origin(depth, entry.id, None, str(error))
+            continue
+        if found is None:
+            yield Origin(depth, entry.id, None, "no longer in the store")
+        elif found.manifest.digest != entry.digest:
+            yield Origin(depth, entry.id, found, "content is not what was used: it was replaced since")
+        else:
+            yield Origin(depth, entry.id, found, "content is what was used")
+        if found is not None:
+            yield from origins(found, depth=depth + 1)
+    for source, count in sorted(raw.items()):
+        yield Origin(depth, source, None, f"raw source, {count} file(s)")
+
+
+def synthetic_sources(artifact: Artifact) -> list[str]:
+    """Return the names of generated sources in the corpora that ``artifact`` goes back to."""
+    corpora = [
+        origin.artifact for origin in origins(artifact) if origin.artifact and origin.artifact.manifest.kind == "corpus"
+    ]
+    sources = [source for corpus in corpora for source in corpus.manifest.recipe.get("sources", [])]
+    return sorted({source["name"] for source in sources if source["type"].startswith("synthetic")})
+
+
+def reveal(resource: str, load: Callable[[], str], *, label: str = "Show the text") -> None:
+    """Offer a document's text: it is loaded and shown only after a click, which leaves one audit line.
+
+    ``resource`` names the document by ids alone, as ``embeddings/notes-1a2b/row 17``; it goes into the line, the text never.
+    The text stays on the page until it is hidden or the session ends.
+    """
+    shown: set[str] = st.session_state.setdefault("revealed", set())
+    if resource in shown:
+        st.text(load())
+        st.button("Hide the text", key=f"hide {resource}", on_click=shown.discard, args=(resource,))
+        return
+    who = who_asks(st.context.headers)
+    if who is None:
+        st.info("Text is shown only to those whom the login names, and it names nobody here.", icon=":material/lock:")
+        return
+    st.button(
+        label,
+        key=f"reveal {resource}",
+        on_click=_reveal,
+        args=(resource, who),
+        help="Who asked for which text, and when, is written to the audit log.",
+    )
+
+
+def _reveal(resource: str, who: str) -> None:
+    record("reveal", who=who, what=resource)
+    st.session_state["revealed"].add(resource)

@@ -1,0 +1,1 @@
+"""Exact and near duplicates: hash passes over all documents of a corpus."""

@@ -1,0 +1,76 @@
+"""Near duplicates by MinHash (rensa) and banded LSH, in bounded memory: records are partitioned by the hash of their band.
+
+160 min-hashes of 5-word shingles in 20 bands of 8: a pair of Jaccard 0.8 meets in a band with probability 0.975, one of 0.5 with
+0.07. Each record carries one bit of every min-hash, by which a pair that met is verified without another pass. A document
+is dropped where it resembles an earlier one, kept or not, so that no two kept documents are found alike, on whichever side
+of the held-out split they lie.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from rensa import RMinHash
+
+from clinical_modernbert.corpus.dedup.shingles import ngram_hashes, word_hashes
+
+NUM_BANDS, BAND_ROWS = 20, 8
+_NUM_HASHES = NUM_BANDS * BAND_ROWS
+_SHINGLE_WORDS = 5
+_SEED = 1
+# One-bit estimate of Jaccard 0.8 from 152 bits has a standard deviation of 0.05; 0.71 keeps 96 % of pairs at 0.8 exactly.
+_MIN_ESTIMATE = 0.71
+BAND = np.dtype([("hash", "<u8"), ("piece", "<u4"), ("row", "<u4"), ("bits", "u1", (_NUM_HASHES // 8,))])
+
+
+def band_records(texts: list[str], rows: NDArray[np.int64], *, piece: int, min_words: int) -> NDArray[np.void]:
+    """Return 20 records for each text of at least ``min_words`` words; ``rows`` are the texts' numbers in their piece."""
+    words = word_hashes(texts)
+    chosen = [n for n, found in enumerate(words) if len(found) >= max(min_words, _SHINGLE_WORDS)]
+    if not chosen:
+        return np.empty(0, dtype=BAND)
+    shingles = [ngram_hashes(words[n], num_words=_SHINGLE_WORDS) for n in chosen]
+    offsets = np.cumsum([0, *map(len, shingles)]).astype(np.uint64)
+    matrix = RMinHash.digest_matrix_from_flat_token_hashes(np.concatenate(shingles), offsets, _NUM_HASHES, _SEED)
+    digests = np.array(matrix.to_rows(), dtype=np.uint64)
+    bands = digests.reshape(len(chosen), NUM_BANDS, BAND_ROWS)
+    mixed = np.arange(NUM_BANDS, dtype=np.uint64)[None, :] + np.zeros((len(chosen), 1), dtype=np.uint64)
+    for n in range(BAND_ROWS):
+        mixed = (mixed ^ bands[:, :, n]) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(29)
+    records = np.empty((len(chosen), NUM_BANDS), dtype=BAND)
+    records["hash"] = mixed
+    records["piece"] = piece
+    records["row"] = rows[chosen][:, None]
+    # The top bit of a minimum is mostly 0; its lowest is as good as drawn.
+    records["bits"] = np.packbits((digests & np.uint64(1)).astype(bool), axis=1)[:, None, :]
+    return records.ravel()
+
+
+def resembling(records: NDArray[np.void]) -> NDArray[np.void]:
+    """Return the records, one of each document, that resemble an earlier document's in their band."""
+    records = records[np.lexsort((records["row"], records["piece"], records["hash"]))]
+    same = records["hash"][1:] == records["hash"][:-1]
+    starts = np.flatnonzero(np.concatenate(([True], ~same))) if len(records) else np.empty(0, dtype=np.int64)
+    sizes = np.diff(np.append(starts, len(records)))
+    found = []
+    for start, size in zip(starts[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
+        bucket = records[start : start + size]
+        left = np.arange(1, size)
+        # What is dropped still drops what comes after it: a chain goes with its first, in whatever bands its links meet.
+        for n in range(size - 1):
+            left = left[left > n]
+            if not len(left):
+                break
+            alike = _estimates(bucket["bits"][n], bucket["bits"][left]) >= _MIN_ESTIMATE
+            found.append(bucket[left[alike]])
+            left = left[~alike]
+    if not found:
+        return np.empty(0, dtype=BAND)
+    dropped = np.concatenate(found)
+    _, first = np.unique(dropped[["piece", "row"]], return_index=True)
+    return dropped[first]
+
+
+def _estimates(bits: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the Jaccard estimates; the 8 bits of the band in which the pair met agree anyway and do not count."""
+    differing = np.bitwise_count(bits[None, :] ^ others).sum(axis=1, dtype=np.int64)
+    return 1 - 2 * differing / (_NUM_HASHES - BAND_ROWS)

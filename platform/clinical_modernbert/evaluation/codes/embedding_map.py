@@ -1,0 +1,88 @@
+"""The map of an embedded set: ids and named columns as the embed job kept them, a place, and neighbours in the original space.
+
+Texts are not read: the set has none. The vectors stay where they are, in the embedded set.
+"""
+
+import json
+import logging
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from clinical_modernbert.artifacts import Artifact, Plan, upload
+from clinical_modernbert.errors import ArtifactError
+from clinical_modernbert.evaluation.codes.neighbours import nearest
+from clinical_modernbert.evaluation.codes.projection import project
+from clinical_modernbert.recipe import ProjectRecipe
+
+_logger = logging.getLogger(__name__)
+
+
+def map_embeddings(plan: Plan) -> Artifact:
+    """Project an embedded set and publish ``rows.parquet`` and ``report.json``; ``ArtifactError`` where it is too small."""
+    recipe = plan.recipe
+    assert isinstance(recipe, ProjectRecipe)
+    embeddings = plan.artifacts["embeddings"]
+    table, vectors_ND, of_rows = _sample(embeddings, recipe)
+    if table.num_rows <= recipe.num_neighbours:
+        raise ArtifactError(
+            f"{embeddings.uri} has {table.num_rows} rows: a map with num_neighbours={recipe.num_neighbours} needs more"
+        )
+    index_NK, similarity_NK = nearest(vectors_ND, k=recipe.num_neighbours)
+    xy_N2 = project(
+        vectors_ND,
+        perplexity=recipe.perplexity,
+        num_iterations=recipe.num_iterations,
+        seed=recipe.seed,
+        num_cpus=recipe.scaling.num_cpus,
+    )
+    _logger.info("projected %d of %d rows", table.num_rows, of_rows)
+    for name, values in (
+        ("x", pa.array(xy_N2[:, 0], pa.float32())),
+        ("y", pa.array(xy_N2[:, 1], pa.float32())),
+        ("neighbours", pa.array(index_NK.tolist(), pa.list_(pa.int32()))),
+        ("similarities", pa.array(similarity_NK.tolist(), pa.list_(pa.float32()))),
+    ):
+        table = table.append_column(f"map_{name}", values)
+    report = {
+        "num_rows": table.num_rows,
+        "of_rows": of_rows,
+        "columns": embeddings.summary["metadata_columns"],
+        "pooling": embeddings.summary["pooling"],
+        "embeddings": embeddings.manifest.id,
+        "model": embeddings.summary["model"],
+    }
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pq.write_table(table, folder / "rows.parquet", compression="zstd")
+        (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+        files = [upload(plan.store, plan.prefix, path.name, path) for path in sorted(folder.iterdir())]
+    return plan.publish(files, summary=report)
+
+
+def _sample(embeddings: Artifact, recipe: ProjectRecipe) -> tuple[pa.Table, NDArray[np.float32], int]:
+    """Return ids and columns of the sampled rows, their vectors [N, D], and how many rows there are."""
+    counts = embeddings.summary["rows_of_parts"]
+    of_rows = sum(counts)
+    chosen = np.arange(of_rows)
+    if recipe.max_rows is not None and recipe.max_rows < of_rows:
+        chosen = np.sort(np.random.default_rng(recipe.seed).choice(of_rows, size=recipe.max_rows, replace=False))
+    names = ["id", *embeddings.summary["metadata_columns"], "num_tokens"]
+    parts: list[pa.Table] = []
+    vectors: list[NDArray[np.float32]] = []
+    start = 0
+    # One part after the other: a set may be larger than the memory, its sample is not.
+    for number, count in enumerate(counts):
+        rows = chosen[(chosen >= start) & (chosen < start + count)] - start
+        start += count
+        if not len(rows):
+            continue
+        part = pq.read_table(embeddings.file(f"vectors/{number:06d}.parquet")).take(pa.array(rows))
+        parts.append(part.select(names))
+        vector = part["vector"].combine_chunks()
+        vectors.append(np.asarray(vector.flatten()).reshape(len(rows), -1))
+    return pa.concat_tables(parts), np.concatenate(vectors), of_rows

@@ -1,0 +1,58 @@
+"""Where codes stand, for their cards: the way down the classification, and counterparts in the other ICD version.
+
+ICD-10-CM has its whole tabular list (blocks and headings); ICD-9-CM's table holds codes alone: its way is chapter and category.
+"""
+
+from clinical_modernbert.sources import CodeEntry
+from clinical_modernbert.sources.codes import Table
+from clinical_modernbert.sources.codes.relations import (
+    Mapping,
+    Place,
+    gem_location,
+    read_gem,
+    read_hierarchy,
+    tabular_location,
+)
+
+
+def code_paths(table: Table, codes: list[CodeEntry]) -> list[list[str]]:
+    """Return for each code the headings above it, outermost first: ``["E00-E89 Endocrine ...", "E08-E13 ...", "E11 ..."]``."""
+    if table == "icd9cm":
+        return [
+            [f"{entry.chapter_id} {entry.chapter}", f"{entry.code.partition('.')[0]} (category)"] for entry in codes
+        ]
+    places = read_hierarchy(tabular_location(None))
+    return [_path(entry, places) for entry in codes]
+
+
+def counterparts(table: Table, codes: list[CodeEntry]) -> list[list[str]]:
+    """Return for each code its counterparts in the other version, as CMS's General Equivalence Mappings have them.
+
+    A counterpart that is approximate says so; one that needs several codes together is left out.
+    """
+    found: dict[str, list[str]] = {}
+    for mapping in read_gem(gem_location()):
+        if not mapping.combination:
+            own, other = _sides(table, mapping)
+            found.setdefault(own, []).append(f"{other} (approximately)" if mapping.approximate else other)
+    return [found.get(entry.code, []) for entry in codes]
+
+
+def _path(entry: CodeEntry, places: dict[str, Place]) -> list[str]:
+    steps: list[str] = []
+    # Codes with a seventh character stand in no tabular list: their place is that of the longest code above them.
+    above = entry.code
+    while above and above not in places:
+        above = above[:-1].rstrip(".")
+    place = places.get(above)
+    if place is None:
+        return [f"{entry.chapter_id} {entry.chapter}"]
+    code: str | None = above if above != entry.code else place.parent
+    while code is not None:
+        steps.append(f"{code} {places[code].description}")
+        code = places[code].parent
+    return [f"{entry.chapter_id} {entry.chapter}", f"{place.block_id} {place.block}", *reversed(steps)]
+
+
+def _sides(table: Table, mapping: Mapping) -> tuple[str, str]:
+    return (mapping.icd9, mapping.icd10) if table == "icd9cm" else (mapping.icd10, mapping.icd9)

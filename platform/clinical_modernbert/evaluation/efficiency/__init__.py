@@ -1,0 +1,1 @@
+"""Figure 3: seconds for texts of a given length."""

@@ -1,0 +1,1 @@
+"""Table 4: accuracy on masked tokens, beside counting baselines."""

@@ -1,0 +1,1 @@
+"""Error analysis over all seeds of an evaluation."""

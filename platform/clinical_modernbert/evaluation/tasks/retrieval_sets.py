@@ -1,0 +1,113 @@
+"""Retrieval sets: BEIR's layout with judgements, or texts cut in halves where no judgements are at hand."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clinical_modernbert.errors import SourceError
+from clinical_modernbert.evaluation.tasks.examples import carve
+from clinical_modernbert.recipe.tasks import RetrievalTask
+from clinical_modernbert.sources.evaluation_sets import evaluation_texts, pmc_patients
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalSet:
+    """Queries, documents, and which document answers which query."""
+
+    query_ids: list[str]
+    queries: list[str]
+    document_ids: list[str]
+    documents: list[str]
+    qrels: dict[str, dict[str, int]]
+    """Query id -> document id -> grade."""
+    train_pairs: list[tuple[str, str]]
+    """(query text, text of a relevant document) to fine-tune on; empty where there are none."""
+    development_pairs: list[tuple[str, str]]
+    facts: dict[str, int | str]
+
+
+def retrieval_set(task: RetrievalTask, folder: Path) -> RetrievalSet:
+    """Read a retrieval task's files; ``SourceError`` with file and line for what cannot be read."""
+    if task.format == "halves":
+        return _halves(task, list(evaluation_texts(folder / task.queries)))
+    assert task.corpus is not None and task.qrels is not None
+    documents = {e.id: f"{e.title} {e.text}".strip() for e in pmc_patients.read_entries(folder / task.corpus)}
+    queries = _queries(folder / task.queries)
+    qrels = _qrels(folder / task.qrels, queries, documents)
+    asked = [query for query in queries if query in qrels][: task.max_test]
+    taken = dict.fromkeys(qrels, task.qrels)
+    train: list[tuple[str, str]] = []
+    development: list[tuple[str, str]] = []
+    if task.development_queries is not None and task.development_qrels is not None:
+        development = _pairs(folder, task.development_queries, task.development_qrels, documents, taken)
+        # As for other tasks: a development part larger than the training part would be no saving.
+        development = development[: task.max_train and max(task.max_train // 4, 8)]
+    if task.train_queries is not None and task.train_qrels is not None:
+        train = _pairs(folder, task.train_queries, task.train_qrels, documents, taken)[: task.max_train]
+    if train and not development:
+        held = max(round(len(train) * task.split.development_fraction), 1)
+        train, development = train[held:], train[:held]
+    return RetrievalSet(
+        asked, [queries[q] for q in asked], list(documents), list(documents.values()),
+        {q: qrels[q] for q in asked}, train, development, {"documents": len(documents)},
+    )  # fmt: skip
+
+
+def _queries(path: Path) -> dict[str, str]:
+    return {entry.id: entry.text for entry in pmc_patients.read_entries(path)}
+
+
+def _pairs(
+    folder: Path, queries_name: str, qrels_name: str, documents: dict[str, str], taken: dict[str, str]
+) -> list[tuple[str, str]]:
+    """Return each graded query's text with that of its best document; ``taken`` is graded query -> file, and grows."""
+    queries = _queries(folder / queries_name)
+    graded = _qrels(folder / qrels_name, queries, documents)
+    twice = sorted(graded.keys() & taken.keys())
+    if twice:
+        raise SourceError(
+            f"{qrels_name}: query {twice[0]!r} is also graded in {taken[twice[0]]}; a query must be on one side only"
+        )
+    taken.update(dict.fromkeys(graded, qrels_name))
+    return [(queries[q], documents[max(grades, key=lambda d: grades[d])]) for q, grades in graded.items()]
+
+
+def _qrels(path: Path, queries: dict[str, Any], documents: dict[str, Any]) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for line, query, document, grade in pmc_patients.read_qrels(path):
+        if query in queries and grade > 0:
+            if document not in documents:
+                raise SourceError(f"{path.name}, line {line}: document {document!r} is not in the corpus")
+            found.setdefault(query, {})[document] = grade
+    if not found:
+        raise SourceError(f"{path.name} grades no document for any of the {len(queries)} queries")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Half:
+    group: str
+    first: str
+    second: str
+
+
+def _halves(task: RetrievalTask, texts: list[str]) -> RetrievalSet:
+    """Each text's first half asks for its second among the second halves of all: a stand-in where no judgements are at hand."""
+    halves = []
+    for number, text in enumerate(dict.fromkeys(texts)):
+        words = text.split()
+        middle = len(words) // 2
+        if middle >= 20:
+            halves.append(_Half(str(number), " ".join(words[:middle]), " ".join(words[middle:])))
+    if len(halves) < 8:
+        raise SourceError(f"{task.queries}: {len(halves)} texts of 40 words and more; format=halves needs 8")
+    train, test = carve(halves, 0.5, salt=f"test {task.split.seed}")
+    train, development = carve(train, task.split.development_fraction, salt="development")
+    return RetrievalSet(
+        [half.group for half in test][: task.max_test], [half.first for half in test][: task.max_test],
+        [half.group for half in halves], [half.second for half in halves],
+        {half.group: {half.group: 1} for half in test[: task.max_test]},
+        [(half.first, half.second) for half in train][: task.max_train],
+        [(half.first, half.second) for half in development],
+        {"documents": len(halves), "judgements": "made: the two halves of a text belong together"},
+    )  # fmt: skip

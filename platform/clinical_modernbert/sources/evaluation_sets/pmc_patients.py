@@ -1,0 +1,85 @@
+"""PMC-Patients: patient summaries with relevant articles and similar patients, and its retrieval sets in BEIR's layout."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clinical_modernbert.errors import SourceError
+from clinical_modernbert.sources.evaluation_sets.lines import numbered_lines, read_text, refuse
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """One summary from a case report."""
+
+    uid: str
+    """``<PMID>-<number>``."""
+    title: str
+    """Title of the article."""
+    text: str
+    relevant_articles: tuple[tuple[str, int], ...]
+    """(PMID, grade 1 or 2)."""
+    similar_patients: tuple[tuple[str, int], ...]
+    """(uid, grade 1 or 2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A query or a document of a retrieval set."""
+
+    id: str
+    title: str
+    """Empty for queries and for patients."""
+    text: str
+
+
+def read_patients(path: Path) -> Iterator[Patient]:
+    """Yield the patients of ``PMC-Patients.json``, a JSON list."""
+    try:
+        records = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        refuse(path, error.lineno, f"no JSON ({error.msg})")
+    if not isinstance(records, list):
+        refuse(path, 1, f"expected a JSON list of patients, found {type(records).__name__}")
+    for number, record in enumerate(records, start=1):
+        try:
+            yield Patient(
+                str(record["patient_uid"]),
+                str(record.get("title", "")),
+                str(record["patient"]),
+                _grades(record.get("relevant_articles", {})),
+                _grades(record.get("similar_patients", {})),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SourceError(
+                f"{path.name}, record {number}: expected patient_uid, patient and graded lists ({type(error).__name__}: {error})"
+            ) from None
+
+
+def read_entries(path: Path) -> Iterator[Entry]:
+    """Yield the lines ``{"_id", "title", "text"}`` of a ``queries.jsonl`` or ``corpus.jsonl``."""
+    for number, line in numbered_lines(path):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            yield Entry(str(record["_id"]), str(record.get("title") or ""), str(record["text"]))
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
+            refuse(path, number, 'expected a JSON object with "_id" and "text"')
+
+
+def read_qrels(path: Path) -> Iterator[tuple[int, str, str, int]]:
+    """Yield (line, query, document, grade) of a TSV file, with or without a header."""
+    for number, line in numbered_lines(path):
+        columns = line.split("\t")
+        if number == 1 and len(columns) == 3 and not columns[2].strip().isdecimal():
+            continue
+        if len(columns) != 3 or not columns[2].strip().isdecimal():
+            refuse(path, number, "expected query<TAB>document<TAB>grade")
+        yield number, columns[0], columns[1], int(columns[2])
+
+
+def _grades(value: Any) -> tuple[tuple[str, int], ...]:
+    return tuple((str(name), int(grade)) for name, grade in dict(value).items())

@@ -1,0 +1,1 @@
+"""Hospital data: notes (MIMIC, tables) and events (MEDS)."""

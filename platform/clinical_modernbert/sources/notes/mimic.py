@@ -1,0 +1,66 @@
+"""MIMIC-IV-Note discharge and radiology CSV files (PhysioNet, credentialed), one document a note, grouped by patient.
+
+Two rules change the text, and nothing else does: a run of three or more underscores, the mask that de-identification left, is
+written as ``___``; and the hard line breaks of the hospital's editor are undone, while section headers, lists, tables and blank
+lines keep theirs. Column names: MIMIC-IV-Note's ``create.sql`` (mimic-code).
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from clinical_modernbert.sources.csv_rows import read_rows
+from clinical_modernbert.sources.document import Document, Dropped, Quarantined
+
+COLUMNS = ("note_id", "subject_id", "text")
+PATTERNS = ("discharge*.csv", "discharge*.csv.gz", "radiology*.csv", "radiology*.csv.gz")
+# discharge_detail and radiology_detail hold fields about the notes, no text.
+EXCLUDE = ("*_detail.csv", "*_detail.csv.gz")
+
+_MASK = re.compile(r"_{3,}")
+# A line break is the editor's only where the next word would not have fitted; below this width it was meant.
+_NARROWEST_WRAP = 58
+# A longer line was not broken by the editor at all.
+_WIDEST_WRAP = 90
+# Lists, headers such as "Neuro:" or "ADMISSION LABS:", and lab lines that begin with a masked date and a time.
+_OWN_LINE = re.compile(r"\s*(?:\d{1,2}[.)]\s|[-*•#=+>]|\[|[A-Z][\w /&()'.,-]{0,48}:|___ ?\d{1,2}:\d\d)")
+_TABULAR = re.compile(r"\S(?:\t| {3,})\S")
+
+
+def read_notes(chunks: Iterable[bytes], *, file: str, source: str) -> Iterator[Document | Dropped | Quarantined]:
+    """Yield one value for each row; notes without text are dropped as ``empty``, the group is ``subject_id:<id>``."""
+    for row in read_rows(chunks, file=file, columns=COLUMNS):
+        if isinstance(row, Quarantined):
+            yield row
+            continue
+        note_id, subject_id, text = row.values[0].strip(), row.values[1].strip(), row.values[2]
+        if not note_id:
+            yield Quarantined(file, f"line {row.line}", "no note_id")
+        elif not (subject_id.isascii() and subject_id.isdigit()):
+            yield Quarantined(file, f"line {row.line}", "subject_id is not a number", record_id=note_id)
+        elif not text.strip():
+            yield Dropped("empty")
+        else:
+            yield Document(note_id, source, f"subject_id:{subject_id}", clean_note(text))
+
+
+def clean_note(text: str) -> str:
+    """Return a note with one form of the de-identification mask and without the editor's line breaks."""
+    return unwrap(_MASK.sub("___", text))
+
+
+def unwrap(text: str) -> str:
+    """Join lines that were broken for width; keep blank lines, headers that end with ``:``, lists and tables."""
+    output: list[str] = []
+    joinable = False  # whether the last line of `output` may be continued
+    width = 0  # of the last physical line
+    for raw in text.splitlines():
+        line = raw.rstrip()
+        stripped = line.lstrip()
+        own_line = not stripped or _OWN_LINE.match(line) is not None or _TABULAR.search(line) is not None
+        if joinable and not own_line and width + 1 + len(stripped.split(None, 1)[0]) > _NARROWEST_WRAP:
+            output[-1] += f" {stripped}"
+        else:
+            output.append(line)
+        width = len(line)
+        joinable = 0 < width <= _WIDEST_WRAP and not stripped.endswith(":") and _TABULAR.search(line) is None
+    return "\n".join(output)

@@ -1,0 +1,200 @@
+"""Notes in rows with named columns: CSV, Parquet, JSON lines, or a Hugging Face data set; one document a row."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from clinical_modernbert.errors import SourceError
+from clinical_modernbert.recipe.sources import DatasetSource, TableSource
+from clinical_modernbert.sources.csv_rows import check_columns, read_rows
+from clinical_modernbert.sources.document import Document, Dropped, Quarantined
+from clinical_modernbert.sources.files import DamagedFileError, file_digest, read_chunks
+
+Record = Document | Dropped | Quarantined
+
+_BATCH_ROWS = 1024
+_MOST_BYTES = 1 << 26  # a longer line of JSON is no note
+_SAVED = ("dataset_info.json", "dataset_dict.json")
+
+
+def table_columns(source: TableSource | DatasetSource) -> tuple[str, ...]:
+    """Return the columns that must be in the file: text, then id and group where they are named."""
+    return tuple(c for c in (source.text_column, source.id_column, source.group_column) if c is not None)
+
+
+def check_table(location: Path, source: TableSource) -> None:
+    """Raise ``SourceError`` where the file lacks a column; a damaged file is left to the reader."""
+    columns = table_columns(source)
+    if _kind(location) == "csv":
+        check_columns(location, file=location.name, columns=columns)
+    elif _kind(location) == "parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            names = pq.read_schema(location).names
+        except (pa.ArrowInvalid, OSError):
+            return
+        _check_names(names, columns, location.name)
+
+
+def read_table(location: Path, *, file: str, source: TableSource) -> Iterator[Record]:
+    """Yield one value for each row; rows without text are dropped as ``empty``.
+
+    The id is the id column's value, or the row number from 1. The group is ``<group_column>:<value>``, so that tables which
+    share a column of patients share their groups, or the document itself.
+    """
+    kind = _kind(location)
+    if kind == "csv":
+        columns = table_columns(source)
+        for row in read_rows(read_chunks(location), file=file, columns=columns):
+            if isinstance(row, Quarantined):
+                yield row
+            else:
+                named = dict(zip(columns, row.values, strict=True))
+                yield _record(named, row.number, f"line {row.line}", file=file, source=source)
+    elif kind == "parquet":
+        yield from _read_parquet(location, file=file, source=source)
+    else:
+        yield from _read_json_lines(read_chunks(location), file=file, source=source)
+
+
+def dataset_digest(source: DatasetSource) -> str:
+    """Return the sha256 of a folder's files, or of a hub id with its commit; ``SourceError`` for a hub id without one."""
+    folder = Path(source.path)
+    parts = [str(source.configuration), source.split]
+    if folder.is_dir():
+        files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+        parts += [f"{p.relative_to(folder).as_posix()}\0{file_digest(p)}" for p in files]
+    elif source.revision is None:
+        raise SourceError(
+            f"sources[{source.name}].path: {source.path!r} is no folder; give a folder, or a hub id "
+            "together with revision, its commit"
+        )
+    else:
+        parts += [source.path, source.revision]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def read_dataset(source: DatasetSource) -> Iterator[Record]:
+    """Yield one value for each row of a data set, streaming; ids and groups as in ``read_table``.
+
+    Raises ``SourceError`` where it cannot be loaded (offline, unknown id or split) or lacks a column.
+    """
+    import datasets
+
+    folder = Path(source.path)
+    try:
+        if folder.is_dir() and any((folder / name).is_file() for name in _SAVED):
+            data = datasets.load_from_disk(source.path)
+            if isinstance(data, datasets.DatasetDict):
+                data = data[source.split]
+        else:
+            data = datasets.load_dataset(
+                source.path, source.configuration, split=source.split, revision=source.revision, streaming=True
+            )
+        rows = iter(data)
+        first = next(rows, None)
+    except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
+        raise SourceError(
+            f"sources[{source.name}].path: the data set {source.path!r}, split {source.split!r}, cannot be loaded "
+            f"({type(error).__name__})"
+        ) from None
+    if first is None:
+        return
+    _check_names(list(first), table_columns(source), source.path)
+    yield _record(first, 1, "row 1", file=source.path, source=source)
+    for number, row in enumerate(rows, start=2):
+        yield _record(row, number, f"row {number}", file=source.path, source=source)
+
+
+def _record(
+    named: Mapping[str, Any], number: int, position: str, *, file: str, source: TableSource | DatasetSource
+) -> Record:
+    document_id = str(number) if source.id_column is None else _string(named[source.id_column])
+    group = document_id if source.group_column is None else _string(named[source.group_column])
+    text = named[source.text_column]
+    if not document_id or not group:
+        missing = source.group_column if document_id else source.id_column
+        return Quarantined(file, position, f"no {missing}", record_id=document_id or None)
+    if text is not None and not isinstance(text, str):
+        return Quarantined(file, position, f"{source.text_column} is no text", record_id=document_id)
+    if not text or not text.strip():
+        return Dropped("empty")
+    return Document(document_id, source.name, f"{source.group_column or source.name}:{group}", text)
+
+
+def _string(value: Any) -> str:
+    """Identifiers as the same string in every format: Parquet has 7 where CSV has "7"; a missing one is empty."""
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.0f}" if value.is_integer() else str(value)
+    return "" if value is None else str(value).strip()
+
+
+def _read_parquet(location: Path, *, file: str, source: TableSource) -> Iterator[Record]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = table_columns(source)
+    number = 0
+    try:
+        parquet = pq.ParquetFile(location)
+        _check_names(parquet.schema_arrow.names, columns, file)
+        for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=list(dict.fromkeys(columns))):
+            for row in batch.to_pylist():
+                number += 1
+                yield _record(row, number, f"row {number}", file=file, source=source)
+    except (pa.ArrowInvalid, OSError) as error:
+        yield Quarantined(file, f"row {number + 1}", f"broken Parquet ({type(error).__name__}); the rest is not read")
+
+
+def _read_json_lines(chunks: Iterable[bytes], *, file: str, source: TableSource) -> Iterator[Record]:
+    number = line = 0
+    columns = table_columns(source)
+    try:
+        for raw in _lines(chunks):
+            line += 1
+            if not raw.strip():
+                continue
+            number += 1
+            digest = hashlib.sha256(raw).hexdigest()
+            try:
+                row = json.loads(raw)
+            except ValueError:  # broken JSON, or bytes that are not UTF-8
+                yield Quarantined(file, f"line {line}", "no JSON", sha256=digest)
+                continue
+            if not isinstance(row, dict) or any(column not in row for column in columns):
+                reason = f"expected a JSON object with {', '.join(columns)}"
+                yield Quarantined(file, f"line {line}", reason, sha256=digest)
+                continue
+            yield _record(row, number, f"line {line}", file=file, source=source)
+    except DamagedFileError as error:
+        yield Quarantined(file, f"line {line + 1}, {error.position}", error.reason)
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    pending = b""
+    for chunk in chunks:
+        *whole, pending = (pending + chunk).split(b"\n")
+        yield from whole
+        if len(pending) > _MOST_BYTES:
+            raise DamagedFileError(f"after {_MOST_BYTES} bytes", "a line without end")
+    if pending:
+        yield pending
+
+
+def _check_names(names: list[str], columns: tuple[str, ...], file: str) -> None:
+    missing = [column for column in columns if column not in names]
+    if missing:
+        raise SourceError(
+            f"{file} has no column {', '.join(map(repr, missing))}; its columns are {', '.join(map(repr, names))}"
+        )
+
+
+def _kind(location: Path) -> str:
+    name = location.name.lower().removesuffix(".gz")
+    if name.endswith(".parquet"):
+        return "parquet"
+    return "json" if name.endswith((".jsonl", ".ndjson")) else "csv"

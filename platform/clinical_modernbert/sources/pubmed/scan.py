@@ -1,0 +1,250 @@
+"""The records of a PubMed XML file: cut from the bytes, or (where a file needs it) from lxml's tree; both free what they read.
+
+expat checks that the whole file is well-formed, at twice the speed of lxml, since no handler is called; a scanner cuts
+the records out of the checked bytes. Files with entity declarations, namespaces on the root or another encoding than
+UTF-8 go through lxml.
+"""
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from xml.parsers import expat
+
+from clinical_modernbert.sources.files import DamagedFileError
+from clinical_modernbert.sources.pubmed.xml import Citation, Element, block_citation, block_element, element_citation
+
+ROOTS = ("PubmedArticleSet", "MedlineCitationSet", "PubmedBookArticleSet")
+_CITATIONS = ("PubmedArticle", "MedlineCitation", "PubmedBookArticle")
+_DELETIONS = ("DeleteCitation", "DeleteDocument")
+
+# What may stand between two records: comments and processing instructions are skipped whole, they may quote a tag.
+_NEXT = re.compile(
+    rb"<!--.*?-->|<\?.*?\?>|<!\[CDATA\[.*?\]\]>|<(" + "|".join((*_CITATIONS, *_DELETIONS)).encode() + rb")(?=[\s/>])",
+    re.DOTALL,
+)
+_TAG_END = re.compile(rb"""(?:[^"'<>]|"[^"]*"|'[^']*')*?(/?)>""")
+_QUOTES = re.compile(rb"<[!?]")
+_SKIPPED = re.compile(rb"<!--.*?-->|<\?.*?\?>|<!\[CDATA\[.*?\]\]>", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Where and why the rest of a file, or one record, cannot be read."""
+
+    position: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """A PMID that NLM took back."""
+
+    pmid: str
+
+
+def scan_records(chunks: Iterable[bytes]) -> Iterator[Citation | Deletion | Damage]:
+    """Yield the records of a file in its order; the last value of a damaged file is the one ``Damage`` for its rest."""
+    stream = iter(chunks)
+    head: list[bytes] = []
+    prolog = _Prolog()
+    damage: DamagedFileError | None = None
+    try:
+        while not prolog.complete:
+            chunk = next(stream, None)
+            if chunk is None:
+                break
+            head.append(chunk)
+            prolog.feed(chunk)
+    except DamagedFileError as error:
+        damage = error
+    rest = _raise(damage) if damage else stream
+    yield from (_scan if prolog.is_plain else read_tree)(itertools.chain(head, rest))
+
+
+class _Prolog:
+    """What stands before the records, as expat reports it."""
+
+    def __init__(self) -> None:
+        self.complete = False
+        self.is_plain = False
+        self._declared = False
+        self._encoding: str | None = None
+        self._bytes = b""
+        self._parser = expat.ParserCreate()
+        self._parser.XmlDeclHandler = self._on_declaration
+        self._parser.EntityDeclHandler = self._on_entity
+        self._parser.StartElementHandler = self._on_root
+
+    def feed(self, chunk: bytes) -> None:
+        self._bytes = (self._bytes + chunk)[:4]
+        try:
+            self._parser.Parse(chunk, False)
+        except expat.ExpatError:
+            self.complete = True  # lxml names the damage; the scanner's own check finds one behind the root
+
+    def _on_declaration(self, version: str, encoding: str | None, standalone: int) -> None:
+        self._encoding = encoding
+
+    def _on_entity(self, *declaration: object) -> None:
+        self._declared = True
+
+    def _on_root(self, name: str, attributes: dict[str, str]) -> None:
+        self._parser.StartElementHandler = None
+        named = any(key.startswith("xmlns") for key in attributes)
+        utf8 = (self._encoding or "utf-8").lower() in ("utf-8", "utf8", "us-ascii") and b"\0" not in self._bytes
+        self.is_plain = name in ROOTS and utf8 and not named and not self._declared
+        self.complete = True
+
+
+def _scan(chunks: Iterable[bytes]) -> Iterator[Citation | Deletion | Damage]:
+    parser = expat.ParserCreate()
+    # Whether the checked bytes hold what may quote a tag; it costs nothing to ask expat, and much to look into every record.
+    quoting: list[object] = []
+    parser.CommentHandler = quoting.append
+    # Of a CDATA section expat reports parts: while one is open, what it holds is not yet whole.
+    open_cdata: list[int] = []
+
+    def on_cdata() -> None:
+        quoting.append(None)
+        open_cdata.append(parser.CurrentByteIndex)
+
+    parser.StartCdataSectionHandler = on_cdata
+    parser.EndCdataSectionHandler = open_cdata.clear
+    parser.ProcessingInstructionHandler = lambda target, data: quoting.append(target)
+    buffer = b""
+    first = number = 0  # file position of the buffer's first byte; records so far
+    damage: Damage | None = None
+    stream = iter(chunks)
+    whole = False
+    while not (whole or damage):
+        chunk = b""
+        try:
+            chunk = next(stream, b"")
+            whole = not chunk
+            parser.Parse(chunk, whole)
+            # Everything before this byte is whole tokens; expat holds back what a chunk's border may have cut.
+            checked = first + len(buffer) if whole else parser.CurrentByteIndex
+        except DamagedFileError as error:
+            checked = parser.CurrentByteIndex
+            damage = Damage(error.position, error.reason)
+        except expat.ExpatError as error:
+            checked = parser.ErrorByteIndex
+            reason = f"broken XML ({expat.errors.messages[error.code]}); the rest of the file is not read"
+            damage = Damage(f"line {error.lineno}", reason)
+        buffer += chunk
+        limit, position = min(checked, *open_cdata, first + len(buffer)) - first, 0
+        while found := _NEXT.search(buffer, position, limit):
+            if found[1] is None:
+                position = found.end()
+                continue
+            end = _record_end(buffer, found, limit, quoting=bool(quoting))
+            if end < 0:
+                position = found.start()
+                break
+            position = end
+            for record in _read_block(buffer[found.start() : end], found[1], quoting=bool(quoting)):
+                number += 1
+                yield record if record is not None else Damage(f"record {number}", "no PMID")
+        else:
+            position = max(position, limit)
+        first += position
+        buffer = buffer[position:]
+    if damage:
+        yield Damage(f"record {number + 1}, {damage.position}", damage.reason)
+
+
+def _record_end(buffer: bytes, found: re.Match[bytes], limit: int, *, quoting: bool) -> int:
+    """Return where the record ends, or -1 where the buffer does not hold the whole of it."""
+    start = found.start()
+    opened = _TAG_END.match(buffer, found.end(), limit)
+    if opened and opened[1]:
+        return opened.end()
+    closing = b"</" + found[1] + b">"
+    end = buffer.find(closing, start, limit)
+    if end >= 0 and quoting and _QUOTES.search(buffer, start, end):
+        # A comment or CDATA may quote the closing tag.
+        blanked = _SKIPPED.sub(lambda m: b" " * len(m[0]), buffer[start:limit])
+        end = blanked.find(closing)
+        end += start if end >= 0 else 0
+    return end + len(closing) if end >= 0 else -1
+
+
+def _read_block(block: bytes, tag: bytes, *, quoting: bool) -> Iterator[Citation | Deletion | None]:
+    if tag in (b"PubmedArticle", b"MedlineCitation") and not (quoting and _QUOTES.search(block)):
+        citation = block_citation(block)
+        if citation is not None:
+            yield citation
+            return
+    yield from _read_element(block_element(block))
+
+
+def _read_element(element: Element) -> Iterator[Citation | Deletion | None]:
+    if element.tag in _DELETIONS:
+        for number in element.iterchildren("PMID"):
+            pmid = (number.text or "").strip()
+            yield Deletion(pmid) if pmid else None
+        return
+    yield element_citation(element)
+
+
+def read_tree(chunks: Iterable[bytes]) -> Iterator[Citation | Deletion | Damage]:
+    """Yield the same as ``scan_records`` by lxml alone: the reader for unusual files, and the reference of the tests.
+
+    Entities are never expanded and nothing is fetched.
+    """
+    from lxml import etree
+
+    parser = etree.XMLPullParser(
+        events=("end",),
+        tag=(*_CITATIONS, *_DELETIONS),
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        huge_tree=False,
+        collect_ids=False,
+        remove_comments=True,
+        remove_pis=True,
+    )
+    number = 0
+    try:
+        for chunk in chunks:
+            damage = None
+            try:
+                parser.feed(chunk)
+            except etree.XMLSyntaxError as error:
+                damage = error
+            for _, element in parser.read_events():
+                parent = element.getparent()
+                if parent is not None and parent.tag in _CITATIONS:
+                    continue  # the citation inside a PubmedArticle; its article follows
+                for record in _read_element(element):
+                    number += 1
+                    yield record if record is not None else Damage(f"record {number}", "no PMID")
+                _free(element)
+            if damage is not None:
+                raise damage
+        root = parser.close()
+    except etree.XMLSyntaxError as error:
+        # Only the kind of the error: libxml2's message may quote the text.
+        kind = etree.ErrorTypes._getName(error.code, "error")
+        reason = f"broken XML ({kind}); the rest of the file is not read"
+        yield Damage(f"record {number + 1}, line {error.lineno}", reason)
+    except DamagedFileError as error:
+        yield Damage(f"record {number + 1}, {error.position}", error.reason)
+    else:
+        if root.tag not in ROOTS:
+            yield Damage("line 1", f"root element {root.tag!r}, expected {' or '.join(ROOTS)}")
+
+
+def _free(element: Element) -> None:
+    """Drop everything before a finished record, which would otherwise pile up below the root."""
+    parent = element.getparent()
+    if parent is not None:
+        while element.getprevious() is not None:
+            del parent[0]
+
+
+def _raise(damage: DamagedFileError) -> Iterator[bytes]:
+    yield from ()
+    raise damage

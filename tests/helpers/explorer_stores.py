@@ -1,0 +1,267 @@
+"""A store with everything that the explorer shows: corpus, finished and running pretraining, sweeps, evaluations.
+
+The sweep's report is made by the package's own functions and the evaluation's must render as the package's Markdown, so that a
+change of their form breaks the tests here, not the pages.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from clinical_modernbert.artifacts import Artifact, InputEntry, Store, upload, write_manifest
+from clinical_modernbert.artifacts.artifact import find_artifact
+from clinical_modernbert.artifacts.layout import FORMAT_VERSION
+from clinical_modernbert.corpus.card import corpus_card
+from clinical_modernbert.evaluation.report.text import render
+from clinical_modernbert.recipe import SweepRecipe
+
+from tests.helpers.reports import figure_2, full_report, table_4
+
+SECRET = "a sentence that nobody typed elsewhere"
+SAMPLE = "Aspirin lowered the risk of stroke in a trial."
+
+
+@pytest.fixture
+def full_store(store: Store, tmp_path: Path) -> Store:
+    """Corpus, two models, one running, an ablation, a search, and two evaluations."""
+    folder = tmp_path / "full"
+    publish_corpus(store, folder)
+    for name, rate in (("first", 3e-3), ("second", 1e-3)):
+        publish_run(store, folder, name=name, learning_rate=rate)
+    write_progress(store, step=40)
+    publish_sweeps(store, folder)
+    publish_evaluations(store, folder)
+    return store
+
+
+def account(train: int, held_out: int, dropped: dict[str, int], *, quarantined: int = 0) -> dict[str, Any]:
+    """A source's account that balances, as the corpus publishes it."""
+    return {
+        "records": train + held_out + sum(dropped.values()) + quarantined,
+        "documents": {"train": train, "held_out": held_out},
+        "dropped": dropped,
+        "quarantined": quarantined,
+        "unread_bytes": 17 * quarantined,
+        "tokens": {"train": train * 300, "held_out": held_out * 300},
+        "salient_tokens": train * 20,
+        "languages": {"en": train + held_out},
+        "identifiers": {"date": 40, "name": 3},
+        "documents_with_identifiers": 41,
+        "length_classes": [0, 0, 0, 0, 0, 0, held_out, train] + [0] * 16,
+        "longest_document_tokens": 127,
+    }
+
+
+def publish_corpus(store: Store, folder: Path) -> Artifact:
+    """Publish the corpus ``full-1`` of a public, a hospital's and a generated source."""
+    accounts = {
+        "abstracts": account(500, 40, {"too_short": 7, "duplicate": 60}),
+        "wards": account(400, 30, {"too_short": 4, "near_duplicate": 70}, quarantined=2),
+        "notes": account(300, 20, {}),
+    }
+    listed = [
+        {
+            "source": "wards",
+            "file": "b.csv",
+            "position": "row 7",
+            "reason": "no text",
+            "record_id": "patient-77",
+            "sha256": None,
+        },
+        {
+            "source": "wards",
+            "file": "b.csv",
+            "position": "row 9",
+            "reason": "no text",
+            "record_id": "patient-99",
+            "sha256": None,
+        },
+    ]
+    summary = {
+        "sources": accounts,
+        "training_tokens": {"abstracts": 150_000, "wards": 360_000, "notes": 90_000},
+        "synthetic_sources": ["notes"],
+        "vocabulary_size": 8192,
+        "rows": {"128": {"train": [4000, 600], "held_out": [300]}},
+        "fill": {"128": 0.997},
+        "quarantine": listed,
+    }
+    card = corpus_card("full-1", summary, samples={"abstracts": SAMPLE})
+    recipe = {
+        "kind": "corpus",
+        "sources": [
+            {"type": "pubmed", "name": "abstracts"},
+            {"type": "mimic", "name": "wards"},
+            {"type": "synthetic_notes", "name": "notes"},
+        ],
+        "card": {"public_sources": ["abstracts"]},
+    }
+    raw = (
+        InputEntry(name="a.xml.gz", id="abstracts", digest="0" * 64),
+        InputEntry(name="b.csv", id="wards", digest="1" * 64),
+    )
+    return _publish(store, folder, "corpus", "full-1", {"card.json": card}, recipe=recipe, summary=summary, inputs=raw)
+
+
+def history(num_steps: int, *, learning_rate: float) -> list[dict[str, Any]]:
+    """A curve as the training loop records it: a start, steps, held-out figures and a rollback."""
+    points: list[dict[str, Any]] = [{"step": 0, "started": "2026-11-20T10:00:00+00:00"}]
+    for step in range(num_steps):
+        points.append(
+            {
+                "step": step,
+                "phase": 0,
+                "loss": 3 + 6 * math.exp(-step / 20) + 1e-4 / learning_rate,
+                "learning_rate": learning_rate * (1 - step / num_steps),
+                "mask_rate": 0.3 - 0.15 * step / num_steps,
+                "salience_odds": 4 - 3 * step / num_steps,
+                "gradient_norm": 1.0,
+                "masked": 1200,
+                "tokens": 4096,
+                "rows": "3070ccca4e4f0543",
+                "fill": 1.0,
+                "tokens_per_second": None if step == 0 else 5000.0,
+                "flops_per_second": None,
+                "mfu": None,
+                "data_wait": None if step == 0 else 0.01,
+                "memory_bytes": 728_051_712,
+            }
+        )
+        if step % 20 == 19:
+            points.append({"step": step, "held_out": held_out(0.1 + step / 1000)})
+    points.append({"step": num_steps // 2, "rolled_back_to": 10, "reason": "the loss is no number"})
+    return points
+
+
+def held_out(top1: float) -> dict[str, float]:
+    """Held-out figures under both frozen masks."""
+    shares = {1: top1, 5: top1 + 0.1, 10: top1 + 0.2, 25: top1 + 0.3}
+    found = {f"{mask}_loss": 5 - top1 for mask in ("uniform", "entity")}
+    return found | {f"{mask}_top{k}": share for mask in ("uniform", "entity") for k, share in shares.items()}
+
+
+def publish_run(store: Store, folder: Path, *, name: str, learning_rate: float, num_steps: int = 100) -> Artifact:
+    """Publish the model ``<name>-1`` with its curve, made from the corpus ``full-1``."""
+    corpus = find_artifact(store, "corpus", "full-1")
+    assert corpus
+    recipe = {"kind": "pretrain", "name": name, "optimizer": {"learning_rate": learning_rate}, "training": {"seed": 0}}
+    summary = {
+        "num_parameters": 1_631_488,
+        "num_steps": num_steps,
+        "precision": "float32",
+        "loss_first": 9.0,
+        "loss_last": 3.1,
+        "tokens_per_second": 5000.0,
+        "mfu": None,
+        "row_order": "aa",
+        "training_flops": 2.5e13,
+        "exported_step": num_steps,
+        "held_out": held_out(0.2),
+        "rollbacks": 1,
+        "corpus": "full-1",
+        "initial_weights": "bb",
+    }
+    inputs = (InputEntry(name="corpus", id="corpus/full-1", digest=corpus.manifest.digest),)
+    files = {"history.json": history(num_steps, learning_rate=learning_rate)}
+    return _publish(store, folder, "model", f"{name}-1", files, recipe=recipe, summary=summary, inputs=inputs)
+
+
+def write_progress(store: Store, *, step: int, run: str = "live-1") -> None:
+    """Leave what a run that trains leaves at each recorded step."""
+    seen = {"step": step, "num_steps": 200, "history": history(step, learning_rate=1e-3)}
+    store.write_bytes(f"work/model/{run}/progress.json", json.dumps(seen).encode())
+
+
+def publish_sweeps(store: Store, folder: Path) -> None:
+    """Publish the ablation ``arms-1`` with one failed trial, and the search ``search-1``; reports by ``sweeps.report``."""
+    from clinical_modernbert.sweeps.report import build_report, label
+    from clinical_modernbert.sweeps.scores import METRICS, DocumentScores
+    from clinical_modernbert.sweeps.trials import sweep_base
+
+    def scores(gain: float) -> DocumentScores:
+        rng = np.random.default_rng(int(-100 * gain))
+        tokens = np.full(50, 20)
+        sums = {m: tokens * ((4 - gain) if m == "loss" else (0.3 + gain)) + rng.normal(0, 1, 50) for m in METRICS}
+        return DocumentScores("one mask", np.arange(50, dtype=np.uint64), tokens, sums)
+
+    recipe = SweepRecipe(
+        name="arms", base="pretrain/demo", corpus="full-1", seeds=(0, 1, 2),
+        arms={"token-aware": (), "uniform": ("masking.strategy=uniform",), "broken": ("optimizer.learning_rate=1.0",)},
+    )  # fmt: skip
+    search = SweepRecipe.model_validate(
+        {"name": "search", "base": "pretrain/demo", "corpus": "full-1",
+         "space": {"optimizer.learning_rate": {"type": "grid", "values": [0.001, 0.003, 0.01]}}}
+    )  # fmt: skip
+    for number, sweep in enumerate((recipe, search)):
+        trials, found = [], {}
+        points = [{"arm": arm, "seed": seed} for seed in (0, 1, 2) for arm in recipe.arms] if sweep.arms else [
+            {"optimizer.learning_rate": value} for value in (0.001, 0.003, 0.01)
+        ]  # fmt: skip
+        for place, point in enumerate(points):
+            model, failed = f"trial{number}{place}-1", point.get("arm") == "broken"
+            if not failed:
+                publish_run(store, folder, name=f"trial{number}{place}", learning_rate=1e-3)
+                both = scores(0.0 if point.get("arm") == "token-aware" else -0.1)
+                found[model] = {"uniform": both, "entity": both}
+            trials.append(
+                {"point": point, "recipe": "pretrain/demo", "overrides": ["name=x", "corpus=full-1"], "model": model,
+                 "stopped_at_rung": None, "stopped_after": None,
+                 "held_out_loss": None if failed else 4.0 + place / 10, "error": "the loss is no number" if failed else None}
+            )  # fmt: skip
+        report = build_report(
+            sweep, sweep_base(sweep, corpus_id="full-1"), trials, found if sweep.arms else {}, store=store
+        )
+        curves = {
+            trial["model"]: {"arm": label(trial), "points": [{"step": s, **held_out(0.1 + s / 1000)} for s in (19, 39)]}
+            for trial in report["trials"]
+            if not trial["error"]
+        }
+        files = {"report.json": report, "curves.json": curves}
+        recipe_values = sweep.model_dump(mode="json")
+        _publish(store, folder, "sweep", f"{sweep.name}-1", files, recipe=recipe_values, summary={}, inputs=())
+
+
+def publish_evaluations(store: Store, folder: Path) -> None:
+    """Publish ``masks-1`` with table 4 alone and ``whole-1`` with everything; and a probe, which is no page of its own."""
+    report = full_report()
+    render(report)
+    tasks = [{"name": "ehr", "public": False}, {"name": "medner", "public": True}]
+    for name, summary in (("masks", table_4()), ("whole", report)):
+        recipe = {"kind": "evaluate", "name": name, "tasks": tasks if name == "whole" else []}
+        _publish(
+            store,
+            folder,
+            "evaluation",
+            f"{name}-1",
+            {"report.json": summary, **({"figure2.parquet": figure_2()} if name == "whole" else {})},
+            recipe=recipe,
+            summary=summary,
+            inputs=(),
+        )
+    _publish(store, folder, "evaluation", "probe-1", {}, recipe={"kind": "probe"}, summary={}, inputs=())
+
+
+def _publish(
+    store: Store, folder: Path, kind: str, artifact_id: str, contents: dict[str, Any], *, recipe: dict[str, Any],
+    summary: dict[str, Any], inputs: tuple[InputEntry, ...],
+) -> Artifact:  # fmt: skip
+    folder.mkdir(exist_ok=True)
+    files = []
+    for name, content in contents.items():
+        if isinstance(content, pa.Table):
+            pq.write_table(content, folder / name)
+        else:
+            (folder / name).write_text(json.dumps(content))
+        files.append(upload(store, f"{kind}/{artifact_id}", name, folder / name))
+    write_manifest(
+        store, f"{kind}/{artifact_id}", kind=kind, artifact_id=artifact_id, fingerprint="1", format_version=FORMAT_VERSION[kind],
+        recipe=recipe, inputs=inputs, summary=summary, files=files,
+    )  # fmt: skip
+    found = find_artifact(store, kind, artifact_id)
+    assert found
+    return found

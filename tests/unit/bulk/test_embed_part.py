@@ -1,0 +1,85 @@
+"""One part: vectors in the rows' order, whatever is long read as the recipe says, and parts that cover every row once."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clinical_modernbert.bulk.embed import plan_parts
+from clinical_modernbert.bulk.embed_part import embed_rows
+from clinical_modernbert.bulk.fingerprint_inputs import TableFile
+from clinical_modernbert.bulk.rows import TextRow
+from clinical_modernbert.encoder import Encoder, load_encoder
+from clinical_modernbert.sources.document import Quarantined
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.helpers.tiny import save_tiny_model
+from tests.unit.bulk.test_fingerprint_inputs import recipe
+
+LONG = "acute kidney injury was noted again " * 40
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    folder = tmp_path_factory.mktemp("export")
+    save_tiny_model(folder)
+    return load_encoder(folder)
+
+
+def rows(*texts: str) -> list[TextRow | Quarantined]:
+    return [TextRow(f"line {i}", str(i), text, ("icu",)) for i, text in enumerate(texts)]
+
+
+def test_vectors_come_in_order_with_ids_and_columns_and_without_text(encoder: Encoder) -> None:
+    texts = ["chest pain", "x " * 30, "no acute distress"]
+    given_rows = [*rows(*texts), TextRow("line 9", "9", "  ", (None,)), Quarantined("a.csv", "line 10", "no id")]
+    found = embed_rows(encoder, given_rows, recipe("notes"), file="a.csv")
+    assert found.table.column_names == ["id", "ward", "vector", "num_tokens", "truncated", "windows"]
+    assert found.table["id"].to_pylist() == ["0", "1", "2"]
+    expected = encoder.embed(encoder.tokenize(texts), pooling="cls", normalize=True)
+    np.testing.assert_allclose(np.array(found.table["vector"].to_pylist()), expected, atol=1e-6)
+    assert (found.num_empty, [bad.reason for bad in found.quarantined]) == (1, ["no id"])
+
+
+@pytest.mark.parametrize("way", ["truncate", "windows", "quarantine"])
+def test_a_long_text_is_read_as_the_recipe_says(encoder: Encoder, way: str) -> None:
+    chosen = recipe("notes", long_texts=way, max_tokens=32)
+    found = embed_rows(encoder, rows("short", LONG), chosen, file="a.csv")
+    ids = encoder.tokenize([LONG])[0]
+    if way == "quarantine":
+        assert [(bad.position, bad.reason) for bad in found.quarantined] == [("line 1", "longer than 32 tokens")]
+        assert len(found.table) == 1
+        return
+    last = found.table.slice(1).to_pylist()[0]
+    assert last["num_tokens"] == len(ids)
+    if way == "truncate":
+        expected = encoder.embed([[*ids[:31], ids[-1]]], pooling="cls", normalize=True)[0]
+        assert (last["truncated"], last["windows"]) == (True, 1)
+    else:
+        number = -(-(len(ids) - 2) // 30)
+        assert (last["truncated"], last["windows"]) == (False, number)
+        cuts = [(len(ids) - 2) * i // number for i in range(number + 1)]
+        pieces = [[ids[0], *ids[1:-1][a:b], ids[-1]] for a, b in itertools.pairwise(cuts)]
+        weights = [len(piece) - 2 for piece in pieces]
+        mean = np.average(encoder.embed(pieces, pooling="cls", normalize=False), axis=0, weights=weights)
+        expected = mean / np.linalg.norm(mean)
+    np.testing.assert_allclose(last["vector"], expected, atol=1e-6)
+
+
+@settings(deadline=None)
+@given(num_rows=st.lists(st.integers(0, 50), max_size=6), part_rows=st.integers(1, 12))
+def test_parts_hold_every_row_once_and_are_of_like_size(num_rows: list[int], part_rows: int) -> None:
+    tables = [TableFile("root", f"{i}.csv") for i in range(len(num_rows))]
+    parts = plan_parts(tables, num_rows, part_rows=part_rows)
+    assert [part.number for part in parts] == list(range(len(parts)))
+    covered = [(part.table.key, row) for part in parts for row in range(part.start, part.stop)]
+    assert covered == [(table.key, row) for table, rows in zip(tables, num_rows, strict=True) for row in range(rows)]
+    for table in tables:
+        sizes = [part.stop - part.start for part in parts if part.table == table]
+        assert not sizes or (max(sizes) <= part_rows and max(sizes) - min(sizes) <= 1)
+
+
+def test_the_path_of_a_part_sorts_as_the_rows_do(tmp_path: Path) -> None:
+    parts = plan_parts([TableFile("root", "a.csv")], [1200], part_rows=1)
+    assert [part.path for part in parts] == sorted(part.path for part in parts)

@@ -1,0 +1,100 @@
+"""Which files a bulk job reads, what it checks before it starts, and how rows become parts."""
+
+import gzip
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from clinical_modernbert.bulk.fingerprint_inputs import find_tables, raw_inputs
+from clinical_modernbert.bulk.rows import TextRow, read_table_rows
+from clinical_modernbert.errors import SourceError
+from clinical_modernbert.recipe import EmbedRecipe
+from clinical_modernbert.sources.document import Quarantined
+from pydantic import ValidationError
+
+CANARY = "Zebulon Quixworth"
+
+
+def recipe(path: Path | str, **changes: Any) -> EmbedRecipe:
+    values = {"name": "notes", "model": "tiny", "input_uri": str(path), "id_column": "note_id", "text_column": "text"}
+    return EmbedRecipe.model_validate(values | {"metadata_columns": ["ward"]} | changes)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "a.csv").write_text(f'note_id,ward,text\n1,icu,"{CANARY}\nwas seen"\n,icu,{CANARY}\n3,,\n4,er\n')
+    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"text,note_id,ward\nno acute distress,5,er\n"))
+    pq.write_table(
+        pa.table({"note_id": [6, 7], "ward": ["er", None], "text": ["afebrile", None]}), tmp_path / "c.parquet"
+    )
+    (tmp_path / "readme.md").write_text("not a table")
+    return tmp_path
+
+
+@pytest.mark.parametrize("form", ["{}", "file://{}"])
+def test_every_table_of_a_folder_is_found_and_named_by_its_content(folder: Path, form: str) -> None:
+    before = raw_inputs(recipe(form.format(folder)))
+    assert [entry.name for entry in before] == ["a.csv", "b.csv.gz", "c.parquet"]
+    (folder / "a.csv").write_text("note_id,ward,text\n1,icu,changed\n")
+    assert [a.digest == b.digest for a, b in zip(before, raw_inputs(recipe(folder)), strict=True)] == [
+        False,
+        True,
+        True,
+    ]
+    assert [table.key for table in find_tables(recipe(form.format(folder / "c.parquet")))] == ["c.parquet"]
+
+
+def test_rows_of_every_format_read_alike_and_bad_ones_are_named_by_their_place(folder: Path) -> None:
+    found = [
+        row
+        for table in find_tables(recipe(folder))
+        for row in read_table_rows(folder / table.key, file=table.key, recipe=recipe(folder))
+    ]
+    good = [(row.position, row.id, row.text, row.metadata) for row in found if isinstance(row, TextRow)]
+    assert good == [
+        ("line 2", "1", f"{CANARY}\nwas seen", ("icu",)),
+        ("line 5", "3", "", (None,)),
+        ("line 2", "5", "no acute distress", ("er",)),
+        ("row 1", "6", "afebrile", ("er",)),
+        ("row 2", "7", "", (None,)),
+    ]
+    bad = [(row.file, row.position, row.reason) for row in found if isinstance(row, Quarantined)]
+    assert bad == [("a.csv", "line 4", "no note_id"), ("a.csv", "line 6", "2 columns where the header has 3")]
+
+
+def test_a_broken_parquet_file_is_quarantined_where_it_breaks(tmp_path: Path) -> None:
+    (tmp_path / "x.parquet").write_bytes(b"PAR1 no table PAR1")
+    (row,) = read_table_rows(tmp_path / "x.parquet", file="x.parquet", recipe=recipe(tmp_path))
+    assert isinstance(row, Quarantined)
+    assert (row.position, "the rest is not read" in row.reason) == ("row 1", True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metadata_columns": ["unit"]}, "a.csv has no column 'unit'; its columns are 'note_id', 'ward', 'text'"),
+        ({"input_uri": "{}/absent"}, "no .csv, .csv.gz, .parquet file below"),
+        ({"input_uri": "{}/absent.csv"}, "absent.csv does not exist"),
+    ],
+)
+def test_what_is_not_there_is_said_before_anything_starts(folder: Path, changes: dict[str, Any], message: str) -> None:
+    if "input_uri" in changes:
+        changes = {"input_uri": changes["input_uri"].format(folder)}
+    with pytest.raises(SourceError, match=message):
+        raw_inputs(recipe(folder, **changes))
+
+
+@pytest.mark.parametrize("columns", [["text"], ["vector"], ["ward", "ward"]])
+def test_texts_are_never_kept_and_columns_never_clash(columns: list[str]) -> None:
+    with pytest.raises(ValidationError, match="metadata_columns"):
+        recipe("notes", metadata_columns=columns)
+
+
+def test_a_dry_run_needs_neither_torch_nor_ray() -> None:
+    code = "import sys, clinical_modernbert.bulk.fingerprint_inputs; print({'torch', 'ray', 'transformers'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

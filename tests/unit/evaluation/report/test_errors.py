@@ -1,0 +1,183 @@
+"""Errors are counted as one counts them by hand, and no text of a set that is not public is in what is said of them."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+from clinical_modernbert.evaluation.report import text as report_text
+from clinical_modernbert.evaluation.report.errors.analysis import retrieval_errors, text_errors
+from clinical_modernbert.evaluation.report.errors.buckets import quartiles, recall
+from clinical_modernbert.evaluation.report.errors.entities import entity_errors
+from clinical_modernbert.evaluation.tasks.examples import Splits, TextExample, WordExample
+from clinical_modernbert.evaluation.tasks.retrieval import first_ranks
+
+
+def tagged(number: int, text: str, tags: str) -> WordExample:
+    words, at = [], 0
+    for word in text.split():
+        words.append((at, at + len(word)))
+        at += len(word) + 1
+    return WordExample(str(number), str(number), text, tuple(words), tuple(tags.split()))
+
+
+TRAIN = [
+    tagged(0, "aspirin and aspirin", "B-Drug O B-Drug"),
+    tagged(1, "Renal failure", "B-Disease I-Disease"),
+    *(tagged(2 + i, "heparin", "B-Drug") for i in range(6)),
+]
+TEST = [
+    tagged(20, "Aspirin for renal failure", "B-Drug O B-Disease I-Disease"),
+    tagged(21, "heparin then zzz today in the ward", "B-Drug O B-Drug O O O O"),
+]
+ENTITIES = Splits(train=TRAIN, development=TRAIN[:1], test=TEST)
+FIRST = [
+    "B-Drug",
+    "O",
+    "B-Disease",
+    "O",
+    "B-Disease",
+    "O",
+    "O",
+    "O",
+    "O",
+    "O",
+    "O",
+]  # one border wrong, one type wrong, one missed
+SECOND = ["B-Drug", "O", "B-Disease", "I-Disease", "B-Drug", "O", "B-Drug", "O", "O", "O", "O"]  # all right
+
+
+def test_entities_by_type_length_rarity_and_document() -> None:
+    found = entity_errors(ENTITIES, [FIRST, SECOND], num_resamples=100, shown=False)
+    # Drug: gold 3, found right 1 and 3, predicted 1 and 3; Disease: gold 1, right 0 and 1, predicted 2 and 1.
+    assert found["by_type"]["Drug"] == {"f1": pytest.approx(2 * 4 / (4 + 6)), "gold": 3}
+    assert found["by_type"]["Disease"] == {"f1": pytest.approx(2 * 1 / (3 + 2)), "gold": 1}
+    # Entities of one word, both seeds together: right are 2 of 2 in the first document, 2 of 4 in the second.
+    assert found["recall_by_words"] == {
+        "1": {"recall": 4 / 6, "low": 0.5, "high": 1.0, "gold": 3},
+        "2": {"recall": 0.5, "low": 0.5, "high": 0.5, "gold": 1},
+    }
+    half = {"recall": 0.5, "low": 0.5, "high": 0.5, "gold": 1}  # one document: nothing else can be drawn
+    assert found["recall_by_rarity"] == {
+        "6 and more times in training": half,  # heparin
+        "2 to 5 times": {"recall": 1.0, "low": 1.0, "high": 1.0, "gold": 1},  # aspirin, whatever its case
+        "once": half,  # renal failure
+        "never": half,  # zzz
+    }
+    assert found["label_pairs"] == [{"gold": "Drug", "predicted": "Disease", "examples": 0.5}]
+    assert found["by_document_words"] == [
+        {
+            "words": [4, 4],
+            "documents": 1,
+            "f1": pytest.approx(2 * 3 / (4 + 4)),
+        },  # gold 2, right 1 and 2, predicted 2 and 2
+        {
+            "words": [7, 7],
+            "documents": 1,
+            "f1": pytest.approx(2 * 2 / (3 + 4)),
+        },  # gold 2, right 0 and 2, predicted 1 and 2
+    ]
+
+
+def test_recall_draws_whole_groups() -> None:
+    # One document all right and one all wrong: by document all from 0 to 1 can be drawn, by entity next to 0.5.
+    groups = [Counter(gold=100, right=100), Counter(gold=100, right=0)]
+    assert recall(groups, 2, num_resamples=200) == {"recall": 0.5, "low": 0.0, "high": 1.0, "gold": 100}
+    even = [Counter(gold=4, right=1) for _ in range(9)]
+    assert recall(even, 1, num_resamples=50) == {"recall": 0.25, "low": 0.25, "high": 0.25, "gold": 36}
+
+
+def test_quartiles_are_named_by_what_is_in_them_and_do_not_overlap() -> None:
+    values = np.array([30, 1, 4, 2, 9, 4, 3, 6, 7, 10])  # quarters at 3.25, 5 and 8.5: lengths that nothing has
+    parts = quartiles(values)
+    assert [(low, high, int(here.sum())) for low, high, here in parts] == [(1, 3, 3), (4, 4, 2), (6, 7, 2), (9, 30, 3)]
+    assert (sum(here.astype(int) for _, _, here in parts) == 1).all()
+
+
+def test_examples_are_those_of_the_first_seed_and_of_public_sets_alone() -> None:
+    shown = entity_errors(ENTITIES, [FIRST, SECOND], num_resamples=100, shown=True)
+    assert shown["examples"] == [
+        {"entity": "renal failure", "gold": "Disease", "predicted": "other borders, or none"},
+        {"entity": "heparin", "gold": "Drug", "predicted": "Disease"},
+        {"entity": "zzz", "gold": "Drug", "predicted": "other borders, or none"},
+    ]
+    swapped = entity_errors(ENTITIES, [SECOND, FIRST], num_resamples=100, shown=True)
+    assert swapped["examples"] == []  # the first seed now has all right
+    hidden = json.dumps(entity_errors(ENTITIES, [FIRST, SECOND], num_resamples=100, shown=False)).lower()
+    assert not any(word in hidden for word in ("aspirin", "renal", "heparin", "zzz", "ward"))
+
+
+def texts(*examples: tuple[str, str]) -> list[TextExample]:
+    return [TextExample(str(i), str(i), text, label) for i, (text, label) in enumerate(examples)]
+
+
+def test_texts_by_label_pair_length_and_unknown_words() -> None:
+    splits = Splits(
+        train=texts(("pulse was high", "a")),
+        development=[],
+        test=texts(("pulse", "a"), ("pulse was", "a"), ("pulse was high", "b"), ("pulse qqq www eee rrr ttt yyy", "b")),
+    )
+    found = text_errors(splits, [["a", "b", "b", "a"], ["a", "a", "b", "a"]], shown=False)
+    assert found["label_pairs"] == [
+        {"gold": "b", "predicted": "a", "examples": 1.0},
+        {"gold": "a", "predicted": "b", "examples": 0.5},
+    ]
+    assert [row["examples"] for row in found["by_length"]] == [1, 1, 1, 1]
+    assert [row["accuracy"] for row in found["by_length"]] == [1.0, 0.5, 1.0, 0.0]
+    # Only the last has words that training lacks: six of seven.
+    assert found["by_unknown_words"][-1]["share"][1] == pytest.approx(6 / 7)
+    hidden = json.dumps(found)
+    assert not any(word in hidden for e in splits.test for word in e.text.split())
+    shown = text_errors(splits, [["a", "b", "b", "a"], ["a", "a", "b", "a"]], shown=True)
+    assert [e["text"] for e in shown["examples"]] == ["pulse was", "pulse qqq www eee rrr ttt yyy"]
+
+
+def test_a_set_of_equal_lengths_is_one_part() -> None:
+    splits = Splits(train=texts(("x", "a")), development=[], test=texts(("x", "a"), ("y", "b")))
+    found = text_errors(splits, [["a", "a"]], shown=False)
+    assert [row["examples"] for row in found["by_length"]] == [2] and found["by_length"][0]["accuracy"] == 0.5
+
+
+def test_queries_by_the_rank_of_their_document_and_by_length() -> None:
+    qrels = {"a": {"d1": 1}, "b": {"d2": 1, "d3": 1}, "c": {"d9": 1}}
+    found = {
+        "a": {"d1": 0.9, "d2": 0.1},
+        "b": {"d1": 0.9, "d2": 0.5, "d3": 0.7},
+        "c": {"d1": 0.9, "d2": 0.5},
+    }
+    ranks = first_ranks(qrels, found, ["a", "b", "c"])
+    assert ranks.tolist() == [1, 2, 0]
+    metrics = np.arange(12, dtype=float).reshape(3, 4)
+    queries = ["one", "two words", "three whole words"]
+    analysis = retrieval_errors(queries, [1, 2, 30], [metrics], [ranks])
+    assert analysis["first_relevant_rank"] == {
+        "1": 1.0, "2 to 10": 1.0, "11 to 100": 0.0, "101 to 1,000": 0.0, "not found": 1.0,
+    }  # fmt: skip
+    names = ("ndcg@10", "precision@10", "recall@10", "map")
+    one, two, three = ({"queries": 1, **dict(zip(names, row, strict=True))} for row in metrics.tolist())
+    assert analysis["by_query_words"] == [{"words": [n, n], **row} for n, row in ((1, one), (2, two), (3, three))]
+    assert analysis["by_relevant_documents"] == {"1": one, "2 to 5": two, "11 and more": three}
+    assert not any(word in json.dumps(analysis) for word in ("one", "two", "three", "whole"))
+    # Two seeds: figures are means over them, and queries count once.
+    both = retrieval_errors(["q"] * 3, [6, 10, 1], [metrics, metrics + 2], [ranks, np.array([1, 1, 1])])
+    assert both["first_relevant_rank"]["1"] == 2.0
+    assert both["by_query_words"][0]["queries"] == 3 and both["by_query_words"][0]["ndcg@10"] == 4 + 1
+    assert (
+        both["by_relevant_documents"]["6 to 10"]["ndcg@10"] == 2 + 1
+        and both["by_relevant_documents"]["1"]["queries"] == 1
+    )
+
+
+def test_the_markdown_gives_recall_and_chance_with_their_ranges() -> None:
+    found = entity_errors(ENTITIES, [FIRST, SECOND], num_resamples=100, shown=False)
+    metrics = np.arange(4, dtype=float)[None] / 10
+    ranked = retrieval_errors(["q"], [3], [metrics + 0.25], [np.array([7])])
+    (text,) = report_text._errors({"errors": {"frozen": {"bert": found, "minilm": ranked}}})
+    assert "2 to 5 times 1.000 [1.000, 1.000] of 1" in text and "Drug taken for Disease (0.5)" in text
+    assert "ndcg@10 by number of relevant documents: 2 to 5: 0.250 of 1" in text and "2 to 10: 1," in text
+    figure = {"mean": 0.5, "low": 0.4, "high": 0.6}
+    names = ("purity", "neighbour_agreement", "silhouette")
+    chance = {name: {"mean": number / 10, "low": 0.0, "high": 0.9} for number, name in enumerate(names)}
+    row = report_text._code_row("bert", {"codes": 1200, **dict.fromkeys(names, figure), "permutations": chance})
+    assert row[:3] == ["bert", "1,200", "0.5000 [0.4000, 0.6000]"]
+    assert row[-1] == "0.000 [0.000, 0.900] / 0.100 [0.000, 0.900] / 0.200 [0.000, 0.900]"

@@ -1,0 +1,142 @@
+"""Our figures stand in the form of the paper's tables, its own beside them, and what is absent leaves a gap and no row out."""
+
+from typing import Any
+
+import pytest
+from clinical_modernbert.evaluation.report import reported
+from clinical_modernbert.evaluation.report.tables import SHOWN, table_4
+from clinical_modernbert.evaluation.report.text import render
+
+KINDS = {"ehr": "disposition", "medner": "entities", "pmc-patients": "retrieval", "mine": "entities"}
+
+
+def figure(mean: float) -> dict[str, float]:
+    return {"mean": mean, "low": mean - 0.01, "high": mean + 0.01}
+
+
+def result(kind: str, encoder: str, mode: str, mean: float) -> dict[str, Any]:
+    metrics = {metric: figure(mean) for metric in SHOWN[kind]}
+    found = {
+        "encoder": encoder,
+        "mode": mode,
+        "num_train": None,
+        "metrics": metrics,
+        "main_metric": SHOWN[kind][0],
+        "groups": 300,
+        "counts": {"train": 9, "test": 3},
+    }
+    if kind == "retrieval":
+        found["paper_queries"] = {"queries": 128, "metrics": {metric: figure(mean / 2) for metric in metrics}}
+    return found
+
+
+def report(**changes: Any) -> dict[str, Any]:
+    tasks = {
+        name: {
+            "type": kind,
+            "note": "",
+            "results": [
+                result(kind, encoder, mode, mean)
+                for encoder, mode, mean in (
+                    ("own", "fine_tuned", 0.91),
+                    ("own", "frozen", 0.61),
+                    ("biobert", "fine_tuned", 0.81),
+                )
+            ],
+            "paired_tests": [],
+            "facts": {},
+        }
+        for name, kind in KINDS.items()
+    }
+    return {
+        "encoders": {},
+        "skipped": {
+            "encoders": {"modernbert": "not in the cache"},
+            "artifacts": {"model": "no model 'paper'"},
+            "tasks": {"i2b2-2014": "i2b2/2014 is not there"},
+            "masks": {},
+        },
+        "seeds": [0],
+        "num_resamples": 100,
+        "statistics": {},
+        "tasks": tasks,
+        **changes,
+    }
+
+
+def rows(text: str, title: str) -> list[list[str]]:
+    """Return the cells of the first table below a heading."""
+    lines = text.split(f"## {title}")[1].splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("|"))
+    found = []
+    for line in lines[start:]:
+        if not line.startswith("|"):
+            break
+        found.append([cell.strip() for cell in line.strip("|").split("|")])
+    return [found[0], *found[2:]]
+
+
+def test_table_6_has_a_row_an_encoder_and_the_papers_beside() -> None:
+    head, *body = rows(render(report()), "Table 6")
+    assert head == ["encoder", "mode", "EHR AUROC", "PubMed-NCT accuracy", "PubMed-NCT F1 macro",
+                    "PubMed-NCT F1 weighted", "MedNER accuracy", "MedNER F1"]  # fmt: skip
+    assert [row[:2] for row in body[:4]] == [
+        ["own", "fine-tuned"],
+        ["own", "frozen"],
+        ["biobert", "fine-tuned"],
+        ["biobert", "reported"],
+    ]
+    assert body[0][2:] == ["0.9100 [0.9000, 0.9200]", "–", "–", "–", *["0.9100 [0.9000, 0.9200]"] * 2]
+    # The paper's F1 of PubMed-NCT stands in both columns: which it is, is not said.
+    assert body[3][2:] == ["0.968", "0.9179", "0.9187", "0.9187", "0.909", "0.794"]
+    assert {row[0] for row in body} == {"own", *reported.ENCODERS}
+
+
+def test_table_7_counts_all_queries_and_as_many_as_the_paper() -> None:
+    text = render(report())
+    head, *body = rows(text, "Table 7")
+    assert head == ["encoder", "mode", "queries", *SHOWN["retrieval"]]
+    assert [row[2] for row in body[:2]] == ["300", "128"]
+    assert body[1][3] == "0.4550 [0.4450, 0.4650]"
+    assert ["biobert", "reported", "128", "0.1956", "0.0489", "0.1866", "0.1827"] in body
+
+
+def test_an_absent_set_keeps_its_table_and_is_said() -> None:
+    text = render(report())
+    head, *body = rows(text, "Table 8")
+    assert head[2:] == [f"i2b2 ({year})" for year in (2006, 2010, 2012, 2014)]
+    assert all(row[1] == "reported" for row in body) and len(body) == 6
+    for line in ("i2b2-2014: i2b2/2014 is not there", "modernbert: not in the cache", "model: no model 'paper'"):
+        assert f"- {line}" in text
+    further, *_ = rows(text, "Further sets: entities")
+    assert further == ["encoder", "mode", "mine f1", "mine token_accuracy"]
+
+
+@pytest.mark.parametrize("others", [{}, {"sibling": 0.2}])
+def test_table_4_names_models_counting_and_the_papers(others: dict[str, float]) -> None:
+    def shares(value: float) -> dict[str, Any]:
+        return {str(k): value for k in (1, 5)}
+
+    def ranges(value: float) -> dict[str, Any]:
+        return {str(k): [value - 0.1, value + 0.1] for k in (1, 5)}
+
+    masks = {
+        "uniform": {
+            "model": shares(0.5),
+            "unigram": shares(0.3),
+            "intervals": {"model": ranges(0.5), "unigram": ranges(0.3)},
+        }
+    }
+    other = {
+        name: {"uniform": {"model": shares(value), "intervals": {"model": ranges(value)}}}
+        for name, value in others.items()
+    }
+    values = report(masks=masks, top_k=[1, 5], rows=9, model="own-0", other_masks=other)
+    values["skipped"]["masks"] = {"biobert": "another tokenizer"}
+    head, *body = rows("\n\n".join(table_4(values)), "Table 4")
+    assert head == ["model", "mask", "top-1", "top-5"]
+    assert [row[0] for row in body] == ["own-0", *others, "unigram", "clinical-modernbert, reported"]
+    assert body[0][2] == "50.00% [40.00%, 60.00%]" and body[-1][2:] == ["63.31%", "79.67%"]
+    if others:
+        assert body[1][2] == "20.00% [10.00%, 30.00%]"
+    assert "- biobert: another tokenizer" in "\n".join(table_4(values))
