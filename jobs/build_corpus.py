@@ -9,7 +9,7 @@ from clinical_modernbert.job import main
 from clinical_modernbert.recipe import CorpusRecipe
 
 
-def run(plan: Plan) -> Artifact:
+def run(plan: Plan[CorpusRecipe]) -> Artifact:
     """Import the heavy part only when there is work to do."""
     from clinical_modernbert.corpus.build import build_corpus
 

@@ -9,7 +9,7 @@ from clinical_modernbert.job import main
 from clinical_modernbert.recipe import EmbedRecipe
 
 
-def run(plan: Plan) -> Artifact:
+def run(plan: Plan[EmbedRecipe]) -> Artifact:
     """Import the heavy part only when there is work to do."""
     from clinical_modernbert.bulk.embed import embed_table
 

@@ -9,7 +9,7 @@ from clinical_modernbert.job import main
 from clinical_modernbert.recipe import EvaluateRecipe
 
 
-def run(plan: Plan) -> Artifact:
+def run(plan: Plan[EvaluateRecipe]) -> Artifact:
     """Import the heavy part only when there is work to do."""
     from clinical_modernbert.evaluation.run import evaluate
 

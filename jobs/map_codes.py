@@ -8,7 +8,7 @@ from clinical_modernbert.job import main
 from clinical_modernbert.recipe import MapRecipe
 
 
-def run(plan: Plan) -> Artifact:
+def run(plan: Plan[MapRecipe]) -> Artifact:
     """Import the heavy part only when there is work to do."""
     from clinical_modernbert.evaluation.codes.map import map_codes
 

@@ -8,7 +8,7 @@ from clinical_modernbert.job import main
 from clinical_modernbert.recipe import ProjectRecipe
 
 
-def run(plan: Plan) -> Artifact:
+def run(plan: Plan[ProjectRecipe]) -> Artifact:
     """Import the heavy part only when there is work to do."""
     from clinical_modernbert.evaluation.codes.embedding_map import map_embeddings
 

@@ -9,7 +9,7 @@ from clinical_modernbert.recipe import SweepRecipe
 from clinical_modernbert.sweeps.trials import sweep_plan
 
 
-def run(plan: Plan) -> Artifact:
+def run(plan: Plan[SweepRecipe]) -> Artifact:
     """Import the heavy part only when there is work to do."""
     from clinical_modernbert.sweeps.run import sweep
 

@@ -1,8 +1,8 @@
 """Time to the first map in a browser, and bytes sent: the explorer's map against plain Plotly (scattergl) and pydeck.
 
 All three are Streamlit pages (``benchmarks/kits/explorer_page.py``) with the same points and categories, each by its documented
-way for many points: Plotly one ``scattergl`` trace a category, pydeck one ``ScatterplotLayer`` over a table, both with the code as
-hover text. A round opens a fresh browser (software WebGL, nothing cached) on a warm server and waits until a canvas shows
+way for many points: Plotly one ``scattergl`` trace a category, pydeck one ``ScatterplotLayer`` over a table, both with the code
+as hover text. A round opens a fresh browser (software WebGL, nothing cached) on a warm server and waits until a canvas shows
 points: 1,500 of its pixels in a view of 300 x 300 are not background. The bound is such a page with eight points in our map:
 what the framework and the browser take before any data. The browser counts the bytes of the page with its scripts and of the
 websocket. ``EXPLORER_POINTS=2000,5000`` measures other sizes.

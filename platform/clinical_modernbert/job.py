@@ -26,10 +26,10 @@ _logger = logging.getLogger(__name__)
 
 def main(
     recipe_type: type[T],
-    run: Callable[[Plan], Artifact],
+    run: Callable[[Plan[T]], Artifact],
     *,
     raw_inputs: Callable[[T], tuple[InputEntry, ...]] = lambda recipe: (),
-    planned: Callable[[T, Store], Plan] | None = None,
+    planned: Callable[[T, Store], Plan[T]] | None = None,
     arguments: list[str] | None = None,
 ) -> None:
     """Run one job from the command line; exits with 2 and one message where the user's input is wrong.
@@ -90,7 +90,7 @@ def open_root(root: str | None = None) -> Store:
     return open_store(chosen)
 
 
-def _show(plan: Plan) -> None:
+def _show(plan: Plan[Recipe]) -> None:
     resolved = plan.recipe.model_dump(mode="json")
     sys.stdout.write(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
     sys.stdout.write(f"# fingerprint: {plan.fingerprint}\n# output: {plan.uri}\n")

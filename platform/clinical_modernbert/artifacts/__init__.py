@@ -5,14 +5,14 @@ from clinical_modernbert.artifacts.manifest import (
     FileEntry,
     InputEntry,
     Manifest,
-    file_sha256,
     read_manifest,
     upload,
     upload_folder,
     write_manifest,
 )
+from clinical_modernbert.artifacts.open import open_store
 from clinical_modernbert.artifacts.plan import Plan, make_plan
-from clinical_modernbert.artifacts.store import ObjectInfo, Store, join_key, open_store
+from clinical_modernbert.artifacts.store import ObjectInfo, Store, join_key
 
 __all__ = [
     "Artifact",
@@ -23,7 +23,6 @@ __all__ = [
     "Plan",
     "Store",
     "artifact_at",
-    "file_sha256",
     "find_artifact",
     "join_key",
     "list_artifacts",

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from clinical_modernbert.artifacts.layout import KINDS, artifact_prefix
-from clinical_modernbert.artifacts.manifest import Manifest, file_sha256, read_manifest
+from clinical_modernbert.artifacts.manifest import Manifest, read_manifest
 from clinical_modernbert.artifacts.store import Store, join_key
 from clinical_modernbert.errors import ArtifactError
+from clinical_modernbert.hashing import file_sha256
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,10 @@ class FileStore:
             if folder == self._root or not _removed(folder):
                 break
 
+    def clear(self, prefix: str) -> None:
+        for item in list(self.walk(prefix)):
+            self.delete(item.key)
+
     def _write(self, key: str, fill: Callable[[BinaryIO], object]) -> None:
         path = self._path(key)
         partial = path.parent / f"{_PARTIAL}{uuid.uuid4().hex}"

@@ -16,6 +16,7 @@ from clinical_modernbert import __version__
 from clinical_modernbert.artifacts.layout import MANIFEST_NAME
 from clinical_modernbert.artifacts.store import Store, join_key
 from clinical_modernbert.errors import ArtifactError
+from clinical_modernbert.hashing import file_sha256
 
 
 class FileEntry(BaseModel):
@@ -72,12 +73,6 @@ class Manifest(BaseModel):
             if entry.path == path:
                 return entry
         raise ArtifactError(f"{self.kind}/{self.id} has no file {path!r} in its manifest")
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def upload(store: Store, prefix: str, path: str, local_path: Path) -> FileEntry:

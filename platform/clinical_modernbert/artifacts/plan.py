@@ -5,22 +5,26 @@ fingerprint = sha256(canonical recipe without scaling, logging and checkpointing
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from clinical_modernbert.artifacts.artifact import Artifact, find_artifact, is_there, resolve
 from clinical_modernbert.artifacts.layout import ARTIFACT_KIND_OF_RECIPE, FORMAT_VERSION, artifact_prefix
-from clinical_modernbert.artifacts.manifest import FileEntry, InputEntry, Manifest, write_manifest
+from clinical_modernbert.artifacts.manifest import FileEntry, InputEntry, Manifest, upload_folder, write_manifest
 from clinical_modernbert.artifacts.store import Store
 from clinical_modernbert.recipe import Recipe
 
+R = TypeVar("R", bound=Recipe)
+R_co = TypeVar("R_co", bound=Recipe, covariant=True)
+
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Generic[R_co]):
     """A recipe together with its resolved inputs and its place in the store."""
 
-    recipe: Recipe
+    recipe: R_co
     store: Store
     kind: str
     fingerprint: str
@@ -63,8 +67,14 @@ class Plan:
         )
         return Artifact(store=self.store, manifest=manifest, prefix=self.prefix)
 
+    def publish_folder(
+        self, folder: Path, *, summary: Mapping[str, Any], uploaded: Sequence[FileEntry] = ()
+    ) -> Artifact:
+        """Upload every file of ``folder`` and publish them with what is ``uploaded`` already."""
+        return self.publish([*uploaded, *upload_folder(self.store, self.prefix, folder)], summary=summary)
 
-def make_plan(recipe: Recipe, store: Store, *, raw_inputs: tuple[InputEntry, ...] = ()) -> Plan:
+
+def make_plan(recipe: R, store: Store, *, raw_inputs: tuple[InputEntry, ...] = ()) -> Plan[R]:
     """Resolve what ``recipe`` refers to and compute where its output belongs."""
     kind = ARTIFACT_KIND_OF_RECIPE[recipe.kind]  # type: ignore[attr-defined]  # every concrete recipe declares its kind
     artifacts = {

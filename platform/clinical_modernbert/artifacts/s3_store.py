@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from minio import Minio
+from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
 from urllib3.exceptions import HTTPError, MaxRetryError
 
@@ -103,6 +104,15 @@ class S3Store:
             self._client.remove_object(self._bucket, self._name(key))
         except _FAILURES as error:
             raise self._refused("deleting", key, error) from None
+
+    def clear(self, prefix: str) -> None:
+        doomed = (DeleteObject(self._name(item.key)) for item in list(self.walk(prefix)))
+        try:
+            # One request for a thousand objects. The answers have to be read: nothing is sent before.
+            for refused in self._client.remove_objects(self._bucket, doomed):
+                raise StoreError(f"{self.uri}: deleting {prefix} failed with {refused.code}: {refused.message}")
+        except _FAILURES as error:
+            raise self._refused("deleting", prefix, error) from None
 
     def _objects(self, prefix: str, *, recursive: bool):  # type: ignore[no-untyped-def]  # minio ships no types for listings
         name = self._name(prefix)

@@ -72,6 +72,4 @@ class WorkArea:
 
     def clear(self) -> None:
         """Delete everything in the area."""
-        store = self.store()
-        for item in list(store.walk(self.prefix)):
-            store.delete(item.key)
+        self.store().clear(self.prefix)

@@ -33,10 +33,9 @@ from clinical_modernbert.sources.document import Quarantined
 _QUARANTINE_LISTED = 1000
 
 
-def embed_table(plan: Plan) -> Artifact:
+def embed_table(plan: Plan[EmbedRecipe]) -> Artifact:
     """Embed the table that ``plan`` describes and publish ``vectors/*.parquet``; raises ``SourceError`` or ``ModelError``."""
     recipe = plan.recipe
-    assert isinstance(recipe, EmbedRecipe)
     check_pooling(plan.artifacts["model"], recipe.pooling)
     start_ray()
     area = WorkArea(plan.store.uri, work_prefix("embeddings", plan.id))
@@ -132,7 +131,7 @@ def _refuse_bad_input(recipe: EmbedRecipe, num_rows: int, bad: list[list[str | N
         )
 
 
-def _publish(plan: Plan, recipe: EmbedRecipe, num_rows: int, results: list[StepResult]) -> Artifact:
+def _publish(plan: Plan[EmbedRecipe], recipe: EmbedRecipe, num_rows: int, results: list[StepResult]) -> Artifact:
     bad = [entry for result in results for entry in result["quarantine"]]
     _refuse_bad_input(recipe, num_rows, bad)
     account = {key: sum(result[key] for result in results) for key in ("embedded", "empty")} | {"quarantined": len(bad)}

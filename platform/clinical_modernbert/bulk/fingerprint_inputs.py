@@ -9,8 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clinical_modernbert.artifacts import InputEntry, Store, file_sha256, open_store
+from clinical_modernbert.artifacts import InputEntry, Store, open_store
 from clinical_modernbert.errors import SourceError
+from clinical_modernbert.hashing import file_sha256
 from clinical_modernbert.recipe import EmbedRecipe
 from clinical_modernbert.sources.csv_rows import check_columns
 

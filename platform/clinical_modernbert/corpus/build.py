@@ -49,10 +49,9 @@ _INPUT_A_BANDS_PART = 128_000_000
 _GENERATED_BYTES = 2000
 
 
-def build_corpus(plan: Plan) -> Artifact:
+def build_corpus(plan: Plan[CorpusRecipe]) -> Artifact:
     """Build the corpus that ``plan`` describes and publish it; a build that is refused leaves nothing behind."""
     recipe = plan.recipe
-    assert isinstance(recipe, CorpusRecipe)
     start_ray(num_cpus=recipe.scaling.num_cpus)
     _clear_published(plan)
     area = WorkArea(plan.store.uri, work_prefix("corpus", plan.id))
@@ -65,7 +64,7 @@ def build_corpus(plan: Plan) -> Artifact:
     return artifact
 
 
-def _clear_published(plan: Plan) -> None:
+def _clear_published(plan: Plan[CorpusRecipe]) -> None:
     """Clear the areas of corpora that were published: a kill between the manifest and the end leaves one."""
     top = work_prefix("corpus", "")
     names = {item.key.removeprefix(top).lstrip("/").partition("/")[0] for item in plan.store.walk(top)}
@@ -74,7 +73,7 @@ def _clear_published(plan: Plan) -> None:
             WorkArea(plan.store.uri, work_prefix("corpus", name)).clear()
 
 
-def _build(plan: Plan, recipe: CorpusRecipe, area: WorkArea) -> Artifact:
+def _build(plan: Plan[CorpusRecipe], recipe: CorpusRecipe, area: WorkArea) -> Artifact:
     units = [unit for source in recipe.sources for unit in list_units(source)]
     near_parts = 1 + sum(map(_raw_bytes, units)) // _INPUT_A_BANDS_PART
 
@@ -154,7 +153,7 @@ def _deduplicate(area: WorkArea, recipe: CorpusRecipe, pieces: list[int], num_re
 
 def _prepare_evaluation(area: WorkArea, paths: tuple[str, ...]) -> StepResult:
     """Write the 13-word sequences of the evaluation sets."""
-    from clinical_modernbert.sources.evaluation_sets import evaluation_texts  # type: ignore[import-not-found]
+    from clinical_modernbert.sources.evaluation_sets import evaluation_texts
 
     def run() -> StepResult:
         ngrams = evaluation_ngrams(text for path in paths for text in evaluation_texts(Path(path)))

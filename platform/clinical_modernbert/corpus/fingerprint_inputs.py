@@ -4,8 +4,9 @@ import hashlib
 from importlib.metadata import version
 from pathlib import Path
 
-from clinical_modernbert.artifacts import InputEntry, file_sha256
+from clinical_modernbert.artifacts import InputEntry
 from clinical_modernbert.errors import SourceError
+from clinical_modernbert.hashing import file_sha256
 from clinical_modernbert.recipe import CorpusRecipe
 from clinical_modernbert.recipe.corpus import LexiconSection
 from clinical_modernbert.sources import list_units

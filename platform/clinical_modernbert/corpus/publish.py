@@ -23,7 +23,7 @@ _QUARANTINE_LISTED = 1000
 
 
 def publish_corpus(
-    plan: Plan,
+    plan: Plan[CorpusRecipe],
     area: WorkArea,
     parsed: list[StepResult],
     tokenised: list[StepResult],
@@ -35,7 +35,6 @@ def publish_corpus(
 ) -> Artifact:
     """Publish what the passes left: tokenizer, lexicon, counts, shards, quarantine and card, under one balanced account."""
     recipe = plan.recipe
-    assert isinstance(recipe, CorpusRecipe)
     files = [FileEntry.model_validate(entry) for step in packed for entry in step["files"]]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -98,7 +97,7 @@ def _training_tokens(recipe: CorpusRecipe, shards: list[dict[str, Any]], packed:
 
 
 def _publish_card(
-    plan: Plan,
+    plan: Plan[CorpusRecipe],
     area: WorkArea,
     recipe: CorpusRecipe,
     summary: dict[str, Any],

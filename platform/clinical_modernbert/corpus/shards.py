@@ -30,7 +30,7 @@ def shard_path(row_length: int, split: str, number: int, part: str) -> str:
     return f"length-{row_length}/{split}/{number:05d}.{part}.npy"
 
 
-def id_dtype(vocabulary_size: int) -> np.dtype[np.unsignedinteger]:  # type: ignore[type-arg]  # the width is chosen here
+def id_dtype(vocabulary_size: int) -> np.dtype[np.unsignedinteger]:
     """Return uint16 where every id fits, else uint32."""
     return np.dtype("<u2") if vocabulary_size <= 2**16 else np.dtype("<u4")
 
@@ -39,7 +39,7 @@ def id_dtype(vocabulary_size: int) -> np.dtype[np.unsignedinteger]:  # type: ign
 class TokenTable:
     """Tokenised documents, flat, in their order; what packing reads."""
 
-    ids_N: NDArray[np.unsignedinteger]  # type: ignore[type-arg]  # uint16 or uint32
+    ids_N: NDArray[np.unsignedinteger]  # uint16 or uint32
     salient_N: NDArray[np.bool_]
     lengths_D: NDArray[np.int64]
     sources_D: NDArray[np.int64]

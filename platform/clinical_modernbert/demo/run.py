@@ -143,13 +143,11 @@ def _corpus_recipe(data: Path | None, overrides: list[str]) -> CorpusRecipe:
     return build_recipe(CorpusRecipe, {**values, "sources": [*real, *kept]}, overrides=overrides, origin="corpus/real")
 
 
-def _make(
-    store: Store, recipe: Recipe, run: Callable[[Plan], Artifact], *, raw: tuple[InputEntry, ...] = ()
-) -> Artifact:
+def _make(store: Store, recipe: T, run: Callable[[Plan[T]], Artifact], *, raw: tuple[InputEntry, ...] = ()) -> Artifact:
     return _run(make_plan(recipe, store, raw_inputs=raw), run)
 
 
-def _run(plan: Plan, run: Callable[[Plan], Artifact]) -> Artifact:
+def _run(plan: Plan[T], run: Callable[[Plan[T]], Artifact]) -> Artifact:
     found = plan.existing()
     if found:
         _logger.info("%s %s is already there", plan.kind, plan.id)

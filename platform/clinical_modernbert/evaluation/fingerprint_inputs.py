@@ -5,9 +5,9 @@ from pathlib import Path
 
 from clinical_modernbert.artifacts import InputEntry
 from clinical_modernbert.evaluation.encoders import EncoderAbsentError, LocalEncoder, resolve_encoder
+from clinical_modernbert.hashing import file_sha256
 from clinical_modernbert.recipe.evaluate import EvaluateRecipe
 from clinical_modernbert.recipe.tasks import DispositionTask, EncoderSection, EntitiesTask, SentenceRolesTask, Task
-from clinical_modernbert.sources.files import file_digest
 
 
 def task_paths(task: Task, data: str) -> list[Path]:
@@ -64,6 +64,6 @@ def present_encoders(sections: tuple[EncoderSection, ...]) -> tuple[list[LocalEn
 
 def _digest(path: Path) -> str:
     if path.is_file():
-        return file_digest(path)
-    lines = [f"{p.relative_to(path).as_posix()} {file_digest(p)}" for p in sorted(path.rglob("*")) if p.is_file()]
+        return file_sha256(path)
+    lines = [f"{p.relative_to(path).as_posix()} {file_sha256(p)}" for p in sorted(path.rglob("*")) if p.is_file()]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

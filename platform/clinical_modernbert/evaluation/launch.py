@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from clinical_modernbert.artifacts import Plan, open_store
 from clinical_modernbert.errors import ModelError, UserError
 from clinical_modernbert.evaluation.runs import run, run_plan
-from clinical_modernbert.recipe import FineTuneRecipe, ProbeRecipe
+from clinical_modernbert.recipe import FineTuneRecipe, ProbeRecipe, RunRecipe
 from clinical_modernbert.recipe.evaluate import EvaluateScaling
 from clinical_modernbert.runtime import cluster_room, side_by_side, start_ray, user_error
 from clinical_modernbert.training.launch import root_cause
@@ -27,7 +27,7 @@ T = TypeVar("T")
 _logger = logging.getLogger(__name__)
 
 
-def launch(plans: Sequence[Plan]) -> None:
+def launch(plans: Sequence[Plan[RunRecipe]]) -> None:
     """Do all runs; a run that fails does not stop the others, and is named in the ``ModelError`` raised at the end."""
     if not plans:
         return
@@ -55,13 +55,13 @@ def launch(plans: Sequence[Plan]) -> None:
         raise ModelError(f"run {first} failed: {failed[first]}{others}")
 
 
-def shared_out(plans: Sequence[Plan], num_workers: int) -> list[Sequence[Plan]]:
+def shared_out(plans: Sequence[Plan[RunRecipe]], num_workers: int) -> list[Sequence[Plan[RunRecipe]]]:
     """Return the runs in shares that one worker does: neighbours together, and four shares a worker, so that all end alike."""
     size = max(len(plans) // (4 * num_workers), 1)
     return [plans[start : start + size] for start in range(0, len(plans), size)]
 
 
-def _launch(share: Sequence[Plan]) -> dict[str, str]:
+def _launch(share: Sequence[Plan[RunRecipe]]) -> dict[str, str]:
     """Do runs of one kind on a worker of the cluster, and return why which of them failed."""
     config = {"recipes": {p.id: p.recipe.model_dump(mode="json") for p in share}, "store": share[0].store.uri}
     began = time.perf_counter()
@@ -77,8 +77,7 @@ def _launch(share: Sequence[Plan]) -> dict[str, str]:
     return errors
 
 
-def _scaling(plan: Plan) -> EvaluateScaling:
-    assert isinstance(plan.recipe, FineTuneRecipe | ProbeRecipe)
+def _scaling(plan: Plan[RunRecipe]) -> EvaluateScaling:
     return plan.recipe.scaling
 
 

@@ -31,17 +31,15 @@ class Measured:
     """Figures with their data."""
 
 
-def score_masks(plan: Plan) -> None:
+def score_masks(plan: Plan[EvaluateRecipe]) -> None:
     """Publish the evaluation of the store's own model that ``plan`` describes, which has no tasks."""
     recipe = plan.recipe
-    assert isinstance(recipe, EvaluateRecipe)
     on_worker(_score_masks, recipe.model_dump(mode="json"), plan.store.uri, scaling=recipe.scaling)
 
 
-def measure_encoders(plan: Plan, sections: Sequence[EncoderSection]) -> Measured:
+def measure_encoders(plan: Plan[EvaluateRecipe], sections: Sequence[EncoderSection]) -> Measured:
     """Measure the recipe's encoders in all that it asks for beside tasks."""
     recipe = plan.recipe
-    assert isinstance(recipe, EvaluateRecipe)
     asked = plan.artifacts.keys() >= {"model", "corpus"}
     if not (asked or recipe.codes or recipe.efficiency):
         return Measured({}, {}, {})

@@ -20,18 +20,17 @@ from clinical_modernbert.evaluation.launch import launch
 from clinical_modernbert.evaluation.on_cluster import measure_encoders, score_masks
 from clinical_modernbert.evaluation.report.build import Finished, build_report
 from clinical_modernbert.evaluation.report.text import render
-from clinical_modernbert.evaluation.runs import RunRecipe, run_plan
+from clinical_modernbert.evaluation.runs import run_plan
 from clinical_modernbert.progress import watch
-from clinical_modernbert.recipe import EvaluateRecipe, FineTuneRecipe, ProbeRecipe
+from clinical_modernbert.recipe import EvaluateRecipe, FineTuneRecipe, ProbeRecipe, RunRecipe
 from clinical_modernbert.recipe.tasks import EncoderSection, RetrievalTask, Task
 
 _logger = logging.getLogger(__name__)
 
 
-def evaluate(plan: Plan) -> Artifact:
+def evaluate(plan: Plan[EvaluateRecipe]) -> Artifact:
     """Do what the recipe asks for and publish ``report.json``, ``report.md`` and the figures; ``summary`` is the report."""
     recipe = plan.recipe
-    assert isinstance(recipe, EvaluateRecipe)
     if not (recipe.tasks or recipe.codes or recipe.efficiency):
         score_masks(plan)
         return resolve(plan.store, plan.kind, plan.id)
@@ -48,8 +47,7 @@ def evaluate(plan: Plan) -> Artifact:
         _logger.warning("skipped %s: %s", name, reason)
     present = tuple(task for task in recipe.tasks if task.name not in skipped)
     finished = [
-        Finished(made.recipe, artifact)  # type: ignore[arg-type]  # a run's plan holds a run's recipe
-        for made, artifact in _run_all(plan, list(_runs(recipe, present, encoders)))
+        Finished(made.recipe, artifact) for made, artifact in _run_all(plan, list(_runs(recipe, present, encoders)))
     ]
     measured = measure_encoders(plan, encoders)
     report = build_report(
@@ -69,10 +67,9 @@ def evaluate(plan: Plan) -> Artifact:
     return plan.publish(files, summary=report)
 
 
-def evaluated_encoders(plan: Plan) -> tuple[list[EncoderSection], dict[str, str]]:
+def evaluated_encoders(plan: Plan[EvaluateRecipe]) -> tuple[list[EncoderSection], dict[str, str]]:
     """Return the encoders of the recipe that are on this machine, the store's own model first, and why others are not."""
     recipe = plan.recipe
-    assert isinstance(recipe, EvaluateRecipe)
     present, absent = present_encoders(recipe.encoders)
     names = {encoder.name for encoder in present}
     sections = [section for section in recipe.encoders if section.name in names]
@@ -116,7 +113,7 @@ def _run_name(task: Task, encoder: EncoderSection) -> str:
     return re.sub(r"[^a-z0-9-]", "-", f"{task.name}-{encoder.name}")[:40].strip("-")
 
 
-def _run_all(plan: Plan, recipes: list[RunRecipe]) -> Iterator[tuple[Plan, Artifact]]:
+def _run_all(plan: Plan[EvaluateRecipe], recipes: list[RunRecipe]) -> Iterator[tuple[Plan[RunRecipe], Artifact]]:
     """Do what is not yet done, and yield every run with its artifact in the order of ``recipes``."""
     plans = [run_plan(recipe, plan.store) for recipe in recipes]
     with watch(

@@ -28,23 +28,20 @@ from clinical_modernbert.evaluation.tasks.load import load_task
 from clinical_modernbert.evaluation.tasks.retrieval import retrieve
 from clinical_modernbert.evaluation.tasks.retrieval_sets import RetrievalSet
 from clinical_modernbert.evaluation.tasks.text_labels import classify_texts
-from clinical_modernbert.recipe import FineTuneRecipe, ProbeRecipe
-
-RunRecipe = FineTuneRecipe | ProbeRecipe
+from clinical_modernbert.recipe import FineTuneRecipe, RunRecipe
 
 _logger = logging.getLogger(__name__)
 
 
-def run_plan(recipe: RunRecipe, store: Store) -> Plan:
+def run_plan(recipe: RunRecipe, store: Store) -> Plan[RunRecipe]:
     """Return the run's plan: what it would make, from which encoder and data."""
     encoder = resolve_encoder(recipe.encoder)
     return make_plan(recipe, store, raw_inputs=(encoder_input(encoder), *task_inputs(recipe.task, recipe.data)))
 
 
-def run(plan: Plan) -> Artifact:
+def run(plan: Plan[RunRecipe]) -> Artifact:
     """Do the run and publish it."""
     recipe = plan.recipe
-    assert isinstance(recipe, FineTuneRecipe | ProbeRecipe)
     torch.set_num_threads(recipe.scaling.num_cpus)
     began = time.perf_counter()
     encoder = resolve_encoder(recipe.encoder)
@@ -104,7 +101,7 @@ def run_outcome(recipe: RunRecipe, encoder: LocalEncoder) -> Outcome:
     data = load_task(recipe.task, recipe.data)
     if isinstance(data, RetrievalSet):
         return retrieve(recipe, encoder, few_pairs(data, recipe.num_train, seed=recipe.seed))
-    part: Any = few(data, recipe.num_train, seed=recipe.seed) if recipe.num_train is not None else data  # type: ignore[arg-type]
+    part: Any = few(data, recipe.num_train, seed=recipe.seed) if recipe.num_train is not None else data
     judge: Any = tag_words if isinstance(part.train[0], WordExample) else classify_texts
     outcome: Outcome = judge(recipe, encoder, part)
     return replace(outcome, facts={**part.facts, **outcome.facts})

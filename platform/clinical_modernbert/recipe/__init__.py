@@ -2,7 +2,7 @@
 
 from clinical_modernbert.recipe.corpus import CorpusRecipe
 from clinical_modernbert.recipe.embed import EmbedRecipe, ProjectRecipe
-from clinical_modernbert.recipe.evaluate import EvaluateRecipe, FineTuneRecipe, MapRecipe, ProbeRecipe
+from clinical_modernbert.recipe.evaluate import EvaluateRecipe, FineTuneRecipe, MapRecipe, ProbeRecipe, RunRecipe
 from clinical_modernbert.recipe.loader import RECIPE_TYPES, build_recipe, load_recipe, read_recipe
 from clinical_modernbert.recipe.pretrain import PretrainRecipe
 from clinical_modernbert.recipe.section import Recipe
@@ -20,6 +20,7 @@ __all__ = [
     "ProbeRecipe",
     "ProjectRecipe",
     "Recipe",
+    "RunRecipe",
     "ServeRecipe",
     "SweepRecipe",
     "build_recipe",

@@ -158,6 +158,10 @@ class ProbeRecipe(_Run):
     kind: Literal["probe"] = "probe"
 
 
+RunRecipe = FineTuneRecipe | ProbeRecipe
+"""What one encoder does on one task with one seed."""
+
+
 class MapRecipe(Recipe):
     """The 2-D map of code embeddings with its figures in the original space (paper, 4.4 and 5.4)."""
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clinical_modernbert.errors import SourceError
+from clinical_modernbert.hashing import file_sha256
 from clinical_modernbert.recipe.sources import (
     CodeSource,
     DatasetSource,
@@ -26,7 +27,7 @@ from clinical_modernbert.sources.codes.chapters import icd9_chapter, icd10_chapt
 from clinical_modernbert.sources.document import Deleted, Document, Dropped, Quarantined, Unit
 from clinical_modernbert.sources.evaluation_sets import evaluation_texts
 from clinical_modernbert.sources.evaluation_sets.ed import EdOutcome, EdStay, read_stays
-from clinical_modernbert.sources.files import Progress, file_digest, find_files, read_chunks
+from clinical_modernbert.sources.files import Progress, find_files, read_chunks
 from clinical_modernbert.sources.notes import meds, mimic, table
 
 __all__ = [
@@ -88,7 +89,7 @@ def list_units(source: Source) -> list[Unit]:
             shards = Path(source.path) / "data"
             where = str(shards) if shards.is_dir() else source.path
             files = find_files(where, field=_path_field(source), patterns=meds.PATTERNS)
-    return [Unit(source.name, name, str(location), digest=file_digest(location)) for name, location in files]
+    return [Unit(source.name, name, str(location), digest=file_sha256(location)) for name, location in files]
 
 
 def read_unit(

@@ -3,7 +3,6 @@
 Whether a file is gzip is read from its first bytes, not from its name. Memory is bounded by the chunk, not by the file.
 """
 
-import hashlib
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -69,12 +68,6 @@ def find_files(
     if twice:
         raise SourceError(f"{field}: {twice[0]!r} lies below {path!r} both plain and as .gz; remove one of the two")
     return sorted(found.items())
-
-
-def file_digest(location: Path) -> str:
-    """Return the sha256 of a file's bytes."""
-    with location.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_chunks(location: Path, progress: Progress | None = None) -> Iterator[bytes]:

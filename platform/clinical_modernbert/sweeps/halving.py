@@ -68,8 +68,7 @@ class Board:
 
     def clear(self) -> None:
         """Forget all: the sweep is published."""
-        for item in list(self.store.walk(self._prefix)):
-            self.store.delete(item.key)
+        self.store.clear(self._prefix)
 
     @property
     def _prefix(self) -> str:
@@ -95,7 +94,7 @@ def lags(loss: float, others: Iterable[float | None], *, factor: int) -> bool:
     return not math.isfinite(loss) or better >= max(1, (len(there) + 1) // factor)
 
 
-def train_while_it_keeps_up(plan: Plan, section: HalvingSection, board: Board) -> float:
+def train_while_it_keeps_up(plan: Plan[PretrainRecipe], section: HalvingSection, board: Board) -> float:
     """Train the trial unless that is done or decided; return its held-out loss, the last one before where it was stopped."""
     known = board.read(plan.id)
     artifact = plan.existing()
@@ -116,9 +115,8 @@ def train_while_it_keeps_up(plan: Plan, section: HalvingSection, board: Board) -
     return float(artifact.summary["held_out"]["uniform_loss"])
 
 
-def _climb(plan: Plan, section: HalvingSection, board: Board) -> tuple[Artifact | None, int | None]:
+def _climb(plan: Plan[PretrainRecipe], section: HalvingSection, board: Board) -> tuple[Artifact | None, int | None]:
     """Return the trained model, or None and the rung at which the trial fell behind."""
-    assert isinstance(plan.recipe, PretrainRecipe)
     ahead, lost_rung = rungs(section, num_steps=plan.recipe.training.total_steps), None
     with ThreadPoolExecutor(max_workers=1) as pool:
         training = pool.submit(pretrain, plan)
@@ -150,8 +148,7 @@ def held_out_points(history: History) -> History:
     return [{"step": point["step"], **point["held_out"]} for point in history if "held_out" in point]
 
 
-def _forget(plan: Plan) -> None:
+def _forget(plan: Plan[PretrainRecipe]) -> None:
     """Delete the state that the stopped run kept: nobody goes on from it."""
     delete_checkpoints(plan.store, plan.id)
-    for item in list(plan.store.walk(work_prefix("model", plan.id))):
-        plan.store.delete(item.key)
+    plan.store.clear(work_prefix("model", plan.id))

@@ -38,10 +38,9 @@ from clinical_modernbert.training.launch import pretrain
 _DRIVER_BYTES = 100_000_000
 
 
-def sweep(plan: Plan) -> Artifact:
+def sweep(plan: Plan[SweepRecipe]) -> Artifact:
     """Run every trial of the plan's sweep, compare what came out, and publish the report with its plots."""
     recipe = plan.recipe
-    assert isinstance(recipe, SweepRecipe)
     corpus_id = plan.artifacts["corpus"].manifest.id
     base = sweep_base(recipe, corpus_id=corpus_id)
     start_ray()
@@ -68,7 +67,7 @@ def sweep(plan: Plan) -> Artifact:
     return published
 
 
-def _run_trials(plan: Plan, recipe: SweepRecipe, base: SweepBase, folder: Path) -> list[dict[str, Any]]:
+def _run_trials(plan: Plan[SweepRecipe], recipe: SweepRecipe, base: SweepBase, folder: Path) -> list[dict[str, Any]]:
     from ray import tune
 
     num_at_once = fitting(recipe.scaling.max_concurrent_trials, _examples(recipe, base), cluster_room())
@@ -127,7 +126,9 @@ def _ablation(recipe: SweepRecipe, num_at_once: int) -> tuple[dict[str, Any], di
     return {"point": tune.grid_search(points)}, options, len(points)
 
 
-def _search(plan: Plan, recipe: SweepRecipe, num_at_once: int) -> tuple[dict[str, Any], dict[str, Any], int]:
+def _search(
+    plan: Plan[SweepRecipe], recipe: SweepRecipe, num_at_once: int
+) -> tuple[dict[str, Any], dict[str, Any], int]:
     """Return the same for a search: Optuna proposes."""
     import optuna
     from ray import tune
@@ -188,7 +189,7 @@ def _outcome(base: SweepBase, result: Any, board: Board) -> dict[str, Any]:
 
 
 def _score(
-    plan: Plan, recipe: SweepRecipe, finished: list[dict[str, Any]], *, corpus_id: str
+    plan: Plan[SweepRecipe], recipe: SweepRecipe, finished: list[dict[str, Any]], *, corpus_id: str
 ) -> dict[str, dict[str, DocumentScores]]:
     """Return model -> frozen mask -> scores by document, one Ray task a model."""
     import ray

@@ -72,7 +72,7 @@ def check_halving(section: HalvingSection, trial: PretrainRecipe) -> None:
         )
 
 
-def sweep_plan(recipe: SweepRecipe, store: Store) -> Plan:
+def sweep_plan(recipe: SweepRecipe, store: Store) -> Plan[SweepRecipe]:
     """Plan the sweep with the id in place of each name of a corpus in its overrides, arms and space, and these as inputs.
 
     A name may stand for another corpus tomorrow: that is another sweep, and a trial's overrides go on naming what it had.
@@ -146,7 +146,7 @@ def trial_recipe(base: SweepBase, point: dict[str, Any]) -> PretrainRecipe:
     return build_recipe(PretrainRecipe, base.values, overrides=trial_overrides(base, point), origin=base.base)
 
 
-def trial_plan(base: SweepBase, point: dict[str, Any], store: Store) -> Plan:
+def trial_plan(base: SweepBase, point: dict[str, Any], store: Store) -> Plan[PretrainRecipe]:
     """Return where the trial's model belongs; a trial that was trained before is found there."""
     return make_plan(trial_recipe(base, point), store)
 

@@ -262,5 +262,4 @@ def _delete(store: Store, run_id: str, name: str) -> None:
     prefix = join_key(checkpoints_prefix(run_id), name)
     # The manifest first: from then on it does not exist, whatever happens to the rest.
     store.delete(join_key(prefix, MANIFEST_NAME))
-    for item in list(store.walk(prefix)):
-        store.delete(item.key)
+    store.clear(prefix)

@@ -32,7 +32,7 @@ from clinical_modernbert.training.trackers import ray_gauges, tracking
 from clinical_modernbert.training.worker import Worker
 
 
-def pretrain(plan: Plan) -> Artifact:
+def pretrain(plan: Plan[PretrainRecipe]) -> Artifact:
     """Run the pretraining that ``plan`` describes on Ray Train and publish the model.
 
     SIGTERM, in the main thread, asks the workers to keep their state and end: ``RunStopped`` is raised then.
@@ -44,7 +44,7 @@ def pretrain(plan: Plan) -> Artifact:
     return publish_model(plan)
 
 
-def pretrain_in_process(plan: Plan, *, device: torch.device | None = None) -> Artifact:
+def pretrain_in_process(plan: Plan[PretrainRecipe], *, device: torch.device | None = None) -> Artifact:
     """Run the same loop as one worker in this process, without Ray: for one GPU, for debugging and for tests."""
     recipe = _recipe(plan)
     if recipe.scaling.num_workers != 1:
@@ -55,7 +55,7 @@ def pretrain_in_process(plan: Plan, *, device: torch.device | None = None) -> Ar
 
 
 @contextmanager
-def _running(plan: Plan, recipe: PretrainRecipe) -> Iterator[None]:
+def _running(plan: Plan[PretrainRecipe], recipe: PretrainRecipe) -> Iterator[None]:
     """What surrounds the workers on the side of the one who started them: a clean start, the bar, the trackers, SIGTERM."""
     plan.store.delete(_key(plan, RESULT_NAME))
     total = recipe.training.total_steps
@@ -67,7 +67,7 @@ def _running(plan: Plan, recipe: PretrainRecipe) -> Iterator[None]:
         yield
 
 
-def _fit(plan: Plan, recipe: PretrainRecipe) -> None:
+def _fit(plan: Plan[PretrainRecipe], recipe: PretrainRecipe) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
@@ -109,7 +109,7 @@ def _fit(plan: Plan, recipe: PretrainRecipe) -> None:
         raise ModelError(known)
 
 
-def steps_done(plan: Plan) -> int:
+def steps_done(plan: Plan[PretrainRecipe]) -> int:
     """Return the steps that a running job has recorded; 0 before the first."""
     try:
         return int(json.loads(plan.store.read_bytes(_key(plan, PROGRESS_NAME)))["step"])
@@ -117,7 +117,7 @@ def steps_done(plan: Plan) -> int:
         return 0
 
 
-def recorded_history(plan: Plan) -> History:
+def recorded_history(plan: Plan[PretrainRecipe]) -> History:
     """Return the curve that a running job has recorded so far; empty before its first point and after its end."""
     try:
         history: History = json.loads(plan.store.read_bytes(_key(plan, PROGRESS_NAME)))["history"]
@@ -126,7 +126,7 @@ def recorded_history(plan: Plan) -> History:
     return history
 
 
-def stopped_after(plan: Plan) -> int | None:
+def stopped_after(plan: Plan[PretrainRecipe]) -> int | None:
     """Return the step after which the run ended as asked; None where it was not asked, or has not ended."""
     try:
         step: int | None = json.loads(plan.store.read_bytes(_key(plan, RESULT_NAME))).get("stopped_after")
@@ -135,7 +135,7 @@ def stopped_after(plan: Plan) -> int | None:
     return step
 
 
-def publish_model(plan: Plan) -> Artifact:
+def publish_model(plan: Plan[PretrainRecipe]) -> Artifact:
     """Write the manifest over what rank 0 exported, then delete the checkpoints."""
     try:
         result: dict[str, Any] = json.loads(plan.store.read_bytes(_key(plan, RESULT_NAME)))
@@ -148,8 +148,7 @@ def publish_model(plan: Plan) -> Artifact:
         )
     artifact = plan.publish([FileEntry.model_validate(entry) for entry in result["files"]], summary=result["summary"])
     delete_checkpoints(plan.store, plan.id)
-    for item in list(plan.store.walk(work_prefix("model", plan.id))):
-        plan.store.delete(item.key)
+    plan.store.clear(work_prefix("model", plan.id))
     return artifact
 
 
@@ -188,23 +187,22 @@ def _error_key(run_id: str, launch: str) -> str:
     return join_key(work_prefix("model", run_id), f"error-{launch}.json")
 
 
-def _final_error(plan: Plan, job: TrainJob) -> str | None:
+def _final_error(plan: Plan[PretrainRecipe], job: TrainJob) -> str | None:
     try:
         return str(json.loads(plan.store.read_bytes(_error_key(plan.id, job.launch)))["error"])
     except KeyError:
         return None
 
 
-def _key(plan: Plan, name: str) -> str:
+def _key(plan: Plan[PretrainRecipe], name: str) -> str:
     return join_key(work_prefix("model", plan.id), name)
 
 
-def _recipe(plan: Plan) -> PretrainRecipe:
-    assert isinstance(plan.recipe, PretrainRecipe)
+def _recipe(plan: Plan[PretrainRecipe]) -> PretrainRecipe:
     return plan.recipe
 
 
-def _job(plan: Plan, recipe: PretrainRecipe) -> TrainJob:
+def _job(plan: Plan[PretrainRecipe], recipe: PretrainRecipe) -> TrainJob:
     return TrainJob(
         recipe=recipe.model_dump(mode="json"),
         store_uri=plan.store.uri,

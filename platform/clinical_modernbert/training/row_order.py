@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from clinical_modernbert.hashing import splitmix64
+
 _ROUNDS = 6
 
 
@@ -52,9 +54,6 @@ def _feistel(
 ) -> NDArray[np.uint64]:
     left, right = value >> np.uint64(half_bits), value & mask
     for key in keys:
-        # The finaliser of splitmix64 as the round function: any function gives a permutation, a good one a well mixed one.
-        mixed = (right + key) * np.uint64(0x9E3779B97F4A7C15)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        left, right = right, left ^ ((mixed ^ (mixed >> np.uint64(31))) & mask)
+        # Any round function gives a permutation; a good one gives a well mixed one.
+        left, right = right, left ^ (splitmix64(right + key) & mask)
     return (left << np.uint64(half_bits)) | right

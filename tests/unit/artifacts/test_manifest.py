@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from clinical_modernbert.artifacts import (
     Store,
-    file_sha256,
     find_artifact,
     list_artifacts,
     read_manifest,
@@ -13,6 +12,7 @@ from clinical_modernbert.artifacts import (
 )
 from clinical_modernbert.artifacts import manifest as manifest_module
 from clinical_modernbert.errors import ArtifactError
+from clinical_modernbert.hashing import file_sha256
 
 from tests.unit.artifacts.conftest import Publish
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rensa import RMinHash
 
 from clinical_modernbert.corpus.dedup.shingles import ngram_hashes, word_hashes
+from clinical_modernbert.hashing import combined
 
 NUM_BANDS, BAND_ROWS = 20, 8
 _NUM_HASHES = NUM_BANDS * BAND_ROWS
@@ -32,12 +33,9 @@ def band_records(texts: list[str], rows: NDArray[np.int64], *, piece: int, min_w
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(np.concatenate(shingles), offsets, _NUM_HASHES, _SEED)
     digests = np.array(matrix.to_rows(), dtype=np.uint64)
     bands = digests.reshape(len(chosen), NUM_BANDS, BAND_ROWS)
-    mixed = np.arange(NUM_BANDS, dtype=np.uint64)[None, :] + np.zeros((len(chosen), 1), dtype=np.uint64)
-    for n in range(BAND_ROWS):
-        mixed = (mixed ^ bands[:, :, n]) * np.uint64(0x9E3779B97F4A7C15)
-        mixed ^= mixed >> np.uint64(29)
+    numbers = np.broadcast_to(np.arange(NUM_BANDS, dtype=np.uint64), (len(chosen), NUM_BANDS))
     records = np.empty((len(chosen), NUM_BANDS), dtype=BAND)
-    records["hash"] = mixed
+    records["hash"] = combined((bands[:, :, n] for n in range(BAND_ROWS)), start=numbers)
     records["piece"] = piece
     records["row"] = rows[chosen][:, None]
     # The top bit of a minimum is mostly 0; its lowest is as good as drawn.

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash
 
+from clinical_modernbert.hashing import combined
+
 _WORD = re.compile(r"\w+")
-_MULTIPLIER = 0x9E3779B97F4A7C15
 DECONTAMINATION_WORDS = 13
 
 
@@ -27,11 +28,7 @@ def ngram_hashes(words: NDArray[np.uint64], *, num_words: int) -> NDArray[np.uin
     count = len(words) - num_words + 1
     if count <= 0:
         return np.empty(0, dtype=np.uint64)
-    mixed = np.zeros(count, dtype=np.uint64)
-    for n in range(num_words):
-        mixed = (mixed ^ words[n : n + count]) * np.uint64(_MULTIPLIER)
-        mixed ^= mixed >> np.uint64(29)
-    return mixed
+    return combined((words[n : n + count] for n in range(num_words)), start=np.zeros(count, dtype=np.uint64))
 
 
 def evaluation_ngrams(texts: Iterable[str]) -> NDArray[np.uint64]:

@@ -22,10 +22,9 @@ from clinical_modernbert.recipe import ProjectRecipe
 _logger = logging.getLogger(__name__)
 
 
-def map_embeddings(plan: Plan) -> Artifact:
+def map_embeddings(plan: Plan[ProjectRecipe]) -> Artifact:
     """Project an embedded set and publish ``rows.parquet`` and ``report.json``; ``ArtifactError`` where it is too small."""
     recipe = plan.recipe
-    assert isinstance(recipe, ProjectRecipe)
     embeddings = plan.artifacts["embeddings"]
     table, vectors_ND, of_rows = _sample(embeddings, recipe)
     if table.num_rows <= recipe.num_neighbours:

@@ -39,10 +39,9 @@ _NEIGHBOURS_SHOWN = 10
 _logger = logging.getLogger(__name__)
 
 
-def map_codes(plan: Plan) -> Artifact:
+def map_codes(plan: Plan[MapRecipe]) -> Artifact:
     """Embed, measure, project and publish ``codes.parquet``, ``vectors.npy`` and ``report.json``."""
     recipe = plan.recipe
-    assert isinstance(recipe, MapRecipe)
     torch.set_num_threads(recipe.scaling.num_cpus)
     model = plan.artifacts["model"]
     codes = _sample(code_table(recipe.table), recipe)

@@ -36,10 +36,9 @@ from clinical_modernbert.training.start import token_ranges
 _logger = logging.getLogger(__name__)
 
 
-def evaluate(plan: Plan) -> Artifact:
+def evaluate(plan: Plan[EvaluateRecipe]) -> Artifact:
     """Score the plan's model on its corpus and publish ``report.json``."""
     recipe = plan.recipe
-    assert isinstance(recipe, EvaluateRecipe)
     model, corpus = plan.artifacts["model"], plan.artifacts["corpus"]
     torch.set_num_threads(recipe.scaling.num_cpus)
     scores = score_held_out(

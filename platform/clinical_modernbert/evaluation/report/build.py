@@ -16,12 +16,12 @@ from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.evaluation.heads import load_tokenizer
 from clinical_modernbert.evaluation.report.errors.analysis import error_analysis
-from clinical_modernbert.evaluation.runs import RunRecipe, read_scored
+from clinical_modernbert.evaluation.runs import read_scored
 from clinical_modernbert.evaluation.scores import MAIN_METRIC, Scored, calibration, interval, measure, paired_test
 from clinical_modernbert.evaluation.tasks.load import load_task
 from clinical_modernbert.evaluation.tasks.retrieval_sets import RetrievalSet
 from clinical_modernbert.evaluation.tasks.windows import encode_texts
-from clinical_modernbert.recipe import EvaluateRecipe, FineTuneRecipe
+from clinical_modernbert.recipe import EvaluateRecipe, FineTuneRecipe, RunRecipe
 from clinical_modernbert.recipe.tasks import RetrievalTask, Task
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from clinical_modernbert.errors import SourceError
+from clinical_modernbert.hashing import file_sha256
 from clinical_modernbert.recipe.sources import CodeSource, CodeTable
 from clinical_modernbert.sources.codes.chapters import icd9_chapter, icd10_chapter
 from clinical_modernbert.sources.codes.relations import (
@@ -28,7 +29,7 @@ from clinical_modernbert.sources.codes.relations import (
 )
 from clinical_modernbert.sources.codes.tables import READERS, CodeRow, icd9_dotted, icd10_dotted, read_order_file
 from clinical_modernbert.sources.document import Document, Dropped, Quarantined
-from clinical_modernbert.sources.files import DamagedFileError, file_digest, read_chunks
+from clinical_modernbert.sources.files import DamagedFileError, read_chunks
 
 Table = Literal["icd9cm", "icd10cm"]
 
@@ -103,7 +104,7 @@ def source_digest(source: CodeSource, location: Path) -> str:
         if not crosswalk.is_file():
             raise SourceError(f"sources[{source.name}].crosswalk_path: {source.crosswalk_path!r} is no file")
         files.append(crosswalk)
-    digests = [file_digest(file) for file in files]
+    digests = [file_sha256(file) for file in files]
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from clinical_modernbert.errors import SourceError
+from clinical_modernbert.hashing import file_sha256
 from clinical_modernbert.recipe.sources import DatasetSource, TableSource
 from clinical_modernbert.sources.csv_rows import check_columns, read_rows
 from clinical_modernbert.sources.document import Document, Dropped, Quarantined
-from clinical_modernbert.sources.files import DamagedFileError, file_digest, read_chunks
+from clinical_modernbert.sources.files import DamagedFileError, read_chunks
 
 Record = Document | Dropped | Quarantined
 
@@ -67,7 +68,7 @@ def dataset_digest(source: DatasetSource) -> str:
     parts = [str(source.configuration), source.split]
     if folder.is_dir():
         files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
-        parts += [f"{p.relative_to(folder).as_posix()}\0{file_digest(p)}" for p in files]
+        parts += [f"{p.relative_to(folder).as_posix()}\0{file_sha256(p)}" for p in files]
     elif source.revision is None:
         raise SourceError(
             f"sources[{source.name}].path: {source.path!r} is no folder; give a folder, or a hub id "
