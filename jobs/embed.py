@@ -4,7 +4,7 @@ python jobs/embed.py embed/notes --set input_uri=s3://bucket/notes [--root URI] 
 """
 
 from clinical_modernbert.artifacts import Artifact, Plan
-from clinical_modernbert.bulk.fingerprint_inputs import raw_inputs
+from clinical_modernbert.bulk.table import fingerprint_inputs
 from clinical_modernbert.job import main
 from clinical_modernbert.recipe import EmbedRecipe
 
@@ -17,4 +17,4 @@ def run(plan: Plan[EmbedRecipe]) -> Artifact:
 
 
 if __name__ == "__main__":
-    main(EmbedRecipe, run, raw_inputs=raw_inputs)
+    main(EmbedRecipe, run, raw_inputs=fingerprint_inputs)

@@ -4,7 +4,7 @@ python jobs/evaluate.py evaluate/demo [--set path=value] [--root URI] [--dry-run
 """
 
 from clinical_modernbert.artifacts import Artifact, Plan
-from clinical_modernbert.evaluation.fingerprint_inputs import evaluation_inputs
+from clinical_modernbert.evaluation.fingerprint_inputs import fingerprint_inputs
 from clinical_modernbert.job import main
 from clinical_modernbert.recipe import EvaluateRecipe
 
@@ -17,4 +17,4 @@ def run(plan: Plan[EvaluateRecipe]) -> Artifact:
 
 
 if __name__ == "__main__":
-    main(EvaluateRecipe, run, raw_inputs=evaluation_inputs)
+    main(EvaluateRecipe, run, raw_inputs=fingerprint_inputs)

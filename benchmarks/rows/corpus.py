@@ -17,7 +17,7 @@ import datasets
 import numpy as np
 from clinical_modernbert.artifacts import Artifact, make_plan, open_store
 from clinical_modernbert.corpus.build import build_corpus
-from clinical_modernbert.corpus.fingerprint_inputs import raw_inputs
+from clinical_modernbert.corpus.fingerprint_inputs import fingerprint_inputs
 from clinical_modernbert.corpus.shards import PackedRows
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe import CorpusRecipe, build_recipe
@@ -100,7 +100,7 @@ def run_build(scratch: Path, *, name: str, raw: str = "raw") -> Artifact:
         "packing": {"sequence_lengths": [ROW_LENGTH], "shard_tokens": 4_194_304},
     }
     recipe = build_recipe(CorpusRecipe, values, origin="bench")
-    return build_corpus(make_plan(recipe, open_store(str(scratch / "store")), raw_inputs=raw_inputs(recipe)))
+    return build_corpus(make_plan(recipe, open_store(str(scratch / "store")), raw_inputs=fingerprint_inputs(recipe)))
 
 
 def documents_of(corpus: Artifact) -> dict[int, list[int]]:

@@ -8,8 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact, find_artifact
-from clinical_modernbert.bulk.fingerprint_inputs import fetched, find_tables
-from clinical_modernbert.bulk.rows import TextRow, read_table_rows
+from clinical_modernbert.bulk.table import TextRow, fetched, find_tables, read_table_rows
 from clinical_modernbert.errors import ArtifactError, UserError
 from clinical_modernbert.recipe import EmbedRecipe
 from component import Labels

@@ -26,7 +26,7 @@ from clinical_modernbert.artifacts import (
     write_manifest,
 )
 from clinical_modernbert.bulk.embed import embed_table
-from clinical_modernbert.bulk.fingerprint_inputs import raw_inputs
+from clinical_modernbert.bulk.table import fingerprint_inputs
 from clinical_modernbert.encoder import load_encoder
 from clinical_modernbert.job import main
 from clinical_modernbert.recipe import EmbedRecipe, ServeRecipe
@@ -91,7 +91,7 @@ def recipe_values(input_uri: str, **changes: Any) -> dict[str, Any]:
 def run(values: dict[str, Any], root: str, folder: Path) -> Artifact:
     path = folder / "notes.yaml"
     path.write_text(yaml.safe_dump(values))
-    main(EmbedRecipe, embed_table, raw_inputs=raw_inputs, arguments=[str(path), "--root", root])
+    main(EmbedRecipe, embed_table, raw_inputs=fingerprint_inputs, arguments=[str(path), "--root", root])
     return resolve(open_store(root), "embeddings", values["name"])
 
 

@@ -20,7 +20,7 @@ import yaml
 from clinical_modernbert.artifacts import Artifact, list_artifacts, make_plan, open_store
 from clinical_modernbert.artifacts.work_area import WorkArea
 from clinical_modernbert.corpus.build import build_corpus
-from clinical_modernbert.corpus.fingerprint_inputs import raw_inputs
+from clinical_modernbert.corpus.fingerprint_inputs import fingerprint_inputs
 from clinical_modernbert.corpus.shards import PackedRows
 from clinical_modernbert.errors import CorpusError
 from clinical_modernbert.job import main
@@ -88,7 +88,7 @@ def recipe_values(raw: Path, **changes: Any) -> dict[str, Any]:
 
 def build(values: dict[str, Any], root: Path) -> Artifact:
     recipe = build_recipe(CorpusRecipe, values, origin="test")
-    return build_corpus(make_plan(recipe, open_store(str(root)), raw_inputs=raw_inputs(recipe)))
+    return build_corpus(make_plan(recipe, open_store(str(root)), raw_inputs=fingerprint_inputs(recipe)))
 
 
 def file_hashes(corpus: Artifact) -> dict[str, str]:
@@ -314,7 +314,7 @@ def test_a_build_that_cannot_succeed_exits_with_2_and_says_why(
         main(
             CorpusRecipe,
             build_corpus,
-            raw_inputs=raw_inputs,
+            raw_inputs=fingerprint_inputs,
             arguments=[str(tmp_path / "bad.yaml"), "--root", str(tmp_path / "store")],
         )
     assert stop.value.code == 2

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from clinical_modernbert.artifacts import make_plan, open_store
 from clinical_modernbert.evaluation.codes.map import map_codes
-from clinical_modernbert.evaluation.fingerprint_inputs import evaluation_inputs
+from clinical_modernbert.evaluation.fingerprint_inputs import fingerprint_inputs
 from clinical_modernbert.evaluation.run import evaluate
 from clinical_modernbert.evaluation.tasks.load import load_task
 from clinical_modernbert.evaluation.tasks.retrieval_sets import RetrievalSet
@@ -81,7 +81,7 @@ def evaluation(store, model: str, data: Path, **changes: object):
         **changes,
     }
     recipe = build_recipe(EvaluateRecipe, values, origin="test")
-    return make_plan(recipe, store, raw_inputs=evaluation_inputs(recipe))
+    return make_plan(recipe, store, raw_inputs=fingerprint_inputs(recipe))
 
 
 @pytest.mark.ray

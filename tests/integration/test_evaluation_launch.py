@@ -12,7 +12,7 @@ import psutil
 import pytest
 from clinical_modernbert.artifacts import Plan, Store, make_plan, open_store, resolve
 from clinical_modernbert.errors import ArtifactError, ModelError
-from clinical_modernbert.evaluation.fingerprint_inputs import evaluation_inputs
+from clinical_modernbert.evaluation.fingerprint_inputs import fingerprint_inputs
 from clinical_modernbert.evaluation.launch import launch, on_worker, shared_out
 from clinical_modernbert.evaluation.on_cluster import _score_masks
 from clinical_modernbert.evaluation.run import evaluate
@@ -84,7 +84,7 @@ def test_a_report_of_fine_tuned_and_frozen_runs(
     }
     recipe = build_recipe(EvaluateRecipe, values, origin="test")
     store = open_store(str(tmp_path))
-    report = evaluate(make_plan(recipe, store, raw_inputs=evaluation_inputs(recipe)))
+    report = evaluate(make_plan(recipe, store, raw_inputs=fingerprint_inputs(recipe)))
     results = report.summary["tasks"]["ehr"]["results"]
     assert {(r["encoder"], r["mode"]) for r in results} == set(product(["modernbert"], ("fine_tuned", "frozen")))
     for result in results:

@@ -22,8 +22,7 @@ from clinical_modernbert.artifacts import Artifact, FileEntry, Plan, upload
 from clinical_modernbert.artifacts.layout import work_prefix
 from clinical_modernbert.artifacts.work_area import StepResult, WorkArea
 from clinical_modernbert.bulk.embed_part import Part, PartEmbedder
-from clinical_modernbert.bulk.fingerprint_inputs import TableFile, fetched, find_tables
-from clinical_modernbert.bulk.rows import quarantine_entry, read_table_rows
+from clinical_modernbert.bulk.table import TableFile, fetched, find_tables, quarantine_entry, read_table_rows
 from clinical_modernbert.encoder import check_pooling
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe import EmbedRecipe

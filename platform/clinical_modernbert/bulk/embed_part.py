@@ -18,8 +18,7 @@ import pyarrow.parquet as pq
 
 from clinical_modernbert.artifacts import open_store, resolve, upload
 from clinical_modernbert.artifacts.work_area import StepResult, WorkArea
-from clinical_modernbert.bulk.fingerprint_inputs import TableFile, fetch
-from clinical_modernbert.bulk.rows import TextRow, quarantine_entry, read_table_rows
+from clinical_modernbert.bulk.table import TableFile, TextRow, fetch, quarantine_entry, read_table_rows
 from clinical_modernbert.encoder import Encoder, load_export
 from clinical_modernbert.encoder.windows import average, cut, windows
 from clinical_modernbert.recipe import EmbedRecipe

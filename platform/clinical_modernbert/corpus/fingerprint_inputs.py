@@ -12,7 +12,7 @@ from clinical_modernbert.recipe.corpus import LexiconSection
 from clinical_modernbert.sources import list_units
 
 
-def raw_inputs(recipe: CorpusRecipe) -> tuple[InputEntry, ...]:
+def fingerprint_inputs(recipe: CorpusRecipe) -> tuple[InputEntry, ...]:
     """Return one entry for each raw file or generated part that the recipe reads, and for what its lexicon is made from."""
     units = (unit for source in recipe.sources for unit in list_units(source))
     texts = tuple(InputEntry(name=f"{unit.source}/{unit.name}", id=unit.source, digest=unit.digest) for unit in units)

@@ -19,7 +19,7 @@ import transformers
 
 from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, make_plan
 from clinical_modernbert.corpus.build import build_corpus
-from clinical_modernbert.corpus.fingerprint_inputs import raw_inputs
+from clinical_modernbert.corpus.fingerprint_inputs import fingerprint_inputs
 from clinical_modernbert.demo.data import real_sources
 from clinical_modernbert.demo.screen import render_screen
 from clinical_modernbert.encoder import load_encoder
@@ -85,7 +85,7 @@ def run_demo(store: Store, *, data: Path | None = None, overrides: Sequence[str]
     name = "name=demo-real" if data else "name=demo"
     # All recipes and raw files first: what is wrong with any of them is said before Ray starts, not after the training.
     corpus_recipe = _corpus_recipe(data, own["corpus"])
-    files = raw_inputs(corpus_recipe)
+    files = fingerprint_inputs(corpus_recipe)
     pretrain_recipe = _recipe(PretrainRecipe, "pretrain/demo", [name, *own["pretrain"]])
     sweep_recipe = _recipe(SweepRecipe, "sweep/demo", [name, *own["sweep"]])
     sweep_base(sweep_recipe, corpus_id=sweep_recipe.corpus)

@@ -43,7 +43,7 @@ def task_inputs(task: Task, data: str) -> tuple[InputEntry, ...]:
     )
 
 
-def evaluation_inputs(recipe: EvaluateRecipe) -> tuple[InputEntry, ...]:
+def fingerprint_inputs(recipe: EvaluateRecipe) -> tuple[InputEntry, ...]:
     """Return every encoder and evaluation set that is there; what is absent changes the fingerprint when it comes."""
     present, _ = present_encoders(recipe.encoders)
     tasks = [task for task in recipe.tasks if missing_path(task, recipe.data) is None]

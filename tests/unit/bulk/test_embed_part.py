@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 from clinical_modernbert.bulk.embed import plan_parts
 from clinical_modernbert.bulk.embed_part import embed_rows
-from clinical_modernbert.bulk.fingerprint_inputs import TableFile
-from clinical_modernbert.bulk.rows import TextRow
+from clinical_modernbert.bulk.table import TableFile, TextRow
 from clinical_modernbert.encoder import Encoder, load_encoder
 from clinical_modernbert.sources.document import Quarantined
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.helpers.embed_recipes import recipe
 from tests.helpers.tiny import save_tiny_model
-from tests.unit.bulk.test_fingerprint_inputs import recipe
 
 LONG = "acute kidney injury was noted again " * 40
 

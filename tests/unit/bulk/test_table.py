@@ -9,19 +9,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from clinical_modernbert.bulk.fingerprint_inputs import find_tables, raw_inputs
-from clinical_modernbert.bulk.rows import TextRow, read_table_rows
+from clinical_modernbert.bulk.table import TextRow, find_tables, fingerprint_inputs, read_table_rows
 from clinical_modernbert.errors import SourceError
-from clinical_modernbert.recipe import EmbedRecipe
 from clinical_modernbert.sources.document import Quarantined
 from pydantic import ValidationError
 
+from tests.helpers.embed_recipes import recipe
+
 CANARY = "Zebulon Quixworth"
-
-
-def recipe(path: Path | str, **changes: Any) -> EmbedRecipe:
-    values = {"name": "notes", "model": "tiny", "input_uri": str(path), "id_column": "note_id", "text_column": "text"}
-    return EmbedRecipe.model_validate(values | {"metadata_columns": ["ward"]} | changes)
 
 
 @pytest.fixture
@@ -37,10 +32,10 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("form", ["{}", "file://{}"])
 def test_every_table_of_a_folder_is_found_and_named_by_its_content(folder: Path, form: str) -> None:
-    before = raw_inputs(recipe(form.format(folder)))
+    before = fingerprint_inputs(recipe(form.format(folder)))
     assert [entry.name for entry in before] == ["a.csv", "b.csv.gz", "c.parquet"]
     (folder / "a.csv").write_text("note_id,ward,text\n1,icu,changed\n")
-    assert [a.digest == b.digest for a, b in zip(before, raw_inputs(recipe(folder)), strict=True)] == [
+    assert [a.digest == b.digest for a, b in zip(before, fingerprint_inputs(recipe(folder)), strict=True)] == [
         False,
         True,
         True,
@@ -85,7 +80,7 @@ def test_what_is_not_there_is_said_before_anything_starts(folder: Path, changes:
     if "input_uri" in changes:
         changes = {"input_uri": changes["input_uri"].format(folder)}
     with pytest.raises(SourceError, match=message):
-        raw_inputs(recipe(folder, **changes))
+        fingerprint_inputs(recipe(folder, **changes))
 
 
 @pytest.mark.parametrize("columns", [["text"], ["vector"], ["ward", "ward"]])
@@ -95,6 +90,6 @@ def test_texts_are_never_kept_and_columns_never_clash(columns: list[str]) -> Non
 
 
 def test_a_dry_run_needs_neither_torch_nor_ray() -> None:
-    code = "import sys, clinical_modernbert.bulk.fingerprint_inputs; print({'torch', 'ray', 'transformers'} & set(sys.modules))"
+    code = "import sys, clinical_modernbert.bulk.table; print({'torch', 'ray', 'transformers'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -1,0 +1,171 @@
+"""The table of a bulk job: its files, their columns, and their rows. Loads neither torch nor ray.
+
+What cannot be read is quarantined with its position in the file. Rows are yielded in the same order on every read, because a
+batch of the job is a range of row numbers.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clinical_modernbert.artifacts import InputEntry, Store, open_store
+from clinical_modernbert.errors import SourceError
+from clinical_modernbert.hashing import file_sha256
+from clinical_modernbert.recipe import EmbedRecipe
+from clinical_modernbert.sources.csv_rows import check_columns, read_rows
+from clinical_modernbert.sources.document import Quarantined
+from clinical_modernbert.sources.files import read_chunks
+
+_KINDS = (".csv", ".csv.gz", ".parquet")
+_BATCH_ROWS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class TableFile:
+    """One file of the table, as a task finds it from any node."""
+
+    root: str
+    """Root of the store that it lies in."""
+    key: str
+    """Its key there, which is also its name in messages."""
+
+    @property
+    def is_parquet(self) -> bool:
+        """Parquet by its name; CSV otherwise."""
+        return self.key.lower().endswith(".parquet")
+
+
+def find_tables(recipe: EmbedRecipe) -> list[TableFile]:
+    """Return the files that ``input_uri`` names, sorted by name; raises ``SourceError`` where there are none."""
+    if recipe.input_uri.lower().endswith(_KINDS):
+        root, _, key = recipe.input_uri.rpartition("/")
+        return [TableFile(root or ".", key)]
+    keys = [item.key for item in open_store(recipe.input_uri).walk("")]
+    found = [TableFile(recipe.input_uri, key) for key in keys if key.lower().endswith(_KINDS)]
+    if not found:
+        raise SourceError(f"input_uri: no {', '.join(_KINDS)} file below {recipe.input_uri!r}")
+    return found
+
+
+@contextmanager
+def fetched(table: TableFile) -> Iterator[Path]:
+    """Hand out a local path of the file; a download is deleted afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield fetch(open_store(table.root), table, Path(folder))
+
+
+def fetch(store: Store, table: TableFile, folder: Path) -> Path:
+    """Return a local path of the file, downloaded into ``folder`` where it is not local."""
+    try:
+        return store.get_file(table.key, folder / Path(table.key).name)
+    except KeyError:
+        raise SourceError(f"input_uri: {table.root}/{table.key} does not exist") from None
+
+
+def fingerprint_inputs(recipe: EmbedRecipe) -> tuple[InputEntry, ...]:
+    """Return one entry a file with the sha256 of its bytes; raises ``SourceError`` where a file or a column is missing.
+
+    Every file is read once for this, from S3 too: the vectors of a table that was changed in place must be new work.
+    """
+    entries = []
+    for table in find_tables(recipe):
+        with fetched(table) as location:
+            _check_columns(location, table, recipe)
+            entries.append(InputEntry(name=table.key, id="table", digest=file_sha256(location)))
+    return tuple(entries)
+
+
+def columns_of(recipe: EmbedRecipe) -> tuple[str, ...]:
+    """Return the columns that are read: id, text, then metadata."""
+    return tuple(dict.fromkeys((recipe.id_column, recipe.text_column, *recipe.metadata_columns)))
+
+
+def _check_columns(location: Path, table: TableFile, recipe: EmbedRecipe) -> None:
+    columns = columns_of(recipe)
+    if not table.is_parquet:
+        check_columns(location, file=table.key, columns=columns)
+        return
+    try:
+        names = pq.read_schema(location).names
+    except (pa.ArrowInvalid, OSError):
+        return  # a damaged file is left to the reader, which quarantines it
+    missing = [column for column in columns if column not in names]
+    if missing:
+        raise SourceError(
+            f"{table.key} has no column {', '.join(map(repr, missing))}; its columns are {', '.join(map(repr, names))}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TextRow:
+    """One row; an empty text is a row too, and counted as such."""
+
+    position: str
+    """``line 12`` of a CSV file, ``row 12`` of a Parquet file."""
+    id: str
+    text: str
+    metadata: tuple[str | None, ...]
+    """Values of the metadata columns in the recipe's order."""
+
+
+def read_table_rows(location: Path, *, file: str, recipe: EmbedRecipe) -> Iterator[TextRow | Quarantined]:
+    """Yield one value a row, in the file's order and always the same ones: parts count on it."""
+    columns = columns_of(recipe)
+    found = (
+        _parquet_rows(location, file, columns)
+        if file.lower().endswith(".parquet")
+        else _csv_rows(location, file, columns)
+    )
+    for item in found:
+        yield item if isinstance(item, Quarantined) else _row(*item, file=file, recipe=recipe)
+
+
+def quarantine_entry(item: Quarantined) -> list[str | None]:
+    """Return file, position, reason and the row's id where it is known."""
+    return [item.file, item.position, item.reason, item.record_id]
+
+
+def _row(position: str, values: dict[str, Any], *, file: str, recipe: EmbedRecipe) -> TextRow | Quarantined:
+    name, text = _string(values[recipe.id_column]), values[recipe.text_column]
+    if not name:
+        return Quarantined(file, position, f"no {recipe.id_column}")
+    if text is not None and not isinstance(text, str):
+        return Quarantined(file, position, f"{recipe.text_column} is no text", record_id=name)
+    return TextRow(position, name, text or "", tuple(_string(values[column]) for column in recipe.metadata_columns))
+
+
+def _csv_rows(
+    location: Path, file: str, columns: tuple[str, ...]
+) -> Iterator[tuple[str, dict[str, Any]] | Quarantined]:
+    for row in read_rows(read_chunks(location), file=file, columns=columns):
+        if isinstance(row, Quarantined):
+            yield row
+        else:
+            yield f"line {row.line}", dict(zip(columns, row.values, strict=True))
+
+
+def _parquet_rows(
+    location: Path, file: str, columns: tuple[str, ...]
+) -> Iterator[tuple[str, dict[str, Any]] | Quarantined]:
+    number = 0
+    try:
+        with pq.ParquetFile(location) as parquet:
+            for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=list(columns)):
+                for values in batch.to_pylist():
+                    number += 1
+                    yield f"row {number}", values
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        yield Quarantined(file, f"row {number + 1}", f"broken Parquet ({type(error).__name__}); the rest is not read")
+
+
+def _string(value: Any) -> str | None:
+    """The same string whatever the format: Parquet has 7 where CSV has "7"; a missing or empty value is None."""
+    if isinstance(value, float):
+        return None if value != value else f"{value:.0f}" if value.is_integer() else str(value)
+    return None if value is None else str(value).strip() or None

@@ -1,0 +1,68 @@
+"""Artifacts that earlier code made are found again: what was built once is never built twice because the code moved.
+
+``tests/golden/demo_store`` holds manifests of one run of ``jobs/demo.py`` on commit 634706f, without their summaries.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clinical_modernbert.artifacts import Manifest, Plan, Store, make_plan
+from clinical_modernbert.corpus.fingerprint_inputs import fingerprint_inputs as corpus_inputs
+from clinical_modernbert.evaluation.fingerprint_inputs import fingerprint_inputs as evaluation_inputs
+from clinical_modernbert.recipe import RECIPE_TYPES, CorpusRecipe, EvaluateRecipe, Recipe, SweepRecipe
+from clinical_modernbert.sweeps.trials import sweep_plan
+
+from tests.helpers import shipped
+
+GOLDEN = Path(__file__).resolve().parents[2] / "golden"
+MANIFESTS = sorted((GOLDEN / "demo_store").glob("*.json"))
+FINGERPRINTS: dict[str, str] = json.loads((GOLDEN / "fingerprints.json").read_text())["fingerprints"]
+
+
+@pytest.fixture
+def demo_store(store: Store) -> Store:
+    """A store with the manifests of the demo and none of their files."""
+    for path in MANIFESTS:
+        content = path.read_bytes()
+        manifest = Manifest.model_validate_json(content)
+        store.write_bytes(f"{manifest.kind}/{manifest.id}/manifest.json", content)
+    return store
+
+
+def plan(recipe: Recipe, store: Store) -> Plan[Any]:
+    """The plan as the recipe's job makes it."""
+    match recipe:
+        case CorpusRecipe():
+            return make_plan(recipe, store, raw_inputs=corpus_inputs(recipe))
+        case EvaluateRecipe():
+            return make_plan(recipe, store, raw_inputs=evaluation_inputs(recipe))
+        case SweepRecipe():
+            return sweep_plan(recipe, store)
+    return make_plan(recipe, store)
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
+def test_what_the_demo_made_is_found_again(
+    path: Path, demo_store: Store, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)  # a sweep reads its base recipe
+    manifest = Manifest.model_validate_json(path.read_bytes())
+    recipe = RECIPE_TYPES[manifest.recipe["kind"]].model_validate(manifest.recipe)
+    assert recipe.model_dump(mode="json") == manifest.recipe
+    made = plan(recipe, demo_store)
+    assert made.inputs == manifest.inputs
+    assert made.id == manifest.id
+    found = made.existing()
+    assert found is not None and found.manifest == manifest
+
+
+def test_there_is_a_manifest_of_every_kind_that_the_demo_makes() -> None:
+    assert {path.stem.partition("-")[0] for path in MANIFESTS} == {"corpus", "model", "sweep", "evaluation", "map"}
+
+
+@pytest.mark.parametrize("name", shipped.names())
+def test_a_shipped_recipe_keeps_its_fingerprint(name: str, store: Store) -> None:
+    assert name in FINGERPRINTS, "a new recipe: add its line of `python -m tests.helpers.shipped` to the golden file"
+    assert shipped.fingerprint(name, store) == FINGERPRINTS[name]
