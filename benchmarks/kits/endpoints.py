@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import psutil
-from clinical_modernbert.artifacts import open_store, upload_folder, write_manifest
+from clinical_modernbert.artifacts import Manifest, open_store, upload_folder, write_manifest
 from clinical_modernbert.encoder import build_model
 from clinical_modernbert.recipe.corpus import TokenizerSection
 from clinical_modernbert.recipe.pretrain import ModelSection
@@ -63,9 +63,19 @@ def publish_model(scratch: Path, *, num_layers: int = 22) -> Export:
     tokenizer.save_pretrained(folder / "model")
     store, artifact_id = open_store(str(root)), f"{MODEL}-000000000000"
     write_manifest(
-        store, f"model/{artifact_id}", kind="model", artifact_id=artifact_id, fingerprint="000000000000", format_version=2,
-        recipe={}, inputs=(), summary={}, files=upload_folder(store, f"model/{artifact_id}", folder),
-    )  # fmt: skip
+        store,
+        f"model/{artifact_id}",
+        Manifest(
+            kind="model",
+            id=artifact_id,
+            fingerprint="000000000000",
+            format_version=2,
+            recipe={},
+            inputs=(),
+            summary={},
+            files=upload_folder(store, f"model/{artifact_id}", folder),
+        ),
+    )
     peer = folder / "model"
     width = model.config.hidden_size
     modules = [("0", "", "Transformer"), ("1", "1_Pooling", "Pooling"), ("2", "2_Normalize", "Normalize")]

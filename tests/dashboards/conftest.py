@@ -10,7 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import streamlit as st
-from clinical_modernbert.artifacts import Artifact, InputEntry, Store, make_plan, open_store, upload, write_manifest
+from clinical_modernbert.artifacts import (
+    Artifact,
+    InputEntry,
+    Manifest,
+    Store,
+    make_plan,
+    open_store,
+    upload,
+    write_manifest,
+)
 from clinical_modernbert.recipe import MapRecipe
 from numpy.typing import NDArray
 from streamlit.testing.v1 import AppTest
@@ -103,9 +112,19 @@ def publish_bare(
 ) -> str:
     """Publish an artifact without files, and return its digest."""
     manifest = write_manifest(
-        store, f"{kind}/{artifact_id}", kind=kind, artifact_id=artifact_id, fingerprint="1", format_version=1,
-        recipe=recipe, inputs=inputs, summary={}, files=[],
-    )  # fmt: skip
+        store,
+        f"{kind}/{artifact_id}",
+        Manifest(
+            kind=kind,
+            id=artifact_id,
+            fingerprint="1",
+            format_version=1,
+            recipe=recipe,
+            inputs=inputs,
+            summary={},
+            files=(),
+        ),
+    )
     return manifest.digest
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from clinical_modernbert.artifacts import Artifact, InputEntry, Store, upload, write_manifest
+from clinical_modernbert.artifacts import Artifact, InputEntry, Manifest, Store, upload, write_manifest
 from clinical_modernbert.artifacts.artifact import find_artifact
 from clinical_modernbert.artifacts.layout import FORMAT_VERSION
 from clinical_modernbert.corpus.card import corpus_card
@@ -259,9 +259,19 @@ def _publish(
             (folder / name).write_text(json.dumps(content))
         files.append(upload(store, f"{kind}/{artifact_id}", name, folder / name))
     write_manifest(
-        store, f"{kind}/{artifact_id}", kind=kind, artifact_id=artifact_id, fingerprint="1", format_version=FORMAT_VERSION[kind],
-        recipe=recipe, inputs=inputs, summary=summary, files=files,
-    )  # fmt: skip
+        store,
+        f"{kind}/{artifact_id}",
+        Manifest(
+            kind=kind,
+            id=artifact_id,
+            fingerprint="1",
+            format_version=FORMAT_VERSION[kind],
+            recipe=recipe,
+            inputs=inputs,
+            summary=summary,
+            files=files,
+        ),
+    )
     found = find_artifact(store, kind, artifact_id)
     assert found
     return found

@@ -19,6 +19,7 @@ import torch
 import yaml
 from clinical_modernbert.artifacts import (
     Artifact,
+    Manifest,
     list_artifacts,
     open_store,
     resolve,
@@ -205,10 +206,19 @@ def test_fine_tuned_exports_give_the_vectors_of_transformers(
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     write_manifest(
-        store, "model/run-0123456789ab", kind="model", artifact_id="run-0123456789ab", fingerprint="0123456789ab",
-        format_version=1, recipe={}, inputs=(), summary={"head": head},
-        files=upload_folder(store, "model/run-0123456789ab", folder),
-    )  # fmt: skip
+        store,
+        "model/run-0123456789ab",
+        Manifest(
+            kind="model",
+            id="run-0123456789ab",
+            fingerprint="0123456789ab",
+            format_version=1,
+            recipe={},
+            inputs=(),
+            summary={"head": head},
+            files=upload_folder(store, "model/run-0123456789ab", folder),
+        ),
+    )
     texts = {str(i): f"The patient took heparin {i} mg." + " daily" * (5 * i) for i in range(6)}
     pq.write_table(pa.table({"note_id": list(texts), "text": list(texts.values())}), tmp_path / "notes.parquet")
     changes = {"model": "run", "metadata_columns": [], "pooling": "mean", "max_tokens": 64, "part_rows": 4}

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clinical_modernbert.artifacts import InputEntry, open_store, upload_folder, write_manifest
+from clinical_modernbert.artifacts import InputEntry, Manifest, open_store, upload_folder, write_manifest
 from clinical_modernbert.encoder import Encoder, build_model, load_encoder
 from clinical_modernbert.recipe.corpus import TokenizerSection
 from clinical_modernbert.recipe.pretrain import ModelSection
@@ -85,14 +85,16 @@ def _publish(root: Path, folder: Path) -> str:
     write_manifest(
         store,
         f"model/{artifact_id}",
-        kind="model",
-        artifact_id=artifact_id,
-        fingerprint="0123456789ab",
-        format_version=1,
-        recipe={},
-        inputs=(InputEntry(name="corpus", id="corpus/notes-ba9876543210", digest="d" * 64),),
-        summary={},
-        files=upload_folder(store, f"model/{artifact_id}", folder),
+        Manifest(
+            kind="model",
+            id=artifact_id,
+            fingerprint="0123456789ab",
+            format_version=1,
+            recipe={},
+            inputs=(InputEntry(name="corpus", id="corpus/notes-ba9876543210", digest="d" * 64),),
+            summary={},
+            files=upload_folder(store, f"model/{artifact_id}", folder),
+        ),
     )
     return artifact_id
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from clinical_modernbert.artifacts import open_store, upload_folder, write_manifest
+from clinical_modernbert.artifacts import Manifest, open_store, upload_folder, write_manifest
 from huggingface_hub import InferenceClient
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
@@ -27,9 +27,19 @@ def serving(tmp_path: Path, **options: Any) -> Iterator[tuple[Server, Path]]:
     save_tiny_classifier(folder / "model", **options)
     store, artifact_id = open_store(str(root)), "tiny-0123456789ab"
     write_manifest(
-        store, f"model/{artifact_id}", kind="model", artifact_id=artifact_id, fingerprint="0123456789ab", format_version=1,
-        recipe={}, inputs=(), summary={}, files=upload_folder(store, f"model/{artifact_id}", folder),
-    )  # fmt: skip
+        store,
+        f"model/{artifact_id}",
+        Manifest(
+            kind="model",
+            id=artifact_id,
+            fingerprint="0123456789ab",
+            format_version=1,
+            recipe={},
+            inputs=(),
+            summary={},
+            files=upload_folder(store, f"model/{artifact_id}", folder),
+        ),
+    )
     server = Server(root, key_lines())
     try:
         yield server, folder / "model"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clinical_modernbert.artifacts import open_store, upload_folder, write_manifest
+from clinical_modernbert.artifacts import Manifest, open_store, upload_folder, write_manifest
 from clinical_modernbert.encoder import load_encoder
 from clinical_modernbert.recipe import ServeRecipe
 from clinical_modernbert.serving.client import Client, EndpointError
@@ -34,9 +34,19 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_tiny_model(folder / "model", texts=(NOTE, name * 50))
         store, artifact_id = open_store(str(root)), f"{name}-0123456789ab"
         write_manifest(
-            store, f"model/{artifact_id}", kind="model", artifact_id=artifact_id, fingerprint="0123456789ab",
-            format_version=1, recipe={}, inputs=(), summary={}, files=upload_folder(store, f"model/{artifact_id}", folder),
-        )  # fmt: skip
+            store,
+            f"model/{artifact_id}",
+            Manifest(
+                kind="model",
+                id=artifact_id,
+                fingerprint="0123456789ab",
+                format_version=1,
+                recipe={},
+                inputs=(),
+                summary={},
+                files=upload_folder(store, f"model/{artifact_id}", folder),
+            ),
+        )
     return root
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 import schemathesis
-from clinical_modernbert.artifacts import open_store, upload_folder, write_manifest
+from clinical_modernbert.artifacts import Manifest, open_store, upload_folder, write_manifest
 from clinical_modernbert.serving.problems import ProblemError
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
@@ -36,9 +36,19 @@ def server(head: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serv
         save_tiny_classifier(folder / "model", head=head, **HEADS[head])
     store = open_store(str(root))
     write_manifest(
-        store, "model/tiny-0123456789ab", kind="model", artifact_id="tiny-0123456789ab", fingerprint="0123456789ab",
-        format_version=1, recipe={}, inputs=(), summary={}, files=upload_folder(store, "model/tiny-0123456789ab", folder),
-    )  # fmt: skip
+        store,
+        "model/tiny-0123456789ab",
+        Manifest(
+            kind="model",
+            id="tiny-0123456789ab",
+            fingerprint="0123456789ab",
+            format_version=1,
+            recipe={},
+            inputs=(),
+            summary={},
+            files=upload_folder(store, "model/tiny-0123456789ab", folder),
+        ),
+    )
     running = Server(root, key_lines())
     yield running
     running.close()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from clinical_modernbert.artifacts import (
+    Manifest,
     ObjectInfo,
     Store,
     artifact_at,
@@ -152,9 +153,12 @@ def test_an_artifact_is_published_read_and_checked(store: Store, tmp_path: Path)
     files = upload_folder(store, "map/m-1", tmp_path / "made")
     assert list_artifacts(store, "map") == []
     write_manifest(
-        store, "map/m-1", kind="map", artifact_id="m-1", fingerprint="1", format_version=1,
-        recipe={}, inputs=(), summary={"n": 2}, files=files,
-    )  # fmt: skip
+        store,
+        "map/m-1",
+        Manifest(
+            kind="map", id="m-1", fingerprint="1", format_version=1, recipe={}, inputs=(), summary={"n": 2}, files=files
+        ),
+    )
     (artifact,) = list_artifacts(store, "map")
     cache = tmp_path / "cache"
     assert artifact.file("a.txt", cache_path=cache).read_text() == "first"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, open_store, upload, write_manifest
+from clinical_modernbert.artifacts import Artifact, InputEntry, Manifest, Plan, open_store, upload, write_manifest
 from clinical_modernbert.errors import CorpusError, StoreError
 from clinical_modernbert.job import main, open_root
 from clinical_modernbert.recipe import CorpusRecipe
@@ -145,9 +145,12 @@ def test_real_job_dry_run_loads_neither_torch_nor_ray(repository: Path, tmp_path
 
 def publish_corpus(folder: Path) -> None:
     write_manifest(
-        open_store(str(folder)), "corpus/demo-1", kind="corpus", artifact_id="demo-1", fingerprint="1",
-        format_version=1, recipe={}, inputs=(), summary={}, files=[],
-    )  # fmt: skip
+        open_store(str(folder)),
+        "corpus/demo-1",
+        Manifest(
+            kind="corpus", id="demo-1", fingerprint="1", format_version=1, recipe={}, inputs=(), summary={}, files=()
+        ),
+    )
 
 
 def test_root_comes_from_the_argument_then_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clinical_modernbert import __version__
 from clinical_modernbert.artifacts.layout import MANIFEST_NAME
@@ -44,7 +44,7 @@ class InputEntry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The description of a finished artifact."""
+    """The description of a finished artifact; code version and time are of its making unless given."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -52,8 +52,8 @@ class Manifest(BaseModel):
     id: str
     fingerprint: str
     format_version: int
-    code_version: str
-    created_at: str
+    code_version: str = __version__
+    created_at: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     """UTC, ISO 8601."""
     recipe: dict[str, Any]
     inputs: tuple[InputEntry, ...]
@@ -88,33 +88,10 @@ def upload_folder(store: Store, prefix: str, folder: Path, *, below: str = "") -
     return [upload(store, prefix, join_key(below, path.relative_to(folder).as_posix()), path) for path in files]
 
 
-def write_manifest(
-    store: Store,
-    prefix: str,
-    *,
-    kind: str,
-    artifact_id: str,
-    fingerprint: str,
-    format_version: int,
-    recipe: dict[str, Any],
-    inputs: tuple[InputEntry, ...],
-    summary: dict[str, Any],
-    files: list[FileEntry],
-) -> Manifest:
-    """Write the manifest, and with it make the artifact exist."""
-    manifest = Manifest(
-        kind=kind,
-        id=artifact_id,
-        fingerprint=fingerprint,
-        format_version=format_version,
-        code_version=__version__,
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        recipe=recipe,
-        inputs=inputs,
-        summary=summary,
-        files=tuple(sorted(files, key=lambda entry: entry.path)),
-    )
-    # Keys in the order they came: a recipe's sources and a report's rows are read back as they were written.
+def write_manifest(store: Store, prefix: str, manifest: Manifest) -> Manifest:
+    """Write the manifest, and with it make the artifact exist; return it with its files sorted by path."""
+    manifest = manifest.model_copy(update={"files": tuple(sorted(manifest.files, key=lambda entry: entry.path))})
+    # Not sorted by key: a recipe's sources and a report's rows are read back in the order in which they were written.
     text = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False)
     store.write_bytes(join_key(prefix, MANIFEST_NAME), text.encode())
     return manifest

@@ -53,17 +53,19 @@ class Plan(Generic[R_co]):
 
     def publish(self, files: list[FileEntry], *, summary: Mapping[str, Any]) -> Artifact:
         """Write the manifest over files that were already uploaded, and return the finished artifact."""
-        manifest: Manifest = write_manifest(
+        manifest = write_manifest(
             self.store,
             self.prefix,
-            kind=self.kind,
-            artifact_id=self.id,
-            fingerprint=self.fingerprint,
-            format_version=FORMAT_VERSION[self.kind],
-            recipe=self.recipe.model_dump(mode="json"),
-            inputs=self.inputs,
-            summary=dict(summary),
-            files=files,
+            Manifest(
+                kind=self.kind,
+                id=self.id,
+                fingerprint=self.fingerprint,
+                format_version=FORMAT_VERSION[self.kind],
+                recipe=self.recipe.model_dump(mode="json"),
+                inputs=self.inputs,
+                summary=dict(summary),
+                files=tuple(files),
+            ),
         )
         return Artifact(store=self.store, manifest=manifest, prefix=self.prefix)
 

@@ -30,9 +30,19 @@ def push(store: Store, folder: Path) -> Manifest:
     files = [upload(store, HUB, name, folder / name) for name in kept]
     summary = {"repositories": sorted({name.split("/")[0] for name in kept})}
     return write_manifest(
-        store, HUB, kind=HUB, artifact_id=HUB, fingerprint="", format_version=1, recipe={}, inputs=(), summary=summary,
-        files=files,
-    )  # fmt: skip
+        store,
+        HUB,
+        Manifest(
+            kind=HUB,
+            id=HUB,
+            fingerprint="",
+            format_version=1,
+            recipe={},
+            inputs=(),
+            summary=summary,
+            files=tuple(files),
+        ),
+    )
 
 
 def pull(store: Store, folder: Path) -> int:

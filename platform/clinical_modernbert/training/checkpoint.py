@@ -19,6 +19,7 @@ import torch.distributed as dist
 from clinical_modernbert.artifacts import (
     Artifact,
     FileEntry,
+    Manifest,
     Store,
     artifact_at,
     join_key,
@@ -123,18 +124,20 @@ class Checkpoints:
             write_manifest(
                 self._store,
                 pending.prefix,
-                kind="checkpoint",
-                artifact_id=f"{self._run_id}/{pending.state.step}",
-                fingerprint=self._run_id.rpartition("-")[2],
-                format_version=_FORMAT_VERSION,
-                recipe={},
-                inputs=(),
-                summary={
-                    "step": pending.state.step,
-                    "held_out_loss": pending.state.held_out.get("uniform_loss"),
-                    **self._shape(),
-                },
-                files=[FileEntry.model_validate(entry) for part in parts for entry in part["files"]],
+                Manifest(
+                    kind="checkpoint",
+                    id=f"{self._run_id}/{pending.state.step}",
+                    fingerprint=self._run_id.rpartition("-")[2],
+                    format_version=_FORMAT_VERSION,
+                    recipe={},
+                    inputs=(),
+                    summary={
+                        "step": pending.state.step,
+                        "held_out_loss": pending.state.held_out.get("uniform_loss"),
+                        **self._shape(),
+                    },
+                    files=tuple(FileEntry.model_validate(entry) for part in parts for entry in part["files"]),
+                ),
             )
             self._retire()
         self._barrier()

@@ -4,7 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from clinical_modernbert.artifacts import Artifact, Store, find_artifact, join_key, open_store, upload, write_manifest
+from clinical_modernbert.artifacts import (
+    Artifact,
+    Manifest,
+    Store,
+    find_artifact,
+    join_key,
+    open_store,
+    upload,
+    write_manifest,
+)
 
 Publish = Callable[..., Artifact]
 
@@ -26,9 +35,19 @@ def publish(store: Store, tmp_path: Path) -> Publish:
             local.write_text(text)
             files.append(upload(store, prefix, f"{name}.txt", local))
         write_manifest(
-            store, prefix, kind=kind, artifact_id=artifact_id, fingerprint=artifact_id.rpartition("-")[2],
-            format_version=1, recipe={}, inputs=(), summary={}, files=files,
-        )  # fmt: skip
+            store,
+            prefix,
+            Manifest(
+                kind=kind,
+                id=artifact_id,
+                fingerprint=artifact_id.rpartition("-")[2],
+                format_version=1,
+                recipe={},
+                inputs=(),
+                summary={},
+                files=files,
+            ),
+        )
         artifact = find_artifact(store, kind, artifact_id)
         assert artifact is not None
         return artifact

@@ -3,13 +3,7 @@
 from pathlib import Path
 
 import pytest
-from clinical_modernbert.artifacts import (
-    Store,
-    find_artifact,
-    list_artifacts,
-    read_manifest,
-    write_manifest,
-)
+from clinical_modernbert.artifacts import Manifest, Store, find_artifact, list_artifacts, read_manifest, write_manifest
 from clinical_modernbert.artifacts import manifest as manifest_module
 from clinical_modernbert.errors import ArtifactError
 from clinical_modernbert.hashing import file_sha256
@@ -38,9 +32,19 @@ def test_what_is_written_is_read_back_in_its_order(store: Store) -> None:
     """A first run shows what it has in memory, a second what it reads: both must show the same screen."""
     summary = {"sources": {"notes": 1, "abstracts": 2}, "fill": 0.5}
     written = write_manifest(
-        store, "corpus/c-1", kind="corpus", artifact_id="c-1", fingerprint="1", format_version=1,
-        recipe={"sources": [], "name": "c"}, inputs=(), summary=summary, files=[],
-    )  # fmt: skip
+        store,
+        "corpus/c-1",
+        Manifest(
+            kind="corpus",
+            id="c-1",
+            fingerprint="1",
+            format_version=1,
+            recipe={"sources": [], "name": "c"},
+            inputs=(),
+            summary=summary,
+            files=(),
+        ),
+    )
     read = read_manifest(store, "corpus/c-1")
     assert read == written
     assert list(read.summary) == list(summary) and list(read.summary["sources"]) == ["notes", "abstracts"]

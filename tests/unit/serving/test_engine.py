@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clinical_modernbert.artifacts import InputEntry, open_store, upload_folder, write_manifest
+from clinical_modernbert.artifacts import InputEntry, Manifest, open_store, upload_folder, write_manifest
 from clinical_modernbert.encoder import build_model
 from clinical_modernbert.errors import ArtifactError, ModelError
 from clinical_modernbert.recipe import ServeRecipe
@@ -26,14 +26,16 @@ def _publish(root: Path, folder: Path) -> None:
     write_manifest(
         open_store(str(root)),
         f"model/{MODEL_ID}",
-        kind="model",
-        artifact_id=MODEL_ID,
-        fingerprint="0123456789ab",
-        format_version=1,
-        recipe={},
-        inputs=(InputEntry(name="corpus", id="corpus/notes-ba9876543210", digest="d" * 64),),
-        summary={},
-        files=upload_folder(open_store(str(root)), f"model/{MODEL_ID}", folder),
+        Manifest(
+            kind="model",
+            id=MODEL_ID,
+            fingerprint="0123456789ab",
+            format_version=1,
+            recipe={},
+            inputs=(InputEntry(name="corpus", id="corpus/notes-ba9876543210", digest="d" * 64),),
+            summary={},
+            files=upload_folder(open_store(str(root)), f"model/{MODEL_ID}", folder),
+        ),
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clinical_modernbert.artifacts import Store, open_store, upload, write_manifest
+from clinical_modernbert.artifacts import Manifest, Store, open_store, upload, write_manifest
 from clinical_modernbert.encoder import build_model, num_parameters
 from clinical_modernbert.recipe import SweepRecipe, build_recipe
 from clinical_modernbert.recipe.pretrain import ModelSection
@@ -125,9 +125,19 @@ def of_sizes(store: Store, folder: Path, widths: Sequence[int]) -> tuple[list[di
             model = f"m{width}-{tokens}"
             files = [upload(store, f"model/{model}", "model/config.json", folder / str(width) / "config.json")]
             write_manifest(
-                store, f"model/{model}", kind="model", artifact_id=model, fingerprint=str(tokens), format_version=1,
-                recipe={}, inputs=(), summary={}, files=files,
-            )  # fmt: skip
+                store,
+                f"model/{model}",
+                Manifest(
+                    kind="model",
+                    id=model,
+                    fingerprint=str(tokens),
+                    format_version=1,
+                    recipe={},
+                    inputs=(),
+                    summary={},
+                    files=files,
+                ),
+            )
             loss = 2 + 50 / width + 2000 / tokens
             found = DocumentScores(
                 "m", np.arange(1, dtype=np.uint64), np.ones(1), dict.fromkeys(METRICS, np.full(1, loss))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clinical_modernbert.artifacts import Store, open_store, upload, write_manifest
+from clinical_modernbert.artifacts import Manifest, Store, open_store, upload, write_manifest
 from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe, build_recipe, load_recipe, read_recipe
 from clinical_modernbert.sweeps.trials import (
@@ -175,9 +175,19 @@ def publish_corpus(store: Store, corpus_id: str, *, text: str = "rows", words: t
         local.write_text(content)
         files.append(upload(store, prefix, path, local))
     write_manifest(
-        store, prefix, kind="corpus", artifact_id=corpus_id, fingerprint=corpus_id.rpartition("-")[2],
-        format_version=1, recipe={}, inputs=(), summary={}, files=files,
-    )  # fmt: skip
+        store,
+        prefix,
+        Manifest(
+            kind="corpus",
+            id=corpus_id,
+            fingerprint=corpus_id.rpartition("-")[2],
+            format_version=1,
+            recipe={},
+            inputs=(),
+            summary={},
+            files=files,
+        ),
+    )
 
 
 @pytest.fixture
