@@ -12,13 +12,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Kind = Literal["classification", "entities", "retrieval"]
-Floats = NDArray[np.float64]
+from clinical_modernbert.statistics import Floats, bootstrap, paired_permutation, percentiles
 
+Kind = Literal["classification", "entities", "retrieval"]
 RETRIEVAL_METRICS = ("ndcg@10", "precision@10", "recall@10", "map")
 # The figure by which a kind of task is summed up, tuned and compared.
 MAIN_METRIC = {"classification": "f1_macro", "entities": "f1", "retrieval": "ndcg@10"}
-_STRETCH = 200  # resamples at a time: memory stays at 200 x groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +93,13 @@ def auroc(labels_N: NDArray[np.int64], scores_N: Floats, weights_N: Floats) -> f
 
 def interval(runs: list[Scored], metric: str, *, num_resamples: int, seed: int = 0) -> tuple[float, float, float]:
     """Return (mean over seeds, lower, upper) of a 95 % bootstrap interval over groups; all seeds share the resample."""
-    rng = np.random.default_rng(seed)
-    figures = []
-    for _ in range(num_resamples):
-        weights_G = _resample(rng, runs[0].num_groups)
-        figures.append(np.mean([measure(run, weights_G[run.groups_N])[metric] for run in runs]))
-    low, high = np.nanpercentile(figures, [2.5, 97.5])
+
+    def figure(weights_G: Floats) -> float:
+        return float(np.mean([measure(run, weights_G[run.groups_N])[metric] for run in runs]))
+
+    figures_R = bootstrap(figure, runs[0].num_groups, num_resamples=num_resamples, seed=seed)
+    # A resample without one of two classes has no AUROC.
+    low, high = np.nanpercentile(figures_R, [2.5, 97.5])
     return float(np.mean([measure(run)[metric] for run in runs])), float(low), float(high)
 
 
@@ -120,11 +120,7 @@ def paired_test(
         mixed = [(_mixed(a, b, swapped_G), _mixed(b, a, swapped_G)) for a, b in pairs]
         return float(np.mean([measure(a)[metric] - measure(b)[metric] for a, b in mixed]))
 
-    num_groups = ours[0].num_groups
-    observed = difference(np.zeros(num_groups, dtype=bool))
-    rng = np.random.default_rng(seed)
-    as_far = sum(abs(difference(rng.random(num_groups) < 0.5)) >= abs(observed) - 1e-12 for _ in range(num_resamples))
-    return observed, (as_far + 1) / (num_resamples + 1)
+    return paired_permutation(difference, ours[0].num_groups, num_resamples=num_resamples, seed=seed)
 
 
 def _mixed(keep: Scored, take: Scored, swapped_G: NDArray[np.bool_]) -> Scored:
@@ -142,16 +138,15 @@ def calibration(runs: list[Scored], *, num_bins: int = 10, num_resamples: int, s
     Beside them are 95 % bootstrap intervals over groups, in which all seeds share the resample, and the reliability curve of all
     seeds together.
     """
-    rng = np.random.default_rng(seed)
-    ones_G = np.ones(runs[0].num_groups)
-    drawn = [ones_G, *(_resample(rng, runs[0].num_groups) for _ in range(num_resamples))]
-    figures_B2 = np.array(
-        [np.mean([_calibration(run, w_G[run.groups_N], num_bins) for run in runs], axis=0) for w_G in drawn]
-    )
-    low_2, high_2 = np.percentile(figures_B2[1:], [2.5, 97.5], axis=0)
+
+    def figures(weights_G: Floats) -> Floats:
+        return np.mean([_calibration(run, weights_G[run.groups_N], num_bins) for run in runs], axis=0)
+
+    num_groups = runs[0].num_groups
+    low_2, high_2 = percentiles(bootstrap(figures, num_groups, num_resamples=num_resamples, seed=seed))
     names = ("brier", "expected_calibration_error")
     return {
-        **dict(zip(names, figures_B2[0].tolist(), strict=True)),
+        **dict(zip(names, figures(np.ones(num_groups)).tolist(), strict=True)),
         "intervals": {name: [float(low_2[i]), float(high_2[i])] for i, name in enumerate(names)},
         "curve": _curve(runs, num_bins),
     }
@@ -181,25 +176,6 @@ def _curve(runs: list[Scored], num_bins: int) -> list[dict[str, float]]:
 
 def _bins(positive_N: Floats, num_bins: int) -> NDArray[np.int64]:
     return np.clip((positive_N * num_bins).astype(np.int64), 0, num_bins - 1)
-
-
-def mean_intervals(sums_GM: Floats, counts_G: Floats, *, num_resamples: int, seed: int = 0) -> NDArray[np.float64]:
-    """Return [2, M]: 95 % bootstrap intervals of M means over items that fall into groups, where whole groups are drawn.
-
-    ``sums_GM`` are sums over the items of each group, ``counts_G`` their numbers.
-    """
-    rng = np.random.default_rng(seed)
-    num_groups = len(counts_G)
-    drawn = []
-    for start in range(0, num_resamples, _STRETCH):
-        size = min(_STRETCH, num_resamples - start)
-        weights_BG = rng.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=size).astype(np.float64)
-        drawn.append((weights_BG @ sums_GM) / (weights_BG @ counts_G)[:, None])
-    return np.percentile(np.concatenate(drawn), [2.5, 97.5], axis=0)
-
-
-def _resample(rng: np.random.Generator, num_groups: int) -> Floats:
-    return np.bincount(rng.integers(num_groups, size=num_groups), minlength=num_groups).astype(np.float64)
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from clinical_modernbert.errors import ModelError
+from clinical_modernbert.statistics import index_weights, resampled_means
 from clinical_modernbert.sweeps.scores import METRICS, DocumentScores
 
 INTERVAL = 0.95
 # Two seeds agree by chance every second time, and an interval over documents knows nothing of seeds.
 MIN_SEEDS = 3
-_STRETCH = 200  # resamples at a time: memory stays at 200 x documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +42,9 @@ def paired_differences(
     tokens_D = arm.tokens_D.astype(np.float64)
     deltas_DM = np.stack([arm.sums[metric] - baseline.sums[metric] for metric in METRICS], axis=1)
     values_M = deltas_DM.sum(0) / tokens_D.sum()
-    rng = np.random.default_rng(seed)
-    num_documents = len(tokens_D)
-    drawn = []
-    for start in range(0, resamples, _STRETCH):
-        size = (min(_STRETCH, resamples - start), num_documents)
-        weights_BD = np.zeros(size)
-        np.add.at(weights_BD, (np.arange(size[0])[:, None], rng.integers(0, num_documents, size=size)), 1.0)
-        drawn.append((weights_BD @ deltas_DM) / (weights_BD @ tokens_D)[:, None])
+    resampled_RM = resampled_means(deltas_DM, tokens_D, num_resamples=resamples, seed=seed, weights=index_weights)
     tail = (1 - INTERVAL) / 2
-    low_M, high_M = np.quantile(np.concatenate(drawn), [tail, 1 - tail], axis=0)
+    low_M, high_M = np.quantile(resampled_RM, [tail, 1 - tail], axis=0)
     return {
         metric: Difference(float(values_M[n]), float(low_M[n]), float(high_M[n])) for n, metric in enumerate(METRICS)
     }

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from clinical_modernbert.errors import ModelError
+from clinical_modernbert.statistics import usable_resamples
 
 _NAMES = ("E", "A", "alpha", "B", "beta")
 _HUBER = 1e-3
@@ -32,6 +33,25 @@ class Runs:
     losses_R: NDArray[np.float64]
     """Held-out loss, nats a token."""
 
+    def sample(self, indices: NDArray[np.int64]) -> "Runs":
+        """Return the runs at ``indices``."""
+        return Runs(self.parameters_R[indices], self.tokens_R[indices], self.losses_R[indices])
+
+    @property
+    def num_sizes(self) -> int:
+        """How many different model sizes there are."""
+        return len(np.unique(self.parameters_R))
+
+    @property
+    def num_budgets(self) -> int:
+        """How many different token counts there are."""
+        return len(np.unique(self.tokens_R))
+
+    @property
+    def can_be_fitted(self) -> bool:
+        """Whether both exponents can be told: at least two sizes and two token counts."""
+        return self.num_sizes > 1 and self.num_budgets > 1
+
 
 def fit_scaling(runs: Runs, *, refits: int = REFITS, seed: int = 0) -> dict[str, Any]:
     """Return the coefficients with intervals, and how far beyond the largest run the fit may be trusted.
@@ -39,23 +59,25 @@ def fit_scaling(runs: Runs, *, refits: int = REFITS, seed: int = 0) -> dict[str,
     ``trusted_growth`` is the largest factor, of parameters and tokens together, up to which the 95 % interval of the predicted
     loss stays narrower than what the last doubling is predicted to bring; None where not even the first is told apart.
     """
-    sizes, budgets = len(np.unique(runs.parameters_R)), len(np.unique(runs.tokens_R))
-    if sizes < 2 or budgets < 2 or len(runs.losses_R) <= len(_NAMES):
+    if not runs.can_be_fitted or len(runs.losses_R) <= len(_NAMES):
         raise ModelError(
             f"comparison.fit needs more runs than its 5 coefficients over at least 2 model sizes and 2 token counts, "
-            f"this sweep has {len(runs.losses_R)} finished runs of {sizes} sizes and {budgets} token counts"
+            f"this sweep has {len(runs.losses_R)} finished runs of {runs.num_sizes} sizes and {runs.num_budgets} token counts"
         )
     if not np.isfinite(runs.losses_R).all():
         raise ModelError("comparison.fit: the held-out loss of a finished run is not a number")
     best = _fit(runs, starts=_starts(runs))
-    rng = np.random.default_rng(seed)
-    refitted: list[NDArray[np.float64]] = []
-    while len(refitted) < refits:
-        chosen = rng.integers(0, len(runs.losses_R), size=len(runs.losses_R))
-        sample = Runs(runs.parameters_R[chosen], runs.tokens_R[chosen], runs.losses_R[chosen])
-        if len(np.unique(sample.parameters_R)) > 1 and len(np.unique(sample.tokens_R)) > 1:
-            refitted.append(_fit(sample, starts=[best]))
-    refitted_FC = np.stack(refitted)
+    refitted_FC = np.stack(
+        [
+            _fit(runs.sample(indices), starts=[best])
+            for indices in usable_resamples(
+                len(runs.losses_R),
+                num_resamples=refits,
+                seed=seed,
+                usable=lambda indices: runs.sample(indices).can_be_fitted,
+            )
+        ]
+    )
     low_C, high_C = np.quantile(_readable(refitted_FC), [0.025, 0.975], axis=0)
     parameters, tokens = float(runs.parameters_R.max()), float(runs.tokens_R.max())
     here = before = float(_terms(best, parameters, tokens).sum())
@@ -63,7 +85,7 @@ def fit_scaling(runs: Runs, *, refits: int = REFITS, seed: int = 0) -> dict[str,
     for growth in _GROWTH:
         grown = parameters * growth, tokens * growth
         there = float(_terms(best, *grown).sum())
-        low, high = np.quantile([_terms(c, *grown).sum() for c in refitted], [0.025, 0.975])
+        low, high = np.quantile([_terms(c, *grown).sum() for c in refitted_FC], [0.025, 0.975])
         steps.append({"growth": growth, "loss": there, "low": float(low), "high": float(high)})
         wide = wide or high - low > before - there
         trusted = trusted if wide else growth

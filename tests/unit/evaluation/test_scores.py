@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import pytrec_eval
-from clinical_modernbert.evaluation.report import build
 from clinical_modernbert.evaluation.scores import Scored, calibration, group_numbers, interval, measure, paired_test
 from clinical_modernbert.evaluation.tasks.entities import tag_counts
 from clinical_modernbert.evaluation.tasks.examples import WordExample
 from clinical_modernbert.evaluation.tasks.retrieval import first_ranks, retrieval_metrics, search
-from clinical_modernbert.recipe import EvaluateRecipe
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
@@ -161,16 +159,6 @@ def test_the_first_relevant_rank_is_trec_evals_ties_too() -> None:
     expected = pytrec_eval.RelevanceEvaluator(qrels, {"recip_rank"}).evaluate(found)
     assert first_ranks(qrels, found, ids).tolist() == [round(1 / expected[q]["recip_rank"]) for q in ids]
     assert first_ranks({"q0": {"elsewhere": 1}}, found, ["q0"]).tolist() == [0]
-
-
-def test_holms_correction_is_that_of_the_book(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Four comparisons with p = 0.01, 0.04, 0.03, 0.005 give 0.03, 0.06, 0.06, 0.02.
-    found = iter([0.01, 0.04, 0.03, 0.005])
-    monkeypatch.setattr(build, "combinations", lambda items, _: [(pair, pair) for pair in list(items) * 4])
-    monkeypatch.setattr(build, "paired_test", lambda *_, **__: (0.1, next(found)))
-    recipe = EvaluateRecipe(name="e", encoders=({"name": "biobert"},), codes={})  # type: ignore[arg-type]
-    tests = build._paired_tests({("frozen", "a"): [classified(0)]}, recipe)
-    assert [test["p_holm"] for test in tests] == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
 def test_group_numbers_count_from_zero() -> None:

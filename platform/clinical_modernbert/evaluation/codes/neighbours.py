@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clinical_modernbert.evaluation.scores import mean_intervals
+from clinical_modernbert.statistics import mean_intervals
 
 _BLOCK = 1024
 _NUM_RESAMPLES = 1000

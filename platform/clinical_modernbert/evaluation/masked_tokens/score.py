@@ -26,8 +26,8 @@ from clinical_modernbert.encoder import load_model
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.evaluation.masked_tokens.counting import count_neighbours, neighbour_ranks
-from clinical_modernbert.evaluation.scores import mean_intervals
 from clinical_modernbert.recipe import CorpusRecipe, EvaluateRecipe
+from clinical_modernbert.statistics import mean_intervals
 from clinical_modernbert.tokenizer import load_tokenizer
 from clinical_modernbert.training.batches import row_chunks
 from clinical_modernbert.training.scoring import MaskedPositions, MaskKind, default_device, score_rows

@@ -23,6 +23,7 @@ from clinical_modernbert.evaluation.tasks.retrieval_sets import RetrievalSet
 from clinical_modernbert.evaluation.tasks.windows import encode_texts
 from clinical_modernbert.recipe import EvaluateRecipe, FineTuneRecipe, RunRecipe
 from clinical_modernbert.recipe.tasks import RetrievalTask, Task
+from clinical_modernbert.statistics import holm
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +164,9 @@ def _paired_tests(scored: dict[tuple[str, str], list[Scored]], recipe: EvaluateR
                 "p": p,
             }
         )
-    # Holm's correction over the comparisons of a task: several encoders, one question.
-    worst = 0.0
-    for place, test in enumerate(sorted(tests, key=lambda t: t["p"])):
-        worst = max(worst, min(test["p"] * (len(tests) - place), 1.0))
-        test["p_holm"] = worst
-    return tests
+    # The comparisons of a task answer one question: which encoder is better.
+    corrected = holm([test["p"] for test in tests])
+    return [{**test, "p_holm": p} for test, p in zip(tests, corrected, strict=True)]
 
 
 def _facts(runs: Sequence[Finished]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clinical_modernbert.evaluation.scores import mean_intervals
+from clinical_modernbert.statistics import mean_intervals
 
 MOST_EXAMPLES = 5
 MOST_CHARACTERS = 200
