@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from clinical_modernbert.cluster.install_check import check_endpoint, check_explorer, check_store, check_token
+from clinical_modernbert.cluster.checks import check_endpoint, check_explorer, check_store, check_token
 from clinical_modernbert.errors import UserError
 from clinical_modernbert.job import open_root
 

@@ -6,7 +6,7 @@ import os
 import sys
 
 from clinical_modernbert.cluster.access import ROLES, policy
-from clinical_modernbert.cluster.store_check import check_access
+from clinical_modernbert.cluster.checks import check_access
 from clinical_modernbert.errors import UserError
 from clinical_modernbert.job import open_root
 

@@ -1,4 +1,4 @@
-"""Every preset renders into objects that the API server, KubeRay's operator and Pod Security would take."""
+"""Every preset renders into objects that the API server, KubeRay's operator and Pod Security would accept."""
 
 import json
 from pathlib import Path
@@ -8,10 +8,9 @@ import kubernetes_validate
 import pytest
 import yaml
 from clinical_modernbert.cluster.kuberay_rules import cluster_spec, refusals
-from clinical_modernbert.cluster.objects import JOB_KINDS, ray_job, ray_service
-from clinical_modernbert.cluster.settings import Shape, parse_shape
+from clinical_modernbert.cluster.skeleton import JOB_KINDS
 
-from tests.helpers.chart import CHART, PRESETS, Helm, Render, preset_values
+from tests.helpers.chart import CHART, PRESETS, Helm, Render, of_kind, skeletons
 from tests.helpers.kuberay_schema import count_rules, crds_path, problems, read_schema
 from tests.helpers.pod_security import pod_specs, restricted_violations
 
@@ -20,15 +19,6 @@ pytestmark = pytest.mark.helm
 KUBERNETES_VERSIONS = ("1.31", "1.34", "1.37")
 CUSTOM = ("ray.io/", "monitoring.coreos.com/")
 RAY_KINDS = ("RayCluster", "RayJob", "RayService")
-
-
-def of_kind(manifests: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    return [manifest for manifest in manifests if manifest["kind"] == kind]
-
-
-def named(manifests: list[dict[str, Any]], kind: str, end: str) -> dict[str, Any]:
-    (found,) = [m for m in of_kind(manifests, kind) if m["metadata"]["name"].endswith(f"-{end}")]
-    return found
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -188,42 +178,6 @@ def test_the_endpoint_serves_the_application_with_its_arguments(render: Render) 
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_python_builds_the_jobs_that_the_chart_renders(render: Render, preset: str) -> None:
-    """The chart publishes its shape; from it ``cluster/`` must make the same pods, deadlines and rules."""
-    manifests, values = render(preset), preset_values(preset)
-    published = named(manifests, "ConfigMap", "shape")
-    shape = parse_shape(published["data"]["shape.yaml"], origin="the chart")
-    rendered = {manifest["metadata"]["name"]: manifest for manifest in of_kind(manifests, "RayJob")}
-
-    for name, job in values["jobs"].items():
-        if job.get("enabled", True):
-            ours = ray_job(
-                f"{values['fullnameOverride'] or 'cm-clinical-modernbert'}-{name}",
-                kind=job["kind"],
-                recipe=job["recipe"],
-                overrides=job.get("overrides", []),
-                shape=_with_limits(shape, job),
-                workers=job["workers"],
-            )
-            assert ours["spec"] == rendered.pop(ours["metadata"]["name"])["spec"]
-    assert not rendered
-
-
-def test_python_builds_the_service_that_the_chart_renders(render: Render, repository: Path) -> None:
-    manifests = render("cpu")
-    published, (rendered,) = named(manifests, "ConfigMap", "shape"), of_kind(manifests, "RayService")
-    shape = parse_shape(published["data"]["shape.yaml"], origin="the chart")
-    args = {"recipe": "serve/demo", "root": shape.object_store.root, "scaling.num_replicas": 2}
-    ours = ray_service("encoder", args=args, shape=shape, workers={"cpu": 2})
-
-    assert problems(crds_path(repository), ours) == []
-    assert refusals(ours) == []
-    assert yaml.safe_load(ours["spec"]["serveConfigV2"]) == yaml.safe_load(rendered["spec"]["serveConfigV2"])
-    component = json.loads(json.dumps(rendered["spec"]["rayClusterConfig"]).replace('"endpoint"', '"job"'))
-    assert ours["spec"]["rayClusterConfig"] == component
-
-
 def test_the_crd_rules_are_really_evaluated(render: Render, repository: Path) -> None:
     crds = crds_path(repository)
     job = next(m for m in of_kind(render("cpu"), "RayJob"))
@@ -238,20 +192,9 @@ def test_the_crd_rules_are_really_evaluated(render: Render, repository: Path) ->
     assert any("rayVersion" in p for p in problems(crds, {**job, "spec": {"rayClusterSpec": {"rayVersion": 2.6}}}))
 
 
-def test_kinds_of_the_chart_are_those_of_python_and_files_of_jobs(repository: Path) -> None:
+def test_kinds_of_jobs_are_the_same_in_the_chart_in_python_and_as_files(render: Render, repository: Path) -> None:
     schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 
     assert tuple(schema["$defs"]["job"]["properties"]["kind"]["enum"]) == JOB_KINDS
+    assert yaml.safe_load(skeletons(render("minimal"))["roles.yaml"]).keys() == set(JOB_KINDS)
     assert [kind for kind in JOB_KINDS if not (repository / "jobs" / f"{kind}.py").is_file()] == []
-
-
-def _with_limits(shape: Shape, job: dict[str, Any]) -> Shape:
-    names = {
-        "backoffLimit": "backoff_limit",
-        "activeDeadlineSeconds": "active_deadline_s",
-        "preRunningDeadlineSeconds": "pre_running_deadline_s",
-        "queue": "queue",
-        "queuePriority": "queue_priority",
-    }
-    own = {ours: job[theirs] for theirs, ours in names.items() if theirs in job}
-    return shape.model_copy(update={"limits": shape.limits.model_copy(update=own)})

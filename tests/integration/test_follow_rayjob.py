@@ -14,7 +14,7 @@ import yaml
 from tests.helpers.api_stub.server import Stub, running_stub, write_kubeconfig
 from tests.helpers.api_stub.state import State
 from tests.helpers.kuberay_schema import crds_path, problems
-from tests.unit.cluster.conftest import SHAPE
+from tests.helpers.rayjob import config_map_data, skeleton
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -28,7 +28,7 @@ def stub(repository: Path) -> Iterator[Stub]:
         return problems(crds, whole) if body["apiVersion"].startswith("ray.io/") else []
 
     with running_stub(State(check)) as stub:
-        stub.create("configmaps", {"metadata": {"name": "cm-shape"}, "data": {"shape.yaml": SHAPE}})
+        stub.create("configmaps", {"metadata": {"name": "cm-rayjob"}, "data": config_map_data()})
         yield stub
 
 
@@ -120,7 +120,7 @@ def test_cancelling_deletes_the_job_and_what_it_owns(stub: Stub, start: Start) -
     canceller = start("cancel", "run")
 
     assert canceller.wait(timeout=120) == 0
-    assert "RayJob run is deleted" in canceller.communicate()[1]
+    assert "RayJob run and its cluster are deleted" in canceller.communicate()[1]
     assert stub.state.list("rayjobs") == stub.state.list("pods") == []
     assert follower.wait(timeout=120) == 2
     assert "404" in follower.communicate()[1]
@@ -135,15 +135,15 @@ def test_leaving_by_ctrl_c_leaves_the_job_running(stub: Stub, start: Start) -> N
     _, errors = process.communicate(timeout=120)
 
     assert process.returncode == 130
-    assert "goes on; stop it by: python jobs/submit.py cancel run --namespace ml" in errors
+    assert "continues; stop it by: python jobs/submit.py cancel run --namespace ml" in errors
     assert len(stub.state.list("rayjobs")) == 1
 
 
 def test_what_the_operator_would_refuse_is_not_sent(stub: Stub, start: Start) -> None:
-    shape = yaml.safe_load(SHAPE) | {"ray_version": "2.40.0"}
-    stub.state.change(
-        ("configmaps", "ml", "cm-shape"), lambda old: {**old, "data": {"shape.yaml": yaml.safe_dump(shape)}}
-    )
+    old_ray = skeleton()
+    old_ray["spec"]["rayClusterSpec"]["rayVersion"] = "2.40.0"
+    data = {**config_map_data(), "trainer.yaml": yaml.safe_dump(old_ray)}
+    stub.state.change(("configmaps", "ml", "cm-rayjob"), lambda old: {**old, "data": data})
     process = start("pretrain", "pretrain/demo", "--release", "cm", "--workers", "cpu=1", "--name", "run")
 
     assert process.wait(timeout=120) == 2

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from clinical_modernbert.cluster import Cluster
+from clinical_modernbert.cluster.client import Cluster
 from kubernetes import client, config
 
 from tests.helpers.api_stub.server import Stub, running_stub, write_certificate, write_kubeconfig

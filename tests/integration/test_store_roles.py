@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from clinical_modernbert.artifacts import open_store
 from clinical_modernbert.cluster.access import ROLES, Role, policy
-from clinical_modernbert.cluster.store_check import FOLDERS, check_access
+from clinical_modernbert.cluster.checks import FOLDERS, check_access
 
 from tests.helpers.s3_server import S3Server, running_s3_server
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 from clinical_modernbert.artifacts import open_store, resolve
-from clinical_modernbert.cluster.install_check import check_token
+from clinical_modernbert.cluster.checks import check_token
 from clinical_modernbert.errors import ClusterError
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -197,7 +197,7 @@ def test_a_submitted_job_can_be_cancelled(checkout: Checkout, tmp_path: Path) ->
     found = re.search(r"submitted (raysubmit_\w+)", sent.stderr)
     assert found, sent.stderr
     stopped = checkout.submit("cancel", found[1])
-    assert stopped.returncode == 0 and f"{found[1]} stops" in stopped.stderr, stopped.stderr
+    assert stopped.returncode == 0 and f"{found[1]} is stopping" in stopped.stderr, stopped.stderr
 
     status = ["ray", "job", "status", "--address", checkout.cluster.address, found[1]]
     deadline = time.monotonic() + 60  # Ray gives the driver some seconds to end by itself
@@ -210,7 +210,7 @@ def test_a_submitted_job_can_be_cancelled(checkout: Checkout, tmp_path: Path) ->
             break
         assert "RUNNING" in said and time.monotonic() < deadline, said
         time.sleep(0.5)
-    assert "had ended already" in checkout.submit("cancel", found[1]).stderr
+    assert "had already ended" in checkout.submit("cancel", found[1]).stderr
 
 
 def test_a_failed_job_ends_with_1_and_its_message(checkout: Checkout) -> None:
@@ -230,6 +230,6 @@ def test_a_wrong_recipe_and_a_missing_token_are_refused_in_words(checkout: Check
 
 def test_the_check_of_an_installation_takes_the_real_token(cluster: TokenCluster) -> None:
     token = Path(cluster.environment["RAY_AUTH_TOKEN_PATH"]).read_text()
-    assert "takes them with it" in check_token(cluster.address, token)
-    with pytest.raises(ClusterError, match="the Secret is not the cluster's"):
+    assert "accepts them with it" in check_token(cluster.address, token)
+    with pytest.raises(ClusterError, match="the Secret belongs to another cluster"):
         check_token(cluster.address, "wrong")

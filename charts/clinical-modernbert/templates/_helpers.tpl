@@ -44,8 +44,8 @@
 {{- printf "%s-explorer" (include "cm.fullname" .) -}}
 {{- end -}}
 
-{{- define "cm.shapeName" -}}
-{{- printf "%s-shape" (include "cm.fullname" .) -}}
+{{- define "cm.skeletonName" -}}
+{{- printf "%s-rayjob" (include "cm.fullname" .) -}}
 {{- end -}}
 
 {{- define "cm.serviceAccountName" -}}

@@ -22,12 +22,59 @@ spec:
   volumes: {{- include "cm.volumes" (dict "root" .root "scratch" "1Gi") | nindent 4 }}
 {{- end -}}
 
-{{/* The store's role of a kind of job: those that write models, and the rest. */}}
-{{- define "cm.jobRole" -}}
-{{- has . (list "pretrain" "sweep" "evaluate") | ternary "trainer" "publisher" -}}
+{{/* The role in the object store of each kind of job. jobs/submit.py reads it from the ConfigMap of jobs/configmap.yaml. */}}
+{{- define "cm.jobRoles" -}}
+build_corpus: publisher
+embed: publisher
+evaluate: trainer
+map_codes: publisher
+pretrain: trainer
+sweep: trainer
 {{- end -}}
 
-{{/* One machine as jobs/submit.py reads it. */}}
-{{- define "cm.shapeNode" -}}
-{{- dict "cpu" (toString .cpu) "memory" .memory "gpus" (int (.gpus | default 0)) "scratch" (.scratch | default "20Gi") "node_selector" (.nodeSelector | default dict) "tolerations" (.tolerations | default list) "env" (.env | default dict) "resources" (.resources | default dict) "annotations" (.annotations | default dict) "priority_class" (.priorityClassName | default nil) "runtime_class" (.runtimeClassName | default nil) "ipc_lock" (.ipcLock | default false) | toJson -}}
+{{/* Labels by which Kueue admits a job, none without a queue: the settings of the job. */}}
+{{- define "cm.queueLabels" -}}
+{{- if .queue -}}
+kueue.x-k8s.io/queue-name: {{ .queue }}
+{{- with .queuePriority }}
+kueue.x-k8s.io/priority-class: {{ . }}
+{{- end }}
+{{- end -}}
+{{- end -}}
+
+{{/* The specification of a RayJob without its entrypoint: {root, settings, role, where, workers}. The RayJobs of `jobs` and the
+     skeletons that jobs/submit.py fills are both made here. */}}
+{{- define "cm.rayJobSpec" -}}
+{{- $settings := .settings -}}
+submissionMode: K8sJobMode
+backoffLimit: {{ $settings.backoffLimit }}
+activeDeadlineSeconds: {{ $settings.activeDeadlineSeconds | int64 }}
+preRunningDeadlineSeconds: {{ $settings.preRunningDeadlineSeconds | int64 }}
+{{- if $settings.queue }}
+# Kueue suspends the job until it is admitted, and KubeRay does not suspend a job that has deletion rules.
+shutdownAfterJobFinishes: true
+ttlSecondsAfterFinished: {{ $settings.keepFailedSeconds | int64 }}
+{{- else }}
+deletionStrategy:
+  deletionRules:
+    - policy: DeleteCluster
+      condition:
+        jobStatus: SUCCEEDED
+        ttlSeconds: {{ $settings.keepSucceededSeconds | int64 }}
+    # A job can fail without a job status: after a deadline, or if it was never submitted.
+    {{- range $condition := list "jobStatus: FAILED" "jobDeploymentStatus: Failed" }}
+    - policy: DeleteWorkers
+      condition:
+        {{ $condition }}
+        ttlSeconds: 0
+    - policy: DeleteCluster
+      condition:
+        {{ $condition }}
+        ttlSeconds: {{ $settings.keepFailedSeconds | int64 }}
+    {{- end }}
+{{- end }}
+submitterConfig:
+  backoffLimit: {{ .root.Values.submitter.backoffLimit }}
+submitterPodTemplate: {{- include "cm.submitterPod" (dict "root" .root "component" "job") | nindent 2 }}
+rayClusterSpec: {{- include "cm.rayCluster" (dict "root" .root "component" "job" "role" .role "where" .where "workers" .workers "autoscale" false "serve" false) | nindent 2 }}
 {{- end -}}

@@ -1,9 +1,9 @@
-"""What each role may do in the object store, as the policy document that S3 services take.
+"""What each role may do in the object store, as the policy document of S3 services.
 
-Three roles. A ``reader`` (explorer, endpoint) sees artifacts alone. A ``publisher`` (corpus, maps, embeddings) also writes
-artifacts, but no models, and never sees training state, which is pickle. A ``trainer`` (pretraining, sweeps, evaluation) also
-writes models and keeps checkpoints. Nobody deletes an artifact: that is the platform team's. Pure functions over the layout;
-enforcing a policy is the store's work, and ``store_check`` asks whether it does.
+There are three roles. A ``reader`` (explorer, endpoint) reads artifacts. A ``publisher`` (corpus, maps, embeddings) also writes
+artifacts except models, and cannot read training state, which is pickle. A ``trainer`` (pretraining, sweeps, evaluation, which
+fine-tunes) also writes models and checkpoints. No role deletes artifacts: the platform team does. These are pure functions over
+the layout; the store enforces the policies, and ``checks.check_access`` tests whether it does.
 """
 
 from collections.abc import Iterator
@@ -15,35 +15,28 @@ from clinical_modernbert.artifacts.store import join_key
 Role = Literal["reader", "publisher", "trainer"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
-# Top folders that no kind of artifact owns.
+# Top folders that do not belong to a kind of artifact.
 CHECKPOINT, WORK, HUB = "checkpoint", "work", "hub"
-# An evaluation fine-tunes, and publishes the models that come of it.
-_TRAINER_KINDS = frozenset({"pretrain", "sweep", "evaluate"})
 _READ, _WRITE, _DELETE = ("s3:GetObject",), ("s3:PutObject", "s3:AbortMultipartUpload"), ("s3:DeleteObject",)
 
 
-def role_of(kind: str) -> Role:
-    """Return the role of the jobs ``jobs/<kind>.py``."""
-    return "trainer" if kind in _TRAINER_KINDS else "publisher"
-
-
 def rights(role: Role) -> dict[str, frozenset[str]]:
-    """Return ``top folder -> what may be done there``, of read, write and delete; folders not named are closed."""
-    found = {kind: {"read"} for kind in KINDS} | {HUB: {"read"}}
+    """Return ``top folder -> allowed rights``, of read, write and delete; a folder that is not named is closed."""
+    allowed = {kind: {"read"} for kind in KINDS} | {HUB: {"read"}}
     if role != "reader":
         for kind in KINDS:
             if role == "trainer" or kind != "model":
-                found[kind].add("write")
-        found[WORK] = {"read", "write", "delete"}
+                allowed[kind].add("write")
+        allowed[WORK] = {"read", "write", "delete"}
     if role == "trainer":
-        found[CHECKPOINT] = {"read", "write", "delete"}
-    return {folder: frozenset(may) for folder, may in found.items()}
+        allowed[CHECKPOINT] = {"read", "write", "delete"}
+    return {folder: frozenset(may) for folder, may in allowed.items()}
 
 
 def policy(role: Role, *, bucket: str, prefix: str = "") -> dict[str, Any]:
     """Return the policy document of ``role`` for artifacts at ``s3://bucket/prefix``.
 
-    Listing is allowed for the whole bucket: asking whether a bucket exists names no prefix, so a condition on one refuses it.
+    Listing is allowed for the whole bucket: a request whether the bucket exists has no prefix, so a condition on one refuses it.
     """
     listing = {
         "Effect": "Allow",

@@ -1,7 +1,7 @@
 """Send RayJobs to Kubernetes and follow them: the only module that imports the ``kubernetes`` client.
 
-It reads and writes ``ray.io/v1`` objects and asks why pods wait; it does not schedule, retry or clean up, since KubeRay does.
-Errors of the API come out as ``ClusterError`` with the server's own reason and no request headers.
+It reads and writes ``ray.io/v1`` objects and reads why pods wait. It does not schedule, retry or clean up: KubeRay does.
+Errors of the API become ``ClusterError`` with the server's reason and without request headers.
 """
 
 import json
@@ -10,13 +10,13 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from clinical_modernbert.cluster.settings import Shape, parse_shape
+from clinical_modernbert.cluster.kuberay_rules import KubernetesObject
+from clinical_modernbert.cluster.skeleton import skeleton_for
 from clinical_modernbert.errors import ClusterError
 
 _GROUP, _VERSION, _PLURAL = "ray.io", "v1", "rayjobs"
@@ -26,7 +26,7 @@ _ENDED = frozenset({"Complete", "Failed", "ValidationFailed"})
 
 @dataclass(frozen=True, slots=True)
 class JobState:
-    """What KubeRay says of a RayJob: ``deployment`` is the life of its cluster, ``job`` that of the command on it."""
+    """The status of a RayJob: ``deployment`` is the state of its cluster, ``job`` the state of the command on it."""
 
     name: str
     deployment: str
@@ -56,7 +56,7 @@ class Cluster:
 
     @classmethod
     def connect(cls, *, namespace: str, context: str | None = None) -> "Cluster":
-        """Connect as kubectl would: by ``context`` of the kubeconfig; in a pod that has none, as its account."""
+        """Connect as kubectl would: by ``context`` of the kubeconfig, or in a pod without one as its service account."""
         settings = client.Configuration()
         settings.retries = 2
         kubeconfig = os.environ.get("KUBECONFIG")
@@ -67,21 +67,20 @@ class Cluster:
             else:
                 config.load_kube_config(config_file=kubeconfig, context=context, client_configuration=settings)
         except config.ConfigException as error:
-            raise ClusterError(f"no way to the cluster: {error}; set KUBECONFIG or choose another --context") from None
+            raise ClusterError(
+                f"cannot connect to a cluster: {error}; set KUBECONFIG or choose another --context"
+            ) from None
         return cls(client.ApiClient(settings), namespace=namespace)
 
-    def read_shape(self, release: str) -> Shape:
-        """Return the shape that the chart's release ``release`` (its full name) publishes."""
-        name = f"{release}-shape"
+    def read_skeleton(self, release: str, kind: str) -> KubernetesObject:
+        """Return the RayJob skeleton for jobs of ``kind`` that the chart's release ``release`` (its full name) publishes."""
+        name = f"{release}-rayjob"
         with self._explained(f"reading ConfigMap {name}"):
-            found = self._core.read_namespaced_config_map(name, self.namespace, _request_timeout=_TIMEOUT_S)
-        text = (found.data or {}).get("shape.yaml")
-        if text is None:
-            raise ClusterError(f"ConfigMap {name} has no key shape.yaml; name a release of this chart")
-        return parse_shape(text, origin=f"ConfigMap {self.namespace}/{name}")
+            config_map = self._core.read_namespaced_config_map(name, self.namespace, _request_timeout=_TIMEOUT_S)
+        return skeleton_for(kind, config_map.data or {}, origin=f"ConfigMap {self.namespace}/{name}")
 
-    def submit(self, job: dict[str, Any]) -> str:
-        """Create a RayJob and return its name; one of that name must not exist."""
+    def submit(self, job: KubernetesObject) -> str:
+        """Create a RayJob and return its name; raises ``ClusterError`` if the name is taken."""
         name: str = job["metadata"]["name"]
         with self._explained(f"creating RayJob {name}"):
             self._objects.create_namespaced_custom_object(
@@ -92,10 +91,10 @@ class Cluster:
     def state(self, name: str) -> JobState:
         """Return the state of a RayJob."""
         with self._explained(f"reading RayJob {name}"):
-            found = self._objects.get_namespaced_custom_object(
+            job = self._objects.get_namespaced_custom_object(
                 _GROUP, _VERSION, self.namespace, _PLURAL, name, _request_timeout=_TIMEOUT_S
             )
-        status = found.get("status") or {}
+        status = job.get("status") or {}
         return JobState(
             name=name,
             deployment=status.get("jobDeploymentStatus") or "New",
@@ -107,7 +106,7 @@ class Cluster:
         )
 
     def follow(self, name: str, *, poll_s: float = 5) -> Iterator[JobState]:
-        """Yield the state of a RayJob every ``poll_s`` until it has ended; raises ``ClusterError`` where it is deleted."""
+        """Yield the state of a RayJob every ``poll_s`` seconds until it has ended; raises ``ClusterError`` if it is deleted."""
         while True:
             state = self.state(name)
             yield state
@@ -116,7 +115,7 @@ class Cluster:
             time.sleep(poll_s)
 
     def waiting(self, cluster: str) -> dict[str, str]:
-        """Return ``pod -> why it waits`` for the pods of a Ray cluster that no node takes, or whose containers do not start."""
+        """Return ``pod -> why it waits`` for the pods of a Ray cluster that are not scheduled or do not start."""
         selector = f"ray.io/cluster={cluster}"
         with self._explained(f"listing the pods of {cluster}"):
             pods = self._core.list_namespaced_pod(self.namespace, label_selector=selector, _request_timeout=_TIMEOUT_S)
@@ -124,7 +123,7 @@ class Cluster:
         return {name: reason for name, reason in reasons.items() if reason}
 
     def submitters(self, name: str) -> list[str]:
-        """Return the pods of a RayJob's submitter that have begun to write: they carry what the job prints."""
+        """Return the submitter pods of a RayJob that have started: their logs contain the output of the job."""
         with self._explained(f"listing the submitters of {name}"):
             pods = self._core.list_namespaced_pod(
                 self.namespace, label_selector=f"job-name={name}", _request_timeout=_TIMEOUT_S
@@ -132,19 +131,19 @@ class Cluster:
         return [pod.metadata.name for pod in pods.items if pod.status.phase in ("Running", "Succeeded", "Failed")]
 
     def log(self, pod: str) -> Iterator[str]:
-        """Yield the lines of a pod's log until it ends; what breaks off in between ends it too."""
+        """Yield the lines of a pod's log until it ends or the connection is lost."""
         with self._explained(f"reading the log of {pod}"):
             answer = self._core.read_namespaced_pod_log(pod, self.namespace, follow=True, _preload_content=False)
-        rest = b""
+        unfinished = b""
         with closing(answer):
             for chunk in answer.stream():
-                *lines, rest = (rest + chunk).split(b"\n")
+                *lines, unfinished = (unfinished + chunk).split(b"\n")
                 yield from (f"{line.decode(errors='replace')}\n" for line in lines)
-        if rest:
-            yield f"{rest.decode(errors='replace')}\n"
+        if unfinished:
+            yield f"{unfinished.decode(errors='replace')}\n"
 
     def delete(self, name: str) -> None:
-        """Delete a RayJob, its cluster and its pods with it."""
+        """Delete a RayJob with its cluster and its pods."""
         with self._explained(f"deleting RayJob {name}"):
             self._objects.delete_namespaced_custom_object(
                 _GROUP, _VERSION, self.namespace, _PLURAL, name, _request_timeout=_TIMEOUT_S
@@ -167,16 +166,16 @@ def _reason(error: ApiException) -> str:
         message = error.reason
     hints = {
         401: "log in to the cluster again",
-        403: "ask your platform team for rbac.submitters of the chart",
-        404: "it does not exist; for a RayJob, see also whether the KubeRay operator 1.7 is installed",
-        409: "choose another --name, or delete it first",
+        403: "ask your platform team to add you to rbac.submitters of the chart",
+        404: "check the name and --namespace; for a RayJob, check that the KubeRay operator 1.7 is installed",
+        409: "choose another --name, or delete the RayJob first",
     }
     hint = hints.get(error.status or 0)
     return f"{error.status} {message}" + (f" ({hint})" if hint else "")
 
 
 def _why(pod: client.V1Pod) -> str:
-    """The scheduler's word where there is no node, else what the kubelet waits for."""
+    """Return the scheduler's message, or what the kubelet waits for, or an empty text."""
     for condition in pod.status.conditions or []:
         if condition.type == "PodScheduled" and condition.status == "False":
             return f"{condition.reason}: {condition.message}"

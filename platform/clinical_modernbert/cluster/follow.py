@@ -1,4 +1,4 @@
-"""Follow a RayJob to its end: each change of its state, why pods wait, a line of progress each minute, and what it writes."""
+"""Follow a RayJob to its end: report each change of its state, why pods wait, a line of progress each minute, and its log."""
 
 import logging
 import sys
@@ -13,44 +13,44 @@ _logger = logging.getLogger(__name__)
 
 
 def follow(cluster: Cluster, name: str, *, poll_s: float) -> bool:
-    """Return whether the job succeeded; its log goes to stdout, all else to the logger."""
+    """Return whether the job succeeded; its log goes to stdout, everything else to the logger."""
     logs = _Logs(cluster, name)
-    said: set[str] = set()
+    reported: set[str] = set()
     started = last = time.monotonic()
     state = None
     for state in cluster.follow(name, poll_s=poll_s):
         lines = {_line(state), *_waiting(cluster, state)}
-        for line in sorted(lines - said):
+        for line in sorted(lines - reported):
             _logger.info("%s", line)
         now = time.monotonic()
-        if lines - said:
+        if lines - reported:
             last = now
         elif now - last >= PROGRESS_S:
             last = now
             _logger.info("%s after %s", _line(state), time.strftime("%H:%M:%S", time.gmtime(now - started)))
-        said = lines
-        logs.look()
+        reported = lines
+        logs.read_new()
     logs.finish()
     return state is not None and state.succeeded
 
 
 class _Logs:
-    """The log of each pod that submits the job, one for each attempt, read in a thread of its own."""
+    """The logs of the submitter pods, one for each attempt of the job, each read in its own thread."""
 
     def __init__(self, cluster: Cluster, name: str) -> None:
         self._cluster, self._name = cluster, name
         self._threads: dict[str, threading.Thread] = {}
 
-    def look(self) -> None:
-        """Start to read the pods that write since the last look."""
+    def read_new(self) -> None:
+        """Start to read the pods that have started since the last call."""
         for pod in self._cluster.submitters(self._name):
             if pod not in self._threads:
                 self._threads[pod] = threading.Thread(target=self._copy, args=(pod,), daemon=True)
                 self._threads[pod].start()
 
     def finish(self) -> None:
-        """Wait for what is still on its way, not for ever: a pod may outlive its job."""
-        self.look()
+        """Wait a few seconds for the rest of the logs; not longer, because a pod may outlive its job."""
+        self.read_new()
         for thread in self._threads.values():
             thread.join(timeout=5)
 

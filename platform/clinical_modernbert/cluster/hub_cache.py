@@ -1,7 +1,7 @@
-"""A Hugging Face cache in the artifact store, for pods that do not reach the hub: pushed from outside, pulled before Ray starts.
+"""A Hugging Face cache in the artifact store, for pods that cannot reach the hub: pushed from outside, pulled before Ray starts.
 
-It lies at ``hub/`` with a manifest, so that each file is verified when it is pulled. Only what the libraries look up is kept:
-references and snapshots, the files themselves in place of the links to them. Not covered: choosing what to download.
+The cache is at ``hub/`` and has a manifest, so each file is verified when it is pulled. It contains only what the libraries look
+up: references and snapshots, with files in place of links. Not covered: choosing what to download.
 """
 
 import logging
@@ -21,12 +21,12 @@ _logger = logging.getLogger(__name__)
 
 
 def push(store: Store, folder: Path) -> Manifest:
-    """Upload the cache at ``folder`` (``~/.cache/huggingface/hub``); a manifest written last makes it whole."""
-    found = sorted(path for path in folder.glob("*--*/*/**/*") if path.is_file())
-    names = [path.relative_to(folder).as_posix() for path in found]
+    """Upload the cache at ``folder`` (``~/.cache/huggingface/hub``); its manifest is written last and marks it complete."""
+    paths = sorted(path for path in folder.glob("*--*/*/**/*") if path.is_file())
+    names = [path.relative_to(folder).as_posix() for path in paths]
     kept = [name for name in names if name.split("/")[1] in _KEPT]
     if not kept:
-        raise ArtifactError(f"{folder} holds no models--*/snapshots: name the folder hub of a Hugging Face cache")
+        raise ArtifactError(f"{folder} has no models--*/snapshots: name the folder hub of a Hugging Face cache")
     files = [upload(store, HUB, name, folder / name) for name in kept]
     summary = {"repositories": sorted({name.split("/")[0] for name in kept})}
     return write_manifest(
@@ -46,11 +46,11 @@ def push(store: Store, folder: Path) -> Manifest:
 
 
 def pull(store: Store, folder: Path) -> int:
-    """Write the cache to ``folder``, each file verified, and return how many files it has; what is there already stays."""
+    """Write the cache to ``folder``, verify each file, and return the number of files; files that are already there stay."""
     artifact = artifact_at(store, HUB)
     if artifact is None:
         raise ArtifactError(f"no hub cache in {store.uri}: fill it with `python jobs/hub_cache.py push FOLDER`")
-    # Beside the target, so that a file moves there by its name alone and is never half there.
+    # In the parent of the target, so that a rename puts each file there at once and no partial file is ever visible.
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         for entry in artifact.manifest.files:
@@ -59,7 +59,7 @@ def pull(store: Store, folder: Path) -> int:
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
             local = artifact.file(entry.path, cache_path=Path(scratch))
-            inside = local.is_relative_to(scratch)
-            (local if inside else Path(shutil.copyfile(local, Path(scratch) / "copy"))).replace(target)
+            is_temporary = local.is_relative_to(scratch)
+            (local if is_temporary else Path(shutil.copyfile(local, Path(scratch) / "copy"))).replace(target)
     _logger.info("hub cache of %d files in %s", len(artifact.manifest.files), folder)
     return len(artifact.manifest.files)

@@ -1,12 +1,16 @@
-"""What KubeRay's operator 1.7 refuses in a ``ray.io/v1`` object though its CRDs allow it, so that it is said before sending.
+"""What KubeRay's operator 1.7 refuses in a ``ray.io/v1`` object although its CRDs allow it.
 
-The operator leaves a refusal in the object's status, where nobody looks. The rules are those of its ``validation.go`` for what
-this project builds, with feature gates at their defaults. Not covered: fields that neither the chart nor ``objects`` writes.
+The operator writes a refusal into the object's status, where users rarely look, so an object is checked before it is sent. The
+rules are those of the operator's ``validation.go``, with feature gates at their defaults. Not covered: fields that the chart
+does not write.
 """
 
 import re
 from collections.abc import Iterator
 from typing import Any
+
+KubernetesObject = dict[str, Any]
+"""A Kubernetes object, or one field of it, as its JSON: its schema is KubeRay's or Kubernetes', and the API server checks it."""
 
 # KubeRay appends to names, and services are DNS labels of 63 characters.
 NAME_LIMITS = {"RayCluster": 53, "RayJob": 47, "RayService": 47}
@@ -19,14 +23,14 @@ _REDIS_VARIABLES = frozenset({"RAY_REDIS_ADDRESS", "REDIS_USERNAME", "REDIS_PASS
 _AUTOSCALER_VARIABLE = "RAY_enable_autoscaler_v2"
 
 
-def refusals(manifest: dict[str, Any]) -> list[str]:
-    """Return each reason for which the operator would refuse ``manifest``, none where it would take it."""
+def refusals(manifest: KubernetesObject) -> list[str]:
+    """Return each reason for which the operator would refuse ``manifest``; empty if it would accept it."""
     return list(_refusals(manifest))
 
 
-def cluster_spec(manifest: dict[str, Any]) -> dict[str, Any]:
+def cluster_spec(manifest: KubernetesObject) -> KubernetesObject:
     """Return the Ray cluster inside a RayCluster, RayJob or RayService."""
-    spec: dict[str, Any] = manifest["spec"]
+    spec: KubernetesObject = manifest["spec"]
     field = {"RayJob": "rayClusterSpec", "RayService": "rayClusterConfig"}.get(manifest["kind"])
     return spec.get(field) or {} if field else spec
 
@@ -34,13 +38,15 @@ def cluster_spec(manifest: dict[str, Any]) -> dict[str, Any]:
 def name_refusal(kind: str, name: str) -> str | None:
     """Return why the operator would refuse the name, or None."""
     if len(name) > NAME_LIMITS[kind]:
-        return f"name {name!r} has {len(name)} characters, at most {NAME_LIMITS[kind]} are allowed, as KubeRay appends to it"
+        return (
+            f"name {name!r} has {len(name)} characters, at most {NAME_LIMITS[kind]} are allowed: KubeRay appends to it"
+        )
     if not NAME.fullmatch(name):
-        return f"name {name!r} must start with a letter and hold lower-case letters, digits and inner dashes"
+        return f"name {name!r} must start with a letter and contain lower-case letters, digits and inner dashes"
     return None
 
 
-def _refusals(manifest: dict[str, Any]) -> Iterator[str]:
+def _refusals(manifest: KubernetesObject) -> Iterator[str]:
     kind, spec = manifest["kind"], manifest["spec"]
     if manifest["apiVersion"] != "ray.io/v1":
         yield f"apiVersion {manifest['apiVersion']} is not ray.io/v1"
@@ -60,7 +66,7 @@ def _refusals(manifest: dict[str, Any]) -> Iterator[str]:
         yield from _upgrade_refusals(spec, cluster)
 
 
-def _cluster_refusals(spec: dict[str, Any], *, owned: bool) -> Iterator[str]:
+def _cluster_refusals(spec: KubernetesObject, *, owned: bool) -> Iterator[str]:
     if owned and "upgradeStrategy" in spec:
         yield "upgradeStrategy of a cluster that a RayJob or RayService owns"
     yield from (f"{field} needs a feature gate that is off by default" for field in _NEED_A_GATE if field in spec)
@@ -74,7 +80,7 @@ def _cluster_refusals(spec: dict[str, Any], *, owned: bool) -> Iterator[str]:
     recovery = spec.get("gcsFaultToleranceOptions")
     variables = _variables(spec["headGroupSpec"])
     if recovery and any("redis" in parameter for parameter in spec["headGroupSpec"].get("rayStartParams", {})):
-        yield "head: redis in rayStartParams beside gcsFaultToleranceOptions"
+        yield "head: redis in rayStartParams together with gcsFaultToleranceOptions"
     if bad := sorted(_REDIS_VARIABLES & variables):
         yield f"head: {', '.join(bad)} in env; use gcsFaultToleranceOptions"
     if _AUTOSCALER_VARIABLE in variables:
@@ -83,7 +89,7 @@ def _cluster_refusals(spec: dict[str, Any], *, owned: bool) -> Iterator[str]:
         yield "autoscalerOptions.idleTimeoutSeconds is negative"
 
 
-def _auth_refusals(spec: dict[str, Any], *, owned: bool) -> Iterator[str]:
+def _auth_refusals(spec: KubernetesObject, *, owned: bool) -> Iterator[str]:
     auth = spec.get("authOptions", {})
     if auth.get("mode") != "token":
         return
@@ -101,7 +107,7 @@ def _auth_refusals(spec: dict[str, Any], *, owned: bool) -> Iterator[str]:
             yield f"enableK8sTokenAuth needs Ray 2.55, rayVersion is {version}"
 
 
-def _pod_refusals(name: str, group: dict[str, Any], *, scaled: bool) -> Iterator[str]:
+def _pod_refusals(name: str, group: KubernetesObject, *, scaled: bool) -> Iterator[str]:
     start, pod = group.get("rayStartParams", {}), group["template"]["spec"]
     if group.get("resources") and _RESOURCE_PARAMETERS & start.keys():
         yield f"{name}: resources both in rayStartParams and in the group"
@@ -113,7 +119,7 @@ def _pod_refusals(name: str, group: dict[str, Any], *, scaled: bool) -> Iterator
         yield f"{name}: restartPolicy {pod['restartPolicy']} with the autoscaler, which needs Never"
 
 
-def _size_refusals(group: dict[str, Any], *, scaled: bool) -> Iterator[str]:
+def _size_refusals(group: KubernetesObject, *, scaled: bool) -> Iterator[str]:
     name = group["groupName"]
     if not scaled and not {"minReplicas", "maxReplicas"} <= group.keys():
         yield f"{name}: minReplicas and maxReplicas are needed without the autoscaler"
@@ -125,7 +131,7 @@ def _size_refusals(group: dict[str, Any], *, scaled: bool) -> Iterator[str]:
         yield f"{name}: suspend with the autoscaler"
 
 
-def _mode_refusals(spec: dict[str, Any], cluster: dict[str, Any]) -> Iterator[str]:
+def _mode_refusals(spec: KubernetesObject, cluster: KubernetesObject) -> Iterator[str]:
     mode, retries = spec.get("submissionMode", "K8sJobMode"), spec.get("backoffLimit", 0)
     if spec.get("clusterSelector") and (mode == "SidecarMode" or spec.get("suspend") or retries > 0):
         yield "clusterSelector with SidecarMode, suspend or backoffLimit"
@@ -139,7 +145,7 @@ def _mode_refusals(spec: dict[str, Any], cluster: dict[str, Any]) -> Iterator[st
             yield "head: restartPolicy must be Never with SidecarMode"
 
 
-def _job_refusals(spec: dict[str, Any]) -> Iterator[str]:
+def _job_refusals(spec: KubernetesObject) -> Iterator[str]:
     shutdown = spec.get("shutdownAfterJobFinishes", False)
     rules = spec.get("deletionStrategy", {}).get("deletionRules", [])
     if spec.get("suspend") and not shutdown:
@@ -157,7 +163,7 @@ def _job_refusals(spec: dict[str, Any]) -> Iterator[str]:
         yield f"backoffLimit must not be negative, this is {spec['backoffLimit']}"
 
 
-def _rule_refusals(spec: dict[str, Any], cluster: dict[str, Any]) -> Iterator[str]:
+def _rule_refusals(spec: KubernetesObject, cluster: KubernetesObject) -> Iterator[str]:
     ttl: dict[tuple[str, str], int] = {}
     for number, rule in enumerate(spec.get("deletionStrategy", {}).get("deletionRules", [])):
         condition, where = rule["condition"], f"deletionRules[{number}]"
@@ -176,7 +182,7 @@ def _rule_refusals(spec: dict[str, Any], cluster: dict[str, Any]) -> Iterator[st
             yield f"{status}: workers, cluster and job must be deleted in this order"
 
 
-def _upgrade_refusals(spec: dict[str, Any], cluster: dict[str, Any]) -> Iterator[str]:
+def _upgrade_refusals(spec: KubernetesObject, cluster: KubernetesObject) -> Iterator[str]:
     if spec.get("rayClusterDeletionDelaySeconds", 0) < 0:
         yield "rayClusterDeletionDelaySeconds is negative"
     strategy = spec.get("upgradeStrategy", {})
@@ -189,10 +195,10 @@ def _upgrade_refusals(spec: dict[str, Any], cluster: dict[str, Any]) -> Iterator
         yield "NewClusterWithIncrementalUpgrade needs gatewayClassName"
     step, surge = options.get("stepSizePercent", -1), options.get("maxSurgePercent", 100)
     if not 0 <= step <= surge <= 100:
-        yield f"stepSizePercent {step} must lie between 0 and maxSurgePercent, and that below 100"
+        yield f"stepSizePercent {step} must be between 0 and maxSurgePercent, which is at most 100"
     if options.get("intervalSeconds", 0) <= 0:
         yield "intervalSeconds must be positive"
 
 
-def _variables(group: dict[str, Any]) -> set[str]:
+def _variables(group: KubernetesObject) -> set[str]:
     return {variable["name"] for variable in group["template"]["spec"]["containers"][0].get("env", [])}

@@ -1,8 +1,8 @@
-"""Send jobs to a running Ray cluster through Ray's job API: the only module here that imports ``ray``.
+"""Send jobs to a running Ray cluster through Ray's job API: the only module of this package that imports ``ray``.
 
-The checkout is uploaded, and its package goes before the one that the cluster's image has installed, so that what runs is what
-was submitted. The token comes from ``RAY_AUTH_TOKEN`` or ``RAY_AUTH_TOKEN_PATH``, as Ray reads it. Not covered: machines; the
-cluster's autoscaler starts what the recipe asks for.
+The checkout is uploaded and takes precedence over the package in the cluster's image, so the submitted code is what runs. Ray
+reads the token from ``RAY_AUTH_TOKEN`` or ``RAY_AUTH_TOKEN_PATH``. Not covered: machines; the cluster's autoscaler starts the
+workers that the recipe needs.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from clinical_modernbert.errors import ClusterError
 
-# As .gitignore has it: Ray reads that file too, but not for modules.
+# Ray applies .gitignore to the working directory, but not to modules.
 _NOT_UPLOADED = ["**/__pycache__", "*.pyc", "*.egg-info"]
 _PACKAGE = Path("platform", "clinical_modernbert")
 
@@ -27,7 +27,7 @@ def submit(address: str, entrypoint: str, *, checkout: Path, root: str | None) -
     """Submit ``entrypoint`` with an upload of ``checkout`` and return the job's id; raises ``ClusterError``."""
     if not (checkout / _PACKAGE).is_dir():
         raise ClusterError(f"{checkout} has no {_PACKAGE}: submit from the root of a checkout")
-    # No keys and no tokens here: Ray shows these variables in its dashboard. The cluster's pods have the store's keys.
+    # No keys or tokens: Ray shows these variables in its dashboard. The pods of the cluster have the keys of the store.
     variables = {"CLINICAL_REVISION": commit(checkout)} | ({"ARTIFACT_ROOT": root} if root else {})
     environment = {
         "working_dir": str(checkout),
@@ -52,13 +52,13 @@ def follow(address: str, job_id: str) -> bool:
 
 
 def cancel(address: str, job_id: str) -> bool:
-    """Ask a job to stop; return False where it had ended already."""
+    """Stop a job; return False if it had already ended."""
     with _explained(address, f"stopping {job_id}"):
         return bool(JobSubmissionClient(address).stop_job(job_id))
 
 
 def commit(checkout: Path) -> str:
-    """Return the commit of a checkout, ``-dirty`` behind it where files differ; "unknown" where there is no git."""
+    """Return the commit of a checkout, with ``-dirty`` if files differ from it; "unknown" without git."""
     try:
         head = _git(checkout, "rev-parse", "--short=12", "HEAD")
         return f"{head}-dirty" if _git(checkout, "status", "--porcelain") else head
@@ -74,19 +74,19 @@ async def _tail(client: JobSubmissionClient, job_id: str) -> None:
 
 @contextmanager
 def _explained(address: str, doing: str) -> Iterator[None]:
-    """Ray's client raises bare RuntimeErrors with the answer's text, and ConnectionErrors."""
+    """Turn the errors of Ray's client, RuntimeErrors with the answer's text and ConnectionErrors, into ``ClusterError``."""
     try:
         yield
     except ConnectionError as error:
         raise ClusterError(f"{doing}: {address} does not answer ({type(error).__name__})") from None
     except AuthenticationError:
         raise ClusterError(
-            f"{doing} at {address}: no token, or a wrong one; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+            f"{doing} at {address}: the token is missing or wrong; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
         ) from None
     except RuntimeError as error:
         raise ClusterError(f"{doing} at {address}: {str(error).strip().splitlines()[0]}") from None
 
 
 def _git(checkout: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(checkout), *arguments], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+    result = subprocess.run(["git", "-C", str(checkout), *arguments], capture_output=True, text=True, check=True)
+    return result.stdout.strip()

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import yaml
-from clinical_modernbert.cluster import Cluster, Shape, ray_job
+from clinical_modernbert.cluster.client import Cluster
 from clinical_modernbert.cluster.command import default_name, main, parse_workers
+from clinical_modernbert.cluster.skeleton import fill
 from clinical_modernbert.errors import ClusterError
 
 from tests.helpers.api_stub.server import Stub, write_kubeconfig
 from tests.helpers.api_stub.state import State
-from tests.unit.cluster.conftest import ScriptedState
+from tests.helpers.rayjob import ScriptedState, config_map_data, skeleton
 
 SUBMIT = ["pretrain", "pretrain/demo", "--release", "cm", "--namespace", "ml", "--workers", "cpu=2", "--poll-s", "0"]
 INITIALIZING = {"jobDeploymentStatus": "Initializing", "rayClusterName": "run-abc"}
@@ -37,8 +38,8 @@ def script(stub: Stub, states: list[dict[str, Any]]) -> None:
     stub.state.states = states
 
 
-def job(shape: Shape, name: str = "run") -> dict[str, Any]:
-    return ray_job(name, kind="pretrain", recipe="pretrain/demo", shape=shape, workers={"cpu": 1}, namespace="ml")
+def job(name: str = "run") -> dict[str, Any]:
+    return fill(skeleton(), name=name, namespace="ml", entrypoint="python jobs/x.py", workers={"cpu": 1})
 
 
 def pending(name: str, **status: Any) -> dict[str, Any]:
@@ -46,8 +47,8 @@ def pending(name: str, **status: Any) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {"phase": "Pending", **status}}
 
 
-def test_submitted_job_arrives_as_built_and_is_checked_strictly(stub: Stub, cluster: Cluster, shape: Shape) -> None:
-    built = job(shape)
+def test_a_submitted_job_arrives_unchanged_and_is_validated_strictly(stub: Stub, cluster: Cluster) -> None:
+    built = job()
 
     assert cluster.submit(built) == "run"
     kept = stub.state.get("rayjobs", "ml", "run")
@@ -56,15 +57,15 @@ def test_submitted_job_arrives_as_built_and_is_checked_strictly(stub: Stub, clus
     assert "POST /apis/ray.io/v1/namespaces/ml/rayjobs?fieldValidation=Strict" in stub.requests
 
 
-def test_a_second_job_of_the_name_is_refused(stub: Stub, cluster: Cluster, shape: Shape) -> None:
-    cluster.submit(job(shape))
+def test_a_second_job_of_the_name_is_refused(stub: Stub, cluster: Cluster) -> None:
+    cluster.submit(job())
 
     with pytest.raises(ClusterError, match=r'409 rayjobs.ray.io "run" already exists \(choose another --name'):
-        cluster.submit(job(shape))
+        cluster.submit(job())
 
 
-def test_following_ends_with_the_job(stub: Stub, cluster: Cluster, shape: Shape) -> None:
-    cluster.submit(job(shape))
+def test_following_ends_with_the_job(stub: Stub, cluster: Cluster) -> None:
+    cluster.submit(job())
     script(stub, [{}, INITIALIZING, RUNNING, COMPLETE])
     states = list(cluster.follow("run", poll_s=0))
 
@@ -73,15 +74,15 @@ def test_following_ends_with_the_job(stub: Stub, cluster: Cluster, shape: Shape)
 
 
 @pytest.mark.parametrize("job_status", ["STOPPED", "FAILED"])
-def test_complete_is_not_success_by_itself(stub: Stub, cluster: Cluster, shape: Shape, job_status: str) -> None:
-    cluster.submit(job(shape))
+def test_complete_is_not_success_by_itself(stub: Stub, cluster: Cluster, job_status: str) -> None:
+    cluster.submit(job())
     script(stub, [{"jobDeploymentStatus": "Complete", "jobStatus": job_status}])
 
     assert [(state.ended, state.succeeded) for state in cluster.follow("run", poll_s=0)] == [(True, False)]
 
 
-def test_a_job_deleted_meanwhile_is_an_error(stub: Stub, cluster: Cluster, shape: Shape) -> None:
-    cluster.submit(job(shape))
+def test_a_job_deleted_meanwhile_is_an_error(stub: Stub, cluster: Cluster) -> None:
+    cluster.submit(job())
     states = cluster.follow("run", poll_s=0)
     next(states)
     cluster.delete("run")
@@ -122,11 +123,11 @@ def test_pending_pods_say_why(stub: Stub, cluster: Cluster) -> None:
     }
 
 
-def test_a_cluster_without_the_operator_says_so(stub: Stub, cluster: Cluster, shape: Shape) -> None:
+def test_a_cluster_without_the_operator_says_so(stub: Stub, cluster: Cluster) -> None:
     stub.served = tuple(resource for resource in stub.served if resource.group != "ray.io")
 
     with pytest.raises(ClusterError, match=r"KubeRay operator 1\.7 is installed"):
-        cluster.submit(job(shape))
+        cluster.submit(job())
 
 
 def test_errors_hold_no_credentials(stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,9 +139,9 @@ def test_errors_hold_no_credentials(stub: Stub, tmp_path: Path, monkeypatch: pyt
     assert "wrong-secret" not in str(caught.value)
 
 
-def test_no_way_to_a_cluster_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_that_cannot_be_reached_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
-    with pytest.raises(ClusterError, match="no way to the cluster"):
+    with pytest.raises(ClusterError, match="cannot connect to a cluster"):
         Cluster.connect(namespace="ml")
 
     write_kubeconfig(tmp_path / "absent", Stub("http://127.0.0.1:9", State(), token="token"))
@@ -179,7 +180,8 @@ def test_the_command_ends_with_1_where_the_job_fails(stub: Stub, caplog: pytest.
         (["--name", "Bad"], "lower-case"),
         (["--workers", "cpu=two"], "group=count"),
         (["--set", "a=$HOME"], "two shells"),
-        (["--release", "absent"], "ConfigMap absent-shape"),
+        (["--workers", "h100=1"], "no worker group 'h100'; this release has: a100, cpu"),
+        (["--release", "absent"], "ConfigMap absent-rayjob"),
     ],
 )
 def test_wrong_input_ends_with_2_and_one_message(
@@ -193,18 +195,31 @@ def test_wrong_input_ends_with_2_and_one_message(
     assert stub.state.list("rayjobs") == []
 
 
-def test_a_dry_run_with_a_shape_file_needs_no_cluster(
-    shape: Shape, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("option", ["--skeleton", "--shape"])
+def test_a_dry_run_with_a_file_needs_no_cluster(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
-    (tmp_path / "shape.yaml").write_text(yaml.safe_dump(shape.model_dump(mode="json")), encoding="utf-8")
-    command = ["sweep", "sweep/demo", "--shape", str(tmp_path / "shape.yaml"), "--workers", "cpu=1", "--dry-run"]
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(skeleton()), encoding="utf-8")
+    command = ["sweep", "sweep/demo", option, str(tmp_path / "job.yaml"), "--workers", "cpu=1", "--dry-run"]
     with pytest.raises(SystemExit) as ended:
         main([*command, "--name", "run"])
 
     assert ended.value.code == 0
-    expected = ray_job("run", kind="sweep", recipe="sweep/demo", shape=shape, workers={"cpu": 1})
+    expected = fill(
+        skeleton(),
+        name="run",
+        namespace="default",
+        entrypoint="python jobs/sweep.py sweep/demo",
+        workers={"cpu": 1},
+    )
     assert yaml.safe_load(capsys.readouterr().out) == expected
+
+
+def test_a_kind_of_job_gets_the_keys_of_its_role(stub: Stub, cluster: Cluster) -> None:
+    assert cluster.read_skeleton("cm", "build_corpus") == yaml.safe_load(config_map_data()["publisher.yaml"])
+    with pytest.raises(ClusterError, match=r"ConfigMap ml/cm-rayjob has no skeleton for 'sweep'"):
+        cluster.read_skeleton("cm", "sweep")
 
 
 def test_default_names_fit_and_differ_by_the_second() -> None:

@@ -1,4 +1,4 @@
-"""A Hugging Face cache goes through the store and is found again by the real library, offline."""
+"""A Hugging Face cache goes through the store, and the real library finds it offline."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def test_a_file_that_was_replaced_in_the_store_is_refused(cache: Path, tmp_path:
         pull(store, tmp_path / "pod")
 
 
-def test_what_is_no_cache_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_cache_is_refused(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"))
     (tmp_path / "empty").mkdir()
 

@@ -1,4 +1,4 @@
-"""What `helm test` asks, against small HTTP servers that behave and misbehave; the real token is tested in integration."""
+"""What `helm test` checks, against small HTTP servers with right and wrong answers; integration tests use a real token."""
 
 import json
 import threading
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from clinical_modernbert.artifacts import open_store
-from clinical_modernbert.cluster.install_check import check_endpoint, check_explorer, check_store, check_token
+from clinical_modernbert.cluster.checks import check_endpoint, check_explorer, check_store, check_token
 from clinical_modernbert.errors import ClusterError
 
 Answers = dict[str, tuple[int, object]]
@@ -56,11 +56,11 @@ def test_store_is_written_read_and_left_as_it_was(tmp_path: Path) -> None:
 def test_a_cluster_that_needs_no_token_fails(serve: Callable[[Answers], str]) -> None:
     good = serve({"/api/jobs/": (401, {}), "/api/jobs/+token": (200, [])})
 
-    assert "takes them with it" in check_token(good, "token")
-    assert "no token at hand" in check_token(good, None)
+    assert "accepts them with it" in check_token(good, "token")
+    assert "RAY_AUTH_TOKEN is not set" in check_token(good, None)
     with pytest.raises(ClusterError, match="answers 200 without a token"):
         check_token(serve({"/api/jobs/": (200, [])}), None)
-    with pytest.raises(ClusterError, match="the Secret is not the cluster's"):
+    with pytest.raises(ClusterError, match="the Secret belongs to another cluster"):
         check_token(serve({"/api/jobs/": (401, {}), "/api/jobs/+token": (401, {})}), "token")
 
 
@@ -80,7 +80,7 @@ def test_endpoint_must_give_unit_vectors(serve: Callable[[Answers], str]) -> Non
         check_endpoint(endpoint([3, 4]))
     with pytest.raises(ClusterError, match="no replica is ready"):
         check_endpoint(serve({"/health": (503, {})}))
-    assert "asks for an API key" in check_endpoint(serve({"/health": (200, {}), "/v1/models": (401, {})}))
+    assert "needs an API key" in check_endpoint(serve({"/health": (200, {}), "/v1/models": (401, {})}))
 
 
 def test_what_does_not_answer_is_named(serve: Callable[[Answers], str]) -> None:

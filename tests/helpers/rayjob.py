@@ -1,0 +1,82 @@
+"""A small RayJob skeleton, the ConfigMap that carries it, and an API stub whose RayJobs go through given states."""
+
+from typing import Any
+
+import yaml
+
+from tests.helpers.api_stub.state import Object, State
+
+
+def _pod(container: str, image: str, secret: str, resources: dict[str, str]) -> dict[str, Any]:
+    keys = [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": name}}}
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    ]
+    limits = {"limits": resources, "requests": resources}
+    return {
+        "metadata": {"labels": {"component": "job"}},
+        "spec": {"containers": [{"name": container, "image": image, "env": keys, "resources": limits}]},
+    }
+
+
+def _group(name: str, template: dict[str, Any]) -> dict[str, Any]:
+    sizes = {"replicas": 0, "minReplicas": 0, "maxReplicas": 0}
+    return {"groupName": name, **sizes, "rayStartParams": {}, "template": template}
+
+
+def skeleton(secret: str = "trainer-keys") -> dict[str, Any]:
+    """A skeleton with a group of CPU workers and one of eight GPUs; its pods use ``secret``."""
+    head = _pod("ray-head", "cpu:1", secret, {"cpu": "2", "memory": "8Gi"})
+    cpu = _pod("ray-worker", "cpu:1", secret, {"cpu": "4", "memory": "16Gi"})
+    a100 = _pod("ray-worker", "gpu:1", secret, {"cpu": "90", "memory": "900Gi", "nvidia.com/gpu": "8"})
+    rules = [
+        {"policy": "DeleteCluster", "condition": {"jobStatus": "SUCCEEDED", "ttlSeconds": 300}},
+        {"policy": "DeleteCluster", "condition": {"jobStatus": "FAILED", "ttlSeconds": 3600}},
+    ]
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayJob",
+        "metadata": {"labels": {"component": "job"}},
+        "spec": {
+            "submissionMode": "K8sJobMode",
+            "backoffLimit": 2,
+            "deletionStrategy": {"deletionRules": rules},
+            "submitterPodTemplate": _pod("ray-job-submitter", "cpu:1", secret, {"cpu": "500m", "memory": "1Gi"}),
+            "rayClusterSpec": {
+                "rayVersion": "2.60.0",
+                "authOptions": {"mode": "token"},
+                "headGroupSpec": {"rayStartParams": {"num-cpus": "0"}, "template": head},
+                "workerGroupSpecs": [_group("a100", a100), _group("cpu", cpu)],
+            },
+        },
+    }
+
+
+def queued(job: dict[str, Any]) -> dict[str, Any]:
+    """``job`` with a queue of Kueue, as the chart renders one."""
+    spec = {key: value for key, value in job["spec"].items() if key != "deletionStrategy"}
+    labels = {**job["metadata"]["labels"], "kueue.x-k8s.io/queue-name": "research"}
+    return {**job, "metadata": {"labels": labels}, "spec": {**spec, "shutdownAfterJobFinishes": True}}
+
+
+def config_map_data() -> dict[str, str]:
+    """The data of the chart's ConfigMap, with a role for each of two kinds of job."""
+    return {
+        "roles.yaml": "build_corpus: publisher\npretrain: trainer\n",
+        "publisher.yaml": yaml.safe_dump(skeleton("publisher-keys")),
+        "trainer.yaml": yaml.safe_dump(skeleton("trainer-keys")),
+    }
+
+
+class ScriptedState(State):
+    """Returns ``states`` as the status of a RayJob, one at each read, the last one from then on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.states: list[dict[str, Any]] = [{}]
+
+    def get(self, plural: str, namespace: str, name: str) -> Object:
+        stored = super().get(plural, namespace, name)
+        if plural == "rayjobs":
+            stored["status"] = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        return stored
