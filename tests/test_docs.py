@@ -1,0 +1,169 @@
+"""The documentation is complete, and what it links to and names exists."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+from urllib.parse import urlparse
+
+import pytest
+from clinical_modernbert.artifacts.layout import ARTIFACT_KIND_OF_RECIPE, FORMAT_VERSION
+from clinical_modernbert.recipe import RECIPE_TYPES
+from clinical_modernbert.recipe.evaluate import EvaluateRecipe
+from clinical_modernbert.recipe.sources import Source
+from pydantic import BaseModel
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "platform" / "clinical_modernbert"
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("charts/*/README.md")])
+NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
+GUIDES = "\n".join(page.read_text(encoding="utf-8") for page in sorted(ROOT.glob("docs/*.md")))
+JOBS = sorted(path.stem for path in ROOT.glob("jobs/*.py"))
+RECIPES = sorted(
+    path.relative_to(ROOT / "jobs/recipes").with_suffix("").as_posix() for path in ROOT.glob("jobs/recipes/*/*.yaml")
+)
+
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+_FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+_IN_BACKTICKS = re.compile(r"`([^`\s]+)`")
+_TOP = ("platform", "docs", "jobs", "apps", "dashboards", "charts", "tests", "benchmarks", "tools")
+_CHART = ROOT / "charts" / "clinical-modernbert"
+
+
+def _text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def _anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives the headings of a page."""
+    headings = _HEADING.findall(_FENCE.sub("", page.read_text(encoding="utf-8")))
+    plain = (re.sub(r"[^\w\s-]", "", heading).strip().lower() for heading in headings)
+    return {re.sub(r"\s", "-", heading) for heading in plain}
+
+
+def _discriminators(annotation: Any) -> Iterator[str]:
+    """Yield the values of ``type`` of every model in an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        field = annotation.model_fields.get("type")
+        yield from get_args(field.annotation) if field else ()
+    for argument in get_args(annotation):
+        yield from _discriminators(argument)
+
+
+def _first_cells(text: str, heading: str) -> list[str]:
+    """Return the first column of the first table after a heading, without backticks."""
+    lines = text[text.index(heading) :].splitlines()
+    rows = [line for line in lines if line.startswith("|")]
+    start = lines.index(rows[0])
+    table = [
+        line for n, line in enumerate(lines[start:]) if all(x.startswith("|") for x in lines[start : start + n + 1])
+    ]
+    return [line.split("|")[1].strip().strip("`") for line in table[2:]]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_link_leads_somewhere(name: str) -> None:
+    page = ROOT / name
+    targets = [link for link in _LINK.findall(page.read_text(encoding="utf-8")) if not urlparse(link).scheme]
+    broken = []
+    for target in targets:
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists() or (anchor and anchor not in _anchors(file)):
+            broken.append(target)
+
+    assert broken == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_path_that_a_page_names_exists(name: str) -> None:
+    words = [word.rstrip(".,:;") for word in _IN_BACKTICKS.findall(_FENCE.sub("", _text(name)))]
+    roots = [ROOT, PACKAGE, _CHART]
+    in_repository = re.compile(rf"(?:{'|'.join(_TOP)})/[\w./*-]*")
+    in_package = re.compile(r"[\w/]+\.py")
+    missing = [
+        word
+        for word in words
+        if (in_repository.fullmatch(word) or in_package.fullmatch(word))
+        and not any(any(root.glob(word)) for root in roots)
+    ]
+
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_that_a_page_names_exists(name: str) -> None:
+    kinds = "|".join(RECIPE_TYPES)
+    named = re.findall(rf"`((?:{kinds})/[a-z0-9_-]+)`|\.py ((?:{kinds})/[a-z0-9_-]+)", _text(name))
+
+    assert {a or b for a, b in named} - {*RECIPES} == set()
+
+
+def test_every_job_is_in_the_tables_of_the_readme_and_the_architecture() -> None:
+    assert len(JOBS) == 12
+    assert sorted(_first_cells(_text("README.md"), "## Researchers")) == JOBS
+    assert sorted(_first_cells(_text("docs/architecture.md"), "## Jobs")) == JOBS
+
+
+def test_every_recipe_kind_that_a_job_runs_is_in_the_architecture() -> None:
+    table = _text("docs/architecture.md")
+    kinds = {path.partition("/")[0] for path in RECIPES}
+
+    assert {kind for kind in kinds if f"`{kind}`" not in table} == set()
+    assert kinds <= {*RECIPE_TYPES}
+
+
+def test_every_recipe_is_described_in_a_guide() -> None:
+    assert len(RECIPES) > 30
+    assert [recipe for recipe in RECIPES if f"{recipe}`" not in GUIDES and f"{recipe} " not in GUIDES] == []
+
+
+def test_every_type_of_source_is_described() -> None:
+    types = set(_discriminators(Source))
+    assert len(types) > 8
+    cells = _first_cells(_text("docs/sources.md"), "# Sources")
+    assert {type_ for cell in cells for type_ in re.findall(r"\w+", cell)} == types
+
+
+def test_every_kind_of_task_is_described() -> None:
+    kinds = set(_discriminators(EvaluateRecipe.model_fields["tasks"].annotation))
+    assert len(kinds) > 3
+    assert set(_first_cells(_text("docs/evaluation.md"), "## Tasks")) == kinds
+
+
+def test_every_route_of_the_endpoint_is_described() -> None:
+    files = [PACKAGE / "serving" / "api.py", *(PACKAGE / "serving" / "routes").glob("*.py")]
+    constants = [
+        node.value for file in files for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant)
+    ]
+    routes = {
+        value for value in constants if isinstance(value, str) and re.fullmatch(r"/(?:v1/)?[a-z_-]*(?:\.json)?", value)
+    }
+    assert {"/v1/embeddings", "/embed", "/token-classify", "/health"} <= routes
+    described = set(re.findall(r"`(?:POST|GET) (/\S*)`", _text("docs/serving.md")))
+
+    assert described == routes
+
+
+def test_changelog_has_the_format_version_of_every_kind() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) \|", _text("CHANGELOG.md"), re.MULTILINE)
+
+    assert {kind: int(version) for kind, version in rows} == FORMAT_VERSION
+
+
+def test_every_kind_of_artifact_has_a_job_that_makes_it() -> None:
+    table = _text("docs/architecture.md")
+
+    assert {kind for kind in ARTIFACT_KIND_OF_RECIPE.values() if f"`{kind}`" not in table} == set()
+    assert {*FORMAT_VERSION} == {*ARTIFACT_KIND_OF_RECIPE.values()}
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = _text("docs/README.md")
+    pages = [
+        page.relative_to(ROOT / "docs").as_posix() for page in ROOT.glob("docs/**/*.md") if page.name != "README.md"
+    ]
+
+    assert [page for page in pages if f"({page})" not in index] == []
