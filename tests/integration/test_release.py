@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from clinical_modernbert.cluster.client import Cluster
+from clinical_modernbert.cluster.skeleton import fill
 from kubernetes import client, config
 
 from tests.helpers.api_stub.server import Stub, running_stub, write_certificate, write_kubeconfig
@@ -123,7 +124,7 @@ def test_server_side_apply_would_undo_what_the_autoscaler_chose_and_is_stopped(s
         run("helm", "uninstall", "cm", "--wait")
 
 
-def test_kubectl_and_the_python_client_read_what_came(stub: Stub, run: Run, tmp_path: Path) -> None:
+def test_kubectl_and_the_python_client_read_the_release_and_submit_to_it(stub: Stub, run: Run, tmp_path: Path) -> None:
     assert apply(run, "install").returncode == 0
     try:
         listed = run("kubectl", "get", "rayclusters,rayjobs,rayservices,deployments,statefulsets", "--output", "name")
@@ -143,10 +144,13 @@ def test_kubectl_and_the_python_client_read_what_came(stub: Stub, run: Run, tmp_
             "ray.io", "v1", "ml", "rayservices", "cm-clinical-modernbert-encoder"
         )
         policies = client.NetworkingV1Api(api).list_namespaced_network_policy("ml").items
-        shape = Cluster(api, namespace="ml").read_shape("cm-clinical-modernbert")
+        skeleton = Cluster(api, namespace="ml").read_skeleton("cm-clinical-modernbert", "pretrain")
         assert service["spec"]["rayClusterConfig"]["authOptions"] == {"mode": "token", "secretName": "ray-token"}
         assert len(policies) == len(stub.state.list("networkpolicies")) > 10
-        assert shape.worker_groups["a100"].resources == {"rdma/ib": 1}
+        job = fill(skeleton, name="run", namespace="ml", entrypoint="python jobs/x.py", workers={"a100": 2})
+        created = Cluster(api, namespace="ml").submit(job)
+        assert stub.state.get("rayjobs", "ml", created)["spec"] == job["spec"]
+        Cluster(api, namespace="ml").delete(created)
     finally:
         run("helm", "uninstall", "cm", "--wait")
 
