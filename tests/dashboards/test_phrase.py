@@ -15,7 +15,7 @@ from tests.dashboards.conftest import PublishMap, code_table, opened, words
 from tests.dashboards.test_browser import Watched, address, chromium, map_of, watched
 from tests.dashboards.test_code_map import PAGE, marks
 from tests.helpers.bare_server import KEYS, Server
-from tests.integration.test_serving import _publish
+from tests.helpers.served_models import publish_model
 
 __all__ = ["address", "chromium", "watched"]
 PHRASE = "Diabetic KIDNEY disease (type 2)"
@@ -24,7 +24,7 @@ PHRASE = "Diabetic KIDNEY disease (type 2)"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     root = tmp_path_factory.mktemp("endpoint")
-    _publish(root / "store", tmp_path_factory.mktemp("model"))
+    publish_model(root / "store", tmp_path_factory.mktemp("model"))
     keys = "\n".join(f"{name} {hashlib.sha256(key.encode()).hexdigest()}" for name, key in KEYS.items())
     found = Server(root / "store", keys)
     yield found
@@ -37,7 +37,7 @@ def phrase_map(
 ) -> None:
     """A map of the served model: its codes' own vectors."""
     (tmp_path / "weights").mkdir()
-    model = _publish(Path(store.uri.removeprefix("file://")), tmp_path / "weights")
+    model = publish_model(Path(store.uri.removeprefix("file://")), tmp_path / "weights")
     encoder = server.engine.encoder
     texts = code_table()["description"].to_pylist()
     publish_map(model=model, vectors=encoder.embed(encoder.tokenize(texts), pooling="cls", normalize=False))

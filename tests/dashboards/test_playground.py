@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from tests.dashboards.conftest import opened, words
 from tests.dashboards.test_pages import tables
 from tests.helpers.bare_server import KEYS, Server
-from tests.integration.test_serving import _publish
+from tests.helpers.served_models import publish_model
 
 PAGE = "views/playground.py"
 TYPED = "Zyxwabilin 5 [MASK] daily for dyspnoea"
@@ -20,7 +20,7 @@ TYPED = "Zyxwabilin 5 [MASK] daily for dyspnoea"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     root = tmp_path_factory.mktemp("endpoint")
-    _publish(root / "store", tmp_path_factory.mktemp("model"))
+    publish_model(root / "store", tmp_path_factory.mktemp("model"))
     scopes = {"full": "embed,fill-mask", "vectors": "embed"}
     keys = "\n".join(f"{n} {hashlib.sha256(KEYS[n].encode()).hexdigest()} {scope}" for n, scope in scopes.items())
     found = Server(root / "store", keys)
@@ -126,7 +126,7 @@ def test_lineage_says_whether_the_served_model_is_the_stores(
     publish_corpus(store, tmp_path_factory.mktemp("made"))
     opened(app, "views/lineage.py", mode="researcher")
     assert "which is not in this store" in words(app)
-    _publish(Path(store.uri.removeprefix("file://")), tmp_path_factory.mktemp("model"))
+    publish_model(Path(store.uri.removeprefix("file://")), tmp_path_factory.mktemp("model"))
     app.session_state["artifact"] = "corpus/full-1"
     from streamlit import cache_resource
 

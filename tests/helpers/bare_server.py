@@ -17,7 +17,7 @@ from clinical_modernbert.serving.keys import parse_keys
 from clinical_modernbert.serving.service import EmbeddingService
 from clinical_modernbert.serving.tracing import Trace, no_trace
 
-from tests.integration.test_serving import _free_port
+from tests.helpers.ports import free_port
 
 LIMITS = {
     "max_tokens": 64,
@@ -40,7 +40,7 @@ class Server:
         self.records: list[tuple[str, float, dict[str, str]]] = []
         self.engine = load_engine(str(root), recipe)
         self.service = EmbeddingService(self.engine, record=lambda *record: self.records.append(record), trace=trace)
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         app = build_api(self.service, keys=parse_keys(keys, origin="test"))
         self.server = uvicorn.Server(uvicorn.Config(app, port=self.port, log_level="warning"))

@@ -33,14 +33,14 @@ from clinical_modernbert.job import main
 from clinical_modernbert.recipe import EmbedRecipe, ServeRecipe
 from clinical_modernbert.runtime import start_ray
 from clinical_modernbert.serving.engine import load_engine
-from clinical_modernbert.serving.schemas import EmbeddingsRequest
+from clinical_modernbert.serving.routes import openai
 from clinical_modernbert.serving.service import EmbeddingService
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.helpers.encoders import encoder_folders  # noqa: F401  # a fixture
 from tests.helpers.s3_server import S3Server
+from tests.helpers.served_models import publish_model
 from tests.integration.test_corpus_build import kill_with_all_it_started
-from tests.integration.test_serving import _publish
 
 pytestmark = pytest.mark.ray
 
@@ -111,7 +111,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, st
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("store")
-    _publish(root, tmp_path_factory.mktemp("export"))
+    publish_model(root, tmp_path_factory.mktemp("export"))
     return root
 
 
@@ -134,8 +134,8 @@ def test_every_vector_is_the_offline_and_the_served_one(
     limits = {"max_tokens": 96, "max_batch_tokens": 512}
     engine = load_engine(str(root), ServeRecipe.model_validate({"name": "t", "model": "tiny", "limits": limits}))
     service = EmbeddingService(engine)
-    request = EmbeddingsRequest(input=texts, model="tiny", windows=True)
-    served = json.loads(asyncio.run(service.embed(request)))["data"]
+    request = openai.EmbeddingsRequest(input=texts, model="tiny", windows=True)
+    served = json.loads(asyncio.run(openai.embeddings(service, request)).body)["data"]
     service.close()
     np.testing.assert_allclose(vectors, np.array([item["embedding"] for item in served]), atol=1e-5)
     assert table["windows"].to_pylist() == [item.get("windows", 1) for item in served]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from clinical_modernbert.artifacts import open_store, resolve
 
-from tests.integration.test_serving import _publish
+from tests.helpers.served_models import publish_model
 from tests.integration.test_submit import TokenCluster, cluster
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -14,7 +14,7 @@ __all__ = ["cluster"]  # pytest finds the fixture by its name here
 
 
 def test_a_submitted_bulk_job_leaves_its_vectors(cluster: TokenCluster, tmp_path: Path) -> None:
-    _publish(tmp_path / "store", tmp_path / "export")
+    publish_model(tmp_path / "store", tmp_path / "export")
     (tmp_path / "notes.csv").write_text("note_id,note_type,text\n1,ed,chest pain\n2,icu,no acute distress\n")
     overrides = [f"input_uri=file://{tmp_path}/notes.csv", "model=tiny", "part_rows=1"]
     done = cluster.submit(

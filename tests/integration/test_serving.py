@@ -3,7 +3,6 @@
 import hashlib
 import http.client
 import json
-import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,26 +14,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clinical_modernbert.artifacts import InputEntry, Manifest, open_store, upload_folder, write_manifest
-from clinical_modernbert.encoder import Encoder, build_model, load_encoder
-from clinical_modernbert.recipe.corpus import TokenizerSection
-from clinical_modernbert.recipe.pretrain import ModelSection
+from clinical_modernbert.encoder import Encoder, load_encoder
 from clinical_modernbert.serving.metrics import METRICS
-from clinical_modernbert.tokenizer import build_tokenizer, padded_vocabulary_size, special_ids
 from numpy.typing import NDArray
 from openai import APIStatusError, AuthenticationError, OpenAI
 
+from tests.helpers.ports import free_port
+from tests.helpers.served_models import CANARY, TEXTS, publish_model
+
 pytestmark = pytest.mark.ray
 
-CANARY, KEY = "Zebulon Quixworth", "key-of-the-tests"
+KEY = "key-of-the-tests"
 MAX_TEXTS, MAX_CHARACTERS, MAX_TOKENS = 40, 5000, 200
-TEXTS = [
-    "chest pain radiating to the left arm",
-    "no acute distress",
-    "warfarin 5 mg daily was held. " * 12,
-    "Ödem, 37.8 °C — afebrile",
-    "x",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,42 +54,6 @@ class Endpoint:
         return json.loads(answer.read())
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _publish(root: Path, folder: Path) -> str:
-    tokenizer = build_tokenizer(
-        TokenizerSection(base="train", vocabulary_size=512), TEXTS * 3, clinical_words=frozenset()
-    )
-    model = build_model(
-        ModelSection(hidden_size=64, intermediate_size=96, num_layers=4, num_heads=4, max_position_embeddings=512),
-        vocabulary_size=padded_vocabulary_size(tokenizer),
-        special_ids=special_ids(tokenizer),
-        seed=3,
-    )
-    model.save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
-    store, artifact_id = open_store(str(root)), "tiny-0123456789ab"
-    write_manifest(
-        store,
-        f"model/{artifact_id}",
-        Manifest(
-            kind="model",
-            id=artifact_id,
-            fingerprint="0123456789ab",
-            format_version=1,
-            recipe={},
-            inputs=(InputEntry(name="corpus", id="corpus/notes-ba9876543210", digest="d" * 64),),
-            summary={},
-            files=upload_folder(store, f"model/{artifact_id}", folder),
-        ),
-    )
-    return artifact_id
-
-
 @pytest.fixture(scope="module")
 def api_keys() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
@@ -116,12 +71,12 @@ def endpoint(repository: Path, tmp_path_factory: pytest.TempPathFactory, api_key
         from apps.encoder import ServingArgs, build
 
     root, folder = tmp_path_factory.mktemp("store"), tmp_path_factory.mktemp("export")
-    model_id = _publish(root, folder)
+    model_id = publish_model(root, folder)
     # Ray's sockets need a short path.
     with tempfile.TemporaryDirectory(prefix="cm-") as short:
         ray.init(num_cpus=2, include_dashboard=False, _temp_dir=short, log_to_driver=False, configure_logging=False)
         try:
-            port = _free_port()
+            port = free_port()
             serve.start(http_options={"host": "127.0.0.1", "port": port})
             limits = {
                 "limits": {"max_texts": MAX_TEXTS, "max_characters": MAX_CHARACTERS, "max_queued_texts": 200},

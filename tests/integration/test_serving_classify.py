@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from clinical_modernbert.artifacts import Manifest, open_store, upload_folder, write_manifest
 from huggingface_hub import InferenceClient
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
 from tests.helpers.bare_server import KEYS, Server, key_lines
+from tests.helpers.served_models import LONG, publish_folder, publish_model
 from tests.helpers.tiny import save_tiny_classifier
-from tests.integration.test_serving_http import LONG
 
 LABELS = ("background", "methods", "results")
 TAGS = ("O", "B-DRUG", "I-DRUG", "B-DOSE")
@@ -25,21 +24,7 @@ TEXTS = ["Patients took warfarin 5 mg daily.", "no acute distress", "x"]
 def serving(tmp_path: Path, **options: Any) -> Iterator[tuple[Server, Path]]:
     folder, root = tmp_path / "export", tmp_path / "store"
     save_tiny_classifier(folder / "model", **options)
-    store, artifact_id = open_store(str(root)), "tiny-0123456789ab"
-    write_manifest(
-        store,
-        f"model/{artifact_id}",
-        Manifest(
-            kind="model",
-            id=artifact_id,
-            fingerprint="0123456789ab",
-            format_version=1,
-            recipe={},
-            inputs=(),
-            summary={},
-            files=upload_folder(store, f"model/{artifact_id}", folder),
-        ),
-    )
+    publish_folder(root, folder)
     server = Server(root, key_lines())
     try:
         yield server, folder / "model"
@@ -154,9 +139,7 @@ def test_hugging_face_s_client_classifies(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_masked_language_model_says_what_it_lacks(tmp_path: Path) -> None:
-    from tests.integration.test_serving import _publish
-
-    _publish(tmp_path / "store", tmp_path / "export")
+    publish_model(tmp_path / "store", tmp_path / "export")
     server = Server(tmp_path / "store", key_lines())
     try:
         for path, needs in (("/predict", "sequence"), ("/token-classify", "token")):

@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clinical_modernbert.artifacts import Manifest, open_store, upload_folder, write_manifest
+from clinical_modernbert.artifacts import open_store
 from clinical_modernbert.encoder import load_encoder
 from clinical_modernbert.recipe import ServeRecipe
 from clinical_modernbert.serving.client import Client, EndpointError
 
 from benchmarks.drills import replica_kill
+from tests.helpers.ports import free_port
+from tests.helpers.served_models import publish_folder
 from tests.helpers.tiny import save_tiny_model
-from tests.integration.test_serving import _free_port
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -32,21 +33,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("one", "two"):
         folder = tmp_path_factory.mktemp(name)
         save_tiny_model(folder / "model", texts=(NOTE, name * 50))
-        store, artifact_id = open_store(str(root)), f"{name}-0123456789ab"
-        write_manifest(
-            store,
-            f"model/{artifact_id}",
-            Manifest(
-                kind="model",
-                id=artifact_id,
-                fingerprint="0123456789ab",
-                format_version=1,
-                recipe={},
-                inputs=(),
-                summary={},
-                files=upload_folder(store, f"model/{artifact_id}", folder),
-            ),
-        )
+        publish_folder(root, folder, name=name)
     return root
 
 
@@ -55,7 +42,7 @@ def url(root: Path) -> Iterator[str]:
     import ray
     from ray import serve
 
-    port = _free_port()
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="cm-") as short, pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "clinical_modernbert.serving.proxy.middlewares")
         ray.init(num_cpus=8, include_dashboard=False, _temp_dir=short, log_to_driver=False, configure_logging=False)

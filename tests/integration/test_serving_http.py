@@ -20,16 +20,14 @@ from huggingface_hub import InferenceClient
 from openai import AuthenticationError, OpenAI
 
 from tests.helpers.bare_server import KEYS, LIMITS, Server, key_lines
-from tests.integration.test_serving import TEXTS, _free_port, _publish
-
-CANARY = "Zebulon Quixworth"
-LONG = "acute kidney injury " * 100
+from tests.helpers.ports import free_port
+from tests.helpers.served_models import CANARY, LONG, TEXTS, publish_model
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     root = tmp_path_factory.mktemp("store")
-    _publish(root, tmp_path_factory.mktemp("export"))
+    publish_model(root, tmp_path_factory.mktemp("export"))
     running = Server(root, key_lines())
     yield running
     running.close()
@@ -186,7 +184,7 @@ def test_a_recipe_that_averages_gives_the_mean_of_every_text(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     texts = ["warfarin 5 mg daily", "x", "acute kidney injury"]
-    _publish(tmp_path, tmp_path_factory.mktemp("export"))
+    publish_model(tmp_path, tmp_path_factory.mktemp("export"))
     averaging = Server(tmp_path, key_lines(), pooling="mean")
     try:
         status, answer = averaging.post("/embed", {"inputs": texts})
@@ -318,7 +316,7 @@ def test_the_client_of_the_house_retries_what_may_pass_and_nothing_else(server: 
         client.embed([LONG])
     assert (refused.value.status, refused.value.code) == (422, "text_too_long")
     with pytest.raises(EndpointError, match="attempt 2"):
-        Client(f"http://127.0.0.1:{_free_port()}", max_attempts=2).info()
+        Client(f"http://127.0.0.1:{free_port()}", max_attempts=2).info()
     hold = _Hold(server)
     threading.Timer(5.5, hold.gate.set).start()  # longer than request_timeout_s: the first attempt is a 504
     before = client.attempts.num_first_failures

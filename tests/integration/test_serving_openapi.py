@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import requests
 import schemathesis
-from clinical_modernbert.artifacts import Manifest, open_store, upload_folder, write_manifest
 from clinical_modernbert.serving.problems import ProblemError
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
 
 from tests.helpers.bare_server import KEYS, Server, key_lines
+from tests.helpers.served_models import publish_folder
 from tests.helpers.tiny import save_tiny_classifier, save_tiny_model
 
 NUM_EXAMPLES = 15
@@ -34,21 +34,7 @@ def server(head: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serv
         save_tiny_model(folder / "model")
     else:
         save_tiny_classifier(folder / "model", head=head, **HEADS[head])
-    store = open_store(str(root))
-    write_manifest(
-        store,
-        "model/tiny-0123456789ab",
-        Manifest(
-            kind="model",
-            id="tiny-0123456789ab",
-            fingerprint="0123456789ab",
-            format_version=1,
-            recipe={},
-            inputs=(),
-            summary={},
-            files=upload_folder(store, "model/tiny-0123456789ab", folder),
-        ),
-    )
+    publish_folder(root, folder)
     running = Server(root, key_lines())
     yield running
     running.close()

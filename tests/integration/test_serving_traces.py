@@ -14,8 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tests.helpers.bare_server import Server, key_lines
-from tests.integration.test_serving import _publish
-from tests.integration.test_serving_http import CANARY, LONG
+from tests.helpers.served_models import CANARY, LONG, publish_model
 
 PARENT, TRACE = "00f067aa0ba902b7", "4bf92f3577b34da6a3ce929d0e0e4736"
 
@@ -28,7 +27,7 @@ def exporter() -> InMemorySpanExporter:
 @pytest.fixture(scope="module")
 def server(exporter: InMemorySpanExporter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     root = tmp_path_factory.mktemp("store")
-    _publish(root, tmp_path_factory.mktemp("export"))
+    publish_model(root, tmp_path_factory.mktemp("export"))
     running = Server(root, key_lines(), trace=open_tracer(model_id="tiny", fraction=1.0, exporter=exporter))
     yield running
     running.close()

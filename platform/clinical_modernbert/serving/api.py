@@ -1,10 +1,10 @@
-"""The HTTP face of one replica, an ASGI app that Ray Serve and a bare server run alike.
+"""The HTTP API of one replica: the routes, and the FastAPI app that answers them.
 
-Every refusal has the shape of OpenAI's errors. Nothing here logs or repeats what a client sent.
+The app is plain ASGI, so that Ray Serve and a bare server run it alike. Every refusal has the shape of OpenAI's errors. Nothing
+here logs or repeats what a client sent.
 """
 
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -12,29 +12,46 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from clinical_modernbert import __version__
-from clinical_modernbert.serving import examples, problems
+from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.gate import Gate, respond
 from clinical_modernbert.serving.keys import Key
 from clinical_modernbert.serving.metrics import TALLY
-from clinical_modernbert.serving.routes.classify import build_classify_routes
-from clinical_modernbert.serving.routes.classify_schemas import PredictRequest, TokenClassifyRequest
-from clinical_modernbert.serving.routes.tei import build_routes
-from clinical_modernbert.serving.routes.tei_schemas import (
-    EmbedRequest,
-    FillMaskRequest,
-    SimilarityRequest,
-    TokenizeRequest,
-)
-from clinical_modernbert.serving.schemas import (
-    EmbeddingsRequest,
-    EmbeddingsResponse,
-    ErrorBody,
-    Health,
-    Info,
-    ModelCard,
-    ModelList,
-)
+from clinical_modernbert.serving.routes import classify, fill_mask, openai, status, tei
+from clinical_modernbert.serving.routes.route import Route
+from clinical_modernbert.serving.schemas import ErrorBody, Health, Info
 from clinical_modernbert.serving.service import EmbeddingService
+
+_VECTORS = list[list[float]]
+
+ROUTES = (
+    Route("/v1/embeddings", openai.embeddings, answer=openai.EmbeddingsResponse, examples=openai.EMBEDDINGS_EXAMPLES),
+    Route("/embed", tei.embed, answer=_VECTORS, examples=tei.EMBED_EXAMPLES),
+    Route("/", tei.embed, answer=_VECTORS, examples=tei.EMBED_EXAMPLES, is_listed=False),
+    Route("/embed_all", tei.embed_all, answer=list[_VECTORS], examples=tei.EMBED_ALL_EXAMPLES),
+    Route("/similarity", tei.similarity, answer=list[float], examples=tei.SIMILARITY_EXAMPLES),
+    Route("/tokenize", tei.tokenize, answer=list[list[tei.Token]], examples=tei.TOKENIZE_EXAMPLES),
+    Route("/fill-mask", fill_mask.fill_mask, scope="fill-mask", answer=fill_mask.Filled, examples=fill_mask.EXAMPLES),
+    Route(
+        "/predict",
+        classify.predict,
+        scope="predict",
+        answer=list[classify.ClassScore] | list[list[classify.ClassScore]],
+        examples=classify.PREDICT_EXAMPLES,
+    ),
+    Route(
+        "/token-classify",
+        classify.token_classify,
+        scope="predict",
+        answer=list[classify.LabelledSpan] | list[list[classify.LabelledSpan]],
+        examples=classify.TOKEN_CLASSIFY_EXAMPLES,
+        exclude_none=True,
+    ),
+    Route("/v1/models", openai.models, method="GET", answer=openai.ModelList),
+    Route("/info", status.info, method="GET", answer=Info, exclude_none=True),
+    Route("/health", status.health, method="GET", answer=Health, scope=None),
+    Route("/ping", status.health, method="GET", answer=Health, scope=None, is_listed=False),
+)
+"""All routes of the endpoint but ``/openapi.json``, which FastAPI answers."""
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "The body is not JSON, or a text is empty"},
@@ -43,34 +60,19 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     408: {"model": ErrorBody, "description": "The body arrived too slowly"},
     404: {
         "model": ErrorBody,
-        "description": "Another model is served here, or one without the head that the route needs",
+        "description": "The endpoint serves another model, or a model without the head that the route needs",
     },
     413: {"model": ErrorBody, "description": "Too many texts, or too large a body"},
-    422: {"model": ErrorBody, "description": "A field has another shape, or a text is too long"},
-    429: {"model": ErrorBody, "description": "The queue is full: wait for Retry-After seconds"},
+    422: {"model": ErrorBody, "description": "A field has the wrong type or value, or a text is too long"},
+    429: {"model": ErrorBody, "description": "The queue is full: retry after the seconds in Retry-After"},
     500: {"model": ErrorBody, "description": "The server failed"},
     504: {"model": ErrorBody, "description": "Not answered in time"},
 }
 
 
-# For messages: what a body of each route may hold.
-_FIELDS = {
-    "/v1/embeddings": tuple(EmbeddingsRequest.model_fields),
-    "/embed": tuple(EmbedRequest.model_fields),
-    "/": tuple(EmbedRequest.model_fields),
-    "/embed_all": tuple(EmbedRequest.model_fields),
-    "/similarity": tuple(SimilarityRequest.model_fields),
-    "/tokenize": tuple(TokenizeRequest.model_fields),
-    "/fill-mask": tuple(FillMaskRequest.model_fields),
-    "/predict": tuple(PredictRequest.model_fields),
-    "/token-classify": tuple(TokenClassifyRequest.model_fields),
-}
-_ROUTES = frozenset({*_FIELDS, "/v1/models", "/health", "/ping", "/info", "/openapi.json"})
-
-
 def build_api(service: EmbeddingService, *, keys: tuple[Key, ...] = ()) -> FastAPI:
-    """Return the app over a service whose model is loaded and warm; without ``keys`` every client may ask."""
-    # Their pages load scripts from a public host, which many networks here cannot reach; the schema is at /openapi.json.
+    """Return the app over a service whose model is loaded and warm; without ``keys`` no route needs a key."""
+    # FastAPI's pages load scripts from a public host, which many networks here cannot reach; the schema is at /openapi.json.
     api = FastAPI(title="Clinical ModernBERT", version=__version__, docs_url=None, redoc_url=None, responses=_REFUSALS)
     api.add_middleware(
         Gate,
@@ -78,51 +80,25 @@ def build_api(service: EmbeddingService, *, keys: tuple[Key, ...] = ()) -> FastA
         keys=keys,
         record=service.record,
         trace=service.trace,
-        routes=_ROUTES,
+        scopes={"/openapi.json": None, **{route.path: route.scope for route in ROUTES}},
     )
-    api.include_router(build_routes(service))
-    api.include_router(build_classify_routes(service))
+    for route in ROUTES:
+        route.add_to(api, service)
+    fields = {route.path: route.fields for route in ROUTES}
+
+    async def answer_invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return _refuse(problems.invalid_body(error.errors(), fields.get(request.url.path, ())))
+
     api.add_exception_handler(problems.ProblemError, _answer_problem)
-    api.add_exception_handler(RequestValidationError, _answer_invalid)
+    api.add_exception_handler(RequestValidationError, answer_invalid)
     api.add_exception_handler(HTTPException, _answer_http)
-
-    @api.post("/v1/embeddings", response_model=EmbeddingsResponse)
-    async def embeddings(
-        request: Annotated[EmbeddingsRequest, examples.body("/v1/embeddings", model=service.engine.model_id)],
-    ) -> Response:
-        """Return one vector for each text, as OpenAI's endpoint does."""
-        # Bytes already: FastAPI would walk every number of every vector in Python.
-        return Response(await service.embed(request), media_type="application/json")
-
-    @api.get("/v1/models")
-    async def models() -> ModelList:
-        """List the served model."""
-        manifest = service.engine.manifest
-        created = int(datetime.fromisoformat(manifest.created_at).timestamp())
-        return ModelList(data=[ModelCard(id=manifest.id, created=created)])
-
-    @api.get("/ping", include_in_schema=False)
-    @api.get("/health")
-    async def health() -> Health:
-        """Answer once the model is loaded and warm."""
-        return Health()
-
-    @api.get("/info", response_model_exclude_none=True)
-    async def info() -> Info:
-        """Say which model this is, what it was made from, and its limits."""
-        return service.engine.info()
-
     return api
 
 
 async def _answer_problem(_: Request, error: Exception) -> Response:
     assert isinstance(error, problems.ProblemError)
     return _refuse(error)
-
-
-async def _answer_invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    return _refuse(problems.invalid_body(error.errors(), _FIELDS.get(request.url.path, ())))
 
 
 async def _answer_http(_: Request, error: Exception) -> Response:

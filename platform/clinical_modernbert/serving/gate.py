@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 
 from fastapi import Response
@@ -17,13 +18,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clinical_modernbert.recipe.serve import ServeLimits
 from clinical_modernbert.serving import problems
-from clinical_modernbert.serving.keys import Key, find_key
+from clinical_modernbert.serving.keys import Key, KeyScope, find_key
 from clinical_modernbert.serving.metrics import TALLY, Record, Tally
 from clinical_modernbert.serving.tracing import Trace
 
-OPEN_ROUTES = frozenset({"/health", "/ping", "/openapi.json"})
-"""What a probe or a client may read without a key."""
-_SCOPE_OF_ROUTE = {"/fill-mask": "fill-mask", "/predict": "predict", "/token-classify": "predict"}
 _CLIENT_LEFT = 499
 
 _logger = logging.getLogger(__name__)
@@ -40,7 +38,11 @@ def respond(problem: problems.ProblemError) -> Response:
 
 
 class Gate:
-    """The middleware; ``routes`` are the known paths, the only ones that a log line or a metric may show."""
+    """The middleware.
+
+    ``scopes`` gives the scope that each known path needs, None for a path that is open to clients without a key. Log lines and
+    metrics show known paths only.
+    """
 
     def __init__(
         self,
@@ -50,22 +52,23 @@ class Gate:
         keys: tuple[Key, ...],
         record: Record,
         trace: Trace,
-        routes: frozenset[str],
+        scopes: Mapping[str, KeyScope | None],
     ) -> None:
         self._app = app
         self._limits = limits
         self._keys = keys
         self._record, self._trace = record, trace
-        self._routes = routes
+        self._scopes = scopes
+        self._open = frozenset(path for path, needed in scopes.items() if needed is None)
         self._num_requests = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        # A path may hold anything that a client typed.
-        route = scope["path"] if scope["path"] in self._routes else "other"
-        if route in OPEN_ROUTES:
+        # An unknown path is the client's text.
+        route = scope["path"] if scope["path"] in self._scopes else "other"
+        if route in self._open:
             await self._handle(scope, receive, send, route=route)
             return
         with self._trace(f"{scope['method']} {route}", headers=Headers(scope=scope)) as note:
@@ -89,7 +92,8 @@ class Gate:
 
         self._num_requests += 1
         try:
-            await self._pass(scope, receive, watch, key=key)
+            self._admit(scope["path"], key=key)
+            await self._pass(scope, receive, watch)
         except ClientLeftError:
             status, tally.cause = _CLIENT_LEFT, "client_left"
         except problems.ProblemError as problem:
@@ -110,16 +114,22 @@ class Gate:
             self._note(route, status, time.perf_counter() - started, key=key, tally=tally)
         return status, tally
 
-    async def _pass(self, scope: Scope, receive: Receive, send: Send, *, key: Key | None) -> None:
-        path, limits = scope["path"], self._limits
-        if self._keys and path not in OPEN_ROUTES:
+    def _admit(self, path: str, *, key: Key | None) -> None:
+        """Refuse a request without a key that has the path's scope, and what exceeds the replica's limit."""
+        if path in self._open:
+            return
+        if self._keys:
             if key is None:
                 raise problems.no_key()
-            wanted = _SCOPE_OF_ROUTE.get(path, "embed")
-            if wanted not in key.scopes:
-                raise problems.wrong_scope(wanted)
-        if self._num_requests > limits.max_requests and path not in OPEN_ROUTES:
-            raise problems.too_many_requests(limits.max_requests)
+            needed = self._scopes.get(path) or "embed"
+            if needed not in key.scopes:
+                raise problems.wrong_scope(needed)
+        if self._num_requests > self._limits.max_requests:
+            raise problems.too_many_requests(self._limits.max_requests)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read the whole body and hand it to the route."""
+        limits = self._limits
         try:
             async with asyncio.timeout(limits.body_timeout_s):
                 body = await _read_body(scope, receive, limits.max_body_bytes)
@@ -166,7 +176,7 @@ class Gate:
             "tokens": tally.num_tokens,
             "ms": round(seconds * 1000, 1),
         }
-        if route not in OPEN_ROUTES:
+        if route not in self._open:
             audit_logger.info(json.dumps(line))
         self._record("cm_requests", 1, {"route": route, "status": str(status)})
         self._record("cm_request_seconds", seconds, {"route": route})

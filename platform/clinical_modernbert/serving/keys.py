@@ -12,12 +12,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from clinical_modernbert.errors import RecipeError
 
 FILE_VARIABLE = "CLINICAL_API_KEYS_FILE"
 TEXT_VARIABLE = "CLINICAL_API_KEYS"
-SCOPES = frozenset({"embed", "fill-mask", "predict"})
+KeyScope = Literal["embed", "fill-mask", "predict"]
+"""What a key may be used for; each route names one of them."""
+SCOPES: frozenset[str] = frozenset(get_args(KeyScope))
 _FORM = "<name> <sha256 of the key in hex> [embed,fill-mask,predict]"
 
 

@@ -1,4 +1,4 @@
-"""From a request to its answer: check, tokenise, queue, cut and scale. No HTTP here, and no text in any error."""
+"""From the texts of a request to the model's outputs: check, tokenise, cut, queue. No HTTP here, and no text in any error."""
 
 import asyncio
 import time
@@ -6,55 +6,57 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clinical_modernbert.encoder.windows import average, cut
+from clinical_modernbert.encoder.windows import cut
 from clinical_modernbert.encoder.windows import windows as split_windows
 from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.engine import Engine
 from clinical_modernbert.serving.forward import Work
 from clinical_modernbert.serving.metrics import TALLY, Record, Tally, drop
 from clinical_modernbert.serving.scheduler import QueueFullError, Scheduler
-from clinical_modernbert.serving.schemas import (
-    EmbeddingInput,
-    EmbeddingItem,
-    EmbeddingsRequest,
-    EmbeddingsResponse,
-    Usage,
-    encode_vector,
-)
+from clinical_modernbert.serving.schemas import EmbeddingInput
 from clinical_modernbert.serving.tracing import Trace, no_trace
 
 T = TypeVar("T")
 
 Text = str | list[int]
-"""A text as it was sent: a string, or its token ids."""
+"""A text as the client sent it: a string, or its token ids."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The computed pieces of one request's texts."""
+class Outputs:
+    """What the model computed for the texts of one request.
+
+    A text is one sequence of tokens, or several if it was read in windows.
+    """
 
     token_ids: list[list[int]]
-    """Of each piece, as it was read."""
-    answers: list[NDArray[np.float32]]
-    """One for each piece."""
-    spans: list[tuple[int, int]]
-    """Pieces of each text, first and behind the last; one piece unless it was read in windows."""
-    cut: list[bool]
-    """Texts that were cut."""
+    """Of each sequence, as the model read it."""
+    arrays: list[NDArray[np.float32]]
+    """One for each sequence; its shape depends on the task."""
+    ranges: list[tuple[int, int]]
+    """Sequences of each text: the first, and one past the last."""
+    truncated: list[bool]
+    """Whether each text was cut."""
 
     @property
     def num_tokens(self) -> int:
-        """Tokens that were computed."""
-        return sum(len(ids) for ids in self.token_ids)
+        """Tokens that the model read."""
+        return sum(self.lengths)
+
+    @property
+    def num_truncated(self) -> int:
+        """Texts that were cut."""
+        return sum(self.truncated)
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens of each piece."""
+        """Tokens of each sequence."""
         return [len(ids) for ids in self.token_ids]
 
 
@@ -73,56 +75,31 @@ class EmbeddingService:
             record=record,
             trace=trace,
         )
-        # One thread: a fast tokenizer must not be called from two at once ("Already borrowed"); it spreads lists itself.
+        # One thread: a fast tokenizer must not be called from two threads ("Already borrowed"); it parallelises lists itself.
         self._tokenizing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenize")
         self._rendering = ThreadPoolExecutor(max_workers=1, thread_name_prefix="render")
 
-    async def embed(self, request: EmbeddingsRequest) -> bytes:
-        """Return the answer to ``/v1/embeddings`` as JSON; raises ``ProblemError``."""
-        engine = self.engine
-        if not engine.serves(request.model):
-            raise problems.unknown_model(engine.model_id)
-        self.check_dimensions(request.dimensions)
-        found = await self.run(
-            request.input, field="input", truncate=request.truncate, windows=request.windows, work=Work
-        )
-        merged_ND = np.stack([average(found.answers[a:b], found.lengths[a:b]) for a, b in found.spans])
-        vectors_ND = engine.finish(merged_ND, dimensions=request.dimensions)
-
-        def render() -> bytes:
-            usage = Usage(prompt_tokens=found.num_tokens, total_tokens=found.num_tokens)
-            frame = EmbeddingsResponse(data=[], model=engine.model_id, usage=usage).model_dump_json()
-            items = (
-                EmbeddingItem(
-                    index=i,
-                    embedding=encode_vector(vector_D, request.encoding_format),
-                    truncated=found.cut[i] or None,
-                    windows=b - a if b - a > 1 else None,
-                ).model_dump_json(exclude_none=True)
-                for i, (vector_D, (a, b)) in enumerate(zip(vectors_ND, found.spans, strict=True))
-            )
-            return frame.replace('"data":[]', f'"data":[{",".join(items)}]', 1).encode()
-
-        return await self.aside(render)
-
     def check_dimensions(self, dimensions: int | None) -> None:
-        """Refuse more numbers than a vector has."""
+        """Refuse a width that exceeds the model's vectors; raises ``ProblemError``."""
         if dimensions is not None and dimensions > self.engine.encoder.hidden_size:
             raise problems.bad_dimensions(self.engine.encoder.hidden_size)
 
     async def run(
         self,
-        given: EmbeddingInput,
+        inputs: EmbeddingInput,
         *,
         field: str,
-        work: Callable[[list[int]], Work],
+        task: Callable[[list[int]], Work],
         truncate: bool = False,
         windows: bool = False,
         cut_left: bool = False,
-    ) -> Found:
-        """Check, tokenise, queue and compute the texts of one request; raises ``ProblemError``."""
+    ) -> Outputs:
+        """Check, tokenise, queue and compute the texts of one request; raises ``ProblemError``.
+
+        ``task`` says what to compute for a sequence of token ids. ``field`` is the body's name for ``inputs``, for messages.
+        """
         limits = self.engine.recipe.limits
-        texts, params = _as_list(given, field)
+        texts, params = _as_list(inputs, field)
         if not texts:
             raise problems.empty_input(field)
         if len(texts) > limits.max_texts:
@@ -135,32 +112,36 @@ class EmbeddingService:
             with ExitStack() as places:
                 places.enter_context(self.scheduler.admit(len(texts)))
                 token_ids = await self.tokenize(texts)
-                pieces = [
+                sequences_of_text = [
                     self._fit(ids, param, truncate=truncate, windows=windows, cut_left=cut_left)
                     for ids, param in zip(token_ids, params, strict=True)
                 ]
-                flat = [piece for group in pieces for piece in group]
-                if len(flat) > len(texts):
-                    places.enter_context(self.scheduler.admit(len(flat) - len(texts)))
-                tally.num_tokens = sum(len(ids) for ids in flat)
+                sequences = [sequence for group in sequences_of_text for sequence in group]
+                # Windows need places too: a text of ten windows is ten entries of the queue.
+                if len(sequences) > len(texts):
+                    places.enter_context(self.scheduler.admit(len(sequences) - len(texts)))
+                tally.num_tokens = sum(len(ids) for ids in sequences)
                 with self.trace("encode") as note:
                     note("texts", len(texts))
                     note("tokens", tally.num_tokens)
-                    answers = await self.scheduler.run_each([work(ids) for ids in flat])
+                    arrays = await self.scheduler.run_each([task(ids) for ids in sequences])
         except QueueFullError as full:
             if full.too_slow:
                 raise problems.queue_too_slow(limits.request_timeout_s, full.retry_after_s) from None
             raise problems.queue_full(limits.max_queued_texts, full.retry_after_s) from None
-        ends = [sum(len(group) for group in pieces[: i + 1]) for i in range(len(pieces))]
-        return Found(
-            token_ids=flat,
-            answers=answers,
-            spans=[(end - len(group), end) for end, group in zip(ends, pieces, strict=True)],
-            cut=[len(group) == 1 and len(group[0]) < len(ids) for group, ids in zip(pieces, token_ids, strict=True)],
+        stops = list(accumulate(len(group) for group in sequences_of_text))
+        return Outputs(
+            token_ids=sequences,
+            arrays=arrays,
+            ranges=list(pairwise([0, *stops])),
+            truncated=[
+                len(group) == 1 and len(group[0]) < len(ids)
+                for group, ids in zip(sequences_of_text, token_ids, strict=True)
+            ],
         )
 
     async def aside(self, render: Callable[[], T]) -> T:
-        """Turn an answer into bytes in a thread: a large one must not hold up every other client."""
+        """Run ``render`` in a thread: turning a large answer into bytes must not delay other clients."""
         with self.trace("render"):
             return await asyncio.get_running_loop().run_in_executor(self._rendering, render)
 
@@ -185,7 +166,7 @@ class EmbeddingService:
         tokenizer = self.engine.encoder.tokenizer
         if min(text) < 0 or max(text) >= self.engine.vocabulary_size:
             raise problems.bad_token_ids(param, f"ids must be from 0 to {self.engine.vocabulary_size - 1}")
-        # Ids of another model's tokenizer would give vectors that look right and mean nothing.
+        # Ids of another model's tokenizer would give vectors that look right and are meaningless.
         if text[0] != tokenizer.cls_token_id or text[-1] != tokenizer.sep_token_id:
             ends = f"begin with [CLS]={tokenizer.cls_token_id} and end with [SEP]={tokenizer.sep_token_id}"
             raise problems.bad_token_ids(param, f"ids must be those of this model's own tokenizer: they {ends}")
@@ -205,19 +186,19 @@ class EmbeddingService:
         self.record("cm_tokenize_seconds", time.perf_counter() - started, {})
         return outcome
 
-    def check_texts(self, given: str | list[str], field: str) -> list[str]:
+    def check_texts(self, inputs: str | list[str], field: str) -> list[str]:
         """Return the strings of a request as a list, within the limits; raises ``ProblemError``."""
-        texts, limit = [given] if isinstance(given, str) else given, self.engine.recipe.limits.max_texts
+        texts, limit = [inputs] if isinstance(inputs, str) else inputs, self.engine.recipe.limits.max_texts
         if not texts:
             raise problems.empty_input(field)
         if len(texts) > limit:
             raise problems.too_many_texts(field, len(texts), limit)
         for i, text in enumerate(texts):
-            self._check(text, field if isinstance(given, str) else f"{field}[{i}]")
+            self._check(text, field if isinstance(inputs, str) else f"{field}[{i}]")
         return texts
 
     def _fit(self, ids: list[int], param: str, *, truncate: bool, windows: bool, cut_left: bool) -> list[list[int]]:
-        """Return the text as it is read: whole, cut to the longest text, or in windows of at most that length."""
+        """Return the sequences of one text: the text itself, cut to the model's limit, or in windows within that limit."""
         limit = self.engine.max_tokens
         if len(ids) <= limit:
             return [ids]
@@ -228,12 +209,12 @@ class EmbeddingService:
         return [cut(ids, limit, left=cut_left)]
 
 
-def _as_list(given: EmbeddingInput, field: str) -> tuple[Sequence[Text], list[str]]:
+def _as_list(inputs: EmbeddingInput, field: str) -> tuple[Sequence[Text], list[str]]:
     """Return the texts, all strings or all ids, and how errors name each: ``input`` alone or ``input[3]``."""
-    if isinstance(given, str):
-        return [given], [field]
-    ids = [item for item in given if isinstance(item, int)]
+    if isinstance(inputs, str):
+        return [inputs], [field]
+    ids = [item for item in inputs if isinstance(item, int)]
     if ids:
         return [ids], [field]
-    texts = [item for item in given if not isinstance(item, int)]
+    texts = [item for item in inputs if not isinstance(item, int)]
     return texts, [f"{field}[{i}]" for i in range(len(texts))]

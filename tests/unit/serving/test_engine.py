@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clinical_modernbert.artifacts import InputEntry, Manifest, open_store, upload_folder, write_manifest
 from clinical_modernbert.encoder import build_model
 from clinical_modernbert.errors import ArtifactError, ModelError
 from clinical_modernbert.recipe import ServeRecipe
@@ -15,28 +14,13 @@ from clinical_modernbert.serving.forward import Work
 from clinical_modernbert.tokenizer import build_tokenizer, padded_vocabulary_size, special_ids
 from pydantic import ValidationError
 
-MODEL_ID = "tiny-0123456789ab"
+from tests.helpers.served_models import CORPUS, FINGERPRINT, publish_folder
+
+MODEL_ID = f"tiny-{FINGERPRINT}"
 
 
 def _recipe(**values: object) -> ServeRecipe:
     return ServeRecipe.model_validate({"name": "tiny", "model": "tiny", **values})
-
-
-def _publish(root: Path, folder: Path) -> None:
-    write_manifest(
-        open_store(str(root)),
-        f"model/{MODEL_ID}",
-        Manifest(
-            kind="model",
-            id=MODEL_ID,
-            fingerprint="0123456789ab",
-            format_version=1,
-            recipe={},
-            inputs=(InputEntry(name="corpus", id="corpus/notes-ba9876543210", digest="d" * 64),),
-            summary={},
-            files=upload_folder(open_store(str(root)), f"model/{MODEL_ID}", folder),
-        ),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +42,7 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def root(export: Path, tmp_path: Path) -> Path:
-    _publish(tmp_path / "store", export)
+    publish_folder(tmp_path / "store", export, inputs=(CORPUS,))
     return tmp_path / "store"
 
 
@@ -102,7 +86,7 @@ def test_pickled_weights_are_not_loaded(export: Path, tmp_path: Path) -> None:
     for path in (export / "model").iterdir():
         name = "pytorch_model.bin" if path.name == "model.safetensors" else path.name
         (folder / name).write_bytes(path.read_bytes())
-    _publish(tmp_path / "store", folder.parent)
+    publish_folder(tmp_path / "store", folder.parent)
     with pytest.raises(ModelError):
         load_engine(str(tmp_path / "store"), _recipe())
 

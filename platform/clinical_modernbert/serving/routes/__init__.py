@@ -1,1 +1,1 @@
-"""The HTTP routes by the API that they follow."""
+"""HTTP routes, one module for each API or family of routes: handlers with their bodies, answers and examples."""

@@ -1,24 +1,38 @@
-"""/predict and /token-classify: the head of a fine-tuned export, on the same scheduler as every other route."""
+"""``/predict`` and ``/token-classify``: the classification head of a fine-tuned model.
 
-from typing import Annotated, Any
+``/predict`` has TEI's bodies, ``/token-classify`` those of Hugging Face's token-classification pipeline.
+
+Legend: N texts, T tokens of one text, L labels.
+"""
+
+from typing import Annotated, Literal
 
 import numpy as np
-from fastapi import APIRouter, Response
+from fastapi import Response
+from numpy.typing import NDArray
+from pydantic import Field
 
 from clinical_modernbert.encoder.embed import Head
 from clinical_modernbert.serving import problems
-from clinical_modernbert.serving.examples import body
+from clinical_modernbert.serving.engine import Engine
 from clinical_modernbert.serving.forward import Work
 from clinical_modernbert.serving.heads import find_spans, scores
-from clinical_modernbert.serving.routes.classify_schemas import (
-    ClassScore,
-    LabelledSpan,
-    PredictRequest,
-    TokenClassifyParameters,
-    TokenClassifyRequest,
-)
+from clinical_modernbert.serving.routes.route import Examples
+from clinical_modernbert.serving.schemas import Schema, Texts, TruncationDirection
 from clinical_modernbert.serving.service import EmbeddingService
 
+PREDICT_EXAMPLES: Examples = {
+    "one_text": {"inputs": "Patients were randomised to aspirin or placebo."},
+    "a_batch": {"inputs": [["short of breath"], ["ankle sprain"]]},
+    "the_best_label": {"inputs": "short of breath", "parameters": {"top_k": 1}},
+}
+TOKEN_CLASSIFY_EXAMPLES: Examples = {
+    "one_text": {"inputs": "Started warfarin 5 mg daily."},
+    "every_token": {
+        "inputs": ["Started warfarin."],
+        "parameters": {"aggregation_strategy": "none", "ignore_labels": []},
+    },
+}
 _PROBLEM_OF_FUNCTION = {
     "softmax": "single_label_classification",
     "sigmoid": "multi_label_classification",
@@ -26,84 +40,155 @@ _PROBLEM_OF_FUNCTION = {
 }
 
 
-def build_classify_routes(service: EmbeddingService) -> APIRouter:
-    """Return the routes over a service; without the right head they answer 404 with the reason."""
-    router = APIRouter()
-    engine = service.engine
+class PredictParameters(Schema):
+    """Options as Hugging Face's client sends them."""
 
-    @router.post("/predict", response_model=list[ClassScore] | list[list[ClassScore]])
-    async def predict(request: Annotated[PredictRequest, body("/predict")], response: Response) -> Any:
-        """Return the labels of each text, the likeliest first."""
-        _require("sequence")
-        parameters = request.parameters
-        texts = [request.inputs] if isinstance(request.inputs, str) else [pair[0] for pair in request.inputs]
-        found = await service.run(
-            service.check_texts(texts, "inputs"),
-            field="inputs",
-            work=lambda ids: Work(ids, kind="classify"),
-            truncate=request.truncate,
-            cut_left=request.truncation_direction.lower() == "left",
-        )
-        response.headers["x-truncated"] = str(sum(found.cut))
-        wanted = _PROBLEM_OF_FUNCTION.get((parameters and parameters.function_to_apply) or "", engine.problem)
-        likely_NL = scores(np.stack(found.answers), problem="regression" if request.raw_scores else wanted)
-        top_k = parameters.top_k if parameters else None
-        answers = [
-            [ClassScore(score=float(row_L[i]), label=engine.labels[i]) for i in np.argsort(-row_L)[:top_k]]
-            for row_L in likely_NL
-        ]
-        return answers[0] if isinstance(request.inputs, str) else answers
+    function_to_apply: Literal["softmax", "sigmoid", "none"] | None = None
+    """How outputs become scores; absent: as the model was trained."""
+    top_k: Annotated[int, Field(ge=1)] | None = None
+    """Number of labels to answer, the best first; absent: all."""
 
-    @router.post(
-        "/token-classify",
-        response_model=list[LabelledSpan] | list[list[LabelledSpan]],
-        response_model_exclude_none=True,
+
+class PredictRequest(Schema):
+    """Body of ``POST /predict``."""
+
+    inputs: str | Annotated[list[Annotated[list[str], Field(min_length=1, max_length=1)]], Field(min_length=1)] = Field(
+        examples=["Patients were randomised to aspirin or placebo.", [["short of breath"], ["ankle sprain"]]]
     )
-    async def token_classify(
-        request: Annotated[TokenClassifyRequest, body("/token-classify")], response: Response
-    ) -> Any:
-        """Return the labelled spans of each text with their places in it."""
-        _require("token")
-        texts = service.check_texts(request.inputs, "inputs")
-        tokenizer = engine.encoder.tokenizer
-        encoded = await service.with_tokenizer(
-            lambda: tokenizer(texts, return_offsets_mapping=True, truncation=False, padding=False)
+    """One text, or a batch in TEI's form: a list of lists of one text. A flat list is a pair in TEI, and is refused here."""
+    raw_scores: bool = False
+    """Answer the head's outputs instead of probabilities."""
+    truncate: bool = False
+    """Cut texts that are too long; otherwise they are refused."""
+    truncation_direction: TruncationDirection = "Right"
+    """The end that is cut."""
+    parameters: PredictParameters | None = None
+
+
+class ClassScore(Schema):
+    """One label of one text."""
+
+    score: float
+    label: str
+
+
+class TokenClassifyParameters(Schema):
+    """How tokens become spans, with the names of Hugging Face's pipeline."""
+
+    aggregation_strategy: Literal["none", "simple", "first", "average", "max"] | None = None
+    """``none``: every token; ``simple``: adjacent tokens; ``first`` (default), ``average``, ``max``: whole words."""
+    ignore_labels: list[str] | None = None
+    """Labels that are left out; ``O`` by default."""
+    stride: None = None
+    """Must be null or absent: windows do not overlap."""
+
+
+class TokenClassifyRequest(Schema):
+    """Body of ``POST /token-classify``."""
+
+    inputs: Texts = Field(examples=["Started warfarin 5 mg daily for atrial fibrillation."])
+    """One text or a list."""
+    parameters: TokenClassifyParameters | None = None
+    truncate: bool = False
+    """Label only the part of a long text that the model reads; otherwise it is refused."""
+    windows: bool = False
+    """Read texts that are too long in independent windows and label all of them."""
+
+
+class LabelledSpan(Schema):
+    """One span; ``start`` and ``end`` count characters of the text as it was sent."""
+
+    entity_group: str | None = None
+    """Class of the span, without B- and I-."""
+    entity: str | None = None
+    """Label of the token, if every token is answered."""
+    score: float
+    word: str
+    start: int
+    end: int
+
+
+async def predict(
+    service: EmbeddingService, request: PredictRequest, response: Response
+) -> list[ClassScore] | list[list[ClassScore]]:
+    """Return the labels of each text, the most likely first."""
+    engine, parameters = service.engine, request.parameters
+    _require(engine, "sequence")
+    texts = [request.inputs] if isinstance(request.inputs, str) else [pair[0] for pair in request.inputs]
+    outputs = await service.run(
+        service.check_texts(texts, "inputs"),
+        field="inputs",
+        task=lambda ids: Work(ids, kind="classify"),
+        truncate=request.truncate,
+        cut_left=request.truncation_direction.lower() == "left",
+    )
+    response.headers["x-truncated"] = str(outputs.num_truncated)
+    problem = _PROBLEM_OF_FUNCTION.get((parameters and parameters.function_to_apply) or "", engine.problem)
+    scores_NL = scores(np.stack(outputs.arrays), problem="regression" if request.raw_scores else problem)
+    top_k = parameters.top_k if parameters else None
+    answers = [
+        [ClassScore(score=float(row_L[i]), label=engine.labels[i]) for i in np.argsort(-row_L)[:top_k]]
+        for row_L in scores_NL
+    ]
+    return answers[0] if isinstance(request.inputs, str) else answers
+
+
+async def token_classify(
+    service: EmbeddingService, request: TokenClassifyRequest, response: Response
+) -> list[LabelledSpan] | list[list[LabelledSpan]]:
+    """Return the labelled spans of each text with their positions in the text."""
+    engine, parameters = service.engine, request.parameters or TokenClassifyParameters()
+    _require(engine, "token")
+    texts = service.check_texts(request.inputs, "inputs")
+    encoded = await service.with_tokenizer(
+        lambda: engine.encoder.tokenizer(texts, return_offsets_mapping=True, truncation=False, padding=False)
+    )
+    outputs = await service.run(
+        encoded["input_ids"],
+        field="inputs",
+        task=lambda ids: Work(ids, kind="label"),
+        truncate=request.truncate,
+        windows=request.windows,
+    )
+    response.headers["x-truncated"] = str(outputs.num_truncated)
+
+    def render() -> list[list[LabelledSpan]]:
+        return [
+            _spans(engine, text, offsets, outputs.arrays[first:stop], parameters)
+            for text, offsets, (first, stop) in zip(texts, encoded["offset_mapping"], outputs.ranges, strict=True)
+        ]
+
+    answers = await service.aside(render)
+    return answers[0] if isinstance(request.inputs, str) else answers
+
+
+def _spans(
+    engine: Engine,
+    text: str,
+    offsets: list[tuple[int, int]],
+    logits: list[NDArray[np.float32]],
+    parameters: TokenClassifyParameters,
+) -> list[LabelledSpan]:
+    """Return the spans of one text from the logits [T, L] of each of its windows."""
+    ignored = set(["O"] if parameters.ignore_labels is None else parameters.ignore_labels)
+    grouping = parameters.aggregation_strategy or "first"
+    # Every window has its own [CLS] and [SEP]; without them the text's own tokens remain, up to where it was cut.
+    scores_TL = scores(np.concatenate([window_TL[1:-1] for window_TL in logits]), problem=None)
+    spans = find_spans(text, offsets[1:-1][: len(scores_TL)], scores_TL, engine.labels, grouping=grouping)
+    return [
+        LabelledSpan(
+            entity=span.label if grouping == "none" else None,
+            entity_group=None if grouping == "none" else span.label,
+            score=span.score,
+            word=text[span.start : span.stop],
+            start=span.start,
+            end=span.stop,
         )
-        found = await service.run(
-            encoded["input_ids"],
-            field="inputs",
-            work=lambda ids: Work(ids, kind="label"),
-            truncate=request.truncate,
-            windows=request.windows,
-        )
-        response.headers["x-truncated"] = str(sum(found.cut))
-        parameters = request.parameters or TokenClassifyParameters()
-        ignored = set(["O"] if parameters.ignore_labels is None else parameters.ignore_labels)
-        grouping = parameters.aggregation_strategy or "first"
+        for span in spans
+        if span.label not in ignored
+    ]
 
-        def spans(i: int) -> list[LabelledSpan]:
-            first, behind = found.spans[i]
-            # [CLS] and [SEP] of every window left out: what remains is the text's own tokens, a cut end missing.
-            likely_TL = scores(np.concatenate([a[1:-1] for a in found.answers[first:behind]]), problem=None)
-            offsets = encoded["offset_mapping"][i][1:-1][: len(likely_TL)]
-            return [
-                LabelledSpan(
-                    entity=span.label if grouping == "none" else None,
-                    entity_group=None if grouping == "none" else span.label,
-                    score=span.score,
-                    word=texts[i][span.start : span.stop],
-                    start=span.start,
-                    end=span.stop,
-                )
-                for span in find_spans(texts[i], offsets, likely_TL, engine.labels, grouping=grouping)
-                if span.label not in ignored
-            ]
 
-        answers = await service.aside(lambda: [spans(i) for i in range(len(texts))])
-        return answers[0] if isinstance(request.inputs, str) else answers
-
-    def _require(head: Head) -> None:
-        if engine.head != head:
-            raise problems.no_head(head, engine.head)
-
-    return router
+def _require(engine: Engine, head: Head) -> None:
+    if engine.head != head:
+        raise problems.no_head(head, engine.head)

@@ -1,167 +1,171 @@
-"""Routes of TEI and of Hugging Face's inference client, on the same scheduler as OpenAI's route."""
+"""Routes of text-embeddings-inference (TEI): ``/embed``, ``/embed_all``, ``/similarity`` and ``/tokenize``.
+
+Hugging Face's inference client calls them too. The answers are bare lists without room for a mark on a text that was cut, so
+the header ``x-truncated`` counts such texts.
+"""
 
 import json
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
-from fastapi import APIRouter, Response
+from fastapi import Response
 from numpy.typing import NDArray
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from clinical_modernbert.serving import problems
-from clinical_modernbert.serving.examples import body
 from clinical_modernbert.serving.forward import Work
-from clinical_modernbert.serving.routes.tei_schemas import (
-    EmbedRequest,
-    FillMaskAnswer,
-    FillMaskParameters,
-    FillMaskRequest,
-    SimilarityRequest,
-    Token,
-    TokenizeRequest,
-)
-from clinical_modernbert.serving.service import EmbeddingService, Found
+from clinical_modernbert.serving.routes.route import Examples
+from clinical_modernbert.serving.schemas import EmbeddingInput, Schema, Texts, TruncationDirection
+from clinical_modernbert.serving.service import EmbeddingService, Outputs
 
-Filled = list[FillMaskAnswer] | list[list[FillMaskAnswer]] | list[list[FillMaskAnswer] | list[list[FillMaskAnswer]]]
-
-
-def build_routes(service: EmbeddingService) -> APIRouter:
-    """Return the routes over a service."""
-    router = APIRouter()
-
-    @router.post("/embed", response_model=list[list[float]])
-    @router.post("/", response_model=list[list[float]], include_in_schema=False)
-    async def embed(request: Annotated[EmbedRequest, body("/embed")]) -> Response:
-        """Return one vector for each text."""
-        service.check_dimensions(request.dimensions)
-        found = await _run(service, request, kind=Work)
-        vectors_ND = service.engine.finish(
-            np.stack(found.answers), dimensions=request.dimensions, normalize=request.normalize
-        )
-        return await _answer(service, found, list(vectors_ND))
-
-    @router.post("/embed_all", response_model=list[list[list[float]]])
-    async def embed_all(request: Annotated[EmbedRequest, body("/embed_all")]) -> Response:
-        """Return the state of every token of each text, special tokens included."""
-        service.check_dimensions(request.dimensions)
-        found = await _run(service, request, kind=lambda ids: Work(ids, kind="tokens"))
-        return await _answer(service, found, [states_TD[:, : request.dimensions] for states_TD in found.answers])
-
-    @router.post("/similarity")
-    async def similarity(request: Annotated[SimilarityRequest, body("/similarity")], response: Response) -> list[float]:
-        """Return the cosine of each sentence with the source."""
-        if not request.inputs.sentences:
-            raise problems.empty_input("inputs")
-        found = await service.run(
-            [request.inputs.source_sentence, *request.inputs.sentences],
-            field="inputs",
-            work=Work,
-            truncate=request.parameters.truncate,
-            cut_left=request.parameters.truncation_direction.lower() == "left",
-        )
-        response.headers["x-truncated"] = str(sum(found.cut))
-        unit_ND = service.engine.finish(np.stack(found.answers), dimensions=None, normalize=True)
-        scores: list[float] = (unit_ND[1:] @ unit_ND[0]).tolist()
-        return scores
-
-    @router.post("/tokenize")
-    async def tokenize(request: Annotated[TokenizeRequest, body("/tokenize")]) -> list[list[Token]]:
-        """Return the tokens of each text with their places in it."""
-        texts = service.check_texts(request.inputs, "inputs")
-        return await service.with_tokenizer(lambda: _tokens(service, texts, special=request.add_special_tokens))
-
-    @router.post("/fill-mask", response_model=Filled)
-    async def fill_mask(request: Annotated[FillMaskRequest, body("/fill-mask")]) -> Any:
-        """Return the likeliest tokens at each mask, a list deeper where a text has several masks, and for a list of texts."""
-        if service.engine.head != "masked-lm":
-            raise problems.no_head("masked-lm", service.engine.head)
-        texts = service.check_texts(request.inputs, "inputs")
-        parameters = request.parameters
-        targets = await service.with_tokenizer(lambda: _target_ids(service, parameters))
-        mask_id = service.engine.encoder.tokenizer.mask_token_id
-        mask = str(service.engine.encoder.tokenizer.mask_token)
-
-        def work(ids: list[int]) -> Work:
-            return Work(
-                ids,
-                kind="fill",
-                masks=tuple(i for i, found in enumerate(ids) if found == mask_id),
-                top_k=parameters.top_k,
-                targets=targets,
-                num_words=service.engine.vocabulary_size,
-            )
-
-        for i, text in enumerate(texts):
-            if mask not in text:
-                raise problems.no_mask("inputs" if isinstance(request.inputs, str) else f"inputs[{i}]", mask)
-        found = await service.run(texts, field="inputs", work=work)
-        answers = await service.with_tokenizer(
-            lambda: [_filled(service, ids, a) for ids, a in zip(found.token_ids, found.answers, strict=True)]
-        )
-        plain = [masks[0] if len(masks) == 1 else masks for masks in answers]
-        return plain[0] if isinstance(request.inputs, str) else plain
-
-    return router
+_NOTES = ["chest pain radiating to the left arm", "no acute distress"]
+_SYNONYMS = {"source_sentence": "short of breath", "sentences": ["dyspnoea", "ankle sprain"]}
+EMBED_EXAMPLES: Examples = {
+    "one_text": {"inputs": _NOTES[0]},
+    "a_list_cut_where_too_long": {"inputs": _NOTES, "truncate": True},
+}
+EMBED_ALL_EXAMPLES: Examples = {"one_text": {"inputs": _NOTES[0]}}
+SIMILARITY_EXAMPLES: Examples = {"synonyms": {"inputs": _SYNONYMS}}
+TOKENIZE_EXAMPLES: Examples = {"one_text": {"inputs": "warfarin 5 mg daily"}}
 
 
-async def _run(service: EmbeddingService, request: EmbedRequest, *, kind: Callable[[list[int]], Work]) -> Found:
+def _require_null(value: object) -> object:
+    if value is not None:
+        raise PydanticCustomError("no_prompts", "prompt_name must be null: the model was trained without prompts")
+    return value
+
+
+NoPrompt = Annotated[None, BeforeValidator(_require_null)]
+"""TEI's ``prompt_name``, which its clients may send as null."""
+
+
+class EmbedRequest(Schema):
+    """Body of ``POST /embed`` and ``POST /embed_all``."""
+
+    inputs: EmbeddingInput = Field(examples=[["chest pain radiating to the left arm"]])
+    """One text or a list: strings, or the token ids of this model's tokenizer."""
+    truncate: bool = False
+    """Cut texts that are too long; otherwise they are refused."""
+    truncation_direction: TruncationDirection = "Right"
+    """The end that is cut."""
+    normalize: bool | None = None
+    """Scale vectors to unit length; absent: as the endpoint's recipe says. Has no effect on ``/embed_all``."""
+    dimensions: Annotated[int, Field(ge=1)] | None = None
+    """Width of the returned vectors, cut before they are scaled."""
+    prompt_name: NoPrompt = None
+    """Must be null or absent."""
+
+
+class SimilarityInputs(Schema):
+    """One text, and the texts that it is compared with."""
+
+    source_sentence: str
+    sentences: list[str]
+
+
+class SimilarityParameters(Schema):
+    """How the texts are read."""
+
+    truncate: bool = False
+    truncation_direction: TruncationDirection = "Right"
+    prompt_name: NoPrompt = None
+    """Must be null or absent."""
+
+
+class SimilarityRequest(Schema):
+    """Body of ``POST /similarity``; the answer is the cosine of each sentence with the source."""
+
+    inputs: SimilarityInputs = Field(examples=[_SYNONYMS])
+    parameters: SimilarityParameters = SimilarityParameters()
+
+
+class TokenizeRequest(Schema):
+    """Body of ``POST /tokenize``."""
+
+    inputs: Texts = Field(examples=["warfarin 5 mg daily"])
+    add_special_tokens: bool = True
+    prompt_name: NoPrompt = None
+    """Must be null or absent."""
+
+
+class Token(Schema):
+    """One token; ``start`` and ``stop`` count characters and are null for special tokens."""
+
+    id: int
+    text: str
+    special: bool
+    start: int | None
+    stop: int | None
+
+
+async def embed(service: EmbeddingService, request: EmbedRequest) -> Response:
+    """Return one vector for each text."""
+    service.check_dimensions(request.dimensions)
+    outputs = await _run(service, request, task=Work)
+    vectors_ND = service.engine.finish(
+        np.stack(outputs.arrays), dimensions=request.dimensions, normalize=request.normalize
+    )
+    return await _answer(service, outputs, list(vectors_ND))
+
+
+async def embed_all(service: EmbeddingService, request: EmbedRequest) -> Response:
+    """Return the hidden state of every token of each text, special tokens included."""
+    service.check_dimensions(request.dimensions)
+    outputs = await _run(service, request, task=lambda ids: Work(ids, kind="tokens"))
+    return await _answer(service, outputs, [states_TD[:, : request.dimensions] for states_TD in outputs.arrays])
+
+
+async def similarity(service: EmbeddingService, request: SimilarityRequest, response: Response) -> list[float]:
+    """Return the cosine of each sentence with the source."""
+    if not request.inputs.sentences:
+        raise problems.empty_input("inputs")
+    outputs = await service.run(
+        [request.inputs.source_sentence, *request.inputs.sentences],
+        field="inputs",
+        task=Work,
+        truncate=request.parameters.truncate,
+        cut_left=request.parameters.truncation_direction.lower() == "left",
+    )
+    response.headers["x-truncated"] = str(outputs.num_truncated)
+    unit_ND = service.engine.finish(np.stack(outputs.arrays), dimensions=None, normalize=True)
+    cosines: list[float] = (unit_ND[1:] @ unit_ND[0]).tolist()
+    return cosines
+
+
+async def tokenize(service: EmbeddingService, request: TokenizeRequest) -> list[list[Token]]:
+    """Return the tokens of each text with their positions in the text."""
+    texts = service.check_texts(request.inputs, "inputs")
+    return await service.with_tokenizer(lambda: _tokens(service, texts, special=request.add_special_tokens))
+
+
+async def _run(service: EmbeddingService, request: EmbedRequest, *, task: Callable[[list[int]], Work]) -> Outputs:
     left = request.truncation_direction.lower() == "left"
-    return await service.run(request.inputs, field="inputs", work=kind, truncate=request.truncate, cut_left=left)
+    return await service.run(request.inputs, field="inputs", task=task, truncate=request.truncate, cut_left=left)
 
 
-async def _answer(service: EmbeddingService, found: Found, arrays: list[NDArray[np.float32]]) -> Response:
-    # One array at a time: a single call over a large answer would hold the interpreter for its whole length.
+async def _answer(service: EmbeddingService, outputs: Outputs, arrays: list[NDArray[np.float32]]) -> Response:
+    # One array at a time: a single call over a large answer would hold the interpreter lock for its whole length.
     text = await service.aside(lambda: "[" + ",".join(json.dumps(array.tolist()) for array in arrays) + "]")
-    headers = {"x-truncated": str(sum(found.cut)), "x-compute-tokens": str(found.num_tokens)}
+    headers = {"x-truncated": str(outputs.num_truncated), "x-compute-tokens": str(outputs.num_tokens)}
     return Response(text, media_type="application/json", headers=headers)
 
 
 def _tokens(service: EmbeddingService, texts: list[str], *, special: bool) -> list[list[Token]]:
     tokenizer = service.engine.encoder.tokenizer
     encoded = tokenizer(texts, add_special_tokens=special, return_offsets_mapping=True, truncation=False)
-    known = set(tokenizer.all_special_ids)
+    special_ids = set(tokenizer.all_special_ids)
     return [
         [
             Token(
                 id=i,
                 text=word,
-                special=i in known,
-                start=None if i in known else a,
-                stop=None if i in known else b,
+                special=i in special_ids,
+                start=None if i in special_ids else start,
+                stop=None if i in special_ids else stop,
             )
-            for i, word, (a, b) in zip(ids, tokenizer.convert_ids_to_tokens(ids), offsets, strict=True)
+            for i, word, (start, stop) in zip(ids, tokenizer.convert_ids_to_tokens(ids), offsets, strict=True)
         ]
         for ids, offsets in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
     ]
-
-
-def _target_ids(service: EmbeddingService, parameters: FillMaskParameters) -> tuple[int, ...]:
-    """Return one id a target: of the word as it stands after a space, else of the word alone."""
-    tokenizer, ids = service.engine.encoder.tokenizer, []
-    for i, target in enumerate(parameters.targets or ()):
-        param = f"parameters.targets[{i}]"
-        try:
-            forms = [tokenizer(form, add_special_tokens=False)["input_ids"] for form in (f" {target}", target)]
-        except (UnicodeEncodeError, TypeError):
-            raise problems.invalid_unicode(param) from None
-        single = [form[0] for form in forms if len(form) == 1]
-        if not single:
-            raise problems.bad_token_ids(param, "a target must be a single token of the vocabulary")
-        ids.append(single[0])
-    return tuple(dict.fromkeys(ids))
-
-
-def _filled(service: EmbeddingService, ids: list[int], answer_2MK: NDArray[np.float32]) -> list[list[FillMaskAnswer]]:
-    tokenizer = service.engine.encoder.tokenizer
-    places = [i for i, found in enumerate(ids) if found == tokenizer.mask_token_id]
-    filled = []
-    for place, words, scores in zip(places, answer_2MK[0], answer_2MK[1], strict=True):
-        answers = []
-        for word, score in zip(words, scores, strict=True):
-            token = int(word)
-            text = tokenizer.decode([*ids[1:place], token, *ids[place + 1 : -1]])
-            answers.append(
-                FillMaskAnswer(score=float(score), token=token, token_str=tokenizer.decode([token]), sequence=text)
-            )
-        filled.append(answers)
-    return filled

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from clinical_modernbert.serving import problems
-from clinical_modernbert.serving.schemas import EmbeddingsRequest, encode_vector
+from clinical_modernbert.serving.routes.openai import EmbeddingsRequest, encode_vector
 from pydantic import ValidationError
 
 

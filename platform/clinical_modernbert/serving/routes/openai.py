@@ -1,0 +1,150 @@
+"""OpenAI's embeddings API: ``/v1/embeddings`` and ``/v1/models``, plus ``truncate`` and ``windows`` for long texts.
+
+The field names, the base64 form (little-endian float32) and the shape of errors are those of OpenAI's API reference.
+"""
+
+import base64
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated, Literal
+
+import numpy as np
+from fastapi import Response
+from numpy.typing import NDArray
+from pydantic import Field
+
+from clinical_modernbert.encoder.windows import average
+from clinical_modernbert.serving import problems
+from clinical_modernbert.serving.forward import Work
+from clinical_modernbert.serving.routes.route import Examples
+from clinical_modernbert.serving.schemas import EmbeddingInput, Schema
+from clinical_modernbert.serving.service import EmbeddingService, Outputs
+
+_NOTES = ["chest pain radiating to the left arm", "no acute distress"]
+EMBEDDINGS_EXAMPLES: Examples = {
+    "one_text": {"input": _NOTES[0]},
+    "a_list_as_base64": {"input": _NOTES, "encoding_format": "base64"},
+    "narrower_vectors": {"input": _NOTES, "dimensions": 16},
+    "a_long_text_in_windows": {"input": "acute kidney injury " * 100, "windows": True},
+}
+
+
+class EmbeddingsRequest(Schema):
+    """Body of ``POST /v1/embeddings``."""
+
+    input: EmbeddingInput = Field(examples=[_NOTES])
+    """One text, a list of texts, the token ids of one text, or a list of such id lists.
+
+    Token ids are those of the served model's own tokenizer with its special tokens: they begin with [CLS] and end with [SEP].
+    """
+    model: str
+    """Id of the served model, ``<name>-<fingerprint>``, or its name alone."""
+    encoding_format: Literal["float", "base64"] = "float"
+    """``float``: a list of numbers; ``base64``: little-endian float32."""
+    dimensions: Annotated[int, Field(ge=1)] | None = None
+    """Width of the returned vectors: the first ``dimensions`` numbers, scaled to unit length again."""
+    user: str | None = None
+    """Accepted for OpenAI's clients; neither used nor logged."""
+    truncate: bool = False
+    """Cut texts that are too long and mark them in the answer; otherwise they are refused."""
+    windows: bool = False
+    """Read texts that are too long in windows and average the windows' vectors by tokens; the answer counts the windows."""
+
+
+class EmbeddingItem(Schema):
+    """The vector of one text."""
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    """Position of the text in the request."""
+    embedding: list[float] | str
+    truncated: bool | None = None
+    """True if the text was cut; absent otherwise."""
+    windows: int | None = None
+    """Number of windows that the vector averages; absent if the text was read as a whole."""
+
+
+class Usage(Schema):
+    """Tokens that the request cost, special tokens included."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsResponse(Schema):
+    """Answer of ``POST /v1/embeddings``."""
+
+    object: Literal["list"] = "list"
+    data: list[EmbeddingItem]
+    model: str
+    """``<name>-<fingerprint>``, even if the request used the name alone."""
+    usage: Usage
+
+
+class ModelCard(Schema):
+    """One served model."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    """Seconds since 1970, UTC."""
+    owned_by: str = "clinical-modernbert"
+
+
+class ModelList(Schema):
+    """Answer of ``GET /v1/models``."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelCard]
+
+
+async def embeddings(service: EmbeddingService, request: EmbeddingsRequest) -> Response:
+    """Return one vector for each text, as OpenAI's endpoint does."""
+    engine = service.engine
+    if not engine.serves(request.model):
+        raise problems.unknown_model(engine.model_id)
+    service.check_dimensions(request.dimensions)
+    outputs = await service.run(
+        request.input, field="input", truncate=request.truncate, windows=request.windows, task=Work
+    )
+    merged_ND = np.stack([average(outputs.arrays[a:b], outputs.lengths[a:b]) for a, b in outputs.ranges])
+    vectors_ND = engine.finish(merged_ND, dimensions=request.dimensions)
+    # Bytes, not a model: FastAPI would walk every number of every vector in Python.
+    content = await service.aside(
+        lambda: _render(engine.model_id, outputs, vectors_ND, encoding_format=request.encoding_format)
+    )
+    return Response(content, media_type="application/json")
+
+
+async def models(service: EmbeddingService) -> ModelList:
+    """List the served model."""
+    manifest = service.engine.manifest
+    created = int(datetime.fromisoformat(manifest.created_at).timestamp())
+    return ModelList(data=[ModelCard(id=manifest.id, created=created)])
+
+
+def encode_vector(vector_D: NDArray[np.float32], encoding_format: Literal["float", "base64"]) -> list[float] | str:
+    """Return one vector in the format that the client requested."""
+    if encoding_format == "base64":
+        return base64.b64encode(vector_D.astype("<f4", copy=False).tobytes()).decode("ascii")
+    numbers: list[float] = vector_D.tolist()
+    return numbers
+
+
+def _render(
+    model_id: str, outputs: Outputs, vectors_ND: NDArray[np.float32], *, encoding_format: Literal["float", "base64"]
+) -> bytes:
+    """Return an ``EmbeddingsResponse`` as JSON, rendered one vector at a time."""
+
+    def items() -> Iterator[str]:
+        for i, (vector_D, (a, b)) in enumerate(zip(vectors_ND, outputs.ranges, strict=True)):
+            yield EmbeddingItem(
+                index=i,
+                embedding=encode_vector(vector_D, encoding_format),
+                truncated=outputs.truncated[i] or None,
+                windows=b - a if b - a > 1 else None,
+            ).model_dump_json(exclude_none=True)
+
+    usage = Usage(prompt_tokens=outputs.num_tokens, total_tokens=outputs.num_tokens)
+    frame = EmbeddingsResponse(data=[], model=model_id, usage=usage).model_dump_json()
+    return frame.replace('"data":[]', f'"data":[{",".join(items())}]', 1).encode()

@@ -1,0 +1,79 @@
+"""One HTTP route as a value: path, handler, scope, body, examples.
+
+The app, the scopes that the gate checks, the fields that a refusal lists, the examples of the OpenAPI document and the test of
+the guide are derived from it. A new route is a module here with its handler and one line in ``api.ROUTES``:
+
+    Route("/similarity", tei.similarity, answer=list[float], examples=tei.SIMILARITY_EXAMPLES)
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+from fastapi import FastAPI
+
+from clinical_modernbert.serving.keys import KeyScope
+from clinical_modernbert.serving.schemas import Schema
+from clinical_modernbert.serving.service import EmbeddingService
+
+Examples = Mapping[str, Mapping[str, object]]
+"""Bodies by name, as a client would send them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route of the endpoint."""
+
+    path: str
+    handler: Callable[..., Awaitable[object]]
+    """``handler(service, request, response)``; its docstring is the route's description in the OpenAPI document.
+
+    ``request`` is annotated with the body's schema; a route without a body lacks it. ``response`` is optional and takes headers.
+    """
+    answer: Any
+    """Type of the answer: FastAPI validates and describes it."""
+    method: Literal["GET", "POST"] = "POST"
+    scope: KeyScope | None = "embed"
+    """Scope that a key needs for this route; None: answered without a key."""
+    examples: Examples = field(default_factory=dict)
+    """Examples for the OpenAPI document; a test sends each of them."""
+    is_listed: bool = True
+    """Whether the OpenAPI document shows the route; it does not show a second path of the same handler."""
+    exclude_none: bool = False
+    """Whether fields that are None are left out of the answer."""
+
+    @property
+    def body(self) -> type[Schema] | None:
+        """Schema of the body; None where the route has no body."""
+        schema: type[Schema] | None = inspect.get_annotations(self.handler).get("request")
+        return schema
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Fields that a body may have."""
+        return tuple(self.body.model_fields) if self.body else ()
+
+    def add_to(self, api: FastAPI, service: EmbeddingService) -> None:
+        """Let ``api`` answer this route from ``service``."""
+        api.add_api_route(
+            self.path,
+            # Bound once: a FastAPI dependency would be resolved again for every request.
+            partial(self.handler, service),
+            methods=[self.method],
+            name=self.handler.__name__,
+            description=inspect.getdoc(self.handler),
+            response_model=self.answer,
+            response_model_exclude_none=self.exclude_none,
+            include_in_schema=self.is_listed,
+            openapi_extra=self._document_examples(service.engine.model_id) if self.examples else None,
+        )
+
+    def _document_examples(self, model_id: str) -> dict[str, Any]:
+        model = {"model": model_id} if "model" in self.fields else {}
+        examples = {
+            name: {"summary": name.replace("_", " "), "value": {**example, **model}}
+            for name, example in self.examples.items()
+        }
+        return {"requestBody": {"content": {"application/json": {"examples": examples}}}}

@@ -1,0 +1,102 @@
+"""A route is one value: the schema and the handler below and one ``Route`` are all that a new one needs."""
+
+import asyncio
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from clinical_modernbert.recipe import ServeRecipe
+from clinical_modernbert.serving import api
+from clinical_modernbert.serving.keys import SCOPES, parse_keys
+from clinical_modernbert.serving.routes.route import Route
+from clinical_modernbert.serving.schemas import Schema
+from clinical_modernbert.serving.service import EmbeddingService
+from clinical_modernbert.serving.tracing import no_trace
+from fastapi import FastAPI
+
+from tests.helpers.asgi import ask
+
+
+class CountRequest(Schema):
+    """Body of ``POST /count``."""
+
+    inputs: str
+    """One text."""
+
+
+async def count(_: EmbeddingService, request: CountRequest) -> int:
+    """Return the number of characters."""
+    return len(request.inputs)
+
+
+COUNT = Route("/count", count, answer=int, scope="predict", examples={"one_text": {"inputs": "chest pain"}})
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> FastAPI:
+    monkeypatch.setattr(api, "ROUTES", (*api.ROUTES, COUNT))
+    recipe = ServeRecipe.model_validate({"name": "tiny", "model": "tiny"})
+    engine = SimpleNamespace(recipe=recipe, model_id="tiny-0123456789ab")
+    service: Any = SimpleNamespace(engine=engine, record=lambda *_: None, trace=no_trace)
+    lines = [f"{scope} {hashlib.sha256(scope.encode()).hexdigest()} {scope}" for scope in sorted(SCOPES)]
+    return api.build_api(service, keys=parse_keys("\n".join(lines), origin="test"))
+
+
+def undescribed(routes: Sequence[Route], guide: str) -> list[str]:
+    """Return the routes that the guide's table of routes lacks."""
+    described = set(re.findall(r"`((?:GET|POST) /\S*)`", guide))
+    return [route.path for route in routes if f"{route.method} {route.path}" not in described]
+
+
+def test_a_new_route_answers_a_key_with_its_scope_and_no_other(app: FastAPI) -> None:
+    async def body() -> None:
+        assert await ask(app, "POST", "/count", {"inputs": "chest"}, key="predict") == (200, 5)
+        status, answer = await ask(app, "POST", "/count", {"inputs": "chest"}, key="embed")
+        assert (status, answer["error"]["code"]) == (403, "insufficient_scope")
+        assert "the scope predict" in answer["error"]["message"]
+        status, answer = await ask(app, "POST", "/count", {"inputs": "chest"})
+        assert (status, answer["error"]["code"]) == (401, "invalid_api_key")
+
+    asyncio.run(body())
+
+
+def test_a_new_route_refuses_unknown_fields_by_naming_its_known_ones(app: FastAPI) -> None:
+    async def body() -> None:
+        status, answer = await ask(app, "POST", "/count", {"inputs": "x", "Zebulon": 1}, key="predict")
+        assert (status, answer["error"]["code"]) == (422, "unknown_field")
+        assert answer["error"]["message"].endswith("known fields: inputs")
+        status, answer = await ask(app, "POST", "/count", {}, key="predict")
+        assert (status, answer["error"]["code"], answer["error"]["param"]) == (422, "missing_field", "inputs")
+
+    asyncio.run(body())
+
+
+def test_a_new_route_is_described_with_its_example_and_its_refusals(app: FastAPI) -> None:
+    operation = app.openapi()["paths"]["/count"]["post"]
+    assert operation["description"] == "Return the number of characters."
+    content = operation["requestBody"]["content"]["application/json"]
+    assert content["examples"]["one_text"] == {"summary": "one text", "value": {"inputs": "chest pain"}}
+    assert {"401", "403", "422", "429"} <= set(operation["responses"])
+    assert "/ping" not in app.openapi()["paths"]
+
+
+def test_the_guide_describes_every_route_and_every_scope(repository: Path) -> None:
+    guide = (repository / "docs" / "serving.md").read_text(encoding="utf-8")
+    assert undescribed(api.ROUTES, guide) == []
+    assert undescribed((*api.ROUTES, COUNT), guide) == ["/count"]
+    assert {route.scope for route in api.ROUTES} - {None} == SCOPES
+    assert {scope for scope in SCOPES if f"`{scope}`" not in guide} == set()
+
+
+def test_every_example_is_a_valid_body_of_its_route() -> None:
+    for route in api.ROUTES:
+        assert bool(route.examples) == (route.method == "POST"), route.path
+        for example in route.examples.values():
+            assert route.body is not None
+            model = {"model": "tiny"} if "model" in route.fields else {}
+            route.body.model_validate_json(json.dumps({**example, **model}))
