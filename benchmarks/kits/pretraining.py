@@ -28,12 +28,12 @@ from clinical_modernbert.corpus.packing import pack_documents
 from clinical_modernbert.corpus.shards import RowBatch
 from clinical_modernbert.demo.data import real_sources
 from clinical_modernbert.encoder import PackedBatch, SegmentLayout, build_model, keep_freed_memory, masked_loss_sum
-from clinical_modernbert.masking import Masker, TokenRanges
+from clinical_modernbert.masking import Masker, token_ranges
 from clinical_modernbert.recipe import CorpusRecipe
 from clinical_modernbert.recipe.corpus import TokenizerSection
 from clinical_modernbert.recipe.pretrain import MaskingSection, ModelSection, OptimizerSection, TrainScaling
 from clinical_modernbert.sources import Document, list_units, read_unit
-from clinical_modernbert.tokenizer import build_tokenizer, ordinary_ids, special_ids
+from clinical_modernbert.tokenizer import build_tokenizer, special_ids
 from clinical_modernbert.training.batches import pack_rows
 from clinical_modernbert.training.engine import MaskedLanguageLoss, build_engine
 from clinical_modernbert.training.flops import step_flops
@@ -116,13 +116,8 @@ def packed_rows(texts: Texts, *, num_rows: int = NUM_ROWS) -> RowBatch:
 
 def build_masker(texts: Texts) -> Masker:
     """Return uniform masking at the rate of the collator."""
-    ranges = TokenRanges(
-        mask_id=texts.roles["mask"],
-        ordinary_ids=ordinary_ids(texts.tokenizer),
-        special_ids=np.array(sorted(texts.tokenizer.get_added_vocab().values())),
-    )
     section = MaskingSection(strategy="uniform", rate_start=MASK_RATE, rate_end=MASK_RATE)
-    return Masker(section, ranges, num_steps=100, seed=0)
+    return Masker(section, token_ranges(texts.tokenizer), num_steps=100, seed=0)
 
 
 class Ours:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from clinical_modernbert.masking import Masker, TokenRanges
+from clinical_modernbert.masking import Masker, token_ranges
 from clinical_modernbert.recipe.corpus import TokenizerSection
 from clinical_modernbert.recipe.pretrain import MaskingSection
-from clinical_modernbert.tokenizer import build_tokenizer, ordinary_ids, special_ids
+from clinical_modernbert.tokenizer import build_tokenizer, special_ids
 from transformers import DataCollatorForLanguageModeling
 
 from benchmarks.harness import Row
@@ -25,22 +25,21 @@ def build(scratch: Path) -> Row:
     """Return the row on rows of random ordinary ids with a fifth of clinical terms."""
     texts = [f"warfarin {n} mg daily was held before the procedure number {n * 7919}" for n in range(2000)]
     tokenizer = build_tokenizer(TokenizerSection(base="train", vocabulary_size=2048), texts, clinical_words=set())
-    ordinary, roles = ordinary_ids(tokenizer), special_ids(tokenizer)
-    special = np.array(sorted(tokenizer.get_added_vocab().values()))
+    tokens, roles = token_ranges(tokenizer), special_ids(tokenizer)
     rng = np.random.default_rng(0)
-    ids_RL = rng.choice(ordinary, (NUM_ROWS, ROW_LENGTH))
+    ids_RL = rng.choice(tokens.ordinary_ids, (NUM_ROWS, ROW_LENGTH))
     ids_RL[:, 0], ids_RL[:, -1] = roles["cls"], roles["sep"]
     salient_RL = np.repeat(rng.random((NUM_ROWS, ROW_LENGTH // 2)) < 0.2, 2, axis=1)
     valid_RL = np.ones_like(salient_RL)
     masker = Masker(
         MaskingSection(rate_start=RATE, rate_end=RATE),
-        TokenRanges(mask_id=roles["mask"], ordinary_ids=ordinary, special_ids=special),
+        tokens,
         num_steps=100,
         seed=0,
     )
     collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=RATE)
     rows_R = np.arange(NUM_ROWS)
-    tensor_RL, special_RL = torch.from_numpy(ids_RL), torch.from_numpy(np.isin(ids_RL, special))
+    tensor_RL, special_RL = torch.from_numpy(ids_RL), torch.from_numpy(np.isin(ids_RL, tokens.special_ids))
 
     def mask(step: int) -> tuple[Any, Any]:
         return masker.mask(ids_RL, salient_RL=salient_RL, valid_RL=valid_RL, rows_R=rows_R, step=step)

@@ -9,6 +9,7 @@ from typing import Any
 
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact, Store
+from clinical_modernbert.masking import MASK_KINDS, TOP_K
 from panels.charts import MOST_SERIES, line_chart
 from panels.curves import Curve, Running, finished_curve, has_curve, running, running_ids
 from store import list_kind, show_problems, store_or_stop
@@ -30,8 +31,6 @@ _STEP_FIGURES = {
         ("memory_bytes", "peak memory, bytes"),
     ),
 }
-_MASKS = ("uniform", "entity")
-_TOP_K = (1, 5, 10, 25)
 _GROUPS = ("Loss", "Top-k", "Schedules", "Speed")
 
 
@@ -159,12 +158,12 @@ def show_curves(curves: list[Curve], group: str) -> None:
     for field, title in _STEP_FIGURES.get(group, ()):
         panels.append((title, _rows(curves, "steps", field, title)))
     if group == "Loss":
-        for mask in _MASKS:
+        for mask in MASK_KINDS:
             title = f"held-out loss, {mask} mask, nats"
             panels.append((title, _rows(curves, "held_out", f"{mask}_loss", title)))
     if group == "Top-k":
-        for mask in _MASKS:
-            for k in _TOP_K:
+        for mask in MASK_KINDS:
+            for k in TOP_K:
                 title = f"held-out top-{k}, {mask} mask"
                 panels.append((title, _rows(curves, "held_out", f"{mask}_top{k}", title)))
     drawn = [(title, rows) for title, rows in panels if rows]

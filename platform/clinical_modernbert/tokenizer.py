@@ -13,8 +13,6 @@ from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -135,12 +133,6 @@ def padded_vocabulary_size(tokenizer: PreTrainedTokenizerFast) -> int:
 def special_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
     """Return ids by role: unk, cls, sep, pad, mask."""
     return {name: int(getattr(tokenizer, f"{name}_token_id")) for name in SPECIAL_TOKENS}
-
-
-def ordinary_ids(tokenizer: PreTrainedTokenizerFast) -> NDArray[np.int64]:
-    """Return the sorted ids that stand for text: neither added (special, unused) tokens nor padding of the vocabulary."""
-    added = set(tokenizer.get_added_vocab().values())
-    return np.array(sorted(set(tokenizer.get_vocab().values()) - added), dtype=np.int64)
 
 
 def encode_with_offsets(

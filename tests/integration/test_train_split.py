@@ -14,12 +14,13 @@ import torch
 import torch.distributed as dist
 from clinical_modernbert.artifacts import open_store, resolve
 from clinical_modernbert.encoder.packed import PackedBatch
+from clinical_modernbert.masking import token_ranges
 from clinical_modernbert.recipe import PretrainRecipe
 from clinical_modernbert.tokenizer import load_tokenizer
 from clinical_modernbert.training.batches import BatchSource
 from clinical_modernbert.training.engine import MaskedLanguageLoss, TorchEngine
 from clinical_modernbert.training.phases import lay_out
-from clinical_modernbert.training.start import batch_source, initial_model, token_ranges
+from clinical_modernbert.training.start import batch_source, initial_model
 from clinical_modernbert.training.worker import Worker, sum_over_workers
 
 ROWS, STEP = 8, 3

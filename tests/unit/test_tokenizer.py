@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from clinical_modernbert.errors import RecipeError
+from clinical_modernbert.masking import token_ranges
 from clinical_modernbert.recipe.corpus import TokenizerSection
 from clinical_modernbert.tokenizer import (
     add_clinical_words,
@@ -11,7 +12,6 @@ from clinical_modernbert.tokenizer import (
     encode_with_offsets,
     load_base,
     load_tokenizer,
-    ordinary_ids,
     padded_vocabulary_size,
     special_ids,
 )
@@ -79,7 +79,7 @@ def test_special_tokens_frame_a_text_and_are_not_ordinary(clinical) -> None:
     roles = special_ids(clinical)
     ids = clinical("text")["input_ids"]
     assert ids[0] == roles["cls"] and ids[-1] == roles["sep"]
-    assert not set(roles.values()) & set(ordinary_ids(clinical).tolist())
+    assert not set(roles.values()) & set(token_ranges(clinical).ordinary_ids.tolist())
     assert padded_vocabulary_size(clinical) % 64 == 0
     assert max(clinical.get_vocab().values()) < padded_vocabulary_size(clinical)
 

@@ -20,7 +20,7 @@ from clinical_modernbert.evaluation.runs import run, run_plan
 from clinical_modernbert.recipe import FineTuneRecipe, ProbeRecipe, RunRecipe
 from clinical_modernbert.recipe.evaluate import EvaluateScaling
 from clinical_modernbert.runtime import cluster_room, side_by_side, start_ray, user_error
-from clinical_modernbert.training.launch import root_cause
+from clinical_modernbert.training.group import root_cause
 
 T = TypeVar("T")
 

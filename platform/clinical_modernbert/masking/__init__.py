@@ -1,13 +1,25 @@
-"""Token-aware masking as pure functions on arrays (paper, 3.3): rate by step, whole clinical terms first, 80/10/10."""
+"""Token-aware masking as pure functions on arrays (paper, 3.3), and the two frozen masks of every evaluation."""
 
-from clinical_modernbert.masking.corruption import TokenRanges, corrupt
-from clinical_modernbert.masking.evaluation import EVALUATION_RATE, evaluation_mask
 from clinical_modernbert.masking.masker import Masker, MaskSpan
-from clinical_modernbert.masking.schedule import linear
-from clinical_modernbert.masking.selection import mask_probabilities, select, term_starts
+from clinical_modernbert.masking.masks import (
+    EVALUATION_RATE,
+    TokenRanges,
+    corrupt,
+    evaluation_mask,
+    linear,
+    mask_probabilities,
+    row_draws,
+    select,
+    term_starts,
+    token_ranges,
+)
+from clinical_modernbert.recipe.masks import MASK_KINDS, TOP_K, MaskKind
 
 __all__ = [
     "EVALUATION_RATE",
+    "MASK_KINDS",
+    "TOP_K",
+    "MaskKind",
     "MaskSpan",
     "Masker",
     "TokenRanges",
@@ -15,6 +27,8 @@ __all__ = [
     "evaluation_mask",
     "linear",
     "mask_probabilities",
+    "row_draws",
     "select",
     "term_starts",
+    "token_ranges",
 ]

@@ -5,15 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clinical_modernbert.masking.corruption import TokenRanges, corrupt
-from clinical_modernbert.masking.schedule import linear
-from clinical_modernbert.masking.selection import select
+from clinical_modernbert.masking.masks import TokenRanges, corrupt, linear, row_draws, select
 from clinical_modernbert.recipe.pretrain import MaskingSection
 
 
 @dataclass(frozen=True, slots=True)
 class MaskSpan:
-    """Steps over which the rate, the odds or both stand still; None leaves the line over the whole run."""
+    """A range of steps with a fixed rate or odds; None keeps the schedule's value."""
 
     first_step: int
     end_step: int
@@ -30,7 +28,7 @@ class Masker:
     num_steps: int
     seed: int
     spans: tuple[MaskSpan, ...] = ()
-    """Stretches of steps that keep a rate or odds of their own."""
+    """Ranges of steps that override the schedule."""
 
     def rate(self, step: int) -> float:
         """Share of maskable tokens that is masked at ``step``."""
@@ -68,15 +66,3 @@ class Masker:
             whole_terms=aware,
         )
         return corrupt(ids_RL, selected, uniform=draws[1], choice=draws[2], tokens=self.tokens), selected
-
-
-def row_draws(rows_R: NDArray[np.int64], length: int, *, seed: int, step: int) -> NDArray[np.float64]:
-    """Return uniform numbers [3, R, L]; a row's numbers depend on (seed, step, row) and on nothing else."""
-    draws = np.empty((len(rows_R), 3, length))
-    for index, row in enumerate(rows_R):
-        # Philox is counter-based: key and counter name the stream, so that nothing needs to be drawn and thrown away.
-        bits = np.random.Philox(
-            key=np.array([seed, step], dtype=np.uint64), counter=np.array([0, 0, 0, row], dtype=np.uint64)
-        )
-        np.random.Generator(bits).random(out=draws[index])
-    return draws.transpose(1, 0, 2)

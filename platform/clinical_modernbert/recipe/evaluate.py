@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from clinical_modernbert.recipe.corpus import SequenceLength
+from clinical_modernbert.recipe.masks import TOP_K
 from clinical_modernbert.recipe.section import ModelReference, Recipe, Reference, Section
 from clinical_modernbert.recipe.tasks import EncoderSection, Mode, Task, TuningSection
 
@@ -94,7 +95,7 @@ class EvaluateRecipe(Recipe):
     """Row length; the corpus must hold shards of this length."""
     max_rows: int = Field(default=4096, ge=1)
     """Held-out rows that are scored."""
-    top_k: tuple[int, ...] = (1, 5, 10, 25)
+    top_k: tuple[int, ...] = TOP_K
     """Ranks at which accuracy is reported."""
     bigram_rows: int = Field(default=65_536, ge=1)
     """Training rows in which the bigram baseline counts neighbours, evenly over the split."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from clinical_modernbert.masking import MASK_KINDS
 from clinical_modernbert.recipe import SweepRecipe
 from clinical_modernbert.sweeps.scores import METRICS
 
@@ -123,7 +124,7 @@ def _paired(pairing: dict[str, Any]) -> list[str]:
         + ", ".join(
             sorted({f"`{digest[:12]}`" for p in pairing.values() for digest in p["shown_by"]["hidden_tokens"][mask]})
         )
-        for mask in ("uniform", "entity")
+        for mask in MASK_KINDS
     ]
     return [*said, f"Digests of the hidden tokens that the trials were scored on: {'; '.join(digests)}."]
 

@@ -6,13 +6,14 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from clinical_modernbert.masking import MASK_KINDS, TOP_K
 from clinical_modernbert.sweeps.scores import METRICS
 
 matplotlib.use("agg")  # a job has no display
 
 # Okabe and Ito's palette: told apart with any colour vision.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-_TITLES = {"loss": "loss (nats)", **{f"top{k}": f"top-{k} accuracy" for k in (1, 5, 10, 25)}}
+_TITLES = {"loss": "loss (nats)", **{f"top{k}": f"top-{k} accuracy" for k in TOP_K}}
 
 
 def plot_curves(curves: dict[str, Any], path: Path) -> None:
@@ -23,7 +24,7 @@ def plot_curves(curves: dict[str, Any], path: Path) -> None:
     arms = list(dict.fromkeys(curve["arm"] for curve in curves.values()))
     figure = Figure(figsize=(3.4 * len(METRICS), 6.4), layout="constrained")
     axes = figure.subplots(2, len(METRICS), sharex=True, squeeze=False)
-    for row, mask in enumerate(("uniform", "entity")):
+    for row, mask in enumerate(MASK_KINDS):
         for column, metric in enumerate(METRICS):
             axis, key, named = axes[row][column], f"{mask}_{metric}", set()
             for curve in curves.values():

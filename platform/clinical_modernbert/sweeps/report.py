@@ -7,6 +7,7 @@ from typing import Any
 
 from clinical_modernbert.artifacts import Artifact, Store, resolve
 from clinical_modernbert.errors import ModelError
+from clinical_modernbert.masking import MASK_KINDS
 from clinical_modernbert.recipe import SweepRecipe
 from clinical_modernbert.sweeps.comparison import MIN_SEEDS, Difference, as_json, paired_differences, verdict
 from clinical_modernbert.sweeps.halving import Board, held_out_points
@@ -16,7 +17,6 @@ from clinical_modernbert.sweeps.scores import METRICS, DocumentScores
 from clinical_modernbert.sweeps.trials import SweepBase, trial_recipe
 
 METRIC = "held_out_loss"
-MASKS = ("uniform", "entity")
 PROOFS = ("initial_weights", "row_order", "token_places", "corpus")
 
 Trials = list[dict[str, Any]]
@@ -70,7 +70,7 @@ def _compare(recipe: SweepRecipe, trials: Trials, scores: Scores) -> dict[str, A
     for arm in recipe.arms:
         seeds = [seed for seed in recipe.seeds if (arm, seed) in found]
         arms[arm] = {"overrides": list(recipe.arms[arm]), "seeds": seeds, "masks": {}, "against_baseline": {}}
-        for mask in MASKS if seeds else ():
+        for mask in MASK_KINDS if seeds else ():
             by_seed = {seed: scores[found[arm, seed]["model"]][mask] for seed in seeds}
             values = {metric: [by_seed[seed].mean(metric) for seed in seeds] for metric in METRICS}
             arms[arm]["masks"][mask] = values
@@ -113,7 +113,7 @@ def _pairing(recipe: SweepRecipe, found: dict[tuple[str, int], dict[str, Any]], 
     for seed in recipe.seeds:
         here = [trial for (_, of_seed), trial in found.items() if of_seed == seed]
         shown = {key: sorted({trial[key] for trial in here}) for key in PROOFS}
-        hidden = {mask: sorted({scores[trial["model"]][mask].mask for trial in here}) for mask in MASKS}
+        hidden = {mask: sorted({scores[trial["model"]][mask].mask for trial in here}) for mask in MASK_KINDS}
         pairing[str(seed)] = {
             **{key: len(values) <= 1 for key, values in shown.items()},
             "hidden_tokens": all(len(digests) <= 1 for digests in hidden.values()),

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from clinical_modernbert.artifacts import open_store, resolve
 from clinical_modernbert.evaluation.masked_tokens.score import score_held_out
+from clinical_modernbert.masking import TOP_K
 from clinical_modernbert.recipe.sweep import ComparisonSection
-from clinical_modernbert.training.scoring import MaskedPositions
+from clinical_modernbert.training.held_out import MaskedPositions
 
-TOP_K = (1, 5, 10, 25)
 METRICS = ("loss", *(f"top{k}" for k in TOP_K))
 _BATCH_ROWS = 16
 

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from clinical_modernbert.artifacts import Artifact
+from clinical_modernbert.masking import MASK_KINDS, TOP_K
 from clinical_modernbert.recipe import CorpusRecipe, PretrainRecipe
 from clinical_modernbert.recipe.sources import CodeSource, Source
 
@@ -113,10 +114,10 @@ def _held_out(summary: dict[str, Any]) -> str:
         "Documents of other patients, citations and code concepts than were trained on, under the frozen masks.",
         "",
     ]
-    lines += ["| mask | loss | top-1 | top-5 | top-10 | top-25 |", "|---|--:|--:|--:|--:|--:|"]
-    for mask in ("uniform", "entity"):
+    lines += [f"| mask | loss | {' | '.join(f'top-{k}' for k in TOP_K)} |", "|---|--:|" + "--:|" * len(TOP_K)]
+    for mask in MASK_KINDS:
         if f"{mask}_loss" in figures:
-            shares = " | ".join(f"{figures[f'{mask}_top{k}']:.2%}" for k in (1, 5, 10, 25))
+            shares = " | ".join(f"{figures[f'{mask}_top{k}']:.2%}" for k in TOP_K)
             lines.append(f"| {mask} | {figures[f'{mask}_loss']:.4f} | {shares} |")
     return "\n".join(lines)
 

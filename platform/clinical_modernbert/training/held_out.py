@@ -1,25 +1,28 @@
-"""Held-out figures while training: loss and top-k on both frozen masks, on the same rows at every call."""
+"""Score a model on held-out rows under the frozen masks: loss and top-k, over all of them and by source.
 
+Training, the evaluation and sweeps use these functions, so that every figure called held-out has one meaning.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import ModernBertForMaskedLM
 
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.corpus.shards import PackedRows
-from clinical_modernbert.masking import TokenRanges
-from clinical_modernbert.training.batches import row_chunks
+from clinical_modernbert.encoder import score_masked
+from clinical_modernbert.masking import MASK_KINDS, TOP_K, MaskKind, TokenRanges, evaluation_mask
+from clinical_modernbert.training.batches import pack_rows, row_chunks
 from clinical_modernbert.training.phases import Phase
-from clinical_modernbert.training.scoring import MaskKind, score_rows
 from clinical_modernbert.training.worker import Worker, sum_over_workers
-
-TOP_K = (1, 5, 10, 25)
-_KINDS: tuple[MaskKind, ...] = ("uniform", "entity")
 
 
 def sample_rows(num_rows: int, *, max_rows: int) -> NDArray[np.int64]:
-    """Return the rows to score. They are packed longest segment first: every n-th is a fair sample, the first n are not."""
+    """Return the numbers of up to ``max_rows`` rows, evenly over the split, so that every shard is represented."""
     return np.linspace(0, num_rows - 1, min(num_rows, max_rows)).astype(np.int64)
 
 
@@ -28,17 +31,96 @@ def score_phase(
 ) -> dict[str, float]:
     """Return ``<mask>_loss`` and ``<mask>_top<k>`` over up to ``max_rows`` held-out rows of the phase's length.
 
-    Every worker calls it and scores its part; a mask that hides nothing in these rows has no figures.
+    Every worker calls it and scores its share. A mask that hides no token of these rows has no figures.
     """
     rows = PackedRows(corpus, row_length=phase.sequence_length, split="held_out")
     numbers_R = sample_rows(len(rows), max_rows=max_rows)
     chunks = [numbers_R[chunk] for chunk in row_chunks(len(numbers_R), size=phase.micro_batch_rows)]
     figures = {}
-    for kind in _KINDS:
-        found = score_rows(model, rows, chunks[worker.rank :: worker.world_size], kind=kind, tokens=tokens)
-        sums = [float(found.losses_N.sum()), *(float((found.ranks_N < k).sum()) for k in TOP_K), len(found.labels_N)]
-        *totals, count = sum_over_workers(torch.tensor(sums, dtype=torch.float64), worker).tolist()
+    for kind in MASK_KINDS:
+        scored = score_rows(model, rows, chunks[worker.rank :: worker.world_size], kind=kind, tokens=tokens)
+        hits = [float((scored.ranks_N < k).sum()) for k in TOP_K]
+        sums = torch.tensor([float(scored.losses_N.sum()), *hits, len(scored.labels_N)], dtype=torch.float64)
+        *totals, count = sum_over_workers(sums, worker).tolist()
         if count:
             names = [f"{kind}_loss", *(f"{kind}_top{k}" for k in TOP_K)]
             figures.update({name: total / count for name, total in zip(names, totals, strict=True)})
     return figures
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedPositions:
+    """What happened at each hidden token; parallel arrays over all batches."""
+
+    labels_N: NDArray[np.int64]
+    ranks_N: NDArray[np.int64]
+    """Tokens held more likely than the right one; below k is a top-k hit."""
+    sources_N: NDArray[np.int64]
+    documents_N: NDArray[np.uint64]
+    losses_N: NDArray[np.float64]
+    """Cross-entropy in nats."""
+    lefts_N: NDArray[np.int64]
+    """Token on the left as the model saw it: [CLS] at a segment's start, [MASK] where that one is hidden too."""
+    rights_N: NDArray[np.int64]
+
+    def accuracy(self, k: int, *, source: int | None = None) -> float:
+        """Return the share of hidden tokens among the model's first ``k``; NaN where nothing was hidden."""
+        ranks = self.ranks_N if source is None else self.ranks_N[self.sources_N == source]
+        return float((ranks < k).mean()) if len(ranks) else float("nan")
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy in nats."""
+        return float(self.losses_N.mean()) if len(self.losses_N) else float("nan")
+
+
+def score_rows(
+    model: ModernBertForMaskedLM,
+    rows: PackedRows,
+    chunks: Iterable[NDArray[np.int64]],
+    *,
+    kind: MaskKind,
+    tokens: TokenRanges,
+) -> MaskedPositions:
+    """Hide tokens of the rows by the frozen mask ``kind`` and return how the model ranks what stood there."""
+    labels, ranks, sources, documents, losses, lefts, rights = [], [], [], [], [], [], []
+    was_training = model.training
+    model.eval()
+    for numbers_R in chunks:
+        batch = rows.read(numbers_R)
+        maskable = batch.valid_RL & ~np.isin(batch.ids_RL, tokens.special_ids)
+        selected = evaluation_mask(kind, salient_RL=batch.salient_RL, maskable_RL=maskable, rows_R=numbers_R)
+        if not selected.any():
+            continue
+        hidden = np.where(selected, tokens.mask_id, batch.ids_RL)
+        packed = pack_rows(batch, input_RL=hidden, selected_RL=selected, device=model.device)
+        scores = score_masked(model, packed)
+        segment_N = np.repeat(np.arange(len(batch.lengths_S)), batch.lengths_S)[selected[batch.valid_RL]]
+        labels.append(packed.labels_N.cpu().numpy())
+        ranks.append(scores.ranks_N.cpu().numpy())
+        sources.append(batch.sources_S[segment_N])
+        documents.append(batch.documents_S[segment_N])
+        losses.append(scores.losses_N.double().cpu().numpy())
+        # No place is at a segment's edge: [CLS] and [SEP] are never hidden.
+        seen_T, place_N = hidden[batch.valid_RL], packed.masked_N.cpu().numpy()
+        lefts.append(seen_T[place_N - 1])
+        rights.append(seen_T[place_N + 1])
+    model.train(was_training)
+    return MaskedPositions(
+        labels_N=_joined(labels, np.int64),
+        ranks_N=_joined(ranks, np.int64),
+        sources_N=_joined(sources, np.int64),
+        documents_N=_joined(documents, np.uint64),
+        losses_N=_joined(losses, np.float64),
+        lefts_N=_joined(lefts, np.int64),
+        rights_N=_joined(rights, np.int64),
+    )
+
+
+def _joined(parts: list[NDArray[Any]], dtype: type) -> NDArray[Any]:
+    return np.concatenate(parts) if parts else np.empty(0, dtype=dtype)
+
+
+def default_device() -> torch.device:
+    """Return the first GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

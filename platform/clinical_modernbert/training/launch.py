@@ -7,9 +7,6 @@ number) is written down for the driver, and the group that Ray starts in its pla
 
 import faulthandler
 import json
-import math
-import os
-import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,9 +20,9 @@ from clinical_modernbert.artifacts.layout import work_prefix
 from clinical_modernbert.errors import ArtifactError, ModelError, RecipeError, RunStopped
 from clinical_modernbert.progress import watch
 from clinical_modernbert.recipe import PretrainRecipe
-from clinical_modernbert.recipe.pretrain import TrainScaling
 from clinical_modernbert.runtime import start_ray
 from clinical_modernbert.training.checkpoint import History, delete_checkpoints
+from clinical_modernbert.training.group import GroupScaling, run_group
 from clinical_modernbert.training.loop import PROGRESS_NAME, RESULT_NAME, TrainJob, train_worker
 from clinical_modernbert.training.stop_signal import stop_on_sigterm
 from clinical_modernbert.training.trackers import ray_gauges, tracking
@@ -68,45 +65,23 @@ def _running(plan: Plan[PretrainRecipe], recipe: PretrainRecipe) -> Iterator[Non
 
 
 def _fit(plan: Plan[PretrainRecipe], recipe: PretrainRecipe) -> None:
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-    from ray.train.v2.api.exceptions import TrainingFailedError
-
-    scaling = recipe.scaling
-    job = _job(plan, recipe)
-    # Ray Train takes this one from the environment of the driver only.
-    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(scaling.start_timeout_s)
-    with tempfile.TemporaryDirectory(prefix="clinical-modernbert-ray-train-") as folder:
-        trainer = TorchTrainer(
-            _ray_worker,
-            train_loop_config=asdict(job),
-            scaling_config=ScalingConfig(
-                num_workers=scaling.num_workers,
-                use_gpu=scaling.use_gpu,
-                resources_per_worker={"CPU": scaling.cpus_per_worker, **({"GPU": 1} if scaling.use_gpu else {})},
-            ),
-            torch_config=TorchConfig(
-                backend="nccl" if scaling.use_gpu else "gloo", timeout_s=math.ceil(scaling.hang_timeout_s)
-            ),
-            run_config=RunConfig(
-                # A new name each time: Ray's own run state must never restore what the store's checkpoints decide.
-                name=f"{plan.id}-{job.launch}",
-                storage_path=folder,
-                # A group that cannot start is tried again for ever by default.
-                failure_config=FailureConfig(
-                    max_failures=scaling.max_failures, controller_failure_limit=scaling.max_failures
-                ),
-            ),
-        )
-        try:
-            trainer.fit()
-        except TrainingFailedError as error:
-            cause = root_cause(error, no_room=_no_room(scaling))
-            reason = _final_error(plan, job) or f"training {plan.id} failed: {cause}"
-            raise ModelError(reason) from error
-    known = _final_error(plan, job)
-    if known:
-        raise ModelError(known)
+    job, scaling = _job(plan, recipe), recipe.scaling
+    group = GroupScaling(
+        num_workers=scaling.num_workers,
+        cpus_per_worker=scaling.cpus_per_worker,
+        gpus_per_worker=1 if scaling.use_gpu else 0,
+        max_failures=scaling.max_failures,
+        start_timeout_s=scaling.start_timeout_s,
+        resource_settings="scaling.num_workers or scaling.cpus_per_worker",
+        exchange_timeout_s=scaling.hang_timeout_s,
+    )
+    try:
+        run_group(_ray_worker, asdict(job), group, name=plan.id)
+    except ModelError as error:
+        raise ModelError(_final_error(plan, job) or f"training {plan.id} failed: {error}") from error
+    reason = _final_error(plan, job)
+    if reason:
+        raise ModelError(reason)
 
 
 def steps_done(plan: Plan[PretrainRecipe]) -> int:
@@ -209,22 +184,4 @@ def _job(plan: Plan[PretrainRecipe], recipe: PretrainRecipe) -> TrainJob:
         run_id=plan.id,
         corpus_id=plan.artifacts["corpus"].manifest.id,
         launch=uuid.uuid4().hex[:8],
-    )
-
-
-def root_cause(error: Exception, *, no_room: str) -> str:
-    """Return the last line of what made workers fail; ``no_room`` says in the recipe's words that they never started."""
-    failures = getattr(error, "worker_failures", None) or {}
-    first = next(iter(failures.values()), error)
-    said = str(first).strip()
-    if "worker group startup timed out" in said:  # Ray names a variable of its own; its class of error is private
-        return no_room
-    return said.splitlines()[-1] if said else type(first).__name__
-
-
-def _no_room(scaling: TrainScaling) -> str:
-    each = f"{scaling.cpus_per_worker:g} CPUs" + (" and a GPU" if scaling.use_gpu else "")
-    return (
-        f"the cluster had no room for {scaling.num_workers} workers of {each} within scaling.start_timeout_s="
-        f"{scaling.start_timeout_s:g}; lower scaling.num_workers or scaling.cpus_per_worker, add nodes, or wait longer"
     )

@@ -29,7 +29,7 @@ from clinical_modernbert.encoder import (
     use_attention,
 )
 from clinical_modernbert.errors import ModelError
-from clinical_modernbert.masking import Masker, TokenRanges
+from clinical_modernbert.masking import Masker, TokenRanges, token_ranges
 from clinical_modernbert.recipe import PretrainRecipe
 from clinical_modernbert.recipe.pretrain import OptimizerSection
 from clinical_modernbert.tokenizer import load_tokenizer
@@ -45,7 +45,7 @@ from clinical_modernbert.training.phases import Phase, lay_out, phase_at
 from clinical_modernbert.training.precision import resolve_precision
 from clinical_modernbert.training.schedule import learning_rate
 from clinical_modernbert.training.spikes import skipped_batches, verdict
-from clinical_modernbert.training.start import batch_source, initial_model, token_ranges
+from clinical_modernbert.training.start import batch_source, initial_model
 from clinical_modernbert.training.stop_signal import StopRequest
 from clinical_modernbert.training.worker import Worker, sum_over_workers
 

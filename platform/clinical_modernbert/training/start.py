@@ -1,8 +1,6 @@
-"""What a run starts from: the model before its first step, its rows, and what masking must know of the vocabulary."""
+"""What a run starts from: the model before its first step, and the training rows."""
 
 from typing import Any
-
-import torch
 
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.corpus.shards import PackedRows
@@ -10,20 +8,10 @@ from clinical_modernbert.encoder import build_model, extend_vocabulary, load_mod
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.masking import Masker, MaskSpan, TokenRanges
 from clinical_modernbert.recipe import PretrainRecipe
-from clinical_modernbert.tokenizer import load_base, ordinary_ids, padded_vocabulary_size, special_ids
+from clinical_modernbert.tokenizer import load_base, padded_vocabulary_size, special_ids
 from clinical_modernbert.training.batches import BatchSource
 from clinical_modernbert.training.phases import Phase
 from clinical_modernbert.training.worker import Worker
-
-
-def token_ranges(tokenizer: Any) -> TokenRanges:
-    """Return what masking must know of a tokenizer."""
-    roles = special_ids(tokenizer)
-    return TokenRanges(
-        mask_id=roles["mask"],
-        ordinary_ids=ordinary_ids(tokenizer),
-        special_ids=torch.tensor(sorted(tokenizer.get_added_vocab().values())).numpy(),
-    )
 
 
 def initial_model(recipe: PretrainRecipe, tokenizer: Any) -> Any:

@@ -3,11 +3,11 @@
 import hashlib
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
-from clinical_modernbert.masking import evaluation_mask, mask_probabilities
+from clinical_modernbert.masking import MASK_KINDS, MaskKind, evaluation_mask, mask_probabilities
 
 # sha256 of np.packbits(mask) in the test below. A new value here makes every earlier evaluation void.
 GOLDEN = {
@@ -16,14 +16,14 @@ GOLDEN = {
 }
 
 
-def _mask(kind: Literal["uniform", "entity"], rows: Any) -> Any:
+def _mask(kind: MaskKind, rows: Any) -> Any:
     return evaluation_mask(
         kind, salient_RL=rows.salient, maskable_RL=rows.maskable, rows_R=np.arange(1000, 1000 + len(rows.ids))
     )
 
 
-@pytest.mark.parametrize("kind", ["uniform", "entity"])
-def test_the_masks_are_frozen(kind: Literal["uniform", "entity"]) -> None:
+@pytest.mark.parametrize("kind", MASK_KINDS)
+def test_the_masks_are_frozen(kind: MaskKind) -> None:
     # By arithmetic, without a generator whose stream could change.
     column, row = np.meshgrid(np.arange(128), np.arange(64))
     maskable = (column % 127 != 0) & ((column + row) % 41 != 0)

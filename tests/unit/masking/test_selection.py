@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clinical_modernbert.masking import mask_probabilities, select, term_starts
-from clinical_modernbert.masking.masker import row_draws
+from clinical_modernbert.masking import mask_probabilities, row_draws, select, term_starts
 from hypothesis import given
 from hypothesis import strategies as st
 

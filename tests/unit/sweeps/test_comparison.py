@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from clinical_modernbert.errors import ModelError
+from clinical_modernbert.masking import TOP_K
 from clinical_modernbert.sweeps.comparison import Difference, paired_differences, verdict
-from clinical_modernbert.sweeps.scores import METRICS, TOP_K, DocumentScores, document_scores
-from clinical_modernbert.training.scoring import MaskedPositions
+from clinical_modernbert.sweeps.scores import METRICS, DocumentScores, document_scores
+from clinical_modernbert.training.held_out import MaskedPositions
 
 
 def scores(losses_D: np.ndarray, *, mask: str = "m", tokens: int = 10) -> DocumentScores:

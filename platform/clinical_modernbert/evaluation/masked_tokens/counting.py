@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from clinical_modernbert.corpus.shards import PackedRows
-from clinical_modernbert.training.scoring import MaskedPositions
+from clinical_modernbert.training.held_out import MaskedPositions
 
 PREDICTORS = ("bigram_left", "bigram_right", "bigram_both")
 _CHUNK_ROWS, _CHUNK_POSITIONS = 4096, 32

@@ -26,12 +26,12 @@ from clinical_modernbert.encoder import load_model
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.evaluation.masked_tokens.counting import count_neighbours, neighbour_ranks
+from clinical_modernbert.masking import MASK_KINDS, MaskKind, token_ranges
 from clinical_modernbert.recipe import CorpusRecipe, EvaluateRecipe
 from clinical_modernbert.statistics import mean_intervals
 from clinical_modernbert.tokenizer import load_tokenizer
 from clinical_modernbert.training.batches import row_chunks
-from clinical_modernbert.training.scoring import MaskedPositions, MaskKind, default_device, score_rows
-from clinical_modernbert.training.start import token_ranges
+from clinical_modernbert.training.held_out import MaskedPositions, default_device, sample_rows, score_rows
 
 _logger = logging.getLogger(__name__)
 
@@ -97,16 +97,13 @@ def score_folder(
         raise ModelError(f"{called} has another tokenizer than the corpus: its rows mean nothing to this model")
     network = load_model(folder).to(default_device()).eval()
     rows = PackedRows(corpus, row_length=sequence_length, split="held_out")
-    num_rows = min(len(rows), max_rows)
-    if not num_rows:
+    if not len(rows):
         raise ModelError(f"{corpus.uri} has no held-out rows of {sequence_length} tokens")
-    # Rows are packed longest segment first: every n-th one is a fair sample where not all are scored.
-    numbers_R = np.linspace(0, len(rows) - 1, num_rows).astype(np.int64)
-    chunks = [numbers_R[chunk] for chunk in row_chunks(num_rows, size=batch_rows)]
+    numbers_R = sample_rows(len(rows), max_rows=max_rows)
+    chunks = [numbers_R[chunk] for chunk in row_chunks(len(numbers_R), size=batch_rows)]
     tokens = token_ranges(tokenizer)
-    kinds: tuple[MaskKind, ...] = ("uniform", "entity")
     return HeldOutScores(
-        num_rows, {kind: score_rows(network, rows, chunks, kind=kind, tokens=tokens) for kind in kinds}
+        len(numbers_R), {kind: score_rows(network, rows, chunks, kind=kind, tokens=tokens) for kind in MASK_KINDS}
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from clinical_modernbert.evaluation.masked_tokens.counting import PREDICTORS, count_neighbours, neighbour_ranks
-from clinical_modernbert.training.scoring import MaskedPositions
+from clinical_modernbert.training.held_out import MaskedPositions
 
 SIZE, MASK, PAD = 12, 11, 10
 
