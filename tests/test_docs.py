@@ -107,6 +107,21 @@ def test_every_job_is_in_the_tables_of_the_readme_and_the_architecture() -> None
     assert sorted(_first_cells(_text("docs/architecture.md"), "## Jobs")) == JOBS
 
 
+def test_every_function_that_the_architecture_names_exists() -> None:
+    names = re.findall(r"^\|.*?\|.*?\| `([a-z_.]+)` \|", _text("docs/architecture.md"), re.MULTILINE)
+    assert len(names) == len(JOBS)
+    missing = []
+    for name in names:
+        module, _, function = name.rpartition(".")
+        file = PACKAGE / f"{module.replace('.', '/')}.py"
+        if not (PACKAGE / f"{name.replace('.', '/')}.py").exists() and not (
+            file.exists() and re.search(rf"^def {function}\(", file.read_text(encoding="utf-8"), re.MULTILINE)
+        ):
+            missing.append(name)
+
+    assert missing == []
+
+
 def test_every_recipe_kind_that_a_job_runs_is_in_the_architecture() -> None:
     table = _text("docs/architecture.md")
     kinds = {path.partition("/")[0] for path in RECIPES}
