@@ -1,5 +1,5 @@
 # Images of the platform: `--target cpu` (also the default) and `--target gpu`. Both run as user 1000 with a read-only root:
-# what is written goes to /tmp, /home/ray and /dev/shm. Versions stand in pyproject.toml alone; tools/pins.py reads them.
+# processes write to /tmp, /home/ray and /dev/shm. Versions are only in pyproject.toml; tools/pins.py reads them.
 #
 # BASE is any Debian with Python 3.11 to 3.13 and its venv module. An index other than pip's default is given as build argument
 # PIP_INDEX_URL, and one with CPU builds of torch as CPU_TORCH_INDEX (the default index may carry the CUDA build, gigabytes more).

@@ -1,4 +1,4 @@
-"""The values are documented and checked, and what is missing or wrong is said before anything is sent."""
+"""The values are documented and checked, and missing or wrong values are refused before anything is sent."""
 
 import importlib.util
 import json
@@ -119,10 +119,10 @@ def test_a_bad_value_is_refused_with_its_path(helm: Helm, setting: str, path: st
         ({"fullnameOverride": "a" * 35, "jobs.eleven-char.kind": "sweep", "jobs.eleven-char.recipe": "sweep/demo",
           "jobs.eleven-char.workers.cpu": "1"}, ""),
         ({"fullnameOverride": "a" * 35, "jobs.twelve-chars.kind": "sweep", "jobs.twelve-chars.recipe": "sweep/demo",
-          "jobs.twelve-chars.workers.cpu": "1"}, "has 48 characters, and 47 are allowed"),
+          "jobs.twelve-chars.workers.cpu": "1"}, "has 48 characters, and 47 are allowed because KubeRay appends to it"),
     ],
 )  # fmt: skip
-def test_what_cannot_work_is_refused_in_words(helm: Helm, settings: dict[str, str], message: str) -> None:
+def test_values_that_cannot_work_are_refused_with_a_reason(helm: Helm, settings: dict[str, str], message: str) -> None:
     sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     result = helm("template", "cm", str(CHART), "--values", MINIMAL, "--set", "operatorCheck=false", *sets)
 
@@ -131,7 +131,7 @@ def test_what_cannot_work_is_refused_in_words(helm: Helm, settings: dict[str, st
 
 
 @pytest.mark.helm
-def test_a_cluster_without_kuberay_is_refused_with_the_command_to_mend_it(helm: Helm) -> None:
+def test_a_cluster_without_kuberay_is_refused_with_the_command_to_install_it(helm: Helm) -> None:
     without = helm("template", "cm", str(CHART), "--values", MINIMAL)
     beside = helm("template", "cm", str(CHART), "--values", MINIMAL, "--api-versions", "ray.io/v1/RayCluster")
 

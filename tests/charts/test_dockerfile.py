@@ -1,4 +1,4 @@
-"""The Dockerfile, as far as it can be judged without building it: lint, users, stages, versions, what it copies."""
+"""The Dockerfile, as far as it can be checked without a build: lint, users, stages, versions, copied files."""
 
 import re
 import shutil
@@ -54,13 +54,13 @@ def test_the_cpu_image_has_nothing_of_cuda_and_is_the_default(dockerfile: str) -
     assert all("DS_BUILD_OPS=0" in found[name][1] for name in ("cpu-venv", "gpu-dependencies"))
 
 
-def test_versions_of_packages_stand_in_pyproject_alone(dockerfile: str) -> None:
+def test_versions_of_packages_are_only_in_pyproject(dockerfile: str) -> None:
     instructions = "\n".join(line for line in dockerfile.splitlines() if not line.startswith("#"))
 
     assert re.findall(r"[\w.-]+(?:==|>=|~=)\S+", instructions) == []
 
 
-def test_what_is_copied_exists_and_passes_dockerignore(repository: Path, dockerfile: str) -> None:
+def test_copied_files_exist_and_pass_dockerignore(repository: Path, dockerfile: str) -> None:
     ignore = (repository / ".dockerignore").read_text(encoding="utf-8").splitlines()
     allowed = {line.removeprefix("!") for line in ignore if line.startswith("!")}
     copied = [

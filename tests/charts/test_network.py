@@ -1,7 +1,7 @@
-"""NetworkPolicies as a network plugin would apply them: who reaches whom, asked of the rendered objects.
+"""NetworkPolicies as a network plugin would apply them: which pods reach which, computed from the rendered objects.
 
-The plugin itself is not here. This evaluates selectors, peers and ports by the rules of the API's documentation: a pod that a
-policy selects is closed in that direction but for what any policy allows.
+No plugin runs. The tests evaluate selectors, peers and ports by the rules of the API's documentation: for a pod that a policy
+selects, only the connections that some policy allows are open in that direction.
 """
 
 from dataclasses import dataclass, field
@@ -61,7 +61,7 @@ class Network:
 
     def _open(self, direction: str, subject: Pod, peer: Pod, port: int, protocol: str) -> bool:
         if subject.namespace != "ml":
-            return True  # not the chart's to close
+            return True  # the chart's policies do not apply there
         mine = [p for p in self.policies if direction in p["policyTypes"] and selects(p["podSelector"], subject.labels)]
         side, way = ("to", "egress") if direction == "Egress" else ("from", "ingress")
         rules = [rule for policy in mine for rule in policy.get(way) or []]
@@ -95,8 +95,8 @@ def is_peer(peer: dict[str, Any], pod: Pod) -> bool:
     return same and selects(peer.get("podSelector", {}), pod.labels)
 
 
-def matches(wanted: dict[str, Any], port: int, protocol: str) -> bool:
-    return wanted.get("protocol", "TCP") == protocol and wanted["port"] == port
+def matches(rule: dict[str, Any], port: int, protocol: str) -> bool:
+    return rule.get("protocol", "TCP") == protocol and rule["port"] == port
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_every_pod_template_is_closed_both_ways_by_default(render: Render, prese
     assert not selects(deny["podSelector"], STRANGER.labels)
 
 
-def test_nobody_but_the_heads_that_scale_reaches_the_api_server_and_nobody_the_internet(network: Any) -> None:
+def test_only_heads_that_scale_reach_the_api_server_and_no_pod_reaches_the_internet(network: Any) -> None:
     net = network(
         "cpu", "networkPolicy.objectStore.cidrs={10.20.0.0/24}", "networkPolicy.apiServer.cidrs={10.0.0.1/32}"
     )
@@ -138,13 +138,13 @@ def test_nobody_but_the_heads_that_scale_reaches_the_api_server_and_nobody_the_i
         ("https://[fd00::1]:9443", 9443),
     ],
 )
-def test_the_way_to_the_store_is_the_port_of_its_url(network: Any, endpoint: str, port: int) -> None:
+def test_the_store_is_reached_at_the_port_of_its_url(network: Any, endpoint: str, port: int) -> None:
     net = network("cpu", f"objectStore.endpoint={endpoint}")
 
     assert [p for p in (80, 443, 9000, 9443) if net.reaches(WORKER, INTERNET, p)] == [port]
 
 
-def test_only_the_name_service_is_reached_by_all(network: Any) -> None:
+def test_only_the_name_service_is_reached_by_all_pods(network: Any) -> None:
     net = network("cpu")
 
     assert all(net.reaches(pod, DNS, 53, protocol) for pod in EVERYONE for protocol in ("UDP", "TCP"))
@@ -173,7 +173,7 @@ def test_ray_talks_within_a_component_and_is_reached_by_the_operator_on_one_port
     assert net.reaches(PROMETHEUS, WORKER, 8080) and not net.reaches(PROMETHEUS, HEAD, 8265)
 
 
-def test_the_endpoint_is_reached_by_the_explorer_and_through_its_ingress_alone(network: Any) -> None:
+def test_the_endpoint_is_reached_only_by_the_explorer_and_through_its_ingress(network: Any) -> None:
     closed, opened = network("cpu"), network("everything")
 
     for net in (closed, opened):
@@ -184,7 +184,7 @@ def test_the_endpoint_is_reached_by_the_explorer_and_through_its_ingress_alone(n
     assert opened.reaches(Pod(namespace="registry"), SERVE, 8000)
 
 
-def test_explorer_and_dashboard_are_reached_through_their_login_alone(network: Any) -> None:
+def test_explorer_and_dashboard_are_reached_only_through_their_login(network: Any) -> None:
     net = network("everything")
 
     assert net.reaches(INGRESS, LOGIN, 4180) and net.reaches(LOGIN, EXPLORER, 8501)
@@ -194,7 +194,7 @@ def test_explorer_and_dashboard_are_reached_through_their_login_alone(network: A
     assert not net.reaches(STRANGER, LOGIN, 4180)
 
 
-def test_the_development_store_is_the_release_s_own(network: Any) -> None:
+def test_the_development_store_is_reached_by_the_release_only(network: Any) -> None:
     net = network("everything")
 
     assert net.reaches(JOB_HEAD, STORE, 8333) and net.reaches(EXPLORER, STORE, 8333)
@@ -202,14 +202,14 @@ def test_the_development_store_is_the_release_s_own(network: Any) -> None:
     assert not net.reaches(LOGIN, STORE, 8333)
 
 
-def test_redis_is_reached_by_the_heads_of_the_endpoint_alone(network: Any) -> None:
+def test_redis_is_reached_only_by_the_heads_of_the_endpoint(network: Any) -> None:
     net, redis = network("everything"), Pod(namespace="redis")
 
     assert [pod for pod in EVERYONE if net.reaches(pod, redis, 6379)] == [SERVE_HEAD]
     assert net.reaches(ray("endpoint", "redis-cleanup", "cm-encoder-x"), redis, 6379)
 
 
-def test_further_clients_of_the_research_cluster_come_by_address(network: Any) -> None:
+def test_additional_clients_reach_the_research_cluster_by_address(network: Any) -> None:
     net = network("everything")
 
     assert net.reaches(Pod(namespace="", address="10.2.0.1"), HEAD, 8265)
@@ -225,7 +225,7 @@ def test_further_clients_of_the_research_cluster_come_by_address(network: Any) -
         ("networkPolicy.apiServer.enabled=false", "cm-clinical-modernbert-api-server"),
     ],
 )
-def test_each_way_out_has_its_switch(render: Render, setting: str, lost: str) -> None:
+def test_each_kind_of_connection_can_be_switched_off(render: Render, setting: str, lost: str) -> None:
     assert names(render("minimal")) - names(render("minimal", setting)) == {lost}
     assert names(render("minimal", "networkPolicy.enabled=false")) == set()
 

@@ -1,4 +1,4 @@
-"""Monitoring, budgets, ways in, development store and test pod: what the chart makes for those who run it."""
+"""Monitoring, budgets, access from outside, development store and test pod: what the chart renders for operators."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def expressions(manifests: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
         yield from ((alert["alert"], alert["expr"]) for alert in rule["spec"]["groups"][0]["rules"])
 
 
-def test_there_is_a_dashboard_for_each_part(render: Render) -> None:
+def test_there_is_a_dashboard_for_each_component(render: Render) -> None:
     found = dashboards(render("everything"))
 
     assert found.keys() == {"training", "serving", "corpus", "cluster"}
@@ -55,7 +55,7 @@ OF_A_RUN = ("ray_cm_train_", "ray_cm_held_out_")
 
 
 def test_every_expression_is_promql_over_metrics_that_exist(render: Render) -> None:
-    """The names are our own documented ones, or those in the dashboards that Ray ships for itself."""
+    """Each name is one of our documented metrics or is used in the dashboards that Ray ships."""
     shipped = Path(ray.__file__).parent / "dashboard" / "modules" / "metrics" / "dashboards"
     of_ray = set(re.findall(r"\bray_[a-z0-9_]+", "".join(path.read_text() for path in shipped.glob("*_panels.py"))))
     of_ours = set()
@@ -96,7 +96,7 @@ def test_pod_monitors_select_ports_that_the_pods_have(render: Render) -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_budgets_never_block_the_last_pod_of_what_can_be_replaced(render: Render, preset: str) -> None:
+def test_budgets_never_block_the_last_pod_that_can_be_replaced(render: Render, preset: str) -> None:
     manifests = render(preset)
     budgets = {
         m["metadata"]["name"].removeprefix("cm-clinical-modernbert-"): m
@@ -112,7 +112,7 @@ def test_budgets_never_block_the_last_pod_of_what_can_be_replaced(render: Render
         assert budgets == {}
 
 
-def test_ways_in_are_by_tls_and_login(render: Render) -> None:
+def test_access_from_outside_needs_tls_and_login(render: Render) -> None:
     manifests = render("everything")
     services = {m["metadata"]["name"] for m in of_kind(manifests, "Service")}
     backends = {}
@@ -146,15 +146,15 @@ def test_ways_in_are_by_tls_and_login(render: Render) -> None:
         (("ingress.dashboardHost=a.example.org", "ingress.tlsSecret=tls"), "ingress.dashboardHost needs login.enabled=true"),
         ((*SERVED, "ingress.endpointHost=a.example.org"), "ingress.tlsSecret is required"),
         ((*SERVED, "ingress.endpointHost=a.example.org", "ingress.tlsSecret=tls"), "needs endpoint.apiKeys.existingSecret"),
-        (("ingress.endpointHost=a", "ingress.tlsSecret=t", "endpoint.apiKeys.existingSecret=k"), "leads nowhere: endpoint"),
+        (("ingress.endpointHost=a", "ingress.tlsSecret=t", "endpoint.apiKeys.existingSecret=k"), "has no target: endpoint"),
         (("login.enabled=true",), "login.issuerUrl is required"),
-        (("login.enabled=true", "login.issuerUrl=https://id", "login.existingSecret=s"), "everyone of the issuer enters"),
+        (("login.enabled=true", "login.issuerUrl=https://id", "login.existingSecret=s"), "every user of the issuer can log in"),
         (("devStore.enabled=true", "objectStore.endpoint=", "devStore.image.tag="), "devStore.image.tag or"),
         ((*SERVED, "endpoint.upgradeStrategy=NewClusterWithIncrementalUpgrade"), "gatewayClassName is required"),
-        ((*SERVED, "endpoint.headRecovery.redisAddress=redis:6379"), "headRecovery.existingSecret is required"),
+        ((*SERVED, "endpoint.headRecovery.redisAddress=redis:6379"), "headRecovery.existingSecret is required with redisAddress"),
     ],
 )  # fmt: skip
-def test_an_unsafe_or_half_set_way_in_is_refused(helm: Helm, settings: tuple[str, ...], message: str) -> None:
+def test_access_that_is_unsafe_or_incomplete_is_refused(helm: Helm, settings: tuple[str, ...], message: str) -> None:
     sets = [part for setting in ("operatorCheck=false", *settings) for part in ("--set", setting)]
     result = helm("template", "cm", str(CHART), "--values", str(CHART / "ci" / "minimal-values.yaml"), *sets)
 
@@ -162,14 +162,14 @@ def test_an_unsafe_or_half_set_way_in_is_refused(helm: Helm, settings: tuple[str
     assert message in result.stderr
 
 
-def test_one_registry_replaces_that_of_every_image(render: Render) -> None:
+def test_one_registry_replaces_the_registry_of_every_image(render: Render) -> None:
     images = set(re.findall(r"image: ([^\s\\]+)", yaml.safe_dump(render("everything"))))
 
     assert len(images) == 4
     assert all(image.startswith("registry.example.org/mirror/") for image in images)
 
 
-def test_rdma_brings_device_and_nccl_to_its_groups_alone_and_keeps_pods_restricted(render: Render) -> None:
+def test_rdma_adds_device_and_nccl_to_its_groups_only_and_keeps_pods_restricted(render: Render) -> None:
     def containers(*settings: str) -> dict[str, dict[str, Any]]:
         (job,) = [
             m for m in of_kind(render("everything", *settings), "RayJob") if m["metadata"]["name"].endswith("evaluate")
@@ -207,7 +207,7 @@ def test_each_component_gets_the_keys_of_its_role(render: Render) -> None:
     }
 
 
-def test_submitters_get_no_more_than_submitting_needs(render: Render) -> None:
+def test_submitters_get_only_the_rights_that_submitting_needs(render: Render) -> None:
     (role,), (binding,) = (of_kind(render("everything"), kind) for kind in ("Role", "RoleBinding"))
     rights = {resource: rule for rule in role["rules"] for resource in rule["resources"]}
 
@@ -220,7 +220,7 @@ def test_submitters_get_no_more_than_submitting_needs(render: Render) -> None:
     assert not of_kind(render("minimal"), "Role")
 
 
-def test_the_endpoint_scales_only_where_an_incremental_upgrade_asks_for_it(render: Render) -> None:
+def test_the_endpoint_scales_only_for_an_incremental_upgrade(render: Render) -> None:
     (plain,), (incremental,) = (of_kind(render(preset), "RayService") for preset in ("cpu", "everything"))
 
     assert "enableInTreeAutoscaling" not in plain["spec"]["rayClusterConfig"]
@@ -229,11 +229,11 @@ def test_the_endpoint_scales_only_where_an_incremental_upgrade_asks_for_it(rende
         incremental["spec"]["rayClusterConfig"]["gcsFaultToleranceOptions"]["redisAddress"] == "redis://redis.ml:6379"
     )
     (research,) = of_kind(render("everything"), "RayCluster")
-    assert "gcsFaultToleranceOptions" not in research["spec"]  # Ray promises it for Serve alone
+    assert "gcsFaultToleranceOptions" not in research["spec"]  # Ray supports it for Serve only
     assert [group["minReplicas"] for group in research["spec"]["workerGroupSpecs"]] == [0, 0]
 
 
-def test_keys_of_the_endpoint_come_as_a_file_and_are_then_asked_for(render: Render) -> None:
+def test_keys_of_the_endpoint_come_as_a_file_and_are_then_required(render: Render) -> None:
     (keyed,), (open_to_all,) = (of_kind(render(preset), "RayService") for preset in ("everything", "cpu"))
     (application,) = yaml.safe_load(keyed["spec"]["serveConfigV2"])["applications"]
     pod = keyed["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]["template"]["spec"]
@@ -273,7 +273,7 @@ def test_the_development_store_may_be_minio(render: Render) -> None:
 def test_the_development_store_starts_by_its_own_command_line(
     render: Render, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The rendered command, on the real server: only folder and ports are this machine's."""
+    """The rendered command runs the real server; only folder and ports are changed."""
     (workload,) = of_kind(render("everything"), "StatefulSet")
     (container,) = workload["spec"]["template"]["spec"]["containers"]
     ports = free_ports(9)

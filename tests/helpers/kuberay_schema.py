@@ -1,7 +1,7 @@
 """KubeRay's CRDs as an API server would apply them: strict JSON Schema plus the rules in CEL.
 
-The API server prunes unknown fields in silence and sets defaults before it validates; here an unknown field is an error, since
-the chart and ``cluster/`` mean every field they write.
+The API server prunes unknown fields silently and sets defaults before it validates. Here an unknown field is an error, because
+the chart intends every field that it writes.
 """
 
 import gzip
@@ -21,9 +21,9 @@ _KEPT = ("x-kubernetes-preserve-unknown-fields", "x-kubernetes-embedded-resource
 
 
 def crds_path(repository: Path) -> Path:
-    """Folder of the CRDs, ``KUBERAY_CRDS`` or ``../shared/kuberay/crds`` beside the checkout.
+    """Folder of the CRDs, ``KUBERAY_CRDS`` or ``../shared/kuberay/crds`` next to the checkout.
 
-    Skips where it is absent, and fails there with ``REQUIRE_KUBERAY_CRDS``, as .ci/run sets it.
+    Skips the test if the folder is absent, or fails it if ``REQUIRE_KUBERAY_CRDS`` is set, as in .ci/run.
     """
     path = Path(os.environ.get("KUBERAY_CRDS", repository.parent / "shared" / "kuberay" / "crds"))
     if not path.is_dir():

@@ -1,4 +1,4 @@
-"""Pod Security "restricted" for every pod that an object of the chart brings about, those that KubeRay adds included."""
+"""Pod Security "restricted" for every pod that an object of the chart creates, including the containers that KubeRay adds."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +20,7 @@ _RESTRICTED_VOLUMES = {
 
 
 def pod_specs(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """``where -> pod spec`` of every pod that this object brings about, KubeRay's own additions included."""
+    """``where -> pod spec`` of every pod that this object creates, including the containers that KubeRay adds."""
     if manifest["kind"] == "Pod":
         return {"pod": manifest["spec"]}
     if manifest["kind"] in ("Deployment", "StatefulSet"):

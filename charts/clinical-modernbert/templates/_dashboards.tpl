@@ -1,4 +1,4 @@
-{{/* One Grafana dashboard as JSON, from a file of dashboards/: two panels a row, one variable for the namespace. */}}
+{{/* A Grafana dashboard as JSON from a file of dashboards/, with two panels in a row and a variable for the namespace. */}}
 {{- define "cm.dashboard" -}}
 {{- $source := dict "type" "prometheus" "uid" "${datasource}" -}}
 {{- $panels := list -}}

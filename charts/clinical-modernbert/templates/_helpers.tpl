@@ -1,3 +1,19 @@
+{{/* How helpers work, for readers who are new to Helm:
+
+- `define "cm.x"` names a piece of text, and `include "cm.x" ARGUMENT` renders it. The prefix `cm.` keeps the names apart from
+  those of a parent chart, because all charts of a release share one set of names.
+- Inside a helper `.` is its ARGUMENT, and nothing else of the caller is visible. A helper with one argument gets the root
+  (`include "cm.fullname" .`). A helper with several gets a dict, and its comment lists the keys: {root, suffix, limit} is called by
+  `include "cm.rayName" (dict "root" . "suffix" "research" "limit" 50)`.
+- `range` and `with` change `.` too. `$` is the argument of the helper or the root of the file, in any depth.
+- A helper returns text. `include ... | nindent 4` puts YAML text at its depth; `include ... | fromYaml` turns it into a dict,
+  which is how "cm.node" returns one. A helper that answers yes or no returns "true" or an empty text ("cm.endpointScales").
+- {{- and -}} remove the white space before and after, so that a helper adds no empty lines.
+
+Where to look: names, labels, images, the store and checks of the values are in this file; parts of pods in _pods.tpl; Ray
+clusters in _raycluster.tpl; RayJobs in _jobs.tpl; NetworkPolicies in _network.tpl. To see what one file renders:
+`helm template cm . --values ci/cpu-values.yaml --set operatorCheck=false --show-only templates/jobs/rayjob.yaml`. */}}
+
 {{/* Names and labels: every object takes them from here. */}}
 
 {{- define "cm.name" -}}
@@ -14,19 +30,19 @@
 {{- end -}}
 {{- end -}}
 
-{{/* Name of a Ray object: {root, suffix, limit}. KubeRay appends to it, so a name that is too long is refused, never cut. */}}
+{{/* Name of a Ray object: {root, suffix, limit}. KubeRay appends to it, so a name that is too long is refused and not cut. */}}
 {{- define "cm.rayName" -}}
 {{- $name := printf "%s-%s" (include "cm.fullname" .root) .suffix -}}
 {{- if gt (len $name) (int .limit) -}}
-{{- fail (printf "\n\n%q has %d characters, and %d are allowed, since KubeRay appends to it: set fullnameOverride, or shorten %q\n" $name (len $name) (int .limit) .suffix) -}}
+{{- fail (printf "\n\n%q has %d characters, and %d are allowed because KubeRay appends to it: set fullnameOverride or shorten %q\n" $name (len $name) (int .limit) .suffix) -}}
 {{- end -}}
 {{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) -}}
-{{- fail (printf "\n\n%q must start with a letter and hold lower-case letters, digits and inner dashes: set fullnameOverride\n" $name) -}}
+{{- fail (printf "\n\n%q must start with a letter and contain lower-case letters, digits and inner dashes: set fullnameOverride\n" $name) -}}
 {{- end -}}
 {{- $name -}}
 {{- end -}}
 
-{{/* KubeRay allows 53 characters, and cuts the name of the Secret with the token at 50. */}}
+{{/* KubeRay allows 53 characters and cuts the name of the Secret with the token at 50. */}}
 {{- define "cm.researchName" -}}
 {{- include "cm.rayName" (dict "root" . "suffix" "research" "limit" 50) -}}
 {{- end -}}
@@ -56,8 +72,8 @@
 {{- default (printf "%s-head" (include "cm.fullname" .)) .Values.serviceAccount.headName -}}
 {{- end -}}
 
-{{/* Labels that stay the same from version to version: {root, component}. Pods carry these alone, so that an upgrade of
-     nothing but the chart does not replace them. */}}
+{{/* Labels that are the same in every version: {root, component}. Pods have only these, so a new version of the chart alone does
+     not replace them. */}}
 {{- define "cm.podLabels" -}}
 app.kubernetes.io/name: {{ include "cm.name" .root }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
@@ -71,7 +87,7 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
 {{- end -}}
 
-{{/* Image reference: {root, image, registry, tag}; global.imageRegistry goes before any image's own registry. */}}
+{{/* Image reference: {root, image, registry, tag}; global.imageRegistry replaces the image's registry. */}}
 {{- define "cm.imageReference" -}}
 {{- $repository := .image.repository -}}
 {{- with default .registry .root.Values.global.imageRegistry }}{{ $repository = printf "%s/%s" (trimSuffix "/" .) $repository }}{{ end -}}
@@ -96,16 +112,16 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- include "cm.imageReference" (dict "root" .root "image" .image "registry" .image.registry "tag" "") -}}
 {{- end -}}
 
-{{/* The store: where it answers, and the Secret with the keys of a role: {root, role}, role empty for all rights. */}}
+{{/* The URL of the store, and the Secret with the keys of a role: {root, role}; an empty role has all rights. */}}
 {{- define "cm.storeEndpoint" -}}
-{{- $own := printf "http://%s.%s.svc:%d" (include "cm.devStoreName" .) .Release.Namespace (include "cm.devStorePort" . | int) -}}
-{{- default (ternary $own "" .Values.devStore.enabled) .Values.objectStore.endpoint -}}
+{{- $devStore := printf "http://%s.%s.svc:%d" (include "cm.devStoreName" .) .Release.Namespace (include "cm.devStorePort" . | int) -}}
+{{- default (ternary $devStore "" .Values.devStore.enabled) .Values.objectStore.endpoint -}}
 {{- end -}}
 
 {{- define "cm.storeSecret" -}}
-{{- $own := "" -}}
-{{- if .role }}{{ $own = get .root.Values.objectStore.roleSecrets .role }}{{ end -}}
-{{- default .root.Values.objectStore.existingSecret $own -}}
+{{- $ofRole := "" -}}
+{{- if .role }}{{ $ofRole = get .root.Values.objectStore.roleSecrets .role }}{{ end -}}
+{{- default .root.Values.objectStore.existingSecret $ofRole -}}
 {{- end -}}
 
 {{- define "cm.devStoreName" -}}
@@ -125,7 +141,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- include "cm.node" (dict "root" .root "node" (get $groups .group)) -}}
 {{- end -}}
 
-{{/* One machine with its RDMA profile worked in: {root, node}; what the group says itself goes before the profile. */}}
+{{/* A worker group with the settings of `rdma` merged in, as YAML: {root, node}; values of the group take precedence. */}}
 {{- define "cm.node" -}}
 {{- $node := deepCopy .node -}}
 {{- if .node.rdma -}}
@@ -137,7 +153,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- unset $node "rdma" | toYaml -}}
 {{- end -}}
 
-{{/* What must be set before anything is rendered: the store, and KubeRay's API for each kind in use. */}}
+{{/* Checks before anything is rendered: the store is set, and the cluster serves KubeRay's API for each kind in use. */}}
 {{- define "cm.check" -}}
 {{- $store := .Values.objectStore -}}
 {{- if not $store.root }}{{ fail "\n\nobjectStore.root is required: set it to s3://bucket/prefix\n" }}{{ end -}}
@@ -157,35 +173,35 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 {{- end -}}
 
-{{/* Whoever reaches the dashboard runs any code, and the explorer has no login of its own: both go out behind the proxy alone. */}}
+{{/* Users of the dashboard can run any code, and the explorer has no login: both are reachable from outside only through the proxy. */}}
 {{- define "cm.checkWaysIn" -}}
 {{- $ingress := .Values.ingress -}}
 {{- range $host := list "explorerHost" "dashboardHost" -}}
 {{- if and (get $ingress $host) (not $.Values.login.enabled) -}}
-{{- fail (printf "\n\ningress.%s needs login.enabled=true: nothing else asks who comes in\n" $host) -}}
+{{- fail (printf "\n\ningress.%s needs login.enabled=true: it is not authenticated otherwise\n" $host) -}}
 {{- end -}}
 {{- end -}}
 {{- if and (or $ingress.explorerHost $ingress.endpointHost $ingress.dashboardHost) (not $ingress.tlsSecret) -}}
-{{- fail "\n\ningress.tlsSecret is required where a host is named: name a Secret with certificate and key\n" -}}
+{{- fail "\n\ningress.tlsSecret is required if a host is set: name a Secret with certificate and key\n" -}}
 {{- end -}}
 {{- if and $ingress.endpointHost (not .Values.endpoint.apiKeys.existingSecret) -}}
-{{- fail "\n\ningress.endpointHost needs endpoint.apiKeys.existingSecret: without keys the endpoint asks nobody who it is\n" -}}
+{{- fail "\n\ningress.endpointHost needs endpoint.apiKeys.existingSecret: without keys the endpoint is unauthenticated\n" -}}
 {{- end -}}
-{{- range $host, $part := dict "explorerHost" "explorer" "endpointHost" "endpoint" "dashboardHost" "research" -}}
-{{- if and (get $ingress $host) (not (get $.Values $part).enabled) -}}
-{{- fail (printf "\n\ningress.%s leads nowhere: %s.enabled is false\n" $host $part) -}}
+{{- range $host, $component := dict "explorerHost" "explorer" "endpointHost" "endpoint" "dashboardHost" "research" -}}
+{{- if and (get $ingress $host) (not (get $.Values $component).enabled) -}}
+{{- fail (printf "\n\ningress.%s has no target: %s.enabled is false\n" $host $component) -}}
 {{- end -}}
 {{- end -}}
 {{- if .Values.login.enabled -}}
-{{- if not .Values.login.issuerUrl }}{{ fail "\n\nlogin.issuerUrl is required where login.enabled\n" }}{{ end -}}
+{{- if not .Values.login.issuerUrl }}{{ fail "\n\nlogin.issuerUrl is required if login.enabled\n" }}{{ end -}}
 {{- if not .Values.login.existingSecret }}{{ fail "\n\nlogin.existingSecret is required: name a Secret with client-id, client-secret and cookie-secret\n" }}{{ end -}}
 {{- if not (or .Values.login.emailDomains .Values.login.allowedGroups) -}}
-{{- fail "\n\nlogin.emailDomains or login.allowedGroups is required: without either everyone of the issuer enters\n" -}}
+{{- fail "\n\nlogin.emailDomains or login.allowedGroups is required: without them every user of the issuer can log in\n" -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 
-{{/* `part: host` of each login proxy, as YAML. */}}
+{{/* `component: host` of each login proxy, as YAML. */}}
 {{- define "cm.loginHosts" -}}
 {{- if .Values.login.enabled -}}
 {{- with .Values.ingress.explorerHost }}
@@ -201,7 +217,7 @@ dashboard: {{ . }}
 {{- printf "%s-login-%s" (include "cm.fullname" .root) .part -}}
 {{- end -}}
 
-{{/* An incremental upgrade wants KubeRay's autoscaler; any other endpoint is of fixed size. */}}
+{{/* "true" if the endpoint uses KubeRay's autoscaler, which an incremental upgrade needs; all other endpoints have a fixed size. */}}
 {{- define "cm.endpointScales" -}}
 {{- if and .Values.endpoint.enabled (eq .Values.endpoint.upgradeStrategy "NewClusterWithIncrementalUpgrade") }}true{{ end -}}
 {{- end -}}

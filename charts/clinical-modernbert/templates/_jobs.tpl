@@ -1,5 +1,5 @@
-{{/* The command of a job: {kind, recipe, overrides}. It passes two shells, the submitter's and the driver's: the quotes keep
-     a value whole in the first, Ray quotes it again for the second, and the schema keeps out what could end the quotes. */}}
+{{/* The command of a job: {kind, recipe, overrides}. Two shells read it, the submitter's and the driver's: the quotes keep a value
+     whole in the first, Ray quotes it again for the second, and the schema refuses characters that could end the quotes. */}}
 {{- define "cm.entrypoint" -}}
 python jobs/{{ .kind }}.py {{ .recipe }}
 {{- range .overrides }} --set '{{ . }}'{{ end }}

@@ -1,6 +1,6 @@
-{{/* The parts of NetworkPolicies: who is selected, who is a peer, which ports. */}}
+{{/* Parts of NetworkPolicies: selected pods, peers and ports. */}}
 
-{{/* Head of a policy: {root, name}. */}}
+{{/* First fields of a policy: {root, name}. */}}
 {{- define "cm.policy" -}}
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -25,7 +25,7 @@ matchExpressions:
     values: {{ .components | toJson }}
 {{- end -}}
 
-{{/* Peers: every pod of the namespaces of a list. */}}
+{{/* Peers: every pod of the listed namespaces. */}}
 {{- define "cm.namespacePeers" -}}
 {{- $peers := list -}}
 {{- range . -}}
@@ -34,14 +34,14 @@ matchExpressions:
 {{- toYaml $peers -}}
 {{- end -}}
 
-{{/* Ports over TCP, of a list. */}}
+{{/* TCP ports: a list. */}}
 {{- define "cm.tcp" -}}
 {{- $ports := list -}}
 {{- range . }}{{ $ports = append $ports (dict "protocol" "TCP" "port" (int .)) }}{{ end -}}
 {{- toYaml $ports -}}
 {{- end -}}
 
-{{/* A rule out: {ports, cidrs}; any address where there are no ranges. */}}
+{{/* Egress rule: {ports, cidrs}; any address without ranges. */}}
 {{- define "cm.egressRule" -}}
 - ports: {{- include "cm.tcp" .ports | nindent 4 }}
   {{- with .cidrs }}
@@ -60,7 +60,7 @@ matchExpressions:
 {{- default (eq $url.scheme "https" | ternary "443" "80") $named -}}
 {{- end -}}
 
-{{/* The components that run Ray; RayJobs may come from jobs/submit.py at any time. */}}
+{{/* The components that run Ray. Jobs always belong to them, because jobs/submit.py can submit one at any time. */}}
 {{- define "cm.rayComponents" -}}
 {{- $components := list "job" -}}
 {{- if .Values.research.enabled }}{{ $components = append $components "research" }}{{ end -}}

@@ -1,6 +1,6 @@
-{{/* The parts of a pod. All pods keep Pod Security "restricted" with a read-only root; what is written goes to named volumes. */}}
+{{/* Parts of pods. All pods satisfy Pod Security "restricted" and have a read-only root; processes write to named volumes. */}}
 
-{{/* IPC_LOCK alone can be added, by the profile `rdma`. */}}
+{{/* Security context of a container: whether to add IPC_LOCK, the only capability that can be added (`rdma.ipcLock`). */}}
 {{- define "cm.containerSecurity" -}}
 allowPrivilegeEscalation: false
 capabilities:
@@ -15,6 +15,7 @@ seccompProfile:
   type: RuntimeDefault
 {{- end -}}
 
+{{/* Security context of a pod: the root. A null leaves the field to the platform. */}}
 {{- define "cm.podSecurity" -}}
 runAsNonRoot: true
 {{- with .Values.security }}
@@ -33,7 +34,8 @@ seccompProfile:
   type: RuntimeDefault
 {{- end -}}
 
-{{/* The head of a pod specification: {root, serviceAccount, token, node} where node has nodeSelector and tolerations. */}}
+{{/* First fields of a pod's specification: {root, serviceAccount, token, node}; token says whether to mount the account's token,
+     and node has nodeSelector, tolerations and classes. */}}
 {{- define "cm.podBase" -}}
 automountServiceAccountToken: {{ .token }}
 enableServiceLinks: false
@@ -63,7 +65,7 @@ tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{/* Requests equal limits: {cpu, memory, gpus, resources}. */}}
+{{/* Resources, with requests equal to limits because Ray reads the limits: {cpu, memory, gpus, resources}. */}}
 {{- define "cm.resources" -}}
 {{- $amounts := dict "cpu" (toString .cpu) "memory" .memory -}}
 {{- range $name, $count := .resources }}{{ $_ := set $amounts $name (toString $count) }}{{ end -}}
@@ -71,7 +73,7 @@ tolerations: {{- toYaml . | nindent 2 }}
 {{- dict "limits" $amounts "requests" $amounts | toYaml -}}
 {{- end -}}
 
-{{/* Pods of one component rather on different nodes: the labels that select them. */}}
+{{/* Spread the pods of one component over nodes if possible: the labels that select them. */}}
 {{- define "cm.spread" -}}
 - maxSkew: 1
   topologyKey: kubernetes.io/hostname
@@ -88,8 +90,8 @@ annotations: {{- toYaml . | nindent 2 }}
 labels: {{- include "cm.podLabels" . | nindent 2 }}
 {{- end -}}
 
-{{/* Environment of every container that runs the platform: {root, role, env}, role being the store's. Written out rather than taken from a ConfigMap, so
-     that a changed value changes the pod and rolls it. */}}
+{{/* Environment of every container that runs the platform: {root, role, env}; role is the role in the store. The values are in
+     the pod and not in a ConfigMap, so that a changed value replaces the pod. */}}
 {{- define "cm.env" -}}
 {{- $store := .root.Values.objectStore -}}
 - name: ARTIFACT_ROOT
@@ -122,7 +124,7 @@ labels: {{- include "cm.podLabels" . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{/* Mounts and volumes of every container that runs the platform: {root, scratch}. */}}
+{{/* Mounts of every container that runs the platform: the root. Their volumes: {root, scratch}. */}}
 {{- define "cm.mounts" -}}
 - name: tmp
   mountPath: /tmp
@@ -149,7 +151,7 @@ labels: {{- include "cm.podLabels" . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{/* KubeRay adds volumes of its own for /dev/shm and /tmp/ray unless these paths are mounted: here they have names and sizes. */}}
+{{/* Mounts of a Ray container: the root. KubeRay adds unnamed volumes for /dev/shm and /tmp/ray unless these paths are mounted. */}}
 {{- define "cm.rayMounts" -}}
 {{ include "cm.mounts" . }}
 - name: ray-logs
@@ -158,7 +160,7 @@ labels: {{- include "cm.podLabels" . | nindent 2 }}
   mountPath: /dev/shm
 {{- end -}}
 
-{{/* {root, node}. */}}
+{{/* Volumes of a Ray pod: {root, node}. */}}
 {{- define "cm.rayVolumes" -}}
 {{- $scratch := .node.scratch | default "20Gi" -}}
 {{ include "cm.volumes" (dict "root" .root "scratch" $scratch) }}
@@ -171,7 +173,7 @@ labels: {{- include "cm.podLabels" . | nindent 2 }}
     sizeLimit: {{ .node.memory }}
 {{- end -}}
 
-{{/* Fills the Hugging Face cache before Ray starts: {root, role, image}. */}}
+{{/* Init container that fills the Hugging Face cache before Ray starts: {root, role, image}. */}}
 {{- define "cm.hubCacheContainer" -}}
 - name: hub-cache
   image: {{ .image }}

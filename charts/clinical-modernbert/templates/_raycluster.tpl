@@ -1,6 +1,7 @@
-{{/* The specification of a Ray cluster, the same for the research cluster, jobs and the endpoint:
-     {root, component, role, where, workers, autoscale, serve} where workers is group -> {replicas, minReplicas, maxReplicas}. With an
-     autoscaler, replicas is its own: an upgrade must not set it back. */}}
+{{/* The specification of a Ray cluster for the research cluster, jobs and the endpoint:
+     {root, component, role, where, workers, autoscale, serve}. workers is group -> {replicas, minReplicas, maxReplicas}, and where is
+     the value that names the groups, for error messages. With an autoscaler, replicas belongs to the autoscaler: an upgrade
+     must not reset it. */}}
 
 {{- define "cm.rayCluster" -}}
 {{- $root := .root -}}
@@ -38,7 +39,7 @@ gcsFaultToleranceOptions:
   redisPassword:
     valueFrom:
       secretKeyRef:
-        name: {{ required "\n\nendpoint.headRecovery.existingSecret is required where redisAddress is named\n" .existingSecret }}
+        name: {{ required "\n\nendpoint.headRecovery.existingSecret is required with redisAddress\n" .existingSecret }}
         key: {{ .passwordKey }}
 {{- end }}
 {{- end }}
@@ -61,6 +62,8 @@ workerGroupSpecs:
 {{- end }}
 {{- end -}}
 
+{{/* Pod of a head: the arguments of cm.rayCluster. A restarted head has lost the state of its cluster, so the head of a job is not
+     restarted; the head of an endpoint is restarted and waits for the operator. */}}
 {{- define "cm.headPod" -}}
 {{- $node := .root.Values.head -}}
 {{- $account := ternary (include "cm.headServiceAccountName" .root) (include "cm.serviceAccountName" .root) .autoscale -}}
@@ -102,6 +105,7 @@ spec:
   volumes: {{- include "cm.rayVolumes" (dict "root" .root "node" $node) | nindent 4 }}
 {{- end -}}
 
+{{/* Pod of a worker: {root, component, role, serve, node}. */}}
 {{- define "cm.workerPod" -}}
 {{- $keys := ternary .root.Values.endpoint.apiKeys.existingSecret "" .serve -}}
 metadata: {{- include "cm.podMetadata" . | nindent 2 }}
