@@ -1,9 +1,15 @@
-"""One scheduler a replica: batches by a budget of real tokens, chosen by length, and no one waits for ever.
+"""The scheduler of one replica: a queue of tokenised texts, batches within a token budget, one compute thread.
 
-Texts arrive already tokenised. A batch always holds the oldest waiting text; the rest are those nearest to it in length, since
-packed rows of like length need the fewest attention buckets and a short text need not wait out a long one's pass. A text that
-was overtaken ``max_overtakes`` times goes before all newer ones. There is no wait timer: while a batch computes, the next
-one gathers by itself. One thread computes; the event loop never does. It does not know HTTP, Ray or the model.
+A batch always holds the oldest waiting text; ``batching`` chooses the others. There is no timer: while a batch computes, the
+next one accumulates. The event loop never computes. The module knows neither HTTP nor Ray nor the model.
+
+What one tick does (``_run_batches``), with a budget of 10 tokens; ``a2`` is the second text of request a:
+
+    queue     a1=6 a2=6 c1=2 b1=3    the client of request c has left
+    drop      c1                     its future is cancelled: never computed, counted as dropped
+    choose    a1, b1                 9 tokens; b1 overtakes a2
+    compute   in the thread          new requests join the queue meanwhile
+    deliver   a1, b1                 b is answered; a waits for a2, the oldest text of the next tick
 """
 
 import asyncio
@@ -14,13 +20,15 @@ from collections.abc import Callable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import Context
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clinical_modernbert.serving.batching import choose_batch
 from clinical_modernbert.serving.metrics import Record, drop
+from clinical_modernbert.serving.speed import SpeedEstimate
 from clinical_modernbert.serving.tracing import Trace, no_trace
 
 Compute = Callable[[list[Any]], Sequence[NDArray[np.float32]]]
@@ -31,32 +39,33 @@ _logger = logging.getLogger(__name__)
 
 
 class QueueFullError(Exception):
-    """A bound of the queue is reached; ``retry_after_s`` is how long the present queue takes."""
+    """A limit of the queue is reached; ``retry_after_s`` is how long the current queue takes."""
 
     def __init__(self, retry_after_s: int, *, too_slow: bool = False) -> None:
         super().__init__(f"retry after {retry_after_s} s")
         self.retry_after_s = retry_after_s
         self.too_slow = too_slow
-        """Whether the bound is that on the time of waiting, not that on the texts."""
+        """Whether the limit on waiting time is reached, not the limit on texts."""
 
 
 @dataclass(slots=True)
-class _Job:
-    """One request: its vectors as they come in, and who waits for them."""
+class _Request:
+    """One request: its arrays as they are computed, and the future that its caller awaits."""
 
     done: asyncio.Future[list[NDArray[np.float32]]]
-    vectors: list[NDArray[np.float32]]
-    num_open: int
-    num_queued_tokens: int = 0
+    arrays: list[NDArray[np.float32]]
+    num_missing: int
+    """Arrays that are not computed yet."""
+    num_queued_tokens: int
     """Tokens of its texts that are in no batch yet."""
 
 
 @dataclass(slots=True)
-class Waiting:
+class _Waiting:
     """One text in the queue."""
 
     item: Sized
-    job: _Job = field(repr=False)
+    request: _Request
     position: int
     """Position of the text in its request."""
     since: float
@@ -68,32 +77,6 @@ class Waiting:
     def num_tokens(self) -> int:
         """Length of the text."""
         return len(self.item)
-
-
-def choose_batch(
-    lengths: Sequence[int], num_overtakes: Sequence[int], *, max_batch_tokens: int, max_overtakes: int
-) -> list[int]:
-    """Return the ascending positions of the next batch, given the waiting texts in order of arrival.
-
-    The first is always in, even where it alone exceeds the budget. Then come the overdue ones by age; where one of them does
-    not fit, the batch ends, so that nothing overtakes it again. Then those nearest to the first in length.
-    """
-    taken, used = [0], lengths[0]
-    overdue = [i for i in range(1, len(lengths)) if num_overtakes[i] >= max_overtakes]
-    for i in overdue:
-        if used + lengths[i] > max_batch_tokens:
-            return sorted(taken)
-        taken.append(i)
-        used += lengths[i]
-    rest = sorted(
-        (i for i in range(1, len(lengths)) if num_overtakes[i] < max_overtakes),
-        key=lambda i: (abs(lengths[i] - lengths[0]), i),
-    )
-    for i in rest:
-        if used + lengths[i] <= max_batch_tokens:
-            taken.append(i)
-            used += lengths[i]
-    return sorted(taken)
 
 
 class Scheduler:
@@ -117,22 +100,27 @@ class Scheduler:
         self._max_overtakes = max_overtakes
         self._max_wait_s = max_wait_s
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
-        self._waiting: list[Waiting] = []
+        self._waiting: list[_Waiting] = []
         self._pump: asyncio.Task[None] | None = None
         self._num_admitted = 0
         self._num_computing = 0
         self._num_computing_tokens = 0
         self._num_queued_tokens = 0
-        self._tokens_per_s: float | None = None
+        self.speed = SpeedEstimate(min_tokens=max_batch_tokens / 2)
 
     @property
     def num_queued(self) -> int:
-        """Texts that were admitted and are not yet computing, those being tokenised included."""
+        """Texts that were admitted and are not computing yet, including those being tokenised."""
         return max(0, self._num_admitted - self._num_computing)
+
+    @property
+    def num_tokens_ahead(self) -> int:
+        """Tokens that are computed before a new text: those in the queue and those of the current batch."""
+        return self._num_queued_tokens + self._num_computing_tokens
 
     @contextmanager
     def admit(self, num_texts: int) -> Iterator[None]:
-        """Hold places for a request's texts, from before they are tokenised until it is answered, all of them or none.
+        """Reserve places for all texts of a request, from before they are tokenised until it is answered.
 
         Raises ``QueueFullError``.
         """
@@ -145,15 +133,12 @@ class Scheduler:
         finally:
             self._num_admitted -= num_texts
 
-    async def run(self, items: Sequence[Sized]) -> NDArray[np.float32]:
-        """Return the vectors [N, D] of one request's texts, in order."""
-        return np.stack(await self.run_each(items))
-
-    async def run_each(self, items: Sequence[Sized]) -> list[NDArray[np.float32]]:
+    async def run(self, items: Sequence[Sized]) -> list[NDArray[np.float32]]:
         """Return one array for each of a request's texts, in order.
 
-        A caller that is cancelled, as a client's disconnect does, takes its waiting texts with it. Raises ``QueueFullError``
-        where they would wait too long: of requests that come together, all were admitted before one of them was tokenised.
+        If the caller is cancelled, as after a client's disconnect, its waiting texts are dropped. Raises ``QueueFullError`` if
+        the texts would wait too long; ``admit`` cannot know that, because requests that arrive together pass it before any of
+        them is tokenised.
         """
         if not items:
             raise ValueError("a request must have at least one text")
@@ -161,113 +146,119 @@ class Scheduler:
         self._check_wait(num_tokens)
         loop, now = asyncio.get_running_loop(), time.monotonic()
         empty: NDArray[np.float32] = np.empty(0, dtype=np.float32)
-        job = _Job(done=loop.create_future(), vectors=[empty] * len(items), num_open=len(items))
-        job.num_queued_tokens = num_tokens
+        request = _Request(
+            done=loop.create_future(),
+            arrays=[empty] * len(items),
+            num_missing=len(items),
+            num_queued_tokens=num_tokens,
+        )
         self._num_queued_tokens += num_tokens
-        self._waiting.extend(Waiting(item=item, job=job, position=i, since=now) for i, item in enumerate(items))
+        self._waiting.extend(
+            _Waiting(item=item, request=request, position=i, since=now) for i, item in enumerate(items)
+        )
         if self._pump is None or self._pump.done():
-            # A context of its own: a batch belongs to no single request, and its spans to no single trace.
+            # A separate context: a batch serves several requests, so its spans belong to no request's trace.
             self._pump = loop.create_task(self._run_batches(), context=Context())
         try:
-            return await job.done
+            return await request.done
         finally:
-            # What a client that left, or a failed batch, has still in the queue is never computed.
-            self._num_queued_tokens -= job.num_queued_tokens
-            job.num_queued_tokens = 0
+            # After a disconnect or a failed batch, the texts still in the queue are never computed.
+            self._num_queued_tokens -= request.num_queued_tokens
+            request.num_queued_tokens = 0
 
     def close(self) -> None:
         """Stop the compute thread; waiting requests are cancelled."""
         for waiting in self._waiting:
-            waiting.job.done.cancel()
+            waiting.request.done.cancel()
         self._waiting.clear()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _run_batches(self) -> None:
+        """Run ticks until the queue is empty; the next request starts this task again."""
         loop = asyncio.get_running_loop()
-        while batch := self._next_batch():
+        while batch := self._take_batch():
+            # 1. Count what starts to compute and how long it waited.
             num_tokens = sum(waiting.num_tokens for waiting in batch)
             self._num_computing, self._num_computing_tokens = len(batch), num_tokens
             started = time.perf_counter()
             self._record("cm_queued_texts", self.num_queued, {})
             for waiting in batch:
                 self._record("cm_queue_seconds", time.monotonic() - waiting.since, {})
+            # 2. Compute in the thread. wait() does not raise: an error is the batch's, not this task's.
             with self._trace("batch") as note:
                 note("texts", len(batch))
                 note("tokens", num_tokens)
-                outcome = loop.run_in_executor(self._executor, self._vectors, [waiting.item for waiting in batch])
+                outcome = loop.run_in_executor(self._executor, self._arrays, [waiting.item for waiting in batch])
                 await asyncio.wait([outcome])
             self._num_computing = self._num_computing_tokens = 0
+            # 3. Hand arrays, or the error, to the requests of the batch.
             error = outcome.exception()
             if error is None:
                 seconds = time.perf_counter() - started
-                self._note_speed(num_tokens, seconds)
+                self.speed.note(num_tokens, seconds)
                 self._record("cm_compute_seconds", seconds, {})
                 self._record("cm_batch_tokens", num_tokens, {})
                 self._record("cm_batch_fill", num_tokens / self._max_batch_tokens, {})
                 _deliver(batch, outcome.result())
             else:
-                # By class alone: a library's message may quote what it was given.
+                # The class only: a library's message may quote its input.
                 _logger.error("a batch of %d texts failed with %s", len(batch), type(error).__name__)
                 _fail(batch, error)
 
-    def _vectors(self, items: list[Sized]) -> Sequence[NDArray[np.float32]]:
-        vectors = self._compute(items)
-        assert len(vectors) == len(items), (len(vectors), len(items))
-        return vectors
+    def _arrays(self, items: list[Sized]) -> Sequence[NDArray[np.float32]]:
+        arrays = self._compute(items)
+        assert len(arrays) == len(items), (len(arrays), len(items))
+        return arrays
 
-    def _next_batch(self) -> list[Waiting]:
-        # done also means cancelled: the client left, or another text of the request failed.
-        alive = [waiting for waiting in self._waiting if not waiting.job.done.done()]
+    def _take_batch(self) -> list[_Waiting]:
+        """Remove the next batch from the queue and return it; empty if nothing waits."""
+        # 1. Drop texts whose request is over: cancelled by a disconnect, or failed with another text.
+        alive = [waiting for waiting in self._waiting if not waiting.request.done.done()]
         if len(alive) < len(self._waiting):
             self._record("cm_dropped_texts", len(self._waiting) - len(alive), {})
         if not alive:
             self._waiting = []
             return []
+        # 2. Choose.
         taken = choose_batch(
             [waiting.num_tokens for waiting in alive],
             [waiting.num_overtakes for waiting in alive],
             max_batch_tokens=self._max_batch_tokens,
             max_overtakes=self._max_overtakes,
         )
+        # 3. Texts that are older than the newest one taken, and stay, were overtaken.
         for i in set(range(taken[-1])) - set(taken):
             alive[i].num_overtakes += 1
+        # 4. Take the batch out of the queue and out of its count of tokens.
         for i in taken:
-            alive[i].job.num_queued_tokens -= alive[i].num_tokens
+            alive[i].request.num_queued_tokens -= alive[i].num_tokens
             self._num_queued_tokens -= alive[i].num_tokens
-        chosen = set(taken)
-        self._waiting = [waiting for i, waiting in enumerate(alive) if i not in chosen]
+        in_batch = set(taken)
+        self._waiting = [waiting for i, waiting in enumerate(alive) if i not in in_batch]
         return [alive[i] for i in taken]
 
     def _check_wait(self, num_tokens: int = 0) -> None:
-        """Refuse what would be answered too late; never what has nothing before it, which is as soon as it can be."""
-        before = self._num_queued_tokens + self._num_computing_tokens
-        if before and self._tokens_per_s and (before + num_tokens) / self._tokens_per_s > self._max_wait_s:
+        """Refuse texts that would be answered too late, but never those with nothing ahead: waiting would not help them."""
+        ahead = self.num_tokens_ahead
+        wait_s = self.speed.seconds_for(ahead + num_tokens)
+        if ahead and wait_s is not None and wait_s > self._max_wait_s:
             raise QueueFullError(self._retry_after_s(), too_slow=True)
 
-    def _note_speed(self, num_tokens: int, seconds: float) -> None:
-        # A small batch takes hardly less time than a full one: its speed is not that at which a queue shrinks.
-        if 2 * num_tokens < self._max_batch_tokens:
-            return
-        now = num_tokens / max(seconds, 1e-6)
-        self._tokens_per_s = now if self._tokens_per_s is None else 0.8 * self._tokens_per_s + 0.2 * now
-
     def _retry_after_s(self) -> int:
-        if self._tokens_per_s is None:
-            return 1
-        before = self._num_queued_tokens + self._num_computing_tokens
-        return min(max(math.ceil(before / self._tokens_per_s), 1), _MAX_RETRY_AFTER_S)
+        wait_s = self.speed.seconds_for(self.num_tokens_ahead)
+        return 1 if wait_s is None else min(max(math.ceil(wait_s), 1), _MAX_RETRY_AFTER_S)
 
 
-def _deliver(batch: list[Waiting], vectors: Sequence[NDArray[np.float32]]) -> None:
-    for waiting, vector_D in zip(batch, vectors, strict=True):
-        job = waiting.job
-        job.vectors[waiting.position] = vector_D
-        job.num_open -= 1
-        if job.num_open == 0 and not job.done.done():
-            job.done.set_result(job.vectors)
+def _deliver(batch: list[_Waiting], arrays: Sequence[NDArray[np.float32]]) -> None:
+    for waiting, array in zip(batch, arrays, strict=True):
+        request = waiting.request
+        request.arrays[waiting.position] = array
+        request.num_missing -= 1
+        if request.num_missing == 0 and not request.done.done():
+            request.done.set_result(request.arrays)
 
 
-def _fail(batch: list[Waiting], error: BaseException) -> None:
+def _fail(batch: list[_Waiting], error: BaseException) -> None:
     for waiting in batch:
-        if not waiting.job.done.done():
-            waiting.job.done.set_exception(error)
+        if not waiting.request.done.done():
+            waiting.request.done.set_exception(error)

@@ -124,7 +124,7 @@ class EmbeddingService:
                 with self.trace("encode") as note:
                     note("texts", len(texts))
                     note("tokens", tally.num_tokens)
-                    arrays = await self.scheduler.run_each([task(ids) for ids in sequences])
+                    arrays = await self.scheduler.run([task(ids) for ids in sequences])
         except QueueFullError as full:
             if full.too_slow:
                 raise problems.queue_too_slow(limits.request_timeout_s, full.retry_after_s) from None

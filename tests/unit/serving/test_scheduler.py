@@ -1,4 +1,4 @@
-"""The scheduler: a token budget that is kept, an order that is fair, and requests that get their own vectors."""
+"""The scheduler: requests get their own vectors, and too full or too slow a queue refuses them."""
 
 import asyncio
 import threading
@@ -8,12 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clinical_modernbert.serving.scheduler import QueueFullError, Scheduler, choose_batch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from clinical_modernbert.serving.scheduler import QueueFullError, Scheduler
 from numpy.typing import NDArray
-
-lengths_of_a_queue = st.lists(st.integers(1, 100), min_size=1, max_size=40)
 
 
 class Recorder:
@@ -41,94 +37,21 @@ def _run(body: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(asyncio.wait_for(body(), timeout=20))
 
 
+async def _vectors(scheduler: Scheduler, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+    return np.stack(await scheduler.run(texts))
+
+
 async def _entered(recorder: Recorder) -> None:
     assert await asyncio.to_thread(recorder.entered.acquire, timeout=10)
-
-
-@settings(deadline=None)
-@given(lengths=lengths_of_a_queue, budget=st.integers(1, 200), data=st.data())
-def test_a_batch_holds_the_oldest_and_keeps_the_budget(lengths: list[int], budget: int, data: st.DataObject) -> None:
-    overtakes = data.draw(st.lists(st.integers(0, 6), min_size=len(lengths), max_size=len(lengths)))
-    taken = choose_batch(lengths, overtakes, max_batch_tokens=budget, max_overtakes=4)
-    assert taken[0] == 0
-    assert taken == sorted(set(taken))
-    assert len(taken) == 1 or sum(lengths[i] for i in taken) <= budget
-    overdue = [i for i in range(1, len(lengths)) if overtakes[i] >= 4]
-    left = [i for i in overdue if i not in taken]
-    if left:
-        # Whatever is overdue and left behind was overtaken by nothing.
-        assert all(i < left[0] and (i == 0 or i in overdue) for i in taken)
-    else:
-        room = budget - sum(lengths[i] for i in taken)
-        assert all(lengths[i] > room for i in range(len(lengths)) if i not in taken)
-
-
-@settings(deadline=None)
-@given(lengths=lengths_of_a_queue, budget=st.integers(20, 200), max_overtakes=st.integers(0, 5), data=st.data())
-def test_no_text_is_overtaken_more_often_than_allowed(
-    lengths: list[int], budget: int, max_overtakes: int, data: st.DataObject
-) -> None:
-    """A queue that newcomers of every length join at each pass."""
-    queue = [(length, 0, 0) for length in lengths]  # length, overtakes, pass of arrival
-    for number in range(1, 30):
-        taken = choose_batch(
-            [item[0] for item in queue],
-            [item[1] for item in queue],
-            max_batch_tokens=budget,
-            max_overtakes=max_overtakes,
-        )
-        queue = [
-            (length, overtakes + (i < taken[-1]), arrived)
-            for i, (length, overtakes, arrived) in enumerate(queue)
-            if i not in taken
-        ]
-        assert all(overtakes <= max_overtakes for _, overtakes, _ in queue)
-        newcomers = data.draw(st.lists(st.integers(1, 100), max_size=4))
-        queue += [(length, 0, number) for length in newcomers]
-        if not queue:
-            return
-
-
-@settings(deadline=None)
-@given(lengths=lengths_of_a_queue, budget=st.integers(20, 200), max_overtakes=st.integers(0, 5), data=st.data())
-def test_no_text_waits_beyond_its_bound_whoever_comes_later(
-    lengths: list[int], budget: int, max_overtakes: int, data: st.DataObject
-) -> None:
-    """A pass either takes a text that is older, or overtakes: so many passes, at most, whatever load follows."""
-    queue = [
-        (length, 0, 0, older) for older, length in enumerate(lengths)
-    ]  # length, overtakes, passes waited, older ones
-    for _ in range(40):
-        lengths_now, overtakes = [item[0] for item in queue], [item[1] for item in queue]
-        taken = choose_batch(lengths_now, overtakes, max_batch_tokens=budget, max_overtakes=max_overtakes)
-        queue = [
-            (length, overtakes + (i < taken[-1]), waited + 1, older)
-            for i, (length, overtakes, waited, older) in enumerate(queue)
-            if i not in taken
-        ]
-        assert all(waited <= max_overtakes + older for _, _, waited, older in queue)
-        newcomers = data.draw(st.lists(st.integers(1, 100), max_size=3))
-        queue += [(length, 0, 0, len(queue) + i) for i, length in enumerate(newcomers)]
-        if not queue:
-            return
-
-
-def test_a_batch_is_filled_with_texts_of_like_length() -> None:
-    lengths = [10, 90, 11, 50, 9, 12]
-    assert choose_batch(lengths, [0] * 6, max_batch_tokens=100, max_overtakes=4) == [0, 2, 3, 4, 5]
-
-
-def test_a_text_longer_than_the_budget_travels_alone() -> None:
-    assert choose_batch([500, 1], [0, 0], max_batch_tokens=100, max_overtakes=4) == [0]
 
 
 def test_concurrent_requests_share_a_batch_and_each_gets_its_own_vectors_in_order() -> None:
     async def body() -> None:
         recorder = Recorder(held=True)
         scheduler = Scheduler(recorder, max_batch_tokens=100, max_queued_texts=100)
-        first = asyncio.create_task(scheduler.run([_text(1)]))
+        first = asyncio.create_task(_vectors(scheduler, [_text(1)]))
         await _entered(recorder)
-        others = [asyncio.create_task(scheduler.run([_text(n, n), _text(n + 50, 2)])) for n in (2, 3, 4)]
+        others = [asyncio.create_task(_vectors(scheduler, [_text(n, n), _text(n + 50, 2)])) for n in (2, 3, 4)]
         await asyncio.sleep(0)
         recorder.gate.release(10)
         assert (await first).tolist() == [[1, 3]]
@@ -147,7 +70,7 @@ def test_a_request_beyond_the_budget_is_split_over_passes() -> None:
     async def body() -> None:
         recorder = Recorder()
         scheduler = Scheduler(recorder, max_batch_tokens=10, max_queued_texts=100)
-        vectors = await scheduler.run([_text(n, 4) for n in range(7)])
+        vectors = await _vectors(scheduler, [_text(n, 4) for n in range(7)])
         assert vectors[:, 0].tolist() == list(range(7))
         assert all(sum(len(ids) for ids in batch) <= 10 for batch in recorder.batches)
         scheduler.close()
@@ -159,11 +82,11 @@ def test_short_newcomers_fill_the_gaps_only_until_the_older_texts_are_overdue() 
     async def body() -> None:
         recorder = Recorder(held=True)
         scheduler = Scheduler(recorder, max_batch_tokens=10, max_queued_texts=100, max_overtakes=2)
-        first = asyncio.create_task(scheduler.run([_text(0)]))
+        first = asyncio.create_task(_vectors(scheduler, [_text(0)]))
         await _entered(recorder)
-        older = asyncio.create_task(scheduler.run([_text(n, 6) for n in range(1, 6)]))
+        older = asyncio.create_task(_vectors(scheduler, [_text(n, 6) for n in range(1, 6)]))
         await asyncio.sleep(0)
-        newer = asyncio.create_task(scheduler.run([_text(n, 3) for n in range(11, 15)]))
+        newer = asyncio.create_task(_vectors(scheduler, [_text(n, 3) for n in range(11, 15)]))
         await asyncio.sleep(0)
         recorder.gate.release(100)
         await asyncio.gather(first, older, newer)
@@ -178,10 +101,10 @@ def test_texts_of_a_client_that_left_are_not_computed() -> None:
     async def body() -> None:
         recorder = Recorder(held=True)
         scheduler = Scheduler(recorder, max_batch_tokens=100, max_queued_texts=100)
-        first = asyncio.create_task(scheduler.run([_text(1)]))
+        first = asyncio.create_task(_vectors(scheduler, [_text(1)]))
         await _entered(recorder)
-        gone = asyncio.create_task(scheduler.run([_text(2), _text(3)]))
-        stays = asyncio.create_task(scheduler.run([_text(4)]))
+        gone = asyncio.create_task(_vectors(scheduler, [_text(2), _text(3)]))
+        stays = asyncio.create_task(_vectors(scheduler, [_text(4)]))
         await asyncio.sleep(0)
         gone.cancel()
         recorder.gate.release(10)
@@ -198,11 +121,11 @@ def test_a_client_that_leaves_while_its_batch_computes_disturbs_no_other() -> No
     async def body() -> None:
         recorder = Recorder(held=True)
         scheduler = Scheduler(recorder, max_batch_tokens=100, max_queued_texts=100)
-        gone = asyncio.create_task(scheduler.run([_text(1)]))
+        gone = asyncio.create_task(_vectors(scheduler, [_text(1)]))
         await _entered(recorder)
         gone.cancel()
         recorder.gate.release(10)
-        assert (await scheduler.run([_text(2)])).tolist() == [[2, 3]]
+        assert (await _vectors(scheduler, [_text(2)])).tolist() == [[2, 3]]
         scheduler.close()
 
     _run(body)
@@ -215,7 +138,7 @@ def test_a_full_queue_refuses_whole_requests_and_takes_more_once_there_is_room()
 
         async def request(num_texts: int) -> None:
             with scheduler.admit(num_texts):
-                await scheduler.run([_text(n) for n in range(num_texts)])
+                await _vectors(scheduler, [_text(n) for n in range(num_texts)])
 
         computing = asyncio.create_task(request(4))
         await _entered(recorder)
@@ -254,7 +177,7 @@ def test_a_queue_that_would_answer_too_late_refuses_at_once_and_nobody_waits_lon
             try:
                 with scheduler.admit(1):
                     await asyncio.sleep(0)  # tokenised: whoever came at the same time is admitted by now
-                    await scheduler.run([_text(1, 10)])
+                    await _vectors(scheduler, [_text(1, 10)])
             except QueueFullError as full:
                 refused.append((time.monotonic() - begun, full.retry_after_s))
             else:
@@ -271,7 +194,7 @@ def test_a_queue_that_would_answer_too_late_refuses_at_once_and_nobody_waits_lon
         assert {retry_after_s for _, retry_after_s in refused} <= {2, 3}
         await request(0)
         assert len(answered) + len(refused) == 243
-        assert scheduler._num_queued_tokens == scheduler._num_computing_tokens == 0
+        assert scheduler.num_tokens_ahead == 0
         scheduler.close()
 
     _run(body)
@@ -281,8 +204,8 @@ def test_a_request_that_nothing_is_before_is_never_refused_for_its_length() -> N
     async def body() -> None:
         recorder = Recorder(held=True)
         scheduler = Scheduler(recorder, max_batch_tokens=10, max_queued_texts=100, max_wait_s=1)
-        scheduler._note_speed(10, 1.0)
-        long = asyncio.create_task(scheduler.run([_text(1, 500)]))
+        scheduler.speed.note(10, 1.0)
+        long = asyncio.create_task(_vectors(scheduler, [_text(1, 500)]))
         await _entered(recorder)
         with pytest.raises(QueueFullError) as full, scheduler.admit(1):
             pass
@@ -298,34 +221,25 @@ def test_tokens_of_clients_that_left_count_no_longer() -> None:
     async def body() -> None:
         recorder = Recorder(held=True)
         scheduler = Scheduler(recorder, max_batch_tokens=10, max_queued_texts=100, max_wait_s=5)
-        scheduler._note_speed(10, 1.0)
-        first = asyncio.create_task(scheduler.run([_text(1)]))
+        scheduler.speed.note(10, 1.0)
+        first = asyncio.create_task(_vectors(scheduler, [_text(1)]))
         await _entered(recorder)
-        gone = asyncio.create_task(scheduler.run([_text(2, 5)] * 9))
+        gone = asyncio.create_task(_vectors(scheduler, [_text(2, 5)] * 9))
         await asyncio.sleep(0)
         with pytest.raises(QueueFullError):
-            await scheduler.run([_text(3, 5)])
+            await _vectors(scheduler, [_text(3, 5)])
         gone.cancel()
         await asyncio.sleep(0)
-        stays = asyncio.create_task(scheduler.run([_text(3, 5)]))
+        stays = asyncio.create_task(_vectors(scheduler, [_text(3, 5)]))
         await asyncio.sleep(0)
         recorder.gate.release(10)
         await asyncio.gather(first, stays)
         with pytest.raises(asyncio.CancelledError):
             await gone
-        assert scheduler._num_queued_tokens == 0
+        assert scheduler.num_tokens_ahead == 0
         scheduler.close()
 
     _run(body)
-
-
-def test_a_small_batch_does_not_tell_how_fast_a_queue_shrinks() -> None:
-    scheduler = Scheduler(Recorder(), max_batch_tokens=100, max_queued_texts=4)
-    scheduler._note_speed(49, 10.0)
-    assert scheduler._tokens_per_s is None
-    scheduler._note_speed(50, 10.0)
-    assert scheduler._tokens_per_s == 5
-    scheduler.close()
 
 
 def test_places_are_given_back_when_a_request_fails_before_it_is_queued() -> None:
@@ -346,8 +260,8 @@ def test_a_failed_batch_fails_its_own_requests_and_the_next_ones_are_served(capl
     async def body() -> None:
         scheduler = Scheduler(compute, max_batch_tokens=100, max_queued_texts=100)
         with pytest.raises(RuntimeError):
-            await scheduler.run([_text(13)])
-        assert (await scheduler.run([_text(1)])).shape == (1, 2)
+            await _vectors(scheduler, [_text(13)])
+        assert (await _vectors(scheduler, [_text(1)])).shape == (1, 2)
         scheduler.close()
 
     _run(body)
@@ -359,7 +273,7 @@ def test_a_compute_function_that_loses_a_text_is_an_error_and_not_a_hang() -> No
     async def body() -> None:
         scheduler = Scheduler(lambda ids: np.ones((1, 2), dtype=np.float32), max_batch_tokens=9, max_queued_texts=9)
         with pytest.raises(AssertionError):
-            await scheduler.run([_text(1), _text(2)])
+            await _vectors(scheduler, [_text(1), _text(2)])
         scheduler.close()
 
     _run(body)
@@ -369,9 +283,9 @@ def test_closing_cancels_those_who_wait() -> None:
     async def body() -> None:
         recorder = Recorder(held=True)
         scheduler = Scheduler(recorder, max_batch_tokens=100, max_queued_texts=100)
-        first = asyncio.create_task(scheduler.run([_text(1)]))
+        first = asyncio.create_task(_vectors(scheduler, [_text(1)]))
         await _entered(recorder)
-        waiting = asyncio.create_task(scheduler.run([_text(2)]))
+        waiting = asyncio.create_task(_vectors(scheduler, [_text(2)]))
         await asyncio.sleep(0)
         scheduler.close()
         with pytest.raises(asyncio.CancelledError):
