@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from clinical_modernbert import __version__
 from clinical_modernbert.serving import problems
-from clinical_modernbert.serving.gate import Gate, respond
+from clinical_modernbert.serving.gate import Gate, respond, route_path
 from clinical_modernbert.serving.keys import Key
 from clinical_modernbert.serving.metrics import TALLY
 from clinical_modernbert.serving.routes import classify, fill_mask, openai, status, tei
@@ -88,7 +88,7 @@ def build_api(service: EmbeddingService, *, keys: tuple[Key, ...] = ()) -> FastA
 
     async def answer_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return _refuse(problems.invalid_body(error.errors(), fields.get(request.url.path, ())))
+        return _refuse(problems.invalid_body(error.errors(), fields.get(route_path(request.scope), ())))
 
     api.add_exception_handler(problems.ProblemError, _answer_problem)
     api.add_exception_handler(RequestValidationError, answer_invalid)

@@ -37,6 +37,16 @@ def respond(problem: problems.ProblemError) -> Response:
     return JSONResponse(problem.body.model_dump(), status_code=problem.status, headers=dict(problem.headers))
 
 
+def route_path(scope: Scope) -> str:
+    """Return the path below the prefix that the app is mounted at, as Starlette's router does.
+
+    Ray Serve leaves an application's ``route_prefix`` in ``path`` and repeats it in ``root_path``.
+    """
+    path: str = scope["path"]
+    below = path.removeprefix(scope.get("root_path", ""))
+    return below if below.startswith("/") else path
+
+
 class Gate:
     """The middleware.
 
@@ -67,7 +77,8 @@ class Gate:
             await self._app(scope, receive, send)
             return
         # An unknown path is the client's text.
-        route = scope["path"] if scope["path"] in self._scopes else "other"
+        path = route_path(scope)
+        route = path if path in self._scopes else "other"
         if route in self._open:
             await self._handle(scope, receive, send, route=route)
             return
@@ -92,7 +103,7 @@ class Gate:
 
         self._num_requests += 1
         try:
-            self._admit(scope["path"], key=key)
+            self._admit(route, key=key)
             await self._pass(scope, receive, watch)
         except ClientLeftError:
             status, tally.cause = _CLIENT_LEFT, "client_left"
@@ -114,14 +125,14 @@ class Gate:
             self._note(route, status, time.perf_counter() - started, key=key, tally=tally)
         return status, tally
 
-    def _admit(self, path: str, *, key: Key | None) -> None:
-        """Refuse a request without a key that has the path's scope, and what exceeds the replica's limit."""
-        if path in self._open:
+    def _admit(self, route: str, *, key: Key | None) -> None:
+        """Refuse a request whose key lacks the route's scope, and one request more than the replica may hold."""
+        if route in self._open:
             return
         if self._keys:
             if key is None:
                 raise problems.no_key()
-            needed = self._scopes.get(path) or "embed"
+            needed = self._scopes.get(route) or "embed"
             if needed not in key.scopes:
                 raise problems.wrong_scope(needed)
         if self._num_requests > self._limits.max_requests:

@@ -53,24 +53,33 @@ def undescribed(routes: Sequence[Route], guide: str) -> list[str]:
     return [route.path for route in routes if f"{route.method} {route.path}" not in described]
 
 
-def test_a_new_route_answers_a_key_with_its_scope_and_no_other(app: FastAPI) -> None:
+PREFIXES = pytest.mark.parametrize("root_path", ["", "/two", "/embed"])
+"""Ray Serve mounts each of several models below a prefix of its own."""
+
+
+@PREFIXES
+def test_a_new_route_answers_a_key_with_its_scope_and_no_other(app: FastAPI, root_path: str) -> None:
     async def body() -> None:
-        assert await ask(app, "POST", "/count", {"inputs": "chest"}, key="predict") == (200, 5)
-        status, answer = await ask(app, "POST", "/count", {"inputs": "chest"}, key="embed")
+        sent = {"inputs": "chest"}
+        assert await ask(app, "POST", "/count", sent, key="predict", root_path=root_path) == (200, 5)
+        status, answer = await ask(app, "POST", "/count", sent, key="embed", root_path=root_path)
         assert (status, answer["error"]["code"]) == (403, "insufficient_scope")
         assert "the scope predict" in answer["error"]["message"]
-        status, answer = await ask(app, "POST", "/count", {"inputs": "chest"})
+        status, answer = await ask(app, "POST", "/count", sent, root_path=root_path)
         assert (status, answer["error"]["code"]) == (401, "invalid_api_key")
+        assert await ask(app, "GET", "/health", root_path=root_path) == (200, {"status": "ok"})
 
     asyncio.run(body())
 
 
-def test_a_new_route_refuses_unknown_fields_by_naming_its_known_ones(app: FastAPI) -> None:
+@PREFIXES
+def test_a_new_route_refuses_unknown_fields_by_naming_its_known_ones(app: FastAPI, root_path: str) -> None:
     async def body() -> None:
-        status, answer = await ask(app, "POST", "/count", {"inputs": "x", "Zebulon": 1}, key="predict")
+        sent = {"inputs": "x", "Zebulon": 1}
+        status, answer = await ask(app, "POST", "/count", sent, key="predict", root_path=root_path)
         assert (status, answer["error"]["code"]) == (422, "unknown_field")
         assert answer["error"]["message"].endswith("known fields: inputs")
-        status, answer = await ask(app, "POST", "/count", {}, key="predict")
+        status, answer = await ask(app, "POST", "/count", {}, key="predict", root_path=root_path)
         assert (status, answer["error"]["code"], answer["error"]["param"]) == (422, "missing_field", "inputs")
 
     asyncio.run(body())
