@@ -13,31 +13,31 @@ export TOKENIZERS_PARALLELISM := true
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-# torch goes first: DeepSpeed's setup reads it, and without built ops (DS_BUILD_OPS=0) it needs no compiler.
+# torch first: DeepSpeed's setup imports it. Without built ops (DS_BUILD_OPS=0) DeepSpeed needs no compiler.
 .venv/.installed: pyproject.toml tools/pins.py
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
-		{ echo "Python 3.11 to 3.13 is needed, $(PYTHON) is not one: make PYTHON=python3.12 ..."; exit 1; }
+		{ echo "Python 3.11 to 3.13 is required, and $(PYTHON) is another version: use make PYTHON=python3.12 ..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "installing pinned dependencies into .venv (minutes on the first run)"
+	@echo "installing pinned dependencies into .venv (several minutes the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $$($(PYTHON) tools/pins.py torch numpy setuptools) wheel
 	@DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[dev]'
 	@touch $@
 
-install: .venv/.installed ## make .venv with every pinned dependency
+install: .venv/.installed ## create .venv with every pinned dependency
 
-demo: install ## the main job, raw files to endpoint; DATA=<folder> adds real files
+demo: install ## run the main job, raw files to endpoint; DATA=<folder> adds real files
 	@$(BIN)/python jobs/demo.py $(if $(DATA),--data $(DATA))
 
-serve: install ## serve MODEL on port 8000, with the OpenAI embeddings API
+serve: install ## serve MODEL=<name> on port 8000, with OpenAI's embeddings API
 	@$(BIN)/serve run apps.encoder:build recipe=serve/demo model=$(MODEL)
 
-explore: install ## the explorer on port 8501
+explore: install ## open the explorer on port 8501
 	@$(BIN)/streamlit run dashboards/explorer.py
 
-check: install ## lint, format, types, import contracts
+check: install ## check lint, format, types and import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
-test: install .tools/helm .tools/axe.min.js ## all tests; those that need Chromium or real data skip where it is absent
+test: install .tools/helm .tools/axe.min.js ## run all tests; tests that need Chromium or real data skip without them
 	@$(BIN)/pytest
 
 .tools/helm: tools/fetch_helm.py | install
@@ -46,16 +46,16 @@ test: install .tools/helm .tools/axe.min.js ## all tests; those that need Chromi
 .tools/axe.min.js: tools/fetch_axe.py | install
 	@$(BIN)/python tools/fetch_axe.py
 
-charts: install .tools/helm ## lint and render the chart, check it against KubeRay's rules
+charts: install .tools/helm ## lint and render the chart, and check it against KubeRay's rules
 	@$(BIN)/python tools/chart_readme.py --check && $(BIN)/pytest tests/charts
 
-image-test: install ## build the cpu image by buildah and run a job in it (minutes; root, buildah, debootstrap)
+image-test: install ## build the cpu image with buildah and run a job in it (minutes; needs root, buildah, debootstrap)
 	@$(BIN)/pytest tests/image -m image
 
-bench: install ## one measurement against a peer: ROW=<name>
+bench: install ## run one measurement against a peer: ROW=<name>
 	@$(BIN)/python -m benchmarks.run $(ROW)
 
-drill: install ## inject one kind of fault and count what is lost: ROW=<name>
+drill: install ## inject one kind of fault and count the losses: ROW=<name>
 	@$(BIN)/python -m benchmarks.drill $(ROW)
 
 clean: ## remove everything that is not in git

@@ -1,4 +1,4 @@
-"""Run a corpus recipe: raw files -> packed shards.
+"""Build a corpus: raw files -> packed token shards. See docs/corpus.md.
 
 python jobs/build_corpus.py corpus/demo [--set path=value] [--root URI] [--dry-run]
 """
@@ -10,7 +10,7 @@ from clinical_modernbert.recipe import CorpusRecipe
 
 
 def run(plan: Plan[CorpusRecipe]) -> Artifact:
-    """Import the heavy part only when there is work to do."""
+    """Import the heavy modules only if there is work to do."""
     from clinical_modernbert.corpus.build import build_corpus
 
     return build_corpus(plan)

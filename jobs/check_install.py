@@ -1,4 +1,7 @@
-"""What `helm test` runs inside the cluster: ``python jobs/check_install.py --root s3://... --research URL --endpoint URL``."""
+"""Check an installed release; `helm test` runs this inside the cluster.
+
+python jobs/check_install.py --root s3://bucket/prefix [--research URL] [--endpoint URL] [--explorer URL]
+"""
 
 import argparse
 import os
@@ -10,10 +13,10 @@ from clinical_modernbert.job import open_root
 
 
 def main() -> None:
-    """Print what each part answered; exit with 1 at the first that is not as it should be."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", help="artifact store (or ARTIFACT_ROOT)")
-    parser.add_argument("--research", help="URL of a Ray dashboard; its token in RAY_AUTH_TOKEN")
+    """Print the answer of each component; exit with 1 at the first that fails."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", help="artifact store, a folder or s3://bucket/prefix (or ARTIFACT_ROOT)")
+    parser.add_argument("--research", help="URL of the research cluster's Ray dashboard; RAY_AUTH_TOKEN has its token")
     parser.add_argument("--endpoint", help="URL of the endpoint")
     parser.add_argument("--explorer", help="URL of the explorer")
     options = parser.parse_args()

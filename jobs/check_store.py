@@ -1,4 +1,7 @@
-"""Does the store hold its keys to a role? ``python jobs/check_store.py reader``; ``--policy`` prints the document to give it."""
+"""Check that the store restricts the keys of the environment to a role, or print the policy of the role.
+
+python jobs/check_store.py reader --root s3://bucket/prefix [--policy]
+"""
 
 import argparse
 import json
@@ -12,14 +15,14 @@ from clinical_modernbert.job import open_root
 
 
 def main() -> None:
-    """Exit with 1 where the store allows too much or too little."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Exit with 1 if the store allows too much or too little."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("role", choices=ROLES)
     parser.add_argument("--root", default=os.environ.get("ARTIFACT_ROOT"), help="s3://bucket/prefix (or ARTIFACT_ROOT)")
-    parser.add_argument("--policy", action="store_true", help="print the policy and stop")
+    parser.add_argument("--policy", action="store_true", help="print the policy and exit")
     options = parser.parse_args()
     if not (options.root or "").startswith("s3://"):
-        sys.exit("error: --root or ARTIFACT_ROOT must be s3://bucket/prefix: a folder holds nobody to a role")
+        sys.exit("error: --root or ARTIFACT_ROOT must be s3://bucket/prefix: a folder has no roles")
     if options.policy:
         bucket, _, prefix = options.root.removeprefix("s3://").partition("/")
         sys.stdout.write(json.dumps(policy(options.role, bucket=bucket, prefix=prefix), indent=2) + "\n")

@@ -1,4 +1,7 @@
-"""The main job: ``python jobs/demo.py [--data FOLDER] [--set KIND.PATH=VALUE]``, or ``make demo``."""
+"""Run the main job, raw files to endpoint; `make demo` calls this. See docs/demo.md.
+
+python jobs/demo.py [--data FOLDER] [--set KIND.PATH=VALUE]
+"""
 
 from clinical_modernbert.demo.run import main
 

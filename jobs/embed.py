@@ -1,4 +1,4 @@
-"""Run an embed recipe: a table of texts -> vectors in Parquet.
+"""Embed a table of texts: CSV or Parquet -> vectors in Parquet. See docs/serving.md.
 
 python jobs/embed.py embed/notes --set input_uri=s3://bucket/notes [--root URI] [--dry-run]
 """
@@ -10,7 +10,7 @@ from clinical_modernbert.recipe import EmbedRecipe
 
 
 def run(plan: Plan[EmbedRecipe]) -> Artifact:
-    """Import the heavy part only when there is work to do."""
+    """Import the heavy modules only if there is work to do."""
     from clinical_modernbert.bulk.embed import embed_table
 
     return embed_table(plan)

@@ -1,4 +1,4 @@
-"""Run an evaluate recipe: encoders, tasks and a corpus -> the paper's tables and figures as one report.
+"""Evaluate encoders: tasks and a corpus -> the paper's tables and figures in one report. See docs/evaluation.md.
 
 python jobs/evaluate.py evaluate/demo [--set path=value] [--root URI] [--dry-run]
 """
@@ -10,7 +10,7 @@ from clinical_modernbert.recipe import EvaluateRecipe
 
 
 def run(plan: Plan[EvaluateRecipe]) -> Artifact:
-    """Import the heavy part only when there is work to do."""
+    """Import the heavy modules only if there is work to do."""
     from clinical_modernbert.evaluation.run import evaluate
 
     return evaluate(plan)

@@ -1,4 +1,7 @@
-"""Keep a Hugging Face cache in the artifact store: ``python jobs/hub_cache.py push FOLDER`` or ``pull`` (into HF_HOME)."""
+"""Copy a Hugging Face cache into the artifact store, or from it.
+
+python jobs/hub_cache.py push|pull [FOLDER] [--root URI]     (FOLDER is $HF_HOME/hub by default)
+"""
 
 import argparse
 import os
@@ -11,8 +14,8 @@ from clinical_modernbert.job import open_root
 
 
 def main() -> None:
-    """Push or pull; exits with 1 and one message where that is not possible."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Push or pull; exit with 1 and one message on failure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("push", "pull"))
     home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
     parser.add_argument("folder", nargs="?", type=Path, default=home / "hub")

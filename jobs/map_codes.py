@@ -1,4 +1,4 @@
-"""Run a map recipe: a model -> the map of code embeddings.
+"""Map the codes of a table: a model -> the 2-D map of its code embeddings. See docs/explorer.md.
 
 python jobs/map_codes.py map/demo [--set path=value] [--root URI] [--dry-run]
 """
@@ -9,7 +9,7 @@ from clinical_modernbert.recipe import MapRecipe
 
 
 def run(plan: Plan[MapRecipe]) -> Artifact:
-    """Import the heavy part only when there is work to do."""
+    """Import the heavy modules only if there is work to do."""
     from clinical_modernbert.evaluation.codes.map import map_codes
 
     return map_codes(plan)

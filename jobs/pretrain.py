@@ -1,4 +1,4 @@
-"""Run a pretrain recipe: a corpus -> a model.
+"""Pretrain a model: a corpus -> a Hugging Face folder. See docs/pretraining.md.
 
 python jobs/pretrain.py pretrain/demo [--set path=value] [--root URI] [--dry-run]
 """
@@ -9,7 +9,7 @@ from clinical_modernbert.recipe import PretrainRecipe
 
 
 def run(plan: Plan[PretrainRecipe]) -> Artifact:
-    """Import the heavy part only when there is work to do."""
+    """Import the heavy modules only if there is work to do."""
     from clinical_modernbert.training.launch import pretrain
 
     return pretrain(plan)

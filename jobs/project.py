@@ -1,4 +1,4 @@
-"""Run a project recipe: an embedded set -> its map, for the explorer.
+"""Map an embedded set: vectors of jobs/embed.py -> a 2-D map for the explorer. See docs/explorer.md.
 
 python jobs/project.py project/notes [--set path=value] [--root URI] [--dry-run]
 """
@@ -9,7 +9,7 @@ from clinical_modernbert.recipe import ProjectRecipe
 
 
 def run(plan: Plan[ProjectRecipe]) -> Artifact:
-    """Import the heavy part only when there is work to do."""
+    """Import the heavy modules only if there is work to do."""
     from clinical_modernbert.evaluation.codes.embedding_map import map_embeddings
 
     return map_embeddings(plan)

@@ -1,4 +1,4 @@
-"""Run a job on a cluster and follow it to its end, or cancel it.
+"""Submit a job to a cluster and follow it to its end, or cancel it. See docs/researcher.md.
 
 python jobs/submit.py pretrain pretrain/demo --address http://localhost:8265              (a running Ray cluster)
 python jobs/submit.py pretrain pretrain/demo --release NAME --namespace ml --workers cpu=2  (a RayJob of its own)

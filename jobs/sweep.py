@@ -1,4 +1,4 @@
-"""Run a sweep recipe: a pretraining recipe over dotted paths.
+"""Run a sweep: a pretraining recipe with overrides -> trials and a report. See docs/sweeps.md.
 
 python jobs/sweep.py sweep/demo [--set path=value] [--root URI] [--dry-run]
 """
@@ -10,7 +10,7 @@ from clinical_modernbert.sweeps.trials import sweep_plan
 
 
 def run(plan: Plan[SweepRecipe]) -> Artifact:
-    """Import the heavy part only when there is work to do."""
+    """Import the heavy modules only if there is work to do."""
     from clinical_modernbert.sweeps.run import sweep
 
     return sweep(plan)
