@@ -18,14 +18,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from clinical_modernbert.artifacts import open_store
 from clinical_modernbert.evaluation.encoders import LocalEncoder, resolve_encoder
 from clinical_modernbert.evaluation.runs import run, run_plan
-from clinical_modernbert.evaluation.scores import Scored, measure
-from clinical_modernbert.evaluation.tasks.entities import tag_counts
+from clinical_modernbert.evaluation.tasks import entities
 from clinical_modernbert.evaluation.tasks.examples import Splits, WordExample
-from clinical_modernbert.evaluation.tasks.load import load_task
+from clinical_modernbert.evaluation.tasks.spans import tag_counts
 from clinical_modernbert.recipe import FineTuneRecipe
 from clinical_modernbert.recipe.evaluate import EvaluateScaling
 from clinical_modernbert.recipe.tasks import EncoderSection, EntitiesTask, TuningSection
@@ -70,7 +70,7 @@ def main() -> None:
     )
     tuning = TuningSection(learning_rate=options.learning_rate, num_epochs=options.epochs, patience=options.epochs)
     section = EncoderSection(name="minilm", source=str(minilm_folder()))
-    splits: Any = load_task(task, options.data)
+    splits = entities.load(task, Path(options.data))
     path = Path("build/bench/neutral.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     settings = {name: value for name, value in vars(options).items() if name != "seeds"}
@@ -144,7 +144,7 @@ def plain_f1(encoder: LocalEncoder, splits: Splits[WordExample], *, tuning: Tuni
             kept = [n for n, label in enumerate(item["labels"]) if label != -100]
             predicted.append([tags[int(scores[n].argmax())] for n in kept])
         counts = tag_counts(examples, predicted)
-        return measure(Scored("entities", torch.arange(len(counts)).numpy(), {"counts": counts}))["f1"]
+        return entities.measure({"counts": counts}, np.ones(len(counts)))["f1"]
 
     with tempfile.TemporaryDirectory() as folder:
         model = AutoModelForTokenClassification.from_pretrained(encoder.folder, num_labels=len(tags))

@@ -4,6 +4,7 @@ from typing import Any
 
 import streamlit as st
 from clinical_modernbert.evaluation.report.reported import ENCODERS, TABLES_6_TO_8
+from clinical_modernbert.evaluation.tasks import KINDS
 from mode import is_researcher
 
 from panels.charts import interval_chart, line_chart
@@ -14,12 +15,6 @@ _TABLES = {
     "Table 6: short context": ("ehr", "pubmed-nct", "medner"),
     "Table 7: retrieval": ("pmc-patients", "pmc-patients-par"),
     "Table 8: long context": ("i2b2-2006", "i2b2-2010", "i2b2-2012", "i2b2-2014"),
-}
-_PLAIN = {
-    "disposition": "Tell from the first hours in the emergency department who will be admitted.",
-    "sentence_roles": "Tell what a sentence of an abstract is for: background, method, result, conclusion.",
-    "entities": "Find names of diseases, drugs and the like in a text.",
-    "retrieval": "Find the texts that belong to a given one.",
 }
 
 
@@ -43,7 +38,7 @@ def show_tasks(report: dict[str, Any], *, public: set[str]) -> None:
 
 
 def _show_task(name: str, task: dict[str, Any], *, public: bool) -> None:
-    st.markdown(_PLAIN.get(task["type"], ""))
+    st.markdown(KINDS[task["type"]].PLAIN)
     if task["note"]:
         st.caption(task["note"])
     whole = [result for result in task["results"] if result["num_train"] is None]

@@ -8,8 +8,7 @@ from clinical_modernbert.artifacts import make_plan, open_store
 from clinical_modernbert.evaluation.codes.map import map_codes
 from clinical_modernbert.evaluation.fingerprint_inputs import fingerprint_inputs
 from clinical_modernbert.evaluation.run import evaluate
-from clinical_modernbert.evaluation.tasks.load import load_task
-from clinical_modernbert.evaluation.tasks.retrieval_sets import RetrievalSet
+from clinical_modernbert.evaluation.tasks import disposition
 from clinical_modernbert.recipe import EvaluateRecipe, MapRecipe, build_recipe
 from clinical_modernbert.recipe.tasks import DispositionTask
 from clinical_modernbert.sources.evaluation_sets.ed_events import read_meds_stays
@@ -20,10 +19,8 @@ from tests.helpers.tiny import publish_tiny_corpus, tiny_pretrain_plan
 
 def test_the_demo_splits_by_patient(shared_data: Path) -> None:
     task = DispositionTask(name="ehr", type="disposition", format="mimic_hosp", path="ehr/mimic-iv-demo-2.2/hosp")
-    splits = load_task(task, str(shared_data))
-    assert not isinstance(splits, RetrievalSet)
-    parts = [splits.train, splits.development, splits.test]
-    assert sum(map(len, parts)) == 236 and splits.facts["admitted"] == 182
+    splits = disposition.load(task, shared_data)
+    assert sum(map(len, splits.parts().values())) == 236 and splits.facts["admitted"] == 182
     assert not {e.group for e in splits.train} & {e.group for e in splits.test}
 
 

@@ -9,15 +9,15 @@ from clinical_modernbert.errors import ModelError
 from clinical_modernbert.evaluation.encoders import resolve_encoder
 from clinical_modernbert.evaluation.heads import load_base, load_tokenizer
 from clinical_modernbert.evaluation.runs import run
-from clinical_modernbert.evaluation.tasks.retrieval import embed
+from clinical_modernbert.evaluation.tasks.dense import embed
 from clinical_modernbert.evaluation.tasks.windows import encode_texts
 from clinical_modernbert.recipe import FineTuneRecipe
 from clinical_modernbert.recipe.tasks import EncoderSection
 
 from tests.helpers.bare_server import Server, key_lines
 from tests.helpers.encoders import encoder_folders  # noqa: F401  # a fixture
+from tests.helpers.runs import DRUG_TASK, ROLE_TASK, task_files, tiny_run_plan  # noqa: F401  # task_files is a fixture
 from tests.helpers.tiny import tiny_texts
-from tests.unit.evaluation.test_runs import DRUG_TASK, ROLE_TASK, data, plan  # noqa: F401  # data is a fixture
 
 PAIR_TASK = {"name": "pairs", "type": "retrieval", "format": "halves", "queries": "cases.txt"}
 TEXTS = ["heparin 3 mg daily", "x", "The patient took warfarin in the ward."]
@@ -36,10 +36,10 @@ def test_the_endpoint_answers_with_the_head_of_an_evaluation_s_run(
     task: dict[str, Any],
     path: str,
     encoder_folders: dict[str, Path],  # noqa: F811
-    data: Path,  # noqa: F811
+    task_files: Path,  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    artifact = run(plan(FineTuneRecipe, task, encoder_folders[architecture], data, str(tmp_path)))
+    artifact = run(tiny_run_plan(FineTuneRecipe, task, encoder_folders[architecture], task_files, str(tmp_path)))
     labels = set(artifact.summary["head"]["labels"])
     server = Server(tmp_path, key_lines(), model=artifact.manifest.id)
     try:
@@ -65,7 +65,9 @@ def test_the_endpoint_answers_with_the_vectors_that_retrieval_was_judged_by(
     texts = [text for text in tiny_texts(60) if len(text.split()) >= 40]
     (tmp_path / "cases.txt").write_text("".join(f"###{i}\nMETHODS\t{text}\n\n" for i, text in enumerate(texts)))
     changes = {"tuning": {"learning_rate": 1e-3, "num_epochs": 1, "batch_size": 8}}
-    artifact = run(plan(FineTuneRecipe, PAIR_TASK, encoder_folders[architecture], tmp_path, str(tmp_path), **changes))
+    artifact = run(
+        tiny_run_plan(FineTuneRecipe, PAIR_TASK, encoder_folders[architecture], tmp_path, str(tmp_path), **changes)
+    )
     name = artifact.manifest.id
     folder = artifact.folder("model")
     ids, _ = encode_texts(load_tokenizer(folder), TEXTS, max_tokens=64)

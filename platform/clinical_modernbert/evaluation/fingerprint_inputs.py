@@ -5,23 +5,15 @@ from pathlib import Path
 
 from clinical_modernbert.artifacts import InputEntry
 from clinical_modernbert.evaluation.encoders import EncoderAbsentError, LocalEncoder, resolve_encoder
+from clinical_modernbert.evaluation.tasks import KINDS
 from clinical_modernbert.hashing import file_sha256
 from clinical_modernbert.recipe.evaluate import EvaluateRecipe
-from clinical_modernbert.recipe.tasks import DispositionTask, EncoderSection, EntitiesTask, SentenceRolesTask, Task
+from clinical_modernbert.recipe.tasks import EncoderSection, Task
 
 
 def task_paths(task: Task, data: str) -> list[Path]:
     """Return every file and folder that a task reads."""
-    names: list[str | None]
-    if isinstance(task, SentenceRolesTask | EntitiesTask):
-        names = [task.train, task.development, task.test]
-        names += task.documents if isinstance(task, EntitiesTask) else ()
-    elif isinstance(task, DispositionTask):
-        names = [task.path]
-    else:
-        names = [task.queries, task.corpus, task.qrels, task.train_queries, task.train_qrels]
-        names += [task.development_queries, task.development_qrels]
-    return [Path(data) / name for name in names if name is not None]
+    return [Path(data) / name for name in KINDS[task.type].paths(task) if name is not None]
 
 
 def missing_path(task: Task, data: str) -> str | None:

@@ -9,21 +9,23 @@ import logging
 import re
 import tempfile
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
-from typing import Any
 
-from clinical_modernbert.artifacts import Artifact, Plan, resolve, upload
+from clinical_modernbert.artifacts import Artifact, Plan, resolve
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.evaluation.encoders import artifact_encoder, resolve_encoder
 from clinical_modernbert.evaluation.fingerprint_inputs import missing_path, present_encoders
 from clinical_modernbert.evaluation.launch import launch
 from clinical_modernbert.evaluation.on_cluster import measure_encoders, score_masks
-from clinical_modernbert.evaluation.report.build import Finished, build_report
+from clinical_modernbert.evaluation.report.build import build_report
 from clinical_modernbert.evaluation.report.text import render
+from clinical_modernbert.evaluation.results import Finished
 from clinical_modernbert.evaluation.runs import run_plan
+from clinical_modernbert.evaluation.tasks import KINDS
 from clinical_modernbert.progress import watch
 from clinical_modernbert.recipe import EvaluateRecipe, FineTuneRecipe, ProbeRecipe, RunRecipe
-from clinical_modernbert.recipe.tasks import EncoderSection, RetrievalTask, Task
+from clinical_modernbert.recipe.tasks import EncoderSection, Task
 
 _logger = logging.getLogger(__name__)
 
@@ -63,8 +65,7 @@ def evaluate(plan: Plan[EvaluateRecipe]) -> Artifact:
             (folder / file).write_bytes(content)
         (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
         (folder / "report.md").write_text(render(report), encoding="utf-8")
-        files = [upload(plan.store, plan.prefix, path.name, path) for path in sorted(folder.iterdir())]
-    return plan.publish(files, summary=report)
+        return plan.publish_folder(folder, summary=report)
 
 
 def evaluated_encoders(plan: Plan[EvaluateRecipe]) -> tuple[list[EncoderSection], dict[str, str]]:
@@ -83,30 +84,25 @@ def evaluated_encoders(plan: Plan[EvaluateRecipe]) -> tuple[list[EncoderSection]
 
 
 def _runs(recipe: EvaluateRecipe, tasks: tuple[Task, ...], encoders: list[EncoderSection]) -> Iterator[RunRecipe]:
-    for task in tasks:
-        retrieval = isinstance(task, RetrievalTask)
-        trainable = not isinstance(task, RetrievalTask) or task.format == "halves" or task.train_queries is not None
-        for encoder in encoders:
-            for mode in recipe.modes:
-                tuned = mode == "fine_tuned"
-                if tuned and not trainable:
-                    continue
-                # Zero-shot retrieval draws nothing: one seed says it all. A curve is drawn with training examples only.
-                seeds = recipe.seeds if tuned or not retrieval else recipe.seeds[:1]
-                sizes = (None, *recipe.few_shot) if tuned or not retrieval else (None,)
-                kind: Any = FineTuneRecipe if tuned else ProbeRecipe
-                for seed in seeds:
-                    for size in sizes:
-                        yield kind(
-                            name=_run_name(task, encoder),
-                            encoder=encoder,
-                            task=task,
-                            data=recipe.data,
-                            seed=seed,
-                            num_train=size,
-                            tuning=recipe.tuning,
-                            scaling=recipe.scaling,
-                        )
+    for task, encoder, mode in product(tasks, encoders, recipe.modes):
+        trains = KINDS[task.type].trains(task, mode)
+        if mode == "fine_tuned" and not trains:
+            continue
+        # Without training nothing is drawn: all seeds give one figure, and there is no curve over training examples.
+        seeds = recipe.seeds if trains else recipe.seeds[:1]
+        sizes = (None, *recipe.few_shot) if trains else (None,)
+        make = FineTuneRecipe if mode == "fine_tuned" else ProbeRecipe
+        for seed, size in product(seeds, sizes):
+            yield make(
+                name=_run_name(task, encoder),
+                encoder=encoder,
+                task=task,
+                data=recipe.data,
+                seed=seed,
+                num_train=size,
+                tuning=recipe.tuning,
+                scaling=recipe.scaling,
+            )
 
 
 def _run_name(task: Task, encoder: EncoderSection) -> str:

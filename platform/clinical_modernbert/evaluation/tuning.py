@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from clinical_modernbert.encoder.embed import longest_first, parts_by_tokens
+from clinical_modernbert.evaluation.results import Epoch
 from clinical_modernbert.recipe.tasks import TuningSection
 
 _logger = logging.getLogger(__name__)
@@ -34,16 +35,6 @@ class Problem:
     """Summed loss of training examples, by their numbers."""
     development_figure: Callable[[], float]
     """Higher is better."""
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """One pass over the training part."""
-
-    loss: float
-    """Mean training loss in nats."""
-    development: float
-    seconds: float
 
 
 def tune(

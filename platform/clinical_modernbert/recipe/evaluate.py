@@ -1,6 +1,6 @@
 """Evaluation: the paper's tables and figures for any encoder, one run of a task, and the code map."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -150,12 +150,14 @@ class _Run(Recipe):
 class FineTuneRecipe(_Run):
     """Fine-tune the encoder; the model with its head is published and can be served."""
 
+    mode: ClassVar[Mode] = "fine_tuned"
     kind: Literal["fine_tune"] = "fine_tune"
 
 
 class ProbeRecipe(_Run):
     """Measure the frozen encoder: a linear probe on its vectors, or zero-shot retrieval."""
 
+    mode: ClassVar[Mode] = "frozen"
     kind: Literal["probe"] = "probe"
 
 

@@ -6,58 +6,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from clinical_modernbert.artifacts import open_store
 from clinical_modernbert.errors import RecipeError
-from clinical_modernbert.evaluation.report.build import Finished, _task_report
-from clinical_modernbert.evaluation.runs import read_scored, run, run_plan
-from clinical_modernbert.evaluation.scores import calibration, measure
+from clinical_modernbert.evaluation.report.build import task_report
+from clinical_modernbert.evaluation.results import Finished
+from clinical_modernbert.evaluation.runs import read_scored, run
+from clinical_modernbert.evaluation.scores import calibration
 from clinical_modernbert.evaluation.tuning import Problem, tune
 from clinical_modernbert.recipe import EvaluateRecipe, FineTuneRecipe, ProbeRecipe, build_recipe
 from clinical_modernbert.recipe.tasks import TuningSection
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-from tests.helpers.tiny import DRUGS, tiny_texts
-
-TUNING = {"learning_rate": 5e-3, "num_epochs": 4, "batch_size": 8}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Drugs as entities, and sentences whose role is their drug's, in the real layouts."""
-    folder = tmp_path_factory.mktemp("data")
-    conll, rct = [], []
-    for number, text in enumerate(tiny_texts(60)):
-        sentences = [f"{sentence}." for sentence in text.split(".")[:3] if sentence.strip()]
-        rct.append(f"###{number}")
-        for sentence in sentences:
-            words = sentence.replace(".", " .").split()
-            conll += [f"{word}\t{'B-Drug' if word in DRUGS else 'O'}" for word in words] + [""]
-            rct.append(f"{'METHODS' if DRUGS[0] in words or DRUGS[1] in words else 'RESULTS'}\t{sentence.strip()}")
-        rct.append("")
-    (folder / "drugs.tsv").write_text("\n".join(conll))
-    (folder / "roles.txt").write_text("\n".join(rct))
-    return folder
-
-
-DRUG_TASK = {"name": "drugs", "type": "entities", "format": "conll", "train": "drugs.tsv"}
-ROLE_TASK = {"name": "roles", "type": "sentence_roles", "train": "roles.txt"}
-
-
-def plan(kind: type, task: dict[str, object], encoder: Path, data: Path, store: str, **changes: object):
-    values = {"name": "tiny", "encoder": {"name": "tiny", "source": str(encoder), "pooling": "mean"}, "task": task}
-    recipe = kind.model_validate({**values, "data": str(data), "tuning": TUNING, "scaling": {"num_cpus": 1}, **changes})
-    return run_plan(recipe, open_store(store))
+from tests.helpers.runs import DRUG_TASK, ROLE_TASK, tiny_run_plan
+from tests.helpers.tiny import DRUGS
 
 
 @pytest.mark.parametrize("architecture", ["modernbert", "bert"])
 def test_a_fine_tuned_run_learns_and_its_model_can_be_served(
-    architecture: str, encoder_folders: dict[str, Path], data: Path, tmp_path: Path
+    architecture: str, encoder_folders: dict[str, Path], task_files: Path, tmp_path: Path
 ) -> None:
-    made = plan(FineTuneRecipe, DRUG_TASK, encoder_folders[architecture], data, str(tmp_path))
+    made = tiny_run_plan(FineTuneRecipe, DRUG_TASK, encoder_folders[architecture], task_files, str(tmp_path))
     artifact = run(made)
     assert artifact.summary["metrics"]["f1"] > 0.9
     assert made.existing() is not None and artifact.manifest.kind == "model"
-    assert measure(read_scored(artifact)) == artifact.summary["metrics"]
+    assert read_scored(artifact).figures() == artifact.summary["metrics"]
     head = artifact.summary["head"]
     assert head == {
         "kind": "token_classification",
@@ -78,26 +49,26 @@ def test_a_fine_tuned_run_learns_and_its_model_can_be_served(
 
 
 def test_a_probe_leaves_the_encoder_alone_and_publishes_no_model(
-    encoder_folders: dict[str, Path], data: Path, tmp_path: Path
+    encoder_folders: dict[str, Path], task_files: Path, tmp_path: Path
 ) -> None:
-    artifact = run(plan(ProbeRecipe, DRUG_TASK, encoder_folders["modernbert"], data, str(tmp_path)))
+    artifact = run(tiny_run_plan(ProbeRecipe, DRUG_TASK, encoder_folders["modernbert"], task_files, str(tmp_path)))
     assert artifact.manifest.kind == "evaluation" and "head" not in artifact.summary
     assert {entry.path for entry in artifact.manifest.files} == {"outcomes.npz", "report.json"}
     assert artifact.summary["metrics"]["f1"] > 0.5  # even random features know the word
 
 
 def test_runs_are_reported_over_all_seeds_without_any_text(
-    encoder_folders: dict[str, Path], data: Path, tmp_path: Path
+    encoder_folders: dict[str, Path], task_files: Path, tmp_path: Path
 ) -> None:
     finished = []
     for seed, num_train in ((0, None), (1, None), (0, 8)):
         changes = {"seed": seed, "num_train": num_train}
-        made = plan(ProbeRecipe, ROLE_TASK, encoder_folders["bert"], data, str(tmp_path), **changes)
+        made = tiny_run_plan(ProbeRecipe, ROLE_TASK, encoder_folders["bert"], task_files, str(tmp_path), **changes)
         finished.append(Finished(made.recipe, run(made)))
     encoders = [{"name": "tiny", "source": str(encoder_folders["bert"])}]
-    values = {"name": "e", "encoders": encoders, "tasks": [ROLE_TASK], "data": str(data), "num_resamples": 100}
+    values = {"name": "e", "encoders": encoders, "tasks": [ROLE_TASK], "data": str(task_files), "num_resamples": 100}
     recipe = build_recipe(EvaluateRecipe, {"kind": "evaluate", **values}, origin="test")
-    found = _task_report(finished[0].recipe.task, finished, recipe)
+    found = task_report(finished[0].recipe.task, finished, recipe)
     whole, few = found["results"]
     assert whole["seeds"] == [0, 1] and few["num_train"] == 8
     # Calibration is that of all seeds, and of runs trained on all examples.
@@ -111,11 +82,15 @@ def test_runs_are_reported_over_all_seeds_without_any_text(
 
 
 def test_the_same_seed_gives_the_same_figures_and_another_does_not(
-    encoder_folders: dict[str, Path], data: Path, tmp_path: Path
+    encoder_folders: dict[str, Path], task_files: Path, tmp_path: Path
 ) -> None:
     outcomes = [
         read_scored(
-            run(plan(FineTuneRecipe, ROLE_TASK, encoder_folders["bert"], data, str(tmp_path / name), seed=seed))
+            run(
+                tiny_run_plan(
+                    FineTuneRecipe, ROLE_TASK, encoder_folders["bert"], task_files, str(tmp_path / name), seed=seed
+                )
+            )
         )
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     ]
@@ -123,17 +98,22 @@ def test_the_same_seed_gives_the_same_figures_and_another_does_not(
     assert np.array_equal(a, b) and not np.array_equal(a, c)
 
 
-def test_a_run_is_named_by_content_not_by_place(encoder_folders: dict[str, Path], data: Path, tmp_path: Path) -> None:
+def test_a_run_is_named_by_content_not_by_place(
+    encoder_folders: dict[str, Path], task_files: Path, tmp_path: Path
+) -> None:
     import shutil
 
-    shutil.copytree(data, tmp_path / "moved")
-    here = plan(FineTuneRecipe, ROLE_TASK, encoder_folders["bert"], data, str(tmp_path))
-    moved = plan(FineTuneRecipe, ROLE_TASK, encoder_folders["bert"], tmp_path / "moved", str(tmp_path))
-    other = plan(FineTuneRecipe, ROLE_TASK, encoder_folders["modernbert"], data, str(tmp_path))
+    shutil.copytree(task_files, tmp_path / "moved")
+    here = tiny_run_plan(FineTuneRecipe, ROLE_TASK, encoder_folders["bert"], task_files, str(tmp_path))
+    moved = tiny_run_plan(FineTuneRecipe, ROLE_TASK, encoder_folders["bert"], tmp_path / "moved", str(tmp_path))
+    other = tiny_run_plan(FineTuneRecipe, ROLE_TASK, encoder_folders["modernbert"], task_files, str(tmp_path))
     assert here.fingerprint == moved.fingerprint != other.fingerprint
     with (tmp_path / "moved" / "roles.txt").open("a") as stream:
         stream.write("\n###99\nMETHODS\tOne more.\n")
-    assert plan(FineTuneRecipe, ROLE_TASK, encoder_folders["bert"], tmp_path / "moved", str(tmp_path)).id != here.id
+    assert (
+        tiny_run_plan(FineTuneRecipe, ROLE_TASK, encoder_folders["bert"], tmp_path / "moved", str(tmp_path)).id
+        != here.id
+    )
 
 
 def test_training_stops_after_patience_and_keeps_the_best_epoch() -> None:
@@ -204,20 +184,10 @@ def test_fine_tuned_retrieval_beats_zero_shot_and_is_published(
     tuning = {"learning_rate": 2e-3, "num_epochs": 6, "batch_size": 8, "patience": 6}
     figures = {}
     for kind in (ProbeRecipe, FineTuneRecipe):
-        artifact = run(plan(kind, task, encoder_folders["bert"], tmp_path, str(tmp_path / "store"), tuning=tuning))
+        artifact = run(
+            tiny_run_plan(kind, task, encoder_folders["bert"], tmp_path, str(tmp_path / "store"), tuning=tuning)
+        )
         figures[kind] = artifact.summary["metrics"]["map"]
     assert figures[FineTuneRecipe] > figures[ProbeRecipe]
     assert artifact.summary["head"] == {"kind": "embedding", "pooling": "mean", "max_tokens": 64}
     assert "model/model.safetensors" in {entry.path for entry in artifact.manifest.files}
-
-
-def test_few_pairs_are_drawn_by_the_seed() -> None:
-    from clinical_modernbert.evaluation.runs import few_pairs
-    from clinical_modernbert.evaluation.tasks.retrieval_sets import RetrievalSet
-
-    pairs = [(f"query {number}", f"document {number}") for number in range(40)]
-    data = RetrievalSet([], [], [], [], {}, pairs, pairs[:20], {})
-    first, again, other = (few_pairs(data, 8, seed=seed) for seed in (0, 0, 1))
-    assert first.train_pairs == again.train_pairs != other.train_pairs
-    assert len(first.train_pairs) == len(first.development_pairs) == 8
-    assert few_pairs(data, None, seed=0) is data

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import pytrec_eval
-from clinical_modernbert.evaluation.scores import Scored, calibration, group_numbers, interval, measure, paired_test
-from clinical_modernbert.evaluation.tasks.entities import tag_counts
+from clinical_modernbert.evaluation.scores import Scored, calibration, group_numbers, interval, paired_test
+from clinical_modernbert.evaluation.tasks import entities, text_labels
 from clinical_modernbert.evaluation.tasks.examples import WordExample
-from clinical_modernbert.evaluation.tasks.retrieval import first_ranks, retrieval_metrics, search
+from clinical_modernbert.evaluation.tasks.ranking import first_ranks, retrieval_metrics, search
+from clinical_modernbert.evaluation.tasks.spans import tag_counts
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
@@ -20,7 +21,7 @@ def classified(seed: int, *, num: int = 80, classes: int = 2) -> Scored:
     rng = np.random.default_rng(seed)
     probabilities = rng.dirichlet(np.ones(classes), size=num).round(2)  # rounded: ties must count half
     values = {"labels": rng.integers(classes, size=num).astype(float), "probabilities": probabilities}
-    return Scored("classification", np.arange(num) // 4, values)
+    return Scored(np.arange(num) // 4, values, text_labels.measure)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -30,7 +31,7 @@ def test_classification_equals_scikit_learn_with_any_weights(seed: int, classes:
     labels, probabilities = scored.values["labels"].astype(int), scored.values["probabilities"]
     guess = probabilities.argmax(1)
     for weights in (None, np.random.default_rng(seed).integers(1, 4, size=len(labels)).astype(float)):
-        figures = measure(scored, weights)
+        figures = scored.figures(weights)
         assert figures["accuracy"] == pytest.approx(sk.accuracy_score(labels, guess, sample_weight=weights))
         for average in ("macro", "weighted"):
             expected = sk.f1_score(labels, guess, average=average, sample_weight=weights)
@@ -44,7 +45,7 @@ def test_classification_equals_scikit_learn_with_any_weights(seed: int, classes:
 
 def test_a_class_that_nobody_named_is_none_of_the_sample() -> None:
     labels, probabilities = np.array([0.0, 0, 1]), np.eye(3)[[0, 1, 1]]
-    figures = measure(Scored("classification", np.arange(3), {"labels": labels, "probabilities": probabilities}))
+    figures = text_labels.measure({"labels": labels, "probabilities": probabilities}, np.ones(3))
     assert figures["f1_macro"] == pytest.approx(sk.f1_score([0, 0, 1], [0, 1, 1], average="macro"))
 
 
@@ -55,7 +56,7 @@ def test_spans_equal_seqeval(repository: Path) -> None:
         gold, predicted = ([row.split() for row in case[side]] for side in ("gold", "predicted"))
         examples = [WordExample("", "", "", (), tuple(row)) for row in gold]
         counts = tag_counts(examples, predicted)
-        figures = measure(Scored("entities", np.arange(len(counts)), {"counts": counts}))
+        figures = entities.measure({"counts": counts}, np.ones(len(counts)))
         for name in ("f1", "precision", "recall"):
             assert figures[name] == pytest.approx(case[name]), case
 
@@ -88,8 +89,8 @@ def test_the_interval_is_of_groups_not_of_examples() -> None:
     labels = np.repeat(rng.integers(2, size=10), 40).astype(float)
     probabilities = np.repeat(rng.dirichlet([1, 1], size=10), 40, axis=0)
     values = {"labels": labels, "probabilities": probabilities}
-    clustered = Scored("classification", np.repeat(np.arange(10), 40), values)
-    independent = Scored("classification", np.arange(400), values)
+    clustered = Scored(np.repeat(np.arange(10), 40), values, text_labels.measure)
+    independent = Scored(np.arange(400), values, text_labels.measure)
     widths = []
     for scored in (clustered, independent):
         mean, low, high = interval([scored], "accuracy", num_resamples=300)
@@ -103,7 +104,7 @@ def test_a_paired_test_tells_a_real_difference_from_none() -> None:
     good, poor = np.eye(2)[labels.astype(int)] * 0.8 + 0.1, np.full((120, 2), 0.5)
     poor[:, 0] += 0.01
     sides = [
-        Scored("classification", np.arange(120), {"labels": labels, "probabilities": p}) for p in (good, poor, good)
+        Scored(np.arange(120), {"labels": labels, "probabilities": p}, text_labels.measure) for p in (good, poor, good)
     ]
     difference, p = paired_test([sides[0]], [sides[1]], "accuracy", num_resamples=200)
     assert difference == pytest.approx(0.5) and p == pytest.approx(1 / 201)
@@ -115,11 +116,13 @@ def test_a_paired_test_tells_a_real_difference_from_none() -> None:
 def test_calibration_of_a_constant_and_of_a_wrong_model() -> None:
     labels = np.array([0.0, 1, 1, 1])
     constant = Scored(
-        "classification", np.arange(4), {"labels": labels, "probabilities": np.tile([0.25, 0.75], (4, 1))}
+        np.arange(4),
+        {"labels": labels, "probabilities": np.tile([0.25, 0.75], (4, 1))},
+        text_labels.measure,
     )
     assert calibration([constant], num_resamples=100)["expected_calibration_error"] == pytest.approx(0.0)
     sure = Scored(
-        "classification", np.arange(4), {"labels": 1 - labels, "probabilities": np.eye(2)[labels.astype(int)]}
+        np.arange(4), {"labels": 1 - labels, "probabilities": np.eye(2)[labels.astype(int)]}, text_labels.measure
     )
     wrong = calibration([sure], num_resamples=100)
     assert wrong["expected_calibration_error"] == pytest.approx(1.0)

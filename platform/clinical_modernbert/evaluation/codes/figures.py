@@ -21,7 +21,7 @@ from clinical_modernbert.evaluation.codes.neighbours import group_figures, text_
 from clinical_modernbert.evaluation.codes.projection import project
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.evaluation.heads import device, load_base, load_tokenizer
-from clinical_modernbert.evaluation.tasks.retrieval import embed
+from clinical_modernbert.evaluation.tasks.dense import embed
 from clinical_modernbert.evaluation.tasks.windows import encode_texts
 from clinical_modernbert.recipe.corpus import HeldOutSection
 from clinical_modernbert.recipe.evaluate import CodesSection, EvaluateScaling

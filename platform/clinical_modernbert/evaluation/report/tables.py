@@ -8,20 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from clinical_modernbert.evaluation.report import reported
+from clinical_modernbert.evaluation.tasks import KINDS
 
-# Metrics that a kind of task shows, in this order.
-SHOWN = {
-    "sentence_roles": ("accuracy", "f1_macro", "f1_weighted"),
-    "entities": ("f1", "token_accuracy"),
-    "disposition": ("auroc", "accuracy"),
-    "retrieval": ("ndcg@10", "precision@10", "recall@10", "map"),
-}
-_KINDS = {
-    "sentence_roles": "sentence roles",
-    "entities": "entities",
-    "disposition": "emergency disposition",
-    "retrieval": "retrieval",
-}
 _NONE = "–"
 
 
@@ -61,12 +49,13 @@ def tables_6_to_8(report: dict[str, Any]) -> Iterable[tuple[str, list[str], list
     if long:
         yield "Table 8: long context, F1", [_scores(report, _TABLE_8)], long
     rest = [name for name in report["tasks"] if name not in (*short, *patients, *long)]
-    for kind, called in _KINDS.items():
-        names = [name for name in rest if report["tasks"][name]["type"] == kind]
-        columns = [Column(name, metric, f"{name} {metric}") for name in names for metric in SHOWN[kind]]
+    for name_of_kind, kind in KINDS.items():
+        names = [name for name in rest if report["tasks"][name]["type"] == name_of_kind]
+        columns = [Column(name, metric, f"{name} {metric}") for name in names for metric in kind.SHOWN]
         if names:
-            parts = _retrieval(report, names) if kind == "retrieval" else [_scores(report, columns)]
-            yield f"Further sets: {called}", parts, names
+            sampled = "paper_queries" in report["tasks"][names[0]]["results"][0]
+            parts = _retrieval(report, names) if sampled else [_scores(report, columns)]
+            yield f"Further sets: {kind.TITLE}", parts, names
 
 
 def _results(report: dict[str, Any], task: str) -> list[dict[str, Any]]:
@@ -117,7 +106,7 @@ def _reported(encoder: str, task: str, metric: str) -> str:
 
 def _retrieval(report: dict[str, Any], names: Sequence[str]) -> list[str]:
     """Return a table for each set: over all its queries, and over as many as the paper asked."""
-    metrics = SHOWN["retrieval"]
+    metrics = KINDS["retrieval"].SHOWN
     parts = []
     for name in names:
         rows: list[tuple[str, str, list[str]]] = []

@@ -1,25 +1,47 @@
-"""What tasks are made of: examples with their group, and splits in which no group lies on two sides.
+"""Examples with their group, and splits in which no group is on two sides.
 
-A group is what must never be torn apart: a patient, an abstract, a document. Which groups are carved off or kept is a function
-of (seed, group) alone.
+A group is what must never be split: a patient, an abstract, a document. Which groups are carved off or kept is a function of
+(seed, group) alone.
 """
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
 from clinical_modernbert.errors import SourceError
+from clinical_modernbert.evaluation.results import Facts
 from clinical_modernbert.recipe.tasks import SplitSection
 
 
+class TaskData(Protocol):
+    """What a task kind loads from its files."""
+
+    @property
+    def facts(self) -> Facts:
+        """What a reader of the figures must know: counts of what was left out, and why."""
+
+    def texts(self) -> list[str]:
+        """Return all texts, for the statistics of the data set."""
+
+    def few(self, num_train: int, *, seed: int) -> Self:
+        """Return a few-shot copy: ``num_train`` training examples drawn by ``seed``, and no more development examples."""
+
+
 class Grouped(Protocol):
-    """Whatever knows its group."""
+    """Something with a group."""
 
     @property
     def group(self) -> str: ...
+
+
+class Example(Grouped, Protocol):
+    """A text with its group."""
+
+    @property
+    def text(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +62,12 @@ class WordExample:
     group: str
     text: str
     words: tuple[tuple[int, int], ...]
-    """(first character, character behind the last) of each word."""
+    """(start, end) of each word in characters; the end is exclusive."""
     tags: tuple[str, ...]
 
 
-E = TypeVar("E", bound=Grouped)
+E = TypeVar("E", bound=Example)
+G = TypeVar("G", bound=Grouped)
 T = TypeVar("T")
 
 
@@ -57,8 +80,21 @@ class Splits(Generic[E]):
     """Decides when to stop; never reported."""
     test: list[E]
     """Reported; never seen in training."""
-    facts: dict[str, int | str] = field(default_factory=dict)
+    facts: Facts = field(default_factory=dict)
     """What a reader of the figures must know: counts of what was left out, and why."""
+
+    def parts(self) -> dict[str, list[E]]:
+        """Return the three parts by name."""
+        return {"train": self.train, "development": self.development, "test": self.test}
+
+    def texts(self) -> list[str]:
+        """Return the texts of all parts."""
+        return [example.text for part in self.parts().values() for example in part]
+
+    def few(self, num_train: int, *, seed: int) -> Self:
+        """Return a few-shot copy: ``num_train`` training examples drawn by ``seed``, and no more development examples."""
+        train, development = (drawn(part, num_train, seed=seed) for part in (self.train, self.development))
+        return replace(self, train=train, development=development)
 
 
 def make_splits(
@@ -67,9 +103,9 @@ def make_splits(
     test: Sequence[E] | None,
     *,
     section: SplitSection,
-    facts: dict[str, int | str],
+    facts: Facts,
 ) -> Splits[E]:
-    """Carve off what has no file of its own, and take from training every group that is judged."""
+    """Carve off the parts that have no file, and drop the groups of development and test from training."""
     if test is None:
         train, test = carve(train, section.test_fraction, salt=f"test {section.seed}")
     reported = {example.group for example in test}
@@ -90,21 +126,21 @@ def make_splits(
     return splits
 
 
-def carve(examples: Sequence[E], fraction: float, *, salt: str) -> tuple[list[E], list[E]]:
-    """Return (rest, carved): whole groups, the first ``fraction`` of them in the order of their hashes."""
+def carve(examples: Sequence[G], fraction: float, *, salt: str) -> tuple[list[G], list[G]]:
+    """Return (remaining, carved): whole groups, the first ``fraction`` of them in the order of their hashes."""
     groups = sorted({example.group for example in examples}, key=lambda group: _hash(group, salt))
-    chosen = set(groups[: max(round(len(groups) * fraction), 1)])
-    rest = [example for example in examples if example.group not in chosen]
-    return rest, [example for example in examples if example.group in chosen]
+    carved = set(groups[: max(round(len(groups) * fraction), 1)])
+    remaining = [example for example in examples if example.group not in carved]
+    return remaining, [example for example in examples if example.group in carved]
 
 
 def limited(splits: Splits[E], *, max_train: int | None, max_test: int | None) -> Splits[E]:
-    """Keep whole groups in the order of their hashes until a part has so many examples."""
+    """Keep whole groups, in the order of their hashes, until a part has ``max_train`` or ``max_test`` examples."""
     facts = dict(splits.facts)
     for name, count, part in (("train", max_train, splits.train), ("test", max_test, splits.test)):
         if count is not None and count < len(part):
             facts[f"{name}_part"] = f"{count} of {len(part)} examples, whole groups"
-    # Development shrinks with training: early stopping on a set larger than the training set would be no saving.
+    # Development shrinks with training: early stopping on a set larger than the training set would save nothing.
     development = _first_groups(splits.development, max_train and max(max_train // 4, 8))
     return replace(
         splits,
@@ -115,16 +151,10 @@ def limited(splits: Splits[E], *, max_train: int | None, max_test: int | None) -
     )
 
 
-def few(splits: Splits[E], num_train: int, *, seed: int) -> Splits[E]:
-    """Return a few-shot copy: ``num_train`` training examples drawn by ``seed``, and no more development examples than those."""
-    train, development = (drawn(part, num_train, seed=seed) for part in (splits.train, splits.development))
-    return replace(splits, train=train, development=development)
-
-
 def drawn(part: Sequence[T], count: int, *, seed: int) -> list[T]:
     """Return ``count`` members drawn by ``seed``, in the part's order."""
-    chosen = np.random.default_rng(seed).permutation(len(part))[:count]
-    return [part[i] for i in sorted(chosen.tolist())]
+    members = np.random.default_rng(seed).permutation(len(part))[:count]
+    return [part[i] for i in sorted(members.tolist())]
 
 
 def _first_groups(examples: list[E], count: int | None) -> list[E]:
@@ -133,14 +163,14 @@ def _first_groups(examples: list[E], count: int | None) -> list[E]:
     sizes: dict[str, int] = {}
     for example in examples:
         sizes[example.group] = sizes.get(example.group, 0) + 1
-    chosen: set[str] = set()
+    kept: set[str] = set()
     total = 0
     for group in sorted(sizes, key=lambda group: _hash(group, "limit")):
         if total >= count:
             break
-        chosen.add(group)
+        kept.add(group)
         total += sizes[group]
-    return [example for example in examples if example.group in chosen]
+    return [example for example in examples if example.group in kept]
 
 
 def _hash(group: str, salt: str) -> bytes:

@@ -1,11 +1,13 @@
-"""Retrieval sets: BEIR's layout with judgements, or texts cut in halves where no judgements are at hand."""
+"""Retrieval sets: BEIR's layout with judgements, or texts cut in halves, which need no judgements."""
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 from clinical_modernbert.errors import SourceError
-from clinical_modernbert.evaluation.tasks.examples import carve
+from clinical_modernbert.evaluation.results import Facts
+from clinical_modernbert.evaluation.tasks.examples import carve, drawn
 from clinical_modernbert.recipe.tasks import RetrievalTask
 from clinical_modernbert.sources.evaluation_sets import evaluation_texts, pmc_patients
 
@@ -23,7 +25,19 @@ class RetrievalSet:
     train_pairs: list[tuple[str, str]]
     """(query text, text of a relevant document) to fine-tune on; empty where there are none."""
     development_pairs: list[tuple[str, str]]
-    facts: dict[str, int | str]
+    facts: Facts
+
+    def texts(self) -> list[str]:
+        """Return documents, reported queries, and the queries of training."""
+        pairs = self.train_pairs + self.development_pairs
+        return [*self.documents, *self.queries, *(query for query, _ in pairs)]
+
+    def few(self, num_train: int, *, seed: int) -> Self:
+        """Return a few-shot copy: ``num_train`` training pairs drawn by ``seed``, and no more development pairs."""
+        train, development = (
+            drawn(pairs, num_train, seed=seed) for pairs in (self.train_pairs, self.development_pairs)
+        )
+        return replace(self, train_pairs=train, development_pairs=development)
 
 
 def retrieval_set(task: RetrievalTask, folder: Path) -> RetrievalSet:
@@ -72,7 +86,7 @@ def _pairs(
     return [(queries[q], documents[max(grades, key=lambda d: grades[d])]) for q, grades in graded.items()]
 
 
-def _qrels(path: Path, queries: dict[str, Any], documents: dict[str, Any]) -> dict[str, dict[str, int]]:
+def _qrels(path: Path, queries: Collection[str], documents: Collection[str]) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for line, query, document, grade in pmc_patients.read_qrels(path):
         if query in queries and grade > 0:

@@ -1,112 +1,131 @@
-"""Texts with one label each: sentence roles and emergency disposition.
+"""Texts with one label each: how such tasks are run, measured and analysed. ``sentence_roles`` and ``disposition`` use it.
+
+With two classes the probability of the second one is ranked too (AUROC).
 
 Legend: N examples, C classes.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from clinical_modernbert.evaluation.encoders import LocalEncoder
-from clinical_modernbert.evaluation.heads import load_base, load_head, load_tokenizer, sequence_logits
-from clinical_modernbert.evaluation.outcome import Outcome
-from clinical_modernbert.evaluation.scores import Scored, group_numbers, measure
+from clinical_modernbert.evaluation.results import Facts, Outcome, StoredOutcome
+from clinical_modernbert.evaluation.scores import Scored, group_numbers, ratio
+from clinical_modernbert.evaluation.tasks.errors.texts import text_errors
 from clinical_modernbert.evaluation.tasks.examples import Splits, TextExample
-from clinical_modernbert.evaluation.tasks.retrieval import embed
 from clinical_modernbert.evaluation.tasks.windows import encode_texts
-from clinical_modernbert.evaluation.tuning import Problem, by_length, linear_probe, tune
-from clinical_modernbert.recipe import FineTuneRecipe, ProbeRecipe
+from clinical_modernbert.recipe import RunRecipe
+from clinical_modernbert.recipe.tasks import Mode, Task
+from clinical_modernbert.statistics import Floats
+
+if TYPE_CHECKING:
+    import torch
+
+MAIN_METRICS = ("auroc", "f1_macro")
+VALUES = ("labels", "probabilities")
 
 
-def classify_texts(recipe: FineTuneRecipe | ProbeRecipe, encoder: LocalEncoder, splits: Splits[TextExample]) -> Outcome:
+def trains(task: Task, mode: Mode) -> bool:
+    """Both modes train: the whole model, or a probe on frozen vectors."""
+    return True
+
+
+def sample_size(task: Task) -> int | None:
+    """Return None: the paper's figures are over all reported examples."""
+    return None
+
+
+def run(recipe: RunRecipe, encoder: LocalEncoder, splits: Splits[TextExample]) -> Outcome:
     """Train on the splits and score the test part."""
-    labels = sorted({e.label for part in (splits.train, splits.development, splits.test) for e in part})
-    numbers = [np.array([labels.index(e.label) for e in part]) for part in _parts(splits)]
+    from clinical_modernbert.evaluation.heads import load_tokenizer
+    from clinical_modernbert.evaluation.labelling import Item, Labelled, fit
+
+    parts = splits.parts()
+    labels = sorted({example.label for part in parts.values() for example in part})
+    numbers = {label: number for number, label in enumerate(labels)}
     tokenizer = load_tokenizer(encoder.folder)
-    encoded, cut = zip(
-        *(encode_texts(tokenizer, [e.text for e in p], max_tokens=encoder.max_tokens) for p in _parts(splits)),
-        strict=True,
+    items: dict[str, list[Item]] = {}
+    num_cut = 0
+    for name, part in parts.items():
+        ids, cut = encode_texts(tokenizer, [e.text for e in part], max_tokens=encoder.max_tokens)
+        items[name] = [Item(ids_T, (numbers[e.label],)) for ids_T, e in zip(ids, part, strict=True)]
+        num_cut += cut
+
+    def scored(part: str, logits_NC: "torch.Tensor") -> Scored:
+        labels_N = np.array([numbers[example.label] for example in parts[part]], dtype=np.float64)
+        probabilities_NC = logits_NC.detach().cpu().double().softmax(dim=1).numpy()
+        values = {"labels": labels_N, "probabilities": probabilities_NC}
+        return Scored(group_numbers([example.group for example in parts[part]]), values, measure)
+
+    labelled = Labelled(
+        head="sequence_classification",
+        labels=labels,
+        train=items["train"],
+        development=items["development"],
+        test=items["test"],
+        development_figure=lambda logits_NC: _development_figure(scored("development", logits_NC)),
     )
-    facts: dict[str, int | str] = {"texts_cut_to_the_limit": sum(cut)} if sum(cut) else {}
-    counts = dict(zip(("train", "development", "test"), map(len, _parts(splits)), strict=True))
-    budget = recipe.scaling.max_batch_tokens
-    groups = group_numbers([e.group for e in splits.test])
-
-    def scored(probabilities_NC: NDArray[np.float64]) -> Scored:
-        values = {"labels": numbers[2].astype(np.float64), "probabilities": probabilities_NC}
-        return Scored("classification", groups, values)
-
-    def figure(logits_NC: torch.Tensor) -> float:
-        values = {"labels": numbers[1].astype(np.float64), "probabilities": _probabilities(logits_NC)}
-        return _development_figure(Scored("classification", np.arange(len(logits_NC)), values))
-
-    if isinstance(recipe, ProbeRecipe):
-        base = load_base(encoder, attention=recipe.scaling.attention)
-        vectors = [
-            torch.from_numpy(embed(base, ids, pooling=encoder.pooling, max_batch_tokens=budget)) for ids in encoded
-        ]
-        probe = linear_probe(
-            vectors[0],
-            torch.from_numpy(numbers[0]),
-            vectors[1],
-            num_labels=len(labels),
-            figure=figure,
-            seed=recipe.seed,
-        )
-        with torch.inference_mode():
-            return Outcome(scored(_probabilities(probe(vectors[2]))), counts, facts, labels)
-    model = load_head(
-        encoder, "sequence_classification", labels=labels, seed=recipe.seed, attention=recipe.scaling.attention
-    )
-    if encoder.architecture == "modernbert":
-        model.config.classifier_pooling = encoder.pooling
-
-    def loss_sum(members: Sequence[int]) -> torch.Tensor:
-        logits_NC = sequence_logits(model, [encoded[0][i] for i in members])
-        wanted = torch.from_numpy(numbers[0][list(members)]).to(logits_NC.device)
-        return torch.nn.functional.cross_entropy(logits_NC.float(), wanted, reduction="sum")
-
-    problem = Problem(
-        lengths=[len(ids) for ids in encoded[0]],
-        targets=[1] * len(encoded[0]),
-        loss_sum=loss_sum,
-        development_figure=lambda: figure(predict_logits(model, encoded[1], max_batch_tokens=budget)),
-    )
-    epochs, best = tune(model, problem, section=recipe.tuning, seed=recipe.seed, max_batch_tokens=budget)
-    probabilities = _probabilities(predict_logits(model, encoded[2], max_batch_tokens=budget))
-    head = {"kind": "sequence_classification", "labels": labels, "max_tokens": encoder.max_tokens}
-    return Outcome(scored(probabilities), counts, facts, labels, epochs, best, model=model, head=head)
-
-
-def predict_logits(model: Any, ids: Sequence[Sequence[int]], *, max_batch_tokens: int) -> torch.Tensor:
-    """Return logits [N, C] in the order given."""
-    model.eval()
-    logits_NC = torch.empty(len(ids), model.config.num_labels)
-    with torch.inference_mode():
-        for part in by_length([len(text) for text in ids], max_batch_tokens=max_batch_tokens):
-            logits_NC[part] = sequence_logits(model, [ids[i] for i in part]).float().cpu()
-    return logits_NC
+    logits_NC, tuned = fit(recipe, encoder, labelled)
+    counts = {name: len(part) for name, part in parts.items()}
+    facts: Facts = {"texts_cut_to_the_limit": num_cut} if num_cut else {}
+    return Outcome(scored("test", logits_NC), counts, facts, labels, tuned=tuned)
 
 
 def _development_figure(scored: Scored) -> float:
-    """AUROC for two classes, else macro F1; a development part of one class falls back on the right class's probability."""
-    figures = measure(scored)
-    auroc = figures.get("auroc")
-    if auroc is None:
+    """Return the main metric; for a development part of one class, where AUROC is undefined, its mean probability."""
+    figures = scored.figures()
+    auroc_ = figures.get("auroc")
+    if auroc_ is None:
         return figures["f1_macro"]
-    if auroc == auroc:
-        return auroc
-    labels = scored.values["labels"].astype(int)
-    return float(scored.values["probabilities"][np.arange(len(labels)), labels].mean())
+    if not np.isnan(auroc_):
+        return auroc_
+    labels_N = scored.values["labels"].astype(int)
+    return float(scored.values["probabilities"][np.arange(len(labels_N)), labels_N].mean())
 
 
-def _parts(splits: Splits[TextExample]) -> tuple[list[TextExample], ...]:
-    return splits.train, splits.development, splits.test
+def measure(values: dict[str, Floats], weights_N: Floats) -> dict[str, float]:
+    """Return accuracy, macro and weighted F1, and AUROC for two classes. ``values``: labels [N], probabilities [N, C]."""
+    labels_N, probabilities_NC = values["labels"].astype(np.int64), values["probabilities"]
+    figures = _confusion_metrics(labels_N, probabilities_NC, weights_N)
+    if probabilities_NC.shape[1] == 2:
+        figures["auroc"] = auroc(labels_N, probabilities_NC[:, 1], weights_N)
+    return figures
 
 
-def _probabilities(logits_NC: torch.Tensor) -> NDArray[np.float64]:
-    probabilities: NDArray[np.float64] = torch.softmax(logits_NC.detach().cpu().double(), dim=1).numpy()
-    return probabilities
+def _confusion_metrics(labels_N: NDArray[np.int64], probabilities_NC: Floats, weights_N: Floats) -> dict[str, float]:
+    num = probabilities_NC.shape[1]
+    cells = labels_N * num + probabilities_NC.argmax(axis=1)
+    confusion = np.bincount(cells, weights=weights_N, minlength=num * num).reshape(num, num)
+    right, gold, predicted = np.diag(confusion), confusion.sum(1), confusion.sum(0)
+    f1_C = np.divide(2 * right, gold + predicted, out=np.zeros(num), where=gold + predicted > 0)
+    # Like scikit-learn, leave out classes that are neither gold nor predicted in this sample.
+    seen = gold + predicted > 0
+    return {
+        "accuracy": ratio(right.sum(), confusion.sum()),
+        "f1_macro": float(f1_C[seen].mean()),
+        "f1_weighted": ratio(float((f1_C * gold).sum()), gold.sum()),
+    }
+
+
+def auroc(labels_N: NDArray[np.int64], scores_N: Floats, weights_N: Floats) -> float:
+    """Return the share of (positive, negative) pairs in the right order, ties counting half; NaN without one of the two."""
+    order = np.argsort(scores_N, kind="stable")
+    scores, labels, weights = scores_N[order], labels_N[order], weights_N[order]
+    positive, negative = weights * (labels == 1), weights * (labels == 0)
+    if not positive.sum() or not negative.sum():
+        return float("nan")
+    ties = np.concatenate([[0], np.cumsum(np.diff(scores) > 0)])
+    positive_T, negative_T = np.bincount(ties, positive), np.bincount(ties, negative)
+    below_T = np.cumsum(negative_T) - negative_T
+    return float((positive_T * (below_T + negative_T / 2)).sum() / (positive.sum() * negative.sum()))
+
+
+def errors(
+    splits: Splits[TextExample], outcomes: Sequence[StoredOutcome], *, num_resamples: int, shown: bool
+) -> dict[str, Any]:
+    """Return confused labels, and accuracy by length and by unknown words; ``num_resamples`` is not used."""
+    guesses = [[o.labels[n] for n in o.arrays["probabilities"].argmax(1)] for o in outcomes]
+    return text_errors(splits, guesses, shown=shown)

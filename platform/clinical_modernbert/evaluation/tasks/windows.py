@@ -6,11 +6,14 @@ the window in which it lies farthest from a border.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from transformers import PreTrainedTokenizerFast
 
 from clinical_modernbert.evaluation.tasks.examples import WordExample
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class Window:
 
 
 def encode_texts(
-    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], *, max_tokens: int
+    tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str], *, max_tokens: int
 ) -> tuple[list[list[int]], int]:
     """Return ids with [CLS] and [SEP], and how many texts were cut to ``max_tokens``."""
     backend = tokenizer.backend_tokenizer
@@ -42,7 +45,7 @@ def encode_texts(
 
 
 def encode_words(
-    tokenizer: PreTrainedTokenizerFast, examples: Sequence[WordExample], *, max_tokens: int, stride: float
+    tokenizer: "PreTrainedTokenizerFast", examples: Sequence[WordExample], *, max_tokens: int, stride: float
 ) -> list[Window]:
     """Return the windows of all examples; words without a token of their own (or any) are in none."""
     backend = tokenizer.backend_tokenizer

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 from clinical_modernbert.evaluation.report import reported
-from clinical_modernbert.evaluation.report.tables import SHOWN, table_4
+from clinical_modernbert.evaluation.report.tables import table_4
 from clinical_modernbert.evaluation.report.text import render
+from clinical_modernbert.evaluation.tasks import KINDS
 
-KINDS = {"ehr": "disposition", "medner": "entities", "pmc-patients": "retrieval", "mine": "entities"}
+KIND_OF_TASK = {"ehr": "disposition", "medner": "entities", "pmc-patients": "retrieval", "mine": "entities"}
 
 
 def figure(mean: float) -> dict[str, float]:
@@ -15,13 +16,13 @@ def figure(mean: float) -> dict[str, float]:
 
 
 def result(kind: str, encoder: str, mode: str, mean: float) -> dict[str, Any]:
-    metrics = {metric: figure(mean) for metric in SHOWN[kind]}
+    metrics = {metric: figure(mean) for metric in KINDS[kind].SHOWN}
     found = {
         "encoder": encoder,
         "mode": mode,
         "num_train": None,
         "metrics": metrics,
-        "main_metric": SHOWN[kind][0],
+        "main_metric": KINDS[kind].SHOWN[0],
         "groups": 300,
         "counts": {"train": 9, "test": 3},
     }
@@ -46,7 +47,7 @@ def report(**changes: Any) -> dict[str, Any]:
             "paired_tests": [],
             "facts": {},
         }
-        for name, kind in KINDS.items()
+        for name, kind in KIND_OF_TASK.items()
     }
     return {
         "encoders": {},
@@ -95,7 +96,7 @@ def test_table_6_has_a_row_an_encoder_and_the_papers_beside() -> None:
 def test_table_7_counts_all_queries_and_as_many_as_the_paper() -> None:
     text = render(report())
     head, *body = rows(text, "Table 7")
-    assert head == ["encoder", "mode", "queries", *SHOWN["retrieval"]]
+    assert head == ["encoder", "mode", "queries", *KINDS["retrieval"].SHOWN]
     assert [row[2] for row in body[:2]] == ["300", "128"]
     assert body[1][3] == "0.4550 [0.4450, 0.4650]"
     assert ["biobert", "reported", "128", "0.1956", "0.0489", "0.1866", "0.1827"] in body

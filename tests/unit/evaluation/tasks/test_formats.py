@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.evaluation.fingerprint_inputs import task_inputs
+from clinical_modernbert.evaluation.tasks import load_task
 from clinical_modernbert.evaluation.tasks.examples import Splits, TextExample, WordExample
-from clinical_modernbert.evaluation.tasks.load import load_task
 from clinical_modernbert.evaluation.tasks.retrieval_sets import RetrievalSet
 from clinical_modernbert.recipe import EvaluateRecipe, load_recipe
 from clinical_modernbert.recipe.tasks import DispositionTask, EntitiesTask, Task
@@ -185,7 +185,7 @@ def test_a_column_that_says_the_outcome_stops_the_task(
         for name, lines in tables.items():
             (tmp_path / f"{name}.csv").write_text("\n".join(lines) + "\n")
         task = DispositionTask(name="ehr", type="disposition", format="mimic_hosp", path=".")
-    with pytest.raises(SourceError, match="the texts say their own label: the presence of "):
+    with pytest.raises(SourceError, match="the texts contain their own label: the presence of "):
         load_task(task, str(tmp_path))
 
 

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.evaluation.heads import load_tokenizer
+from clinical_modernbert.evaluation.tasks import disposition, load_task, retrieval, sentence_roles
 from clinical_modernbert.evaluation.tasks.annotations import read_annotations
-from clinical_modernbert.evaluation.tasks.examples import TextExample, WordExample, few, make_splits
-from clinical_modernbert.evaluation.tasks.load import load_task, telling_words
+from clinical_modernbert.evaluation.tasks.examples import TextExample, WordExample, make_splits
 from clinical_modernbert.evaluation.tasks.retrieval_sets import RetrievalSet
 from clinical_modernbert.evaluation.tasks.windows import complete_tags, encode_words, first_tokens, window_starts
 from clinical_modernbert.recipe.tasks import (
@@ -51,7 +51,7 @@ def test_a_group_of_the_test_file_leaves_the_training_file_and_is_counted() -> N
 
 def test_few_shot_examples_follow_the_seed() -> None:
     splits = make_splits(texts(list(range(40))), None, None, section=SplitSection(), facts={})
-    a, b, c = (few(splits, 8, seed=seed) for seed in (0, 0, 1))
+    a, b, c = (splits.few(8, seed=seed) for seed in (0, 0, 1))
     assert a == b != c and len(a.train) == 8 and a.test == splits.test
 
 
@@ -193,14 +193,14 @@ def test_a_text_that_says_its_label_is_caught() -> None:
     labels = ["admitted"] * 50 + ["not admitted"] * 50
     rng = np.random.default_rng(0)
     honest = [f"pulse {rng.integers(50, 120)} troponin taken" for _ in labels]
-    assert telling_words(honest, labels) == []
+    assert disposition.telling_words(honest, labels) == []
     leaking = [f"{text} {'hadm_id' if label == 'admitted' else ''}" for text, label in zip(honest, labels, strict=True)]
-    assert telling_words(leaking, labels) == ["hadm_id"]
+    assert disposition.telling_words(leaking, labels) == ["hadm_id"]
     numbered = [
         f"{text} {rng.integers(10**7, 10**8)}" if label == "admitted" else text
         for text, label in zip(honest, labels, strict=True)
     ]
-    assert telling_words(numbered, labels) == ["00000000"]
+    assert disposition.telling_words(numbered, labels) == ["00000000"]
 
 
 def test_a_leaking_table_stops_the_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,15 +209,14 @@ def test_a_leaking_table_stops_the_task(tmp_path: Path, monkeypatch: pytest.Monk
     meds_file(tmp_path / "meds.parquet")
     assert load_task(MEDS, str(tmp_path))
     monkeypatch.setattr(events, "_MEDS_SEEN", (*events._MEDS_SEEN, "ED_REGISTRATION"))
-    with pytest.raises(SourceError, match="the texts say their own label: the presence of 'ed_registration' alone"):
+    with pytest.raises(SourceError, match="the texts contain their own label: the presence of 'ed_registration' alone"):
         load_task(MEDS, str(tmp_path))
 
 
 def test_role_sentences_split_by_abstract_and_limits_keep_groups_whole(shared_data: Path) -> None:
     task = SentenceRolesTask(name="r", type="sentence_roles", train="rct/evidence_outcomes_rct_dev.txt")
-    whole = load_task(task, str(shared_data))
-    cut = load_task(task.model_copy(update={"max_test": 50}), str(shared_data))
-    assert not isinstance(whole, RetrievalSet) and not isinstance(cut, RetrievalSet)
+    whole = sentence_roles.load(task, shared_data)
+    cut = sentence_roles.load(task.model_copy(update={"max_test": 50}), shared_data)
     for group in {e.group for e in cut.test}:
         assert [e for e in cut.test if e.group == group] == [e for e in whole.test if e.group == group]
     assert 50 <= len(cut.test) < 80 and cut.train == whole.train
@@ -239,9 +238,16 @@ def beir(tmp_path: Path, **changes: str) -> RetrievalTask:
 
 
 def test_beir_files_become_a_retrieval_set(tmp_path: Path) -> None:
-    data = load_task(beir(tmp_path), str(tmp_path))
-    assert isinstance(data, RetrievalSet)
+    data = retrieval.load(beir(tmp_path), tmp_path)
     assert data.documents == ["T kidney", "shock"] and data.qrels == {"q1": {"d1": 2}, "q2": {"d2": 1}}
+
+
+def test_few_shot_pairs_follow_the_seed() -> None:
+    pairs = [(f"query {number}", f"document {number}") for number in range(40)]
+    data = RetrievalSet([], [], [], [], {}, pairs, pairs[:20], {})
+    first, again, other = (data.few(8, seed=seed) for seed in (0, 0, 1))
+    assert first.train_pairs == again.train_pairs != other.train_pairs
+    assert len(first.train_pairs) == len(first.development_pairs) == 8
 
 
 def test_a_judgement_of_an_unknown_document_and_a_query_on_both_sides_are_refused(tmp_path: Path) -> None:

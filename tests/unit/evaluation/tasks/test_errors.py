@@ -6,11 +6,12 @@ from collections import Counter
 import numpy as np
 import pytest
 from clinical_modernbert.evaluation.report import text as report_text
-from clinical_modernbert.evaluation.report.errors.analysis import retrieval_errors, text_errors
-from clinical_modernbert.evaluation.report.errors.buckets import quartiles, recall
-from clinical_modernbert.evaluation.report.errors.entities import entity_errors
+from clinical_modernbert.evaluation.tasks.errors.buckets import quartiles, recall
+from clinical_modernbert.evaluation.tasks.errors.entities import entity_errors
+from clinical_modernbert.evaluation.tasks.errors.retrieval import retrieval_errors
+from clinical_modernbert.evaluation.tasks.errors.texts import text_errors
 from clinical_modernbert.evaluation.tasks.examples import Splits, TextExample, WordExample
-from clinical_modernbert.evaluation.tasks.retrieval import first_ranks
+from clinical_modernbert.evaluation.tasks.ranking import first_ranks
 
 
 def tagged(number: int, text: str, tags: str) -> WordExample:

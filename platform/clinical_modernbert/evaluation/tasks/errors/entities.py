@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clinical_modernbert.evaluation.report.errors.buckets import (
+from clinical_modernbert.evaluation.tasks.errors.buckets import (
     MOST_CHARACTERS,
     MOST_EXAMPLES,
     label_pairs,
     quartiles,
     recall,
 )
-from clinical_modernbert.evaluation.spans import entity_spans, f1
 from clinical_modernbert.evaluation.tasks.examples import Splits, WordExample
+from clinical_modernbert.evaluation.tasks.spans import entity_spans, f1
 
 # How often the training part has an entity's words: (at least, name).
 _RARITY = ((6, "6 and more times in training"), (2, "2 to 5 times"), (1, "once"), (0, "never"))

@@ -1,1 +1,0 @@
-"""Error analysis over all seeds of an evaluation."""

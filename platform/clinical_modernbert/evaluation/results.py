@@ -1,0 +1,87 @@
+"""What a run gives, and a finished run in the store. Imports no torch, so that pages and reports can read it."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clinical_modernbert.artifacts import Artifact
+from clinical_modernbert.evaluation.scores import Scored
+from clinical_modernbert.recipe import RunRecipe
+
+Facts = dict[str, int | str]
+"""What a reader of the figures must know, such as how many texts were cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One pass over the training examples."""
+
+    loss: float
+    """Mean training loss in nats."""
+    development: float
+    """Development figure; higher is better."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What fine-tuning gives."""
+
+    model: Any
+    """A model of transformers, with the weights of the best epoch."""
+    head: dict[str, str | int | list[str]]
+    """What serving must know of the model: ``kind``, ``max_tokens``, and ``labels`` and ``scheme``, or ``pooling``."""
+    epochs: list[Epoch]
+    best_epoch: int
+    """Counted from 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The result of one encoder on one task with one seed."""
+
+    scored: Scored
+    counts: dict[str, int]
+    """Examples of each part of the data."""
+    facts: Facts = field(default_factory=dict)
+    labels: list[str] = field(default_factory=list)
+    """Names of classes or tags, by their numbers."""
+    extra: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    """Further arrays that error analysis needs."""
+    tuned: Tuned | None = None
+    """None if the encoder was frozen."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOutcome:
+    """The outcome of a finished run as its artifact holds it, for error analysis."""
+
+    labels: list[str]
+    arrays: dict[str, NDArray[Any]]
+    """The values by example (``Scored.values``), ``groups``, and ``Outcome.extra``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A run and its artifact."""
+
+    recipe: RunRecipe
+    artifact: Artifact
+
+    @property
+    def mode(self) -> str:
+        """``fine_tuned`` or ``frozen``."""
+        return self.recipe.mode
+
+    def report(self) -> dict[str, Any]:
+        """Return the run's ``report.json``."""
+        report: dict[str, Any] = json.loads(self.artifact.file("report.json").read_bytes())
+        return report
+
+    def outcome(self) -> StoredOutcome:
+        """Return what error analysis reads."""
+        with np.load(self.artifact.file("outcomes.npz"), allow_pickle=False) as arrays:
+            return StoredOutcome(self.report()["labels"], {name: arrays[name] for name in arrays.files})
