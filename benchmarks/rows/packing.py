@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from clinical_modernbert.corpus.cut_points import SECTION_END, SENTENCE_END, WORD_END, token_ends
 from clinical_modernbert.corpus.encoding import WordEncoder
-from clinical_modernbert.corpus.packing import Pieces, pack_documents
+from clinical_modernbert.corpus.packing import Segments, pack_documents
 from clinical_modernbert.recipe.corpus import TokenizerSection
 from clinical_modernbert.tokenizer import build_tokenizer
 from numpy.typing import NDArray
@@ -81,29 +81,31 @@ def _tokenised(texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
 
 
 def _account(lengths_D: NDArray[np.int64], ends_N: NDArray[np.uint8], row_length: int) -> dict[str, float]:
-    pieces, rows = pack_documents(lengths_D, row_length=row_length, ends_N=ends_N)
-    _raise_where_lost(pieces, rows, int(lengths_D.sum()), row_length)
-    places, last = int((pieces.length + 2).sum()), ends_N[pieces.start + pieces.length - 1]
-    num_cut = len(pieces.length) - int((lengths_D > 0).sum())
+    segments, rows = pack_documents(lengths_D, row_length=row_length, ends_N=ends_N)
+    _raise_where_lost(segments, rows, int(lengths_D.sum()), row_length)
+    places, last = int((segments.length + 2).sum()), ends_N[segments.start + segments.length - 1]
+    num_cut = len(segments.length) - int((lengths_D > 0).sum())
     return {
         "fill": places / (row_length * len(rows)),
         "fill_without_last_row": min(places / (row_length * max(len(rows) - 1, 1)), 1.0),
         "rows": len(rows),
-        "pieces_a_row": len(pieces.length) / len(rows),
+        "segments_a_row": len(segments.length) / len(rows),
         "cuts": num_cut,
         "cuts_at_words": int((last == WORD_END).sum()),
         "cuts_within_words": int((last < WORD_END).sum()),
     }
 
 
-def _raise_where_lost(pieces: Pieces, rows: list[list[int]], num_tokens: int, row_length: int) -> None:
-    order = np.argsort(pieces.start)
-    begins = pieces.start[order]
-    if (begins != np.cumsum(pieces.length[order]) - pieces.length[order]).any() or pieces.length.sum() != num_tokens:
+def _raise_where_lost(segments: Segments, rows: list[list[int]], num_tokens: int, row_length: int) -> None:
+    order = np.argsort(segments.start)
+    begins = segments.start[order]
+    if (
+        begins != np.cumsum(segments.length[order]) - segments.length[order]
+    ).any() or segments.length.sum() != num_tokens:
         raise AssertionError("a token was lost or repeated")
-    if sorted(piece for row in rows for piece in row) != list(range(len(begins))):
-        raise AssertionError("a piece was lost or repeated")
-    if any(int((pieces.length[row] + 2).sum()) > row_length for row in rows):
+    if sorted(segment for row in rows for segment in row) != list(range(len(begins))):
+        raise AssertionError("a segment was lost or repeated")
+    if any(int((segments.length[row] + 2).sum()) > row_length for row in rows):
         raise AssertionError("a row is overfull")
 
 

@@ -22,8 +22,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from clinical_modernbert.artifacts.work_area import WorkArea
-from clinical_modernbert.corpus import tokens
-from clinical_modernbert.corpus.documents import SCHEMA
+from clinical_modernbert.corpus.piece_files import SCHEMA, Piece, PieceId
+from clinical_modernbert.corpus.results import Partitions
+from clinical_modernbert.corpus.tokens import load_tools, tokenise
 from clinical_modernbert.lexicon import build_terms
 from clinical_modernbert.recipe.corpus import LexiconSection, TokenizerSection
 from clinical_modernbert.tokenizer import build_tokenizer
@@ -66,7 +67,7 @@ def build(scratch: Path) -> Row:
 
     def check() -> dict[str, Any]:
         ours()
-        made = [area.get_array(f"tokens/{unit:06d}.ids.npy", scratch) for unit in range(_UNITS)]
+        made = [area.get_array(f"tokens/{PieceId(0, unit)}.ids.npy", scratch) for unit in range(_UNITS)]
         flat = np.concatenate(made)
         for name, num_proc in ways.items():
             found = mapped(num_proc).with_format("numpy")["ids"]
@@ -105,7 +106,7 @@ def _prepare(scratch: Path, tokenizer: PreTrainedTokenizerFast, texts: list[str]
         columns = [pa.array(texts[first : first + rows]), pa.array(range(first, first + rows), pa.uint64())]
         documents = pa.table([*columns, pa.array([False] * rows)], schema=SCHEMA)
         pq.write_table(documents, scratch / "documents.parquet", compression="zstd")
-        area.put(scratch / "documents.parquet", f"documents/{unit:06d}.parquet")
+        area.put(scratch / "documents.parquet", f"documents/{PieceId(0, unit)}.parquet")
         first += rows
     return area
 
@@ -115,10 +116,9 @@ def _rows(num_texts: int) -> list[int]:
 
 
 def _tokenise(area: WorkArea, unit: int, num_rows: int) -> int:
-    _, encoder, _ = tokens._tools(area.store_uri, area.prefix)
-    encoder.forget()
-    step = tokens._tokenise(area, unit, "bench", num_rows, {})
-    return int(sum(step["tokens"].values()))
+    load_tools(area).encoder.forget()
+    step = tokenise(area, Piece(PieceId(0, unit), "bench", num_rows), Partitions())
+    return int(sum(step.tokens.values()))
 
 
 def _encode(batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerFast) -> dict[str, list[list[int]]]:

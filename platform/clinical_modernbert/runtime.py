@@ -1,13 +1,19 @@
-"""Start or join Ray the same way in every job."""
+"""Start or join Ray the same way in every job, and run one Ray Data task for each of many calls."""
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import ray
+from tqdm import tqdm
 
+from clinical_modernbert.artifacts.work_area import from_json, to_json
 from clinical_modernbert.errors import UserError
+
+C = TypeVar("C")
+R = TypeVar("R")
 
 OBJECT_STORE_BYTES = 1 << 30
 
@@ -21,7 +27,7 @@ def start_ray(*, num_cpus: int | None = None) -> None:
     """
     if ray.is_initialized():
         return
-    # What a worker needs to know of its node it finds out there: the driver may run on a head without a GPU.
+    # A worker finds out what its node has: the driver may run on a head without a GPU.
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     if os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
         ray.init(address="auto", **options)
@@ -35,13 +41,14 @@ def cluster_room() -> dict[str, float]:
     """Return the CPUs and GPUs that the cluster has, or may have where an autoscaler adds nodes."""
     from ray._private.state import state
 
-    there = ray.cluster_resources()
-    later = state.get_max_resources_from_cluster_config() or {}
-    return {name: max(there.get(name, 0.0), later.get(name, 0.0)) for name in ("CPU", "GPU")}
+    present = ray.cluster_resources()
+    # No public call tells what an autoscaler may add (Ray 2.60); tests/integration/test_runtime.py pins this one.
+    possible = state.get_max_resources_from_cluster_config() or {}
+    return {name: max(present.get(name, 0.0), possible.get(name, 0.0)) for name in ("CPU", "GPU")}
 
 
 def side_by_side(asked: int, needs: Iterable[Mapping[str, float]], room: Mapping[str, float], *, setting: str) -> int:
-    """Return how many of the ``asked`` jobs run at a time: as many of the widest as there is room for, at least one.
+    """Return how many of the ``asked`` jobs run at the same time: as many of the widest as ``room`` holds, at least one.
 
     ``needs`` is what the workers of each take; ``setting`` is the recipe's name for ``asked``.
     """
@@ -58,10 +65,87 @@ def side_by_side(asked: int, needs: Iterable[Mapping[str, float]], room: Mapping
     return num
 
 
+def each_call(
+    name: str, calls: Sequence[Callable[[], R]], result_type: type[R], *, concurrency: int | None = None
+) -> list[R]:
+    """Run every call as a task of one CPU and return the results in the calls' order.
+
+    At most ``concurrency`` run at the same time, as many as the cluster has CPUs where None. A ``UserError`` of a call is
+    raised as it is.
+    """
+
+    def task(row: dict[str, Any]) -> dict[str, Any]:
+        return {"id": row["id"], "result": to_json(calls[row["id"]](), result_type)}
+
+    return _each(name, len(calls), result_type, task, num_cpus=1, concurrency=concurrency)
+
+
+@dataclass(frozen=True, slots=True)
+class Actors:
+    """How many actors share the calls, and what each takes of the cluster."""
+
+    num: int
+    num_cpus: int
+    num_gpus: int
+
+
+def each_call_in_actors(
+    name: str, calls: Sequence[C], make: Callable[[], Callable[[C], R]], result_type: type[R], *, actors: Actors
+) -> list[R]:
+    """As ``each_call``, in processes that keep state: each actor calls ``make`` once, and what it returns for its calls."""
+    import ray.data
+
+    return _each(
+        name,
+        len(calls),
+        result_type,
+        _Actor,
+        fn_constructor_args=(make, calls, result_type),
+        compute=ray.data.ActorPoolStrategy(size=actors.num),
+        num_cpus=actors.num_cpus,
+        num_gpus=actors.num_gpus or None,
+        # Read once, when the process loads its maths libraries.
+        runtime_env={"env_vars": {"OMP_NUM_THREADS": str(actors.num_cpus)}},
+    )
+
+
+class _Actor(Generic[C, R]):
+    def __init__(self, make: Callable[[], Callable[[C], R]], calls: Sequence[C], result_type: type[R]) -> None:
+        self._run, self._calls, self._result_type = make(), calls, result_type
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {"id": row["id"], "result": to_json(self._run(self._calls[row["id"]]), self._result_type)}
+
+
+def _each(name: str, number: int, result_type: type[R], run: Callable[..., Any], **options: Any) -> list[R]:
+    # Imported here: only jobs with many calls need it.
+    import ray.data
+
+    if not number:
+        return []
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = False  # a slow call must not hold back the others
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    # Items, not a range: reading a range takes CPUs, and actors may hold them all.
+    ids = ray.data.from_items([{"id": i} for i in range(number)], override_num_blocks=number)
+    results: dict[int, R] = {}
+    try:
+        # A result travels as one JSON string, so that Ray Data need not guess a schema for it.
+        for row in tqdm(ids.map(run, **options).iter_rows(), desc=name, total=number, unit="task"):
+            results[row["id"]] = from_json(row["result"], result_type)
+    except Exception as error:
+        mistake = user_error(error)
+        if mistake:  # Ray Data and Ray each wrap it in a traceback
+            raise mistake from None
+        raise
+    return [results[i] for i in range(number)]
+
+
 def user_error(error: BaseException | None) -> UserError | None:
-    """Return the ``UserError`` that a task raised, from within the wrappings of Ray Data and Ray, or None."""
+    """Return the ``UserError`` that a task raised, without the errors in which Ray Data and Ray wrap it, or None."""
     while error is not None:
-        # Ray's wrapping is itself of the wrapped error's class, with a traceback for its text.
+        # Ray's wrapper has the class of the wrapped error too, with a traceback as its message.
         inner = getattr(error, "cause", None)
         if inner is None and isinstance(error, UserError):
             return error

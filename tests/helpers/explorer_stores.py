@@ -6,6 +6,7 @@ change of their form breaks the tests here, not the pages.
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import pytest
 from clinical_modernbert.artifacts import Artifact, InputEntry, Manifest, Store, upload, write_manifest
 from clinical_modernbert.artifacts.artifact import find_artifact
 from clinical_modernbert.artifacts.layout import FORMAT_VERSION
+from clinical_modernbert.artifacts.work_area import from_json
+from clinical_modernbert.corpus.account import Summary
 from clinical_modernbert.corpus.card import corpus_card
 from clinical_modernbert.evaluation.report.text import render
 from clinical_modernbert.recipe import SweepRecipe
@@ -91,7 +94,7 @@ def publish_corpus(store: Store, folder: Path) -> Artifact:
         "fill": {"128": 0.997},
         "quarantine": listed,
     }
-    card = corpus_card("full-1", summary, samples={"abstracts": SAMPLE})
+    card = asdict(corpus_card("full-1", from_json(json.dumps(summary), Summary), samples={"abstracts": SAMPLE}))
     recipe = {
         "kind": "corpus",
         "sources": [

@@ -21,9 +21,9 @@ from clinical_modernbert.artifacts import (
     upload,
     upload_folder,
 )
+from clinical_modernbert.corpus import SPLITS
 from clinical_modernbert.corpus.packing import pack_documents
 from clinical_modernbert.corpus.shards import TokenTable, id_dtype, render_rows, shard_path
-from clinical_modernbert.corpus.split import SPLITS
 from clinical_modernbert.encoder import build_model
 from clinical_modernbert.recipe import CorpusRecipe, PretrainRecipe, build_recipe
 from clinical_modernbert.recipe.corpus import TokenizerSection

@@ -285,7 +285,7 @@ def test_the_area_of_a_build_that_was_killed_after_its_manifest_goes_with_the_ne
         area.put_bytes(b"{}", "parsed/000000.json")
     values = recipe_values(raw, sources=[{"type": "synthetic_notes", "name": "notes", "num_documents": 30}])
     build(values | {"name": "next"}, root)
-    assert left.done("parsed/000000") is None and going_on.done("parsed/000000") == {}
+    assert left.done("parsed/000000", dict) is None and going_on.done("parsed/000000", dict) == {}
     going_on.clear()
 
 

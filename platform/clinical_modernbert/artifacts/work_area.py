@@ -1,6 +1,7 @@
-"""The work area of a build: files and done-markers in the store, so that any node can go on and a killed build resumes.
+"""The work area of a build: files and done-markers in the store, so that any node can continue and a killed build resumes.
 
-A step's result is a small JSON object written after its files; where it exists the step is not run again.
+A step's result is a small frozen dataclass, written as JSON after the step's files. Where it exists, the step does not run
+again. The area holds nothing that outlives the build: a published artifact never refers to it.
 """
 
 import json
@@ -8,15 +9,17 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
-from clinical_modernbert.artifacts import join_key, open_store
-from clinical_modernbert.artifacts.store import Store
+from clinical_modernbert.artifacts.open import open_store
+from clinical_modernbert.artifacts.store import Store, join_key
+from clinical_modernbert.errors import StoreError
 
-StepResult = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +33,27 @@ class WorkArea:
         """Open the store in this process."""
         return open_store(self.store_uri)
 
-    def done(self, step: str) -> StepResult | None:
-        """Return the result of a finished step, or None."""
+    def done(self, step: str, result_type: type[T]) -> T | None:
+        """Return the result of a finished step, or None; raises ``StoreError`` for JSON that is not a ``result_type``."""
+        key = join_key(self.prefix, f"{step}.json")
         try:
-            return dict(json.loads(self.store().read_bytes(join_key(self.prefix, f"{step}.json"))))
+            text = self.store().read_bytes(key)
         except KeyError:
             return None
+        try:
+            return from_json(text, result_type)
+        except ValueError as error:
+            raise StoreError(
+                f"{self.store_uri}/{key} is not a result of this version's step ({error}): delete {self.prefix} and build again"
+            ) from None
 
-    def once(self, step: str, run: Callable[[], StepResult]) -> StepResult:
-        """Return the step's result, running it only where it is not done yet."""
-        found = self.done(step)
-        if found is not None:
-            return found
+    def once(self, step: str, run: Callable[[], T], result_type: type[T]) -> T:
+        """Return the step's result; ``run`` is called only where the step is not done yet."""
+        finished = self.done(step, result_type)
+        if finished is not None:
+            return finished
         result = run()
-        self.store().write_bytes(join_key(self.prefix, f"{step}.json"), json.dumps(result).encode())
+        self.store().write_bytes(join_key(self.prefix, f"{step}.json"), to_json(result, result_type).encode())
         return result
 
     def put(self, local_path: Path, name: str) -> None:
@@ -73,3 +83,23 @@ class WorkArea:
     def clear(self) -> None:
         """Delete everything in the area."""
         self.store().clear(self.prefix)
+
+
+def to_json(result: T, result_type: type[T]) -> str:
+    """Return a step's result as JSON, keys in the order of the fields."""
+    return json.dumps(TypeAdapter(result_type).dump_python(result, mode="json"))
+
+
+def from_json(text: str | bytes, result_type: type[T]) -> T:
+    """Return the result that ``to_json`` wrote; raises ``ValueError`` for a missing, unknown or wrong field."""
+    values = json.loads(text)
+    adapter = TypeAdapter(result_type)
+    try:
+        result = adapter.validate_python(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc'])) or 'result'}: {first['msg']}") from None
+    # A dataclass ignores keys that it does not know, at any depth; writing the result again shows them.
+    if json.loads(adapter.dump_json(result)) != values:
+        raise ValueError(f"other fields than those of {result_type.__name__}")
+    return result

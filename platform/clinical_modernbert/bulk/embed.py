@@ -1,35 +1,40 @@
-"""The bulk job on Ray Data: count the rows, cut them into parts, embed each part in an actor, publish.
+"""The bulk job on Ray Data: count the rows, cut them into ranges, embed each range in an actor, publish.
 
-The driver holds counts and paths only. Every part leaves its file with the artifact and a done-marker in the work area, so a
-killed job goes on at the first open part; the manifest, written last, accounts for every row.
+The driver holds counts and paths only. Every range leaves its file with the artifact and its result in the work area, so a
+killed job continues at the first open range. The manifest, written last, accounts for every row.
 """
 
-import json
-import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
-import ray.data
-from tqdm import tqdm
 
-from clinical_modernbert.artifacts import Artifact, FileEntry, Plan, upload
+from clinical_modernbert.artifacts import Artifact, Plan
 from clinical_modernbert.artifacts.layout import work_prefix
-from clinical_modernbert.artifacts.work_area import StepResult, WorkArea
-from clinical_modernbert.bulk.embed_part import Part, PartEmbedder
-from clinical_modernbert.bulk.table import TableFile, fetched, find_tables, quarantine_entry, read_table_rows
+from clinical_modernbert.artifacts.work_area import WorkArea
+from clinical_modernbert.bulk.embed_part import EmbeddedRange, RangeEmbedder, RowRange
+from clinical_modernbert.bulk.table import Entry, TableFile, fetched, find_tables, quarantine_entry, read_table_rows
 from clinical_modernbert.encoder import check_pooling
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe import EmbedRecipe
-from clinical_modernbert.runtime import start_ray, user_error
+from clinical_modernbert.runtime import Actors, each_call, each_call_in_actors, start_ray
 from clinical_modernbert.sources.document import Quarantined
 
 _QUARANTINE_LISTED = 1000
+_QUARANTINE_COLUMNS = ("file", "position", "reason", "id")
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """One file whose rows were counted."""
+
+    rows: int
+    quarantine: tuple[Entry, ...]
 
 
 def embed_table(plan: Plan[EmbedRecipe]) -> Artifact:
@@ -39,50 +44,44 @@ def embed_table(plan: Plan[EmbedRecipe]) -> Artifact:
     start_ray()
     area = WorkArea(plan.store.uri, work_prefix("embeddings", plan.id))
     tables = find_tables(recipe)
-    counts = _each("count", len(tables), partial(_count, area, recipe, tables), num_cpus=1)
-    num_rows = sum(step["rows"] for step in counts)
+    counts = each_call("count", [partial(_count, area, recipe, table, n) for n, table in enumerate(tables)], Counted)
+    num_rows = sum(step.rows for step in counts)
     # Before the actors start: what cannot be read is known now.
-    _refuse_bad_input(recipe, num_rows, [entry for step in counts for entry in step["quarantine"]])
-    parts = plan_parts(tables, [step["rows"] for step in counts], part_rows=recipe.part_rows)
+    _refuse_bad_input(recipe, num_rows, [entry for step in counts for entry in step.quarantine])
+    ranges = plan_ranges(tables, [step.rows for step in counts], max_rows=recipe.part_rows)
     scaling, model_id = recipe.scaling, plan.artifacts["model"].manifest.id
-    num_workers = min(scaling.num_workers or _room(recipe), max(len(parts), 1))
-    results = _each(
-        "embed",
-        len(parts),
-        PartEmbedder,
-        fn_constructor_args=(area, recipe, model_id, parts, plan.prefix),
-        compute=ray.data.ActorPoolStrategy(size=num_workers),
+    actors = Actors(
+        num=min(scaling.num_workers or _room(recipe), max(len(ranges), 1)),
         num_cpus=scaling.cpus_per_worker,
-        num_gpus=scaling.gpus_per_worker or None,
-        # Read once, when the process loads its maths libraries.
-        runtime_env={"env_vars": {"OMP_NUM_THREADS": str(scaling.cpus_per_worker)}},
+        num_gpus=scaling.gpus_per_worker,
     )
-    artifact = _publish(plan, recipe, num_rows, results)
+    make = partial(RangeEmbedder, area, recipe, model_id, plan.prefix)
+    results = each_call_in_actors("embed", ranges, make, EmbeddedRange, actors=actors)
+    artifact = _publish(plan, num_rows, results)
     area.clear()
     return artifact
 
 
-def plan_parts(tables: list[TableFile], num_rows: list[int], *, part_rows: int) -> list[Part]:
-    """Return parts of at most ``part_rows`` rows; those of one file differ by one row at most, so that workers end together."""
+def plan_ranges(tables: Sequence[TableFile], num_rows: Sequence[int], *, max_rows: int) -> list[RowRange]:
+    """Return ranges of at most ``max_rows`` rows; those of one file differ by one row at most, so that workers end together."""
     bounds = []
     for table, rows in zip(tables, num_rows, strict=True):
-        number = -(-rows // part_rows)
+        number = -(-rows // max_rows)
         bounds += [(table, rows * i // number, rows * (i + 1) // number) for i in range(number)]
-    return [Part(number, table, start, stop) for number, (table, start, stop) in enumerate(bounds)]
+    return [RowRange(number, table, start, stop) for number, (table, start, stop) in enumerate(bounds)]
 
 
-def _count(area: WorkArea, recipe: EmbedRecipe, tables: list[TableFile], row: dict[str, Any]) -> dict[str, Any]:
-    table = tables[row["id"]]
-
-    def run() -> StepResult:
+def _count(area: WorkArea, recipe: EmbedRecipe, table: TableFile, number: int) -> Counted:
+    def run() -> Counted:
+        rows, bad = 0, []
         with fetched(table) as location:
-            number, bad = 0, []
-            for number, item in enumerate(read_table_rows(location, file=table.key, recipe=recipe), start=1):  # noqa: B007
+            for item in read_table_rows(location, file=table.key, recipe=recipe):
+                rows += 1
                 if isinstance(item, Quarantined):
                     bad.append(quarantine_entry(item))
-            return {"rows": number, "quarantine": bad}
+        return Counted(rows, tuple(bad))
 
-    return {"id": row["id"], "result": json.dumps(area.once(f"count/{row['id']:06d}", run))}
+    return area.once(f"count/{number:06d}", run, Counted)
 
 
 def _room(recipe: EmbedRecipe) -> int:
@@ -99,29 +98,7 @@ def _room(recipe: EmbedRecipe) -> int:
     return room
 
 
-def _each(name: str, number: int, run: Callable[..., Any], **options: Any) -> list[StepResult]:
-    """Run one Ray Data task for each of ``number`` ids and return the results in order."""
-    if not number:
-        return []
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.execution_options.preserve_order = False  # a slow part must not hold back the others
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    # Items, not a range: reading a range takes CPUs, and the actors may hold them all.
-    ids = ray.data.from_items([{"id": i} for i in range(number)], override_num_blocks=number)
-    results: dict[int, StepResult] = {}
-    try:
-        for row in tqdm(ids.map(run, **options).iter_rows(), desc=name, total=number, unit="task"):
-            results[row["id"]] = json.loads(row["result"])
-    except Exception as error:
-        found = user_error(error)
-        if found:
-            raise found from None
-        raise
-    return [results[i] for i in range(number)]
-
-
-def _refuse_bad_input(recipe: EmbedRecipe, num_rows: int, bad: list[list[str | None]]) -> None:
+def _refuse_bad_input(recipe: EmbedRecipe, num_rows: int, bad: Sequence[Entry]) -> None:
     if len(bad) > recipe.max_quarantined_fraction * num_rows:
         shown = "; ".join(f"{file} {position}: {reason}" for file, position, reason, _ in bad[:5])
         raise SourceError(
@@ -130,29 +107,30 @@ def _refuse_bad_input(recipe: EmbedRecipe, num_rows: int, bad: list[list[str | N
         )
 
 
-def _publish(plan: Plan[EmbedRecipe], recipe: EmbedRecipe, num_rows: int, results: list[StepResult]) -> Artifact:
-    bad = [entry for result in results for entry in result["quarantine"]]
+def _publish(plan: Plan[EmbedRecipe], num_rows: int, results: Sequence[EmbeddedRange]) -> Artifact:
+    recipe = plan.recipe
+    bad = [entry for result in results for entry in result.quarantine]
     _refuse_bad_input(recipe, num_rows, bad)
-    account = {key: sum(result[key] for result in results) for key in ("embedded", "empty")} | {"quarantined": len(bad)}
+    embedded, empty = sum(result.embedded for result in results), sum(result.empty for result in results)
+    account = {"embedded": embedded, "empty": empty, "quarantined": len(bad)}
     assert num_rows == sum(account.values()), (num_rows, account)
-    if not account["embedded"]:
+    if not embedded:
         raise SourceError(f"input_uri: no row of {recipe.input_uri!r} has text to embed: {account}")
-    files = [FileEntry.model_validate(result["file"]) for result in results]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "quarantine.parquet"
-        names = ("file", "position", "reason", "id")
-        columns = zip(*bad, strict=True) if bad else [()] * len(names)
-        pq.write_table(pa.table({n: pa.array(c, pa.string()) for n, c in zip(names, columns, strict=True)}), path)
-        files.append(upload(plan.store, plan.prefix, path.name, path))
     summary = {
         "rows": num_rows,
         **account,
-        **{key: sum(result[key] for result in results) for key in ("tokens", "truncated", "in_windows")},
-        "rows_of_parts": [result["embedded"] for result in results],
-        "quarantine": [dict(zip(names, entry, strict=True)) for entry in bad[:_QUARANTINE_LISTED]],
+        "tokens": sum(result.tokens for result in results),
+        "truncated": sum(result.truncated for result in results),
+        "in_windows": sum(result.in_windows for result in results),
+        "rows_of_parts": [result.embedded for result in results],
+        "quarantine": [dict(zip(_QUARANTINE_COLUMNS, entry, strict=True)) for entry in bad[:_QUARANTINE_LISTED]],
         "model": plan.artifacts["model"].manifest.id,
         "pooling": recipe.pooling,
         "normalize": recipe.normalize,
         "metadata_columns": list(recipe.metadata_columns),
     }
-    return plan.publish(files, summary=summary)
+    columns = list(zip(*bad, strict=True)) if bad else [()] * len(_QUARANTINE_COLUMNS)
+    arrays = {n: pa.array(c, pa.string()) for n, c in zip(_QUARANTINE_COLUMNS, columns, strict=True)}
+    with tempfile.TemporaryDirectory() as folder:
+        pq.write_table(pa.table(arrays), Path(folder) / "quarantine.parquet")
+        return plan.publish_folder(Path(folder), summary=summary, uploaded=[result.file for result in results])

@@ -1,24 +1,22 @@
-"""One part of a bulk job: its rows read, embedded and written as one Parquet file.
+"""One range of rows of a bulk job: read, embedded and written as one Parquet file.
 
-A part is a function of table, recipe and model alone, so a killed job does its open parts again and nothing else.
-An actor loads the model once and reads a file on from where its last part ended.
+A range's file is a function of table, recipe and model alone, so a killed job repeats its open ranges and nothing else.
+An actor loads the model once and continues to read a file where its last range ended.
 """
 
-import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clinical_modernbert.artifacts import open_store, resolve, upload
-from clinical_modernbert.artifacts.work_area import StepResult, WorkArea
-from clinical_modernbert.bulk.table import TableFile, TextRow, fetch, quarantine_entry, read_table_rows
+from clinical_modernbert.artifacts import FileEntry, open_store, resolve, upload
+from clinical_modernbert.artifacts.work_area import WorkArea
+from clinical_modernbert.bulk.table import Entry, TableFile, TextRow, fetch, quarantine_entry, read_table_rows
 from clinical_modernbert.encoder import Encoder, load_export
 from clinical_modernbert.encoder.windows import average, cut, windows
 from clinical_modernbert.recipe import EmbedRecipe
@@ -26,8 +24,8 @@ from clinical_modernbert.sources.document import Quarantined
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """Rows ``start`` to ``stop`` of one file, what cannot be read counted as rows."""
+class RowRange:
+    """Rows ``start`` to ``stop`` of one file; a row that cannot be read is a row too."""
 
     number: int
     table: TableFile
@@ -42,48 +40,59 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """The rows of one part that have a vector, and an account of the others."""
+    """The rows of one range that have a vector, and an account of the others."""
 
     table: pa.Table
     num_empty: int
     quarantined: list[Quarantined]
 
 
-class PartEmbedder:
-    """What one Ray Data actor holds: the model, and the file that it is reading."""
+@dataclass(frozen=True, slots=True)
+class EmbeddedRange:
+    """One range, embedded: its file and its counts of rows."""
 
-    def __init__(self, area: WorkArea, recipe: EmbedRecipe, model_id: str, parts: Sequence[Part], prefix: str) -> None:
+    file: FileEntry
+    embedded: int
+    empty: int
+    quarantine: tuple[Entry, ...]
+    tokens: int
+    truncated: int
+    in_windows: int
+
+
+class RangeEmbedder:
+    """The state of one Ray Data actor: the model, and the file that it is reading."""
+
+    def __init__(self, area: WorkArea, recipe: EmbedRecipe, model_id: str, prefix: str) -> None:
         import torch
 
         torch.set_num_threads(recipe.scaling.cpus_per_worker)
-        self._area, self._recipe, self._parts, self._prefix = area, recipe, parts, prefix
+        self._area, self._recipe, self._prefix = area, recipe, prefix
         self._encoder = load_export(resolve(area.store(), "model", model_id).folder("model"))
         if recipe.scaling.gpus_per_worker:
             self._encoder.model.to("cuda")
         self._rows = _Rows(recipe)
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Return the part's number and its result; a part that an earlier run finished is not embedded again."""
-        part = self._parts[row["id"]]
-        result = self._area.once(f"part/{part.number:06d}", lambda: self._run(part))
-        return {"id": row["id"], "result": json.dumps(result)}
+    def __call__(self, rows: RowRange) -> EmbeddedRange:
+        """Return the range's result; a range that an earlier run finished is not embedded again."""
+        return self._area.once(f"part/{rows.number:06d}", lambda: self._run(rows), EmbeddedRange)
 
-    def _run(self, part: Part) -> StepResult:
-        found = embed_rows(self._encoder, self._rows.read(part), self._recipe, file=part.table.key)
+    def _run(self, rows: RowRange) -> EmbeddedRange:
+        result = embed_rows(self._encoder, self._rows.read(rows), self._recipe, file=rows.table.key)
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "part.parquet"
-            pq.write_table(found.table, path, compression="zstd")
-            entry = upload(self._area.store(), self._prefix, part.path, path)
-        columns = found.table.select(["num_tokens", "truncated", "windows"]).to_pydict()
-        return {
-            "file": entry.model_dump(),
-            "embedded": len(found.table),
-            "empty": found.num_empty,
-            "quarantine": [quarantine_entry(item) for item in found.quarantined],
-            "tokens": sum(columns["num_tokens"]),
-            "truncated": sum(columns["truncated"]),
-            "in_windows": sum(number > 1 for number in columns["windows"]),
-        }
+            path = Path(folder) / "rows.parquet"
+            pq.write_table(result.table, path, compression="zstd")
+            entry = upload(self._area.store(), self._prefix, rows.path, path)
+        columns = result.table.select(["num_tokens", "truncated", "windows"]).to_pydict()
+        return EmbeddedRange(
+            file=entry,
+            embedded=len(result.table),
+            empty=result.num_empty,
+            quarantine=tuple(quarantine_entry(item) for item in result.quarantined),
+            tokens=sum(columns["num_tokens"]),
+            truncated=sum(columns["truncated"]),
+            in_windows=sum(number > 1 for number in columns["windows"]),
+        )
 
 
 def embed_rows(encoder: Encoder, rows: Sequence[TextRow | Quarantined], recipe: EmbedRecipe, *, file: str) -> Embedded:
@@ -101,15 +110,15 @@ def embed_rows(encoder: Encoder, rows: Sequence[TextRow | Quarantined], recipe: 
         ]
         short = [(row, ids) for row, ids in zip(texts, token_ids, strict=True) if len(ids) <= limit]
         texts, token_ids = [row for row, _ in short], [ids for _, ids in short]
-    pieces = [[cut(ids, limit)] if recipe.long_texts == "truncate" else windows(ids, limit) for ids in token_ids]
-    flat = [piece for group in pieces for piece in group]
+    texts_windows = [[cut(ids, limit)] if recipe.long_texts == "truncate" else windows(ids, limit) for ids in token_ids]
+    flat = [window for group in texts_windows for window in group]
     raw_ND = encoder.embed(
         flat, pooling=recipe.pooling, normalize=False, max_batch_tokens=recipe.scaling.max_batch_tokens
     )
     vectors_ND = np.empty((len(texts), encoder.hidden_size), dtype=np.float32)
     first = 0
-    for i, group in enumerate(pieces):
-        vectors_ND[i] = average(list(raw_ND[first : first + len(group)]), [len(piece) for piece in group])
+    for i, group in enumerate(texts_windows):
+        vectors_ND[i] = average(list(raw_ND[first : first + len(group)]), [len(window) for window in group])
         first += len(group)
     if recipe.normalize:
         vectors_ND /= np.maximum(np.linalg.norm(vectors_ND, axis=1, keepdims=True), 1e-12)
@@ -118,31 +127,33 @@ def embed_rows(encoder: Encoder, rows: Sequence[TextRow | Quarantined], recipe: 
         columns[name] = pa.array([row.metadata[i] for row in texts], pa.string())
     columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors_ND.ravel()), encoder.hidden_size)
     columns["num_tokens"] = pa.array([len(ids) for ids in token_ids], pa.int32())
-    truncated = [len(group) == 1 and len(group[0]) < len(ids) for group, ids in zip(pieces, token_ids, strict=True)]
+    truncated = [
+        len(group) == 1 and len(group[0]) < len(ids) for group, ids in zip(texts_windows, token_ids, strict=True)
+    ]
     columns["truncated"] = pa.array(truncated, pa.bool_())
-    columns["windows"] = pa.array([len(group) for group in pieces], pa.int32())
+    columns["windows"] = pa.array([len(group) for group in texts_windows], pa.int32())
     num_empty = sum(isinstance(row, TextRow) and not row.text.strip() for row in rows)
     return Embedded(table=pa.table(columns), num_empty=num_empty, quarantined=quarantined)
 
 
 class _Rows:
-    """The file of the last part, open where that part ended; an actor's parts mostly follow each other."""
+    """The file of the last range, open where that range ended; the ranges of an actor mostly follow each other."""
 
     def __init__(self, recipe: EmbedRecipe) -> None:
         self._recipe = recipe
         self._table: TableFile | None = None
         self._folder = tempfile.TemporaryDirectory()
-        self._place = 0
-        self._open: Iterator[TextRow | Quarantined] = iter(())
+        self._position = 0
+        self._reader: Iterator[TextRow | Quarantined] = iter(())
 
-    def read(self, part: Part) -> list[TextRow | Quarantined]:
-        if part.table != self._table or part.start < self._place:
+    def read(self, rows: RowRange) -> list[TextRow | Quarantined]:
+        if rows.table != self._table or rows.start < self._position:
             self._folder.cleanup()
             self._folder = tempfile.TemporaryDirectory()
-            location = fetch(open_store(part.table.root), part.table, Path(self._folder.name))
-            self._open = read_table_rows(location, file=part.table.key, recipe=self._recipe)
-            self._table, self._place = part.table, 0
-        rows = list(islice(self._open, part.start - self._place, part.stop - self._place))
-        self._place = part.stop
-        assert len(rows) == part.stop - part.start, (part.table.key, part.start, part.stop, len(rows))
-        return rows
+            location = fetch(open_store(rows.table.root), rows.table, Path(self._folder.name))
+            self._reader = read_table_rows(location, file=rows.table.key, recipe=self._recipe)
+            self._table, self._position = rows.table, 0
+        values = list(islice(self._reader, rows.start - self._position, rows.stop - self._position))
+        self._position = rows.stop
+        assert len(values) == rows.stop - rows.start, (rows.table.key, rows.start, rows.stop, len(values))
+        return values

@@ -126,9 +126,13 @@ def read_table_rows(location: Path, *, file: str, recipe: EmbedRecipe) -> Iterat
         yield item if isinstance(item, Quarantined) else _row(*item, file=file, recipe=recipe)
 
 
-def quarantine_entry(item: Quarantined) -> list[str | None]:
-    """Return file, position, reason and the row's id where it is known."""
-    return [item.file, item.position, item.reason, item.record_id]
+Entry = tuple[str, str, str, str | None]
+"""File, position, reason and id of a quarantined row; the id is None where it is unknown."""
+
+
+def quarantine_entry(item: Quarantined) -> Entry:
+    """Return a quarantined row as results and ``quarantine.parquet`` keep it."""
+    return item.file, item.position, item.reason, item.record_id
 
 
 def _row(position: str, values: dict[str, Any], *, file: str, recipe: EmbedRecipe) -> TextRow | Quarantined:

@@ -1,29 +1,26 @@
 """Build a corpus with Ray Data: passes of one task a unit, piece, partition or shard; the driver holds paths and counts only.
 
-parse -> versions, exact and near duplicates by hash partition -> tokenise -> pack; tokenizer and lexicon are one task, which runs
-beside the parsing where it needs no text. Every task
-leaves its files in the work area and a done-marker behind them, so that a killed build goes on from the units that are done.
-Tasks are pure functions of their arguments: the shards are byte-equal whatever the number of workers.
+    parse -> versions, exact duplicates, near duplicates -> tokenise -> pack -> publish
+
+Tokenizer and lexicon are one more task; it runs next to the parsing where it needs no text. Every task leaves its files and
+then its result in the work area, so that a killed build continues with the tasks that are not done. Tasks are pure functions of
+their arguments: the shards are byte-equal whatever the number of workers.
 """
 
-import json
-import logging
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import ray
-import ray.data
-from tqdm import tqdm
 
 from clinical_modernbert.artifacts import Artifact, Plan, find_artifact
 from clinical_modernbert.artifacts.layout import work_prefix
-from clinical_modernbert.artifacts.work_area import StepResult, WorkArea
+from clinical_modernbert.artifacts.work_area import WorkArea
+from clinical_modernbert.corpus import SPLITS
 from clinical_modernbert.corpus.dedup.exact import (
-    Parts,
     find_duplicates,
     find_near_duplicates,
     kept_rows,
@@ -31,32 +28,39 @@ from clinical_modernbert.corpus.dedup.exact import (
 )
 from clinical_modernbert.corpus.dedup.shingles import evaluation_ngrams
 from clinical_modernbert.corpus.documents import parse_unit
-from clinical_modernbert.corpus.piece_files import PIECES_A_UNIT
-from clinical_modernbert.corpus.publish import drops, publish_corpus
-from clinical_modernbert.corpus.split import SPLITS
-from clinical_modernbert.corpus.tokens import ShardPiece, pack_shard, read_texts, tokenise_piece
+from clinical_modernbert.corpus.piece_files import Piece, PieceId
+from clinical_modernbert.corpus.publish import Built, publish_corpus
+from clinical_modernbert.corpus.results import (
+    Dropped,
+    EvaluationNgrams,
+    Packed,
+    Parsed,
+    Partitions,
+    Tokenised,
+    Vocabulary,
+)
+from clinical_modernbert.corpus.tokens import Shard, ShardSegment, pack_shard, read_texts, tokenise_piece
 from clinical_modernbert.errors import CorpusError, UserError
 from clinical_modernbert.lexicon import build_terms
 from clinical_modernbert.recipe import CorpusRecipe
-from clinical_modernbert.runtime import start_ray, user_error
+from clinical_modernbert.runtime import each_call, start_ray
 from clinical_modernbert.sources import list_units
 from clinical_modernbert.sources.document import Unit
 from clinical_modernbert.tokenizer import build_tokenizer, padded_vocabulary_size
 
-_DOCUMENTS_A_PART = 2_000_000
-_INPUT_A_BANDS_PART = 128_000_000
+_DOCUMENTS_A_PARTITION = 2_000_000
+_INPUT_A_BANDS_PARTITION = 128_000_000
 """Bytes of raw files whose MinHash bands make one partition: of PubMed's compressed files about 7 million records of 36 bytes."""
 _GENERATED_BYTES = 2000
 
 
 def build_corpus(plan: Plan[CorpusRecipe]) -> Artifact:
-    """Build the corpus that ``plan`` describes and publish it; a build that is refused leaves nothing behind."""
-    recipe = plan.recipe
-    start_ray(num_cpus=recipe.scaling.num_cpus)
+    """Build the corpus that ``plan`` describes and publish it; a build that is refused leaves nothing in the store."""
+    start_ray(num_cpus=plan.recipe.scaling.num_cpus)
     _clear_published(plan)
     area = WorkArea(plan.store.uri, work_prefix("corpus", plan.id))
     try:
-        artifact = _build(plan, recipe, area)
+        artifact = _build(plan, area)
     except UserError:
         area.clear()
         raise
@@ -73,58 +77,45 @@ def _clear_published(plan: Plan[CorpusRecipe]) -> None:
             WorkArea(plan.store.uri, work_prefix("corpus", name)).clear()
 
 
-def _build(plan: Plan[CorpusRecipe], recipe: CorpusRecipe, area: WorkArea) -> Artifact:
+def _build(plan: Plan[CorpusRecipe], area: WorkArea) -> Artifact:
+    recipe, num_cpus = plan.recipe, plan.recipe.scaling.num_cpus
     units = [unit for source in recipe.sources for unit in list_units(source)]
-    near_parts = 1 + sum(map(_raw_bytes, units)) // _INPUT_A_BANDS_PART
+    near = 1 + sum(map(_raw_bytes, units)) // _INPUT_A_BANDS_PARTITION
 
     if recipe.decontamination.paths:
         ray.get(ray.remote(num_cpus=1)(_prepare_evaluation).remote(area, recipe.decontamination.paths))
-    # Asks for no CPU: it must not keep a file waiting.
+    # Takes no CPU: it must not keep a file waiting.
     prepare_tools = ray.remote(num_cpus=0)(_prepare_tools)
-    tools = None if _trains_tokenizer(recipe) else prepare_tools.remote(area, recipe, {}, {})
+    tools = None if _trains_tokenizer(recipe) else prepare_tools.remote(area, recipe, [], Partitions())
     try:
-        parsed = _each(
-            "parse",
-            recipe,
-            [
-                {"area": area, "recipe": recipe, "unit": unit, "number": n, "num_bands_parts": near_parts}
-                for n, unit in enumerate(units)
-            ],
-            parse_unit,
-        )
+        parse = [
+            partial(parse_unit, area, recipe, unit, number=n, num_bands_partitions=near) for n, unit in enumerate(units)
+        ]
+        parsed = each_call("parse", parse, Parsed, concurrency=num_cpus)
         _refuse_bad_input(recipe, parsed)
     finally:
         if tools is not None:
             ray.wait([tools])  # nothing may write to an area that a refusal is about to clear
-    pieces = {
-        number * PIECES_A_UNIT + n: rows for number, step in enumerate(parsed) for n, rows in enumerate(step["pieces"])
-    }
-    parts = _deduplicate(area, recipe, list(pieces), sum(pieces.values()), near_parts=near_parts)
+    pieces = [
+        Piece(PieceId(unit, number), step.source, rows)
+        for unit, step in enumerate(parsed)
+        for number, rows in enumerate(step.pieces)
+    ]
+    partitions = _deduplicate(area, recipe, pieces, num_near=near)
     if tools is None:
-        tools = prepare_tools.remote(area, recipe, pieces, parts)
-    vocabulary_size = ray.get(tools)["vocabulary_size"]
-    tokenised = _each(
-        "tokenise",
-        recipe,
-        [
-            {
-                "area": area,
-                "piece": piece,
-                "source": units[piece // PIECES_A_UNIT].source,
-                "num_rows": rows,
-                "parts": parts,
-            }
-            for piece, rows in pieces.items()
-        ],
-        tokenise_piece,
-    )
-    shards = _plan_shards(area, recipe, pieces, tokenised, output_prefix=plan.prefix)
-    packed = _each("pack", recipe, shards, pack_shard)
-    return publish_corpus(plan, area, parsed, tokenised, shards, packed, vocabulary_size, pieces, parts)
+        tools = prepare_tools.remote(area, recipe, pieces, partitions)
+    vocabulary: Vocabulary = ray.get(tools)
+    tokenise = [partial(tokenise_piece, area, piece, partitions=partitions) for piece in pieces]
+    tokenised = each_call("tokenise", tokenise, Tokenised, concurrency=num_cpus)
+    shards = _plan_shards(recipe, pieces, tokenised)
+    pack = [partial(pack_shard, area, shard, output_prefix=plan.prefix) for shard in shards]
+    packed = each_call("pack", pack, Packed, concurrency=num_cpus)
+    built = Built(parsed, pieces, partitions, vocabulary.vocabulary_size, tokenised, shards, packed)
+    return publish_corpus(plan, area, built)
 
 
 def _raw_bytes(unit: Unit) -> int:
-    """Return about how much a unit holds, from which follows into how many partitions the bands go."""
+    """Return about how much a unit holds; the number of partitions of the bands follows from it."""
     if unit.num_records is not None:
         return unit.num_records * _GENERATED_BYTES
     location = Path(unit.location)
@@ -132,108 +123,79 @@ def _raw_bytes(unit: Unit) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def _deduplicate(area: WorkArea, recipe: CorpusRecipe, pieces: list[int], num_read: int, *, near_parts: int) -> Parts:
-    """Run the passes that decide which documents stay, each over what the one before kept."""
-    parts: Parts = {}
-    num_parts = 1 + num_read // _DOCUMENTS_A_PART
-    calls: list[dict[str, Any]] = [
-        {"area": area, "pieces": pieces, "part": part, "num_parts": num_parts} for part in range(num_parts)
+def _deduplicate(area: WorkArea, recipe: CorpusRecipe, pieces: Sequence[Piece], *, num_near: int) -> Partitions:
+    """Run the passes that decide which documents stay, each over what the pass before it kept."""
+    ids, num_cpus = [piece.id for piece in pieces], recipe.scaling.num_cpus
+    number = 1 + sum(piece.num_rows for piece in pieces) // _DOCUMENTS_A_PARTITION
+    versions = [partial(resolve_versions, area, pieces=ids, partition=n, num_partitions=number) for n in range(number)]
+    each_call("versions", versions, Dropped, concurrency=num_cpus)
+    done = Partitions(versions=number)
+    duplicates = [
+        partial(find_duplicates, area, pieces=ids, partition=n, num_partitions=number, earlier=done)
+        for n in range(number)
     ]
-    _each("versions", recipe, calls, resolve_versions)
-    parts["versions"] = num_parts
-    calls = [{**call, "earlier": dict(parts)} for call in calls]
-    _each("duplicates", recipe, calls, find_duplicates)
-    parts["duplicates"] = num_parts
-    if recipe.dedup.near:
-        calls = [{"area": area, "pieces": pieces, "part": part, "earlier": dict(parts)} for part in range(near_parts)]
-        _each("near", recipe, calls, find_near_duplicates)
-        parts["near"] = near_parts
-    return parts
+    each_call("duplicates", duplicates, Dropped, concurrency=num_cpus)
+    done = Partitions(versions=number, duplicates=number)
+    if not recipe.dedup.near:
+        return done
+    near = [partial(find_near_duplicates, area, pieces=ids, partition=n, earlier=done) for n in range(num_near)]
+    each_call("near", near, Dropped, concurrency=num_cpus)
+    return Partitions(versions=number, duplicates=number, near=num_near)
 
 
-def _prepare_evaluation(area: WorkArea, paths: tuple[str, ...]) -> StepResult:
+def _prepare_evaluation(area: WorkArea, paths: tuple[str, ...]) -> EvaluationNgrams:
     """Write the 13-word sequences of the evaluation sets."""
     from clinical_modernbert.sources.evaluation_sets import evaluation_texts
 
-    def run() -> StepResult:
+    def run() -> EvaluationNgrams:
         ngrams = evaluation_ngrams(text for path in paths for text in evaluation_texts(Path(path)))
         area.put_array(ngrams, "evaluation.npy")
-        return {"ngrams": len(ngrams)}
+        return EvaluationNgrams(len(ngrams))
 
-    return area.once("evaluation", run)
-
-
-def _each(
-    name: str, recipe: CorpusRecipe, calls: list[dict[str, Any]], run: Callable[..., StepResult]
-) -> list[StepResult]:
-    """Run one Ray Data task a call and return the results in the calls' order."""
-    if not calls:
-        return []
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.execution_options.preserve_order = False  # a slow file must not hold back the others
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-
-    def task(row: dict[str, Any]) -> dict[str, Any]:
-        # Results are JSON already (the work area keeps them as such); as one string no schema has to be guessed for them.
-        return {"id": row["id"], "result": json.dumps(run(**calls[row["id"]]))}
-
-    tasks = ray.data.range(len(calls), override_num_blocks=len(calls))
-    results: dict[int, StepResult] = {}
-    running = tasks.map(task, num_cpus=1, concurrency=recipe.scaling.num_cpus).iter_rows()
-    try:
-        for row in tqdm(running, desc=name, total=len(calls), unit="task"):
-            results[row["id"]] = json.loads(row["result"])
-    except Exception as error:
-        # The user's mistake arrives wrapped by Ray Data and by Ray, each with a traceback; what he needs is in its midst.
-        found = user_error(error)
-        if found:
-            raise found from None
-        raise
-    return [results[number] for number in range(len(calls))]
+    return area.once("evaluation", run, EvaluationNgrams)
 
 
-def _refuse_bad_input(recipe: CorpusRecipe, parsed: list[StepResult]) -> None:
-    records = sum(step["counts"].get("records", 0) for step in parsed)
-    num_bad = sum(step["counts"].get("quarantined", 0) for step in parsed)
-    bad = [entry for step in parsed for entry in step["quarantine"]]
-    shown = "; ".join(f"{e['source']}/{e['file']} {e['position']}: {e['reason']}" for e in bad[:5])
-    lost = sum(unread_records([step for step in parsed if step["source"] == s.name]) for s in recipe.sources)
+def _refuse_bad_input(recipe: CorpusRecipe, parsed: Sequence[Parsed]) -> None:
+    records = sum(step.count("records") for step in parsed)
+    num_bad = sum(step.count("quarantined") for step in parsed)
+    bad = [entry for step in parsed for entry in step.quarantine]
+    shown = "; ".join(f"{e.source}/{e.file} {e.position}: {e.reason}" for e in bad[:5])
+    lost = sum(unread_records([step for step in parsed if step.source == s.name]) for s in recipe.sources)
     if num_bad + lost > recipe.max_quarantined_fraction * (records + lost):
-        rest = f" and about {lost:.0f} more were not read behind damage" if lost else ""
+        unread = f" and about {lost:.0f} more were not read after damage" if lost else ""
         raise CorpusError(
-            f"{num_bad} of {records} records had to be quarantined{rest}, more than max_quarantined_fraction="
+            f"{num_bad} of {records} records had to be quarantined{unread}, more than max_quarantined_fraction="
             f"{recipe.max_quarantined_fraction} allows: {shown}"
         )
-    if not any(step["counts"].get("read", 0) for step in parsed):
-        reasons = sum((Counter(drops(step)) for step in parsed), Counter[str]())
+    if not any(step.count("read") for step in parsed):
+        reasons = sum((Counter(step.dropped) for step in parsed), Counter[str]())
         raise CorpusError(
             f"no document is left of {records} records: dropped {dict(reasons)}, quarantined {num_bad} {shown}"
         )
 
 
-def unread_records(parsed: list[StepResult]) -> float:
-    """Return about how many records of one source lie behind damage: its unread bytes at the rate of its read ones."""
-    unread = sum(step["unread_bytes"] for step in parsed)
-    read = sum(step["bytes"] for step in parsed) - unread
+def unread_records(parsed: Sequence[Parsed]) -> float:
+    """Return about how many records of one source follow damage: its unread bytes at its average records per read byte."""
+    unread = sum(step.unread_bytes for step in parsed)
+    read = sum(step.bytes for step in parsed) - unread
     if not unread:
         return 0.0
-    # Where nothing was read, how many records there are is not known either: more than any share allows.
-    return unread * sum(step["counts"].get("records", 0) for step in parsed) / read if read else math.inf
+    # Where nothing was read, the number of records is unknown too: more than any share allows.
+    return unread * sum(step.count("records") for step in parsed) / read if read else math.inf
 
 
 def _trains_tokenizer(recipe: CorpusRecipe) -> bool:
     return recipe.tokenizer.base == "train" or recipe.tokenizer.num_clinical_tokens > 0
 
 
-def _prepare_tools(area: WorkArea, recipe: CorpusRecipe, pieces: dict[int, int], parts: Parts) -> StepResult:
+def _prepare_tools(area: WorkArea, recipe: CorpusRecipe, pieces: Sequence[Piece], partitions: Partitions) -> Vocabulary:
     """Write the lexicon's terms and the tokenizer, trained and counted on the training split only."""
 
-    def run() -> StepResult:
+    def run() -> Vocabulary:
         terms = build_terms(recipe.lexicon)
         words = {term for term in terms if term.isalpha()}
         limit = recipe.tokenizer.training_megabytes * 1_000_000
-        texts = _training_texts(area, pieces, parts, limit=limit) if _trains_tokenizer(recipe) else []
+        texts = _training_texts(area, pieces, partitions, limit=limit) if _trains_tokenizer(recipe) else []
         tokenizer = build_tokenizer(recipe.tokenizer, texts, clinical_words=words)
         with tempfile.TemporaryDirectory() as folder:
             tokenizer.save_pretrained(folder)
@@ -242,19 +204,19 @@ def _prepare_tools(area: WorkArea, recipe: CorpusRecipe, pieces: dict[int, int],
             lexicon = Path(folder) / "lexicon.txt"
             lexicon.write_text("\n".join(terms) + "\n", encoding="utf-8")
             area.put(lexicon, "lexicon.txt")
-        return {"vocabulary_size": padded_vocabulary_size(tokenizer), "num_terms": len(terms)}
+        return Vocabulary(vocabulary_size=padded_vocabulary_size(tokenizer), num_terms=len(terms))
 
-    return area.once("tools", run)
+    return area.once("tools", run, Vocabulary)
 
 
-def _training_texts(area: WorkArea, pieces: dict[int, int], parts: Parts, *, limit: int) -> list[str]:
+def _training_texts(area: WorkArea, pieces: Sequence[Piece], partitions: Partitions, *, limit: int) -> list[str]:
     """Return training texts up to ``limit`` bytes, the same share of every piece, so that no source is left out."""
     texts: list[str] = []
     share = limit // max(len(pieces), 1)
-    for piece, num_rows in pieces.items():
+    for piece in pieces:
         left = share
-        kept = kept_rows(area, piece=piece, num_rows=num_rows, parts=parts)
-        for batch in read_texts(area, piece=piece, kept=kept):
+        kept = kept_rows(area, piece=piece, partitions=partitions)
+        for batch in read_texts(area, piece=piece.id, kept=kept):
             for text, _, held_out in batch:
                 size = len(text.encode())
                 if not held_out and size <= left:
@@ -265,37 +227,26 @@ def _training_texts(area: WorkArea, pieces: dict[int, int], parts: Parts, *, lim
     return texts
 
 
-def _plan_shards(
-    area: WorkArea, recipe: CorpusRecipe, pieces: dict[int, int], tokenised: list[StepResult], *, output_prefix: str
-) -> list[dict[str, Any]]:
-    """Return the arguments of one packing task a shard: pieces in order, a new shard once ``shard_tokens`` are reached."""
-    calls = []
+def _plan_shards(recipe: CorpusRecipe, pieces: Sequence[Piece], tokenised: Sequence[Tokenised]) -> list[Shard]:
+    """Return the shards of every row length and split: pieces in order, a new shard once ``shard_tokens`` are reached."""
+    shards = []
     for row_length in recipe.packing.sequence_lengths:
         for split in SPLITS:
-            groups: list[list[ShardPiece]] = []
+            groups: list[list[ShardSegment]] = []
             tokens = 0
             for piece, step in zip(pieces, tokenised, strict=True):
-                if not step["tokens"][split]:
+                if not step.tokens[split]:
                     continue
                 if not groups or tokens >= recipe.packing.shard_tokens:
                     groups.append([])
                     tokens = 0
-                groups[-1].append(_shard_piece(recipe, piece, step["source"], split))
-                tokens += step["tokens"][split]
-            for number, group in enumerate(groups):
-                calls.append(
-                    {
-                        "area": area,
-                        "pieces": group,
-                        "split": split,
-                        "row_length": row_length,
-                        "number": number,
-                        "output_prefix": output_prefix,
-                    }
-                )
-    return calls
+                groups[-1].append(_shard_segment(recipe, piece, split))
+                tokens += step.tokens[split]
+            shards += [Shard(row_length, split, number, tuple(group)) for number, group in enumerate(groups)]
+    return shards
 
 
-def _shard_piece(recipe: CorpusRecipe, piece: int, source: str, split: str) -> ShardPiece:
-    number = [section.name for section in recipe.sources].index(source)
-    return ShardPiece(piece=piece, source=number, epochs=recipe.sources[number].epochs if split == "train" else 1.0)
+def _shard_segment(recipe: CorpusRecipe, piece: Piece, split: str) -> ShardSegment:
+    number = [section.name for section in recipe.sources].index(piece.source)
+    epochs = recipe.sources[number].epochs if split == "train" else 1.0
+    return ShardSegment(piece=piece.id, source=number, epochs=epochs)

@@ -1,26 +1,35 @@
-"""Step 1, one task a unit: raw file -> pieces of normalised, filtered documents, with their keys, hashes and MinHash bands.
+"""Step 1 of a build, one task a unit: raw file -> pieces of normalised, filtered documents with their keys, hashes and bands.
 
-A piece holds at most ``PIECE_DOCUMENTS`` documents, and every later pass works by pieces, so that memory is flat in the file's
-size: a file of two million notes becomes many pieces, one of PubMed's files one.
+Every record is counted once: as read, dropped with a reason, or quarantined. Which of several versions or duplicates stays is
+decided by later passes, over all units.
 """
 
 import json
+import re
 import tempfile
+import unicodedata
 from collections import Counter
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clinical_modernbert.artifacts.work_area import StepResult, WorkArea
+from clinical_modernbert.artifacts.work_area import WorkArea
+from clinical_modernbert.corpus import is_held_out
 from clinical_modernbert.corpus.dedup.shingles import is_contaminated
 from clinical_modernbert.corpus.filters import detect_language, drop_reason
 from clinical_modernbert.corpus.identifiers import mask_identifiers
-from clinical_modernbert.corpus.normalise import normalise
-from clinical_modernbert.corpus.piece_files import NO_ROW, PIECE_DOCUMENTS, PIECES_A_UNIT, PieceWriter
-from clinical_modernbert.corpus.split import is_held_out
+from clinical_modernbert.corpus.piece_files import (
+    NO_ROW,
+    PIECE_DOCUMENTS,
+    PIECES_A_UNIT,
+    PieceId,
+    PieceWriter,
+    Version,
+)
+from clinical_modernbert.corpus.results import Parsed, QuarantineEntry
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.corpus import CorpusRecipe
 from clinical_modernbert.sources import read_unit
@@ -30,73 +39,19 @@ from clinical_modernbert.sources.files import Progress
 NO_NGRAMS: NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
 _QUARANTINE_SHOWN = 5
 
+# Tab and newline stay; a carriage return becomes a newline; every other control, surrogate or zero-width mark is removed.
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
+_LINE_END_BLANKS = re.compile(r"[ \t\u00a0]+(?=\n|$)")
+_MANY_NEWLINES = re.compile(r"\n{3,}")
 
-def parse_unit(area: WorkArea, recipe: CorpusRecipe, unit: Unit, number: int, num_bands_parts: int) -> StepResult:
-    """Read one unit into its pieces' ``documents``, ``keys``, ``hashes`` and ``bands``; return its counts."""
-    return area.once(f"parsed/{number:06d}", lambda: _parse(area, recipe, unit, number, num_bands_parts))
 
-
-def _parse(area: WorkArea, recipe: CorpusRecipe, unit: Unit, number: int, num_bands_parts: int) -> StepResult:
-    source = next(source for source in recipe.sources if source.name == unit.source)
-    counts: Counter[str] = Counter()
-    quarantine: list[dict[str, Any]] = []
-    progress = Progress()
-    contaminants = evaluation_table(area.store_uri, area.prefix) if recipe.decontamination.paths else NO_NGRAMS
-    sizes: list[int] = []
-    first = number * PIECES_A_UNIT
-    piece = PieceWriter(area, recipe, first, num_bands_parts)
-    try:
-        for record in read_unit(source, unit, progress=progress):
-            counts["records"] += 1
-            match record:
-                case Quarantined():
-                    counts["quarantined"] += 1
-                    quarantine.append({"source": unit.source, **_fields(record)})
-                case Dropped(reason):
-                    counts[f"dropped:{reason}"] += 1
-                    if record.record is not None:
-                        version = record.order, record.version, counts["records"], NO_ROW, False
-                        piece.keys.append((key_of(unit.source, record.record), *version))
-                case Deleted(record=name, order=order):
-                    counts["dropped:deletion_notice"] += 1
-                    piece.keys.append((key_of(unit.source, name), order, 0, counts["records"], NO_ROW, True))
-                case Document():
-                    # Another abstract belongs to the citation before it, and stays in its piece.
-                    belongs = record.record is not None and record.id != record.record
-                    if piece.is_full() and not belongs:
-                        piece.put()
-                        sizes.append(piece.num_rows)
-                        if len(sizes) == PIECES_A_UNIT:
-                            raise SourceError(
-                                f"{unit.source}/{unit.name}: more than {PIECES_A_UNIT * PIECE_DOCUMENTS:,} documents in one "
-                                "file; split it"
-                            )
-                        piece = PieceWriter(area, recipe, first + len(sizes), num_bands_parts)
-                    text, unfit = _prepare(record.text, recipe, counts, contaminants)
-                    if record.record is not None:
-                        place = piece.keys[-1][3] if belongs else counts["records"]
-                        version = record.order, record.version, place, NO_ROW if unfit else piece.num_rows, False
-                        piece.keys.append((key_of(unit.source, record.record), *version))
-                    if unfit:
-                        counts[f"dropped:{unfit}"] += 1
-                        continue
-                    counts["read"] += 1
-                    piece.add(text, record.key, held_out=is_held_out(record.group, recipe.held_out))
-        piece.put()
-        sizes.append(piece.num_rows)
-    finally:
-        piece.discard()
-    if quarantine:
-        area.put_bytes("".join(f"{json.dumps(entry)}\n" for entry in quarantine).encode(), quarantine_name(number))
-    return {
-        "source": unit.source,
-        "unit": unit.name,
-        "counts": dict(counts),
-        "pieces": sizes,
-        "quarantine": quarantine[:_QUARANTINE_SHOWN],
-        "bytes": progress.size_bytes,
-        "unread_bytes": progress.unread_bytes,
-    }
+def parse_unit(
+    area: WorkArea, recipe: CorpusRecipe, unit: Unit, *, number: int, num_bands_partitions: int = 1
+) -> Parsed:
+    """Read one unit into the ``documents``, ``keys``, ``hashes`` and ``bands`` of its pieces; return its counts."""
+    return area.once(
+        f"parsed/{number:06d}", lambda: _UnitParser(area, recipe, unit, number, num_bands_partitions).run(), Parsed
+    )
 
 
 def quarantine_name(number: int) -> str:
@@ -104,19 +59,120 @@ def quarantine_name(number: int) -> str:
     return f"quarantine/{number:06d}.jsonl"
 
 
+def normalise(text: str) -> str:
+    """Return ``text`` in NFC without control characters, trailing blanks or more than one empty line in a row.
+
+    Nothing is folded: case, accents, digits and punctuation stay, because a dose or a code may depend on them.
+    """
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = unicodedata.normalize("NFC", _CONTROL.sub("", text))
+    return _MANY_NEWLINES.sub("\n\n", _LINE_END_BLANKS.sub("", text)).strip()
+
+
+class _UnitParser:
+    """One unit while it is read: its counts, its quarantined records, and the piece that takes its next document."""
+
+    def __init__(
+        self, area: WorkArea, recipe: CorpusRecipe, unit: Unit, number: int, num_bands_partitions: int
+    ) -> None:
+        self._area, self._recipe, self._unit, self._number = area, recipe, unit, number
+        self._num_partitions = num_bands_partitions
+        self._contaminants = _evaluation_table(area) if recipe.decontamination.paths else NO_NGRAMS
+        self._counts: Counter[str] = Counter()
+        self._quarantine: list[QuarantineEntry] = []
+        self._sizes: list[int] = []  # documents of the pieces that are written
+        self._piece = self._next_piece()
+
+    def run(self) -> Parsed:
+        source = next(source for source in self._recipe.sources if source.name == self._unit.source)
+        progress = Progress()
+        try:
+            for record in read_unit(source, self._unit, progress=progress):
+                self._counts["records"] += 1
+                match record:
+                    case Quarantined():
+                        self._set_aside(record)
+                    case Dropped(reason):
+                        self._counts[f"dropped:{reason}"] += 1
+                        if record.record is not None:
+                            self._add_version(record.record, record.order, record.version, row=NO_ROW)
+                    case Deleted():
+                        self._counts["dropped:deletion_notice"] += 1
+                        self._add_version(record.record, record.order, 0, row=NO_ROW, deleted=True)
+                    case Document():
+                        self._add_document(record)
+            self._put_piece()
+        finally:
+            self._piece.discard()
+        if self._quarantine:
+            lines = "".join(f"{json.dumps(asdict(entry))}\n" for entry in self._quarantine)
+            self._area.put_bytes(lines.encode(), quarantine_name(self._number))
+        return Parsed(
+            source=self._unit.source,
+            unit=self._unit.name,
+            counts=dict(self._counts),
+            pieces=tuple(self._sizes),
+            quarantine=tuple(self._quarantine[:_QUARANTINE_SHOWN]),
+            bytes=progress.size_bytes,
+            unread_bytes=progress.unread_bytes,
+        )
+
+    def _set_aside(self, record: Quarantined) -> None:
+        self._counts["quarantined"] += 1
+        entry = QuarantineEntry(
+            self._unit.source, record.file, record.position, record.reason, record.record_id, record.sha256
+        )
+        self._quarantine.append(entry)
+
+    def _add_document(self, document: Document) -> None:
+        # Another abstract of a citation belongs to the document before it, and stays in its piece.
+        belongs = document.record is not None and document.id != document.record
+        if self._piece.is_full() and not belongs:
+            self._put_piece()
+            self._piece = self._next_piece()
+        text, unfit = _prepare(document.text, self._recipe, self._counts, self._contaminants)
+        if document.record is not None:
+            place = self._piece.versions[-1].place if belongs else None
+            row = NO_ROW if unfit else self._piece.num_rows
+            self._add_version(document.record, document.order, document.version, row=row, place=place)
+        if unfit:
+            self._counts[f"dropped:{unfit}"] += 1
+            return
+        self._counts["read"] += 1
+        self._piece.add(text, document.key, held_out=is_held_out(document.group, self._recipe.held_out))
+
+    def _add_version(
+        self, record: str, order: int, version: int, *, row: int, place: int | None = None, deleted: bool = False
+    ) -> None:
+        place = self._counts["records"] if place is None else place
+        self._piece.versions.append(Version(key_of(self._unit.source, record), order, version, place, row, deleted))
+
+    def _put_piece(self) -> None:
+        self._piece.put()
+        self._sizes.append(self._piece.num_rows)
+
+    def _next_piece(self) -> PieceWriter:
+        if len(self._sizes) == PIECES_A_UNIT:
+            raise SourceError(
+                f"{self._unit.source}/{self._unit.name}: more than {PIECES_A_UNIT * PIECE_DOCUMENTS:,} documents in one file; "
+                "split it"
+            )
+        return PieceWriter(self._area, self._recipe, PieceId(self._number, len(self._sizes)), self._num_partitions)
+
+
 def _prepare(
     text: str, recipe: CorpusRecipe, counts: Counter[str], contaminants: NDArray[np.uint64]
 ) -> tuple[str, str | None]:
-    """Return the text as the corpus holds it, and why it is left out, if it is; count languages and identifiers."""
+    """Return the text as the corpus holds it, and the reason to drop it, or None; count its language and identifiers."""
     text = normalise(text)
     language = detect_language(text)
     unfit = drop_reason(text, recipe.filters, lexicon=recipe.lexicon, language=language)
     if unfit:
         return text, unfit
-    masked, found = mask_identifiers(text)
-    for kind, times in found.items():
-        counts[f"identifier:{kind}"] += times
-    if found:
+    masked, identifiers = mask_identifiers(text)
+    for kind, number in identifiers.items():
+        counts[f"identifier:{kind}"] += number
+    if identifiers:
         counts["with_identifiers"] += 1
         if recipe.identifiers.action == "drop":
             return text, "identifiers"
@@ -129,11 +185,7 @@ def _prepare(
 
 
 @lru_cache(maxsize=1)
-def evaluation_table(store_uri: str, prefix: str) -> NDArray[np.uint64]:
-    """Return the n-grams of the evaluation sets, kept by the worker process for its next units."""
+def _evaluation_table(area: WorkArea) -> NDArray[np.uint64]:
+    """Return the n-grams of the evaluation sets; the worker process keeps them for its next units."""
     with tempfile.TemporaryDirectory() as folder:
-        return np.array(WorkArea(store_uri, prefix).get_array("evaluation.npy", Path(folder)))
-
-
-def _fields(record: Quarantined) -> dict[str, str | None]:
-    return {name: getattr(record, name) for name in ("file", "position", "reason", "record_id", "sha256")}
+        return np.array(area.get_array("evaluation.npy", Path(folder)))

@@ -31,7 +31,7 @@ _SLACK = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Pieces:
+class Segments:
     """Stretches of documents that become segments; parallel arrays."""
 
     document: NDArray[np.int64]
@@ -47,7 +47,7 @@ def pack_documents(
     row_length: int,
     ends_N: NDArray[np.uint8] | None = None,
     copies_D: NDArray[np.int64] | None = None,
-) -> tuple[Pieces, list[list[int]]]:
+) -> tuple[Segments, list[list[int]]]:
     """Return the pieces of documents of ``lengths_D`` tokens, which follow each other in a flat array, and rows of piece numbers.
 
     ``ends_N`` says of each token what ends with it (``ends.NO_END`` to ``SECTION_END``); without it a document may be cut
@@ -63,7 +63,7 @@ def pack_documents(
         rows.append(list(range(number, number + count)))
         number += count
     document, start, length = np.array(waiting.written, dtype=np.int64).reshape(-1, 3).T
-    return Pieces(document=document, start=start, length=length), rows
+    return Segments(document=document, start=start, length=length), rows
 
 
 class _Waiting:

@@ -1,13 +1,17 @@
-"""Pieces: what one file's documents are kept in between the passes, and what the passes work by.
+"""Pieces: the documents of one file between the passes of a build. Every pass after parsing works piece by piece.
 
-A piece holds its documents (``documents/<n>.parquet``), and of each its key with order and version (``keys``), the hash of its
-text (``hashes``) and the bands of its MinHash (``bands``, one file a partition).
+A piece holds at most ``PIECE_DOCUMENTS`` documents, so that memory does not grow with the file: a file of two million notes
+becomes many pieces, a file of PubMed one. Its files in the work area: its documents (``documents/<n>.parquet``), of each the key
+with order and version (``keys``), the hash of its text (``hashes``), and the bands of its MinHash (``bands``, one file a
+partition).
 """
 
 import hashlib
 import tempfile
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,21 +28,60 @@ KEY = np.dtype(
 )
 NO_ROW = 2**32 - 1  # of a version that a rule or filter dropped, which still supersedes the earlier ones
 PIECE_DOCUMENTS = 65_536
-PIECES_A_UNIT = (
-    4096  # at most; piece n of unit u has the number u * 4096 + n, so that pieces sort as their documents do
-)
+PIECES_A_UNIT = 4096  # at most
 _PIECE_CHARACTERS = 1 << 28
 _BATCH = 2048
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PieceId:
+    """Piece ``number`` of unit ``unit``, both from 0; ids sort as their documents do."""
+
+    unit: int
+    number: int
+
+    @property
+    def index(self) -> int:
+        """The integer by which arrays and file names know the piece."""
+        return self.unit * PIECES_A_UNIT + self.number
+
+    def __str__(self) -> str:
+        """The name of the piece's files in the work area."""
+        return f"{self.index:09d}"
+
+
+class Version(NamedTuple):
+    """One version of a record, or a notice that deletes it; the fields of ``KEY``."""
+
+    key: int
+    """Hash of the source and the record's name."""
+    order: int
+    version: int
+    place: int
+    """Number of the record in its unit; the abstracts of one citation share it."""
+    row: int
+    """Row of its document in the piece, or ``NO_ROW``."""
+    deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece that was written."""
+
+    id: PieceId
+    source: str
+    """Name of its source in the recipe."""
+    num_rows: int
 
 
 class PieceWriter:
     """A piece while it is written: documents leave in batches, keys and hashes are 64 bytes a document."""
 
-    def __init__(self, area: WorkArea, recipe: CorpusRecipe, number: int, num_parts: int) -> None:
+    def __init__(self, area: WorkArea, recipe: CorpusRecipe, piece: PieceId, num_bands_partitions: int) -> None:
         self.num_rows = 0
         self.num_characters = 0
-        self.keys: list[tuple[int, int, int, int, int, bool]] = []
-        self._area, self._number, self._num_parts = area, number, num_parts
+        self.versions: list[Version] = []
+        self._area, self._id, self._num_partitions = area, piece, num_bands_partitions
         self._near = recipe.dedup.near
         self._min_words = recipe.dedup.min_words
         self._hashes: list[tuple[int, int, int]] = []
@@ -65,17 +108,16 @@ class PieceWriter:
         """Keep the piece in the work area."""
         self._flush()
         self._writer.close()
-        name = f"{self._number:09d}"
-        self._area.put(self._path, f"documents/{name}.parquet")
-        keys = np.array(self.keys, dtype=KEY)
-        self._area.put_array(keys[np.argsort(keys["key"], kind="stable")], f"keys/{name}.npy")
+        self._area.put(self._path, f"documents/{self._id}.parquet")
+        keys = np.array(self.versions, dtype=KEY)
+        self._area.put_array(keys[np.argsort(keys["key"], kind="stable")], f"keys/{self._id}.npy")
         hashes = np.array(self._hashes, dtype=HASH)
-        self._area.put_array(hashes[np.argsort(hashes, order=("high", "low", "row"))], f"hashes/{name}.npy")
+        self._area.put_array(hashes[np.argsort(hashes, order=("high", "low", "row"))], f"hashes/{self._id}.npy")
         if self._near:
             bands = np.concatenate(self._bands)
-            part_of = bands["hash"] % np.uint64(self._num_parts)
-            for part in range(self._num_parts):
-                self._area.put_array(bands[part_of == part], f"bands/{part:04d}/{name}.npy")
+            partition_of = bands["hash"] % np.uint64(self._num_partitions)
+            for number in range(self._num_partitions):
+                self._area.put_array(bands[partition_of == number], f"bands/{number:04d}/{self._id}.npy")
         self.discard()
 
     def discard(self) -> None:
@@ -90,7 +132,7 @@ class PieceWriter:
         self._writer.write_table(pa.table(arrays, schema=SCHEMA))
         if self._near:
             rows = np.arange(self.num_rows - len(self._rows), self.num_rows)
-            self._bands.append(band_records(list(columns[0]), rows, piece=self._number, min_words=self._min_words))
+            self._bands.append(band_records(list(columns[0]), rows, piece=self._id.index, min_words=self._min_words))
         self._rows.clear()
 
 

@@ -1,6 +1,6 @@
 """The shard format: fixed-length rows in memory-mappable NumPy files, read by row number.
 
-A shard is four files below ``length-<L>/<split>/``, with its number before the part:
+A shard is four files below ``length-<L>/<split>/``, named by number and array:
 
     00000.ids.npy       [R, L]    token ids, uint16 where the vocabulary allows, else uint32
     00000.salient.npy   [R, L/8]  one bit a token: part of a clinical term
@@ -18,16 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clinical_modernbert.artifacts import Artifact
-from clinical_modernbert.corpus.packing import Pieces
+from clinical_modernbert.corpus.packing import Segments
 from clinical_modernbert.errors import ArtifactError
 
 SEGMENT = np.dtype([("length", "<u4"), ("source", "<u2"), ("document", "<u8")])
-PARTS = ("ids", "salient", "rows", "segments")
+ARRAYS = ("ids", "salient", "rows", "segments")
 
 
-def shard_path(row_length: int, split: str, number: int, part: str) -> str:
-    """Return the path of one part of a shard below its corpus."""
-    return f"length-{row_length}/{split}/{number:05d}.{part}.npy"
+def shard_path(row_length: int, split: str, number: int, array: str) -> str:
+    """Return the path of one of a shard's ``ARRAYS`` below its corpus."""
+    return f"length-{row_length}/{split}/{number:05d}.{array}.npy"
 
 
 def id_dtype(vocabulary_size: int) -> np.dtype[np.unsignedinteger]:
@@ -47,28 +47,35 @@ class TokenTable:
 
 
 def render_rows(
-    table: TokenTable, pieces: Pieces, rows: list[list[int]], *, row_length: int, cls_id: int, sep_id: int, pad_id: int
+    table: TokenTable,
+    segments: Segments,
+    rows: list[list[int]],
+    *,
+    row_length: int,
+    cls_id: int,
+    sep_id: int,
+    pad_id: int,
 ) -> dict[str, NDArray[np.generic]]:
-    """Return the four arrays of a shard by part name."""
+    """Return the ``ARRAYS`` of a shard by name."""
     ids = np.full((len(rows), row_length), pad_id, dtype=table.ids_N.dtype)
     salient = np.zeros((len(rows), row_length), dtype=bool)
-    segments = np.empty(len(pieces.length), dtype=SEGMENT)
+    records = np.empty(len(segments.length), dtype=SEGMENT)
     offsets = np.zeros(len(rows) + 1, dtype=np.int64)
     number = 0
     for r, row in enumerate(rows):
         place = 0
-        for piece in row:
-            start, length = int(pieces.start[piece]), int(pieces.length[piece])
+        for segment in row:
+            start, length = int(segments.start[segment]), int(segments.length[segment])
             ids[r, place] = cls_id
             ids[r, place + 1 : place + 1 + length] = table.ids_N[start : start + length]
             ids[r, place + 1 + length] = sep_id
             salient[r, place + 1 : place + 1 + length] = table.salient_N[start : start + length]
-            document = pieces.document[piece]
-            segments[number] = (length + 2, table.sources_D[document], table.keys_D[document])
+            document = segments.document[segment]
+            records[number] = (length + 2, table.sources_D[document], table.keys_D[document])
             number += 1
             place += length + 2
         offsets[r + 1] = number
-    return {"ids": ids, "salient": np.packbits(salient, axis=1), "rows": offsets, "segments": segments}
+    return {"ids": ids, "salient": np.packbits(salient, axis=1), "rows": offsets, "segments": records}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +85,13 @@ class RowBatch:
     ids_RL: NDArray[np.int64]
     salient_RL: NDArray[np.bool_]
     valid_RL: NDArray[np.bool_]
-    """True at tokens, False at the padding behind the last segment."""
+    """True at tokens, False at the padding after the last segment."""
     lengths_S: NDArray[np.int64]
     """Tokens of each segment, row after row."""
     sources_S: NDArray[np.int64]
     documents_S: NDArray[np.uint64]
     rows_S: NDArray[np.int64]
-    """Row of the batch that each segment lies in."""
+    """Row of the batch that holds each segment."""
 
 
 class PackedRows:
@@ -121,15 +128,15 @@ class PackedRows:
         segments = []
         shards = np.searchsorted(self._ends, rows_R, side="right")
         for i, (shard, row) in enumerate(zip(shards.tolist(), rows_R.tolist(), strict=True)):
-            parts = self._shard(shard)
+            arrays = self._shard(shard)
             local = row - int(self._ends[shard] - self._counts[shard])
-            ids[i] = parts["ids"][local]
-            bits[i] = parts["salient"][local]
-            first, last = parts["rows"][local : local + 2]
-            segments.append(parts["segments"][first:last])
+            ids[i] = arrays["ids"][local]
+            bits[i] = arrays["salient"][local]
+            first, last = arrays["rows"][local : local + 2]
+            segments.append(arrays["segments"][first:last])
         joined = np.concatenate(segments) if segments else np.empty(0, dtype=SEGMENT)
         lengths = joined["length"].astype(np.int64)
-        rows_S = np.repeat(np.arange(len(rows_R)), [len(part) for part in segments])
+        rows_S = np.repeat(np.arange(len(rows_R)), [len(records) for records in segments])
         used = np.bincount(rows_S, weights=lengths, minlength=len(rows_R)).astype(np.int64)
         return RowBatch(
             ids_RL=ids,
@@ -143,9 +150,9 @@ class PackedRows:
 
     def _shard(self, number: int) -> dict[str, NDArray[np.generic]]:
         if number not in self._open:
-            paths = {part: shard_path(self.row_length, self.split, number, part) for part in PARTS}
-            files = {part: self._corpus.file(path, cache_path=self._cache_path) for part, path in paths.items()}
+            paths = {name: shard_path(self.row_length, self.split, number, name) for name in ARRAYS}
+            files = {name: self._corpus.file(path, cache_path=self._cache_path) for name, path in paths.items()}
             self._open[number] = {
-                part: np.load(path, mmap_mode="r", allow_pickle=False) for part, path in files.items()
+                name: np.load(path, mmap_mode="r", allow_pickle=False) for name, path in files.items()
             }
         return self._open[number]

@@ -1,24 +1,26 @@
-"""Step 3, one task a piece: documents -> token ids, salience and counts; step 4, one task a shard: tokens -> packed rows."""
+"""Steps 3 and 4 of a build: documents -> token ids, salience and counts, one task a piece; tokens -> packed rows, one a shard."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerFast
 
 from clinical_modernbert.artifacts import upload
-from clinical_modernbert.artifacts.work_area import StepResult, WorkArea
+from clinical_modernbert.artifacts.work_area import WorkArea
+from clinical_modernbert.corpus import SPLITS
 from clinical_modernbert.corpus.cut_points import covered, token_ends
-from clinical_modernbert.corpus.dedup.exact import Parts, kept_rows, piece_drops
+from clinical_modernbert.corpus.dedup.exact import kept_rows, piece_drops
 from clinical_modernbert.corpus.encoding import Encoded, WordEncoder
 from clinical_modernbert.corpus.packing import pack_documents
+from clinical_modernbert.corpus.piece_files import Piece, PieceId
+from clinical_modernbert.corpus.results import Packed, Partitions, Tokenised
 from clinical_modernbert.corpus.shards import TokenTable, id_dtype, render_rows, shard_path
-from clinical_modernbert.corpus.split import SPLITS
 from clinical_modernbert.lexicon import Matcher
 from clinical_modernbert.tokenizer import load_tokenizer, padded_vocabulary_size, special_ids
 
@@ -27,29 +29,37 @@ _BATCH = 512
 _LENGTH_CLASSES = 24  # powers of two that a document's tokens stay below
 
 
-def read_texts(area: WorkArea, *, piece: int, kept: NDArray[np.bool_]) -> Iterator[list[tuple[str, int, bool]]]:
-    """Yield batches of (text, key, held_out) of a piece's kept documents."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = area.get(f"documents/{piece:09d}.parquet", Path(folder))
-        row = 0
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=_BATCH):
-            chosen = batch.filter(kept[row : row + len(batch)])
-            row += len(batch)
-            if len(chosen):
-                yield list(zip(*(column.to_pylist() for column in chosen.columns), strict=True))
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What tokenising needs: the tokenizer, its table of words, and the matcher of the lexicon's terms."""
+
+    tokenizer: PreTrainedTokenizerFast
+    encoder: WordEncoder
+    matcher: Matcher
 
 
 @lru_cache(maxsize=1)
-def _tools(store_uri: str, prefix: str) -> tuple[Any, WordEncoder, Matcher]:
-    """Tokenizer, encoder and matcher of a build, kept by the worker process for its next pieces."""
-    area = WorkArea(store_uri, prefix)
+def load_tools(area: WorkArea) -> Tools:
+    """Return the tools of a build; the worker process keeps them for its next pieces."""
     with tempfile.TemporaryDirectory() as folder:
         for name in ("tokenizer.json", "tokenizer_config.json"):
             local = area.get(f"tokenizer/{name}", Path(folder))
             (Path(folder) / name).write_bytes(local.read_bytes())
         tokenizer = load_tokenizer(Path(folder))
         terms = area.get("lexicon.txt", Path(folder)).read_text(encoding="utf-8").splitlines()
-    return tokenizer, WordEncoder(tokenizer), Matcher(terms)
+    return Tools(tokenizer, WordEncoder(tokenizer), Matcher(terms))
+
+
+def read_texts(area: WorkArea, *, piece: PieceId, kept: NDArray[np.bool_]) -> Iterator[list[tuple[str, int, bool]]]:
+    """Yield batches of (text, key, held_out) of a piece's kept documents."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = area.get(f"documents/{piece}.parquet", Path(folder))
+        row = 0
+        for batch in pq.ParquetFile(path).iter_batches(batch_size=_BATCH):
+            kept_batch = batch.filter(kept[row : row + len(batch)])
+            row += len(batch)
+            if len(kept_batch):
+                yield list(zip(*(column.to_pylist() for column in kept_batch.columns), strict=True))
 
 
 def salient_tokens(encoded: Encoded, spans_M2: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -68,19 +78,20 @@ def joined_spans(matcher: Matcher, texts: list[str]) -> NDArray[np.int64]:
     return np.array(spans, dtype=np.int64).reshape(-1, 2)
 
 
-def tokenise_piece(area: WorkArea, *, piece: int, source: str, num_rows: int, parts: Parts) -> StepResult:
+def tokenise_piece(area: WorkArea, piece: Piece, *, partitions: Partitions) -> Tokenised:
     """Tokenise one piece's kept documents into ``tokens/<n>.*.npy``; return counts by split."""
-    return area.once(f"tokenised/{piece:09d}", lambda: _tokenise(area, piece, source, num_rows, parts))
+    return area.once(f"tokenised/{piece.id}", lambda: tokenise(area, piece, partitions), Tokenised)
 
 
-def _tokenise(area: WorkArea, piece: int, source: str, num_rows: int, parts: Parts) -> StepResult:
-    tokenizer, encoder, matcher = _tools(area.store_uri, area.prefix)
-    size = padded_vocabulary_size(tokenizer)
+def tokenise(area: WorkArea, piece: Piece, partitions: Partitions) -> Tokenised:
+    """As ``tokenise_piece``, without its done-marker."""
+    tools = load_tools(area)
+    size = padded_vocabulary_size(tools.tokenizer)
     ids, salient, ends, documents = [], [], [], []
-    for batch in read_texts(area, piece=piece, kept=kept_rows(area, piece=piece, num_rows=num_rows, parts=parts)):
+    for batch in read_texts(area, piece=piece.id, kept=kept_rows(area, piece=piece, partitions=partitions)):
         texts = [text for text, _, _ in batch]
-        encoded = encoder.encode(texts)
-        spans = joined_spans(matcher, texts)
+        encoded = tools.encoder.encode(texts)
+        spans = joined_spans(tools.matcher, texts)
         ids.append(encoded.ids_N.astype(id_dtype(size)))
         salient.append(salient_tokens(encoded, spans))
         ends.append(token_ends(texts, encoded, spans))
@@ -91,82 +102,85 @@ def _tokenise(area: WorkArea, piece: int, source: str, num_rows: int, parts: Par
     marks = np.concatenate(salient) if salient else np.empty(0, dtype=bool)
     table = np.array(documents, dtype=DOCUMENT)
     held_out_N = np.repeat(table["held_out"], table["length"])
-    area.put_array(flat, f"tokens/{piece:09d}.ids.npy")
-    area.put_array(np.concatenate(ends) if ends else np.empty(0, dtype=np.uint8), f"tokens/{piece:09d}.ends.npy")
-    area.put_array(marks, f"tokens/{piece:09d}.salient.npy")
-    area.put_array(table, f"tokens/{piece:09d}.documents.npy")
-    area.put_array(np.bincount(flat[~held_out_N], minlength=size), f"tokens/{piece:09d}.unigram.npy")
+    area.put_array(flat, f"tokens/{piece.id}.ids.npy")
+    area.put_array(np.concatenate(ends) if ends else np.empty(0, dtype=np.uint8), f"tokens/{piece.id}.ends.npy")
+    area.put_array(marks, f"tokens/{piece.id}.salient.npy")
+    area.put_array(table, f"tokens/{piece.id}.documents.npy")
+    area.put_array(np.bincount(flat[~held_out_N], minlength=size), f"tokens/{piece.id}.unigram.npy")
     sides = {"train": ~table["held_out"], "held_out": table["held_out"]}
-    return {
-        "source": source,
-        "documents": {split: int(side.sum()) for split, side in sides.items()},
-        "tokens": {split: int(table["length"][side].sum()) for split, side in sides.items()},
-        "salient_tokens": int(marks.sum()),
-        "longest": int(table["length"].max(initial=0)),
-        "lengths": np.bincount(np.frexp(table["length"])[1], minlength=_LENGTH_CLASSES).tolist(),
-        "dropped": piece_drops(area, piece=piece, parts=parts),
-    }
+    return Tokenised(
+        source=piece.source,
+        documents={split: int(side.sum()) for split, side in sides.items()},
+        tokens={split: int(table["length"][side].sum()) for split, side in sides.items()},
+        salient_tokens=int(marks.sum()),
+        longest=int(table["length"].max(initial=0)),
+        lengths=tuple(np.bincount(np.frexp(table["length"])[1], minlength=_LENGTH_CLASSES).tolist()),
+        dropped=piece_drops(area, piece=piece.id, partitions=partitions),
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class ShardPiece:
-    """One piece's part in a shard."""
+class ShardSegment:
+    """The documents of one piece in a shard."""
 
-    piece: int
+    piece: PieceId
     source: int
     """Number of its source in the recipe."""
     epochs: float
     """Times that each of its documents appears."""
 
 
-def pack_shard(
-    area: WorkArea, *, pieces: list[ShardPiece], split: str, row_length: int, number: int, output_prefix: str
-) -> StepResult:
-    """Pack the tokens of ``pieces`` into one shard of the corpus; return its rows and files."""
-    step = f"packed/{row_length}-{split}-{number:05d}"
-    return area.once(step, lambda: _pack(area, pieces, split, row_length, number, output_prefix))
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """What one packing task makes."""
+
+    row_length: int
+    split: str
+    number: int
+    segments: tuple[ShardSegment, ...]
 
 
-def _pack(
-    area: WorkArea, pieces: list[ShardPiece], split: str, row_length: int, number: int, output_prefix: str
-) -> StepResult:
-    assert split in SPLITS, split
-    tokenizer, _, _ = _tools(area.store_uri, area.prefix)
-    roles = special_ids(tokenizer)
+def pack_shard(area: WorkArea, shard: Shard, *, output_prefix: str) -> Packed:
+    """Pack the tokens of a shard's pieces into rows below ``output_prefix``; return its counts and files."""
+    step = f"packed/{shard.row_length}-{shard.split}-{shard.number:05d}"
+    return area.once(step, lambda: _pack(area, shard, output_prefix), Packed)
+
+
+def _pack(area: WorkArea, shard: Shard, output_prefix: str) -> Packed:
+    assert shard.split in SPLITS, shard.split
+    roles = special_ids(load_tools(area).tokenizer)
     with tempfile.TemporaryDirectory() as folder:
-        loaded = [_load(area, piece, split=split, folder=Path(folder)) for piece in pieces]
-        tables = [table for table, _ in loaded]
+        loaded = [_load(area, segment, split=shard.split, folder=Path(folder)) for segment in shard.segments]
+        table = _joined([table for table, _ in loaded])
         ends_N = np.concatenate([ends for _, ends in loaded])
-        table = TokenTable(
-            ids_N=np.concatenate([t.ids_N for t in tables]),
-            salient_N=np.concatenate([t.salient_N for t in tables]),
-            lengths_D=np.concatenate([t.lengths_D for t in tables]),
-            sources_D=np.concatenate([t.sources_D for t in tables]),
-            keys_D=np.concatenate([t.keys_D for t in tables]),
-        )
-    copies = [num_copies(t.keys_D, epochs=piece.epochs) for t, piece in zip(tables, pieces, strict=True)]
-    copies_D = np.concatenate(copies)
-    segments, rows = pack_documents(table.lengths_D, row_length=row_length, ends_N=ends_N, copies_D=copies_D)
+    copies_D = np.concatenate(
+        [num_copies(t.keys_D, epochs=s.epochs) for (t, _), s in zip(loaded, shard.segments, strict=True)]
+    )
+    segments, rows = pack_documents(table.lengths_D, row_length=shard.row_length, ends_N=ends_N, copies_D=copies_D)
     arrays = render_rows(
-        table, segments, rows, row_length=row_length, cls_id=roles["cls"], sep_id=roles["sep"], pad_id=roles["pad"]
+        table,
+        segments,
+        rows,
+        row_length=shard.row_length,
+        cls_id=roles["cls"],
+        sep_id=roles["sep"],
+        pad_id=roles["pad"],
     )
     entries = []
     with tempfile.TemporaryDirectory() as folder:
-        for part, array in arrays.items():
-            path = Path(folder) / f"{part}.npy"
+        for name, array in arrays.items():
+            path = Path(folder) / f"{name}.npy"
             np.save(path, array, allow_pickle=False)
-            name = shard_path(row_length, split, number, part)
-            entries.append(upload(area.store(), output_prefix, name, path).model_dump(mode="json"))
+            target = shard_path(shard.row_length, shard.split, shard.number, name)
+            entries.append(upload(area.store(), output_prefix, target, path))
     tokens_D = table.lengths_D * copies_D
-    by_source = {str(n): int(tokens_D[table.sources_D == n].sum()) for n in np.unique(table.sources_D).tolist()}
-    places = int(segments.length.sum()) + 2 * len(segments.length)
-    return {
-        "rows": len(rows),
-        "segments": len(segments.length),
-        "places_used": places,
-        "source_tokens": by_source,
-        "files": entries,
-    }
+    return Packed(
+        rows=len(rows),
+        segments=len(segments.length),
+        places_used=int(segments.length.sum()) + 2 * len(segments.length),
+        source_tokens={n: int(tokens_D[table.sources_D == n].sum()) for n in np.unique(table.sources_D).tolist()},
+        files=tuple(entries),
+    )
 
 
 def num_copies(keys_D: NDArray[np.uint64], *, epochs: float) -> NDArray[np.int64]:
@@ -175,17 +189,27 @@ def num_copies(keys_D: NDArray[np.uint64], *, epochs: float) -> NDArray[np.int64
     return int(epochs) + (share < epochs % 1.0).astype(np.int64)
 
 
-def _load(area: WorkArea, piece: ShardPiece, *, split: str, folder: Path) -> tuple[TokenTable, NDArray[np.uint8]]:
+def _load(area: WorkArea, segment: ShardSegment, *, split: str, folder: Path) -> tuple[TokenTable, NDArray[np.uint8]]:
     ids, salient, documents, ends = (
-        area.get_array(f"tokens/{piece.piece:09d}.{p}.npy", folder) for p in ("ids", "salient", "documents", "ends")
+        area.get_array(f"tokens/{segment.piece}.{name}.npy", folder) for name in ("ids", "salient", "documents", "ends")
     )
-    chosen_D = documents["held_out"] == (split == "held_out")
-    chosen_N = np.repeat(chosen_D, documents["length"])
+    of_split_D = documents["held_out"] == (split == "held_out")
+    of_split_N = np.repeat(of_split_D, documents["length"])
     table = TokenTable(
-        ids_N=ids[chosen_N],
-        salient_N=salient[chosen_N],
-        lengths_D=documents["length"][chosen_D].astype(np.int64),
-        sources_D=np.full(int(chosen_D.sum()), piece.source, dtype=np.int64),
-        keys_D=documents["key"][chosen_D],
+        ids_N=ids[of_split_N],
+        salient_N=salient[of_split_N],
+        lengths_D=documents["length"][of_split_D].astype(np.int64),
+        sources_D=np.full(int(of_split_D.sum()), segment.source, dtype=np.int64),
+        keys_D=documents["key"][of_split_D],
     )
-    return table, np.asarray(ends[chosen_N])
+    return table, np.asarray(ends[of_split_N])
+
+
+def _joined(tables: Sequence[TokenTable]) -> TokenTable:
+    return TokenTable(
+        ids_N=np.concatenate([table.ids_N for table in tables]),
+        salient_N=np.concatenate([table.salient_N for table in tables]),
+        lengths_D=np.concatenate([table.lengths_D for table in tables]),
+        sources_D=np.concatenate([table.sources_D for table in tables]),
+        keys_D=np.concatenate([table.keys_D for table in tables]),
+    )

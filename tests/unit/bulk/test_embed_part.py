@@ -1,11 +1,11 @@
-"""One part: vectors in the rows' order, whatever is long read as the recipe says, and parts that cover every row once."""
+"""One range: vectors in the rows' order, long texts as the recipe says, and ranges that cover every row once."""
 
 import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
-from clinical_modernbert.bulk.embed import plan_parts
+from clinical_modernbert.bulk.embed import plan_ranges
 from clinical_modernbert.bulk.embed_part import embed_rows
 from clinical_modernbert.bulk.table import TableFile, TextRow
 from clinical_modernbert.encoder import Encoder, load_encoder
@@ -68,17 +68,17 @@ def test_a_long_text_is_read_as_the_recipe_says(encoder: Encoder, way: str) -> N
 
 @settings(deadline=None)
 @given(num_rows=st.lists(st.integers(0, 50), max_size=6), part_rows=st.integers(1, 12))
-def test_parts_hold_every_row_once_and_are_of_like_size(num_rows: list[int], part_rows: int) -> None:
+def test_ranges_hold_every_row_once_and_are_of_like_size(num_rows: list[int], part_rows: int) -> None:
     tables = [TableFile("root", f"{i}.csv") for i in range(len(num_rows))]
-    parts = plan_parts(tables, num_rows, part_rows=part_rows)
-    assert [part.number for part in parts] == list(range(len(parts)))
-    covered = [(part.table.key, row) for part in parts for row in range(part.start, part.stop)]
+    ranges = plan_ranges(tables, num_rows, max_rows=part_rows)
+    assert [rows.number for rows in ranges] == list(range(len(ranges)))
+    covered = [(r.table.key, row) for r in ranges for row in range(r.start, r.stop)]
     assert covered == [(table.key, row) for table, rows in zip(tables, num_rows, strict=True) for row in range(rows)]
     for table in tables:
-        sizes = [part.stop - part.start for part in parts if part.table == table]
+        sizes = [rows.stop - rows.start for rows in ranges if rows.table == table]
         assert not sizes or (max(sizes) <= part_rows and max(sizes) - min(sizes) <= 1)
 
 
-def test_the_path_of_a_part_sorts_as_the_rows_do(tmp_path: Path) -> None:
-    parts = plan_parts([TableFile("root", "a.csv")], [1200], part_rows=1)
-    assert [part.path for part in parts] == sorted(part.path for part in parts)
+def test_the_path_of_a_range_sorts_as_the_rows_do(tmp_path: Path) -> None:
+    ranges = plan_ranges([TableFile("root", "a.csv")], [1200], max_rows=1)
+    assert [rows.path for rows in ranges] == sorted(rows.path for rows in ranges)

@@ -5,14 +5,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from clinical_modernbert.artifacts.work_area import StepResult, WorkArea
+from clinical_modernbert.artifacts.work_area import WorkArea
+from clinical_modernbert.corpus import is_held_out
 from clinical_modernbert.corpus.dedup.exact import find_duplicates, kept_rows
 from clinical_modernbert.corpus.documents import parse_unit
-from clinical_modernbert.corpus.piece_files import HASH, PIECES_A_UNIT
-from clinical_modernbert.corpus.split import is_held_out
+from clinical_modernbert.corpus.piece_files import HASH, Piece, PieceId
+from clinical_modernbert.corpus.results import Dropped, Parsed, Partitions, QuarantineEntry
 from clinical_modernbert.recipe import CorpusRecipe, build_recipe
 from clinical_modernbert.sources import list_units, read_unit
 
+UNITS = [PieceId(0, 0), PieceId(1, 0)]
 NOTES = {"a": "The patient took warfarin daily.", "b": "x", "c": "No acute distress was seen today."}
 
 
@@ -34,9 +36,18 @@ def recipe_of(folder: Path, notes: dict[str, dict[str, str]]) -> CorpusRecipe:
     return build_recipe(CorpusRecipe, values, origin="test")
 
 
-def parse_all(area: WorkArea, recipe: CorpusRecipe) -> list[StepResult]:
+def parse_all(area: WorkArea, recipe: CorpusRecipe) -> list[Parsed]:
     units = [unit for source in recipe.sources for unit in list_units(source)]
-    return [parse_unit(area, recipe, unit, number, 1) for number, unit in enumerate(units)]
+    return [parse_unit(area, recipe, unit, number=number) for number, unit in enumerate(units)]
+
+
+def duplicates(area: WorkArea, pieces: list[PieceId], number: int) -> list[int]:
+    """Run the pass over exact duplicates and return what each partition dropped."""
+    found: list[Dropped] = [
+        find_duplicates(area, pieces=pieces, partition=n, num_partitions=number, earlier=Partitions())
+        for n in range(number)
+    ]
+    return [step.dropped for step in found]
 
 
 def texts_of(area: WorkArea, folder: Path, number: int) -> list[str]:
@@ -47,9 +58,9 @@ def test_every_record_is_kept_dropped_or_quarantined(area: WorkArea, tmp_path: P
     recipe = recipe_of(tmp_path, {"notes": NOTES})
     (tmp_path / "notes.csv").open("a").write("d\n")
     (step,) = parse_all(area, recipe)
-    assert step["counts"] == {"records": 4, "read": 2, "dropped:too_short": 1, "quarantined": 1, "language:short": 2}
-    (bad,) = step["quarantine"]
-    assert (bad["source"], bad["file"]) == ("notes", "notes.csv") and bad["position"] and bad["reason"]
+    assert step.counts == {"records": 4, "read": 2, "dropped:too_short": 1, "quarantined": 1, "language:short": 2}
+    (bad,) = step.quarantine
+    assert bad == QuarantineEntry("notes", "notes.csv", "line 5", "1 columns where the header has 2", None, bad.sha256)
     assert texts_of(area, tmp_path, 0) == [NOTES["a"], NOTES["c"]]
 
 
@@ -68,27 +79,23 @@ def test_text_is_normalised_and_the_split_is_the_groups(area: WorkArea, tmp_path
 def test_a_unit_that_is_done_is_not_read_again(area: WorkArea, tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, {"notes": NOTES})
     (unit,) = list_units(recipe.sources[0])
-    first = parse_unit(area, recipe, unit, 0, 1)
+    first = parse_unit(area, recipe, unit, number=0)
     (tmp_path / "notes.csv").unlink()
-    assert parse_unit(area, recipe, unit, 0, 1) == first
+    assert parse_unit(area, recipe, unit, number=0) == first
 
 
-@pytest.mark.parametrize("num_parts", [1, 3, 16])
-def test_the_first_document_of_a_text_stays(area: WorkArea, tmp_path: Path, num_parts: int) -> None:
+@pytest.mark.parametrize("number", [1, 3, 16])
+def test_the_first_document_of_a_text_stays(area: WorkArea, tmp_path: Path, number: int) -> None:
     same = "The same text, blank for blank."
     notes = {
         "one": {"a": same, "b": NOTES["a"], "c": f"  {same}\r\n"},
         "two": {"d": NOTES["c"], "e": NOTES["a"], "f": same, "g": same.upper()},
     }
     steps = parse_all(area, recipe_of(tmp_path, notes))
-    found = [
-        find_duplicates(area, pieces=[0, PIECES_A_UNIT], part=part, num_parts=num_parts, earlier={})
-        for part in range(num_parts)
-    ]
-    assert sum(step["dropped"] for step in found) == 3
+    assert sum(duplicates(area, UNITS, number)) == 3
     kept = [
-        kept_rows(area, piece=unit * PIECES_A_UNIT, num_rows=step["counts"]["read"], parts={"duplicates": num_parts})
-        for unit, step in enumerate(steps)
+        kept_rows(area, piece=Piece(piece, step.source, step.count("read")), partitions=Partitions(duplicates=number))
+        for piece, step in zip(UNITS, steps, strict=True)
     ]
     assert kept[0].tolist() == [True, True, False]
     assert kept[1].tolist() == [True, False, False, True]
@@ -100,15 +107,13 @@ def test_hashes_are_sorted_and_ranges_cover_them_all(area: WorkArea, tmp_path: P
     hashes = area.get_array("hashes/000000000.npy", tmp_path)
     assert hashes.dtype == HASH and len(hashes) == 200
     assert (np.diff(hashes["high"].astype(object)) >= 0).all()
-    parts = [
-        find_duplicates(area, pieces=list(range(1)), part=part, num_parts=7, earlier={})["dropped"] for part in range(7)
-    ]
-    assert sum(parts) == 100 and sum(n > 0 for n in parts) > 3
+    dropped = duplicates(area, UNITS[:1], 7)
+    assert sum(dropped) == 100 and sum(n > 0 for n in dropped) > 3
 
 
 def test_a_unit_without_documents_is_no_stumbling_block(area: WorkArea, tmp_path: Path) -> None:
     steps = parse_all(area, recipe_of(tmp_path, {"empty": {"a": "x"}, "notes": NOTES}))
-    assert steps[0]["counts"] == {"records": 1, "dropped:too_short": 1}
-    assert find_duplicates(area, pieces=[0, PIECES_A_UNIT], part=0, num_parts=1, earlier={}) == {"dropped": 0}
-    assert kept_rows(area, piece=0, num_rows=0, parts={"duplicates": 1}).tolist() == []
+    assert steps[0].counts == {"records": 1, "dropped:too_short": 1} and steps[0].dropped == {"too_short": 1}
+    assert duplicates(area, UNITS, 1) == [0]
+    assert kept_rows(area, piece=Piece(UNITS[0], "empty", 0), partitions=Partitions(duplicates=1)).tolist() == []
     assert texts_of(area, tmp_path, 0) == []

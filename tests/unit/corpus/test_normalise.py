@@ -1,7 +1,7 @@
 """Normalisation keeps every visible character."""
 
 import pytest
-from clinical_modernbert.corpus.normalise import normalise
+from clinical_modernbert.corpus.documents import normalise
 from hypothesis import given
 from hypothesis import strategies as st
 

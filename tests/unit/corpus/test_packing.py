@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from clinical_modernbert.corpus.cut_points import NO_END, SECTION_END, SENTENCE_END, WORD_END
-from clinical_modernbert.corpus.packing import Pieces, pack_documents
+from clinical_modernbert.corpus.packing import Segments, pack_documents
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -22,8 +22,8 @@ def ends_for(lengths: NDArray[np.int64], *, seed: int = 0) -> NDArray[np.uint8]:
     return ends
 
 
-def fill(pieces: Pieces, rows: list[list[int]], row_length: int) -> float:
-    return float((pieces.length + 2).sum() / (row_length * len(rows)))
+def fill(segments: Segments, rows: list[list[int]], row_length: int) -> float:
+    return float((segments.length + 2).sum() / (row_length * len(rows)))
 
 
 @given(lengths=lengths, row_length=row_lengths, copies=st.integers(0, 3), with_ends=st.booleans())
@@ -34,24 +34,24 @@ def test_every_token_of_every_copy_is_in_one_row_that_it_fits(
     lengths_D = np.array(lengths)
     copies_D = np.full(len(lengths), 1)
     copies_D[0] = copies
-    pieces, rows = pack_documents(
+    segments, rows = pack_documents(
         lengths_D, row_length=row_length, ends_N=ends_for(lengths_D) if with_ends else None, copies_D=copies_D
     )
-    places = [range(s, s + n) for s, n in zip(pieces.start, pieces.length, strict=True)]
+    places = [range(s, s + n) for s, n in zip(segments.start, segments.length, strict=True)]
     times = np.bincount([t for place in places for t in place], minlength=sum(lengths))
     assert (times == np.repeat(copies_D, lengths_D)).all()
-    assert sorted(piece for row in rows for piece in row) == list(range(len(places)))
-    assert all(sum(int(pieces.length[piece]) + 2 for piece in row) <= row_length for row in rows)
+    assert sorted(segment for row in rows for segment in row) == list(range(len(places)))
+    assert all(sum(int(segments.length[segment]) + 2 for segment in row) <= row_length for row in rows)
     document_of_token = np.repeat(np.arange(len(lengths)), lengths)
-    assert all((document_of_token[list(place)] == d).all() for place, d in zip(places, pieces.document, strict=True))
+    assert all((document_of_token[list(place)] == d).all() for place, d in zip(places, segments.document, strict=True))
 
 
 @given(lengths=lengths, row_length=row_lengths)
 @settings(max_examples=30, deadline=None)
 def test_a_cut_leaves_no_stump(lengths: list[int], row_length: int) -> None:
     lengths_D = np.array(lengths)
-    pieces, _ = pack_documents(lengths_D, row_length=row_length, ends_N=ends_for(lengths_D))
-    for document, length in zip(pieces.document.tolist(), pieces.length.tolist(), strict=True):
+    segments, _ = pack_documents(lengths_D, row_length=row_length, ends_N=ends_for(lengths_D))
+    for document, length in zip(segments.document.tolist(), segments.length.tolist(), strict=True):
         assert length >= min(lengths[document], 16, (row_length - 2) // 2)
 
 
@@ -69,11 +69,11 @@ def test_rows_are_full_and_nearly_all_cuts_are_at_ends_of_sentences(name: str) -
     lengths = CASES[name]
     ends = ends_for(lengths)
     for row_length in (128, 1024, 8192):
-        pieces, rows = pack_documents(lengths, row_length=row_length, ends_N=ends)
+        segments, rows = pack_documents(lengths, row_length=row_length, ends_N=ends)
         # The last row takes what is left.
-        used = [int((pieces.length[row] + 2).sum()) for row in rows[:-1]]
+        used = [int((segments.length[row] + 2).sum()) for row in rows[:-1]]
         assert sum(used) >= 0.995 * row_length * len(used)
-        last = ends[pieces.start + pieces.length - 1]
+        last = ends[segments.start + segments.length - 1]
         assert (last >= SENTENCE_END).mean() > 0.995
         assert (last >= WORD_END).all()
 
@@ -82,19 +82,19 @@ def test_without_sentences_cuts_fall_between_words_and_without_words_at_the_row(
     lengths = np.full(300, 401)
     ends = np.where(np.arange(lengths.sum()) % 3 == 0, WORD_END, NO_END).astype(np.uint8)
     ends[np.cumsum(lengths) - 1] = SECTION_END
-    pieces, rows = pack_documents(lengths, row_length=128, ends_N=ends)
-    assert (ends[pieces.start + pieces.length - 1] >= WORD_END).all() and fill(pieces, rows, 128) > 0.99
+    segments, rows = pack_documents(lengths, row_length=128, ends_N=ends)
+    assert (ends[segments.start + segments.length - 1] >= WORD_END).all() and fill(segments, rows, 128) > 0.99
     ends[:] = NO_END
-    pieces, rows = pack_documents(lengths, row_length=128, ends_N=ends)
-    assert fill(pieces, rows, 128) > 0.99
+    segments, rows = pack_documents(lengths, row_length=128, ends_N=ends)
+    assert fill(segments, rows, 128) > 0.99
 
 
 def test_texts_too_short_to_cut_stay_whole_and_a_note_that_fits_is_cut_only_to_fill_a_row() -> None:
     lengths = np.concatenate([np.full(200, 100), np.random.default_rng(1).integers(300, 700, 800)])
-    pieces, _ = pack_documents(lengths, row_length=1024, ends_N=ends_for(lengths))
-    num_pieces = np.bincount(pieces.document)
-    assert (num_pieces[:200] == 1).all()  # below two pieces of 64
-    assert num_pieces[200:].max() > 1 and (num_pieces == 1).mean() > 0.5
+    segments, _ = pack_documents(lengths, row_length=1024, ends_N=ends_for(lengths))
+    num_segments = np.bincount(segments.document)
+    assert (num_segments[:200] == 1).all()  # below two segments of 64
+    assert num_segments[200:].max() > 1 and (num_segments == 1).mean() > 0.5
 
 
 def test_the_same_documents_give_the_same_rows() -> None:
@@ -111,5 +111,5 @@ def test_ends_of_another_number_of_tokens_are_refused() -> None:
 def test_a_text_whose_words_end_out_of_reach_is_cut_within_one() -> None:
     ends_N = np.zeros(130, dtype=np.uint8)
     ends_N[[124, 129]] = WORD_END
-    pieces, rows = pack_documents(np.array([130]), row_length=128, ends_N=ends_N)
-    assert pieces.length.sum() == 130 and max(pieces.length) <= 126 and len(rows) == 2
+    segments, rows = pack_documents(np.array([130]), row_length=128, ends_N=ends_N)
+    assert segments.length.sum() == 130 and max(segments.length) <= 126 and len(rows) == 2

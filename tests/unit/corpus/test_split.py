@@ -1,6 +1,6 @@
 """The split is by group, stable, and of the size asked for."""
 
-from clinical_modernbert.corpus.split import is_held_out
+from clinical_modernbert.corpus import is_held_out
 from clinical_modernbert.recipe.corpus import HeldOutSection
 
 

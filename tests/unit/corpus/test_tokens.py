@@ -7,12 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from clinical_modernbert.artifacts.work_area import StepResult, WorkArea
+from clinical_modernbert.artifacts.work_area import WorkArea
 from clinical_modernbert.corpus.dedup.exact import DROP
 from clinical_modernbert.corpus.encoding import Encoded
-from clinical_modernbert.corpus.piece_files import SCHEMA
+from clinical_modernbert.corpus.piece_files import SCHEMA, Piece, PieceId
+from clinical_modernbert.corpus.results import Packed, Partitions, Tokenised
 from clinical_modernbert.corpus.tokens import (
-    ShardPiece,
+    Shard,
+    ShardSegment,
     joined_spans,
     num_copies,
     pack_shard,
@@ -27,6 +29,7 @@ from clinical_modernbert.tokenizer import build_tokenizer, load_tokenizer, speci
 from tests.helpers.tiny import tiny_texts
 
 TEXTS = tiny_texts(30)
+PIECE = PieceId(0, 0)
 HELD_OUT = [n % 3 == 0 for n in range(len(TEXTS))]
 DUPLICATE = 7
 KEYS = [n << 58 for n in range(len(TEXTS))]  # spread over the 64 bits, as hashes are
@@ -52,8 +55,8 @@ def area(tmp_path: Path) -> WorkArea:
 
 
 @pytest.fixture
-def step(area: WorkArea) -> StepResult:
-    return tokenise_piece(area, piece=0, source="notes", num_rows=len(TEXTS), parts={"duplicates": 1})
+def step(area: WorkArea) -> Tokenised:
+    return tokenise_piece(area, Piece(PIECE, "notes", len(TEXTS)), partitions=Partitions(duplicates=1))
 
 
 @pytest.mark.parametrize(
@@ -83,57 +86,51 @@ def test_terms_of_a_batch_have_offsets_into_its_joined_texts() -> None:
 
 def test_texts_come_in_order_without_duplicates(area: WorkArea) -> None:
     kept = np.array([n != DUPLICATE for n in range(len(TEXTS))])
-    read = [row for batch in read_texts(area, piece=0, kept=kept) for row in batch]
+    read = [row for batch in read_texts(area, piece=PIECE, kept=kept) for row in batch]
     assert read == [row for n, row in enumerate(zip(TEXTS, KEYS, HELD_OUT, strict=True)) if n != DUPLICATE]
 
 
 def test_counts_are_by_split_and_the_unigram_is_of_training_text_alone(
-    area: WorkArea, step: StepResult, tmp_path: Path
+    area: WorkArea, step: Tokenised, tmp_path: Path
 ) -> None:
-    assert step["documents"] == {"train": 19, "held_out": 10}
-    assert step["dropped"] == {"duplicate": 1}
+    assert step.documents == {"train": 19, "held_out": 10}
+    assert step.dropped == {"duplicate": 1}
     ids, salient, documents, unigram = (
         area.get_array(f"tokens/000000000.{part}.npy", tmp_path) for part in ("ids", "salient", "documents", "unigram")
     )
-    assert len(ids) == len(salient) == documents["length"].sum() == sum(step["tokens"].values())
+    assert len(ids) == len(salient) == documents["length"].sum() == sum(step.tokens.values())
     assert documents["key"].tolist() == [key for n, key in enumerate(KEYS) if n != DUPLICATE]
     held_out = np.repeat(documents["held_out"], documents["length"])
     assert (unigram == np.bincount(ids[~held_out], minlength=len(unigram))).all()
-    assert unigram.sum() == step["tokens"]["train"] and len(unigram) % 64 == 0
+    assert unigram.sum() == step.tokens["train"] and len(unigram) % 64 == 0
     named = sum(text.count("warfarin") + text.count("heparin") for n, text in enumerate(TEXTS) if n != DUPLICATE)
-    assert step["salient_tokens"] == salient.sum() >= named > 0
-    assert step["longest"] == documents["length"].max()
+    assert step.salient_tokens == salient.sum() >= named > 0
+    assert step.longest == documents["length"].max()
 
 
-def pack(area: WorkArea, split: str, *, epochs: float = 1.0, row_length: int = 64) -> tuple[StepResult, dict[int, int]]:
+def pack(area: WorkArea, split: str, *, epochs: float = 1.0, row_length: int = 64) -> tuple[Packed, dict[int, int]]:
     """Pack the unit and return the step with how often each document's tokens are in the rows."""
-    step = pack_shard(
-        area,
-        pieces=[ShardPiece(piece=0, source=2, epochs=epochs)],
-        split=split,
-        row_length=row_length,
-        number=0,
-        output_prefix=f"out-{epochs}",
-    )
+    shard = Shard(row_length, split, 0, (ShardSegment(PIECE, source=2, epochs=epochs),))
+    step = pack_shard(area, shard, output_prefix=f"out-{epochs}")
     store = area.store()
     with tempfile.TemporaryDirectory() as folder:
-        parts = {}
-        for entry in step["files"]:
-            part = entry["path"].rsplit(".", 2)[-2]
-            parts[part] = np.load(
-                store.get_file(f"out-{epochs}/{entry['path']}", Path(folder) / part), allow_pickle=False
+        arrays = {}
+        for entry in step.files:
+            name = entry.path.rsplit(".", 2)[-2]
+            arrays[name] = np.load(
+                store.get_file(f"out-{epochs}/{entry.path}", Path(folder) / name), allow_pickle=False
             )
-    assert (parts["segments"]["source"] == 2).all()
+    assert (arrays["segments"]["source"] == 2).all()
     tokens: dict[int, int] = {}
     for document, length in zip(
-        parts["segments"]["document"].tolist(), parts["segments"]["length"].tolist(), strict=True
+        arrays["segments"]["document"].tolist(), arrays["segments"]["length"].tolist(), strict=True
     ):
         tokens[document] = tokens.get(document, 0) + length - 2
-    assert step["places_used"] == parts["segments"]["length"].sum() <= step["rows"] * row_length
+    assert step.places_used == arrays["segments"]["length"].sum() <= step.rows * row_length
     return step, tokens
 
 
-def test_rows_hold_one_side_of_the_split_whole(area: WorkArea, step: StepResult, tmp_path: Path) -> None:
+def test_rows_hold_one_side_of_the_split_whole(area: WorkArea, step: Tokenised, tmp_path: Path) -> None:
     documents = area.get_array("tokens/000000000.documents.npy", tmp_path)
     for split in ("train", "held_out"):
         side = documents[documents["held_out"] == (split == "held_out")]
@@ -141,7 +138,7 @@ def test_rows_hold_one_side_of_the_split_whole(area: WorkArea, step: StepResult,
         assert pack(area, split)[1] == expected
 
 
-def test_epochs_repeat_whole_documents(area: WorkArea, step: StepResult, tmp_path: Path) -> None:
+def test_epochs_repeat_whole_documents(area: WorkArea, step: Tokenised, tmp_path: Path) -> None:
     documents = area.get_array("tokens/000000000.documents.npy", tmp_path)
     length_of = dict(zip(documents["key"].tolist(), documents["length"].tolist(), strict=True))
     _, tokens = pack(area, "train", epochs=2.5)
@@ -159,14 +156,14 @@ def test_copies_are_the_whole_part_and_a_share_by_key() -> None:
     assert (num_copies(keys, epochs=0.5) >= drawn).all()  # a larger share holds the smaller one
 
 
-def test_special_tokens_frame_every_segment(area: WorkArea, step: StepResult) -> None:
+def test_special_tokens_frame_every_segment(area: WorkArea, step: Tokenised) -> None:
     packed, _ = pack(area, "held_out")
     store = area.store()
-    entry = next(entry for entry in packed["files"] if entry["path"].endswith(".ids.npy"))
+    entry = next(entry for entry in packed.files if entry.path.endswith(".ids.npy"))
     with tempfile.TemporaryDirectory() as folder:
         for file in ("tokenizer.json", "tokenizer_config.json"):
             (Path(folder) / file).write_bytes(area.get(f"tokenizer/{file}", Path(folder)).read_bytes())
         roles = special_ids(load_tokenizer(Path(folder)))
-        ids = np.load(store.get_file(f"out-1.0/{entry['path']}", Path(folder) / "ids.npy"), allow_pickle=False)
+        ids = np.load(store.get_file(f"out-1.0/{entry.path}", Path(folder) / "ids.npy"), allow_pickle=False)
     assert (ids[:, 0] == roles["cls"]).all()
-    assert (ids == roles["cls"]).sum() == (ids == roles["sep"]).sum() == packed["segments"]
+    assert (ids == roles["cls"]).sum() == (ids == roles["sep"]).sum() == packed.segments

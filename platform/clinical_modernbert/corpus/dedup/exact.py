@@ -1,34 +1,33 @@
-"""Step 2: which documents stay, in three passes over hash partitions: versions, exact duplicates, near duplicates.
+"""Step 2 of a build: which documents stay, in three passes over hash partitions: versions, exact duplicates, near duplicates.
 
-Each pass looks only at what the one before kept, so that a document has one reason at most and the account balances. A task
+Each pass looks only at what the pass before it kept, so that a document has one reason at most and the account balances. A task
 holds one partition of the hashes and the drops of the earlier passes, 8 bytes each, whatever the size of the corpus.
 """
 
 import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clinical_modernbert.artifacts.work_area import StepResult, WorkArea
+from clinical_modernbert.artifacts.work_area import WorkArea
 from clinical_modernbert.corpus.dedup.minhash import resembling
-from clinical_modernbert.corpus.piece_files import NO_ROW
+from clinical_modernbert.corpus.piece_files import NO_ROW, Piece, PieceId
+from clinical_modernbert.corpus.results import Dropped, Partitions
 
-PASSES = ("versions", "duplicates", "near")
 REASONS = ("superseded", "deleted", "duplicate", "near_duplicate")
 DROP = np.dtype([("piece", "<u4"), ("row", "<u4"), ("reason", "u1")])
 
-Parts = dict[str, int]
-"""Pass -> number of its partitions; of the passes that are done."""
 
-
-def resolve_versions(area: WorkArea, *, pieces: list[int], part: int, num_parts: int) -> StepResult:
+def resolve_versions(area: WorkArea, *, pieces: Sequence[PieceId], partition: int, num_partitions: int) -> Dropped:
     """Drop what a later version of the same document replaces and what a later notice deletes."""
-    return area.once(f"versions/{part:04d}", lambda: _resolve(area, pieces, part, num_parts))
+    return area.once(f"versions/{partition:04d}", lambda: _resolve(area, pieces, partition, num_partitions), Dropped)
 
 
-def _resolve(area: WorkArea, pieces: list[int], part: int, num_parts: int) -> StepResult:
-    keys, piece_of = _slices(area, "keys", "key", pieces, part, num_parts)
+def _resolve(area: WorkArea, pieces: Sequence[PieceId], partition: int, num_partitions: int) -> Dropped:
+    keys, piece_of = _slices(area, "keys", "key", pieces, partition, num_partitions)
     # The key holds the source, so pieces of different sources never share one.
     order = np.lexsort((keys["place"], piece_of, keys["version"], keys["order"], keys["key"]))
     keys, piece_of = keys[order], piece_of[order]
@@ -45,7 +44,7 @@ def _resolve(area: WorkArea, pieces: list[int], part: int, num_parts: int) -> St
         if not len(versions):
             continue
         newest, newest_piece = group[versions[-1]], pieces_of[versions[-1]]
-        gone = len(notices) > 0 and notices.max() >= newest["order"]
+        deleted = len(notices) > 0 and notices.max() >= newest["order"]
         for record, piece in zip(group, pieces_of.tolist(), strict=True):
             if record["row"] == NO_ROW:
                 continue
@@ -53,54 +52,61 @@ def _resolve(area: WorkArea, pieces: list[int], part: int, num_parts: int) -> St
             current = piece == newest_piece and all(
                 record[name] == newest[name] for name in ("order", "version", "place")
             )
-            if gone or not current:
-                drops.append((piece, record["row"], REASONS.index("deleted" if gone and current else "superseded")))
-    return _keep(area, "versions", part, np.array(drops, dtype=DROP))
+            if deleted or not current:
+                reason = "deleted" if deleted and current else "superseded"
+                drops.append((piece, record["row"], REASONS.index(reason)))
+    return _keep(area, "versions", partition, np.array(drops, dtype=DROP))
 
 
-def find_duplicates(area: WorkArea, *, pieces: list[int], part: int, num_parts: int, earlier: Parts) -> StepResult:
+def find_duplicates(
+    area: WorkArea, *, pieces: Sequence[PieceId], partition: int, num_partitions: int, earlier: Partitions
+) -> Dropped:
     """Compare the hashes of one range over all pieces; keep the first document of each text, in piece and row order."""
-    return area.once(f"duplicates/{part:04d}", lambda: _compare(area, pieces, part, num_parts, earlier))
+    return area.once(
+        f"duplicates/{partition:04d}", lambda: _compare(area, pieces, partition, num_partitions, earlier), Dropped
+    )
 
 
-def _compare(area: WorkArea, pieces: list[int], part: int, num_parts: int, earlier: Parts) -> StepResult:
-    hashes, piece_of = _slices(area, "hashes", "high", pieces, part, num_parts)
-    known = _dropped(area, earlier, piece_of, hashes["row"])
-    hashes, piece_of = hashes[~known], piece_of[~known]
+def _compare(
+    area: WorkArea, pieces: Sequence[PieceId], partition: int, num_partitions: int, earlier: Partitions
+) -> Dropped:
+    hashes, piece_of = _slices(area, "hashes", "high", pieces, partition, num_partitions)
+    dropped = _dropped(area, earlier, piece_of, hashes["row"])
+    hashes, piece_of = hashes[~dropped], piece_of[~dropped]
     order = np.lexsort((hashes["row"], piece_of, hashes["low"], hashes["high"]))
     hashes, piece_of = hashes[order], piece_of[order]
     same = np.zeros(len(hashes), dtype=bool)
     same[1:] = (hashes["high"][1:] == hashes["high"][:-1]) & (hashes["low"][1:] == hashes["low"][:-1])
-    return _keep(area, "duplicates", part, _drops(piece_of[same], hashes["row"][same], "duplicate"))
+    return _keep(area, "duplicates", partition, _drops(piece_of[same], hashes["row"][same], "duplicate"))
 
 
-def find_near_duplicates(area: WorkArea, *, pieces: list[int], part: int, earlier: Parts) -> StepResult:
+def find_near_duplicates(area: WorkArea, *, pieces: Sequence[PieceId], partition: int, earlier: Partitions) -> Dropped:
     """Drop what resembles an earlier document in one partition of the bands."""
-    return area.once(f"near/{part:04d}", lambda: _find_near(area, pieces, part, earlier))
+    return area.once(f"near/{partition:04d}", lambda: _find_near(area, pieces, partition, earlier), Dropped)
 
 
-def _find_near(area: WorkArea, pieces: list[int], part: int, earlier: Parts) -> StepResult:
+def _find_near(area: WorkArea, pieces: Sequence[PieceId], partition: int, earlier: Partitions) -> Dropped:
     with tempfile.TemporaryDirectory() as folder:
-        arrays = [area.get_array(f"bands/{part:04d}/{piece:09d}.npy", Path(folder)) for piece in pieces]
+        arrays = [area.get_array(f"bands/{partition:04d}/{piece}.npy", Path(folder)) for piece in pieces]
         records = np.concatenate(arrays)
     records = records[~_dropped(area, earlier, records["piece"], records["row"])]
-    found = resembling(records)
-    return _keep(area, "near", part, _drops(found["piece"], found["row"], "near_duplicate"))
+    alike = resembling(records)
+    return _keep(area, "near", partition, _drops(alike["piece"], alike["row"], "near_duplicate"))
 
 
 def _slices(
-    area: WorkArea, name: str, field: str, pieces: list[int], part: int, num_parts: int
+    area: WorkArea, name: str, field: str, pieces: Sequence[PieceId], partition: int, num_partitions: int
 ) -> tuple[NDArray[np.void], NDArray[np.uint32]]:
     """Return the records of one range of ``field`` over all pieces' sorted files, and the piece of each."""
-    low, high = (part << 64) // num_parts, ((part + 1) << 64) // num_parts
+    low, high = (partition << 64) // num_partitions, ((partition + 1) << 64) // num_partitions
     slices, pieces_of = [], []
     with tempfile.TemporaryDirectory() as folder:
         for piece in pieces:
-            array = area.get_array(f"{name}/{piece:09d}.npy", Path(folder))
+            array = area.get_array(f"{name}/{piece}.npy", Path(folder))
             first = np.searchsorted(array[field], np.uint64(low)) if low else 0
             last = np.searchsorted(array[field], np.uint64(high)) if high < 1 << 64 else len(array)
             slices.append(np.array(array[first:last]))
-            pieces_of.append(np.full(last - first, piece, dtype=np.uint32))
+            pieces_of.append(np.full(last - first, piece.index, dtype=np.uint32))
     return np.concatenate(slices), np.concatenate(pieces_of)
 
 
@@ -110,44 +116,43 @@ def _drops(pieces: NDArray[np.uint32], rows: NDArray[np.uint32], reason: str) ->
     return drops
 
 
-def _keep(area: WorkArea, name: str, part: int, drops: NDArray[np.void]) -> StepResult:
-    area.put_array(drops, f"drops/{name}-{part:04d}.npy")
-    return {"dropped": len(drops)}
+def _keep(area: WorkArea, name: str, partition: int, drops: NDArray[np.void]) -> Dropped:
+    area.put_array(drops, f"drops/{name}-{partition:04d}.npy")
+    return Dropped(len(drops))
 
 
-def _read_drops(area: WorkArea, parts: Parts) -> NDArray[np.void]:
-    found = [np.empty(0, dtype=DROP)]
+def _read_drops(area: WorkArea, partitions: Partitions) -> NDArray[np.void]:
+    names = [f"{name}-{number:04d}" for name, count in asdict(partitions).items() for number in range(count)]
     with tempfile.TemporaryDirectory() as folder:
-        for name, num_parts in parts.items():
-            found += [
-                np.array(area.get_array(f"drops/{name}-{part:04d}.npy", Path(folder))) for part in range(num_parts)
-            ]
-    return np.concatenate(found)
+        arrays = [np.array(area.get_array(f"drops/{name}.npy", Path(folder))) for name in names]
+    return np.concatenate([np.empty(0, dtype=DROP), *arrays])
 
 
-def _dropped(area: WorkArea, parts: Parts, pieces: NDArray[np.uint32], rows: NDArray[np.uint32]) -> NDArray[np.bool_]:
-    """Return which of the documents the passes in ``parts`` dropped."""
-    gone = _read_drops(area, parts)
-    return np.isin(_place(pieces, rows), _place(gone["piece"], gone["row"]))
+def _dropped(
+    area: WorkArea, partitions: Partitions, pieces: NDArray[np.uint32], rows: NDArray[np.uint32]
+) -> NDArray[np.bool_]:
+    """Return which of the documents the passes in ``partitions`` dropped."""
+    drops = _read_drops(area, partitions)
+    return np.isin(_place(pieces, rows), _place(drops["piece"], drops["row"]))
 
 
 def _place(pieces: NDArray[np.uint32], rows: NDArray[np.uint32]) -> NDArray[np.uint64]:
     return (pieces.astype(np.uint64) << np.uint64(32)) | rows.astype(np.uint64)
 
 
-def piece_drops(area: WorkArea, *, piece: int, parts: Parts) -> dict[str, int]:
+def piece_drops(area: WorkArea, *, piece: PieceId, partitions: Partitions) -> dict[str, int]:
     """Return how many documents of a piece the passes dropped, by reason."""
-    drops = _read_drops(area, parts)
-    drops = drops[drops["piece"] == piece]
+    drops = _read_drops(area, partitions)
+    drops = drops[drops["piece"] == piece.index]
     # A document may resemble others in several partitions of the bands.
     _, first = np.unique(drops["row"], return_index=True)
     counts = np.bincount(drops["reason"][first], minlength=len(REASONS)).tolist()
     return {reason: count for reason, count in zip(REASONS, counts, strict=True) if count}
 
 
-def kept_rows(area: WorkArea, *, piece: int, num_rows: int, parts: Parts) -> NDArray[np.bool_]:
-    """Return which documents of a piece the passes in ``parts`` kept."""
-    kept = np.ones(num_rows, dtype=bool)
-    drops = _read_drops(area, parts)
-    kept[drops["row"][drops["piece"] == piece]] = False
+def kept_rows(area: WorkArea, *, piece: Piece, partitions: Partitions) -> NDArray[np.bool_]:
+    """Return which documents of a piece the passes in ``partitions`` kept."""
+    kept = np.ones(piece.num_rows, dtype=bool)
+    drops = _read_drops(area, partitions)
+    kept[drops["row"][drops["piece"] == piece.id.index]] = False
     return kept

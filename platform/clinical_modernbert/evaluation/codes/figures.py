@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModel
 
-from clinical_modernbert.corpus.split import is_held_out
+from clinical_modernbert.corpus import is_held_out
 from clinical_modernbert.encoder import PACKED_SDPA
 from clinical_modernbert.evaluation.codes.neighbours import group_figures, text_vectors
 from clinical_modernbert.evaluation.codes.projection import project

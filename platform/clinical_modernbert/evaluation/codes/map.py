@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from clinical_modernbert.artifacts import Artifact, Plan, resolve, upload
-from clinical_modernbert.corpus.split import is_held_out
+from clinical_modernbert.corpus import is_held_out
 from clinical_modernbert.encoder import Encoder, build_model, load_encoder
 from clinical_modernbert.evaluation.codes.neighbours import (
     group_figures,

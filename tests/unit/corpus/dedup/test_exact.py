@@ -9,23 +9,26 @@ from clinical_modernbert.artifacts.work_area import WorkArea
 from clinical_modernbert.corpus import piece_files
 from clinical_modernbert.corpus.dedup.exact import find_duplicates, kept_rows, piece_drops, resolve_versions
 from clinical_modernbert.corpus.documents import parse_unit
-from clinical_modernbert.corpus.piece_files import HASH, KEY, NO_ROW, PIECES_A_UNIT
+from clinical_modernbert.corpus.piece_files import HASH, KEY, NO_ROW, Piece, PieceId
+from clinical_modernbert.corpus.results import Partitions
 from clinical_modernbert.recipe import CorpusRecipe, build_recipe
 from clinical_modernbert.sources import list_units
+
+PIECES = [PieceId(0, n) for n in range(3)]
 
 
 def area_with(tmp_path: Path, units: list[list[tuple[int, ...]]]) -> WorkArea:
     area = WorkArea(f"file://{tmp_path}", "work")
-    for number, rows in enumerate(units):
+    for number, rows in enumerate(units):  # all pieces of one unit
         table = np.array(rows, dtype=KEY)
         area.put_array(table[np.argsort(table["key"], kind="stable")], f"keys/{number:09d}.npy")
     return area
 
 
-def drops(area: WorkArea, numbers: list[int], *, num_parts: int) -> list[dict[str, int]]:
-    for part in range(num_parts):
-        resolve_versions(area, pieces=numbers, part=part, num_parts=num_parts)
-    return [piece_drops(area, piece=number, parts={"versions": num_parts}) for number in numbers]
+def drops(area: WorkArea, pieces: list[PieceId], *, number: int) -> list[dict[str, int]]:
+    for n in range(number):
+        resolve_versions(area, pieces=pieces, partition=n, num_partitions=number)
+    return [piece_drops(area, piece=piece, partitions=Partitions(versions=number)) for piece in pieces]
 
 
 def test_order_then_version_decide_and_notices_delete_what_came_before(tmp_path: Path) -> None:
@@ -38,24 +41,31 @@ def test_order_then_version_decide_and_notices_delete_what_came_before(tmp_path:
         [(high, 3, 1, 1, 0, 0), (7, 3, 1, 2, 1, 0), (7, 3, 1, 2, 2, 0), (8, 3, 1, 3, 3, 0), (8, 3, 1, 4, 4, 0)],
     ]
     area = area_with(tmp_path, units)
-    assert drops(area, [0, 1, 2], num_parts=3) == [{"superseded": 4}, {}, {"superseded": 1}]
-    assert kept_rows(area, piece=0, num_rows=5, parts={"versions": 3}).tolist() == [False, True, False, False, False]
+    assert drops(area, PIECES, number=3) == [{"superseded": 4}, {}, {"superseded": 1}]
+    kept = kept_rows(area, piece=Piece(PIECES[0], "pubmed", 5), partitions=Partitions(versions=3))
+    assert kept.tolist() == [
+        False,
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_a_deleted_document_is_counted_as_deleted(tmp_path: Path) -> None:
     area = area_with(tmp_path, [[(9, 1, 1, 1, 0, 0), (9, 1, 2, 2, 1, 0)], [(9, 2, 0, 1, NO_ROW, 1)]])
-    assert drops(area, [0, 1], num_parts=1) == [{"superseded": 1, "deleted": 1}, {}]
+    assert drops(area, PIECES[:2], number=1) == [{"superseded": 1, "deleted": 1}, {}]
 
 
 def test_the_text_of_a_superseded_version_drops_no_other_document(tmp_path: Path) -> None:
     area = area_with(tmp_path, [[(1, 1, 1, 1, 0, 0)], [(1, 2, 1, 1, 0, 0), (2, 2, 1, 2, 1, 0), (3, 2, 1, 3, 2, 0)]])
     area.put_array(np.array([(7, 7, 0)], dtype=HASH), "hashes/000000000.npy")
     area.put_array(np.array([(7, 7, 1), (7, 7, 2), (8, 8, 0)], dtype=HASH), "hashes/000000001.npy")
-    drops(area, [0, 1], num_parts=1)
-    find_duplicates(area, pieces=list(range(2)), part=0, num_parts=1, earlier={"versions": 1})
-    parts = {"versions": 1, "duplicates": 1}
-    assert piece_drops(area, piece=0, parts=parts) == {"superseded": 1}
-    assert kept_rows(area, piece=1, num_rows=3, parts=parts).tolist() == [True, True, False]
+    drops(area, PIECES[:2], number=1)
+    find_duplicates(area, pieces=PIECES[:2], partition=0, num_partitions=1, earlier=Partitions(versions=1))
+    done = Partitions(versions=1, duplicates=1)
+    assert piece_drops(area, piece=PIECES[0], partitions=done) == {"superseded": 1}
+    assert kept_rows(area, piece=Piece(PIECES[1], "pubmed", 3), partitions=done).tolist() == [True, True, False]
 
 
 ARTICLE = (
@@ -86,13 +96,16 @@ def test_a_revision_that_a_rule_drops_and_a_deletion_take_the_whole_earlier_cita
     source = {"type": "pubmed", "name": "pubmed", "path": str(raw), "other_languages": ["fre"]}
     recipe = build_recipe(CorpusRecipe, {"kind": "corpus", "name": "t", "sources": [source]}, origin="test")
     area = WorkArea(f"file://{tmp_path / 'store'}", "work")
-    steps = [parse_unit(area, recipe, unit, n, 1) for n, unit in enumerate(list_units(recipe.sources[0]))]
+    steps = [parse_unit(area, recipe, unit, number=n) for n, unit in enumerate(list_units(recipe.sources[0]))]
     # A citation's abstracts stay together: the fourth document belongs to the third.
-    sizes = [step["pieces"] for step in steps]
-    assert sizes == ([[4, 4], [1]] if most == 3 else [[8], [1]])
-    assert steps[1]["counts"]["dropped:no_abstract"] == steps[1]["counts"]["dropped:deletion_notice"] == 1
+    sizes = [step.pieces for step in steps]
+    assert sizes == ([(4, 4), (1,)] if most == 3 else [(8,), (1,)])
+    assert steps[1].dropped == {"no_abstract": 1, "deletion_notice": 1}
     # 1 and 3 with their French abstracts give way, 2 goes with its own, 4 stays.
-    numbers = [unit * PIECES_A_UNIT + n for unit, found in enumerate(sizes) for n in range(len(found))]
-    assert sum(map(Counter, drops(area, numbers, num_parts=2)), Counter()) == {"superseded": 4, "deleted": 2}
-    kept = [kept_rows(area, piece=n, num_rows=8 // len(sizes[0]), parts={"versions": 2}) for n in numbers[:-1]]
+    pieces = [PieceId(unit, n) for unit, found in enumerate(sizes) for n in range(len(found))]
+    assert sum(map(Counter, drops(area, pieces, number=2)), Counter()) == {"superseded": 4, "deleted": 2}
+    kept = [
+        kept_rows(area, piece=Piece(piece, "pubmed", 8 // len(sizes[0])), partitions=Partitions(versions=2))
+        for piece in pieces[:-1]
+    ]
     assert np.concatenate(kept).tolist() == [False] * 6 + [True] * 2

@@ -1,0 +1,112 @@
+"""The account of a corpus: for every source, records = documents + drops + quarantined, exactly; and the totals over its rows.
+
+``Summary`` is what a corpus's manifest keeps under ``summary``. It holds counts and positions, no text.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clinical_modernbert.corpus import SPLITS
+from clinical_modernbert.corpus.results import Packed, Parsed, QuarantineEntry, Tokenised, below
+from clinical_modernbert.corpus.tokens import Shard
+from clinical_modernbert.recipe import CorpusRecipe
+from clinical_modernbert.sources import is_synthetic
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The account of one source."""
+
+    records: int
+    documents: dict[str, int]
+    """By split."""
+    dropped: dict[str, int]
+    """By reason."""
+    quarantined: int
+    unread_bytes: int
+    """Bytes that follow damage; the number of records in them is unknown and not in the balance."""
+    tokens: dict[str, int]
+    """By split, without [CLS] and [SEP]."""
+    salient_tokens: int
+    languages: dict[str, int]
+    identifiers: dict[str, int]
+    """By kind."""
+    documents_with_identifiers: int
+    length_classes: list[int]
+    """Documents by the power of two that their tokens are below."""
+    longest_document_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Counts and figures of a corpus."""
+
+    sources: dict[str, Account]
+    training_tokens: dict[str, int]
+    """Tokens of text by source that one pass over the training rows shows, epochs counted."""
+    synthetic_sources: list[str]
+    vocabulary_size: int
+    rows: dict[str, dict[str, list[int]]]
+    """Row length, as JSON has it -> split -> rows of each shard."""
+    fill: dict[str, float]
+    """Row length -> share of the places that hold tokens."""
+    quarantine: list[QuarantineEntry]
+    """The first of the quarantined records."""
+
+
+def account_of(name: str, parsed: Sequence[Parsed], tokenised: Sequence[Tokenised]) -> Account:
+    """Return the account of the source ``name``."""
+    reading = [step for step in parsed if step.source == name]
+    tokens = [step for step in tokenised if step.source == name]
+    counts = sum((Counter(step.counts) for step in reading), Counter[str]())
+    reasons = [step.dropped for step in reading] + [step.dropped for step in tokens]
+    dropped = sum(map(Counter, reasons), Counter[str]())
+    documents = {split: sum(step.documents[split] for step in tokens) for split in SPLITS}
+    account = Account(
+        records=counts["records"],
+        documents=documents,
+        dropped=dict(sorted(dropped.items())),
+        quarantined=counts["quarantined"],
+        unread_bytes=sum(step.unread_bytes for step in reading),
+        tokens={split: sum(step.tokens[split] for step in tokens) for split in SPLITS},
+        salient_tokens=sum(step.salient_tokens for step in tokens),
+        languages=dict(sorted(below(counts, "language:").items())),
+        identifiers=dict(sorted(below(counts, "identifier:").items())),
+        documents_with_identifiers=counts["with_identifiers"],
+        length_classes=[sum(column) for column in zip(*(step.lengths for step in tokens), strict=True)],
+        longest_document_tokens=max((step.longest for step in tokens), default=0),
+    )
+    assert account.records == sum(documents.values()) + sum(dropped.values()) + account.quarantined, name
+    return account
+
+
+def training_tokens(recipe: CorpusRecipe, shards: Sequence[Shard], packed: Sequence[Packed]) -> dict[str, int]:
+    """Return ``Summary.training_tokens``, counted in the rows of the first length."""
+    totals = dict.fromkeys((source.name for source in recipe.sources), 0)
+    for shard, step in zip(shards, packed, strict=True):
+        if shard.split == "train" and shard.row_length == recipe.packing.sequence_lengths[0]:
+            for number, tokens in step.source_tokens.items():
+                totals[recipe.sources[number].name] += tokens
+    return totals
+
+
+def synthetic_sources(recipe: CorpusRecipe) -> list[str]:
+    """Return the names of generated sources, sorted."""
+    return sorted(source.name for source in recipe.sources if is_synthetic(source))
+
+
+def rows_and_fill(
+    shards: Sequence[Shard], packed: Sequence[Packed]
+) -> tuple[dict[str, dict[str, list[int]]], dict[str, float]]:
+    """Return ``Summary.rows`` and ``Summary.fill``."""
+    rows: dict[str, dict[str, list[int]]] = {}
+    used: Counter[str] = Counter()
+    for shard, step in zip(shards, packed, strict=True):
+        length = str(shard.row_length)
+        rows.setdefault(length, {split: [] for split in SPLITS})[shard.split].append(step.rows)
+        used[length] += step.places_used
+    fill = {
+        length: used[length] / (int(length) * sum(map(sum, by_split.values()))) for length, by_split in rows.items()
+    }
+    return rows, fill
