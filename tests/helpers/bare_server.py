@@ -5,6 +5,8 @@ import http.client
 import json
 import threading
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,12 @@ import numpy as np
 import uvicorn
 from clinical_modernbert.recipe import ServeRecipe
 from clinical_modernbert.serving.api import build_api
-from clinical_modernbert.serving.engine import load_engine
+from clinical_modernbert.serving.engine import Engine, load_engine
+from clinical_modernbert.serving.forward import Work
 from clinical_modernbert.serving.keys import parse_keys
 from clinical_modernbert.serving.service import EmbeddingService
 from clinical_modernbert.serving.tracing import Trace, no_trace
+from numpy.typing import NDArray
 
 from tests.helpers.ports import free_port
 
@@ -30,15 +34,31 @@ LIMITS = {
 KEYS = {"full": "k-full-000", "old": "k-old-111", "vectors": "k-vec-222"}
 
 
+@dataclass(frozen=True, slots=True)
+class InterruptedEngine(Engine):
+    """The engine of a model, which calls ``before_batch`` in the compute thread first."""
+
+    before_batch: Callable[[], object]
+
+    def compute(self, items: Sequence[Work]) -> Sequence[NDArray[np.float32]]:
+        self.before_batch()
+        return Engine.compute(self, items)
+
+
 class Server:
-    """One server in a thread, with what it recorded."""
+    """One server in a thread, with the metrics that it recorded; a test may set ``before_batch`` to delay or fail batches."""
 
     def __init__(
         self, root: Path, keys: str, *, model: str = "tiny", pooling: str = "cls", trace: Trace = no_trace
     ) -> None:
         recipe = ServeRecipe.model_validate({"name": "tiny", "model": model, "pooling": pooling, "limits": LIMITS})
         self.records: list[tuple[str, float, dict[str, str]]] = []
-        self.engine = load_engine(str(root), recipe)
+        self.before_batch: Callable[[], object] = lambda: None
+        engine = load_engine(str(root), recipe)
+        self.engine = InterruptedEngine(
+            **{part.name: getattr(engine, part.name) for part in fields(engine)},
+            before_batch=lambda: self.before_batch(),
+        )
         self.service = EmbeddingService(self.engine, record=lambda *record: self.records.append(record), trace=trace)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"

@@ -239,11 +239,15 @@ def _until(holds: Callable[[], bool]) -> None:
 
 
 class _Hold:
-    """Hold the compute thread, as a long batch does; let go at the end of the test, however it ends."""
+    """Keeps batches from computing, as a long batch does, until ``gate`` is set."""
 
     def __init__(self, server: Server) -> None:
-        self.gate = threading.Event()
-        server.service.scheduler._executor.submit(self.gate.wait, 20)
+        self.begun, self.gate = threading.Event(), threading.Event()
+        server.before_batch = self._wait
+
+    def _wait(self) -> None:
+        self.begun.set()
+        self.gate.wait(20)
 
 
 @pytest.fixture
@@ -264,14 +268,14 @@ def test_a_request_that_takes_too_long_is_a_504_and_too_many_at_once_are_429(ser
 
 
 def test_a_client_that_leaves_takes_its_texts_with_it(server: Server, hold: _Hold) -> None:
-    # One batch enters the executor's queue; what comes behind it waits in the scheduler.
+    # One batch computes; later texts wait in the scheduler.
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(server.post, "/embed", {"inputs": "first"})
-        _until(lambda: server.service.scheduler._num_computing == 1)
+        assert hold.begun.wait(4)
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
         headers = {"Authorization": f"Bearer {KEYS['full']}", "Content-Type": "application/json"}
         connection.request("POST", "/embed", json.dumps({"inputs": ["gone"] * 50}).encode(), headers)
-        _until(lambda: len(server.service.scheduler._waiting) == 50)
+        _until(lambda: server.service.scheduler.num_tokens_ahead > 100)  # tokenised and in the queue
         connection.close()
         _until(lambda: server.service.scheduler.num_queued == 0)
         hold.gate.set()

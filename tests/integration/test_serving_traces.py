@@ -84,11 +84,11 @@ def test_no_span_holds_a_word_of_any_request(server: Server, exporter: InMemoryS
 def test_a_failing_batch_is_marked_and_its_message_is_not_kept(
     server: Server, exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(items: object) -> object:
+    def fail() -> None:
         raise RuntimeError(f"the note said {CANARY}")
 
     exporter.clear()
-    monkeypatch.setattr(server.service.scheduler, "_compute", fail)
+    monkeypatch.setattr(server, "before_batch", fail)
     assert server.post("/embed", {"inputs": "x"})[0] == 500
     finished(exporter, "POST /embed")
     (encode,) = finished(exporter, "encode")

@@ -1,12 +1,11 @@
-"""The Ray Serve deployment: replicas, reserved CPUs and Ray's own back-pressure. The only module here that knows Ray.
+"""The Ray Serve deployment: replicas, reserved CPUs and Ray's back-pressure. With ``proxy``, the only module here that knows Ray.
 
-Routing and replicas are Serve's; queue and batches are our scheduler's, one a replica. So Serve hands requests on at once,
-until a replica holds all that it may. What comes on top waits in Serve's proxy or is refused there (``proxy`` words it), before
-the way to the replica, which would cost more than the refusal (docs/results/serving.md).
+Serve routes requests and manages replicas; each replica has its own queue and batches (``scheduler``). Serve forwards requests
+until a replica reaches its limit. The rest wait in Serve's proxy or are rejected there, which is cheaper than rejecting them in
+a replica (docs/results/serving.md).
 """
 
 import logging
-from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
@@ -25,13 +24,13 @@ from clinical_modernbert.serving.metrics import METRICS, PROXY_REFUSALS, Record
 from clinical_modernbert.serving.service import EmbeddingService
 from clinical_modernbert.serving.tracing import Trace, no_trace, open_tracer
 
-# Requests that wait in the proxy for each that a replica may hold: enough that clients who come together are not refused.
-_WAITING = 0.5
+# Requests that may wait in the proxy, as a share of those that a replica may hold: enough for a burst of clients.
+_PROXY_QUEUE_SHARE = 0.5
 
 
 @serve.ingress()
 class EncoderReplica:
-    """One replica: its constructor returns once the model is loaded and warm, and only then does Serve send requests."""
+    """One replica. Serve sends requests once the constructor returns; by then the model is loaded and warm."""
 
     def __init__(self, root: str, recipe: ServeRecipe) -> None:
         self._keys = keys_from_environment(required=recipe.require_keys)
@@ -41,7 +40,7 @@ class EncoderReplica:
         if recipe.tracing.enabled:
             trace = open_tracer(model_id=engine.model_id, fraction=recipe.tracing.fraction)
         self._service = EmbeddingService(engine, record=ray_record(), trace=trace)
-        # Serve's workers show warnings only; the audit goes to the worker's own stderr log, a line a request.
+        # Serve's workers log warnings only; audit lines go to the worker's stderr log, one for each request.
         if not audit_logger.handlers:
             audit_logger.addHandler(logging.StreamHandler())
             audit_logger.setLevel(logging.INFO)
@@ -56,50 +55,53 @@ class EncoderReplica:
 
 
 def build_application(store: Store, recipe: ServeRecipe) -> Application:
-    """Return the Serve application of a recipe; the reference is resolved once, so that all replicas serve one model."""
+    """Return the Serve application of a recipe; the model reference is resolved once, so that all replicas serve one model."""
     artifact = resolve(store, "model", recipe.model)
     pinned = recipe.model_copy(update={"model": artifact.manifest.id})
     scaling, limits = recipe.scaling, recipe.limits
     deployment = serve.deployment(
         EncoderReplica,
         name="encoder",
-        **_replicas(scaling),
         max_ongoing_requests=limits.max_requests,
-        max_queued_requests=max(int(limits.max_requests * _WAITING), 8),
+        max_queued_requests=max(int(limits.max_requests * _PROXY_QUEUE_SHARE), 8),
         graceful_shutdown_timeout_s=limits.body_timeout_s + limits.request_timeout_s,
         backpressure_config=BackpressureConfig(status_code=429, retry_after_s=1),
         ray_actor_options={
             "num_cpus": scaling.cpus_per_replica,
-            # Read once, when the process loads its maths libraries: a call of torch.set_num_threads reaches one thread only.
+            # Maths libraries read it when the process loads them; torch.set_num_threads would affect one thread only.
             "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(scaling.num_threads)}},
         },
     )
+    config = autoscaling(scaling)
+    if config is None:
+        deployment = deployment.options(num_replicas=scaling.num_replicas)
+    else:
+        deployment = deployment.options(autoscaling_config=config)
     return deployment.bind(store.uri, pinned)
 
 
-def _replicas(scaling: ServeScaling) -> dict[str, Any]:
+def autoscaling(scaling: ServeScaling) -> AutoscalingConfig | None:
+    """Return how Serve adds and removes replicas, None if their number is fixed."""
     if scaling.max_replicas is None:
-        return {"num_replicas": scaling.num_replicas}
-    # A replica takes a request on at once and queues its texts itself, so ongoing requests are the queue.
-    return {
-        "autoscaling_config": AutoscalingConfig(
-            min_replicas=scaling.num_replicas,
-            initial_replicas=scaling.num_replicas,
-            max_replicas=scaling.max_replicas,
-            target_ongoing_requests=scaling.target_requests,
-            upscale_delay_s=scaling.upscale_delay_s,
-            downscale_delay_s=scaling.downscale_delay_s,
-        )
-    }
+        return None
+    return AutoscalingConfig(
+        min_replicas=scaling.num_replicas,
+        initial_replicas=scaling.num_replicas,
+        max_replicas=scaling.max_replicas,
+        # A replica accepts requests at once and queues their texts itself, so its ongoing requests include the queue.
+        target_ongoing_requests=scaling.target_requests,
+        upscale_delay_s=scaling.upscale_delay_s,
+        downscale_delay_s=scaling.downscale_delay_s,
+    )
 
 
 def ray_record() -> Record:
     """Return a recorder into Ray's metrics, for use inside a replica."""
-    mine = [metric for metric in METRICS if metric is not PROXY_REFUSALS]
-    counters = {m.name: Counter(m.name, m.description, m.tags) for m in mine if m.kind == "counter"}
-    gauges = {m.name: Gauge(m.name, m.description, m.tags) for m in mine if m.kind == "gauge"}
+    metrics = [metric for metric in METRICS if metric is not PROXY_REFUSALS]
+    counters = {m.name: Counter(m.name, m.description, m.tags) for m in metrics if m.kind == "counter"}
+    gauges = {m.name: Gauge(m.name, m.description, m.tags) for m in metrics if m.kind == "gauge"}
     histograms = {
-        m.name: Histogram(m.name, m.description, list(m.buckets), m.tags) for m in mine if m.kind == "histogram"
+        m.name: Histogram(m.name, m.description, list(m.buckets), m.tags) for m in metrics if m.kind == "histogram"
     }
 
     def record(name: str, value: float, tags: dict[str, str]) -> None:

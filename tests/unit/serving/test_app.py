@@ -30,14 +30,11 @@ def test_a_replica_is_warm_before_its_constructor_returns(monkeypatch: pytest.Mo
 
 
 def test_the_number_of_replicas_is_fixed_or_follows_the_queue() -> None:
-    assert app._replicas(recipe(scaling={"num_replicas": 3}).scaling) == {"num_replicas": 3}
+    assert app.autoscaling(recipe(scaling={"num_replicas": 3}).scaling) is None
     scaling = recipe(scaling={"num_replicas": 2, "max_replicas": 8, "target_requests": 5}).scaling
-    found = app._replicas(scaling)["autoscaling_config"]
-    assert (found.min_replicas, found.initial_replicas, found.max_replicas, found.target_ongoing_requests) == (
-        2,
-        2,
-        8,
-        5,
-    )
+    config = app.autoscaling(scaling)
+    assert config is not None
+    assert (config.min_replicas, config.initial_replicas, config.max_replicas) == (2, 2, 8)
+    assert config.target_ongoing_requests == 5
     with pytest.raises(ValidationError, match="max_replicas=1 is less than num_replicas=2"):
         recipe(scaling={"num_replicas": 2, "max_replicas": 1})
