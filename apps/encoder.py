@@ -3,7 +3,7 @@
     serve run apps.encoder:build model=demo root=file:///data/artifacts
     serve run apps.encoder:build recipe=serve/demo limits.max_texts=32
 
-Every argument but ``recipe`` and ``root`` is an override of the recipe, by the same dotted paths as ``--set``.
+Every argument other than ``recipe`` and ``root`` overrides a field of the recipe, with the same dotted paths as ``--set``.
 """
 
 import json
@@ -21,9 +21,10 @@ class ServingArgs(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
 
     recipe: str | None = None
-    """``serve/<name>`` below jobs/recipes or the path of a YAML file; without it the schema's defaults and ``model=``."""
+    """``serve/<name>`` below jobs/recipes, or the path of a YAML file; without it the schema's defaults apply and ``model=`` is
+    required."""
     root: str | None = None
-    """Artifact store, file:///folder or s3://bucket/prefix; otherwise ARTIFACT_ROOT."""
+    """Artifact store, file:///folder or s3://bucket/prefix; by default ARTIFACT_ROOT."""
 
 
 def build(args: ServingArgs) -> Application:
@@ -32,7 +33,7 @@ def build(args: ServingArgs) -> Application:
 
 
 def recipe_of(args: ServingArgs) -> ServeRecipe:
-    """Return the validated recipe that ``args`` name, with their overrides."""
+    """Return the validated recipe of ``args`` with their overrides."""
     values = read_recipe(args.recipe) if args.recipe else {"kind": "serve", "name": "encoder"}
     extra = (args.model_extra or {}).items()
     overrides = [f"{path}={value if isinstance(value, str) else json.dumps(value)}" for path, value in extra]

@@ -1,4 +1,4 @@
-"""What an endpoint serves and the limits it keeps."""
+"""The recipe of an endpoint: its model, limits, traces and replicas."""
 
 from typing import Annotated, Literal
 
@@ -8,18 +8,18 @@ from clinical_modernbert.recipe.section import ModelReference, Recipe, Section
 
 
 class ServeScaling(Section):
-    """How wide the endpoint runs."""
+    """Replicas, and the resources of each."""
 
     num_replicas: int = Field(default=1, ge=1)
-    """Replicas of the encoder; with ``max_replicas`` the least."""
+    """Replicas of the encoder; with ``max_replicas`` the minimum."""
     max_replicas: int | None = Field(default=None, ge=1)
-    """The most replicas that Ray Serve may start as requests queue; None keeps their number fixed."""
+    """Maximum that Ray Serve may scale to as requests queue; None keeps the number of replicas fixed."""
     target_requests: float = Field(default=32, gt=0)
-    """Requests, waiting and computing, that autoscaling aims at for each replica."""
+    """Requests, waiting and computing, that autoscaling aims at per replica."""
     upscale_delay_s: float = Field(default=15, ge=0)
-    """Seconds of too many requests before a replica is added."""
+    """Seconds above ``target_requests`` before a replica is added."""
     downscale_delay_s: float = Field(default=600, ge=0)
-    """Seconds of too few before one is drained and taken away."""
+    """Seconds below ``target_requests`` before a replica is drained and removed."""
     cpus_per_replica: float = Field(default=1, gt=0)
     """CPUs reserved for each replica."""
     num_threads: int = Field(default=1, ge=1)
@@ -33,45 +33,48 @@ class ServeScaling(Section):
 
 
 class ServeLimits(Section):
-    """What one request, and one batch, may hold."""
+    """Limits on requests, texts and batches."""
 
     max_texts: Annotated[int, Field(ge=1)] = 256
-    """Texts in one request."""
+    """Texts in one request; a request with more is refused."""
     max_characters: Annotated[int, Field(ge=1)] = 200_000
-    """Characters in one text."""
+    """Characters of one text, checked before it is tokenised."""
     max_tokens: Annotated[int, Field(ge=8)] = 8192
-    """Tokens of one text; longer texts are refused unless the request asks to truncate."""
+    """Tokens of one text; the model's own limit applies if it is lower. Longer texts are refused unless the request sets
+    ``truncate`` or ``windows``."""
     max_batch_tokens: Annotated[int, Field(ge=8)] = 16_384
-    """Tokens in one forward pass: the token budget."""
+    """Tokens in one forward pass."""
     max_queued_texts: Annotated[int, Field(ge=1)] = 2048
-    """Texts that may wait in one replica before it answers 429; fewer where they would compute beyond ``request_timeout_s``."""
+    """Texts that may wait in one replica before it answers 429. Fewer may wait if they would take longer than
+    ``request_timeout_s``."""
     max_requests: Annotated[int, Field(ge=1)] = 1024
-    """Requests that one replica holds at a time, those being read included. Half as many may wait in Ray Serve's proxy,
-    which answers 429 to what comes beyond."""
+    """Requests that one replica holds at a time, including those whose body is still arriving. Half as many may wait in Ray
+    Serve's proxy, which answers 429 to any more."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 16_777_216
     """Bytes of a request's body, counted while it arrives and before it is parsed."""
     body_timeout_s: Annotated[float, Field(gt=0)] = 30
-    """Seconds that a body may take to arrive; then 408."""
+    """Seconds that a body may take to arrive; after that the answer is 408."""
     request_timeout_s: Annotated[float, Field(gt=0)] = 120
-    """Seconds from a whole body to its answer; then 504. A stopping replica waits as long for what it has begun."""
+    """Seconds from the end of a body to its answer; after that the answer is 504. A replica that stops waits as long, plus
+    ``body_timeout_s``, for the requests that it holds."""
 
     @model_validator(mode="after")
     def _every_allowed_request_can_be_queued(self) -> "ServeLimits":
         if self.max_texts > self.max_queued_texts:
             raise ValueError(
                 f"max_texts={self.max_texts} is more than max_queued_texts={self.max_queued_texts}: a request of that size "
-                "would be refused for ever; raise max_queued_texts or lower max_texts"
+                "would always be refused; raise max_queued_texts or lower max_texts"
             )
         return self
 
 
 class TracingSection(Section):
-    """Traces by OpenTelemetry; where they go is the environment's (``OTEL_EXPORTER_OTLP_ENDPOINT``)."""
+    """OpenTelemetry traces; the environment sets where they are sent (``OTEL_EXPORTER_OTLP_ENDPOINT``)."""
 
     enabled: bool = False
     """Trace requests; needs the extra ``trace``."""
     fraction: float = Field(default=1.0, ge=0, le=1)
-    """Share of the traces begun here that are kept; a caller's own decision is followed."""
+    """Share of traces to keep. A request that continues a caller's trace follows the caller's decision."""
 
 
 class ServeRecipe(Recipe):
@@ -81,11 +84,11 @@ class ServeRecipe(Recipe):
     model: ModelReference
     """The model to serve."""
     pooling: Literal["cls", "mean"] = "cls"
-    """How token vectors become one vector."""
+    """How the token vectors of a text become one vector."""
     normalize: bool = True
     """Scale vectors to unit length, as OpenAI's endpoint does."""
     require_keys: bool = False
-    """Refuse to start where the environment names no API keys. Keys that it does name are asked for in any case."""
+    """Refuse to start if the environment has no API keys. Keys that it has are required in any case."""
     limits: ServeLimits = ServeLimits()
     tracing: TracingSection = TracingSection()
     scaling: ServeScaling = ServeScaling()

@@ -1,4 +1,6 @@
-"""The endpoint: the APIs of OpenAI and TEI over one scheduler a replica.
+"""The endpoint: the HTTP APIs of OpenAI, TEI and Hugging Face, answered from one scheduler in each replica.
 
-Only ``app`` knows Ray; the rest runs on any ASGI server. Nothing is imported here: ``client`` needs neither torch nor a server.
+A request passes ``gate`` (keys, limits), a handler in ``routes``, ``service`` (check, tokenise), ``scheduler`` (queue, batches),
+``engine`` and ``forward`` (the model). ``app`` deploys it on Ray Serve; any other ASGI server runs ``api``. This file imports
+nothing, so that ``client`` loads neither torch nor a server.
 """

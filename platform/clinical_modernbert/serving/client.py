@@ -1,6 +1,9 @@
-"""A small client of the endpoint with safe retry: an embedding is a pure function, so asking again changes nothing.
+"""A small client of the endpoint that retries: an embedding is a pure function, so a second request changes nothing.
 
-Standard library and numpy only; it imports neither torch nor ray. One client may be used by several threads.
+    client = Client("http://127.0.0.1:8000", key="...")
+    vectors = client.embed(["chest pain radiating to the left arm"], truncate=True)
+
+It needs only the standard library and numpy. Several threads may share one client.
 """
 
 import base64
@@ -21,23 +24,23 @@ _MAX_WAIT_S = 30.0
 
 
 class EndpointError(Exception):
-    """The endpoint refused, or could not be reached within the allowed attempts."""
+    """The endpoint refused a request, or could not be reached in ``max_attempts``."""
 
     def __init__(self, message: str, *, status: int | None, code: str | None = None) -> None:
         super().__init__(message)
         self.status = status
-        """HTTP status of the last answer; None where there was none."""
+        """HTTP status of the last answer; None if the connection failed."""
         self.code = code
-        """The endpoint's own word for the cause."""
+        """The endpoint's code for the cause."""
 
 
 @dataclass(slots=True)
 class Attempts:
-    """What the client met; read it after a drill."""
+    """Counts of requests and failures, for drills."""
 
     num_requests: int = 0
     num_first_failures: int = 0
-    """Requests whose first attempt failed, whether or not a later one succeeded."""
+    """Requests whose first attempt failed, even if a later one succeeded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +48,10 @@ class Client:
     """The endpoint at ``url``; every call raises ``EndpointError``."""
 
     url: str
-    """``http://host:port``, with a path where the application lives below one."""
+    """``http://host:port``, followed by the application's route prefix if it has one."""
     key: str | None = field(default=None, repr=False)
     timeout_s: float = 150
-    """Of one attempt."""
+    """Seconds that one attempt may take."""
     max_attempts: int = 6
     attempts: Attempts = field(default_factory=Attempts, compare=False)
 
@@ -58,8 +61,8 @@ class Client:
         """Return vectors float32 [N, D]; ``options`` are the other fields of ``/v1/embeddings``, such as ``truncate``."""
         name = model or str(self.info()["model"])
         vectors = []
-        for part in _parts(texts, texts_per_request):
-            body = {**options, "model": name, "input": part, "encoding_format": "base64"}
+        for batch in _batches(texts, texts_per_request):
+            body = {**options, "model": name, "input": batch, "encoding_format": "base64"}
             answer = self.call("POST", "/v1/embeddings", body)
             vectors += [np.frombuffer(base64.b64decode(item["embedding"]), dtype="<f4") for item in answer["data"]]
         if not vectors:
@@ -67,20 +70,20 @@ class Client:
         return np.stack(vectors).astype(np.float32, copy=False)
 
     def fill_mask(self, text: str, *, top_k: int = 5) -> Any:
-        """Return the likeliest tokens at each mask, as ``/fill-mask`` answers."""
+        """Return the most likely tokens at each mask, as ``/fill-mask`` answers."""
         return self.call("POST", "/fill-mask", {"inputs": text, "parameters": {"top_k": top_k}})
 
     def info(self) -> dict[str, Any]:
-        """Return which model is served and its limits."""
-        found: dict[str, Any] = self.call("GET", "/info")
-        return found
+        """Return which model is served, and its limits."""
+        answer: dict[str, Any] = self.call("GET", "/info")
+        return answer
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """Return one answer's JSON; asks again where the failure may pass, and waits as ``Retry-After`` says."""
+        """Return the JSON of an answer; retries transient failures and honours ``Retry-After``."""
         data = None if body is None else json.dumps(body).encode()
         self.attempts.num_requests += 1
         for attempt in range(1, self.max_attempts + 1):
-            status, retry_after, content = self._ask(method, path, data)
+            status, retry_after, content = self._send(method, path, data)
             if status == 200:
                 return json.loads(content)
             self.attempts.num_first_failures += attempt == 1
@@ -90,8 +93,8 @@ class Client:
             time.sleep(_wait_s(attempt, retry_after))
         raise ValueError(f"max_attempts must be at least 1, got {self.max_attempts}")
 
-    def _ask(self, method: str, path: str, data: bytes | None) -> tuple[int | None, str | None, bytes]:
-        """Return status, ``Retry-After`` and body; no status where the connection broke."""
+    def _send(self, method: str, path: str, data: bytes | None) -> tuple[int | None, str | None, bytes]:
+        """Return status, ``Retry-After`` and body; the status is None if the connection failed."""
         parts = urlsplit(self.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         headers = {"Content-Type": "application/json"}
@@ -108,15 +111,15 @@ class Client:
             connection.close()
 
 
-def _parts(texts: Sequence[str], size: int) -> Iterator[list[str]]:
+def _batches(texts: Sequence[str], size: int) -> Iterator[list[str]]:
     for start in range(0, len(texts), size):
         yield list(texts[start : start + size])
 
 
 def _wait_s(attempt: int, retry_after: str | None) -> float:
-    asked = float(retry_after) if retry_after and retry_after.isdigit() else 0.0
-    # Jitter: clients that failed together must not come back together.
-    return min(max(asked, 0.1 * 2**attempt) * random.uniform(1.0, 1.5), _MAX_WAIT_S)
+    requested = float(retry_after) if retry_after and retry_after.isdigit() else 0.0
+    # Jitter: clients that failed together must not retry together.
+    return min(max(requested, 0.1 * 2**attempt) * random.uniform(1.0, 1.5), _MAX_WAIT_S)
 
 
 def _reason(content: bytes) -> tuple[str | None, str]:

@@ -1,7 +1,7 @@
-"""What stands before the routes: keys, size and time of a request, the client that leaves, the audit line, the last resort.
+"""The middleware before the routes: keys, limits on size and time, disconnects, the audit line, unexpected errors.
 
-Everything here happens before a body is parsed, and nothing here logs or repeats any of it. It is plain ASGI, so that
-Ray Serve and a bare server run the same.
+It acts before a body is parsed, and never logs or repeats any part of it. It is plain ASGI, so that Ray Serve and a bare server
+run the same code.
 """
 
 import asyncio
@@ -90,7 +90,7 @@ class Gate:
             note("tokens", tally.num_tokens)
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send, *, route: str) -> tuple[int, Tally]:
-        """Answer one request whatever happens, and return its status and what it turned out to be."""
+        """Answer one request, also if its route fails; return the status and the tally of the request."""
         started, tally, status = time.perf_counter(), Tally(), 0
         TALLY.set(tally)
         key = find_key(self._keys, Headers(scope=scope).get("authorization")) if self._keys else None
@@ -111,10 +111,10 @@ class Gate:
             tally.cause = problem.body.error.code
             await respond(problem)(scope, receive, watch)
         except asyncio.CancelledError:
-            # Ray Serve cancels the request of a client that left.
+            # Ray Serve cancels a request when its client disconnects.
             status, tally.cause = _CLIENT_LEFT, "client_left"
             raise
-        except Exception as error:  # noqa: BLE001  # its traceback would carry the message into the server's log
+        except Exception as error:  # noqa: BLE001  # a traceback would put the message into the server's log
             _logger.error("%s failed with %s", route, type(error).__name__)
             tally.cause = "internal_error"
             if status:
@@ -149,7 +149,7 @@ class Gate:
         await self._answer(scope, receive, send, body)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, body: bytes) -> None:
-        """Run the route until it answers, its time is over or its client leaves."""
+        """Run the route until it answers, its time is over or its client disconnects."""
         sent = False
 
         async def replay() -> Message:
@@ -157,7 +157,7 @@ class Gate:
             if not sent:
                 sent = True
                 return {"type": "http.request", "body": body, "more_body": False}
-            return await asyncio.get_running_loop().create_future()  # the watch below sees the client leave
+            return await asyncio.get_running_loop().create_future()  # _wait_for_leave sees a disconnect
 
         answering = asyncio.ensure_future(self._app(scope, replay, send))
         leaving = asyncio.ensure_future(_wait_for_leave(receive))
@@ -199,18 +199,18 @@ async def _read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
     announced = Headers(scope=scope).get("content-length", "")
     if announced.isdigit() and int(announced) > max_bytes:
         raise problems.body_too_large(max_bytes)
-    parts, size = [], 0
+    chunks, size = [], 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientLeftError
-        part = message.get("body", b"")
-        size += len(part)
+        chunk = message.get("body", b"")
+        size += len(chunk)
         if size > max_bytes:
             raise problems.body_too_large(max_bytes)
-        parts.append(part)
+        chunks.append(chunk)
         if not message.get("more_body", False):
-            return b"".join(parts)
+            return b"".join(chunks)
 
 
 async def _wait_for_leave(receive: Receive) -> None:

@@ -1,6 +1,6 @@
-"""Classification heads, and what their labels mean: classes of a text, or spans of it.
+"""From the outputs of a classification head to probabilities, and from labelled tokens to spans of a text.
 
-Legend: T tokens of one text, L labels.
+Legend: T tokens of one text, K tokens of one word, L labels.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ def labels_of(model: Any) -> tuple[str, ...]:
 def scores(logits: NDArray[np.float32], *, problem: str | None) -> NDArray[np.float32]:
     """Return probabilities over the last axis: softmax over classes; sigmoid for one label or independent ones.
 
-    A regression's output stands as it is.
+    The output of a regression is returned unchanged.
     """
     if problem == "regression":
         return logits
@@ -33,7 +33,7 @@ def scores(logits: NDArray[np.float32], *, problem: str | None) -> NDArray[np.fl
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TextSpan:
     """Characters ``start`` to ``stop`` of a text with their label."""
 
     start: int
@@ -50,36 +50,42 @@ def find_spans(
     labels: Sequence[str],
     *,
     grouping: Grouping,
-) -> list[Span]:
-    """Return the labelled spans of a text, every label but those that the caller drops afterwards.
+) -> list[TextSpan]:
+    """Return the labelled spans of a text, those labelled ``O`` included.
 
-    ``offsets`` are the tokenizer's, one a token. ``none`` gives every token its label; ``simple`` joins neighbouring tokens of
-    one class; the others label whole words first, by their first token, by the mean of their tokens' probabilities or by the
-    surest token, so that no span ends inside a word. ``B-`` begins a new span, ``I-`` goes on with one of its own class.
+    ``offsets`` are the tokenizer's, one pair for each token. ``none`` gives every token its label; ``simple`` joins adjacent
+    tokens of the same class. The others label whole words, so that no span ends inside a word: by the first token, by the mean of
+    the tokens' probabilities, or by the token with the highest probability. ``B-`` begins a new span, ``I-`` continues a span of
+    the same class.
+
+        text "took war farin2 daily", best labels of [took][ war][ far][in][2][ daily]: O B-DRUG I-DRUG O O O
+        first   "war farin2" DRUG    the word farin2 has the label of its first token
+        simple  "war far" DRUG       the tokens in and 2 are O
+        none    "war" B-DRUG, "far" I-DRUG
     """
     members = [[i] for i in range(len(offsets))]
     if grouping in ("first", "average", "max"):
         members = _words(text, offsets)
     units = []
     for tokens in members:
-        found_KL = likely_TL[tokens]
-        likely_L = {"average": found_KL.mean(0), "max": found_KL[found_KL.max(1).argmax()]}.get(grouping, found_KL[0])
+        word_KL = likely_TL[tokens]
+        likely_L = {"average": word_KL.mean(0), "max": word_KL[word_KL.max(1).argmax()]}.get(grouping, word_KL[0])
         best = int(likely_L.argmax())
         start, stop = _trimmed(text, offsets[tokens[0]][0], offsets[tokens[-1]][1])
         if stop > start:
-            units.append(Span(start, stop, labels[best], float(likely_L[best])))
+            units.append(TextSpan(start, stop, labels[best], float(likely_L[best])))
     return units if grouping == "none" else _joined(units)
 
 
 def _words(text: str, offsets: Sequence[tuple[int, int]]) -> list[list[int]]:
     """Return the tokens of each word: an unbroken run of letters and digits, or one token of anything else.
 
-    Not the tokenizer's own words, which part the letters of a drug or lab name from its digits.
+    The tokenizer's own words are not used: they separate the letters of a drug or lab name from its digits.
     """
     groups: list[list[int]] = []
     for i, (start, _) in enumerate(offsets):
         before = offsets[i - 1][1] if i else 0
-        # Tokens of one character that takes several bytes overlap.
+        # A character of several bytes may have several tokens, whose offsets overlap.
         joined = start < before or (
             start == before and text[start - 1 : start].isalnum() and text[start : start + 1].isalnum()
         )
@@ -95,8 +101,8 @@ def _trimmed(text: str, start: int, stop: int) -> tuple[int, int]:
     return start + len(inside) - len(inside.lstrip()), stop - len(inside) + len(inside.rstrip())
 
 
-def _joined(units: Sequence[Span]) -> list[Span]:
-    spans: list[list[Span]] = []
+def _joined(units: Sequence[TextSpan]) -> list[TextSpan]:
+    spans: list[list[TextSpan]] = []
     for unit in units:
         begins, name = unit.label.startswith("B-"), _class(unit.label)
         if spans and not begins and name == _class(spans[-1][-1].label):
@@ -104,7 +110,7 @@ def _joined(units: Sequence[Span]) -> list[Span]:
         else:
             spans.append([unit])
     return [
-        Span(group[0].start, group[-1].stop, _class(group[0].label), sum(u.score for u in group) / len(group))
+        TextSpan(group[0].start, group[-1].stop, _class(group[0].label), sum(u.score for u in group) / len(group))
         for group in spans
     ]
 

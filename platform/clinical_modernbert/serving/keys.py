@@ -1,9 +1,13 @@
 """API keys: several, named, stored as hashes, compared in constant time.
 
-A keys file has one key a line, ``<name> <sha256 of the key, in hex> [scope,scope]``; ``#`` begins a comment. It comes from
-a mounted Secret (``CLINICAL_API_KEYS_FILE``) or from the environment itself (``CLINICAL_API_KEYS``). Two keys may be valid
-at once, so that one can be replaced while the other still works. Keys are random and long, so a plain hash is enough: there
-is no password to guess.
+A keys file has one key on each line, ``<name> <sha256 of the key, in hex> [scope,scope]``; ``#`` begins a comment:
+
+    registry-team  <sha256>
+    triage-app     <sha256>  embed
+
+It is a mounted Secret (``CLINICAL_API_KEYS_FILE``) or the value of ``CLINICAL_API_KEYS``. Two keys may be valid at the same
+time, so that one can be replaced while the other still works. Keys are long and random, so a plain hash suffices: unlike
+passwords they cannot be guessed.
 """
 
 import hashlib
@@ -29,25 +33,25 @@ class Key:
     """One accepted key, without the key itself."""
 
     name: str
-    """What the audit line shows."""
+    """Name in the audit line."""
     digest: bytes
     """sha256 of the key."""
     scopes: frozenset[str]
 
 
 def find_key(keys: tuple[Key, ...], header: str | None) -> Key | None:
-    """Return the key of an ``Authorization`` header, or None; the time taken tells nothing about which keys exist."""
+    """Return the key of an ``Authorization`` header, or None; the time this takes reveals nothing about the keys."""
     scheme, _, token = (header or "").partition(" ")
     digest = hashlib.sha256(token.strip().encode()).digest()
-    found = None
+    match = None
     for key in keys:
         if hmac.compare_digest(key.digest, digest) and scheme.lower() == "bearer":
-            found = key
-    return found
+            match = key
+    return match
 
 
 def keys_from_environment(environment: Mapping[str, str] = os.environ, *, required: bool) -> tuple[Key, ...]:
-    """Return the keys that the environment names, none where it names none; raises ``RecipeError``."""
+    """Return the keys of the environment, or none if it has none; raises ``RecipeError``."""
     path, text = environment.get(FILE_VARIABLE), environment.get(TEXT_VARIABLE)
     if path and text:
         raise RecipeError(f"both {FILE_VARIABLE} and {TEXT_VARIABLE} are set: set one of them")

@@ -1,7 +1,6 @@
-"""What the endpoint counts, under names that dashboards may rely on, and where the counts go.
+"""The endpoint's metrics, with names that dashboards may rely on, and the type of a function that records them.
 
-Ray's Prometheus endpoint puts ``ray_`` before each name. This module knows no Ray: ``app`` hands in a ``Record`` that does,
-a bare server one that drops everything.
+Ray's Prometheus endpoint puts ``ray_`` before each name. This module does not import Ray: its callers pass a ``Record``.
 """
 
 from collections.abc import Callable
@@ -13,12 +12,12 @@ _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 _TOKENS = (16.0, 64.0, 256.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0)
 
 Record = Callable[[str, float, dict[str, str]], None]
-"""name, value, tags: a counter is raised by the value, a histogram observes it, a gauge takes it."""
+"""Takes name, value and tags. A counter adds the value, a histogram observes it, a gauge is set to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric as it is documented."""
+    """One metric."""
 
     name: str
     kind: Literal["counter", "histogram", "gauge"]
@@ -51,12 +50,12 @@ def drop(name: str, value: float, tags: dict[str, str]) -> None:
 
 @dataclass(slots=True)
 class Tally:
-    """What one request turned out to be, for its audit line."""
+    """Counts of one request, for its audit line."""
 
     num_texts: int = 0
     num_tokens: int = 0
     cause: str | None = None
-    """Code of the refusal."""
+    """Code of the refusal, if the request was refused."""
 
 
 TALLY: ContextVar[Tally] = ContextVar("tally")

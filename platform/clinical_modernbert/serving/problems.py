@@ -1,6 +1,6 @@
 """Refusals in the shape of OpenAI's API: status, type, param, code, and a message that never repeats the request.
 
-pydantic's and FastAPI's own messages may carry input, so ours are written from the position and kind of the error alone.
+Messages of pydantic and FastAPI may contain input, so these messages use only the position and the kind of an error.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ _INPUT_KINDS = "a string, a list of strings, a list of token ids, or a list of l
 
 
 class ProblemError(Exception):
-    """A request that is answered with a 4xx or 5xx status."""
+    """A refusal: the answer has a 4xx or 5xx status."""
 
     def __init__(
         self, status: int, code: str, message: str, *, param: str | None = None, retry_after_s: int | None = None
@@ -33,7 +33,7 @@ class ProblemError(Exception):
 
 
 def unknown_model(model_id: str) -> ProblemError:
-    """404: the request names another model than the one served here."""
+    """404: the request names a model that is not served here."""
     return ProblemError(404, "model_not_found", f"this endpoint serves {model_id} and no other model", param="model")
 
 
@@ -44,112 +44,118 @@ def empty_input(param: str) -> ProblemError:
     )
 
 
-def too_many_texts(param: str, found: int, limit: int) -> ProblemError:
+def too_many_texts(param: str, number: int, limit: int) -> ProblemError:
     """413: more texts than one request may hold."""
-    message = f"{param} has {found} texts; the limit is max_texts={limit}: split it"
+    message = f"{param} has {number} texts; the limit is max_texts={limit}: split it"
     return ProblemError(413, "too_many_texts", message, param=param)
 
 
 def invalid_unicode(param: str) -> ProblemError:
-    """422: half of a surrogate pair, which JSON can write and UTF-8 cannot."""
+    """422: half of a surrogate pair, which JSON can express and UTF-8 cannot."""
     return ProblemError(
-        422, "invalid_unicode", f"{param} holds half of a surrogate pair: cut no text inside a character", param=param
+        422,
+        "invalid_unicode",
+        f"{param} holds half of a surrogate pair: do not cut a text inside a character",
+        param=param,
     )
 
 
-def too_many_characters(param: str, found: int, limit: int) -> ProblemError:
+def too_many_characters(param: str, number: int, limit: int) -> ProblemError:
     """422: a text that is refused before it is tokenised."""
-    message = f"{param} has {found} characters; the limit is max_characters={limit} a text: split it"
+    message = f"{param} has {number} characters; the limit is max_characters={limit} a text: split it"
     return ProblemError(422, "text_too_long", message, param=param)
 
 
-def too_many_tokens(param: str, found: int, limit: int) -> ProblemError:
-    """422: a text longer than the model reads."""
-    message = f"{param} has {found} tokens; the limit is max_tokens={limit} a text: split it, or set truncate to true"
+def too_many_tokens(param: str, number: int, limit: int) -> ProblemError:
+    """422: a text longer than the model's limit."""
+    message = f"{param} has {number} tokens; the limit is max_tokens={limit} a text: split it, or set truncate to true"
     return ProblemError(422, "text_too_long", message, param=param)
 
 
 def bad_token_ids(param: str, reason: str) -> ProblemError:
-    """422: ids that the model's tokenizer cannot have made."""
+    """422: ids that the model's tokenizer cannot have produced."""
     return ProblemError(422, "invalid_token_ids", f"{param}: {reason}", param=param)
 
 
 def bad_dimensions(limit: int) -> ProblemError:
-    """422: wider than the model's vectors."""
+    """422: more dimensions than the model's vectors have."""
     message = f"dimensions must be from 1 to {limit}, the width of this model's vectors"
     return ProblemError(422, "invalid_dimensions", message, param="dimensions")
 
 
 def no_key() -> ProblemError:
-    """401: no key, or one that is not known."""
+    """401: no key, or an unknown one."""
     problem = ProblemError(401, "invalid_api_key", "send a valid key as Authorization: Bearer <key>")
     problem.headers = {"WWW-Authenticate": "Bearer"}
     return problem
 
 
 def wrong_scope(scope: str) -> ProblemError:
-    """403: a known key that may not use this route."""
+    """403: a valid key without the scope that the route needs."""
     return ProblemError(403, "insufficient_scope", f"this key lacks the scope {scope}, which this route needs")
 
 
 def body_too_large(limit: int) -> ProblemError:
-    """413: refused before it is parsed."""
+    """413: the body is refused before it is parsed."""
     return ProblemError(413, "body_too_large", f"the body is larger than max_body_bytes={limit}: split the request")
 
 
 def body_timeout(limit_s: float) -> ProblemError:
-    """408: the body came too slowly."""
+    """408: the body arrived too slowly."""
     return ProblemError(408, "body_timeout", f"the body took longer than body_timeout_s={limit_s:g} to arrive")
 
 
 def request_timeout(limit_s: float) -> ProblemError:
-    """504: not answered in time; the work was dropped."""
+    """504: not answered in time; texts that still waited were dropped."""
     message = f"not answered within request_timeout_s={limit_s:g}: send fewer or shorter texts, or try again"
     return ProblemError(504, "request_timeout", message)
 
 
 def too_many_requests(limit: int) -> ProblemError:
-    """429: the replica holds as many requests as it may."""
+    """429: the replica has reached its limit of requests."""
     message = f"the server holds max_requests={limit} requests already; try again in 1 s"
     return ProblemError(429, "too_many_requests", message, retry_after_s=1)
 
 
-def no_head(wanted: str, found: str) -> ProblemError:
-    """404: the served model cannot answer this route."""
-    needs = {
+def no_head(needed: str, served: str) -> ProblemError:
+    """404: the served model lacks the head that the route needs."""
+    names = {
         "masked-lm": "a masked-language head",
         "sequence": "a sequence-classification head",
         "token": "a token-classification head",
         "embedding": "no head on its encoder",
     }
-    message = f"this route needs {needs[wanted]}, and the served model has {needs[found]}: serve a fine-tuned export that has one"
+    message = (
+        f"this route needs {names[needed]}, and the served model has {names[served]}: "
+        "serve a fine-tuned export that has one"
+    )
     return ProblemError(404, "no_such_head", message)
 
 
 def no_mask(param: str, mask: str) -> ProblemError:
-    """422: nothing to fill."""
+    """422: a text without a mask."""
     return ProblemError(422, "no_mask", f"{param} must hold the mask token {mask} at least once", param=param)
 
 
 def queue_full(limit: int, retry_after_s: int) -> ProblemError:
-    """429: come back later."""
+    """429: too many texts wait already."""
     message = f"the queue is full (max_queued_texts={limit}); try again in {retry_after_s} s"
     return ProblemError(429, "queue_full", message, retry_after_s=retry_after_s)
 
 
 def queue_too_slow(limit_s: float, retry_after_s: int) -> ProblemError:
-    """429: whoever joins the queue now would be answered by 504."""
+    """429: a request that joined the queue now would end in a 504."""
     message = f"the queue takes longer than request_timeout_s={limit_s:g}; try again in {retry_after_s} s"
     return ProblemError(429, "queue_full", message, retry_after_s=retry_after_s)
 
 
 def internal_error() -> ProblemError:
-    """500: ours to mend."""
+    """500: a server bug."""
     return ProblemError(500, "internal_error", "the server failed on this request; its log names the kind of error")
 
 
 def of_proxy(status: int) -> ProblemError | None:
-    """Return what a refusal of Ray Serve's proxy is in our words, None for an answer that is no refusal of its own."""
+    """Return the refusal that replaces an answer of Ray Serve's proxy, None for a status that is not the proxy's refusal."""
     if status == 429:
         return ProblemError(429, "proxy_full", "every replica is busy; try again in 1 s", retry_after_s=1)
     if status in (502, 503):
@@ -162,7 +168,7 @@ def of_proxy(status: int) -> ProblemError | None:
 
 
 def invalid_body(errors: Sequence[Any], known_fields: Sequence[str]) -> ProblemError:
-    """400 for a body that is no JSON, 422 for one of another shape; ``errors`` as FastAPI lists them."""
+    """400 for a body that is not JSON, 422 for wrong fields or types; ``errors`` as FastAPI lists them."""
     first = errors[0]
     if first["type"] == "json_invalid":
         position = first["loc"][-1]
@@ -174,16 +180,16 @@ def invalid_body(errors: Sequence[Any], known_fields: Sequence[str]) -> ProblemE
         return ProblemError(422, "invalid_body", message)
     field = str(fields[0])
     if first["type"] == "extra_forbidden":
-        # The name of an unknown field is the client's text too.
+        # The name of an unknown field is the client's text: it is not repeated.
         return ProblemError(
             422, "unknown_field", f"the body has an unknown field; known fields: {', '.join(known_fields)}"
         )
     if first["type"] == "missing":
         return ProblemError(422, "missing_field", f"{field} is required", param=field)
     if field not in known_fields:
-        # A parameter of a route without a body cannot be wrong; whatever else it is, its name is the client's text.
-        return ProblemError(422, "invalid_body", "the body has another shape than this route's page says")
+        # The name may be the client's text.
+        return ProblemError(422, "invalid_body", "the body does not match the schema of this route in /openapi.json")
     if field in ("input", "inputs"):
         return ProblemError(422, f"invalid_{field}", f"{field} must be {_INPUT_KINDS}", param=field)
-    # The messages of these small fields name what would be right, and pydantic puts input into none of them.
+    # pydantic's messages for the other fields say what would be right and contain no input.
     return ProblemError(422, f"invalid_{field}", f"{field}: {first['msg']}", param=field)

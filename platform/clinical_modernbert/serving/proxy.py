@@ -1,8 +1,8 @@
-"""What Ray Serve's proxy itself refuses (full, unavailable, timed out, failed) in the shape of OpenAI's errors.
+"""Refusals of Ray Serve's proxy (full, unavailable, timed out, failed) in the shape of OpenAI's errors.
 
-The proxy answers in plain text. It loads this middleware where ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names
-``clinical_modernbert.serving.proxy.middlewares`` when Ray starts; the images set it. Answers of a replica pass untouched. What
-the proxy refuses no replica counts, so it is counted here.
+The proxy answers in plain text. It loads this middleware if ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` is
+``clinical_modernbert.serving.proxy.middlewares`` when Ray starts; the images set it. Answers of a replica pass unchanged.
+Replicas cannot count what the proxy refuses, so it is counted here.
 """
 
 import json
@@ -14,11 +14,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.metrics import PROXY_REFUSALS, Record, drop
 
-_OWN_PATHS = ("/-/",)
+_PROXY_PATHS = ("/-/",)
 
 
 def middlewares() -> list[Middleware]:
-    """Return what the proxy puts around every request."""
+    """Return the middleware that the proxy applies to every request."""
     from ray.util.metrics import Counter
 
     counter = Counter(PROXY_REFUSALS.name, PROXY_REFUSALS.description, PROXY_REFUSALS.tags)
@@ -26,13 +26,13 @@ def middlewares() -> list[Middleware]:
 
 
 class JsonRefusals:
-    """Replace a plain-text refusal by our JSON; its text may name actors, and a failure's may carry more."""
+    """Replaces a plain-text refusal by JSON. The text is dropped: it may name actors, and that of a failure may quote input."""
 
     def __init__(self, app: ASGIApp, *, record: Record = drop) -> None:
         self._app, self._record = app, record
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(_OWN_PATHS):
+        if scope["type"] != "http" or scope["path"].startswith(_PROXY_PATHS):
             await self._app(scope, receive, send)
             return
         problem: problems.ProblemError | None = None
@@ -53,7 +53,7 @@ class JsonRefusals:
                     await send({"type": "http.response.body", "body": body})
                     return
             elif problem:
-                return  # the plain text
+                return  # drop the plain text
             await send(message)
 
         await self._app(scope, receive, translate)

@@ -1,8 +1,9 @@
-"""OpenTelemetry traces of requests, by recipe: what took how long, with counts and never a text.
+"""OpenTelemetry traces of requests: durations and counts, never a text.
 
-A request's span goes on with the caller's (``traceparent``) and holds tokenising, encoding and rendering; each forward pass
-is a span of its own, since it serves many requests. Where spans go is the environment's (``OTEL_EXPORTER_OTLP_ENDPOINT`` and its
-like). The packages are the extra ``trace``, imported only when traces are on.
+A request's span continues the caller's trace (``traceparent``) and contains tokenising, encoding and rendering. Each forward
+pass is a separate trace, because it serves many requests. The environment sets where spans are sent
+(``OTEL_EXPORTER_OTLP_ENDPOINT`` and related variables). The packages are the extra ``trace``, imported only if traces are
+enabled.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -12,14 +13,14 @@ from typing import Any, Protocol
 from clinical_modernbert.errors import RecipeError
 
 Note = Callable[[str, str | int | float], None]
-"""Adds an attribute to the open span: a count, a name of ours, never anything that a client sent."""
+"""Adds an attribute to the open span: a count or a fixed name, never anything that a client sent."""
 
 
 class Trace(Protocol):
     """Opens a span for the length of a block."""
 
     def __call__(self, name: str, *, headers: Mapping[str, str] | None = None) -> AbstractContextManager[Note]:
-        """``headers`` are those of a request, whose span this is."""
+        """``headers`` are those of a request if the span is a request's."""
 
 
 @contextmanager
@@ -31,7 +32,7 @@ def no_trace(name: str, *, headers: Mapping[str, str] | None = None) -> Iterator
 def open_tracer(*, model_id: str, fraction: float, exporter: Any = None) -> Trace:
     """Return a tracer that keeps ``fraction`` of the traces that begin here; raises ``RecipeError`` without the packages.
 
-    ``exporter`` takes the place of OTLP over HTTP in tests.
+    ``exporter`` replaces OTLP over HTTP in tests.
     """
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -47,7 +48,7 @@ def open_tracer(*, model_id: str, fraction: float, exporter: Any = None) -> Trac
         resource=Resource.create({"service.name": "clinical-modernbert", "clinical_modernbert.model": model_id}),
         sampler=ParentBasedTraceIdRatio(fraction),
     )
-    # Batches go out from a thread of their own; tests want each span at once.
+    # The batch processor exports from a thread; tests need each span at once.
     processor = SimpleSpanProcessor(exporter) if exporter else BatchSpanProcessor(OTLPSpanExporter())
     provider.add_span_processor(processor)
     tracer, propagator = provider.get_tracer("clinical_modernbert.serving"), TraceContextTextMapPropagator()
@@ -56,7 +57,7 @@ def open_tracer(*, model_id: str, fraction: float, exporter: Any = None) -> Trac
     def trace(name: str, *, headers: Mapping[str, str] | None = None) -> Iterator[Note]:
         context = None if headers is None else propagator.extract(dict(headers))
         kind = SpanKind.INTERNAL if headers is None else SpanKind.SERVER
-        # An exception's message may quote what was sent: only that one happened is kept.
+        # An exception's message may quote input: the span records only that one was raised.
         with tracer.start_as_current_span(
             name, context=context, kind=kind, record_exception=False, set_status_on_exception=False
         ) as span:
