@@ -1,63 +1,73 @@
-"""Where runs go wrong: confused labels, figures by length and rarity, and where retrieval ranks what it should find."""
+"""Where runs go wrong: confused labels, figures by length and rarity, and the rank of the first relevant document."""
 
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 
 import streamlit as st
+from clinical_modernbert.evaluation.report.schema import ErrorAnalysis, TaskReport
 
 from panels.counts import FLOOR
 
 
-def show_errors(errors: dict[str, Any], *, public: bool) -> None:
-    """Show what is taken for what, and figures by length and rarity; small counts of sets that are not public stay hidden."""
-    rows = [
+@dataclass(frozen=True, slots=True)
+class _GroupRow:
+    """A figure of one group of examples."""
+
+    group: str
+    figure: str
+    value: float
+    of: float
+    """Size of the group."""
+
+
+def show_errors(task: TaskReport, *, public: bool) -> None:
+    """Show confused labels, and figures by length and rarity; small counts are hidden unless the data set is public."""
+    pairs = [
         {
             "encoder": encoder,
-            "how": mode.replace("_", "-"),
-            "is": pair["gold"],
-            "taken for": pair["predicted"],
-            "examples": pair["examples"] if public or pair["examples"] >= FLOOR else None,
+            "mode": mode,
+            "label": pair.gold,
+            "taken for": pair.predicted,
+            "examples": pair.examples if public or pair.examples >= FLOOR else None,
         }
-        for mode, encoders in errors.items()
-        for encoder, analysis in encoders.items()
-        for pair in analysis.get("label_pairs", ())
+        for mode, encoder, analysis in task.analyses
+        for pair in analysis.label_pairs or ()
     ]
-    if rows:
-        with st.expander("What is taken for what (mean over seeds)"):
-            st.dataframe(rows, hide_index=True)
+    if pairs:
+        with st.expander("Confused labels (mean over seeds)"):
+            st.dataframe(pairs, hide_index=True)
             if not public:
                 st.caption(f"Counts below {FLOOR} are withheld (None).")
-    parts = [
-        {"encoder": encoder, "how": mode.replace("_", "-"), **row}
-        for mode, encoders in errors.items()
-        for encoder, analysis in encoders.items()
-        for row in _parts(analysis)
-        if public or row["of"] >= FLOOR
+    groups = [
+        {"encoder": encoder, "mode": mode, **asdict(row)}
+        for mode, encoder, analysis in task.analyses
+        for row in _group_rows(analysis)
+        if public or row.of >= FLOOR
     ]
-    if parts:
+    if groups:
         with st.expander("By length and rarity"):
-            st.dataframe(parts, hide_index=True)
+            st.dataframe(groups, hide_index=True)
             if not public:
-                st.caption(f"Parts of fewer than {FLOOR} are left out.")
+                st.caption(f"Groups of fewer than {FLOOR} are left out.")
 
 
-def _parts(analysis: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return rows (part, figure, value, of how many) of what an analysis counts by length and rarity."""
-    rows: list[dict[str, Any]] = []
-    for part, figure, of in (
-        ("by_length", "accuracy", "examples"),
-        ("by_document_words", "f1", "documents"),
-        ("by_query_words", "ndcg@10", "queries"),
-    ):
-        for row in analysis.get(part, ()):
-            words = f"{row['words'][0]} to {row['words'][1]} words"
-            rows.append({"part": words, "figure": figure, "value": row[figure], "of": row[of]})
-    for row in analysis.get("by_unknown_words", ()):
-        share = f"{100 * row['share'][0]:.0f} to {100 * row['share'][1]:.0f} % of the words not in training"
-        rows.append({"part": share, "figure": "accuracy", "value": row["accuracy"], "of": row["examples"]})
-    for name, row in analysis.get("recall_by_rarity", {}).items():
-        rows.append({"part": f"entity {name}", "figure": "recall", "value": row["recall"], "of": row["gold"]})
-    ranks = analysis.get("first_relevant_rank", {})
+def _group_rows(analysis: ErrorAnalysis) -> Iterator[_GroupRow]:
+    for texts in analysis.by_length or ():
+        yield _GroupRow(_words(texts.words), "accuracy", texts.accuracy, texts.examples)
+    for documents in analysis.by_document_words or ():
+        yield _GroupRow(_words(documents.words), "f1", documents.f1, documents.documents)
+    for queries in analysis.by_query_words or ():
+        yield _GroupRow(_words(queries.words), "ndcg@10", queries.ndcg_at_10, queries.queries)
+    for texts in analysis.by_unknown_words or ():
+        low, high = texts.share
+        share = f"{100 * low:.0f} to {100 * high:.0f} % of the words not in training"
+        yield _GroupRow(share, "accuracy", texts.accuracy, texts.examples)
+    for name, entities in (analysis.recall_by_rarity or {}).items():
+        yield _GroupRow(f"entity {name}", "recall", entities.recall, entities.gold)
+    ranks = analysis.first_relevant_rank or {}
     for name, count in ranks.items():
-        share = count / sum(ranks.values())
-        rows.append({"part": f"first relevant document: {name}", "figure": "share", "value": share, "of": count})
-    return rows
+        yield _GroupRow(f"first relevant document: {name}", "share", count / sum(ranks.values()), count)
+
+
+def _words(ends: tuple[int, int]) -> str:
+    return f"{ends[0]} to {ends[1]} words"

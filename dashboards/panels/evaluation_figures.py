@@ -1,11 +1,12 @@
-"""Figure 2, how well codes of a chapter stand together, and figure 3, how long embedding takes."""
+"""Figure 2, how close codes of one chapter are to each other, and figure 3, how long embedding takes."""
 
-from typing import Any
+from collections.abc import Iterator
 
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.evaluation.report import reported
 from clinical_modernbert.evaluation.report.plots import PROTOCOLS
+from clinical_modernbert.evaluation.report.schema import CodeFigures, CodesReport, EfficiencyReport, Estimate
 
 from panels.charts import interval_chart, line_chart
 from panels.evaluation_maps import show_maps
@@ -18,56 +19,57 @@ _FIGURES = {
 _TIMES = ("seconds", "fastest", "slowest", "tokenizing", "texts a second")
 
 
-def show_codes(codes: dict[str, Any], evaluation: Artifact) -> None:
-    """Show figure 2: figures in the original space with their intervals, the maps, and the picture where it is asked for."""
+def show_codes(codes: CodesReport, evaluation: Artifact) -> None:
+    """Show figure 2: figures in the original space with their intervals, the maps, and the picture on request."""
     st.subheader("Figure 2: ICD-9 codes")
     metric = st.segmented_control("Figure", list(_FIGURES), default="purity", key="codes-metric") or "purity"
-    st.caption(f"{_FIGURES[metric]}; {codes['num_codes']:,} codes, k={codes['k']}, measured in the model's own space.")
-    rows = []
-    for encoder, figures in codes["encoders"].items():
-        rows.append(_row(encoder, "trained", figures, metric))
-        rows.append(_row(encoder, "untrained", figures["untrained"], metric))
-        rows += [
-            _row(encoder, part.replace("_", " "), figures[part], metric)
-            for part in ("seen", "held_out")
-            if part in figures
-        ]
-        rows.append(_row(encoder, "chance", {**figures, **figures["permutations"]}, metric))
-    rows.append(_row("shared words (TF-IDF)", "trained", codes["tfidf"], metric))
+    st.caption(f"{_FIGURES[metric]}; {codes.num_codes:,} codes, k={codes.k}, measured in the model's own space.")
+    rows = list(_code_rows(codes, metric))
     alt = f"{metric} of each encoder with its interval, trained, untrained and by chance."
     interval_chart(rows, x="value", y="encoder", series="codes of", alt=alt)
     st.dataframe(rows, hide_index=True)
     show_maps(evaluation)
     if any(entry.path == "figure2.png" for entry in evaluation.manifest.files) and st.toggle("Show the picture"):
         st.image(
-            evaluation.file("figure2.png").read_bytes(), caption="t-SNE of the codes: it shows, it does not judge."
+            evaluation.file("figure2.png").read_bytes(),
+            caption="t-SNE of the codes: an illustration. The figures above are measured in the original space.",
         )
 
 
-def _row(encoder: str, which: str, figures: dict[str, Any], metric: str) -> dict[str, Any]:
-    found = figures[metric]
+def _code_rows(codes: CodesReport, metric: str) -> Iterator[dict[str, object]]:
+    for encoder, figures in codes.encoders.items():
+        yield _row(encoder, "trained", figures.estimates()[metric], figures)
+        if figures.untrained:
+            yield _row(encoder, "untrained", figures.untrained.estimates()[metric], figures.untrained)
+        for name, subset in figures.subsets().items():
+            yield _row(encoder, name.replace("_", " "), subset.estimates()[metric], subset)
+        yield _row(encoder, "chance", figures.permutations[metric], figures)
+    yield _row("shared words (TF-IDF)", "trained", codes.tfidf.estimates()[metric], codes.tfidf)
+
+
+def _row(encoder: str, series: str, figure: Estimate, figures: CodeFigures) -> dict[str, object]:
     return {
         "encoder": encoder,
-        "codes of": which,
-        "value": found["mean"],
-        "low": found["low"],
-        "high": found["high"],
-        "codes": figures["codes"],
+        "codes of": series,
+        "value": figure.mean,
+        "low": figure.low,
+        "high": figure.high,
+        "codes": figures.codes,
     }
 
 
-def show_efficiency(efficiency: dict[str, Any]) -> None:
-    """Show figure 3: seconds over the number of texts, a picture a protocol."""
+def show_efficiency(efficiency: EfficiencyReport) -> None:
+    """Show figure 3: seconds over the number of texts, one picture a protocol."""
     st.subheader("Figure 3: how long embedding takes")
     st.caption(
-        f"Measured on {efficiency['hardware']}. Reported for 100,000 texts of 512 tokens on one A100: {reported.figure_3()}."
+        f"Measured on {efficiency.hardware}. Reported for 100,000 texts of 512 tokens on one A100: {reported.figure_3()}."
     )
-    protocols = efficiency["protocols"]
+    protocols = efficiency.protocols
     for column, (protocol, encoders) in zip(st.columns(len(protocols)), protocols.items(), strict=True):
         with column:
             st.markdown(f"**{PROTOCOLS[protocol]}**")
             rows = [
-                {"encoder": encoder, "texts": point["texts"], "seconds": point["mean_seconds"]}
+                {"encoder": encoder, "texts": point.texts, "seconds": point.mean_seconds}
                 for encoder, points in encoders.items()
                 for point in points
             ]
@@ -79,14 +81,14 @@ def show_efficiency(efficiency: dict[str, Any]) -> None:
             {
                 "protocol": PROTOCOLS[protocol],
                 "encoder": encoder,
-                "tokenizer": efficiency["tokenizers"][protocol][encoder],
-                "texts": point["texts"],
-                "seconds": point["mean_seconds"],
-                "fastest": min(point["seconds"]),
-                "slowest": max(point["seconds"]),
-                "tokenizing": point["tokenizing_seconds"],
-                "texts a second": point["texts"] / point["mean_seconds"],
-                "tokens a second": point["tokens_per_second"],
+                "tokenizer": efficiency.tokenizers[protocol][encoder],
+                "texts": point.texts,
+                "seconds": point.mean_seconds,
+                "fastest": min(point.seconds),
+                "slowest": max(point.seconds),
+                "tokenizing": point.tokenizing_seconds,
+                "texts a second": point.texts_per_second,
+                "tokens a second": point.tokens_per_second,
             }
             for protocol, encoders in protocols.items()
             for encoder, points in encoders.items()

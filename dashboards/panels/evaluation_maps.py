@@ -1,7 +1,5 @@
 """Figure 2's maps: the same codes as each encoder places them, side by side and linked, from the evaluation's own file."""
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,11 +17,11 @@ from panels.selection import show_selection
 
 _FILE = "figure2.parquet"
 _ABOUT = ("code", "description", "chapter_id", "chapter")
-_BESIDE = 2
+_MAPS_A_ROW = 2
 
 
 def show_maps(evaluation: Artifact) -> None:
-    """Show the map of every encoder; nothing where the evaluation has none, and what is wrong where its file is damaged."""
+    """Show the map of every encoder, or what is wrong with the file; nothing if the evaluation has none."""
     if not any(entry.path == _FILE for entry in evaluation.manifest.files):
         return
     try:
@@ -32,23 +30,23 @@ def show_maps(evaluation: Artifact) -> None:
     except ArtifactError as error:
         show_problems((str(error),))
         return
-    page = f"figure2-{evaluation.manifest.id}"  # what is chosen or selected is of this evaluation
+    page = f"figure2-{evaluation.manifest.id}"  # a selection belongs to one evaluation
     row = map_panel.chosen_row(page)
     marks = [] if row is None else [{"kind": "chosen", "rows": [row]}]
-    for start in range(0, len(maps), _BESIDE):
-        beside = list(maps.items())[start : start + _BESIDE]
-        for column, (encoder, points) in zip(st.columns(_BESIDE), beside, strict=False):
+    for start in range(0, len(maps), _MAPS_A_ROW):
+        in_row = list(maps.items())[start : start + _MAPS_A_ROW]
+        for column, (encoder, points) in zip(st.columns(_MAPS_A_ROW), in_row, strict=False):
             with column:
                 st.markdown(f"**{encoder}**")
                 show_points(points, page=page, texts=lambda rows: code_texts(codes, rows), marks=marks)
     st.caption(
-        "Each point is a code, placed by t-SNE for each encoder alone. Only who stands close together means something. What is "
-        "selected or pointed at on one map is so on the others, and the legend filters all."
+        "Each point is a code. t-SNE places the codes of each encoder separately: codes close together have similar vectors; "
+        "axes and distances between groups mean nothing. A selection on one map shows on all, and the legend filters all."
     )
     if row is not None:
-        chosen: dict[str, Any] = codes.slice(row, 1).to_pylist()[0]
+        code, description, chapter_id, chapter = (codes[column][row].as_py() for column in _ABOUT)
         st.markdown("**The chosen code**")
-        st.text(f"{chosen['code']}  {chosen['description']}\n{chosen['chapter_id']} {chosen['chapter']}")
+        st.text(f"{code}  {description}\n{chapter_id} {chapter}")
     rows = selected_rows(map_panel.map_with_area(list(maps.values()), page), page)
     if rows is not None:
         show_selection(
@@ -71,7 +69,7 @@ def _load(_evaluation: Artifact, digest: str) -> pa.Table:
     try:
         codes = pq.read_table(_evaluation.file(_FILE)).combine_chunks()
     except (pa.ArrowException, OSError) as error:
-        raise ArtifactError(f"{name} is no Parquet table: {str(error).splitlines()[0]}") from None
+        raise ArtifactError(f"{name} is not a Parquet table: {str(error).splitlines()[0]}") from None
     encoders = _encoders(codes)
     missing = [column for column in _ABOUT if column not in codes.column_names]
     if missing or not encoders:
@@ -95,7 +93,7 @@ def _encoders(codes: pa.Table) -> list[str]:
 @st.cache_resource(max_entries=4, show_spinner="Drawing the maps")
 def _points(_evaluation: Artifact, digest: str, _codes: pa.Table) -> dict[str, Points]:
     """Return encoder -> its points, shared by all viewers."""
-    made = {}
+    by_encoder = {}
     for number, encoder in enumerate(_encoders(_codes)):
         labels = Labels(
             name=f"{digest[:16]}-{number}",
@@ -108,5 +106,5 @@ def _points(_evaluation: Artifact, digest: str, _codes: pa.Table) -> dict[str, P
             height=460,
         )
         places = _codes.select([f"{encoder} x", f"{encoder} y"]).rename_columns(["x", "y"])
-        made[encoder] = make_points(places, chapters(_codes), labels)
-    return made
+        by_encoder[encoder] = make_points(places, chapters(_codes), labels)
+    return by_encoder

@@ -1,9 +1,8 @@
-"""Tables 6 to 8: each task with our intervals beside the paper's figures; tests, few-shot curves, calibration and errors."""
-
-from typing import Any
+"""Tables 6 to 8: each task with measured intervals and the paper's figures; tests, few-shot curves, calibration and errors."""
 
 import streamlit as st
-from clinical_modernbert.evaluation.report.reported import ENCODERS, TABLES_6_TO_8
+from clinical_modernbert.evaluation.report import reported
+from clinical_modernbert.evaluation.report.schema import Comparison, PairedTest, Range, Result, TaskReport
 from clinical_modernbert.evaluation.tasks import KINDS
 from mode import is_researcher
 
@@ -11,122 +10,110 @@ from panels.charts import interval_chart, line_chart
 from panels.counts import FLOOR
 from panels.evaluation_errors import show_errors
 
-_TABLES = {
-    "Table 6: short context": ("ehr", "pubmed-nct", "medner"),
-    "Table 7: retrieval": ("pmc-patients", "pmc-patients-par"),
-    "Table 8: long context": ("i2b2-2006", "i2b2-2010", "i2b2-2012", "i2b2-2014"),
-}
 
-
-def show_tasks(report: dict[str, Any], *, public: set[str]) -> None:
-    """Show every task below its table; those that were not measured here with the reported figures alone."""
-    names = [*report["tasks"], *report["skipped"]["tasks"]]
-    grouped = {title: [name for name in names if name in members] for title, members in _TABLES.items()}
-    known = {name for members in _TABLES.values() for name in members}
-    grouped["Further sets"] = [name for name in names if name not in known]
-    for title, members in grouped.items():
+def show_tasks(comparison: Comparison, *, public: set[str]) -> None:
+    """Show every task below its table; of tasks that were not measured here, the reported figures alone."""
+    names = comparison.task_names
+    groups = [(table.title, [name for name in names if name in table.tasks]) for table in reported.TASK_TABLES]
+    groups.append(("Further sets", [name for name in names if name not in reported.PAPER_TASKS]))
+    for title, members in groups:
         if not members:
             continue
         st.subheader(title)
         for tab, name in zip(st.tabs(members), members, strict=True):
             with tab:
-                if name in report["tasks"]:
-                    _show_task(name, report["tasks"][name], public=name in public)
+                if name in comparison.tasks:
+                    _show_task(name, comparison.tasks[name], public=name in public)
                 else:
-                    st.info(f"Not measured here: {report['skipped']['tasks'][name]}.", icon=":material/block:")
+                    st.info(f"Not measured here: {comparison.skipped.tasks[name]}.", icon=":material/block:")
                     _show_reported(name)
 
 
-def _show_task(name: str, task: dict[str, Any], *, public: bool) -> None:
-    st.markdown(KINDS[task["type"]].PLAIN)
-    if task["note"]:
-        st.caption(task["note"])
-    whole = [result for result in task["results"] if result["num_train"] is None]
-    metrics = list(dict.fromkeys(metric for result in whole for metric in result["metrics"]))
-    main = whole[0]["main_metric"] if whole else ""
-    if is_researcher() and metrics:
-        shown = st.segmented_control("Figure", metrics, default=main, key=f"metric-{name}") or main
-    else:
-        shown = main
-    if whole:
-        _show_figures(name, whole, shown)
+def _show_task(name: str, task: TaskReport, *, public: bool) -> None:
+    st.markdown(KINDS[task.type].PLAIN)
+    if task.note:
+        st.caption(task.note)
+    results = task.full_results
+    if results:
+        _show_figures(name, results)
     _show_reported(name)
-    curve = [result for result in task["results"] if result["num_train"] is not None]
-    if curve:
-        _show_few_shot(curve)
+    if task.few_shot_results:
+        _show_few_shot(task.few_shot_results)
     if is_researcher():
-        _show_tests(task["paired_tests"])
-        _show_calibration(whole)
-        show_errors(task.get("errors", {}), public=public)
-        _show_facts(task["facts"])
+        _show_tests(task.paired_tests)
+        _show_calibration(results)
+        show_errors(task, public=public)
+        _show_facts(task.facts)
 
 
-def _show_figures(name: str, results: list[dict[str, Any]], metric: str) -> None:
+def _show_figures(name: str, results: list[Result]) -> None:
+    main = results[0].main_metric
+    metrics = list(dict.fromkeys(metric for result in results for metric in result.metrics))
+    metric = main
+    if is_researcher():
+        metric = st.segmented_control("Figure", metrics, default=main, key=f"metric-{name}") or main
     rows = [
         {
-            "encoder": result["encoder"],
-            "how": result["mode"].replace("_", "-"),
-            metric: result["metrics"][metric]["mean"],
-            "low": result["metrics"][metric]["low"],
-            "high": result["metrics"][metric]["high"],
-            "groups": result["groups"],
+            "encoder": result.encoder,
+            "mode": result.mode_name,
+            metric: figure.mean,
+            "low": figure.low,
+            "high": figure.high,
+            "groups": result.groups,
         }
         for result in results
-        if metric in result["metrics"]
+        if (figure := result.metrics.get(metric))
     ]
     paper = [
-        {"encoder": encoder, "how": "reported", metric: figures[number], "low": None, "high": None}
-        for task, of, figures in TABLES_6_TO_8
-        if (task, of) == (name, metric)
-        for number, encoder in enumerate(ENCODERS)
+        {"encoder": encoder, "mode": "reported", metric: figure, "low": None, "high": None}
+        for encoder, figure in reported.task_figures(name).get(metric, {}).items()
     ]
     alt = f"{metric} of each encoder with its 95 % interval, and as reported; the table below has the numbers."
-    interval_chart(rows + paper, x=metric, y="encoder", series="how", alt=alt)
+    interval_chart(rows + paper, x=metric, y="encoder", series="mode", alt=alt)
     st.dataframe(rows, hide_index=True)
 
 
 def _show_reported(name: str) -> None:
-    columns = [(metric, figures) for task, metric, figures in TABLES_6_TO_8 if task == name]
-    if columns:
+    figures = reported.task_figures(name)
+    if figures:
         with st.expander("As reported in the paper"):
             st.dataframe(
                 [
-                    {"encoder": encoder, **{metric: figures[number] for metric, figures in columns}}
-                    for number, encoder in enumerate(ENCODERS)
+                    {"encoder": encoder, **{metric: by_encoder[encoder] for metric, by_encoder in figures.items()}}
+                    for encoder in reported.ENCODERS
                 ],
                 hide_index=True,
             )
 
 
-def _show_few_shot(results: list[dict[str, Any]]) -> None:
-    metric = results[0]["main_metric"]
+def _show_few_shot(results: list[Result]) -> None:
+    metric = results[0].main_metric
     rows = [
         {
-            "encoder": f"{result['encoder']}, {result['mode'].replace('_', '-')}",
-            "training examples": result["num_train"],
-            metric: result["metrics"][metric]["mean"],
+            "encoder": f"{result.encoder}, {result.mode_name}",
+            "training examples": result.num_train,
+            metric: result.metrics[metric].mean,
         }
-        for result in results
+        for result in sorted(results, key=lambda result: result.num_train or 0)
     ]
-    rows.sort(key=lambda row: row["training examples"])
     st.markdown("**With few training examples**")
     alt = f"{metric} over the number of training examples."
     line_chart(rows, x="training examples", y=metric, series="encoder", log_x=True, alt=alt)
 
 
-def _show_tests(tests: list[dict[str, Any]]) -> None:
+def _show_tests(tests: list[PairedTest]) -> None:
     if not tests:
         return
-    st.markdown("**Paired permutation tests**, by group; Holm's correction over the comparisons of the task")
+    st.markdown("**Paired permutation tests** by group, with Holm's correction over the comparisons of the task")
     st.dataframe(
         [
             {
-                "how": test["mode"].replace("_", "-"),
-                "comparison": f"{test['first']} less {test['second']}",
-                "figure": test["metric"],
-                "difference": test["difference"],
-                "p": test["p"],
-                "p (Holm)": test["p_holm"],
+                "mode": test.mode.replace("_", "-"),
+                "comparison": f"{test.first} less {test.second}",
+                "figure": test.metric,
+                "difference": test.difference,
+                "p": test.p,
+                "p (Holm)": test.p_holm,
             }
             for test in tests
         ],
@@ -134,41 +121,41 @@ def _show_tests(tests: list[dict[str, Any]]) -> None:
     )
 
 
-def _show_calibration(results: list[dict[str, Any]]) -> None:
-    found = [result for result in results if "calibration" in result]
-    if not found:
+def _show_calibration(results: list[Result]) -> None:
+    calibrated = [(result, result.calibration) for result in results if result.calibration]
+    if not calibrated:
         return
     st.markdown("**Calibration**, means over seeds")
-    rows = [{"encoder": "perfect", "predicted": end, "observed": end} for end in (0.0, 1.0)]
-    for result in found:
-        name = f"{result['encoder']}, {result['mode'].replace('_', '-')}"
-        # A point of few patients says little and could point at them.
-        points = [point for point in result["calibration"]["curve"] if point["examples"] >= FLOOR]
-        rows += [{"encoder": name, "predicted": p["predicted"], "observed": p["observed"]} for p in points]
+    rows: list[dict[str, object]] = [{"encoder": "perfect", "predicted": end, "observed": end} for end in (0.0, 1.0)]
+    for result, calibration in calibrated:
+        name = f"{result.encoder}, {result.mode_name}"
+        # A point of few patients says little, and could identify them.
+        points = [point for point in calibration.curve if point.examples >= FLOOR]
+        rows += [{"encoder": name, "predicted": p.predicted, "observed": p.observed} for p in points]
     line_chart(rows, x="predicted", y="observed", series="encoder", alt="Observed share over predicted probability.")
     st.dataframe(
         [
             {
-                "encoder": result["encoder"],
-                "how": result["mode"].replace("_", "-"),
-                "Brier": result["calibration"]["brier"],
-                "95 %": _range(result["calibration"]["intervals"]["brier"]),
-                "expected calibration error": result["calibration"]["expected_calibration_error"],
-                "95 % of it": _range(result["calibration"]["intervals"]["expected_calibration_error"]),
+                "encoder": result.encoder,
+                "mode": result.mode_name,
+                "Brier": calibration.brier,
+                "95 %": _range(calibration.intervals.brier),
+                "expected calibration error": calibration.expected_calibration_error,
+                "95 % of it": _range(calibration.intervals.expected_calibration_error),
             }
-            for result in found
+            for result, calibration in calibrated
         ],
         hide_index=True,
     )
 
 
-def _range(ends: list[float]) -> str:
+def _range(ends: Range) -> str:
     return f"{ends[0]:.4f} to {ends[1]:.4f}"
 
 
 def _show_facts(facts: dict[str, list[str]]) -> None:
     if facts:
-        with st.expander("What the reader of these figures must know"):
+        with st.expander("What was cut or left out"):
             st.dataframe(
                 [
                     {"fact": fact.replace("_", " "), "value": value}

@@ -1,22 +1,23 @@
-"""An evaluation: tables 4, 6, 7 and 8 and figures 2 and 3 of the paper, our figures beside those it reports.
+"""An evaluation: tables 3, 4, 6, 7 and 8 and figures 2 and 3 of the paper, measured figures next to reported ones.
 
-Clinicians see what the model can do in plain words and its main figures; researchers also tests, calibration, errors and the
-data sets. "Reported" figures are the paper's, on its own data and splits: they stand beside ours and are never mixed with them.
+Clinicians see what the model can do in plain words and its main figures; researchers also see tests, calibration, errors and the
+data sets. "Reported" figures are the paper's, on its own data and splits; they are never mixed with measured ones.
 """
-
-from typing import Any
 
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact
+from clinical_modernbert.errors import ArtifactError
 from clinical_modernbert.evaluation.report import reported
+from clinical_modernbert.evaluation.report.schema import Accuracies, Comparison, Report, Table4, read_report
 from mode import is_researcher
 from panels.artifact_picker import artifacts_or_stop, choose, show_origin
 from panels.charts import bar_chart, column_chart
 from panels.evaluation_figures import show_codes, show_efficiency
 from panels.evaluation_tasks import show_tasks
+from store import show_problems
 
 _MASKS = {"uniform": "15 % of all tokens hidden", "entity": "15 % of clinical tokens hidden, as whole terms"}
-_WHO = {
+_PREDICTORS = {
     "model": "this model",
     "unigram": "most frequent words",
     "bigram_left": "guess from the word before",
@@ -26,129 +27,140 @@ _WHO = {
 
 
 def page() -> None:
-    """Show the newest evaluation, or the one chosen."""
+    """Show the newest evaluation, or the selected one."""
     st.title("Evaluation")
-    found = artifacts_or_stop(
+    evaluations = artifacts_or_stop(
         "evaluation",
         title="evaluation",
         command="python jobs/evaluate.py evaluate/demo",
         wanted=lambda artifact: artifact.manifest.recipe.get("kind") == "evaluate",
     )
-    evaluation = choose(found, label="Evaluation", key="evaluation")
+    evaluation = choose(evaluations, label="Evaluation", key="evaluation")
     show_origin(evaluation)
-    report = evaluation.summary
-    if "masks" in report:
-        _show_table_4(report)
-    if "tasks" in report:
-        _show_encoders(report)
-        show_tasks(report, public=public_tasks(evaluation))
-        if is_researcher() and report["statistics"]:
-            _show_statistics(report)
-    if "codes" in report:
-        show_codes(report["codes"], evaluation)
-    if "efficiency" in report and is_researcher():
-        show_efficiency(report["efficiency"])
+    try:
+        _show_report(read_report(evaluation.summary, called=evaluation.uri), evaluation)
+    except ArtifactError as error:
+        show_problems((str(error),))
+
+
+def _show_report(report: Report, evaluation: Artifact) -> None:
+    if report.table_4:
+        _show_table_4(report.table_4)
+    if report.comparison:
+        _show_encoders(report.comparison)
+        show_tasks(report.comparison, public=public_tasks(evaluation))
+        if is_researcher() and report.comparison.statistics:
+            _show_statistics(report.comparison)
+    if report.codes:
+        show_codes(report.codes, evaluation)
+    if report.efficiency and is_researcher():
+        show_efficiency(report.efficiency)
 
 
 def public_tasks(evaluation: Artifact) -> set[str]:
-    """Return the tasks whose data the recipe calls public: their counts are shown whole."""
+    """Return the tasks whose data the recipe marks as public: their counts are shown in full."""
     return {task["name"] for task in evaluation.manifest.recipe.get("tasks", []) if task.get("public")}
 
 
-def _show_table_4(report: dict[str, Any]) -> None:
+def _show_table_4(table: Table4) -> None:
     st.subheader("Table 4: hidden words")
-    masks, top_k = report["masks"], [str(k) for k in report["top_k"]]
-    for mask, figures in masks.items():
-        model, plain = figures["model"]["1"], figures["unigram"]["1"]
-        low, high = figures["intervals"]["model"]["1"]
+    first = table.keys[0]
+    for mask, figures in table.masks.items():
+        model, baseline = figures.shares["model"][first], figures.shares["unigram"][first]
+        low, high = figures.intervals["model"][first]
         st.markdown(
-            f"**{_MASKS.get(mask, mask)}**: of 100 hidden tokens this model's first guess is right for **{100 * model:.0f}** "
-            f"(95 % interval over documents {100 * low:.1f} to {100 * high:.1f}); always answering with the most frequent "
-            f"words, {100 * plain:.0f} are."
+            f"**{_MASKS.get(mask, mask)}**: of 100 hidden tokens {_guesses(table.top_k[0])} right for **{100 * model:.0f}** "
+            f"(95 % interval over documents {100 * low:.1f} to {100 * high:.1f}); the most frequent words alone are right for "
+            f"{100 * baseline:.0f}."
         )
-        better = [who for who in _baselines(figures) if figures[who]["1"] >= model]
+        better = [name for name in figures.baselines if figures.shares[name][first] >= model]
         if better:
-            names = ", ".join(_WHO.get(who, who) for who in better)
+            names = ", ".join(_PREDICTORS.get(name, name) for name in better)
             st.warning(f"This model is not better than: {names}.", icon=":material/trending_down:")
-    mask = st.segmented_control("Mask", list(masks), default=next(iter(masks)), key="mask") or next(iter(masks))
-    figures = masks[mask]
-    rows = [{"who": _WHO.get(who, who), **figures[who]} for who in ("model", *_baselines(figures))]
-    # Only a report with encoders has them: masked-language models of the corpus' tokenizer, asked the same.
-    rows += [{"who": name, **other[mask]["model"]} for name, other in report.get("other_masks", {}).items()]
-    rows.append({"who": "reported, under its own mask", **{k: reported.TABLE_4.get(k, 0) / 100 or None for k in top_k}})
+    masks = list(table.masks)
+    mask = st.segmented_control("Mask", masks, default=masks[0], key="mask") or masks[0]
+    figures = table.masks[mask]
+    rows: list[dict[str, str | float | None]] = [
+        {"predictor": _PREDICTORS.get(name, name), **shares} for name, shares in figures.shares.items()
+    ]
+    # Masked-language models with the corpus' tokenizer, scored on the same tokens.
+    rows += [{"predictor": name, **of_one[mask].shares["model"]} for name, of_one in (table.other_masks or {}).items()]
+    paper = {k: reported.TABLE_4[k] / 100 if k in reported.TABLE_4 else None for k in table.keys}
+    rows.append({"predictor": "reported, under its own mask", **paper})
     chart = [
-        {"who": row["who"], "guesses": f"top-{k}", "share right": row[k]}
+        {"predictor": row["predictor"], "guesses": f"top-{k}", "share right": row[k]}
         for row in rows
-        for k in top_k
+        for k in table.keys
         if row[k] is not None
     ]
     alt = "Share of hidden tokens among the first guesses, for the model, for counting, and as reported."
-    column_chart(chart, x="guesses", y="share right", series="who", alt=alt)
+    column_chart(chart, x="guesses", y="share right", series="predictor", alt=alt)
     st.dataframe(
         rows,
         hide_index=True,
-        column_config={k: st.column_config.NumberColumn(f"top-{k}", format="percent") for k in top_k},
+        column_config={k: st.column_config.NumberColumn(f"top-{k}", format="percent") for k in table.keys},
     )
-    st.caption(
-        f"{figures['tokens']:,} hidden tokens of {report['rows']:,} held-out rows, loss {figures['loss']:.4f} nats."
-    )
-    if figures["sources"]:
-        _show_sources(figures["sources"])
+    st.caption(f"{figures.tokens:,} hidden tokens of {table.rows:,} held-out rows, loss {figures.loss:.4f} nats.")
+    if figures.sources:
+        _show_sources(figures.sources, first)
 
 
-def _baselines(figures: dict[str, Any]) -> list[str]:
-    return [who for who in figures if who != "model" and isinstance(figures[who], dict) and "1" in figures[who]]
+def _guesses(k: int) -> str:
+    return "this model's first guess is" if k == 1 else f"one of this model's first {k} guesses is"
 
 
-def _show_sources(sources: dict[str, Any]) -> None:
+def _show_sources(sources: dict[str, Accuracies], k: str) -> None:
+    title = f"top-{k}"
     with st.expander("By source: a mean can rise while one source gets worse"):
         rows = [
-            {"source": source, "who": _WHO.get(who, who), "top-1": figures[who]["1"]}
+            {"source": source, "predictor": _PREDICTORS[name], title: figures.shares[name][k]}
             for source, figures in sources.items()
-            for who in ("model", "unigram")
+            for name in ("model", "unigram")
         ]
-        bar_chart(
-            rows, x="top-1", y="source", series="who", alt="Top-1 accuracy by source, of the model and of counting."
-        )
+        alt = f"{title} accuracy by source, of the model and of counting."
+        bar_chart(rows, x=title, y="source", series="predictor", alt=alt)
         st.dataframe(
-            [{"source": s, "tokens": f["tokens"], "top-1": f["model"]["1"]} for s, f in sources.items()],
+            [{"source": source, "tokens": f.tokens, title: f.shares["model"][k]} for source, f in sources.items()],
             hide_index=True,
-            column_config={"top-1": st.column_config.NumberColumn(format="percent")},
+            column_config={title: st.column_config.NumberColumn(format="percent")},
         )
 
 
-def _show_encoders(report: dict[str, Any]) -> None:
+def _show_encoders(comparison: Comparison) -> None:
     st.subheader("What was compared")
     if is_researcher():
-        st.dataframe([{"encoder": name, **facts} for name, facts in report["encoders"].items()], hide_index=True)
+        rows = [{"encoder": name, **facts.model_dump()} for name, facts in comparison.encoders.items()]
+        st.dataframe(rows, hide_index=True)
     else:
-        st.markdown(", ".join(f"`{name}`" for name in report["encoders"]))
+        st.markdown(", ".join(f"`{name}`" for name in comparison.encoders))
     st.caption(
-        f"Figures are means over seeds {', '.join(map(str, report['seeds']))}, with 95 % bootstrap intervals over patients, "
-        f'abstracts or documents ({report["num_resamples"]} resamples). "Reported" figures are the paper\'s, on its own data and '
-        "splits."
+        f"Figures are means over seeds {', '.join(map(str, comparison.seeds))}, with 95 % bootstrap intervals over patients, "
+        f'abstracts or documents ({comparison.num_resamples} resamples). "Reported" figures are the paper\'s, on its own data '
+        "and splits."
     )
     skipped = [
-        {"what": name, "why": why} for kind in ("encoders", "tasks") for name, why in report["skipped"][kind].items()
+        {"what": name, "reason": reason}
+        for reasons in (comparison.skipped.encoders, comparison.skipped.tasks)
+        for name, reason in reasons.items()
     ]
     if skipped:
         with st.expander(f"Not measured here ({len(skipped)})"):
             st.dataframe(skipped, hide_index=True)
 
 
-def _show_statistics(report: dict[str, Any]) -> None:
+def _show_statistics(comparison: Comparison) -> None:
     st.subheader("Table 3: the data sets")
     rows = []
-    for name, facts in report["statistics"].items():
+    for name, facts in comparison.statistics.items():
         paper = reported.TABLE_3.get(name)
         rows.append(
             {
                 "set": name,
-                "samples": facts["samples"],
-                "words, mean": facts["mean_words"],
-                "words, most": facts["most_words"],
-                "tokens, mean": facts["mean_tokens"],
-                "tokens, most": facts["most_tokens"],
+                "samples": facts.samples,
+                "words, mean": facts.mean_words,
+                "words, most": facts.most_words,
+                "tokens, mean": facts.mean_tokens,
+                "tokens, most": facts.most_tokens,
                 "reported samples": paper[0] if paper else None,
                 "reported mean": paper[1] if paper else None,
                 "reported most": paper[2] if paper else None,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -83,7 +84,7 @@ def test_an_evaluation_without_the_figures_shows_none(app: AppTest, full_store: 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"no table at all", "is no Parquet table"),
+        (b"no table at all", "is not a Parquet table"),
         (parquet(figure_2().drop_columns(["chapter"])), "has no column chapter"),
         (parquet(figure_2().drop_columns(["ours y", "minilm x"])), "has no column <encoder> x with its y"),
         (parquet(figure_2().slice(0, 0)), "has no codes"),
@@ -118,6 +119,24 @@ def test_an_evaluation_of_figure_3_alone_has_no_empty_table(app: AppTest, full_s
     full_store.write_bytes("evaluation/whole-1/manifest.json", json.dumps(manifest).encode())
     whole(app, mode="researcher")
     assert "Figure 3" in words(app) and "Table 3" not in words(app)
+
+
+def test_a_report_that_cannot_be_read_is_named(app: AppTest, full_store: Store) -> None:
+    manifest = json.loads(full_store.read_bytes("evaluation/whole-1/manifest.json"))
+    del manifest["summary"]["codes"]["tfidf"]["silhouette"]
+    full_store.write_bytes("evaluation/whole-1/manifest.json", json.dumps(manifest).encode())
+    whole(app)
+    assert "evaluation/whole-1 is not a report of an evaluation: tfidf.silhouette" in app.code[0].value
+
+
+def test_a_report_of_an_earlier_version_is_shown(app: AppTest, full_store: Store, repository: Path) -> None:
+    manifest = json.loads(full_store.read_bytes("evaluation/whole-1/manifest.json"))
+    manifest["summary"] = json.loads((repository / "tests/golden/evaluation_report.json").read_text())
+    full_store.write_bytes("evaluation/whole-1/manifest.json", json.dumps(manifest).encode())
+    said = words(whole(app, mode="researcher"))
+    assert not app.error
+    for part in ("Table 3", "Table 4", "Table 6", "Table 7", "Calibration", "Figure 2", "Figure 3"):
+        assert part in said
 
 
 def test_figure_3_has_a_chart_for_each_protocol(app: AppTest, full_store: Store) -> None:

@@ -201,7 +201,7 @@ def test_ours_stand_beside_reported_figures(app: AppTest, full_store: Store) -> 
     assert "first guess is right for **39**" in said
     assert "This model is not better than: guess from both neighbours." in said
     table_4 = tables(app)[0]
-    assert table_4[-1]["who"] == "reported, under its own mask"
+    assert table_4[-1]["predictor"] == "reported, under its own mask"
     assert table_4[-1]["1"] == pytest.approx(0.6331)
     drawn = json.dumps(charts(app))
     assert '"reported"' in drawn and "0.9769" in drawn
@@ -210,11 +210,13 @@ def test_ours_stand_beside_reported_figures(app: AppTest, full_store: Store) -> 
     errors = [row for table in tables(app) for row in table if "taken for" in row]
     assert [row["examples"] for row in errors[:2]] == [40, pytest.approx(float("nan"), nan_ok=True)]
     assert [row["examples"] for row in errors[2:4]] == [40, 4]
-    assert table_4[-2]["who"] == "sibling"
+    assert table_4[-2]["predictor"] == "sibling"
     (private, public, *_) = [
-        [row for row in table if row["encoder"] == "ours"] for table in tables(app) if "part" in table[0]
+        [row for row in table if row["encoder"] == "ours"]
+        for table in tables(app)
+        if "figure" in table[0] and "of" in table[0]
     ]
-    assert [row["part"] for row in private] == ["2 to 9 words", "entity never"]  # four patients are not shown
+    assert [row["group"] for row in private] == ["2 to 9 words", "entity never"]  # four patients are not shown
     assert [row["of"] for row in public] == [40, 4, 30]
     shares = [row["value"] for table in tables(app) for row in table if row.get("figure") == "share"]
     assert set(shares) == {0.75, 0.25}

@@ -19,6 +19,7 @@ from clinical_modernbert.evaluation.fingerprint_inputs import missing_path, pres
 from clinical_modernbert.evaluation.launch import launch
 from clinical_modernbert.evaluation.on_cluster import measure_encoders, score_masks
 from clinical_modernbert.evaluation.report.build import build_report
+from clinical_modernbert.evaluation.report.schema import read_report
 from clinical_modernbert.evaluation.report.text import render
 from clinical_modernbert.evaluation.results import Finished
 from clinical_modernbert.evaluation.runs import run_plan
@@ -64,7 +65,7 @@ def evaluate(plan: Plan[EvaluateRecipe]) -> Artifact:
         for file, content in measured.files.items():
             (folder / file).write_bytes(content)
         (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-        (folder / "report.md").write_text(render(report), encoding="utf-8")
+        (folder / "report.md").write_text(render(read_report(report, called=plan.id)), encoding="utf-8")
         return plan.publish_folder(folder, summary=report)
 
 

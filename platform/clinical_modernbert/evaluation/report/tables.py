@@ -1,168 +1,130 @@
-"""The paper's tables 4, 6, 7 and 8 as the paper lays them out: a row an encoder, ours first, the paper's beside as "reported".
+"""Tables 4, 6, 7 and 8 in the paper's layout: one row an encoder, the paper's figures after it as "reported".
 
-Sets that are in none of its tables stand in tables of the same form, one for each kind of task.
+Tasks that are in none of the paper's tables are in tables of the same form, one for each kind of task.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from clinical_modernbert.evaluation.report import reported
+from clinical_modernbert.evaluation.report.markdown import NONE, cell, percentage, table
+from clinical_modernbert.evaluation.report.reported import Column
+from clinical_modernbert.evaluation.report.schema import Comparison, Metric, Range, Result, Shares, Skipped, Table4
 from clinical_modernbert.evaluation.tasks import KINDS
-
-_NONE = "–"
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
-    """A figure of a task."""
+class TaskTable:
+    """A table of the report, or several below one heading."""
 
-    task: str
-    metric: str
     title: str
-    reported: str | None = None
-    """How ``reported`` names the paper's figure, where that is not the metric's own name."""
+    parts: list[str]
+    """Markdown paragraphs."""
+    tasks: list[str]
+    """Whose details follow."""
 
 
-_TABLE_6 = (
-    Column("ehr", "auroc", "EHR AUROC"),
-    Column("pubmed-nct", "accuracy", "PubMed-NCT accuracy"),
-    Column("pubmed-nct", "f1_macro", "PubMed-NCT F1 macro", reported.UNSAID_F1),
-    Column("pubmed-nct", "f1_weighted", "PubMed-NCT F1 weighted", reported.UNSAID_F1),
-    Column("medner", "token_accuracy", "MedNER accuracy"),
-    Column("medner", "f1", "MedNER F1"),
-)
-_TABLE_8 = tuple(Column(f"i2b2-{year}", "f1", f"i2b2 ({year})") for year in (2006, 2010, 2012, 2014))
+@dataclass(frozen=True, slots=True)
+class _Row:
+    encoder: str
+    mode: str
+    cells: list[str]
 
 
-def tables_6_to_8(report: dict[str, Any]) -> Iterable[tuple[str, list[str], list[str]]]:
-    """Yield (title, Markdown parts, the tasks in it) of each table that has a task, measured or skipped."""
-    tasks = [*report["tasks"], *report["skipped"]["tasks"]]
-    unsaid = "The paper does not say which F1 it means for PubMed-NCT: its figure stands in both columns."
-    short = list(dict.fromkeys(column.task for column in _TABLE_6 if column.task in tasks))
-    if short:
-        yield "Table 6: short context", [_scores(report, _TABLE_6), unsaid], short
-    patients = [name for name in tasks if name.startswith("pmc-patients")]
-    if patients:
-        yield "Table 7: retrieval", _retrieval(report, patients), patients
-    long = [name for name in tasks if name.startswith("i2b2-")]
-    if long:
-        yield "Table 8: long context, F1", [_scores(report, _TABLE_8)], long
-    rest = [name for name in report["tasks"] if name not in (*short, *patients, *long)]
-    for name_of_kind, kind in KINDS.items():
-        names = [name for name in rest if report["tasks"][name]["type"] == name_of_kind]
-        columns = [Column(name, metric, f"{name} {metric}") for name in names for metric in kind.SHOWN]
+def task_tables(comparison: Comparison) -> Iterable[TaskTable]:
+    """Yield each table that has a task, measured or skipped."""
+    for paper_table in reported.TASK_TABLES:
+        names = [name for name in comparison.task_names if name in paper_table.tasks]
+        if not names:
+            continue
+        if paper_table.kind:
+            parts = _sampled(comparison, names, KINDS[paper_table.kind].SHOWN, note=paper_table.note)
+        else:
+            parts = [_scores(comparison, paper_table.columns), *([paper_table.note] if paper_table.note else [])]
+        yield TaskTable(paper_table.title, parts, names)
+    for kind, module in KINDS.items():
+        names = [n for n, task in comparison.tasks.items() if task.type == kind and n not in reported.PAPER_TASKS]
         if names:
-            sampled = "paper_queries" in report["tasks"][names[0]]["results"][0]
-            parts = _retrieval(report, names) if sampled else [_scores(report, columns)]
-            yield f"Further sets: {kind.TITLE}", parts, names
+            columns = [Column(name, metric, f"{name} {metric}") for name in names for metric in module.SHOWN]
+            sampled = any(result.paper_queries for result in _results(comparison, names[0]))
+            parts = _sampled(comparison, names, module.SHOWN) if sampled else [_scores(comparison, columns)]
+            yield TaskTable(f"Further sets: {module.TITLE}", parts, names)
 
 
-def _results(report: dict[str, Any], task: str) -> list[dict[str, Any]]:
-    """Return the results on all training examples."""
-    return [r for r in report["tasks"].get(task, {"results": []})["results"] if r["num_train"] is None]
+def _results(comparison: Comparison, task: str) -> list[Result]:
+    return comparison.tasks[task].full_results if task in comparison.tasks else []
 
 
-def _scores(report: dict[str, Any], columns: Sequence[Column]) -> str:
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+def _scores(comparison: Comparison, columns: Sequence[Column]) -> str:
+    """Return one table with a column for each metric of each task."""
+    metrics: dict[tuple[str, str], dict[str, Mapping[str, Metric]]] = {}
     for task in dict.fromkeys(column.task for column in columns):
-        for result in _results(report, task):
-            found.setdefault((result["encoder"], result["mode"]), {})[task] = result["metrics"]
-    own = [
-        (encoder, mode.replace("_", "-"), [_measured(by_task, column) for column in columns])
-        for (encoder, mode), by_task in found.items()
+        for result in _results(comparison, task):
+            metrics.setdefault((result.encoder, result.mode_name), {})[task] = result.metrics
+    measured = [
+        _Row(encoder, mode, [cell(by_task[c.task][c.metric]) if c.task in by_task else NONE for c in columns])
+        for (encoder, mode), by_task in metrics.items()
     ]
     paper = {
-        encoder: [_reported(encoder, column.task, column.reported or column.metric) for column in columns]
+        encoder: [_reported(encoder, column.task, column.reported_metric or column.metric) for column in columns]
         for encoder in reported.ENCODERS
     }
-    return table(["encoder", "mode", *(column.title for column in columns)], _beside(own, paper))
+    return table(["encoder", "mode", *(column.title for column in columns)], _with_reported(measured, paper))
 
 
-def _beside(own: Sequence[tuple[str, str, list[str]]], paper: dict[str, list[str]]) -> Iterable[tuple[str, ...]]:
-    """Yield the rows of each encoder, the paper's behind them, then what the paper alone has."""
-    names = dict.fromkeys(encoder for encoder, _, _ in own)
-    for name in names:
-        yield from ((encoder, mode, *cells) for encoder, mode, cells in own if encoder == name)
-        yield from _reported_row(name, paper)
-    for name in paper:
-        if name not in names:
-            yield from _reported_row(name, paper)
-
-
-def _reported_row(name: str, paper: dict[str, list[str]]) -> Iterable[tuple[str, ...]]:
-    if any(cell_ != _NONE for cell_ in paper.get(name, ())):
-        yield (name, "reported", *paper[name])
-
-
-def _measured(by_task: dict[str, Any], column: Column) -> str:
-    return cell(by_task[column.task][column.metric]) if column.task in by_task else _NONE
+def _with_reported(measured: Sequence[_Row], paper: Mapping[str, list[str]]) -> Iterable[list[str]]:
+    """Yield the rows of each encoder, each followed by the paper's, then the encoders that only the paper has."""
+    for name in dict.fromkeys([*(row.encoder for row in measured), *paper]):
+        yield from ([row.encoder, row.mode, *row.cells] for row in measured if row.encoder == name)
+        if any(figure != NONE for figure in paper.get(name, ())):
+            yield [name, "reported", *paper[name]]
 
 
 def _reported(encoder: str, task: str, metric: str) -> str:
-    figures = next((f for t, m, f in reported.TABLES_6_TO_8 if (t, m) == (task, metric)), None)
-    return _NONE if figures is None else f"{figures[reported.ENCODERS.index(encoder)]:.4g}"
+    figures = reported.task_figures(task).get(metric)
+    return NONE if figures is None else f"{figures[encoder]:.4g}"
 
 
-def _retrieval(report: dict[str, Any], names: Sequence[str]) -> list[str]:
-    """Return a table for each set: over all its queries, and over as many as the paper asked."""
-    metrics = KINDS["retrieval"].SHOWN
+def _sampled(comparison: Comparison, names: Sequence[str], metrics: Sequence[str], *, note: str = "") -> list[str]:
+    """Return a table for each task: over all its queries, and over a sample of the paper's size."""
     parts = []
     for name in names:
-        rows: list[tuple[str, str, list[str]]] = []
-        for result in _results(report, name):
-            counted = [(result["groups"], result["metrics"])]
-            sample = result["paper_queries"]
-            if sample["queries"] < result["groups"]:
-                counted.append((sample["queries"], sample["metrics"]))
-            for queries, figures in counted:
-                cells = [f"{queries:,}", *(cell(figures[metric]) for metric in metrics)]
-                rows.append((result["encoder"], result["mode"].replace("_", "-"), cells))
-        paper = {e: ["128", *(_reported(e, name, metric) for metric in metrics)] for e in reported.ENCODERS}
-        known = any(task == name for task, _, _ in reported.TABLES_6_TO_8)
+        rows = []
+        for result in _results(comparison, name):
+            counted = [(result.groups, result.metrics)]
+            sample = result.paper_queries
+            if sample and sample.queries < result.groups:
+                counted.append((sample.queries, sample.metrics))
+            for num_queries, figures in counted:
+                cells = [f"{num_queries:,}", *(cell(figures[metric]) for metric in metrics)]
+                rows.append(_Row(result.encoder, result.mode_name, cells))
+        in_paper = bool(reported.task_figures(name))
+        paper = {e: [str(reported.NUM_QUERIES), *(_reported(e, name, m) for m in metrics)] for e in reported.ENCODERS}
         head = ["encoder", "mode", "queries", *metrics]
-        parts += [f"### {name}", table(head, _beside(rows, paper if known else {}))]
-        if known:
-            parts.append(
-                "The paper does not say whether it looks for similar patients (PPR) or articles (PAR), nor which 128."
-            )
+        parts += [f"### {name}", table(head, _with_reported(rows, paper if in_paper else {}))]
+        parts += [note] if in_paper and note else []
     return parts
 
 
-def table_4(report: dict[str, Any]) -> list[str]:
-    """Return the masked tokens of every model that has the corpus' tokenizer, of counting, and as reported."""
-    if "masks" not in report:
-        return []
-    top_k = [str(k) for k in report["top_k"]]
+def table_4(figures: Table4, skipped: Skipped | None) -> list[str]:
+    """Return the masked tokens of every model with the corpus' tokenizer, of the counting baselines, and as reported."""
     rows: list[list[str]] = []
-    for mask, figures in report["masks"].items():
-        found = {report["model"]: (figures["model"], figures["intervals"]["model"])}
-        for name, other in report["other_masks"].items():
-            found[name] = other[mask]["model"], other[mask]["intervals"]["model"]
-        found |= {who: (figures[who], ranges) for who, ranges in figures["intervals"].items() if who != "model"}
-        for who, (shares, ranges) in found.items():
-            rows.append([who, mask, *(_share(shares[k], ranges[k]) for k in top_k)])
-    paper = [f"{reported.TABLE_4[k]:.2f}%" if k in reported.TABLE_4 else _NONE for k in top_k]
+    for mask, of_mask in figures.masks.items():
+        predictors: list[tuple[str, Shares, Mapping[str, Range]]] = [
+            (figures.model or "model", of_mask.shares["model"], of_mask.intervals["model"])
+        ]
+        for name, other in (figures.other_masks or {}).items():
+            predictors.append((name, other[mask].shares["model"], other[mask].intervals["model"]))
+        predictors += [(name, of_mask.shares[name], of_mask.intervals[name]) for name in of_mask.baselines]
+        for name, shares, ranges in predictors:
+            rows.append([name, mask, *(percentage(shares[k], ranges[k]) for k in figures.keys)])
+    paper = [f"{reported.TABLE_4[k]:.2f}%" if k in reported.TABLE_4 else NONE for k in figures.keys]
     rows.append(["clinical-modernbert, reported", "its own", *paper])
-    skipped = [f"- {name}: {why}" for name, why in report["skipped"]["masks"].items()]
     text = (
         "Share of hidden tokens among the first k guesses; in brackets a 95 % bootstrap interval over documents. Only models "
-        "with the corpus' tokenizer are asked the same questions."
+        "with the corpus' tokenizer can be scored on the same tokens."
     )
-    parts = ["## Table 4: masked tokens", text, table(["model", "mask", *(f"top-{k}" for k in top_k)], rows)]
-    return [*parts, "Not asked:\n\n" + "\n".join(skipped)] if skipped else parts
-
-
-def _share(share: float, interval: Sequence[float]) -> str:
-    return f"{share:.2%} [{interval[0]:.2%}, {interval[1]:.2%}]"
-
-
-def cell(figures: dict[str, Any]) -> str:
-    """Return a mean with its interval."""
-    return f"{figures['mean']:.4f} [{figures['low']:.4f}, {figures['high']:.4f}]"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(str(value).replace('|', '/') for value in line)} |" for line in lines)
+    parts = ["## Table 4: masked tokens", text, table(["model", "mask", *(f"top-{k}" for k in figures.keys)], rows)]
+    if skipped and skipped.masks:
+        parts.append("Not scored:\n\n" + "\n".join(f"- {name}: {reason}" for name, reason in skipped.masks.items()))
+    return parts

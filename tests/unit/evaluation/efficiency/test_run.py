@@ -10,8 +10,9 @@ from clinical_modernbert.evaluation.efficiency.run import attend, efficiency_rep
 from clinical_modernbert.evaluation.efficiency.texts import slow_tokenizer, synthetic_texts, timed_tokenizer
 from clinical_modernbert.evaluation.encoders import LocalEncoder, resolve_encoder
 from clinical_modernbert.evaluation.heads import hidden_states, load_base, load_tokenizer, padded_batch_states
+from clinical_modernbert.evaluation.report.figures import figure_3
 from clinical_modernbert.evaluation.report.plots import PROTOCOLS
-from clinical_modernbert.evaluation.report.text import _efficiency as render_efficiency
+from clinical_modernbert.evaluation.report.schema import EfficiencyReport
 from clinical_modernbert.recipe.evaluate import EfficiencySection, EvaluateScaling
 from clinical_modernbert.recipe.tasks import EncoderSection
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
@@ -143,7 +144,7 @@ def test_the_report_keeps_every_round_and_warms_up_before(
     assert fixed[1] == 6 * SECTION.num_tokens > fixed[0] == fixed[2]
     assert (folder / "figure3.png").read_bytes().startswith(b"\x89PNG")
 
-    _title, text, table = render_efficiency({"efficiency": report})
+    _title, text, table = figure_3(EfficiencyReport.model_validate(report))
     assert "117 texts a second" in text and "1.62 times the fastest" in text and "CPU, 1 thread(s)" in text
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     assert len(lines) == 2 + len(PROTOCOLS) * 2 * 2

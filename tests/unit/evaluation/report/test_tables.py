@@ -1,18 +1,18 @@
-"""Our figures stand in the form of the paper's tables, its own beside them, and what is absent leaves a gap and no row out."""
+"""Measured figures are in the layout of the paper's tables, next to reported ones; what is absent leaves a gap, not a row out."""
 
 from typing import Any
 
 import pytest
 from clinical_modernbert.evaluation.report import reported
-from clinical_modernbert.evaluation.report.tables import table_4
+from clinical_modernbert.evaluation.report.schema import Report, read_report
 from clinical_modernbert.evaluation.report.text import render
 from clinical_modernbert.evaluation.tasks import KINDS
 
 KIND_OF_TASK = {"ehr": "disposition", "medner": "entities", "pmc-patients": "retrieval", "mine": "entities"}
 
 
-def figure(mean: float) -> dict[str, float]:
-    return {"mean": mean, "low": mean - 0.01, "high": mean + 0.01}
+def figure(mean: float) -> dict[str, Any]:
+    return {"mean": mean, "low": mean - 0.01, "high": mean + 0.01, "seeds": [mean], "std_over_seeds": None}
 
 
 def result(kind: str, encoder: str, mode: str, mean: float) -> dict[str, Any]:
@@ -24,6 +24,8 @@ def result(kind: str, encoder: str, mode: str, mean: float) -> dict[str, Any]:
         "metrics": metrics,
         "main_metric": KINDS[kind].SHOWN[0],
         "groups": 300,
+        "seeds": [0],
+        "artifacts": [],
         "counts": {"train": 9, "test": 3},
     }
     if kind == "retrieval":
@@ -31,7 +33,7 @@ def result(kind: str, encoder: str, mode: str, mean: float) -> dict[str, Any]:
     return found
 
 
-def report(**changes: Any) -> dict[str, Any]:
+def report(**changes: Any) -> Report:
     tasks = {
         name: {
             "type": kind,
@@ -49,20 +51,22 @@ def report(**changes: Any) -> dict[str, Any]:
         }
         for name, kind in KIND_OF_TASK.items()
     }
-    return {
+    values = {
         "encoders": {},
         "skipped": {
             "encoders": {"modernbert": "not in the cache"},
             "artifacts": {"model": "no model 'paper'"},
             "tasks": {"i2b2-2014": "i2b2/2014 is not there"},
-            "masks": {},
+            "masks": {"biobert": "another tokenizer"},
         },
         "seeds": [0],
         "num_resamples": 100,
+        "tuning": {},
         "statistics": {},
         "tasks": tasks,
         **changes,
     }
+    return read_report(values, called="made up")
 
 
 def rows(text: str, title: str) -> list[list[str]]:
@@ -121,23 +125,23 @@ def test_table_4_names_models_counting_and_the_papers(others: dict[str, float]) 
     def ranges(value: float) -> dict[str, Any]:
         return {str(k): [value - 0.1, value + 0.1] for k in (1, 5)}
 
-    masks = {
-        "uniform": {
-            "model": shares(0.5),
-            "unigram": shares(0.3),
-            "intervals": {"model": ranges(0.5), "unigram": ranges(0.3)},
+    def figures(**values: float) -> dict[str, Any]:
+        return {
+            "loss": 2.0,
+            "tokens": 90,
+            "documents": 9,
+            "intervals": {name: ranges(value) for name, value in values.items()},
+            **{name: shares(value) for name, value in values.items()},
+            "sources": {},
         }
-    }
-    other = {
-        name: {"uniform": {"model": shares(value), "intervals": {"model": ranges(value)}}}
-        for name, value in others.items()
-    }
-    values = report(masks=masks, top_k=[1, 5], rows=9, model="own-0", other_masks=other)
-    values["skipped"]["masks"] = {"biobert": "another tokenizer"}
-    head, *body = rows("\n\n".join(table_4(values)), "Table 4")
+
+    other = {name: {"uniform": figures(model=value)} for name, value in others.items()}
+    masks = {"uniform": figures(model=0.5, unigram=0.3)}
+    text = render(report(masks=masks, top_k=[1, 5], rows=9, model="own-0", other_masks=other))
+    head, *body = rows(text, "Table 4")
     assert head == ["model", "mask", "top-1", "top-5"]
     assert [row[0] for row in body] == ["own-0", *others, "unigram", "clinical-modernbert, reported"]
     assert body[0][2] == "50.00% [40.00%, 60.00%]" and body[-1][2:] == ["63.31%", "79.67%"]
     if others:
         assert body[1][2] == "20.00% [10.00%, 30.00%]"
-    assert "- biobert: another tokenizer" in "\n".join(table_4(values))
+    assert "- biobert: another tokenizer" in text

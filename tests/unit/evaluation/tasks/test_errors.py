@@ -5,7 +5,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from clinical_modernbert.evaluation.report import text as report_text
+from clinical_modernbert.evaluation.report.details import error_lines
+from clinical_modernbert.evaluation.report.figures import figure_2
+from clinical_modernbert.evaluation.report.schema import CodesReport, TaskReport
 from clinical_modernbert.evaluation.tasks.errors.buckets import quartiles, recall
 from clinical_modernbert.evaluation.tasks.errors.entities import entity_errors
 from clinical_modernbert.evaluation.tasks.errors.retrieval import retrieval_errors
@@ -173,12 +175,15 @@ def test_the_markdown_gives_recall_and_chance_with_their_ranges() -> None:
     found = entity_errors(ENTITIES, [FIRST, SECOND], num_resamples=100, shown=False)
     metrics = np.arange(4, dtype=float)[None] / 10
     ranked = retrieval_errors(["q"], [3], [metrics + 0.25], [np.array([7])])
-    (text,) = report_text._errors({"errors": {"frozen": {"bert": found, "minilm": ranked}}})
+    task = {"type": "entities", "note": "", "results": [], "paired_tests": [], "facts": {}}
+    (text,) = error_lines(TaskReport.model_validate({**task, "errors": {"frozen": {"bert": found, "minilm": ranked}}}))
     assert "2 to 5 times 1.000 [1.000, 1.000] of 1" in text and "Drug taken for Disease (0.5)" in text
     assert "ndcg@10 by number of relevant documents: 2 to 5: 0.250 of 1" in text and "2 to 10: 1," in text
     figure = {"mean": 0.5, "low": 0.4, "high": 0.6}
     names = ("purity", "neighbour_agreement", "silhouette")
     chance = {name: {"mean": number / 10, "low": 0.0, "high": 0.9} for number, name in enumerate(names)}
-    row = report_text._code_row("bert", {"codes": 1200, **dict.fromkeys(names, figure), "permutations": chance})
-    assert row[:3] == ["bert", "1,200", "0.5000 [0.4000, 0.6000]"]
-    assert row[-1] == "0.000 [0.000, 0.900] / 0.100 [0.000, 0.900] / 0.200 [0.000, 0.900]"
+    figures = {"codes": 1200, **dict.fromkeys(names, figure), "permutation": 0.0, "permutations": chance}
+    codes = CodesReport.model_validate({"num_codes": 1200, "k": 10, "encoders": {"bert": figures}, "tfidf": figures})
+    (row,) = [line for line in figure_2(codes)[-1].splitlines() if line.startswith("| bert |")]
+    assert row.startswith("| bert | 1,200 | 0.5000 [0.4000, 0.6000] |")
+    assert row.endswith("| 0.000 [0.000, 0.900] / 0.100 [0.000, 0.900] / 0.200 [0.000, 0.900] |")

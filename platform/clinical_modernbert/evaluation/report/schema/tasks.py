@@ -1,0 +1,169 @@
+"""Encoders on tasks: metrics, paired tests, calibration, and what was compared and skipped."""
+
+from pydantic import JsonValue
+
+from clinical_modernbert.evaluation.report.schema.errors import ErrorAnalysis
+from clinical_modernbert.evaluation.report.schema.section import Estimate, Mode, Range, Section, mode_name
+
+
+class Metric(Estimate):
+    """A metric of several seeds: ``mean`` over them, and the interval of a bootstrap over groups."""
+
+    seeds: list[float]
+    """The metric of each seed."""
+    std_over_seeds: float | None
+    """None with one seed."""
+
+
+class CurvePoint(Section):
+    """A point of a reliability curve."""
+
+    predicted: float
+    observed: float
+    examples: int
+
+
+class CalibrationIntervals(Section):
+    """95 % intervals of both figures."""
+
+    brier: Range
+    expected_calibration_error: Range
+
+
+class Calibration(Section):
+    """Calibration of the positive class, means over seeds."""
+
+    brier: float
+    expected_calibration_error: float
+    intervals: CalibrationIntervals
+    curve: list[CurvePoint]
+
+
+class PaperQueries(Section):
+    """Metrics over a fixed sample of queries, of the size that the paper reports."""
+
+    queries: int
+    metrics: dict[str, Metric]
+
+
+class Result(Section):
+    """One encoder on one task, in one mode and with one number of training examples, over all seeds."""
+
+    encoder: str
+    mode: Mode
+    num_train: int | None
+    """None: all training examples."""
+    metrics: dict[str, Metric]
+    main_metric: str
+    groups: int
+    """How many groups the bootstrap draws from."""
+    seeds: list[int]
+    artifacts: list[str]
+    """``<kind>/<id>`` of each seed's run."""
+    counts: dict[str, int]
+    """Examples of each split."""
+    calibration: Calibration | None = None
+    """Of two classes, trained on all examples."""
+    paper_queries: PaperQueries | None = None
+    """Of retrieval, trained on all examples."""
+
+    @property
+    def mode_name(self) -> str:
+        """The mode as it is shown."""
+        return mode_name(self.mode)
+
+
+class PairedTest(Section):
+    """A paired permutation test of two encoders in one mode."""
+
+    mode: Mode
+    first: str
+    second: str
+    metric: str
+    difference: float
+    """``first`` less ``second``."""
+    p: float
+    p_holm: float
+    """After Holm's correction over the comparisons of the task."""
+
+
+class TaskReport(Section):
+    """Everything measured on one task."""
+
+    type: str
+    note: str
+    results: list[Result]
+    paired_tests: list[PairedTest]
+    errors: dict[Mode, dict[str, ErrorAnalysis]] | None = None
+    """Mode -> encoder -> analysis."""
+    facts: dict[str, list[str]]
+    """What was cut, left out or lost -> ``<encoder>: <value>``."""
+
+    @property
+    def full_results(self) -> list[Result]:
+        """The results with all training examples."""
+        return [result for result in self.results if result.num_train is None]
+
+    @property
+    def few_shot_results(self) -> list[Result]:
+        """The results with a limited number of training examples."""
+        return [result for result in self.results if result.num_train is not None]
+
+    @property
+    def analyses(self) -> list[tuple[str, str, ErrorAnalysis]]:
+        """(mode as it is shown, encoder, analysis)."""
+        return [
+            (mode_name(mode), encoder, analysis)
+            for mode, encoders in (self.errors or {}).items()
+            for encoder, analysis in encoders.items()
+        ]
+
+
+class EncoderFacts(Section):
+    """What was compared."""
+
+    origin: str
+    architecture: str
+    max_tokens: int
+    pooling: str
+    digest: str
+
+
+class Skipped(Section):
+    """What was not measured: name -> reason."""
+
+    encoders: dict[str, str]
+    artifacts: dict[str, str]
+    tasks: dict[str, str]
+    masks: dict[str, str]
+    """Encoders that cannot be in Table 4."""
+
+
+class SetStatistics(Section):
+    """Table 3's columns for one data set."""
+
+    samples: int
+    mean_words: float
+    most_words: int
+    mean_tokens: float
+    most_tokens: int
+    tokens_of: str
+    """The encoder whose tokenizer counted."""
+
+
+class Comparison(Section):
+    """Encoders on tasks."""
+
+    encoders: dict[str, EncoderFacts]
+    skipped: Skipped
+    seeds: list[int]
+    num_resamples: int
+    tuning: dict[str, JsonValue]
+    """The recipe's section, as it was."""
+    statistics: dict[str, SetStatistics]
+    tasks: dict[str, TaskReport]
+
+    @property
+    def task_names(self) -> list[str]:
+        """All tasks of the recipe: the measured ones, then the skipped ones."""
+        return [*self.tasks, *self.skipped.tasks]
