@@ -3,8 +3,8 @@
     python tools/measures.py [CHECKOUT ...]
 
 A walk starts at one function and follows every name that it uses through functions, classes and tables of the package. It does
-not follow methods of values that are passed in. "Files that name" counts the code files in which an existing example occurs:
-a new one touches about as many.
+not follow methods of values that are passed in, and it leaves out all task kinds but one. "Files that name" counts the code
+files in which an existing example occurs: a new one touches about as many.
 """
 
 import ast
@@ -20,11 +20,26 @@ _MOST_LINES, _MOST_PARAMETERS = 60, 7
 _SHORT_MODULE = 40
 # Where a walk starts: functions by name, in folders of the package; the first that exists counts, since names change.
 _WALKS = {
-    "one fine-tuning run": ("evaluation", ("run_outcome", "train_and_score", "run")),
+    "one fine-tuning run (`sentence_roles`)": ("evaluation", ("run_outcome",)),
     "a document, raw record to piece file": ("corpus", ("parse_unit",)),
     "one training run": ("training", ("train_worker",)),
-    "a request, text to vector": ("serving", ("embed",)),
+    "a request, text to vector": ("serving", ("embeddings", "embed")),
 }
+# Modules of the task kinds that a run of `sentence_roles` does not open, by their names before and after.
+_OTHER_KINDS = (
+    *(
+        "entities",
+        "retrieval",
+        "disposition",
+        "annotations",
+        "dense",
+        "ranking",
+        "retrieval_sets",
+        "spans",
+        "entity_errors",
+    ),
+    *("ner", "i2b2", "pmc_patients", "ed", "ed_events"),
+)
 _NAMES = {
     "a task kind (`retrieval`)": r"\bretrieval\b|RetrievalTask|RetrievalSet",
     "a source (`pmc`)": r"PmcSource|import .*\bpmc\b",
@@ -142,7 +157,9 @@ def _walked(modules: dict[str, Module], folder: str, functions: tuple[str, ...])
             for start in _starts(module, function):
                 seen = {(name, start)}
                 _follow(modules, name, start, seen)
-                return f"{len({opened for opened, _ in seen})} (`{folder}.{name.rpartition('.')[2]}:{function}`)"
+                opened = {module for module, _ in seen}
+                near = sum(module.startswith(f"{_PACKAGE}.{folder}.") for module in opened)
+                return f"{len(opened)}, {near} of them in {folder}/"
     return "start not there"
 
 
@@ -159,7 +176,7 @@ def _starts(module: Module, function: str) -> Iterator[str]:
 
 def _follow(modules: dict[str, Module], name: str, start: str, seen: set[tuple[str, str]]) -> None:
     for target in _used(modules, name, start):
-        if target not in seen:
+        if target not in seen and target[0].rpartition(".")[2] not in _OTHER_KINDS:
             seen.add(target)
             _follow(modules, *target, seen)
 
