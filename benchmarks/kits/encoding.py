@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from clinical_modernbert.encoder import Encoder, Pooling, load_encoder
+from clinical_modernbert.encoder import Encoder, load_encoder
+from clinical_modernbert.recipe.heads import Pooling
 from numpy.typing import NDArray
 from transformers import ModernBertModel
 

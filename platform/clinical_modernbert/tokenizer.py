@@ -16,7 +16,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from clinical_modernbert.errors import RecipeError
+from clinical_modernbert.errors import ModelError, RecipeError
 from clinical_modernbert.recipe.corpus import TokenizerSection
 
 SPECIAL_TOKENS = {"unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "pad": "[PAD]", "mask": "[MASK]"}
@@ -143,6 +143,15 @@ def encode_with_offsets(
         yield encoding.ids, encoding.offsets
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """Load a tokenizer that a corpus or an export carries."""
-    return AutoTokenizer.from_pretrained(str(folder))
+def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
+    """Load the tokenizer of a corpus or a model; raises ``ModelError`` unless it is a fast one with CLS and SEP tokens.
+
+    Fast means that it gives character offsets (tokenizer.json).
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot load a tokenizer from {folder}: {str(error).splitlines()[0]}") from None
+    if not tokenizer.is_fast or tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
+        raise ModelError(f"{folder} needs a fast tokenizer (tokenizer.json) with CLS and SEP tokens")
+    return tokenizer

@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from clinical_modernbert.encoder.forward import logits as run_head
 from clinical_modernbert.evaluation.encoders import resolve_encoder
-from clinical_modernbert.evaluation.heads import load_head, load_tokenizer, token_logits
+from clinical_modernbert.evaluation.heads import load_head
 from clinical_modernbert.evaluation.tasks.examples import WordExample
 from clinical_modernbert.evaluation.tasks.windows import encode_words
 from clinical_modernbert.evaluation.tuning import Problem, tune
 from clinical_modernbert.recipe.tasks import EncoderSection, TuningSection
+from clinical_modernbert.tokenizer import load_tokenizer
 from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification, Trainer, TrainingArguments
 
 from benchmarks.kits.neutral import verdict
@@ -50,12 +52,12 @@ def test_the_weights_are_those_of_a_plain_trainer(
         examples.append(WordExample(str(number), str(number), text, words, tags))
     windows = encode_words(tokenizer, examples, max_tokens=64, stride=0.5)
     labels = [[TAGS.index(examples[w.example].tags[word]) for word in w.words] for w in windows]
-    model = load_head(encoder, "token_classification", labels=TAGS, seed=0)
+    model = load_head(encoder, "token", labels=TAGS, seed=0)
     start = tmp_path / "start"
     model.save_pretrained(start)
 
     def loss_sum(members: list[int]) -> torch.Tensor:
-        logits = token_logits(model, [windows[i].ids for i in members])
+        logits = run_head(model, [windows[i].ids for i in members])
         begins = np.cumsum([0, *(len(windows[i].ids) for i in members)])
         at = [int(begins[n]) + p for n, i in enumerate(members) for p in windows[i].positions]
         wanted = torch.tensor([label for i in members for label in labels[i]])

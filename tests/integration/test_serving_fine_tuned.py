@@ -5,14 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from clinical_modernbert.encoder import embed_ids
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.evaluation.encoders import resolve_encoder
-from clinical_modernbert.evaluation.heads import load_base, load_tokenizer
+from clinical_modernbert.evaluation.heads import load_base
 from clinical_modernbert.evaluation.runs import run
-from clinical_modernbert.evaluation.tasks.dense import embed
 from clinical_modernbert.evaluation.tasks.windows import encode_texts
 from clinical_modernbert.recipe import FineTuneRecipe
 from clinical_modernbert.recipe.tasks import EncoderSection
+from clinical_modernbert.tokenizer import load_tokenizer
 
 from tests.helpers.bare_server import Server, key_lines
 from tests.helpers.encoders import encoder_folders  # noqa: F401  # a fixture
@@ -72,7 +73,7 @@ def test_the_endpoint_answers_with_the_vectors_that_retrieval_was_judged_by(
     folder = artifact.folder("model")
     ids, _ = encode_texts(load_tokenizer(folder), TEXTS, max_tokens=64)
     base = load_base(resolve_encoder(EncoderSection(name="run", source=str(folder))))
-    expected = embed(base, ids, pooling="mean", max_batch_tokens=1000)
+    expected = embed_ids(base, ids, pooling="mean", max_batch_tokens=1000)
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     with pytest.raises(ModelError, match=f"pooling=cls, but the vectors of {name} were fine-tuned with pooling=mean"):
         Server(tmp_path, key_lines(), model=name)

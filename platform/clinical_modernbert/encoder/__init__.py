@@ -2,14 +2,20 @@
 
 from clinical_modernbert.encoder.attention import FLASH_VARLEN, PACKED_SDPA, SegmentLayout, use_attention
 from clinical_modernbert.encoder.cross_entropy import decoded_cross_entropy
-from clinical_modernbert.encoder.embed import Encoder, Pooling, load_encoder
-from clinical_modernbert.encoder.export import check_pooling, load_export
+from clinical_modernbert.encoder.embed import Encoder, embed_ids
+from clinical_modernbert.encoder.load import (
+    check_pooling,
+    default_device,
+    load_encoder,
+    load_export,
+    load_model,
+    load_with_new_head,
+)
 from clinical_modernbert.encoder.memory import keep_freed_memory
 from clinical_modernbert.encoder.model import (
     build_model,
     compile_feed_forward,
     global_rope_theta,
-    load_model,
     num_parameters,
     set_global_rope_theta,
 )
@@ -29,12 +35,13 @@ __all__ = [
     "Encoder",
     "MaskedScores",
     "PackedBatch",
-    "Pooling",
     "SegmentLayout",
     "build_model",
     "check_pooling",
     "compile_feed_forward",
     "decoded_cross_entropy",
+    "default_device",
+    "embed_ids",
     "encode_first",
     "encode_packed",
     "extend_vocabulary",
@@ -43,6 +50,7 @@ __all__ = [
     "load_encoder",
     "load_export",
     "load_model",
+    "load_with_new_head",
     "masked_loss_sum",
     "num_parameters",
     "score_masked",

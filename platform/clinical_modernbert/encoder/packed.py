@@ -67,11 +67,6 @@ def _masked_states(model: ModernBertForMaskedLM, batch: PackedBatch) -> torch.Te
     return model.head(run_layers(model.model, hidden_TD, batch.layout, wanted_N=batch.layout.place_T[batch.masked_N]))
 
 
-def masked_logits(model: ModernBertForMaskedLM, batch: PackedBatch) -> torch.Tensor:
-    """Return logits [N, V] at the masked positions only."""
-    return model.decoder(_masked_states(model, batch))
-
-
 def masked_loss_sum(model: ModernBertForMaskedLM, batch: PackedBatch) -> torch.Tensor:
     """Return the summed cross-entropy over the masked tokens, in nats and float32; no N x V matrix is ever whole."""
     return decoded_cross_entropy(_masked_states(model, batch), model.decoder, batch.labels_N)

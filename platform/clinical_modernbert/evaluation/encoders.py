@@ -1,41 +1,35 @@
-"""Which encoder is meant: a baseline by name, a hub id in the offline cache, a folder, or a model artifact of any store.
+"""Find the files of an encoder: a baseline by name, a hub id in the offline cache, a folder, or a model artifact of any store.
 
 Resolves to a local folder and a digest of its content, so that a result never depends on a name whose weights were replaced.
-Loads no torch: a dry run comes through here. Nothing is unpickled: a folder without safetensors is refused.
+A dry run resolves encoders too, so torch loads only when a length limit is needed. A folder without safetensors is refused:
+nothing is unpickled.
 """
 
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from clinical_modernbert.artifacts import Artifact, find_artifact, open_store
 from clinical_modernbert.errors import ModelError
+from clinical_modernbert.recipe.heads import Pooling
 from clinical_modernbert.recipe.tasks import EncoderSection
 
 _FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
 
 
-@dataclass(frozen=True, slots=True)
-class Baseline:
-    """A published encoder."""
-
-    hub_id: str
-    max_tokens: int
-    """Its limit, [CLS] and [SEP] included."""
-
-
-# Table 6's encoders, Figure 3's DistilBERT, and the true anchor of continued pretraining (docs/evaluation.md).
+# Name -> hub id: Table 6's encoders, Figure 3's DistilBERT, and the true anchor of continued pretraining (docs/evaluation.md).
 BASELINES = {
-    "bert-base-uncased": Baseline("google-bert/bert-base-uncased", 512),
-    "biobert": Baseline("dmis-lab/biobert-base-cased-v1.2", 512),
-    "bioclinicalbert": Baseline("emilyalsentzer/Bio_ClinicalBERT", 512),
-    "clinical-longformer": Baseline("yikuan8/Clinical-Longformer", 4096),
-    "modernbert": Baseline("answerdotai/ModernBERT-base", 8192),
-    "distilbert": Baseline("distilbert/distilbert-base-uncased", 512),
-    "clinical-modernbert": Baseline("Simonlee711/Clinical_ModernBERT", 8192),
-    "bioclinical-modern": Baseline("thomas-sounack/BioClinical-ModernBERT-base", 8192),
+    "bert-base-uncased": "google-bert/bert-base-uncased",
+    "biobert": "dmis-lab/biobert-base-cased-v1.2",
+    "bioclinicalbert": "emilyalsentzer/Bio_ClinicalBERT",
+    "clinical-longformer": "yikuan8/Clinical-Longformer",
+    "modernbert": "answerdotai/ModernBERT-base",
+    "distilbert": "distilbert/distilbert-base-uncased",
+    "clinical-modernbert": "Simonlee711/Clinical_ModernBERT",
+    "bioclinical-modern": "thomas-sounack/BioClinical-ModernBERT-base",
 }
 
 
@@ -43,7 +37,7 @@ class EncoderAbsentError(ModelError):
     """A baseline is not on this machine: the report skips it and says so."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: cached_property needs a __dict__
 class LocalEncoder:
     """An encoder whose files are on this machine."""
 
@@ -54,25 +48,36 @@ class LocalEncoder:
     """sha256 over the files."""
     origin: str
     """Hub id, folder or artifact, for the report."""
-    max_tokens: int
     architecture: str
     """``model_type`` of its config."""
-    pooling: str
+    pooling: Pooling
+    requested_max_tokens: int | None = None
+    """The recipe's limit."""
     artifact: Artifact | None = None
-    """The artifact it comes from, where it is one."""
+    """The model artifact, if the encoder is one."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest text in tokens, [CLS] and [SEP] included: the recipe's limit, else the model's."""
+        return self.requested_max_tokens or self.model_max_tokens
+
+    @cached_property
+    def model_max_tokens(self) -> int:
+        """The model's own limit."""
+        from clinical_modernbert.encoder.limits import max_tokens_of_folder
+
+        return max_tokens_of_folder(self.folder)
 
 
 def resolve_encoder(section: EncoderSection) -> LocalEncoder:
     """Find the encoder's files; ``ModelError`` where they are absent or unsafe, ``EncoderAbsentError`` for a baseline."""
-    source, limit = section.source, None
+    is_baseline = section.source is None
+    source = section.source or BASELINES.get(section.name)
     if source is None:
-        baseline = BASELINES.get(section.name)
-        if baseline is None:
-            raise ModelError(
-                f"encoders[{section.name}].source: required, for {section.name!r} is no baseline; "
-                f"baselines are {', '.join(BASELINES)}"
-            )
-        source, limit = baseline.hub_id, baseline.max_tokens
+        raise ModelError(
+            f"encoders[{section.name}].source: required, because {section.name!r} is not a baseline; "
+            f"baselines are {', '.join(BASELINES)}"
+        )
     if "://" in source:
         artifact = _artifact(section.name, source)
         return _local(section, artifact.folder("model"), f"model/{artifact.manifest.id}", artifact=artifact)
@@ -80,13 +85,13 @@ def resolve_encoder(section: EncoderSection) -> LocalEncoder:
     if folder.is_dir():
         return _local(section, folder, source)
     try:
-        return _local(section, _cached(section.name, source, section.revision), source, limit=limit)
+        return _local(section, _cached(section.name, source, section.revision), source, is_baseline=is_baseline)
     except _NotCachedError:
         message = (
-            f"encoders[{section.name}].source: {source!r} is no folder and its files are not in the offline cache; fetch them "
-            f"once where there is a network: hf download {source}"
+            f"encoders[{section.name}].source: {source!r} is not a folder and its files are not in the offline cache; on a "
+            f"machine with network access, download them once: hf download {source}"
         )
-        raise (EncoderAbsentError if limit else ModelError)(message) from None
+        raise (EncoderAbsentError if is_baseline else ModelError)(message) from None
 
 
 def artifact_encoder(name: str, artifact: Artifact) -> EncoderSection:
@@ -99,7 +104,7 @@ def _artifact(name: str, uri: str) -> Artifact:
     artifact = find_artifact(open_store(root), "model", artifact_id) if root else None
     if artifact is None:
         raise ModelError(
-            f"encoders[{name}].source: {uri} is no finished model; expected <store>/model/<name>-<fingerprint>"
+            f"encoders[{name}].source: {uri} is not a finished model; expected <store>/model/<name>-<fingerprint>"
         )
     return artifact
 
@@ -121,7 +126,7 @@ def _cached(name: str, hub_id: str, revision: str | None) -> Path:
 
 
 def _local(
-    section: EncoderSection, folder: Path, origin: str, *, limit: int | None = None, artifact: Artifact | None = None
+    section: EncoderSection, folder: Path, origin: str, *, is_baseline: bool = False, artifact: Artifact | None = None
 ) -> LocalEncoder:
     config_path = folder / "config.json"
     if not config_path.is_file() or not list(folder.glob("*.safetensors")):
@@ -129,34 +134,25 @@ def _local(
             f"encoders[{section.name}].source: {origin} needs config.json and *.safetensors; pickled weights are not loaded: "
             "convert them once (docs/evaluation.md)"
         )
-        # A baseline's repository may have pickled weights only: no reason to give up the other encoders.
-        raise (EncoderAbsentError if limit else ModelError)(message)
+        # Some baselines publish pickled weights only: skip these and evaluate the other encoders.
+        raise (EncoderAbsentError if is_baseline else ModelError)(message)
     config: dict[str, Any] = json.loads(config_path.read_text(encoding="utf-8"))
-    own = limit or _limit(config)
-    if section.max_tokens is not None and section.max_tokens > own:
-        raise ModelError(
-            f"encoders[{section.name}].max_tokens: {section.max_tokens} is beyond the model's limit of {own}"
-        )
-    return LocalEncoder(
+    encoder = LocalEncoder(
         name=section.name,
         folder=folder,
         digest=artifact.manifest.digest if artifact else folder_digest(folder),
         origin=origin,
-        max_tokens=section.max_tokens or own,
         architecture=str(config.get("model_type", "unknown")),
         pooling=section.pooling,
+        requested_max_tokens=section.max_tokens,
         artifact=artifact,
     )
-
-
-def _limit(config: dict[str, Any]) -> int:
-    positions = int(config.get("max_position_embeddings", 512))
-    # RoBERTa's family (Longformer too) numbers positions from the padding id on: two of them hold no token.
-    return (
-        positions - 2
-        if config.get("model_type") in ("roberta", "longformer", "xlm-roberta", "camembert")
-        else positions
-    )
+    if section.max_tokens is not None and section.max_tokens > encoder.model_max_tokens:
+        raise ModelError(
+            f"encoders[{section.name}].max_tokens: {section.max_tokens} is beyond the model's limit of "
+            f"{encoder.model_max_tokens}"
+        )
+    return encoder
 
 
 def folder_digest(folder: Path) -> str:

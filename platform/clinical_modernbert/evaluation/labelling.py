@@ -8,23 +8,17 @@ Legend: N targets of all items or of a batch, C labels, D width of the encoder, 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
+from clinical_modernbert.encoder.forward import logits, pool, states
 from clinical_modernbert.evaluation.encoders import LocalEncoder
-from clinical_modernbert.evaluation.heads import (
-    hidden_states,
-    load_base,
-    load_head,
-    mixed_precision,
-    pooled,
-    sequence_logits,
-    token_logits,
-)
+from clinical_modernbert.evaluation.heads import load_base, load_head, mixed_precision
 from clinical_modernbert.evaluation.results import Tuned
 from clinical_modernbert.evaluation.tuning import Problem, by_length, linear_probe, tune
 from clinical_modernbert.recipe import RunRecipe
+from clinical_modernbert.recipe.heads import MANIFEST_KIND, HeadKind
 
 Read = Callable[[Any, Sequence["Item"]], torch.Tensor]
 """(model, batch) -> one row for each target of the batch, in their order."""
@@ -46,7 +40,8 @@ class Item:
 class Labelled:
     """Items of three parts with their labels."""
 
-    head: Literal["sequence_classification", "token_classification"]
+    head: HeadKind
+    """``sequence``: a label for each text; ``token``: for each word."""
     labels: list[str]
     """Names of the labels, by their numbers."""
     train: list[Item]
@@ -62,12 +57,12 @@ def fit(recipe: RunRecipe, encoder: LocalEncoder, labelled: Labelled) -> tuple[t
     """Train as the recipe says; return logits [N, C] of the test part, and the model if it was fine-tuned."""
     if recipe.mode == "frozen":
         return _probe(recipe, encoder, labelled), None
-    read: Read = _text_logits if labelled.head == "sequence_classification" else _word_logits
+    read: Read = _text_logits if labelled.head == "sequence" else _word_logits
     budget = recipe.scaling.max_batch_tokens
     model = load_head(
         encoder, labelled.head, labels=labelled.labels, seed=recipe.seed, attention=recipe.scaling.attention
     )
-    if labelled.head == "sequence_classification" and encoder.architecture == "modernbert":
+    if labelled.head == "sequence" and encoder.architecture == "modernbert":
         model.config.classifier_pooling = encoder.pooling
 
     def loss_sum(members: Sequence[int]) -> torch.Tensor:
@@ -84,7 +79,7 @@ def fit(recipe: RunRecipe, encoder: LocalEncoder, labelled: Labelled) -> tuple[t
     )
     epochs, best = tune(model, problem, section=recipe.tuning, seed=recipe.seed, max_batch_tokens=budget)
     head: dict[str, str | int | list[str]] = {
-        "kind": labelled.head,
+        "kind": MANIFEST_KIND[labelled.head],
         "labels": labelled.labels,
         "max_tokens": encoder.max_tokens,
         **({"scheme": labelled.scheme} if labelled.scheme else {}),
@@ -98,10 +93,10 @@ def _probe(recipe: RunRecipe, encoder: LocalEncoder, labelled: Labelled) -> torc
     def read(base: Any, batch: Sequence[Item]) -> torch.Tensor:
         ids = [item.ids for item in batch]
         with mixed_precision():
-            hidden_TD = hidden_states(base, ids)
-            if labelled.head == "token_classification":
+            hidden_TD = states(base, ids)
+            if labelled.head == "token":
                 return hidden_TD[_flat_positions(batch)]
-            return pooled(hidden_TD, [len(text) for text in ids], encoder.pooling)
+            return pool(hidden_TD, [len(text) for text in ids], encoder.pooling)
 
     train_ND, development_ND, test_ND = (
         _rows(read, base, items, recipe.scaling.max_batch_tokens)
@@ -121,11 +116,13 @@ def _probe(recipe: RunRecipe, encoder: LocalEncoder, labelled: Labelled) -> torc
 
 
 def _text_logits(model: Any, batch: Sequence[Item]) -> torch.Tensor:
-    return sequence_logits(model, [item.ids for item in batch])
+    with mixed_precision():
+        return logits(model, [item.ids for item in batch])
 
 
 def _word_logits(model: Any, batch: Sequence[Item]) -> torch.Tensor:
-    return token_logits(model, [item.ids for item in batch])[_flat_positions(batch)]
+    with mixed_precision():
+        return logits(model, [item.ids for item in batch])[_flat_positions(batch)]
 
 
 def _flat_positions(batch: Sequence[Item]) -> list[int]:

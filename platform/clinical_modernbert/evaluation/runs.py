@@ -19,11 +19,11 @@ import torch
 from clinical_modernbert.artifacts import Artifact, Plan, Store, make_plan
 from clinical_modernbert.evaluation.encoders import LocalEncoder, resolve_encoder
 from clinical_modernbert.evaluation.fingerprint_inputs import encoder_input, task_inputs
-from clinical_modernbert.evaluation.heads import load_tokenizer
 from clinical_modernbert.evaluation.results import Outcome
 from clinical_modernbert.evaluation.scores import Scored
 from clinical_modernbert.evaluation.tasks import KINDS, load_task, main_metric
 from clinical_modernbert.recipe import RunRecipe
+from clinical_modernbert.tokenizer import load_tokenizer
 
 _logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from clinical_modernbert.encoder.embed import longest_first, parts_by_tokens
+from clinical_modernbert.encoder.embed import batches_by_tokens, longest_first
 from clinical_modernbert.evaluation.results import Epoch
 from clinical_modernbert.recipe.tasks import TuningSection
 
@@ -61,7 +61,7 @@ def tune(
             # Like lengths together: where a step takes several passes, each is padded to its own longest.
             members = sorted(order[start : start + section.batch_size], key=problem.lengths.__getitem__, reverse=True)
             targets = sum(problem.targets[i] for i in members)
-            for part in parts_by_tokens(members, problem.lengths, max_batch_tokens=max_batch_tokens):
+            for part in batches_by_tokens(members, problem.lengths, max_batch_tokens=max_batch_tokens):
                 loss = problem.loss_sum(part)
                 (loss / max(targets, 1)).backward()
                 loss_total += float(loss.detach())
@@ -98,7 +98,7 @@ def _groups(model: torch.nn.Module, section: TuningSection) -> list[dict[str, An
 
 def by_length(lengths: Sequence[int], *, max_batch_tokens: int) -> Iterator[list[int]]:
     """Yield all positions, longest first, in forward passes of at most so many tokens and few of them padded."""
-    for part in parts_by_tokens(longest_first(lengths), lengths, max_batch_tokens=max_batch_tokens):
+    for part in batches_by_tokens(longest_first(lengths), lengths, max_batch_tokens=max_batch_tokens):
         yield from (part[start : start + 256] for start in range(0, len(part), 256))
 
 

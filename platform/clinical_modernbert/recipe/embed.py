@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from clinical_modernbert.recipe.heads import Pooling
 from clinical_modernbert.recipe.section import EmbeddingsReference, ModelReference, Recipe, Section
 
 
@@ -34,7 +35,7 @@ class EmbedRecipe(Recipe):
     """Column that is read; it is written nowhere."""
     metadata_columns: tuple[str, ...] = ()
     """Columns that are kept beside the vectors as strings, for colouring and selecting; never free text."""
-    pooling: Literal["cls", "mean"] = "cls"
+    pooling: Pooling = "cls"
     """How token vectors become one vector."""
     normalize: bool = True
     """Scale vectors to unit length."""

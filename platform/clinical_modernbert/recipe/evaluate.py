@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from clinical_modernbert.recipe.corpus import SequenceLength
+from clinical_modernbert.recipe.heads import Pooling
 from clinical_modernbert.recipe.masks import TOP_K
 from clinical_modernbert.recipe.section import ModelReference, Recipe, Reference, Section
 from clinical_modernbert.recipe.tasks import EncoderSection, Mode, Task, TuningSection
@@ -173,7 +174,7 @@ class MapRecipe(Recipe):
     """The model whose embeddings are mapped."""
     table: Literal["icd9cm", "icd10cm"] = "icd9cm"
     """Code system (the paper's figure: ICD-9-CM)."""
-    pooling: Literal["cls", "mean"] = "cls"
+    pooling: Pooling = "cls"
     """How token vectors become one vector (paper: the [CLS] embedding)."""
     max_codes: int | None = Field(default=None, ge=100)
     """Codes on the map, a deterministic sample of the table; all where None."""

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from clinical_modernbert.recipe.heads import Pooling
 from clinical_modernbert.recipe.section import ModelReference, Recipe, Section
 
 
@@ -83,7 +84,7 @@ class ServeRecipe(Recipe):
     kind: Literal["serve"] = "serve"
     model: ModelReference
     """The model to serve."""
-    pooling: Literal["cls", "mean"] = "cls"
+    pooling: Pooling = "cls"
     """How the token vectors of a text become one vector."""
     normalize: bool = True
     """Scale vectors to unit length, as OpenAI's endpoint does."""

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from clinical_modernbert.recipe.heads import Pooling
 from clinical_modernbert.recipe.section import Section
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?$")]
@@ -20,7 +21,7 @@ class EncoderSection(Section):
     """Commit or tag of a hub id."""
     max_tokens: int | None = Field(default=None, ge=8)
     """Longest input in tokens; the baseline's or the model's own limit where None."""
-    pooling: Literal["cls", "mean"] = "cls"
+    pooling: Pooling = "cls"
     """How token vectors become one where a task needs a vector."""
 
 

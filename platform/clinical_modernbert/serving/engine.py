@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from clinical_modernbert import __version__
 from clinical_modernbert.artifacts import Manifest, open_store, resolve
 from clinical_modernbert.encoder import Encoder, check_pooling, load_export
-from clinical_modernbert.encoder.embed import Head
 from clinical_modernbert.recipe import ServeRecipe
+from clinical_modernbert.recipe.heads import HeadKind
 from clinical_modernbert.serving.forward import Work, run_batch
 from clinical_modernbert.serving.heads import labels_of
 from clinical_modernbert.serving.schemas import ClassifierType, EmbeddingType, Info, Input, Limits, ModelType
@@ -33,7 +33,7 @@ class Engine:
     recipe: ServeRecipe
 
     @property
-    def head(self) -> Head:
+    def head(self) -> HeadKind:
         """What stands on the encoder, and so which of the routes beyond vectors are answered."""
         return self.encoder.head
 

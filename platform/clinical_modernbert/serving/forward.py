@@ -1,9 +1,9 @@
-"""What the scheduler carries and one forward pass answers: a vector, token states, words at the masks, or a head's outputs.
+"""What the scheduler carries, and the forward passes that answer it: vectors, token states, words at masks, or a head's outputs.
 
-All of them travel in the same batch: packed for a ModernBERT, padded for any other architecture. The vocabulary-wide head runs
-at mask positions only.
+Work of all kinds shares a batch. What needs a classification head runs in one pass, all other work in another; each pass is
+packed or padded as the architecture needs it.
 
-Legend: T tokens of the batch, D hidden width, V vocabulary, M masks of one text, K answers a mask, L labels.
+Legend: T tokens of one text, D hidden width, V vocabulary, M masks of one text, K answers for a mask, L labels.
 """
 
 from collections.abc import Sequence
@@ -13,17 +13,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import ModernBertForMaskedLM
 
-from clinical_modernbert.encoder.attention import SegmentLayout
-from clinical_modernbert.encoder.embed import Pooling, pool
-from clinical_modernbert.encoder.packed import encode_first, encode_packed
-from clinical_modernbert.encoder.padded import is_packed, padded_logits, padded_states
+from clinical_modernbert.encoder import forward
+from clinical_modernbert.recipe.heads import Pooling
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One tokenised text and what is wanted of it; its length is its number of tokens."""
+    """One tokenised text and what is computed from it; its length is its number of tokens."""
 
     token_ids: Sequence[int]
     kind: Literal["vector", "tokens", "fill", "classify", "label"] = "vector"
@@ -31,9 +28,9 @@ class Work:
     """Positions of the masks, for ``fill``."""
     top_k: int = 5
     targets: tuple[int, ...] = ()
-    """Ids among which ``fill`` chooses; empty: the whole vocabulary."""
+    """Ids among which ``fill`` chooses; empty means the whole vocabulary."""
     num_words: int = 0
-    """Ids that the tokenizer knows: rows that pad the vocabulary are no answers."""
+    """Ids that the tokenizer knows: rows that pad the vocabulary are not answers."""
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -46,53 +43,52 @@ def run_batch(model: Any, items: list[Work], *, pooling: Pooling) -> list[NDArra
 
     Ids stay exact in float32 below 2^24.
     """
-    if not is_packed(model):
-        return _run_padded(model, items, pooling=pooling)
-    lengths = [len(item) for item in items]
-    flat_T = torch.from_numpy(np.concatenate([np.asarray(item.token_ids, dtype=np.int64) for item in items]))
-    layout = SegmentLayout.build(lengths, device=model.device)
-    if pooling == "cls" and all(item.kind == "vector" for item in items):
-        return list(encode_first(model.base_model, flat_T.to(model.device), layout).float().cpu().numpy())
-    hidden_TD = encode_packed(model.base_model, flat_T.to(model.device), layout).float()
-    answers, start = [], 0
-    for item, length in zip(items, lengths, strict=True):
-        own_TD = hidden_TD[start : start + length]
-        start += length
+    answers: dict[int, NDArray[np.float32]] = {}
+    for on_head in (False, True):
+        members = [i for i, item in enumerate(items) if (item.kind in ("classify", "label")) == on_head]
+        for part in forward.passes(model, [len(items[i]) for i in members]):
+            batch = [items[members[i]] for i in part]
+            found = _run_head(model, batch) if on_head else _run_encoder(model, batch, pooling=pooling)
+            answers.update(zip((members[i] for i in part), found, strict=True))
+    return [answers[i] for i in range(len(items))]
+
+
+def _run_head(model: Any, items: list[Work]) -> list[NDArray[np.float32]]:
+    """Return logits; a model has one head, so all items are of one kind."""
+    logits = forward.logits(model, [item.token_ids for item in items])
+    by_text = logits if items[0].kind == "classify" else logits.split([len(item) for item in items])
+    return [_copied(answer) for answer in by_text]
+
+
+def _run_encoder(model: Any, items: list[Work], *, pooling: Pooling) -> list[NDArray[np.float32]]:
+    """Return vectors, token states and words at masks from one pass of the encoder."""
+    ids, lengths = [item.token_ids for item in items], [len(item) for item in items]
+    if all(item.kind == "vector" for item in items):
+        return list(forward.vectors(model, ids, pooling=pooling).cpu().numpy())
+    answers = []
+    for item, states_TD in zip(items, forward.states(model, ids).float().split(lengths), strict=True):
         if item.kind == "fill":
-            answer = _fill(model, own_TD, item)
-        elif item.kind == "classify":
-            answer = model.classifier(model.head(pool(own_TD, model.config.classifier_pooling)))
-        elif item.kind == "label":
-            answer = model.classifier(model.head(own_TD))
+            answer = _fill(model, states_TD, item)
         elif item.kind == "tokens":
-            answer = own_TD
+            answer = states_TD
         else:
-            answer = pool(own_TD, pooling)
+            answer = forward.pool(states_TD, [len(item)], pooling)[0]
         answers.append(_copied(answer))
     return answers
 
 
-def _run_padded(model: Any, items: list[Work], *, pooling: Pooling) -> list[NDArray[np.float32]]:
-    """The same through transformers' forward, where ``fill`` is never asked for: no such model is served."""
-    answers: dict[int, NDArray[np.float32]] = {}
-    for run, kinds in ((padded_logits, ("classify", "label")), (padded_states, ("vector", "tokens"))):
-        members = [i for i, item in enumerate(items) if item.kind in kinds]
-        for i, found in zip(members, run(model, [items[i].token_ids for i in members]), strict=True):
-            answers[i] = _copied(pool(found, pooling) if items[i].kind == "vector" else found)
-    return [answers[i] for i in range(len(items))]
-
-
 def _copied(answer: torch.Tensor) -> NDArray[np.float32]:
-    """Return a copy: a view would keep the states of the whole batch alive."""
+    """Return a copy: a view would keep the states of the whole batch in memory."""
     return np.array(answer.cpu().numpy(), dtype=np.float32)
 
 
-def _fill(model: ModernBertForMaskedLM, own_TD: torch.Tensor, item: Work) -> torch.Tensor:
-    logits_MV = model.decoder(model.head(own_TD[list(item.masks)])).float()[:, : item.num_words]
-    likely_MV = logits_MV.softmax(-1)
+def _fill(model: Any, states_TD: torch.Tensor, item: Work) -> torch.Tensor:
+    """Return [2, M, K]: the ids of the likeliest words at each mask, and their probabilities."""
+    logits_MV = forward.word_logits(model, states_TD[list(item.masks)]).float()[:, : item.num_words]
+    probabilities_MV = logits_MV.softmax(-1)
     if item.targets:
-        chosen = torch.tensor(item.targets, device=likely_MV.device)
-        best = likely_MV[:, chosen].topk(min(item.top_k, len(item.targets)))
-        return torch.stack([chosen[best.indices].float(), best.values])
-    best = likely_MV.topk(min(item.top_k, likely_MV.shape[1]))
+        targets = torch.tensor(item.targets, device=probabilities_MV.device)
+        best = probabilities_MV[:, targets].topk(min(item.top_k, len(item.targets)))
+        return torch.stack([targets[best.indices].float(), best.values])
+    best = probabilities_MV.topk(min(item.top_k, probabilities_MV.shape[1]))
     return torch.stack([best.indices.float(), best.values])

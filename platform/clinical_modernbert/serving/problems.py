@@ -6,6 +6,7 @@ Messages of pydantic and FastAPI may contain input, so these messages use only t
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from clinical_modernbert.recipe.heads import HeadKind
 from clinical_modernbert.serving.schemas import ErrorBody, ErrorDetail
 
 _INPUT_KINDS = "a string, a list of strings, a list of token ids, or a list of lists of token ids"
@@ -117,9 +118,9 @@ def too_many_requests(limit: int) -> ProblemError:
     return ProblemError(429, "too_many_requests", message, retry_after_s=1)
 
 
-def no_head(needed: str, served: str) -> ProblemError:
+def no_head(needed: HeadKind, served: HeadKind) -> ProblemError:
     """404: the served model lacks the head that the route needs."""
-    names = {
+    names: dict[HeadKind, str] = {
         "masked-lm": "a masked-language head",
         "sequence": "a sequence-classification head",
         "token": "a token-classification head",

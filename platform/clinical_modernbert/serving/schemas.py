@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from clinical_modernbert.recipe.heads import HeadKind
+
 TokenIds = Annotated[list[int], Field(fail_fast=True)]
 EmbeddingInput = (
     str | Annotated[list[str], Field(fail_fast=True)] | TokenIds | Annotated[list[TokenIds], Field(fail_fast=True)]
@@ -90,7 +92,7 @@ class Info(Schema):
     num_threads: int
     """Threads of one forward pass."""
     limits: Limits
-    head: Literal["masked-lm", "sequence", "token", "embedding"]
+    head: HeadKind
     """What stands on the encoder: ``/fill-mask``, ``/predict`` or ``/token-classify`` answers accordingly.
 
     ``embedding`` is no head: the model was fine-tuned for its vectors.

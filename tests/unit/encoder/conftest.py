@@ -11,6 +11,8 @@ from clinical_modernbert.recipe.pretrain import ModelSection
 from clinical_modernbert.tokenizer import build_tokenizer, padded_vocabulary_size, special_ids
 from transformers import ModernBertForMaskedLM
 
+from tests.helpers.encoders import encoder_folders  # noqa: F401  # a fixture
+
 SPECIAL_IDS = {"pad": 0, "cls": 1, "sep": 2, "mask": 4}
 TEXTS = ["chest pain radiating to the left arm", "no acute distress", "warfarin 5 mg daily was held. " * 9, "x"]
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from clinical_modernbert.encoder import Encoder, Pooling
+from clinical_modernbert.encoder import Encoder
 from clinical_modernbert.errors import ModelError
+from clinical_modernbert.recipe.heads import Pooling
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel

@@ -1,17 +1,12 @@
-"""Building and loading: weights are those of the checkpoint or there is an error; exports are plain Hugging Face folders."""
+"""Building: the recipe decides the shape, the seed the weights; exports are plain Hugging Face folders."""
 
-import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import torch
-from clinical_modernbert.encoder import Encoder, SegmentLayout, load_model, num_parameters
-from clinical_modernbert.encoder.packed import PackedBatch, masked_logits
-from clinical_modernbert.errors import ModelError
-from safetensors.torch import load_file, save_file
-from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForMaskedLM, ModernBertForMaskedLM
+from clinical_modernbert.encoder import load_model, num_parameters
+from clinical_modernbert.encoder.forward import states, word_logits
+from transformers import AutoModelForMaskedLM, AutoTokenizer, ModernBertForMaskedLM
 
 
 def test_the_seed_decides_the_weights_and_the_global_generator_is_left_alone(
@@ -51,72 +46,6 @@ def test_an_export_gives_equal_logits_through_the_auto_classes_with_their_defaul
     assert theirs.config._attn_implementation != "packed_sdpa"
     assert "packed_sdpa" not in (export / "config.json").read_text()
     inputs = tokenizer("no acute [MASK] today, warfarin 5 mg daily was held", return_tensors="pt")
-    ids_T = inputs["input_ids"][0]
-    batch = PackedBatch(
-        input_ids_T=ids_T,
-        layout=SegmentLayout.build([len(ids_T)]),
-        masked_N=torch.arange(len(ids_T)),
-        labels_N=ids_T,
-    )
-    torch.testing.assert_close(masked_logits(load_model(export), batch), theirs(**inputs).logits[0], atol=1e-5, rtol=0)
-
-
-def test_a_missing_a_left_over_and_a_misshapen_weight_are_refused(export: Path, tmp_path: Path) -> None:
-    weights = load_file(export / "model.safetensors")
-    name = "model.layers.1.mlp.Wi.weight"
-    cases = {
-        "1 keys missing": {k: v for k, v in weights.items() if k != name},
-        "1 unexpected": {**weights, "model.layers.9.mlp.Wi.weight": weights[name].clone()},
-        "another shape": {**weights, name: weights[name][:10].clone()},
-    }
-    for number, (expected, changed) in enumerate(cases.items()):
-        folder = shutil.copytree(export, tmp_path / str(number))
-        save_file(changed, folder / "model.safetensors", metadata={"format": "pt"})
-        with pytest.raises(ModelError, match=expected):
-            load_model(folder)
-
-
-def test_bert_weights_are_refused_under_their_own_config_and_under_modernbert_s(export: Path, tmp_path: Path) -> None:
-    config = BertConfig(
-        vocab_size=512, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96
-    )
-    BertForMaskedLM(config).save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="is a bert, not a modernbert"):
-        load_model(tmp_path)
-    shutil.copy(export / "config.json", tmp_path / "config.json")
-    with pytest.raises(ModelError, match="keys missing"):
-        load_model(tmp_path)
-
-
-def test_a_folder_with_pickled_weights_only_is_refused(export: Path, tmp_path: Path) -> None:
-    weights = load_file(export / "model.safetensors")
-    torch.save(weights, tmp_path / "pytorch_model.bin")
-    shutil.copy(export / "config.json", tmp_path / "config.json")
-    with pytest.raises(ModelError, match="cannot load a ModernBertForMaskedLM"):
-        load_model(tmp_path)
-
-
-def test_a_torn_weight_file_is_refused(export: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(export, tmp_path / "torn")
-    weights = folder / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(ModelError, match="cannot load a ModernBertForMaskedLM"):
-        load_model(folder)
-
-
-def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="absent"):
-        load_model(tmp_path / "absent")
-
-
-def test_weights_are_loaded_in_float32_whatever_they_were_saved_in(export: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(export, tmp_path / "half")
-    halved = {name: weight.bfloat16() for name, weight in load_file(export / "model.safetensors").items()}
-    save_file(halved, folder / "model.safetensors", metadata={"format": "pt"})
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "dtype": "bfloat16"}))
-    assert {parameter.dtype for parameter in load_model(folder).parameters()} == {torch.float32}
-
-
-def test_a_loaded_encoder_is_in_evaluation_mode(encoder: Encoder) -> None:
-    assert not any(module.training for module in encoder.model.modules())
+    ours = load_model(export)
+    found = word_logits(ours, states(ours, inputs["input_ids"].tolist()))
+    torch.testing.assert_close(found, theirs(**inputs).logits[0], atol=1e-5, rtol=0)

@@ -7,7 +7,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from clinical_modernbert.encoder import PackedBatch, SegmentLayout, masked_loss_sum, score_masked
-from clinical_modernbert.encoder.packed import masked_logits
 from transformers import ModernBertForMaskedLM
 
 LENGTHS = [20, 70, 33]
@@ -35,11 +34,10 @@ def _full_logits(model: ModernBertForMaskedLM, batch: PackedBatch) -> torch.Tens
 
 
 @torch.no_grad()
-def test_logits_and_loss_equal_those_of_the_full_head_on_each_text_alone(
+def test_loss_and_ranks_equal_those_of_the_full_head_on_each_text_alone(
     model: ModernBertForMaskedLM, batch: PackedBatch
 ) -> None:
     full_NV = _full_logits(model, batch)[batch.masked_N]
-    torch.testing.assert_close(masked_logits(model, batch), full_NV, atol=1e-5, rtol=1e-5)
     expected = F.cross_entropy(full_NV, batch.labels_N, reduction="sum")
     torch.testing.assert_close(masked_loss_sum(model, batch), expected, atol=1e-4, rtol=1e-5)
     scores = score_masked(model, batch)

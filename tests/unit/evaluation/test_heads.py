@@ -1,4 +1,4 @@
-"""Both sides of the seam give the logits that transformers' own padded forward gives, and only whole encoders are loaded."""
+"""Encoders under evaluation: which are found and which are refused, their limits, and their new heads."""
 
 import json
 import shutil
@@ -6,21 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from clinical_modernbert.encoder import embed_ids, load_with_new_head
+from clinical_modernbert.encoder.forward import logits as run_head
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.evaluation.encoders import BASELINES, EncoderAbsentError, resolve_encoder
 from clinical_modernbert.evaluation.fingerprint_inputs import present_encoders
-from clinical_modernbert.evaluation.heads import (
-    hidden_states,
-    load_base,
-    load_head,
-    load_tokenizer,
-    pooled,
-    sequence_logits,
-    token_logits,
-)
+from clinical_modernbert.evaluation.heads import load_head
+from clinical_modernbert.evaluation.tasks.examples import WordExample
+from clinical_modernbert.evaluation.tasks.windows import encode_texts, encode_words
 from clinical_modernbert.recipe.tasks import EncoderSection
+from clinical_modernbert.tokenizer import load_tokenizer
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
+from transformers import AutoConfig, AutoModel, AutoModelForTokenClassification, AutoTokenizer
 
 IDS = [[1, *range(10, 40), 2], [1, 7, 8, 2], [1, *range(50, 63), 2]]
 LABELS = ["a", "b", "c"]
@@ -30,43 +27,13 @@ def encoder(folder: Path, **fields: object):
     return resolve_encoder(EncoderSection(name="tiny", source=str(folder), **fields))
 
 
-@pytest.mark.parametrize("architecture", ["modernbert", "bert"])
-@pytest.mark.parametrize("kind", ["sequence_classification", "token_classification"])
-def test_logits_equal_transformers_own_and_survive_saving(
-    architecture: str, kind: str, encoder_folders: dict[str, Path], tmp_path: Path
-) -> None:
-    model = load_head(encoder(encoder_folders[architecture]), kind, labels=LABELS, seed=0).eval()  # type: ignore[arg-type]
-    forward = sequence_logits if kind == "sequence_classification" else token_logits
-    with torch.inference_mode():
-        together = forward(model, IDS)
-    model.save_pretrained(tmp_path)
-    auto = AutoModelForSequenceClassification if kind == "sequence_classification" else AutoModelForTokenClassification
-    plain = auto.from_pretrained(tmp_path, attn_implementation="eager").eval()
-    assert plain.config.id2label == {0: "a", 1: "b", 2: "c"}
-    with torch.inference_mode():
-        alone = [plain(input_ids=torch.tensor([ids])).logits[0] for ids in IDS]
-    expected = torch.stack(alone) if kind == "sequence_classification" else torch.cat(alone)
-    assert torch.allclose(together, expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("architecture", ["modernbert", "bert"])
-def test_pooling_sees_its_own_text_only(architecture: str, encoder_folders: dict[str, Path]) -> None:
-    base = load_base(encoder(encoder_folders[architecture]))
-    with torch.inference_mode():
-        states = hidden_states(base, IDS)
-        alone = [hidden_states(base, [ids]) for ids in IDS]
-    lengths = [len(ids) for ids in IDS]
-    assert torch.allclose(pooled(states, lengths, "mean"), torch.stack([s.mean(0) for s in alone]), atol=1e-5)
-    assert torch.allclose(pooled(states, lengths, "cls"), torch.stack([s[0] for s in alone]), atol=1e-5)
-
-
 def test_the_seed_draws_the_head_and_leaves_the_callers_stream_alone(encoder_folders: dict[str, Path]) -> None:
     folder = encoder(encoder_folders["bert"])
     torch.manual_seed(3)
     before = torch.rand(2)
     torch.manual_seed(3)
     first, second, other = (
-        load_head(folder, "token_classification", labels=LABELS, seed=seed).classifier.weight for seed in (0, 0, 1)
+        load_head(folder, "token", labels=LABELS, seed=seed).classifier.weight for seed in (0, 0, 1)
     )
     assert torch.equal(first, second) and not torch.equal(first, other)
     assert torch.equal(torch.rand(2), before)
@@ -78,8 +45,8 @@ def test_an_encoder_that_lacks_weights_is_refused(encoder_folders: dict[str, Pat
     save_file(
         {k: v for k, v in weights.items() if "layers.1" not in k}, tmp_path / "model.safetensors", {"format": "pt"}
     )
-    with pytest.raises(ModelError, match="was not loaded as a whole"):
-        load_head(encoder(tmp_path), "token_classification", labels=LABELS, seed=0)
+    with pytest.raises(ModelError, match="does not fit a AutoModelForTokenClassification"):
+        load_head(encoder(tmp_path), "token", labels=LABELS, seed=0)
 
 
 def test_pickled_weights_wrong_limits_and_unknown_names_are_refused(
@@ -91,9 +58,9 @@ def test_pickled_weights_wrong_limits_and_unknown_names_are_refused(
         encoder(tmp_path)
     with pytest.raises(ModelError, match="beyond the model's limit of 64"):
         encoder(encoder_folders["bert"], max_tokens=65)
-    with pytest.raises(ModelError, match="'biobrt' is no baseline; baselines are bert-base-uncased, biobert"):
+    with pytest.raises(ModelError, match="'biobrt' is not a baseline; baselines are bert-base-uncased, biobert"):
         resolve_encoder(EncoderSection(name="biobrt"))
-    with pytest.raises(ModelError, match="no finished model; expected <store>/model/"):
+    with pytest.raises(ModelError, match="is not a finished model; expected <store>/model/"):
         resolve_encoder(EncoderSection(name="x", source=f"file://{tmp_path}/model/none-0123"))
 
 
@@ -128,13 +95,13 @@ def test_a_model_in_the_offline_cache_is_found(
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    repository = tmp_path / f"models--{BASELINES['distilbert'].hub_id.replace('/', '--')}"
+    repository = tmp_path / f"models--{BASELINES['distilbert'].replace('/', '--')}"
     commit = "0" * 40
     shutil.copytree(encoder_folders["bert"], repository / "snapshots" / commit)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
     found = resolve_encoder(EncoderSection(name="distilbert"))
-    assert found.max_tokens == BASELINES["distilbert"].max_tokens and found.architecture == "bert"
+    assert (found.max_tokens, found.architecture) == (64, "bert")
 
 
 def test_longformers_positions_beyond_the_padding_id_hold_no_token(
@@ -143,9 +110,40 @@ def test_longformers_positions_beyond_the_padding_id_hold_no_token(
     shutil.copytree(encoder_folders["bert"], tmp_path, dirs_exist_ok=True)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(
-        json.dumps(config | {"model_type": "longformer", "max_position_embeddings": 4098})
+        json.dumps(config | {"model_type": "longformer", "max_position_embeddings": 4098, "pad_token_id": 1})
     )
     assert encoder(tmp_path).max_tokens == 4096
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        "mpnet",
+        "data2vec-text",
+        "ibert",
+        "roberta-prelayernorm",
+        "bert",
+        "electra",
+        "roberta",
+        "camembert",
+        "xlm-roberta",
+    ],
+)
+def test_a_text_beyond_the_limit_of_any_architecture_is_cut_and_embedded(
+    architecture: str, encoder_folders: dict[str, Path], tmp_path: Path
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(encoder_folders["bert"])
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = AutoConfig.for_model(
+        architecture, vocab_size=len(tokenizer), max_position_embeddings=34, pad_token_id=1, **shape
+    )
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    found = encoder(tmp_path)
+    ids, num_cut = encode_texts(tokenizer, ["heparin " * 60, "aspirin"], max_tokens=found.max_tokens)
+    assert (num_cut, len(ids[0])) == (1, found.max_tokens)
+    model = load_with_new_head(found.folder, "embedding").eval()
+    assert embed_ids(model, ids, pooling="mean", max_batch_tokens=1000).shape == (2, 16)
 
 
 def test_a_baseline_with_pickled_weights_is_left_out_and_the_others_stay(
@@ -163,9 +161,6 @@ def test_a_baseline_with_pickled_weights_is_left_out_and_the_others_stay(
 
 
 def test_a_document_of_8192_tokens_is_one_packed_input(tmp_path: Path, encoder_folders: dict[str, Path]) -> None:
-    from clinical_modernbert.evaluation.tasks.examples import WordExample
-    from clinical_modernbert.evaluation.tasks.windows import encode_words
-
     shutil.copytree(encoder_folders["modernbert"], tmp_path, dirs_exist_ok=True)
     config = json.loads((tmp_path / "config.json").read_text()) | {"max_position_embeddings": 8192}
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -179,8 +174,8 @@ def test_a_document_of_8192_tokens_is_one_packed_input(tmp_path: Path, encoder_f
     (window,) = encode_words(tokenizer, [example], max_tokens=long.max_tokens, stride=0.5)
     assert 8180 < len(window.ids) <= 8192 and len(window.words) == num_words
 
-    model = load_head(long, "token_classification", labels=LABELS, seed=0).eval()
-    logits = token_logits(model, [window.ids, IDS[0]])
+    model = load_head(long, "token", labels=LABELS, seed=0).eval()
+    logits = run_head(model, [window.ids, IDS[0]])
     logits.sum().backward()
     assert model.model.embeddings.tok_embeddings.weight.grad.abs().sum() > 0
     model.save_pretrained(tmp_path / "saved")

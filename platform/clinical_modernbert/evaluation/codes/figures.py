@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModel
 
 from clinical_modernbert.corpus import is_held_out
-from clinical_modernbert.encoder import PACKED_SDPA
+from clinical_modernbert.encoder import PACKED_SDPA, default_device, embed_ids
 from clinical_modernbert.evaluation.codes.neighbours import group_figures, text_vectors
 from clinical_modernbert.evaluation.codes.projection import project
 from clinical_modernbert.evaluation.encoders import LocalEncoder
-from clinical_modernbert.evaluation.heads import device, load_base, load_tokenizer
-from clinical_modernbert.evaluation.tasks.dense import embed
+from clinical_modernbert.evaluation.heads import load_base, mixed_precision
 from clinical_modernbert.evaluation.tasks.windows import encode_texts
 from clinical_modernbert.recipe.corpus import HeldOutSection
 from clinical_modernbert.recipe.evaluate import CodesSection, EvaluateScaling
 from clinical_modernbert.sources import CodeEntry, code_group, code_table
+from clinical_modernbert.tokenizer import load_tokenizer
 
 
 def code_report(
@@ -81,12 +81,13 @@ def untrained(encoder: LocalEncoder, *, seed: int) -> Any:
         config._attn_implementation = PACKED_SDPA
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return AutoModel.from_config(config).to(device()).eval()
+        return AutoModel.from_config(config).to(default_device()).eval()
 
 
 def _vectors(encoder: LocalEncoder, base: Any, texts: Sequence[str], scaling: EvaluateScaling) -> NDArray[np.float32]:
     ids, _ = encode_texts(load_tokenizer(encoder.folder), texts, max_tokens=encoder.max_tokens)
-    return embed(base, ids, pooling=encoder.pooling, max_batch_tokens=scaling.max_batch_tokens)
+    with mixed_precision():
+        return embed_ids(base, ids, pooling=encoder.pooling, max_batch_tokens=scaling.max_batch_tokens)
 
 
 def _held_out(encoder: LocalEncoder, categories: Sequence[str]) -> NDArray[np.bool_] | None:

@@ -21,10 +21,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from clinical_modernbert.encoder import use_attention
+from clinical_modernbert.encoder import default_device, use_attention
+from clinical_modernbert.encoder.forward import padded_states, states
 from clinical_modernbert.evaluation.efficiency.texts import Tokenize, synthetic_texts, timed_tokenizer
 from clinical_modernbert.evaluation.encoders import LocalEncoder
-from clinical_modernbert.evaluation.heads import device, hidden_states, load_base, padded_batch_states
+from clinical_modernbert.evaluation.heads import load_base
 from clinical_modernbert.evaluation.report.plots import PROTOCOLS, draw_efficiency
 from clinical_modernbert.evaluation.tuning import by_length
 from clinical_modernbert.recipe.evaluate import EfficiencySection, EvaluateScaling
@@ -126,7 +127,7 @@ def time_texts(
     held = torch.cuda.memory_allocated() if on_gpu else 0
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
-    forward = padded_batch_states if protocol == "as_its_code" else hidden_states
+    forward = padded_states if protocol == "as_its_code" else states
     tokenizing = encoding = 0.0
     batches = []
     step = len(texts) if protocol == "fair" else section.batch_size
@@ -164,7 +165,7 @@ def _arithmetic(protocol: str) -> Iterator[None]:
     if protocol == "as_its_code":
         yield
         return
-    on = device()
+    on = default_device()
     with torch.inference_mode(), torch.autocast(on.type, dtype=torch.bfloat16, enabled=has_bfloat16(on)):
         yield
 
@@ -172,7 +173,7 @@ def _arithmetic(protocol: str) -> Iterator[None]:
 def _arithmetic_name(protocol: str) -> str:
     if protocol == "as_its_code":
         return "float32, gradients kept"
-    return "bfloat16 products" if has_bfloat16(device()) else "float32"
+    return "bfloat16 products" if has_bfloat16(default_device()) else "float32"
 
 
 def _hardware(scaling: EvaluateScaling) -> str:

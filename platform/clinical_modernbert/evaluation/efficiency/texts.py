@@ -14,8 +14,8 @@ import numpy as np
 from transformers import BertTokenizerLegacy, PreTrainedTokenizerFast
 
 from clinical_modernbert.evaluation.encoders import LocalEncoder
-from clinical_modernbert.evaluation.heads import load_tokenizer
 from clinical_modernbert.evaluation.tasks.windows import encode_texts
+from clinical_modernbert.tokenizer import load_tokenizer
 
 _WORDS = (
     "patient admitted with acute chest pain dyspnea history of hypertension diabetes mellitus started on aspirin heparin "

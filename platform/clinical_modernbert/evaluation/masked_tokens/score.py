@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from clinical_modernbert.artifacts import Artifact, Plan, upload
 from clinical_modernbert.corpus.shards import PackedRows
-from clinical_modernbert.encoder import load_model
+from clinical_modernbert.encoder import default_device, load_model
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.evaluation.masked_tokens.counting import count_neighbours, neighbour_ranks
@@ -31,7 +31,7 @@ from clinical_modernbert.recipe import CorpusRecipe, EvaluateRecipe
 from clinical_modernbert.statistics import mean_intervals
 from clinical_modernbert.tokenizer import load_tokenizer
 from clinical_modernbert.training.batches import row_chunks
-from clinical_modernbert.training.held_out import MaskedPositions, default_device, sample_rows, score_rows
+from clinical_modernbert.training.held_out import MaskedPositions, sample_rows, score_rows
 
 _logger = logging.getLogger(__name__)
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from clinical_modernbert.evaluation.encoders import LocalEncoder
-from clinical_modernbert.evaluation.heads import load_tokenizer
 from clinical_modernbert.evaluation.results import Finished
 from clinical_modernbert.evaluation.runs import read_scored
 from clinical_modernbert.evaluation.scores import Scored, calibration, interval, paired_test
@@ -21,6 +20,7 @@ from clinical_modernbert.evaluation.tasks.windows import encode_texts
 from clinical_modernbert.recipe import EvaluateRecipe
 from clinical_modernbert.recipe.tasks import Task
 from clinical_modernbert.statistics import holm
+from clinical_modernbert.tokenizer import load_tokenizer
 
 
 def build_report(

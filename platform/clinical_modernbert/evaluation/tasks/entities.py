@@ -63,8 +63,8 @@ def load(task: EntitiesTask, folder: Path) -> Splits[WordExample]:
 
 def run(recipe: RunRecipe, encoder: LocalEncoder, splits: Splits[WordExample]) -> Outcome:
     """Train on the splits and score the test part."""
-    from clinical_modernbert.evaluation.heads import load_tokenizer
     from clinical_modernbert.evaluation.labelling import Item, Labelled, fit
+    from clinical_modernbert.tokenizer import load_tokenizer
 
     tags = _tag_set(splits)
     numbers = {tag: number for number, tag in enumerate(tags)}
@@ -89,7 +89,7 @@ def run(recipe: RunRecipe, encoder: LocalEncoder, splits: Splits[WordExample]) -
         return _scored(splits.development, predicted("development", logits_WC)).figures()["f1"]
 
     labelled = Labelled(
-        head="token_classification",
+        head="token",
         labels=tags,
         train=items["train"],
         development=items["development"],

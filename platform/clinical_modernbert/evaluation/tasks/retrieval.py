@@ -17,6 +17,7 @@ from clinical_modernbert.evaluation.tasks.ranking import METRICS, first_ranks, r
 from clinical_modernbert.evaluation.tasks.retrieval_sets import RetrievalSet, retrieval_set
 from clinical_modernbert.evaluation.tasks.windows import encode_texts
 from clinical_modernbert.recipe import RunRecipe
+from clinical_modernbert.recipe.heads import MANIFEST_KIND
 from clinical_modernbert.recipe.tasks import Mode, RetrievalTask
 from clinical_modernbert.statistics import Floats
 
@@ -50,9 +51,11 @@ def load(task: RetrievalTask, folder: Path) -> RetrievalSet:
 
 def run(recipe: RunRecipe, encoder: LocalEncoder, data: RetrievalSet) -> Outcome:
     """Rank the documents for every reported query; a fine-tuning recipe trains on the training pairs first."""
-    from clinical_modernbert.evaluation.heads import load_base, load_tokenizer
-    from clinical_modernbert.evaluation.tasks.dense import contrastive_problem, embed
+    from clinical_modernbert.encoder import embed_ids
+    from clinical_modernbert.evaluation.heads import load_base, mixed_precision
+    from clinical_modernbert.evaluation.tasks.dense import contrastive_problem
     from clinical_modernbert.evaluation.tuning import tune
+    from clinical_modernbert.tokenizer import load_tokenizer
 
     tokenizer, base = load_tokenizer(encoder.folder), load_base(encoder, attention=recipe.scaling.attention)
     budget = recipe.scaling.max_batch_tokens
@@ -75,15 +78,16 @@ def run(recipe: RunRecipe, encoder: LocalEncoder, data: RetrievalSet) -> Outcome
         problem = contrastive_problem(base, train, development, pooling=encoder.pooling, max_batch_tokens=budget)
         epochs, best = tune(base, problem, section=recipe.tuning, seed=recipe.seed, max_batch_tokens=budget)
         head: dict[str, str | int | list[str]] = {
-            "kind": "embedding",
+            "kind": MANIFEST_KIND["embedding"],
             "pooling": encoder.pooling,
             "max_tokens": encoder.max_tokens,
         }
         tuned = Tuned(base, head, epochs, best)
-    queries, documents = (
-        embed(base, encode(texts), pooling=encoder.pooling, max_batch_tokens=budget)
-        for texts in (data.queries, data.documents)
-    )
+    with mixed_precision():
+        queries, documents = (
+            embed_ids(base, encode(texts), pooling=encoder.pooling, max_batch_tokens=budget)
+            for texts in (data.queries, data.documents)
+        )
     facts: Facts = {"texts_cut_to_the_limit": num_cut} if num_cut else {}
     rankings = search(queries, documents, query_ids=data.query_ids, document_ids=data.document_ids)
     metrics = retrieval_metrics(data.qrels, rankings, data.query_ids)

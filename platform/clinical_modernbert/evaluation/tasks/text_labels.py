@@ -40,8 +40,8 @@ def sample_size(task: Task) -> int | None:
 
 def run(recipe: RunRecipe, encoder: LocalEncoder, splits: Splits[TextExample]) -> Outcome:
     """Train on the splits and score the test part."""
-    from clinical_modernbert.evaluation.heads import load_tokenizer
     from clinical_modernbert.evaluation.labelling import Item, Labelled, fit
+    from clinical_modernbert.tokenizer import load_tokenizer
 
     parts = splits.parts()
     labels = sorted({example.label for part in parts.values() for example in part})
@@ -61,7 +61,7 @@ def run(recipe: RunRecipe, encoder: LocalEncoder, splits: Splits[TextExample]) -
         return Scored(group_numbers([example.group for example in parts[part]]), values, measure)
 
     labelled = Labelled(
-        head="sequence_classification",
+        head="sequence",
         labels=labels,
         train=items["train"],
         development=items["development"],

@@ -12,7 +12,7 @@ from fastapi import Response
 from numpy.typing import NDArray
 from pydantic import Field
 
-from clinical_modernbert.encoder.embed import Head
+from clinical_modernbert.recipe.heads import HeadKind
 from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.engine import Engine
 from clinical_modernbert.serving.forward import Work
@@ -189,6 +189,6 @@ def _spans(
     ]
 
 
-def _require(engine: Engine, head: Head) -> None:
+def _require(engine: Engine, head: HeadKind) -> None:
     if engine.head != head:
         raise problems.no_head(head, engine.head)

@@ -6,15 +6,17 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
+from clinical_modernbert.encoder.forward import padded_states, states
 from clinical_modernbert.evaluation.efficiency.run import attend, efficiency_report, time_texts
 from clinical_modernbert.evaluation.efficiency.texts import slow_tokenizer, synthetic_texts, timed_tokenizer
 from clinical_modernbert.evaluation.encoders import LocalEncoder, resolve_encoder
-from clinical_modernbert.evaluation.heads import hidden_states, load_base, load_tokenizer, padded_batch_states
+from clinical_modernbert.evaluation.heads import load_base
 from clinical_modernbert.evaluation.report.figures import figure_3
 from clinical_modernbert.evaluation.report.plots import PROTOCOLS
 from clinical_modernbert.evaluation.report.schema import EfficiencyReport
 from clinical_modernbert.recipe.evaluate import EfficiencySection, EvaluateScaling
 from clinical_modernbert.recipe.tasks import EncoderSection
+from clinical_modernbert.tokenizer import load_tokenizer
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from torch.nn.modules.module import register_module_forward_hook
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
@@ -66,15 +68,15 @@ def test_texts_are_of_one_length_or_mixed() -> None:
 
 
 @pytest.mark.parametrize("architecture", ["modernbert", "bert"])
-def test_padded_batch_states_are_the_packed_ones(architecture: str, encoder_folders: dict[str, Path]) -> None:
+def test_padded_states_are_the_packed_ones(architecture: str, encoder_folders: dict[str, Path]) -> None:
     base = load_base(resolve_encoder(EncoderSection(name="tiny", source=str(encoder_folders[architecture]))))
     ids = [[1, *range(10, 40), 2], [1, 7, 8, 2], [1, *range(50, 63), 2]]
     with torch.inference_mode():
-        packed = hidden_states(base, ids)
+        packed = states(base, ids)
         attend(base, "as_its_code", SCALING)
-        padded = padded_batch_states(base, ids)
+        padded = padded_states(base, ids)
         attend(base, "fair", SCALING)
-        again = hidden_states(base, ids)
+        again = states(base, ids)
     assert torch.allclose(padded, packed, atol=1e-5)
     assert torch.equal(again, packed)
 

@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from clinical_modernbert.errors import SourceError
-from clinical_modernbert.evaluation.heads import load_tokenizer
 from clinical_modernbert.evaluation.tasks import disposition, load_task, retrieval, sentence_roles
 from clinical_modernbert.evaluation.tasks.annotations import read_annotations
 from clinical_modernbert.evaluation.tasks.examples import TextExample, WordExample, make_splits
@@ -24,6 +23,7 @@ from clinical_modernbert.recipe.tasks import (
 )
 from clinical_modernbert.sources.evaluation_sets.ed import read_stays
 from clinical_modernbert.sources.evaluation_sets.ed_events import read_hosp_stays, read_meds_stays
+from clinical_modernbert.tokenizer import load_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

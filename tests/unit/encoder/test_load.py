@@ -1,15 +1,15 @@
-"""Exports of any architecture: whole or refused, at the length that they read, with transformers' own vectors."""
+"""Loading: weights are those of the checkpoint or there is an error; any architecture gives transformers' own vectors."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from clinical_modernbert.encoder import Encoder, Pooling, load_export
-from clinical_modernbert.encoder.padded import padded_parts
+from clinical_modernbert.encoder import Encoder, load_export, load_model
 from clinical_modernbert.errors import ModelError
-from hypothesis import given
-from hypothesis import strategies as st
+from clinical_modernbert.recipe.heads import Pooling
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
@@ -18,10 +18,11 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
     PreTrainedTokenizerFast,
 )
 
-from tests.helpers.encoders import encoder_folders  # noqa: F401  # a fixture
 from tests.helpers.tiny import save_tiny_classifier, save_tiny_model
 
 KINDS = {
@@ -34,7 +35,7 @@ TEXTS = ["warfarin 3 mg", "x", "The patient took heparin 2 mg daily in the ward.
 
 
 @pytest.fixture
-def tokenizer(encoder_folders: dict[str, Path]) -> PreTrainedTokenizerFast:  # noqa: F811
+def tokenizer(encoder_folders: dict[str, Path]) -> PreTrainedTokenizerFast:
     return AutoTokenizer.from_pretrained(encoder_folders["bert"])
 
 
@@ -101,7 +102,9 @@ def test_a_missing_a_left_over_and_a_pickled_weight_are_refused(
 
 
 def test_what_is_not_served_is_refused_by_its_name(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"is a BertForMaskedLM; served .* ModernBertForMaskedLM and, of any encoder"):
+    with pytest.raises(
+        ModelError, match=r"is a BertForMaskedLM; supported .* ModernBertForMaskedLM and, of any encoder"
+    ):
         load_export(save(tmp_path / "bert", tokenizer, "bert", "masked-lm"))
     assert load_export(save(tmp_path / "own", tokenizer, "modernbert", "masked-lm")).head == "masked-lm"
     with pytest.raises(ModelError, match="has no readable config"):
@@ -128,10 +131,62 @@ def test_a_head_whose_weights_are_missing_is_refused(tmp_path: Path, head: str, 
         load_export(tmp_path)
 
 
-@given(lengths=st.lists(st.integers(1, 512), max_size=60))
-def test_passes_hold_every_text_once_and_little_padding(lengths: list[int]) -> None:
-    parts = list(padded_parts(lengths))
-    assert sorted(i for part in parts for i in part) == list(range(len(lengths)))
-    for part in parts:
-        padded = len(part) * max(lengths[i] for i in part)
-        assert len(part) == 1 or padded <= sum(lengths) * 4 / 3
+def test_a_missing_a_left_over_and_a_misshapen_weight_are_refused(export: Path, tmp_path: Path) -> None:
+    weights = load_file(export / "model.safetensors")
+    name = "model.layers.1.mlp.Wi.weight"
+    cases = {
+        "1 keys missing": {k: v for k, v in weights.items() if k != name},
+        "1 unexpected": {**weights, "model.layers.9.mlp.Wi.weight": weights[name].clone()},
+        "another shape": {**weights, name: weights[name][:10].clone()},
+    }
+    for number, (expected, changed) in enumerate(cases.items()):
+        folder = shutil.copytree(export, tmp_path / str(number))
+        save_file(changed, folder / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(ModelError, match=expected):
+            load_model(folder)
+
+
+def test_bert_weights_are_refused_under_their_own_config_and_under_modernbert_s(export: Path, tmp_path: Path) -> None:
+    config = BertConfig(
+        vocab_size=512, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96
+    )
+    BertForMaskedLM(config).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="is a bert, not a modernbert"):
+        load_model(tmp_path)
+    shutil.copy(export / "config.json", tmp_path / "config.json")
+    with pytest.raises(ModelError, match="keys missing"):
+        load_model(tmp_path)
+
+
+def test_a_folder_with_pickled_weights_only_is_refused(export: Path, tmp_path: Path) -> None:
+    weights = load_file(export / "model.safetensors")
+    torch.save(weights, tmp_path / "pytorch_model.bin")
+    shutil.copy(export / "config.json", tmp_path / "config.json")
+    with pytest.raises(ModelError, match="cannot load a ModernBertForMaskedLM"):
+        load_model(tmp_path)
+
+
+def test_a_torn_weight_file_is_refused(export: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(export, tmp_path / "torn")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ModelError, match="cannot load a ModernBertForMaskedLM"):
+        load_model(folder)
+
+
+def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="absent"):
+        load_model(tmp_path / "absent")
+
+
+def test_weights_are_loaded_in_float32_whatever_they_were_saved_in(export: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(export, tmp_path / "half")
+    halved = {name: weight.bfloat16() for name, weight in load_file(export / "model.safetensors").items()}
+    save_file(halved, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "dtype": "bfloat16"}))
+    assert {parameter.dtype for parameter in load_model(folder).parameters()} == {torch.float32}
+
+
+def test_a_loaded_encoder_is_in_evaluation_mode(encoder: Encoder) -> None:
+    assert not any(module.training for module in encoder.model.modules())
