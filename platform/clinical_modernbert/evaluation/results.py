@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.evaluation.scores import Scored
 from clinical_modernbert.recipe import RunRecipe
+from clinical_modernbert.recipe.tasks import Mode
 
 Facts = dict[str, int | str]
 """What a reader of the figures must know, such as how many texts were cut."""
@@ -72,7 +73,7 @@ class Finished:
     artifact: Artifact
 
     @property
-    def mode(self) -> str:
+    def mode(self) -> Mode:
         """``fine_tuned`` or ``frozen``."""
         return self.recipe.mode
 

@@ -18,8 +18,8 @@ from clinical_modernbert.evaluation.encoders import artifact_encoder, resolve_en
 from clinical_modernbert.evaluation.fingerprint_inputs import missing_path, present_encoders
 from clinical_modernbert.evaluation.launch import launch
 from clinical_modernbert.evaluation.on_cluster import measure_encoders, score_masks
-from clinical_modernbert.evaluation.report.build import build_report
-from clinical_modernbert.evaluation.report.schema import read_report
+from clinical_modernbert.evaluation.report.build import compare
+from clinical_modernbert.evaluation.report.schema import Skipped, read_report, section_json
 from clinical_modernbert.evaluation.report.text import render
 from clinical_modernbert.evaluation.results import Finished
 from clinical_modernbert.evaluation.runs import run_plan
@@ -53,13 +53,13 @@ def evaluate(plan: Plan[EvaluateRecipe]) -> Artifact:
         Finished(made.recipe, artifact) for made, artifact in _run_all(plan, list(_runs(recipe, present, encoders)))
     ]
     measured = measure_encoders(plan, encoders)
-    report = build_report(
+    comparison = compare(
         recipe,
         finished,
         encoders=[resolve_encoder(section) for section in encoders],
-        skipped={"encoders": absent, "artifacts": missing, "tasks": skipped, "masks": measured.not_asked},
-        measured=measured.report,
+        skipped=Skipped(encoders=absent, artifacts=missing, tasks=skipped, masks=measured.not_asked),
     )
+    report = {**section_json(comparison), **measured.report}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for file, content in measured.files.items():

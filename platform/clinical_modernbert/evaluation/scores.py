@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from clinical_modernbert.statistics import Floats, bootstrap, paired_permutation, percentiles
+from clinical_modernbert.statistics import Floats, bootstrap, paired_permutation
 
 Measure = Callable[[dict[str, Floats], Floats], dict[str, float]]
 """(values, weights [N]) -> every metric."""
@@ -83,52 +83,6 @@ def _mixed(keep: Scored, take: Scored, swapped_G: NDArray[np.bool_]) -> Scored:
         for name, array in keep.values.items()
     }
     return replace(keep, values=values)
-
-
-def calibration(runs: list[Scored], *, num_bins: int = 10, num_resamples: int, seed: int = 0) -> dict[str, object]:
-    """Return Brier score and expected calibration error of the positive class (two classes) as means over seeds.
-
-    Beside them are 95 % bootstrap intervals over groups, in which all seeds share the resample, and the reliability curve of all
-    seeds together.
-    """
-
-    def figures(weights_G: Floats) -> Floats:
-        return np.mean([_calibration(run, weights_G[run.groups_N], num_bins) for run in runs], axis=0)
-
-    num_groups = runs[0].num_groups
-    low_2, high_2 = percentiles(bootstrap(figures, num_groups, num_resamples=num_resamples, seed=seed))
-    names = ("brier", "expected_calibration_error")
-    return {
-        **dict(zip(names, figures(np.ones(num_groups)).tolist(), strict=True)),
-        "intervals": {name: [float(low_2[i]), float(high_2[i])] for i, name in enumerate(names)},
-        "curve": _curve(runs, num_bins),
-    }
-
-
-def _calibration(scored: Scored, weights_N: Floats, num_bins: int) -> tuple[float, float]:
-    labels, positive = scored.values["labels"], scored.values["probabilities"][:, 1]
-    bins = _bins(positive, num_bins)
-    gaps = np.bincount(bins, weights_N * (positive - labels), minlength=num_bins)
-    total = weights_N.sum()
-    return float((weights_N * (positive - labels) ** 2).sum() / total), float(np.abs(gaps).sum() / total)
-
-
-def _curve(runs: list[Scored], num_bins: int) -> list[dict[str, float]]:
-    labels = np.concatenate([run.values["labels"] for run in runs])
-    positive = np.concatenate([run.values["probabilities"][:, 1] for run in runs])
-    bins = _bins(positive, num_bins)
-    points = []
-    for number in np.unique(bins):
-        here = bins == number
-        count = int(here.sum()) // len(runs)
-        points.append(
-            {"predicted": float(positive[here].mean()), "observed": float(labels[here].mean()), "examples": count}
-        )
-    return points
-
-
-def _bins(positive_N: Floats, num_bins: int) -> NDArray[np.int64]:
-    return np.clip((positive_N * num_bins).astype(np.int64), 0, num_bins - 1)
 
 
 def ratio(part: float, whole: float) -> float:

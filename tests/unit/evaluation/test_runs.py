@@ -8,9 +8,10 @@ import pytest
 import torch
 from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.evaluation.report.build import task_report
+from clinical_modernbert.evaluation.report.calibration import calibration
+from clinical_modernbert.evaluation.report.schema import section_json
 from clinical_modernbert.evaluation.results import Finished
 from clinical_modernbert.evaluation.runs import read_scored, run
-from clinical_modernbert.evaluation.scores import calibration
 from clinical_modernbert.evaluation.tuning import Problem, tune
 from clinical_modernbert.recipe import EvaluateRecipe, FineTuneRecipe, ProbeRecipe, build_recipe
 from clinical_modernbert.recipe.tasks import TuningSection
@@ -69,16 +70,17 @@ def test_runs_are_reported_over_all_seeds_without_any_text(
     values = {"name": "e", "encoders": encoders, "tasks": [ROLE_TASK], "data": str(task_files), "num_resamples": 100}
     recipe = build_recipe(EvaluateRecipe, {"kind": "evaluate", **values}, origin="test")
     found = task_report(finished[0].recipe.task, finished, recipe)
-    whole, few = found["results"]
-    assert whole["seeds"] == [0, 1] and few["num_train"] == 8
+    whole, few = found.results
+    assert whole.seeds == [0, 1] and few.num_train == 8
     # Calibration is that of all seeds, and of runs trained on all examples.
-    briers = [calibration([read_scored(run.artifact)], num_resamples=100)["brier"] for run in finished[:2]]
-    assert whole["calibration"]["brier"] == pytest.approx(np.mean(briers)) and "calibration" not in few
-    analysis = found["errors"]["frozen"]["tiny"]
-    assert sum(row["examples"] for row in analysis["by_length"]) == len(read_scored(finished[0].artifact).groups_N)
-    assert {pair["gold"] for pair in analysis["label_pairs"]} <= {"METHODS", "RESULTS"}
+    briers = [calibration([read_scored(run.artifact)], num_resamples=100).brier for run in finished[:2]]
+    assert whole.calibration and whole.calibration.brier == pytest.approx(np.mean(briers)) and few.calibration is None
+    ((_, _, analysis),) = found.analyses
+    assert sum(bucket.examples for bucket in analysis.by_length) == len(read_scored(finished[0].artifact).groups_N)
+    assert {pair.gold for pair in analysis.label_pairs} <= {"METHODS", "RESULTS"}
     # The task is not public: no word of its texts is in the report.
-    assert "examples" not in analysis and not any(word in json.dumps(found["errors"]) for word in (*DRUGS, "patient"))
+    assert analysis.examples is None
+    assert not any(word in json.dumps(section_json(analysis)) for word in (*DRUGS, "patient"))
 
 
 def test_the_same_seed_gives_the_same_figures_and_another_does_not(

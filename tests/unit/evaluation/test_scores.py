@@ -1,20 +1,17 @@
 """Every metric equals its reference implementation on random cases; intervals and paired tests have their known ends."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import pytrec_eval
-from clinical_modernbert.evaluation.scores import Scored, calibration, group_numbers, interval, paired_test
+from clinical_modernbert.evaluation.scores import Scored, group_numbers, interval, paired_test
 from clinical_modernbert.evaluation.tasks import entities, text_labels
 from clinical_modernbert.evaluation.tasks.examples import WordExample
 from clinical_modernbert.evaluation.tasks.ranking import first_ranks, retrieval_metrics, search
 from clinical_modernbert.evaluation.tasks.spans import tag_counts
 from sklearn import metrics as sk
-from sklearn.calibration import calibration_curve
 
 
 def classified(seed: int, *, num: int = 80, classes: int = 2) -> Scored:
@@ -111,45 +108,6 @@ def test_a_paired_test_tells_a_real_difference_from_none() -> None:
     assert paired_test([sides[0]], [sides[2]], "accuracy", num_resamples=50) == (0.0, 1.0)
     with pytest.raises(ValueError, match="same examples"):
         paired_test([sides[0]], [classified(0)], "accuracy", num_resamples=10)
-
-
-def test_calibration_of_a_constant_and_of_a_wrong_model() -> None:
-    labels = np.array([0.0, 1, 1, 1])
-    constant = Scored(
-        np.arange(4),
-        {"labels": labels, "probabilities": np.tile([0.25, 0.75], (4, 1))},
-        text_labels.measure,
-    )
-    assert calibration([constant], num_resamples=100)["expected_calibration_error"] == pytest.approx(0.0)
-    sure = Scored(
-        np.arange(4), {"labels": 1 - labels, "probabilities": np.eye(2)[labels.astype(int)]}, text_labels.measure
-    )
-    wrong = calibration([sure], num_resamples=100)
-    assert wrong["expected_calibration_error"] == pytest.approx(1.0)
-    assert wrong["brier"] == pytest.approx(sk.brier_score_loss(1 - labels, labels))
-    # Over two seeds the figures are means, and the interval holds them.
-    both: Any = calibration([constant, sure], num_resamples=100)
-    low, high = both["intervals"]["expected_calibration_error"]
-    assert both["expected_calibration_error"] == pytest.approx(0.5) and low <= 0.5 <= high
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_calibration_equals_scikit_learn(seed: int) -> None:
-    scored = classified(seed, num=400)
-    labels, positive = scored.values["labels"], scored.values["probabilities"][:, 1]
-    found: Any = calibration([scored], num_resamples=100)
-    observed, predicted = calibration_curve(labels, positive - 1e-9 * (positive > 0), n_bins=10)
-    # Ours cuts below the edge, scikit-learn's above it: rounded probabilities would fall apart, hence the hair.
-    ours = calibration(
-        [replace(scored, values=scored.values | {"probabilities": scored.values["probabilities"] - 1e-9})],
-        num_resamples=100,
-    )
-    assert [p["observed"] for p in ours["curve"]] == pytest.approx(observed)  # type: ignore[attr-defined]
-    assert [p["predicted"] for p in ours["curve"]] == pytest.approx(predicted, abs=1e-6)  # type: ignore[attr-defined]
-    assert found["brier"] == pytest.approx(sk.brier_score_loss(labels, positive))
-    low, high = found["intervals"]["brier"]
-    assert low < found["brier"] < high
-    assert sum(point["examples"] for point in found["curve"]) == 400
 
 
 def test_the_first_relevant_rank_is_trec_evals_ties_too() -> None:

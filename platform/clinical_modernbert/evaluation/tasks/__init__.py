@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from clinical_modernbert.evaluation.encoders import LocalEncoder
+from clinical_modernbert.evaluation.report.schema import ErrorAnalysis
 from clinical_modernbert.evaluation.results import Outcome, StoredOutcome
 from clinical_modernbert.evaluation.tasks import disposition, entities, retrieval, sentence_roles
 from clinical_modernbert.evaluation.tasks.examples import TaskData
@@ -63,9 +64,7 @@ class TaskKind(Protocol):
     def sample_size(self, task: Any) -> int | None:
         """Return how many reported examples the paper's figures are over, if it takes a sample of them."""
 
-    def errors(
-        self, data: Any, outcomes: Sequence[StoredOutcome], *, num_resamples: int, shown: bool
-    ) -> dict[str, Any]:
+    def errors(self, data: Any, outcomes: Sequence[StoredOutcome], *, num_resamples: int, shown: bool) -> ErrorAnalysis:
         """Return the error analysis over the runs of one encoder with different seeds. Quotes examples only if ``shown``."""
 
 

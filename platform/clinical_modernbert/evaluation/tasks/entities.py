@@ -5,11 +5,12 @@ Legend: N examples, W words, C tags.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clinical_modernbert.evaluation.encoders import LocalEncoder
+from clinical_modernbert.evaluation.report.schema import ErrorAnalysis
 from clinical_modernbert.evaluation.results import Facts, Outcome, StoredOutcome
 from clinical_modernbert.evaluation.scores import Scored, group_numbers, ratio
 from clinical_modernbert.evaluation.tasks.annotations import read_annotations
@@ -144,7 +145,7 @@ def _by_example(windows: Sequence[Window], tags: Sequence[str], examples: Sequen
 
 def errors(
     splits: Splits[WordExample], outcomes: Sequence[StoredOutcome], *, num_resamples: int, shown: bool
-) -> dict[str, Any]:
+) -> ErrorAnalysis:
     """Return F1 and recall by type, length and rarity of the entity, and by length of the document."""
     tags = [[outcome.labels[n] for n in outcome.arrays["predicted"]] for outcome in outcomes]
     return entity_errors(splits, tags, num_resamples=num_resamples, shown=shown)

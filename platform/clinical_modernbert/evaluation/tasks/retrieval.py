@@ -5,11 +5,11 @@ Legend: Q queries.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from clinical_modernbert.evaluation.encoders import LocalEncoder
+from clinical_modernbert.evaluation.report.schema import ErrorAnalysis
 from clinical_modernbert.evaluation.results import Facts, Outcome, StoredOutcome, Tuned
 from clinical_modernbert.evaluation.scores import Scored
 from clinical_modernbert.evaluation.tasks.errors.retrieval import retrieval_errors
@@ -102,7 +102,7 @@ def measure(values: dict[str, Floats], weights_N: Floats) -> dict[str, float]:
     return {name: float(mean) for name, mean in zip(METRICS, means, strict=True)}
 
 
-def errors(data: RetrievalSet, outcomes: Sequence[StoredOutcome], *, num_resamples: int, shown: bool) -> dict[str, Any]:
+def errors(data: RetrievalSet, outcomes: Sequence[StoredOutcome], *, num_resamples: int, shown: bool) -> ErrorAnalysis:
     """Return ranks of the first relevant document, and metrics by query; quotes nothing, and uses no resamples."""
     num_relevant = [len(data.qrels[query]) for query in data.query_ids]
     metrics, ranks = ([outcome.arrays[name] for outcome in outcomes] for name in ("metrics", "first_rank"))

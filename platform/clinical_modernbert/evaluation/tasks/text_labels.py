@@ -6,12 +6,13 @@ Legend: N examples, C classes.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clinical_modernbert.evaluation.encoders import LocalEncoder
+from clinical_modernbert.evaluation.report.schema import ErrorAnalysis
 from clinical_modernbert.evaluation.results import Facts, Outcome, StoredOutcome
 from clinical_modernbert.evaluation.scores import Scored, group_numbers, ratio
 from clinical_modernbert.evaluation.tasks.errors.texts import text_errors
@@ -125,7 +126,7 @@ def auroc(labels_N: NDArray[np.int64], scores_N: Floats, weights_N: Floats) -> f
 
 def errors(
     splits: Splits[TextExample], outcomes: Sequence[StoredOutcome], *, num_resamples: int, shown: bool
-) -> dict[str, Any]:
+) -> ErrorAnalysis:
     """Return confused labels, and accuracy by length and by unknown words; ``num_resamples`` is not used."""
     guesses = [[o.labels[n] for n in o.arrays["probabilities"].argmax(1)] for o in outcomes]
     return text_errors(splits, guesses, shown=shown)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from clinical_modernbert.evaluation.report.details import error_lines
 from clinical_modernbert.evaluation.report.figures import figure_2
-from clinical_modernbert.evaluation.report.schema import CodesReport, TaskReport
+from clinical_modernbert.evaluation.report.schema import CodesReport, Recall, TaskReport, section_json
 from clinical_modernbert.evaluation.tasks.errors.buckets import quartiles, recall
 from clinical_modernbert.evaluation.tasks.errors.entities import entity_errors
 from clinical_modernbert.evaluation.tasks.errors.retrieval import retrieval_errors
@@ -51,7 +51,7 @@ SECOND = ["B-Drug", "O", "B-Disease", "I-Disease", "B-Drug", "O", "B-Drug", "O",
 
 
 def test_entities_by_type_length_rarity_and_document() -> None:
-    found = entity_errors(ENTITIES, [FIRST, SECOND], num_resamples=100, shown=False)
+    found = section_json(entity_errors(ENTITIES, [FIRST, SECOND], num_resamples=100, shown=False))
     # Drug: gold 3, found right 1 and 3, predicted 1 and 3; Disease: gold 1, right 0 and 1, predicted 2 and 1.
     assert found["by_type"]["Drug"] == {"f1": pytest.approx(2 * 4 / (4 + 6)), "gold": 3}
     assert found["by_type"]["Disease"] == {"f1": pytest.approx(2 * 1 / (3 + 2)), "gold": 1}
@@ -85,9 +85,9 @@ def test_entities_by_type_length_rarity_and_document() -> None:
 def test_recall_draws_whole_groups() -> None:
     # One document all right and one all wrong: by document all from 0 to 1 can be drawn, by entity next to 0.5.
     groups = [Counter(gold=100, right=100), Counter(gold=100, right=0)]
-    assert recall(groups, 2, num_resamples=200) == {"recall": 0.5, "low": 0.0, "high": 1.0, "gold": 100}
+    assert recall(groups, 2, num_resamples=200) == Recall(recall=0.5, low=0.0, high=1.0, gold=100)
     even = [Counter(gold=4, right=1) for _ in range(9)]
-    assert recall(even, 1, num_resamples=50) == {"recall": 0.25, "low": 0.25, "high": 0.25, "gold": 36}
+    assert recall(even, 1, num_resamples=50) == Recall(recall=0.25, low=0.25, high=0.25, gold=36)
 
 
 def test_quartiles_are_named_by_what_is_in_them_and_do_not_overlap() -> None:
@@ -98,15 +98,15 @@ def test_quartiles_are_named_by_what_is_in_them_and_do_not_overlap() -> None:
 
 
 def test_examples_are_those_of_the_first_seed_and_of_public_sets_alone() -> None:
-    shown = entity_errors(ENTITIES, [FIRST, SECOND], num_resamples=100, shown=True)
+    shown = section_json(entity_errors(ENTITIES, [FIRST, SECOND], num_resamples=100, shown=True))
     assert shown["examples"] == [
         {"entity": "renal failure", "gold": "Disease", "predicted": "other borders, or none"},
         {"entity": "heparin", "gold": "Drug", "predicted": "Disease"},
         {"entity": "zzz", "gold": "Drug", "predicted": "other borders, or none"},
     ]
-    swapped = entity_errors(ENTITIES, [SECOND, FIRST], num_resamples=100, shown=True)
+    swapped = section_json(entity_errors(ENTITIES, [SECOND, FIRST], num_resamples=100, shown=True))
     assert swapped["examples"] == []  # the first seed now has all right
-    hidden = json.dumps(entity_errors(ENTITIES, [FIRST, SECOND], num_resamples=100, shown=False)).lower()
+    hidden = json.dumps(section_json(entity_errors(ENTITIES, [FIRST, SECOND], num_resamples=100, shown=False))).lower()
     assert not any(word in hidden for word in ("aspirin", "renal", "heparin", "zzz", "ward"))
 
 
@@ -120,7 +120,7 @@ def test_texts_by_label_pair_length_and_unknown_words() -> None:
         development=[],
         test=texts(("pulse", "a"), ("pulse was", "a"), ("pulse was high", "b"), ("pulse qqq www eee rrr ttt yyy", "b")),
     )
-    found = text_errors(splits, [["a", "b", "b", "a"], ["a", "a", "b", "a"]], shown=False)
+    found = section_json(text_errors(splits, [["a", "b", "b", "a"], ["a", "a", "b", "a"]], shown=False))
     assert found["label_pairs"] == [
         {"gold": "b", "predicted": "a", "examples": 1.0},
         {"gold": "a", "predicted": "b", "examples": 0.5},
@@ -131,13 +131,13 @@ def test_texts_by_label_pair_length_and_unknown_words() -> None:
     assert found["by_unknown_words"][-1]["share"][1] == pytest.approx(6 / 7)
     hidden = json.dumps(found)
     assert not any(word in hidden for e in splits.test for word in e.text.split())
-    shown = text_errors(splits, [["a", "b", "b", "a"], ["a", "a", "b", "a"]], shown=True)
+    shown = section_json(text_errors(splits, [["a", "b", "b", "a"], ["a", "a", "b", "a"]], shown=True))
     assert [e["text"] for e in shown["examples"]] == ["pulse was", "pulse qqq www eee rrr ttt yyy"]
 
 
 def test_a_set_of_equal_lengths_is_one_part() -> None:
     splits = Splits(train=texts(("x", "a")), development=[], test=texts(("x", "a"), ("y", "b")))
-    found = text_errors(splits, [["a", "a"]], shown=False)
+    found = section_json(text_errors(splits, [["a", "a"]], shown=False))
     assert [row["examples"] for row in found["by_length"]] == [2] and found["by_length"][0]["accuracy"] == 0.5
 
 
@@ -152,7 +152,7 @@ def test_queries_by_the_rank_of_their_document_and_by_length() -> None:
     assert ranks.tolist() == [1, 2, 0]
     metrics = np.arange(12, dtype=float).reshape(3, 4)
     queries = ["one", "two words", "three whole words"]
-    analysis = retrieval_errors(queries, [1, 2, 30], [metrics], [ranks])
+    analysis = section_json(retrieval_errors(queries, [1, 2, 30], [metrics], [ranks]))
     assert analysis["first_relevant_rank"] == {
         "1": 1.0, "2 to 10": 1.0, "11 to 100": 0.0, "101 to 1,000": 0.0, "not found": 1.0,
     }  # fmt: skip
@@ -162,7 +162,7 @@ def test_queries_by_the_rank_of_their_document_and_by_length() -> None:
     assert analysis["by_relevant_documents"] == {"1": one, "2 to 5": two, "11 and more": three}
     assert not any(word in json.dumps(analysis) for word in ("one", "two", "three", "whole"))
     # Two seeds: figures are means over them, and queries count once.
-    both = retrieval_errors(["q"] * 3, [6, 10, 1], [metrics, metrics + 2], [ranks, np.array([1, 1, 1])])
+    both = section_json(retrieval_errors(["q"] * 3, [6, 10, 1], [metrics, metrics + 2], [ranks, np.array([1, 1, 1])]))
     assert both["first_relevant_rank"]["1"] == 2.0
     assert both["by_query_words"][0]["queries"] == 3 and both["by_query_words"][0]["ndcg@10"] == 4 + 1
     assert (

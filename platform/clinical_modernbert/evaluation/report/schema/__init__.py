@@ -29,7 +29,7 @@ from clinical_modernbert.evaluation.report.schema.errors import (
 )
 from clinical_modernbert.evaluation.report.schema.figures import CodeFigures, CodesReport, EfficiencyReport, TimedPoint
 from clinical_modernbert.evaluation.report.schema.masks import Accuracies, MaskFigures, Shares, Table4
-from clinical_modernbert.evaluation.report.schema.section import Estimate, Mode, Range, Section, mode_name, section_json
+from clinical_modernbert.evaluation.report.schema.section import Estimate, Range, Section, mode_name, section_json
 from clinical_modernbert.evaluation.report.schema.tasks import (
     Calibration,
     CalibrationIntervals,
@@ -63,7 +63,6 @@ __all__ = [
     "LengthBucket",
     "MaskFigures",
     "Metric",
-    "Mode",
     "PairedTest",
     "PaperQueries",
     "QueryBucket",

@@ -1,5 +1,6 @@
 """Error analysis of an encoder on a task."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import Field, model_serializer
@@ -107,5 +108,5 @@ class ErrorAnalysis(Section):
     """Range of ranks -> queries, mean over seeds."""
     by_query_words: list[QueryBucket] | None = None
     by_relevant_documents: dict[str, RetrievalFigures] | None = None
-    examples: list[TextExampleError | EntityExampleError] | None = None
+    examples: Sequence[TextExampleError | EntityExampleError] | None = None
     """From the first seed; only where the data set is public."""

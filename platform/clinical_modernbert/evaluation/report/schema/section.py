@@ -1,10 +1,9 @@
 """The base of all sections of a report: frozen, written by the rules of the package's docstring."""
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-Mode = Literal["fine_tuned", "frozen"]
 Range = tuple[float, float]
 """The ends of a 95 % interval, or the least and the greatest value of a bucket."""
 

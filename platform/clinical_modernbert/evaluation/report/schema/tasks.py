@@ -3,7 +3,8 @@
 from pydantic import JsonValue
 
 from clinical_modernbert.evaluation.report.schema.errors import ErrorAnalysis
-from clinical_modernbert.evaluation.report.schema.section import Estimate, Mode, Range, Section, mode_name
+from clinical_modernbert.evaluation.report.schema.section import Estimate, Range, Section, mode_name
+from clinical_modernbert.recipe.tasks import Mode
 
 
 class Metric(Estimate):

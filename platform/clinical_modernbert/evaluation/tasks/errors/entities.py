@@ -1,15 +1,22 @@
 """Where runs go wrong on entities: by type, length and rarity of the entity, and by length of its document.
 
-Entities are shown only where the task says that its data is public, from the first seed; everything else is counts.
+Entities are quoted only if the data set is public, and from the first seed; everything else is counts.
 """
 
-from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clinical_modernbert.evaluation.report.schema import (
+    DocumentBucket,
+    EntityExampleError,
+    ErrorAnalysis,
+    Recall,
+    TypeErrors,
+)
 from clinical_modernbert.evaluation.tasks.errors.buckets import (
     MOST_CHARACTERS,
     MOST_EXAMPLES,
@@ -20,84 +27,148 @@ from clinical_modernbert.evaluation.tasks.errors.buckets import (
 from clinical_modernbert.evaluation.tasks.examples import Splits, WordExample
 from clinical_modernbert.evaluation.tasks.spans import entity_spans, f1
 
-# How often the training part has an entity's words: (at least, name).
+# How often the training split has the words of an entity: (at least, name).
 _RARITY = ((6, "6 and more times in training"), (2, "2 to 5 times"), (1, "once"), (0, "never"))
+_MOST_WORDS = 5  # longer entities are counted together
 
-# Part of the entities -> group -> counts of all seeds.
-_ByPart = dict[str, dict[str, Counter[str]]]
+
+@dataclass(frozen=True, slots=True)
+class _Entity:
+    """An annotated entity and what one seed makes of it."""
+
+    seed: int
+    document: int
+    group: str
+    type: str
+    text: str
+    """Its words in lower case."""
+    num_words: int
+    right: bool
+    predicted_type: str | None
+    """Of the prediction with the same borders, if there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Predicted:
+    """An entity that one seed predicts."""
+
+    document: int
+    type: str
 
 
 def entity_errors(
     splits: Splits[WordExample], predicted: Sequence[Sequence[str]], *, num_resamples: int, shown: bool
-) -> dict[str, Any]:
+) -> ErrorAnalysis:
     """Return F1 by type and by length of the document, recall by length and rarity of the entity, and confused types.
 
     ``predicted`` has for each seed one tag a word, example after example; ``gold`` counts entities once, whatever the seeds.
     Recall has a 95 % bootstrap interval over groups.
     """
-    known = Counter(_words(e, first, last) for e in splits.train for _, first, last in entity_spans(e.tags))
-    by_type: dict[str, Counter[str]] = {}
-    by_words: _ByPart = {}
-    by_rarity: _ByPart = {}
-    documents = [Counter[str]() for _ in splits.test]
-    confused: Counter[tuple[str, str]] = Counter()
-    missed: list[dict[str, str]] = []
+    num_seeds = len(predicted)
+    entities: list[_Entity] = []
+    guesses: list[_Predicted] = []
     for seed, tags in enumerate(predicted):
-        at = 0
-        for e, document in zip(splits.test, documents, strict=True):
-            guess, at = entity_spans(tags[at : at + len(e.tags)]), at + len(e.tags)
-            places = {(first, last): kind for kind, first, last in guess}
-            document.update(predicted=len(guess))
-            for kind, _, _ in guess:
-                by_type.setdefault(kind, Counter())["predicted"] += 1
-            for span in sorted(entity_spans(e.tags), key=lambda s: s[1]):
-                kind, first, last = span
-                right = int(span in guess)
-                text = _words(e, first, last)
-                rarity = next(name for least, name in _RARITY if known[text] >= least)
-                length = f"{min(last - first + 1, 5)}{'+' if last - first >= 4 else ''}"
-                by_type.setdefault(kind, Counter()).update(gold=1, right=right)
-                for table, key in ((by_words, length), (by_rarity, rarity)):
-                    table.setdefault(key, {}).setdefault(e.group, Counter()).update(gold=1, right=right)
-                document.update(gold=1, right=right)
-                other = places.get((first, last))
-                if other and other != kind:
-                    confused[kind, other] += 1
-                if not right and not seed:
-                    missed.append(
-                        {
-                            "entity": text[:MOST_CHARACTERS],
-                            "gold": kind,
-                            "predicted": other or "other borders, or none",
-                        }
-                    )
-    seeds = len(predicted)
+        for document, (example, spans) in enumerate(_predicted_spans(splits.test, tags)):
+            entities += _judged(example, spans, seed=seed, document=document)
+            guesses += [_Predicted(document, kind) for kind, _, _ in spans]
+    in_training = Counter(_text(e, first, last) for e in splits.train for _, first, last in entity_spans(e.tags))
+    by_words: dict[str, list[_Entity]] = defaultdict(list)
+    by_rarity: dict[str, list[_Entity]] = defaultdict(list)
+    for entity in entities:
+        by_words[f"{_MOST_WORDS}+" if entity.num_words >= _MOST_WORDS else str(entity.num_words)].append(entity)
+        by_rarity[next(name for least, name in _RARITY if in_training[entity.text] >= least)].append(entity)
 
-    def recalls(table: _ByPart, keys: Sequence[str]) -> dict[str, dict[str, float]]:
-        return {key: recall(table[key].values(), seeds, num_resamples=num_resamples) for key in keys if key in table}
+    def recalls(buckets: dict[str, list[_Entity]], names: Sequence[str]) -> dict[str, Recall]:
+        return {
+            name: recall(_by_group(buckets[name]), num_seeds, num_resamples=num_resamples)
+            for name in names
+            if name in buckets
+        }
 
-    analysis: dict[str, Any] = {
-        "by_type": {
-            kind: {"f1": f1(c["right"], c["predicted"], c["gold"]), "gold": c["gold"] // seeds}
-            for kind, c in sorted(by_type.items())
-        },
-        "by_document_words": [
-            {"words": [int(low), int(high)], "documents": int(here.sum()), "f1": _joint_f1(documents, here)}
-            for low, high, here in quartiles(np.array([len(e.words) for e in splits.test]))
-        ],
-        "recall_by_words": recalls(by_words, sorted(by_words)),
-        "recall_by_rarity": recalls(by_rarity, [name for _, name in _RARITY]),
-        "label_pairs": label_pairs(confused, seeds),
+    confused = Counter((e.type, e.predicted_type) for e in entities if e.predicted_type and e.predicted_type != e.type)
+    return ErrorAnalysis(
+        by_type=_by_type(entities, guesses, num_seeds),
+        by_document_words=_by_document_words(splits.test, entities, guesses),
+        recall_by_words=recalls(by_words, sorted(by_words)),
+        recall_by_rarity=recalls(by_rarity, [name for _, name in _RARITY]),
+        label_pairs=label_pairs(confused, num_seeds),
+        examples=_missed(entities) if shown else None,
+    )
+
+
+def _predicted_spans(
+    examples: Sequence[WordExample], tags: Sequence[str]
+) -> Iterator[tuple[WordExample, set[tuple[str, int, int]]]]:
+    start = 0
+    for example in examples:
+        end = start + len(example.tags)
+        yield example, entity_spans(tags[start:end])
+        start = end
+
+
+def _judged(
+    example: WordExample, predicted: set[tuple[str, int, int]], *, seed: int, document: int
+) -> Iterator[_Entity]:
+    type_at = {(first, last): kind for kind, first, last in predicted}
+    for kind, first, last in sorted(entity_spans(example.tags), key=lambda span: span[1]):
+        yield _Entity(
+            seed=seed,
+            document=document,
+            group=example.group,
+            type=kind,
+            text=_text(example, first, last),
+            num_words=last - first + 1,
+            right=(kind, first, last) in predicted,
+            predicted_type=type_at.get((first, last)),
+        )
+
+
+def _by_group(entities: Sequence[_Entity]) -> list[Counter[str]]:
+    groups: dict[str, Counter[str]] = defaultdict(Counter)
+    for entity in entities:
+        groups[entity.group].update(gold=1, right=int(entity.right))
+    return list(groups.values())
+
+
+def _by_type(entities: Sequence[_Entity], guesses: Sequence[_Predicted], num_seeds: int) -> dict[str, TypeErrors]:
+    gold = Counter(entity.type for entity in entities)
+    right = Counter(entity.type for entity in entities if entity.right)
+    predicted = Counter(guess.type for guess in guesses)
+    return {
+        kind: TypeErrors(f1=f1(right[kind], predicted[kind], gold[kind]), gold=gold[kind] // num_seeds)
+        for kind in sorted(gold.keys() | predicted.keys())
     }
-    if shown:
-        analysis["examples"] = missed[:MOST_EXAMPLES]
-    return analysis
 
 
-def _joint_f1(documents: Sequence[Counter[str]], chosen_N: NDArray[np.bool_]) -> float:
-    total = sum((documents[number] for number in np.flatnonzero(chosen_N).tolist()), Counter[str]())
-    return f1(total["right"], total["predicted"], total["gold"])
+def _by_document_words(
+    examples: Sequence[WordExample], entities: Sequence[_Entity], guesses: Sequence[_Predicted]
+) -> list[DocumentBucket]:
+    num = len(examples)
+    gold_N = np.bincount([entity.document for entity in entities], minlength=num)
+    right_N = np.bincount([entity.document for entity in entities if entity.right], minlength=num)
+    predicted_N = np.bincount([guess.document for guess in guesses], minlength=num)
+
+    def joint_f1(chosen_N: NDArray[np.bool_]) -> float:
+        right, predicted, gold = (int(counts_N[chosen_N].sum()) for counts_N in (right_N, predicted_N, gold_N))
+        return f1(right, predicted, gold)
+
+    return [
+        DocumentBucket(words=(int(low), int(high)), documents=int(chosen_N.sum()), f1=joint_f1(chosen_N))
+        for low, high, chosen_N in quartiles(np.array([len(example.words) for example in examples]))
+    ]
 
 
-def _words(example: WordExample, first: int, last: int) -> str:
+def _missed(entities: Sequence[_Entity]) -> list[EntityExampleError]:
+    missed = [entity for entity in entities if not entity.right and entity.seed == 0]
+    return [
+        EntityExampleError(
+            entity=entity.text[:MOST_CHARACTERS],
+            gold=entity.type,
+            predicted=entity.predicted_type or "other borders, or none",
+        )
+        for entity in missed[:MOST_EXAMPLES]
+    ]
+
+
+def _text(example: WordExample, first: int, last: int) -> str:
     return example.text[example.words[first][0] : example.words[last][1]].lower()
