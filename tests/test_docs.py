@@ -7,6 +7,7 @@ from typing import Any, get_args
 from urllib.parse import urlparse
 
 import pytest
+from clinical_modernbert import errors
 from clinical_modernbert.artifacts.layout import ARTIFACT_KIND_OF_RECIPE, FORMAT_VERSION
 from clinical_modernbert.recipe import RECIPE_TYPES
 from clinical_modernbert.recipe.evaluate import EvaluateRecipe
@@ -176,3 +177,13 @@ def test_every_page_is_in_the_index() -> None:
     ]
 
     assert [page for page in pages if f"({page})" not in index] == []
+
+
+def test_the_tree_of_errors_is_complete() -> None:
+    lines = (errors.__doc__ or "").splitlines()
+    drawn = {match[2]: len(match[1]) for line in lines if (match := re.match(r"    ([│├└─ ]*)(\w+)(?: {2,}|$)", line))}
+    classes = [value for value in vars(errors).values() if isinstance(value, type)]
+    bases = {error.__name__: error.__bases__[0].__name__ for error in classes}
+
+    assert bases.keys() == drawn.keys() - {"Exception"}
+    assert all(drawn[name] == drawn[base] + 4 for name, base in bases.items())

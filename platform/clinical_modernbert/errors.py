@@ -1,12 +1,23 @@
 """The exceptions that users see.
 
-Each one means "the input is wrong, and here is what would be right"; jobs turn them into exit code 2 and one message.
-Broken invariants of our own code are ``assert`` or the library's own exception, never one of these.
+    Exception
+    ├── UserError            the input is wrong; a job prints the message and exits with 2
+    │   ├── RecipeError      a recipe or an override
+    │   ├── StoreError       the artifact store
+    │   ├── ArtifactError    an artifact in the store
+    │   ├── SourceError      a raw file or record
+    │   ├── CorpusError      a corpus build
+    │   ├── ModelError       a model
+    │   └── ClusterError     a Kubernetes object, or the cluster
+    └── RunStopped           a run ended on request; a job exits with 143
+
+A message names the field or file, the value, and what would be right. For a broken invariant of its own, code uses ``assert``
+or raises the library's exception.
 """
 
 
 class UserError(Exception):
-    """Base of every error that the user can mend: its text names the field or file, the value and what would be right."""
+    """Base of every error that the user can fix: the message names the field or file, the value and what would be right."""
 
 
 class RecipeError(UserError):
@@ -26,7 +37,7 @@ class SourceError(UserError):
 
 
 class CorpusError(UserError):
-    """A corpus build cannot produce a corpus (nothing kept, or too much quarantined)."""
+    """A corpus build cannot produce a corpus: no document is left, or too many records are quarantined."""
 
 
 class ModelError(UserError):
@@ -38,4 +49,4 @@ class ClusterError(UserError):
 
 
 class RunStopped(Exception):  # noqa: N818  # nothing went wrong
-    """A run was asked to stop, kept its state and ended; started again it goes on. Jobs exit with 143 (128 + SIGTERM)."""
+    """A run stopped on request and kept its state; when it is started again it continues. Jobs exit with 143 (128 + SIGTERM)."""
