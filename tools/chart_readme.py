@@ -1,6 +1,6 @@
 """Write the table of values into the chart's README from the comments of values.yaml; ``--check`` only compares.
 
-A value is described by the ``# -- sentence.`` above its key. The table lists leaves: scalars, lists and empty maps.
+The comment ``# -- sentence.`` above a key describes its value. The table lists leaves: scalars, lists and empty maps.
 """
 
 import json
@@ -23,7 +23,7 @@ def describe_values(text: str) -> dict[str, tuple[str, str | None, bool]]:
 
 
 def render_readme(readme: str, values: str) -> str:
-    """Return ``readme`` with the table between its two marks written anew."""
+    """Return ``readme`` with the table between its two marks replaced."""
     rows = ["| value | default | meaning |", "|---|---|---|"]
     for key, (default, description, leaf) in describe_values(values).items():
         if leaf:
@@ -51,7 +51,7 @@ def _comment(lines: list[str], line: int) -> str | None:
 
 
 def main() -> None:
-    """Write the README, or with ``--check`` exit with 1 where it is not what would be written."""
+    """Write the README, or with ``--check`` exit with 1 if it is out of date."""
     path = CHART_PATH / "README.md"
     old = path.read_text(encoding="utf-8")
     new = render_readme(old, (CHART_PATH / "values.yaml").read_text(encoding="utf-8"))

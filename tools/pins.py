@@ -1,4 +1,4 @@
-"""Print pinned requirements by name, read from pyproject.toml: the one place where versions stand."""
+"""Print pinned requirements by name, read from pyproject.toml, the only place with versions."""
 
 import re
 import sys

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# A smoke test on a cluster of your own machine: kind or k3d, Docker, helm 4, kubectl. Needs the internet and about 16 GB.
-# NOT RUN IN CI, which has neither tool: what CI runs instead is an API stub (tests/api_stub).
+# A smoke test on a cluster on your machine: kind or k3d, Docker, helm 4, kubectl. Needs the internet and about 16 GB.
+# CI does not run it, because it has neither tool: it runs tests against an API stub instead (tests/helpers/api_stub).
 #
-#   tools/smoke.sh [kind|k3d]       makes the cluster clinical-modernbert-smoke, installs, tests, submits, and deletes it again
-#   KEEP=1 tools/smoke.sh           leaves it
+#   tools/smoke.sh [kind|k3d]       creates the cluster clinical-modernbert-smoke, installs, tests, submits, and deletes it
+#   KEEP=1 tools/smoke.sh           keeps it
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

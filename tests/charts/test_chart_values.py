@@ -133,12 +133,12 @@ def test_values_that_cannot_work_are_refused_with_a_reason(helm: Helm, settings:
 @pytest.mark.helm
 def test_a_cluster_without_kuberay_is_refused_with_the_command_to_install_it(helm: Helm) -> None:
     without = helm("template", "cm", str(CHART), "--values", MINIMAL)
-    beside = helm("template", "cm", str(CHART), "--values", MINIMAL, "--api-versions", "ray.io/v1/RayCluster")
+    served = helm("template", "cm", str(CHART), "--values", MINIMAL, "--api-versions", "ray.io/v1/RayCluster")
 
     assert without.returncode != 0
     assert "does not serve ray.io/v1 RayCluster" in without.stderr
     assert "helm install kuberay-operator" in without.stderr
-    assert beside.returncode == 0
+    assert served.returncode == 0
 
 
 @pytest.mark.helm
@@ -173,8 +173,8 @@ def test_notes_say_how_to_reach_submit_and_diagnose(helm: Helm, preset: str) -> 
 def _open_objects(schema: Any, where: str) -> list[str]:
     """Objects with named fields that do not close themselves, and free ones."""
     if isinstance(schema, list):
-        return [found for number, item in enumerate(schema) for found in _open_objects(item, f"{where}.{number}")]
+        return [path for number, item in enumerate(schema) for path in _open_objects(item, f"{where}.{number}")]
     if not isinstance(schema, dict):
         return []
-    own = [where] if schema.get("type") == "object" and "additionalProperties" not in schema else []
-    return own + [found for key, value in schema.items() for found in _open_objects(value, f"{where}.{key}")]
+    is_open = [where] if schema.get("type") == "object" and "additionalProperties" not in schema else []
+    return is_open + [path for key, value in schema.items() for path in _open_objects(value, f"{where}.{key}")]

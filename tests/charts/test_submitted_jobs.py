@@ -27,7 +27,7 @@ def submitted(
 ) -> dict[str, Any]:
     skeleton = skeleton_for(kind, skeletons(manifests), origin="the chart")
     command = command or entrypoint(kind, f"{kind}/demo", ["a.b=1"])
-    return fill(skeleton, name=name, namespace="ml", entrypoint=command, workers=workers)
+    return fill(skeleton, name=name, namespace="ml", command=command, workers=workers)
 
 
 def all_groups(preset: str, count: int = 1) -> dict[str, int]:

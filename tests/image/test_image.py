@@ -1,7 +1,8 @@
-"""The cpu image, built by buildah on a Debian of its own, and a job of the demo in it: user 1000, a read-only root, no network.
+"""The cpu image, built by buildah on a minimal Debian, and a job of the demo in it: user 1000, a read-only root, no network.
 
-Outside the default run: it takes minutes, root, and Debian's ``buildah`` and ``debootstrap``. Run it by ``make image-test``.
-The base stands for the published one, which cannot be pulled everywhere: what is tested is this project's part of the image.
+It is not in the default run: it takes minutes and needs root and Debian's ``buildah`` and ``debootstrap``. Run it by
+``make image-test``. The base replaces the published one, which cannot be pulled everywhere: the tests cover the layers that this
+project adds.
 """
 
 import json
@@ -17,7 +18,7 @@ import pytest
 pytestmark = [pytest.mark.image, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 NAME = "localhost/clinical-modernbert:test"
-# Mounts what the chart's pods mount, all else read-only, and becomes user 1000 in a network that has no way out.
+# Mounts the volumes of the chart's pods, makes everything else read-only, and runs as user 1000 without a network.
 ENTER = """
 set -e
 root=$1; shift
@@ -89,7 +90,7 @@ def image(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def make_base(folder: Path) -> None:
-    """Write a Dockerfile over the least of Debian that has Python, with this machine's way to its package index."""
+    """Write a Dockerfile for a minimal Debian with Python and this machine's package index."""
     root = folder / "root"
     packages = "python3,python3-venv,ca-certificates"
     mirror = os.environ.get("DEBIAN_MIRROR")

@@ -1,4 +1,4 @@
-"""The bulk job the way researchers run it: ``ray job submit`` to a cluster that asks for a token."""
+"""The bulk job the way researchers run it: ``ray job submit`` to a cluster that requires a token."""
 
 from pathlib import Path
 
@@ -6,11 +6,11 @@ import pytest
 from clinical_modernbert.artifacts import open_store, resolve
 
 from tests.helpers.served_models import publish_model
-from tests.integration.test_submit import TokenCluster, cluster
+from tests.helpers.token_cluster import TokenCluster, cluster
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-__all__ = ["cluster"]  # pytest finds the fixture by its name here
+__all__ = ["cluster"]  # a fixture, which pytest finds by its name
 
 
 def test_a_submitted_bulk_job_leaves_its_vectors(cluster: TokenCluster, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`jobs/submit.py` against the stateful API stub, in a process of its own: sends, follows, says why pods wait, cancels."""
+"""`jobs/submit.py` against the API stub, as a process: submits, follows, says why pods wait, cancels."""
 
 import signal
 import subprocess
@@ -49,7 +49,7 @@ def start(stub: Stub, repository: Path, tmp_path: Path) -> Iterator[Start]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # What a shell starts in the background ignores Ctrl-C, and so would all that these tests start.
+            # A process that a shell starts in the background ignores Ctrl-C, and so would the processes of these tests.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         started.append(process)

@@ -1,4 +1,4 @@
-"""A release through its life against the API stub: real helm, real kubectl, the Python client. A stub, not a cluster."""
+"""A release from install to uninstall against the API stub: real helm, real kubectl, the Python client."""
 
 import os
 import shutil
@@ -38,7 +38,7 @@ def stub(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture(scope="module")
 def run(stub: Stub, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """``run("helm", ...)`` and ``run("kubectl", ...)`` with a home and a kubeconfig of their own."""
+    """``run("helm", ...)`` and ``run("kubectl", ...)`` with their own home and kubeconfig."""
     home = tmp_path_factory.mktemp("home")
     write_kubeconfig(home / "kubeconfig", stub)
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "KUBECONFIG": str(home / "kubeconfig")}
@@ -56,7 +56,7 @@ def run(stub: Stub, repository: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def apply(run: Run, verb: str, *settings: str, chart: Path = CHART) -> subprocess.CompletedProcess[str]:
-    """Install or upgrade the release ``cm`` with everything on, and Helm comparing what it rendered, as the guide says."""
+    """Install or upgrade the release ``cm`` with everything enabled and client-side apply, as the guide says."""
     sets = [part for setting in settings for part in ("--set", setting)]
     values = str(CHART / "ci" / "everything-values.yaml")
     return run("helm", verb, "cm", str(chart), "--values", values, "--wait", "--timeout", "60s", CLIENT_SIDE, *sets)
@@ -82,7 +82,7 @@ def test_a_release_lives_from_install_to_uninstall(stub: Stub, run: Run, tmp_pat
     assert most_workers(run) == "1 7"
     assert stub.state.list("prometheusrules") == []
 
-    # What the autoscaler chose outlives an upgrade that leaves the cluster as it is.
+    # The autoscaler's number of workers survives an upgrade that does not change the cluster.
     stub.state.change(("rayclusters", "ml", RESEARCH), scale_up)
     again = apply(run, "upgrade", "research.workers.cpu.maxReplicas=7", "explorer.memory=3Gi")
     assert again.returncode == 0, again.stderr
@@ -106,11 +106,11 @@ def test_a_release_lives_from_install_to_uninstall(stub: Stub, run: Run, tmp_pat
     gone = run("helm", "uninstall", "cm", "--wait")
     assert gone.returncode == 0, gone.stderr
     left = {one["kind"] for plural in KINDS_OF_THE_CHART for one in stub.state.list(plural)}
-    assert left == {"Pod"}, "the test's pod alone stays, for its log"
+    assert left == {"Pod"}, "only the test pod stays, for its log"
 
 
 def test_server_side_apply_would_undo_what_the_autoscaler_chose_and_is_stopped(stub: Stub, run: Run) -> None:
-    """Helm 4 applies on the server by default. KubeRay's lists have no keys, so a list belongs to who wrote it last."""
+    """Helm 4 applies on the server by default. KubeRay's lists have no keys, so the last client that wrote a list owns it."""
     command = ("cm", str(CHART), "--values", str(CHART / "ci" / "cpu-values.yaml"), "--server-side=true")
     installed = run("helm", "install", *command, "--wait", "--timeout", "60s")
     assert installed.returncode == 0, installed.stderr
@@ -147,7 +147,7 @@ def test_kubectl_and_the_python_client_read_the_release_and_submit_to_it(stub: S
         skeleton = Cluster(api, namespace="ml").read_skeleton("cm-clinical-modernbert", "pretrain")
         assert service["spec"]["rayClusterConfig"]["authOptions"] == {"mode": "token", "secretName": "ray-token"}
         assert len(policies) == len(stub.state.list("networkpolicies")) > 10
-        job = fill(skeleton, name="run", namespace="ml", entrypoint="python jobs/x.py", workers={"a100": 2})
+        job = fill(skeleton, name="run", namespace="ml", command="python jobs/x.py", workers={"a100": 2})
         created = Cluster(api, namespace="ml").submit(job)
         assert stub.state.get("rayjobs", "ml", created)["spec"] == job["spec"]
         Cluster(api, namespace="ml").delete(created)

@@ -1,4 +1,4 @@
-"""The policy of each role, given to a real S3 service (SeaweedFS) through its IAM interface, and asked whether it holds."""
+"""The policy of each role in a real S3 service (SeaweedFS), set through its IAM interface and checked by requests."""
 
 import hashlib
 import hmac
@@ -26,7 +26,7 @@ PREFIX = "hospital/production"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """A server of its own: these tests add users to it."""
+    """A separate server, because these tests add users to it."""
     with running_s3_server(tmp_path_factory.mktemp("roles")) as server:
         yield server
 

@@ -1,27 +1,23 @@
-"""A job as a researcher submits it: a real cluster started by ``ray start --head`` under token auth, followed to its end."""
+"""A job as a researcher submits it, to a real cluster with token authentication, followed to its end."""
 
-import os
 import re
-import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pytest
 from clinical_modernbert.artifacts import open_store, resolve
 from clinical_modernbert.cluster.checks import check_token
 from clinical_modernbert.errors import ClusterError
 
+from tests.helpers.token_cluster import TokenCluster, cluster, status_of
+
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+__all__ = ["cluster"]  # a fixture, which pytest finds by its name
 
 SMALL = [
     "sources=[{type: synthetic_notes, name: notes, num_documents: 40}]",
@@ -31,26 +27,8 @@ SMALL = [
 
 
 @dataclass(frozen=True)
-class TokenCluster:
-    """A one-node cluster that refuses requests without its token."""
-
-    address: str
-    environment: dict[str, str]
-    repository: Path
-    folder: Path
-    """Ray's own folder of this cluster."""
-
-    def submit(self, *entrypoint: str) -> subprocess.CompletedProcess[str]:
-        """Run ``ray job submit`` from the checkout and follow the job to its end."""
-        command = ["ray", "job", "submit", "--address", self.address, "--working-dir", ".", "--", *entrypoint]
-        return subprocess.run(
-            command, cwd=self.repository, env=self.environment, capture_output=True, text=True, check=False, timeout=300
-        )
-
-
-@dataclass(frozen=True)
 class Checkout:
-    """A copy of what is uploaded, with a version of its own, and a way to run its ``jobs/submit.py``."""
+    """A copy of the checkout with another version number, and a way to run its ``jobs/submit.py``."""
 
     folder: Path
     cluster: TokenCluster
@@ -61,54 +39,6 @@ class Checkout:
             command, cwd=self.folder, env={**self.cluster.environment, **environment}, capture_output=True, text=True,
             check=False, timeout=300,
         )  # fmt: skip
-
-
-def free_port() -> int:
-    """Return a free port outside 10002-19999, where Ray's workers listen."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        if not 10_000 <= port < 20_000:
-            return port
-
-
-@pytest.fixture(scope="module")
-def cluster(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TokenCluster]:
-    folder = tmp_path_factory.mktemp("c")
-    ray_folder = Path(f"/tmp/cm-ray-{os.getpid()}")  # short: the paths of Ray's sockets must fit 107 characters
-    token = folder / "token"
-    token.write_text(secrets.token_hex(32))
-    environment = {
-        **{n: value for n, value in os.environ.items() if not n.startswith("RAY_") and n != "ARTIFACT_ROOT"},
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "HF_HUB_OFFLINE": "1",
-    }
-    port = free_port()
-    command = ["ray", "start", "--head", "--block", "--num-cpus", "2", "--object-store-memory", "500000000"]
-    command += ["--port", str(free_port()), "--dashboard-port", str(port), "--ray-client-server-port", str(free_port())]
-    command += ["--dashboard-agent-listen-port", str(free_port()), "--temp-dir", str(ray_folder)]
-    with (folder / "start.log").open("w") as log:
-        head = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-    try:
-        address = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 90
-        while status_of(address + "/api/version") != 401:
-            assert head.poll() is None and time.monotonic() < deadline, (folder / "start.log").read_text()
-            time.sleep(0.5)
-        yield TokenCluster(address=address, environment=environment, repository=repository, folder=ray_folder)
-    finally:
-        # Killed, since a polite end takes half a minute; `ray stop` would end every other Ray of the machine.
-        processes = [head, *psutil.Process(head.pid).children(recursive=True)] if head.poll() is None else []
-        for process in processes:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(processes[1:], timeout=10)
-        head.wait()
-        shutil.rmtree(ray_folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -124,17 +54,6 @@ def checkout(cluster: TokenCluster, tmp_path_factory: pytest.TempPathFactory) ->
     return Checkout(folder, cluster)
 
 
-def status_of(url: str) -> int | None:
-    """Return the HTTP status of an anonymous request, or None while nobody answers."""
-    try:
-        with urllib.request.urlopen(url, timeout=5) as response:
-            return int(response.status)
-    except urllib.error.HTTPError as error:
-        return error.code
-    except (urllib.error.URLError, OSError):
-        return None
-
-
 def test_a_submitted_build_succeeds_and_leaves_its_artifact(cluster: TokenCluster, tmp_path: Path) -> None:
     overrides = [part for override in SMALL for part in ("--set", override)]
     done = cluster.submit("python", "jobs/build_corpus.py", "corpus/demo", *overrides, "--root", f"file://{tmp_path}")
@@ -145,7 +64,7 @@ def test_a_submitted_build_succeeds_and_leaves_its_artifact(cluster: TokenCluste
     assert corpus.folder("tokenizer").is_dir()
 
 
-def test_the_upload_holds_the_checkout_and_nothing_that_git_ignores(cluster: TokenCluster) -> None:
+def test_the_upload_has_the_checkout_without_the_files_that_git_ignores(cluster: TokenCluster) -> None:
     (copy, *_) = (cluster.folder / "session_latest" / "runtime_resources" / "working_dir_files").glob("_ray_pkg_*/")
     files = [path for path in copy.rglob("*") if path.is_file()]
     tops = {path.relative_to(copy).parts[0] for path in files}
@@ -160,7 +79,7 @@ def test_nothing_is_accepted_without_the_token(cluster: TokenCluster) -> None:
     assert status_of(f"{cluster.address}/nodes?view=summary") == 401
 
 
-def test_a_relative_root_is_refused_since_the_job_would_take_it_along(cluster: TokenCluster) -> None:
+def test_a_relative_root_is_refused_because_it_would_be_deleted_with_the_job(cluster: TokenCluster) -> None:
     done = cluster.submit("python", "jobs/build_corpus.py", "corpus/demo")
     assert done.returncode != 0
     assert "a submitted job's working directory does not outlive it" in done.stdout + done.stderr
@@ -176,8 +95,8 @@ def test_an_unknown_key_ends_the_job_with_one_clear_message(cluster: TokenCluste
     assert "Traceback" not in output
 
 
-def test_what_is_submitted_is_what_runs_and_it_says_so_first(checkout: Checkout, tmp_path: Path) -> None:
-    """The package of the upload goes before the installed one, on the driver and on the workers."""
+def test_the_submitted_code_runs_and_its_log_starts_with_its_version(checkout: Checkout, tmp_path: Path) -> None:
+    """The uploaded package takes precedence over the installed one, on the driver and on the workers."""
     overrides = [part for override in SMALL for part in ("--set", override)]
     done = checkout.submit("build_corpus", "corpus/demo", *overrides, "--root", f"file://{tmp_path}")
     output = done.stdout + done.stderr
@@ -200,7 +119,7 @@ def test_a_submitted_job_can_be_cancelled(checkout: Checkout, tmp_path: Path) ->
     assert stopped.returncode == 0 and f"{found[1]} is stopping" in stopped.stderr, stopped.stderr
 
     status = ["ray", "job", "status", "--address", checkout.cluster.address, found[1]]
-    deadline = time.monotonic() + 60  # Ray gives the driver some seconds to end by itself
+    deadline = time.monotonic() + 60  # Ray gives the driver some seconds to end
     while True:
         done = subprocess.run(
             status, env=checkout.cluster.environment, capture_output=True, text=True, check=False, timeout=60
@@ -219,7 +138,7 @@ def test_a_failed_job_ends_with_1_and_its_message(checkout: Checkout) -> None:
     assert "a submitted job's working directory does not outlive it" in done.stdout + done.stderr
 
 
-def test_a_wrong_recipe_and_a_missing_token_are_refused_in_words(checkout: Checkout) -> None:
+def test_a_wrong_recipe_and_a_missing_token_are_refused_with_a_reason(checkout: Checkout) -> None:
     wrong = checkout.submit("pretrain", "pretrain/demo", "--set", "optimizer.learning_rat=1")
     assert wrong.returncode == 2 and "did you mean 'optimizer.learning_rate'?" in wrong.stderr
     assert "submitted" not in wrong.stderr

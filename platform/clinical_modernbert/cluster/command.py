@@ -99,7 +99,7 @@ def _run_on_kubernetes(options: argparse.Namespace) -> int:
         _skeleton(options, cluster),
         name=options.name or default_name(options.kind, options.recipe, time.gmtime()),
         namespace=options.namespace,
-        entrypoint=entrypoint(options.kind, options.recipe, options.overrides),
+        command=entrypoint(options.kind, options.recipe, options.overrides),
         workers=parse_workers(options.workers),
     )
     if options.dry_run or cluster is None:

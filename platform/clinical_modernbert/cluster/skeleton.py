@@ -39,7 +39,7 @@ def parse_skeleton(text: str, *, origin: str) -> KubernetesObject:
     kind = skeleton.get("kind") if isinstance(skeleton, dict) else None
     if kind != "RayJob":
         raise ClusterError(
-            f"{origin} holds {kind or 'no Kubernetes object'}, and a RayJob is needed: take it from the ConfigMap "
+            f"{origin} contains {kind or 'no Kubernetes object'}, and a RayJob is needed: take it from the ConfigMap "
             "<full name>-rayjob of a release"
         )
     for path in _NEEDED:
@@ -52,11 +52,11 @@ def parse_skeleton(text: str, *, origin: str) -> KubernetesObject:
 
 
 def fill(
-    skeleton: KubernetesObject, *, name: str, namespace: str, entrypoint: str, workers: Mapping[str, int]
+    skeleton: KubernetesObject, *, name: str, namespace: str, command: str, workers: Mapping[str, int]
 ) -> KubernetesObject:
-    """Return the RayJob ``name`` that runs ``entrypoint`` on ``workers``: worker group of the skeleton -> number of pods.
+    """Return the RayJob ``name`` that runs ``command`` on ``workers``: worker group of the skeleton -> number of pods.
 
-    A job with a queue starts suspended, so that it takes nothing before Kueue admits it.
+    A job with a queue starts suspended, so that it takes no resources before Kueue admits it.
     """
     if reason := name_refusal("RayJob", name):
         raise ClusterError(reason)
@@ -67,8 +67,8 @@ def fill(
     job = {
         **skeleton,
         "metadata": {**metadata, "name": name, "namespace": namespace},
-        # The entrypoint comes first, where someone who reads a dry run sees it.
-        "spec": {"entrypoint": ""} | spec | {"entrypoint": entrypoint, "rayClusterSpec": sized} | suspend,
+        # The entrypoint comes first, so that it is the first line of a dry run.
+        "spec": {"entrypoint": ""} | spec | {"entrypoint": command, "rayClusterSpec": sized} | suspend,
     }
     if reasons := refusals(job):
         raise ClusterError(f"KubeRay would refuse RayJob {name}:\n  " + "\n  ".join(reasons))

@@ -1,4 +1,4 @@
-"""The four ways in which clients of Kubernetes change an object, as far as the stub needs them."""
+"""The four kinds of patch that clients of Kubernetes send, as far as the stub needs them."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -8,7 +8,7 @@ APPLY, JSON_PATCH = "application/apply-patch+yaml", "application/json-patch+json
 
 
 def merge(target: Any, patch: Any) -> Any:
-    """JSON merge patch (RFC 7386). Strategic merge patches are taken for it: lists are replaced, directives dropped."""
+    """JSON merge patch (RFC 7386). Strategic merge patches are treated the same: lists are replaced, directives are ignored."""
     if not isinstance(patch, dict):
         return deepcopy(patch)
     result = dict(target) if isinstance(target, dict) else {}
@@ -23,17 +23,17 @@ def merge(target: Any, patch: Any) -> Any:
 
 
 def apply(target: dict[str, Any], before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Server-side apply of one manager: what it applied ``before`` and no longer does goes, what it applies now comes.
+    """Server-side apply of one manager: remove fields of ``before`` that are not in ``after``, then set those of ``after``.
 
-    Lists are replaced as wholes, as in ray.io's CRDs, which name no keys for theirs.
+    A list is replaced as a whole, because the CRDs of ray.io define no keys for lists.
     """
     return merge(_without(target, before, after), after)
 
 
 def conflicts(target: Any, before: Any, after: Any, path: str = "") -> Iterator[str]:
-    """Yield the lists that somebody else changed since ``before`` was applied, and that ``after`` would change back.
+    """Yield the lists that another manager changed since ``before`` was applied and that ``after`` would change back.
 
-    The API server asks so of every field; here lists alone are looked at.
+    The API server checks every field; the stub checks only lists.
     """
     if isinstance(target, dict) and isinstance(before, dict) and isinstance(after, dict):
         for key in target.keys() & before.keys() & after.keys():

@@ -11,7 +11,7 @@ _MAGIC = b"k8s\0"
 
 
 def decode(body: bytes) -> dict[str, Any]:
-    """Return the object in ``body`` as JSON would hold it; other kinds than those below come without their content."""
+    """Return the object in ``body`` as its JSON; kinds other than those below have no content."""
     if not body.startswith(_MAGIC):
         raise ValueError("not a protobuf of Kubernetes")
     envelope = dict(_fields(body[len(_MAGIC) :]))
@@ -48,7 +48,7 @@ def _pair(message: bytes) -> tuple[str, bytes]:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
-    """Yield ``field number, value`` of a message: bytes where it has a length, else a number."""
+    """Yield ``field number, value`` of a message: bytes if it has a length, otherwise a number."""
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)

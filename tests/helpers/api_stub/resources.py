@@ -1,4 +1,4 @@
-"""The kinds that the API stub knows, and what discovery and OpenAPI say of them."""
+"""The kinds that the API stub supports, and their discovery and OpenAPI documents."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Resource:
-    """One kind: its group ("" for core), version, plural and whether its objects live in namespaces."""
+    """One kind: its group ("" for core), version, plural, and whether its objects have a namespace."""
 
     group: str
     version: str
@@ -49,7 +49,7 @@ RESOURCES = tuple(
 
 
 def discovery(path: str, served: tuple[Resource, ...]) -> dict[str, Any] | None:
-    """Return the document at a path of the discovery or OpenAPI part of the API, or None where there is none."""
+    """Return the discovery or OpenAPI document at a path, or None if there is none."""
     if path == "/version":
         return {"major": "1", "minor": "34", "gitVersion": "v1.34.0", "platform": "linux/amd64"}
     if path == "/api":
@@ -87,7 +87,7 @@ def _resource_list(resources: list[Resource]) -> dict[str, Any]:
 
 
 def _open_api(resources: list[Resource]) -> dict[str, Any]:
-    """Clients look here only for whether the server validates fields, which spares them schemas of their own."""
+    """Return a document that says only that the server validates fields: clients then need no schemas."""
     paths = {}
     for resource in resources:
         kind = {"group": resource.group, "version": resource.version, "kind": resource.kind}

@@ -1,7 +1,7 @@
 """A stateful stub of the Kubernetes API over HTTP or HTTPS, enough for helm, kubectl, the Python client and Ray's autoscaler.
 
-It is a stub, not a cluster: nothing is scheduled, nothing runs, nobody is refused for want of rights. See ``state`` for what it
-keeps and ``resources`` for the kinds it knows.
+It is not a cluster: it schedules and runs nothing and checks no permissions. ``state`` stores the objects, and ``resources``
+lists the supported kinds.
 """
 
 import json
@@ -29,16 +29,16 @@ WATCH_LIMIT_S = 60
 
 @dataclass
 class Stub:
-    """A running stub: where it answers, what it keeps, what its pods logged."""
+    """A running stub: its URL, its objects and the logs of its pods."""
 
     url: str
     state: State
     token: str | None
-    """What requests must bear; nobody is asked where None."""
+    """Token that requests need; None accepts all requests."""
     certificate: Path | None = None
     served: tuple[Resource, ...] = RESOURCES
     logs: dict[str, str] = field(default_factory=dict)
-    """Pod name to what it wrote."""
+    """Pod name -> its log."""
     requests: list[str] = field(default_factory=list)
     """Method and path with query of each request, in order."""
 
@@ -55,7 +55,7 @@ class Stub:
 
 @dataclass(frozen=True)
 class Target:
-    """What a path names."""
+    """The object or list that a path names."""
 
     resource: Resource
     namespace: str
@@ -82,7 +82,7 @@ def find_target(path: str, served: tuple[Resource, ...]) -> Target:
 
 
 def write_certificate(folder: Path) -> Path:
-    """Write a PEM file with a key and a certificate of its own for 127.0.0.1, by the openssl command."""
+    """Write a PEM file with a key and a self-signed certificate for 127.0.0.1, by the openssl command."""
     key, certificate, both = folder / "key.pem", folder / "certificate.pem", folder / "stub.pem"
     options = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=stub"
     command = ["openssl", "req", *options.split(" ")]
@@ -94,7 +94,7 @@ def write_certificate(folder: Path) -> Path:
 
 @contextmanager
 def running_stub(state: State, *, certificate: Path | None = None, token: str | None = "let-me-in") -> Iterator[Stub]:
-    """Serve on a free port of the loopback interface; over TLS where a PEM file with certificate and key is given.
+    """Serve on a free port of the loopback interface; over TLS if a PEM file with certificate and key is given.
 
     helm and kubectl send no token without TLS.
     """
@@ -264,7 +264,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def is_selected(one: Object, query: dict[str, str]) -> bool:
-    """Whether the selectors of a query take an object: equality, ``in`` and existence of labels, equality of fields."""
+    """Whether the selectors of a query match an object: equality, ``in`` and existence of labels, equality of fields."""
     labels = one["metadata"].get("labels", {})
     return all(_label_matches(term, labels) for term in _terms(query.get("labelSelector", ""))) and all(
         _field_matches(term, one) for term in _terms(query.get("fieldSelector", ""))

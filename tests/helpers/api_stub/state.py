@@ -1,7 +1,7 @@
-"""What the API stub keeps: objects, their versions, and the events that watchers read. No scheduler, no controllers.
+"""The state of the API stub: objects, their versions, and the events that watchers read.
 
-In place of the controllers, Deployments and StatefulSets are ready at once, and Pods that a test of Helm's makes succeed. There
-is no admission, no access control, no quota, no defaulting; ray.io objects are checked against KubeRay's CRDs.
+There are no controllers: Deployments and StatefulSets are ready at once, and pods of ``helm test`` succeed. There is no
+scheduler, admission, access control, quota or defaulting. ``check`` can validate ray.io objects against KubeRay's CRDs.
 """
 
 import threading
@@ -16,7 +16,7 @@ from tests.helpers.api_stub.resources import Resource
 
 Object = dict[str, Any]
 Key = tuple[str, str, str]
-"""plural, namespace ("" where the kind has none), name."""
+"""plural, namespace ("" for kinds without one), name."""
 
 
 class RefusedError(Exception):
@@ -32,7 +32,7 @@ class RefusedError(Exception):
 
 
 class State:
-    """Objects by key, each change with a version of its own; ``check`` names what is wrong with an object."""
+    """Objects by key, with a new version for each change; ``check`` returns the errors of an object."""
 
     def __init__(self, check: Callable[[Object], list[str]] = lambda _: []) -> None:
         self._check = check
@@ -47,7 +47,7 @@ class State:
             return deepcopy(self._find((plural, namespace, name)))
 
     def list(self, plural: str, namespace: str = "") -> list[Object]:
-        """Objects of a kind, of all namespaces where none is given, sorted by name."""
+        """Objects of a kind in one namespace or in all, sorted by name."""
         with self.changed:
             found = [o for (p, n, _), o in self._objects.items() if p == plural and namespace in ("", n)]
             return deepcopy(sorted(found, key=lambda o: (o["metadata"].get("namespace", ""), o["metadata"]["name"])))
@@ -71,7 +71,7 @@ class State:
             return self._store("ADDED", key, {"apiVersion": resource.api_version, "kind": resource.kind, **body})
 
     def update(self, key: Key, body: Object, *, part: str = "") -> Object:
-        """Replace an object, or its ``part`` "status" alone; a ``resourceVersion`` that is named must be the newest."""
+        """Replace an object, or only its ``part`` "status"; a ``resourceVersion`` in ``body`` must be the newest."""
         with self.changed:
             old = self._find(key)
             named = body["metadata"].get("resourceVersion")
@@ -89,14 +89,14 @@ class State:
             return deepcopy(old) if same == old else self._store("MODIFIED", key, body)
 
     def change(self, key: Key, how: Callable[[Object], Object], *, part: str = "") -> Object:
-        """Patch an object: ``how`` makes the new one from the old."""
+        """Patch an object: ``how`` returns the new object for the old one."""
         with self.changed:
             body = how(deepcopy(self._find(key)))
             body["metadata"].pop("resourceVersion", None)
             return self.update(key, body, part=part)
 
     def apply(self, key: Key, manager: str, body: Object, *, force: bool) -> Object:
-        """Server-side apply by ``manager``; what others changed meanwhile is a conflict, unless it is forced."""
+        """Server-side apply by ``manager``; a change by another manager is a conflict, unless ``force`` is set."""
         with self.changed:
             old, before = self._find(key), self._applied.get((key, manager), {})
             if not force and (where := sorted(patches.conflicts(old, before, body))):
@@ -107,7 +107,7 @@ class State:
             return done
 
     def delete(self, key: Key) -> Object:
-        """Delete an object and all that it owns."""
+        """Delete an object and the objects that it owns."""
         with self.changed:
             gone = self._objects.pop(key, None)
             if gone is None:
@@ -153,13 +153,13 @@ def _what(resource: Resource) -> str:
 
 
 def _without_controllers(body: Object) -> Object:
-    """Give an object the status that its controller would give it in the end."""
+    """Set the status that the controller of an object would set in the end."""
     if body["kind"] in ("Deployment", "StatefulSet"):
-        wanted = body["spec"].get("replicas", 1)
+        replicas = body["spec"].get("replicas", 1)
         counts = ("replicas", "currentReplicas", "readyReplicas", "availableReplicas", "updatedReplicas")
         available = {"type": "Available", "status": "True", "reason": "MinimumReplicasAvailable"}
         body["status"] = {
-            **dict.fromkeys(counts, wanted), "observedGeneration": body["metadata"]["generation"],
+            **dict.fromkeys(counts, replicas), "observedGeneration": body["metadata"]["generation"],
             "conditions": [available], "currentRevision": "1", "updateRevision": "1",
         }  # fmt: skip
     if body["kind"] == "Pod" and "helm.sh/hook" in body["metadata"].get("annotations", {}):

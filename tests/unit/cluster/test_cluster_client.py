@@ -39,7 +39,7 @@ def script(stub: Stub, states: list[dict[str, Any]]) -> None:
 
 
 def job(name: str = "run") -> dict[str, Any]:
-    return fill(skeleton(), name=name, namespace="ml", entrypoint="python jobs/x.py", workers={"cpu": 1})
+    return fill(skeleton(), name=name, namespace="ml", command="python jobs/x.py", workers={"cpu": 1})
 
 
 def pending(name: str, **status: Any) -> dict[str, Any]:
@@ -210,7 +210,7 @@ def test_a_dry_run_with_a_file_needs_no_cluster(
         skeleton(),
         name="run",
         namespace="default",
-        entrypoint="python jobs/sweep.py sweep/demo",
+        command="python jobs/sweep.py sweep/demo",
         workers={"cpu": 1},
     )
     assert yaml.safe_load(capsys.readouterr().out) == expected

@@ -80,7 +80,7 @@ def incremental(**changes: Any) -> dict[str, Any]:
 
 
 def job() -> dict[str, Any]:
-    return deepcopy(fill(skeleton(), name="run", namespace="ml", entrypoint="python x.py", workers={"cpu": 1}))
+    return deepcopy(fill(skeleton(), name="run", namespace="ml", command="python x.py", workers={"cpu": 1}))
 
 
 def service() -> dict[str, Any]:

@@ -15,7 +15,7 @@ COMMAND = "python jobs/pretrain.py pretrain/demo"
 
 
 def build(**changes: Any) -> dict[str, Any]:
-    arguments = {"name": "run", "namespace": "ml", "entrypoint": COMMAND, "workers": {"cpu": 2}, **changes}
+    arguments = {"name": "run", "namespace": "ml", "command": COMMAND, "workers": {"cpu": 2}, **changes}
     return fill(arguments.pop("skeleton", skeleton()), **arguments)
 
 
@@ -45,7 +45,7 @@ def test_a_job_with_a_queue_starts_suspended() -> None:
 
 
 def test_the_entrypoint_of_a_whole_rayjob_is_replaced() -> None:
-    earlier = build(entrypoint="python jobs/sweep.py sweep/demo")
+    earlier = build(command="python jobs/sweep.py sweep/demo")
 
     assert build(skeleton=earlier)["spec"]["entrypoint"] == COMMAND
     assert next(iter(build()["spec"])) == "entrypoint", "the first line of a dry run's specification"
@@ -138,9 +138,9 @@ def without(*path: str) -> str:
     ("text", "message"),
     [
         ("kind: [", "is not valid YAML"),
-        ("", "holds no Kubernetes object, and a RayJob is needed"),
-        ("image: x", "holds no Kubernetes object, and a RayJob is needed"),
-        ("kind: RayCluster", "holds RayCluster, and a RayJob is needed"),
+        ("", "contains no Kubernetes object, and a RayJob is needed"),
+        ("image: x", "contains no Kubernetes object, and a RayJob is needed"),
+        ("kind: RayCluster", "contains RayCluster, and a RayJob is needed"),
         ("{kind: RayJob, spec: 1}", "has no spec.rayClusterSpec.headGroupSpec.template.spec"),
         (without("spec", "rayClusterSpec", "headGroupSpec"), "has no spec.rayClusterSpec.headGroupSpec.template.spec"),
         (without("spec", "rayClusterSpec", "workerGroupSpecs"), "has no spec.rayClusterSpec.workerGroupSpecs"),
