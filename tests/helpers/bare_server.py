@@ -15,7 +15,7 @@ import uvicorn
 from clinical_modernbert.recipe import ServeRecipe
 from clinical_modernbert.serving.api import build_api
 from clinical_modernbert.serving.engine import Engine, load_engine
-from clinical_modernbert.serving.forward import Work
+from clinical_modernbert.serving.forward import EncodeTask
 from clinical_modernbert.serving.keys import parse_keys
 from clinical_modernbert.serving.service import EmbeddingService
 from clinical_modernbert.serving.tracing import Trace, no_trace
@@ -40,9 +40,9 @@ class InterruptedEngine(Engine):
 
     before_batch: Callable[[], object]
 
-    def compute(self, items: Sequence[Work]) -> Sequence[NDArray[np.float32]]:
+    def compute(self, tasks: Sequence[EncodeTask]) -> Sequence[NDArray[np.float32]]:
         self.before_batch()
-        return Engine.compute(self, items)
+        return Engine.compute(self, tasks)
 
 
 class Server:

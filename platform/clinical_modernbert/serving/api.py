@@ -18,7 +18,7 @@ from clinical_modernbert.serving.keys import Key
 from clinical_modernbert.serving.metrics import TALLY
 from clinical_modernbert.serving.routes import classify, fill_mask, openai, status, tei
 from clinical_modernbert.serving.routes.route import Route
-from clinical_modernbert.serving.schemas import ErrorBody, Health, Info
+from clinical_modernbert.serving.schemas import ErrorBody
 from clinical_modernbert.serving.service import EmbeddingService
 
 _VECTORS = list[list[float]]
@@ -47,9 +47,9 @@ ROUTES = (
         exclude_none=True,
     ),
     Route("/v1/models", openai.models, method="GET", answer=openai.ModelList),
-    Route("/info", status.info, method="GET", answer=Info, exclude_none=True),
-    Route("/health", status.health, method="GET", answer=Health, scope=None),
-    Route("/ping", status.health, method="GET", answer=Health, scope=None, is_listed=False),
+    Route("/info", status.info, method="GET", answer=status.Info, exclude_none=True),
+    Route("/health", status.health, method="GET", answer=status.Health, scope=None),
+    Route("/ping", status.health, method="GET", answer=status.Health, scope=None, is_listed=False),
 )
 """All routes of the endpoint but ``/openapi.json``, which FastAPI answers."""
 

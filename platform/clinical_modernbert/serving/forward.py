@@ -1,7 +1,7 @@
-"""What the scheduler carries, and the forward passes that answer it: vectors, token states, words at masks, or a head's outputs.
+"""Tasks that the scheduler queues, and the forward passes of a batch: vectors, token states, tokens at masks, or a head's logits.
 
-Work of all kinds shares a batch. What needs a classification head runs in one pass, all other work in another; each pass is
-packed or padded as the architecture needs it.
+Tasks of all kinds share a batch. Tasks for the classification head run in one pass, all others in a second; ``encoder.forward``
+packs or pads each pass as the architecture needs.
 
 Legend: T tokens of one text, D hidden width, V vocabulary, M masks of one text, K answers for a mask, L labels.
 """
@@ -19,8 +19,8 @@ from clinical_modernbert.recipe.heads import Pooling
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """One tokenised text and what is computed from it; its length is its number of tokens."""
+class EncodeTask:
+    """One tokenised text, and what to compute from it; its length is its number of tokens."""
 
     token_ids: Sequence[int]
     kind: Literal["vector", "tokens", "fill", "classify", "label"] = "vector"
@@ -29,50 +29,50 @@ class Work:
     top_k: int = 5
     targets: tuple[int, ...] = ()
     """Ids among which ``fill`` chooses; empty means the whole vocabulary."""
-    num_words: int = 0
-    """Ids that the tokenizer knows: rows that pad the vocabulary are not answers."""
+    vocabulary_size: int = 0
+    """Number of the tokenizer's ids, for ``fill``: the model may have more outputs, which pad the vocabulary."""
 
     def __len__(self) -> int:
         return len(self.token_ids)
 
 
 @torch.inference_mode()
-def run_batch(model: Any, items: list[Work], *, pooling: Pooling) -> list[NDArray[np.float32]]:
-    """Return one float32 array an item: [D], [T, D] of its own tokens, or [2, M, K] with ids above probabilities;
-    of a classification head [L] (``classify``) or [T, L] (``label``), before softmax.
+def run_batch(model: Any, tasks: list[EncodeTask], *, pooling: Pooling) -> list[NDArray[np.float32]]:
+    """Return one float32 array for each task.
 
-    Ids stay exact in float32 below 2^24.
+    ``vector`` [D]; ``tokens`` [T, D]; ``fill`` [2, M, K], token ids above probabilities; ``classify`` [L] and ``label`` [T, L],
+    before softmax. Ids below 2^24 are exact in float32.
     """
     answers: dict[int, NDArray[np.float32]] = {}
     for on_head in (False, True):
-        members = [i for i, item in enumerate(items) if (item.kind in ("classify", "label")) == on_head]
-        for part in forward.passes(model, [len(items[i]) for i in members]):
-            batch = [items[members[i]] for i in part]
-            found = _run_head(model, batch) if on_head else _run_encoder(model, batch, pooling=pooling)
-            answers.update(zip((members[i] for i in part), found, strict=True))
-    return [answers[i] for i in range(len(items))]
+        positions = [i for i, task in enumerate(tasks) if (task.kind in ("classify", "label")) == on_head]
+        for one_pass in forward.passes(model, [len(tasks[i]) for i in positions]):
+            batch = [tasks[positions[i]] for i in one_pass]
+            arrays = _run_head(model, batch) if on_head else _run_encoder(model, batch, pooling=pooling)
+            answers.update(zip((positions[i] for i in one_pass), arrays, strict=True))
+    return [answers[i] for i in range(len(tasks))]
 
 
-def _run_head(model: Any, items: list[Work]) -> list[NDArray[np.float32]]:
-    """Return logits; a model has one head, so all items are of one kind."""
-    logits = forward.logits(model, [item.token_ids for item in items])
-    by_text = logits if items[0].kind == "classify" else logits.split([len(item) for item in items])
+def _run_head(model: Any, tasks: list[EncodeTask]) -> list[NDArray[np.float32]]:
+    """Return logits; a model has one head, so all tasks are of one kind."""
+    logits = forward.logits(model, [task.token_ids for task in tasks])
+    by_text = logits if tasks[0].kind == "classify" else logits.split([len(task) for task in tasks])
     return [_copied(answer) for answer in by_text]
 
 
-def _run_encoder(model: Any, items: list[Work], *, pooling: Pooling) -> list[NDArray[np.float32]]:
-    """Return vectors, token states and words at masks from one pass of the encoder."""
-    ids, lengths = [item.token_ids for item in items], [len(item) for item in items]
-    if all(item.kind == "vector" for item in items):
+def _run_encoder(model: Any, tasks: list[EncodeTask], *, pooling: Pooling) -> list[NDArray[np.float32]]:
+    """Return vectors, token states and tokens at masks from one pass of the encoder."""
+    ids, lengths = [task.token_ids for task in tasks], [len(task) for task in tasks]
+    if all(task.kind == "vector" for task in tasks):
         return list(forward.vectors(model, ids, pooling=pooling).cpu().numpy())
     answers = []
-    for item, states_TD in zip(items, forward.states(model, ids).float().split(lengths), strict=True):
-        if item.kind == "fill":
-            answer = _fill(model, states_TD, item)
-        elif item.kind == "tokens":
+    for task, states_TD in zip(tasks, forward.states(model, ids).float().split(lengths), strict=True):
+        if task.kind == "fill":
+            answer = _fill(model, states_TD, task)
+        elif task.kind == "tokens":
             answer = states_TD
         else:
-            answer = forward.pool(states_TD, [len(item)], pooling)[0]
+            answer = forward.pool(states_TD, [len(task)], pooling)[0]
         answers.append(_copied(answer))
     return answers
 
@@ -82,13 +82,13 @@ def _copied(answer: torch.Tensor) -> NDArray[np.float32]:
     return np.array(answer.cpu().numpy(), dtype=np.float32)
 
 
-def _fill(model: Any, states_TD: torch.Tensor, item: Work) -> torch.Tensor:
-    """Return [2, M, K]: the ids of the likeliest words at each mask, and their probabilities."""
-    logits_MV = forward.word_logits(model, states_TD[list(item.masks)]).float()[:, : item.num_words]
+def _fill(model: Any, states_TD: torch.Tensor, task: EncodeTask) -> torch.Tensor:
+    """Return [2, M, K]: the ids of the most likely tokens at each mask, and their probabilities."""
+    logits_MV = forward.word_logits(model, states_TD[list(task.masks)]).float()[:, : task.vocabulary_size]
     probabilities_MV = logits_MV.softmax(-1)
-    if item.targets:
-        targets = torch.tensor(item.targets, device=probabilities_MV.device)
-        best = probabilities_MV[:, targets].topk(min(item.top_k, len(item.targets)))
+    if task.targets:
+        targets = torch.tensor(task.targets, device=probabilities_MV.device)
+        best = probabilities_MV[:, targets].topk(min(task.top_k, len(task.targets)))
         return torch.stack([targets[best.indices].float(), best.values])
-    best = probabilities_MV.topk(min(item.top_k, probabilities_MV.shape[1]))
+    best = probabilities_MV.topk(min(task.top_k, probabilities_MV.shape[1]))
     return torch.stack([best.indices.float(), best.values])

@@ -16,7 +16,7 @@ from clinical_modernbert.encoder.windows import cut
 from clinical_modernbert.encoder.windows import windows as split_windows
 from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.engine import Engine
-from clinical_modernbert.serving.forward import Work
+from clinical_modernbert.serving.forward import EncodeTask
 from clinical_modernbert.serving.metrics import TALLY, Record, Tally, drop
 from clinical_modernbert.serving.scheduler import QueueFullError, Scheduler
 from clinical_modernbert.serving.schemas import EmbeddingInput
@@ -89,7 +89,7 @@ class EmbeddingService:
         inputs: EmbeddingInput,
         *,
         field: str,
-        task: Callable[[list[int]], Work],
+        task: Callable[[list[int]], EncodeTask],
         truncate: bool = False,
         windows: bool = False,
         cut_left: bool = False,

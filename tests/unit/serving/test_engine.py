@@ -10,7 +10,8 @@ from clinical_modernbert.recipe import ServeRecipe
 from clinical_modernbert.recipe.corpus import TokenizerSection
 from clinical_modernbert.recipe.pretrain import ModelSection
 from clinical_modernbert.serving.engine import load_engine
-from clinical_modernbert.serving.forward import Work
+from clinical_modernbert.serving.forward import EncodeTask
+from clinical_modernbert.serving.routes.status import describe
 from clinical_modernbert.tokenizer import build_tokenizer, padded_vocabulary_size, special_ids
 from pydantic import ValidationError
 
@@ -51,7 +52,7 @@ def test_a_model_answers_to_its_id_and_its_name_and_says_where_it_came_from(root
     assert engine.serves(MODEL_ID)
     assert engine.serves("tiny")
     assert not engine.serves("tiny-0123")
-    info = engine.info()
+    info = describe(engine)
     assert (info.model, info.fingerprint, info.hidden_size) == (MODEL_ID, "0123456789ab", 32)
     assert [entry.id for entry in info.inputs] == ["corpus/notes-ba9876543210"]
     # What the model itself can read, not what the recipe hopes for.
@@ -62,7 +63,7 @@ def test_vectors_are_cut_first_and_normalised_then(root: Path) -> None:
     engine = load_engine(str(root), _recipe())
     engine.warm_up()
     ids = engine.encoder.tokenize(["chest pain", "none"])
-    raw = np.stack(engine.compute([Work(one) for one in ids]))
+    raw = np.stack(engine.compute([EncodeTask(one) for one in ids]))
     np.testing.assert_allclose(np.linalg.norm(engine.finish(raw, dimensions=8), axis=1), 1.0, atol=1e-6)
     np.testing.assert_allclose(
         engine.finish(raw, dimensions=None), engine.encoder.embed(ids, pooling="cls", normalize=True), atol=1e-6

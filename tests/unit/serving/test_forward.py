@@ -1,4 +1,4 @@
-"""One batch of all kinds of work, for an architecture that runs padded, against transformers on each text alone."""
+"""One batch of tasks of all kinds, for an architecture that runs padded, against transformers on each text alone."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from clinical_modernbert.encoder import load_export
-from clinical_modernbert.serving.forward import Work, run_batch
+from clinical_modernbert.serving.forward import EncodeTask, run_batch
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
 from tests.helpers.encoders import encoder_folders  # noqa: F401  # a fixture
@@ -28,8 +28,8 @@ def test_heads_vectors_and_states_of_a_bert_travel_together(
     AutoTokenizer.from_pretrained(encoder_folders["bert"]).save_pretrained(tmp_path)
     model = load_export(tmp_path).model
     kinds = [kind, "vector", "tokens"]
-    items = [Work(ids, kind=one) for ids in IDS for one in kinds]  # type: ignore[arg-type]
-    answers = run_batch(model, items, pooling="mean")
+    tasks = [EncodeTask(ids, kind=one) for ids in IDS for one in kinds]  # type: ignore[arg-type]
+    answers = run_batch(model, tasks, pooling="mean")
     peer = auto.from_pretrained(tmp_path, attn_implementation="eager").eval()  # type: ignore[attr-defined]
     with torch.inference_mode():
         for i, ids in enumerate(IDS):

@@ -15,7 +15,7 @@ from pydantic import Field
 from clinical_modernbert.recipe.heads import HeadKind
 from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.engine import Engine
-from clinical_modernbert.serving.forward import Work
+from clinical_modernbert.serving.forward import EncodeTask
 from clinical_modernbert.serving.heads import find_spans, scores
 from clinical_modernbert.serving.routes.route import Examples
 from clinical_modernbert.serving.schemas import Schema, Texts, TruncationDirection
@@ -118,7 +118,7 @@ async def predict(
     outputs = await service.run(
         service.check_texts(texts, "inputs"),
         field="inputs",
-        task=lambda ids: Work(ids, kind="classify"),
+        task=lambda ids: EncodeTask(ids, kind="classify"),
         truncate=request.truncate,
         cut_left=request.truncation_direction.lower() == "left",
     )
@@ -146,7 +146,7 @@ async def token_classify(
     outputs = await service.run(
         encoded["input_ids"],
         field="inputs",
-        task=lambda ids: Work(ids, kind="label"),
+        task=lambda ids: EncodeTask(ids, kind="label"),
         truncate=request.truncate,
         windows=request.windows,
     )

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from clinical_modernbert.serving import problems
-from clinical_modernbert.serving.forward import Work
+from clinical_modernbert.serving.forward import EncodeTask
 from clinical_modernbert.serving.routes.route import Examples
 from clinical_modernbert.serving.schemas import Schema, Texts
 from clinical_modernbert.serving.service import EmbeddingService
@@ -63,14 +63,14 @@ async def fill_mask(service: EmbeddingService, request: FillMaskRequest) -> Text
         if mask not in text:
             raise problems.no_mask("inputs" if isinstance(request.inputs, str) else f"inputs[{i}]", mask)
 
-    def task(ids: list[int]) -> Work:
-        return Work(
+    def task(ids: list[int]) -> EncodeTask:
+        return EncodeTask(
             ids,
             kind="fill",
             masks=tuple(i for i, token_id in enumerate(ids) if token_id == mask_id),
             top_k=parameters.top_k,
             targets=targets,
-            num_words=engine.vocabulary_size,
+            vocabulary_size=engine.vocabulary_size,
         )
 
     outputs = await service.run(texts, field="inputs", task=task)

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from clinical_modernbert.encoder.windows import average
 from clinical_modernbert.serving import problems
-from clinical_modernbert.serving.forward import Work
+from clinical_modernbert.serving.forward import EncodeTask
 from clinical_modernbert.serving.routes.route import Examples
 from clinical_modernbert.serving.schemas import EmbeddingInput, Schema
 from clinical_modernbert.serving.service import EmbeddingService, Outputs
@@ -105,7 +105,7 @@ async def embeddings(service: EmbeddingService, request: EmbeddingsRequest) -> R
         raise problems.unknown_model(engine.model_id)
     service.check_dimensions(request.dimensions)
     outputs = await service.run(
-        request.input, field="input", truncate=request.truncate, windows=request.windows, task=Work
+        request.input, field="input", truncate=request.truncate, windows=request.windows, task=EncodeTask
     )
     merged_ND = np.stack([average(outputs.arrays[a:b], outputs.lengths[a:b]) for a, b in outputs.ranges])
     vectors_ND = engine.finish(merged_ND, dimensions=request.dimensions)

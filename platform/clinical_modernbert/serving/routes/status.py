@@ -1,7 +1,102 @@
 """``/health``, ``/ping`` and ``/info``: whether the replica answers, and which model it serves."""
 
-from clinical_modernbert.serving.schemas import Health, Info
+from typing import Literal
+
+import torch
+
+from clinical_modernbert import __version__
+from clinical_modernbert.recipe.heads import HeadKind
+from clinical_modernbert.serving.engine import Engine
+from clinical_modernbert.serving.schemas import Schema
 from clinical_modernbert.serving.service import EmbeddingService
+
+
+class Health(Schema):
+    """Answer of ``GET /health``: a replica answers only once its model is loaded and warm."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Input(Schema):
+    """One artifact or file that the model was made from."""
+
+    name: str
+    id: str
+    digest: str
+
+
+class Limits(Schema):
+    """What one request may hold."""
+
+    max_texts: int
+    max_characters: int
+    max_tokens: int
+    max_batch_tokens: int
+    max_queued_texts: int
+    max_requests: int
+    max_body_bytes: int
+    body_timeout_s: float
+    request_timeout_s: float
+
+
+class EmbeddingType(Schema):
+    """Pooling, in TEI's form."""
+
+    pooling: str
+
+
+class ClassifierType(Schema):
+    """Labels, in TEI's form."""
+
+    id2label: dict[int, str]
+    label2id: dict[str, int]
+
+
+class ModelType(Schema):
+    """Kind of model, in TEI's form: one of the two fields."""
+
+    embedding: EmbeddingType | None = None
+    classifier: ClassifierType | None = None
+
+
+class Info(Schema):
+    """Answer of ``GET /info``: which model this is and where it came from."""
+
+    model: str
+    fingerprint: str
+    digest: str
+    """sha256 over the model's files."""
+    format_version: int
+    code_version: str
+    """Version of this package that made the model."""
+    created_at: str
+    inputs: list[Input]
+    """Inputs of the model by artifact id and digest: they lead from a vector to its corpus."""
+    hidden_size: int
+    pooling: str
+    normalize: bool
+    num_threads: int
+    """Threads of one forward pass."""
+    limits: Limits
+    head: HeadKind
+    """Head of the model: it decides which of ``/fill-mask``, ``/predict`` and ``/token-classify`` answer.
+
+    ``embedding`` means no head: the model was fine-tuned for its vectors.
+    """
+    labels: list[str]
+    """Labels of a classification head; empty for other models."""
+    model_id: str
+    """This field and the following ones have TEI's names."""
+    model_sha: str
+    model_dtype: str
+    model_type: ModelType
+    max_concurrent_requests: int
+    max_input_length: int
+    max_batch_tokens: int
+    max_client_batch_size: int
+    auto_truncate: bool = False
+    """Texts that are too long are refused unless the request says otherwise."""
+    version: str
 
 
 async def health(_: EmbeddingService) -> Health:
@@ -11,4 +106,43 @@ async def health(_: EmbeddingService) -> Health:
 
 async def info(service: EmbeddingService) -> Info:
     """Return which model is served, what it was made from, and its limits."""
-    return service.engine.info()
+    return describe(service.engine)
+
+
+def describe(engine: Engine) -> Info:
+    """Return the identity, lineage and limits of a loaded model."""
+    manifest, encoder = engine.manifest, engine.encoder
+    limits = engine.recipe.limits.model_copy(update={"max_tokens": engine.max_tokens})
+    return Info(
+        model=manifest.id,
+        fingerprint=manifest.fingerprint,
+        digest=manifest.digest,
+        format_version=manifest.format_version,
+        code_version=manifest.code_version,
+        created_at=manifest.created_at,
+        inputs=[Input(name=entry.name, id=entry.id, digest=entry.digest) for entry in manifest.inputs],
+        hidden_size=encoder.hidden_size,
+        pooling=engine.recipe.pooling,
+        normalize=engine.recipe.normalize,
+        num_threads=torch.get_num_threads(),
+        limits=Limits(**limits.model_dump()),
+        model_id=manifest.id,
+        model_sha=manifest.digest,
+        model_dtype=str(encoder.model.dtype).removeprefix("torch."),
+        model_type=_model_type(engine),
+        head=engine.head,
+        labels=list(engine.labels),
+        max_concurrent_requests=limits.max_requests,
+        max_input_length=engine.max_tokens,
+        max_batch_tokens=limits.max_batch_tokens,
+        max_client_batch_size=limits.max_texts,
+        version=__version__,
+    )
+
+
+def _model_type(engine: Engine) -> ModelType:
+    labels = engine.labels
+    if not labels:
+        return ModelType(embedding=EmbeddingType(pooling=engine.recipe.pooling))
+    ids = ClassifierType(id2label=dict(enumerate(labels)), label2id={label: i for i, label in enumerate(labels)})
+    return ModelType(classifier=ids)

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from clinical_modernbert.serving import problems
-from clinical_modernbert.serving.forward import Work
+from clinical_modernbert.serving.forward import EncodeTask
 from clinical_modernbert.serving.routes.route import Examples
 from clinical_modernbert.serving.schemas import EmbeddingInput, Schema, Texts, TruncationDirection
 from clinical_modernbert.serving.service import EmbeddingService, Outputs
@@ -103,7 +103,7 @@ class Token(Schema):
 async def embed(service: EmbeddingService, request: EmbedRequest) -> Response:
     """Return one vector for each text."""
     service.check_dimensions(request.dimensions)
-    outputs = await _run(service, request, task=Work)
+    outputs = await _run(service, request, task=EncodeTask)
     vectors_ND = service.engine.finish(
         np.stack(outputs.arrays), dimensions=request.dimensions, normalize=request.normalize
     )
@@ -113,7 +113,7 @@ async def embed(service: EmbeddingService, request: EmbedRequest) -> Response:
 async def embed_all(service: EmbeddingService, request: EmbedRequest) -> Response:
     """Return the hidden state of every token of each text, special tokens included."""
     service.check_dimensions(request.dimensions)
-    outputs = await _run(service, request, task=lambda ids: Work(ids, kind="tokens"))
+    outputs = await _run(service, request, task=lambda ids: EncodeTask(ids, kind="tokens"))
     return await _answer(service, outputs, [states_TD[:, : request.dimensions] for states_TD in outputs.arrays])
 
 
@@ -124,7 +124,7 @@ async def similarity(service: EmbeddingService, request: SimilarityRequest, resp
     outputs = await service.run(
         [request.inputs.source_sentence, *request.inputs.sentences],
         field="inputs",
-        task=Work,
+        task=EncodeTask,
         truncate=request.parameters.truncate,
         cut_left=request.parameters.truncation_direction.lower() == "left",
     )
@@ -140,7 +140,7 @@ async def tokenize(service: EmbeddingService, request: TokenizeRequest) -> list[
     return await service.with_tokenizer(lambda: _tokens(service, texts, special=request.add_special_tokens))
 
 
-async def _run(service: EmbeddingService, request: EmbedRequest, *, task: Callable[[list[int]], Work]) -> Outputs:
+async def _run(service: EmbeddingService, request: EmbedRequest, *, task: Callable[[list[int]], EncodeTask]) -> Outputs:
     left = request.truncation_direction.lower() == "left"
     return await service.run(request.inputs, field="inputs", task=task, truncate=request.truncate, cut_left=left)
 
