@@ -2,9 +2,9 @@
 
     python tools/measures.py [CHECKOUT ...]
 
-A walk starts at one function and follows every name that it uses through functions, classes and tables of the package. It does
-not follow methods of values that are passed in, and it leaves out all task kinds but one. "Files that name" counts the code
-files in which an existing example occurs: a new one touches about as many.
+A walk starts at one function and follows every name that runs through functions, classes and tables of the package. It does not
+follow annotations and methods of values that are passed in, and it leaves out all task kinds but one. "Files that name" counts
+the code files in which an existing example occurs: a new one touches about as many.
 """
 
 import ast
@@ -18,28 +18,15 @@ from pathlib import Path
 _PACKAGE = "clinical_modernbert"
 _MOST_LINES, _MOST_PARAMETERS = 60, 7
 _SHORT_MODULE = 40
-# Where a walk starts: functions by name, in folders of the package; the first that exists counts, since names change.
+# Where a walk starts: a folder of the package, and a function in it.
 _WALKS = {
-    "one fine-tuning run (`sentence_roles`)": ("evaluation", ("run_outcome",)),
-    "a document, raw record to piece file": ("corpus", ("parse_unit",)),
-    "one training run": ("training", ("train_worker",)),
-    "a request, text to vector": ("serving", ("embeddings", "embed")),
+    "one fine-tuning run (`sentence_roles`)": ("evaluation", "run_outcome"),
+    "a document, raw record to piece file": ("corpus", "parse_unit"),
+    "one training run": ("training", "train_worker"),
 }
 # Modules of the task kinds that a run of `sentence_roles` does not open, by their names before and after.
-_OTHER_KINDS = (
-    *(
-        "entities",
-        "retrieval",
-        "disposition",
-        "annotations",
-        "dense",
-        "ranking",
-        "retrieval_sets",
-        "spans",
-        "entity_errors",
-    ),
-    *("ner", "i2b2", "pmc_patients", "ed", "ed_events"),
-)
+_KIND_MODULES = ("entities", "retrieval", "disposition", "annotations", "dense", "ranking", "retrieval_sets", "spans")
+_KIND_READERS = ("entity_errors", "ner", "i2b2", "pmc_patients", "ed", "ed_events")
 _NAMES = {
     "a task kind (`retrieval`)": r"\bretrieval\b|RetrievalTask|RetrievalSet",
     "a source (`pmc`)": r"PmcSource|import .*\bpmc\b",
@@ -149,54 +136,58 @@ def _read_names(module: Module, modules: dict[str, Module]) -> None:
                 module.imports[alias.asname or alias.name] = target
 
 
-def _walked(modules: dict[str, Module], folder: str, functions: tuple[str, ...]) -> str:
-    """Return how many modules a walk from the first of ``functions`` in ``folder`` opens, with the start."""
+def _walked(modules: dict[str, Module], folder: str, function: str) -> str:
+    """Return how many modules a walk from ``function`` in ``folder`` opens, and how many of them are in that folder."""
     inside = {name: module for name, module in modules.items() if name.startswith(f"{_PACKAGE}.{folder}.")}
-    for function in functions:
-        for name, module in inside.items():
-            for start in _starts(module, function):
-                seen = {(name, start)}
-                _follow(modules, name, start, seen)
-                opened = {module for module, _ in seen}
-                near = sum(module.startswith(f"{_PACKAGE}.{folder}.") for module in opened)
-                return f"{len(opened)}, {near} of them in {folder}/"
+    for name, module in inside.items():
+        if function in module.definitions:
+            seen = {(name, function)}
+            _follow(modules, name, function, seen)
+            opened = {module for module, _ in seen}
+            near = sum(module.startswith(f"{_PACKAGE}.{folder}.") for module in opened)
+            return f"{len(opened)}, {near} of them in {folder}/"
     return "start not there"
-
-
-def _starts(module: Module, function: str) -> Iterator[str]:
-    """Yield the top-level name that holds a function: itself, or the class whose method it is."""
-    for name, definition in module.definitions.items():
-        if name == function:
-            yield name
-        elif isinstance(definition, ast.ClassDef) and "Service" in name:
-            methods = (node.name for node in definition.body if isinstance(node, ast.AsyncFunctionDef))
-            if function in methods:
-                yield name
 
 
 def _follow(modules: dict[str, Module], name: str, start: str, seen: set[tuple[str, str]]) -> None:
     for target in _used(modules, name, start):
-        if target not in seen and target[0].rpartition(".")[2] not in _OTHER_KINDS:
+        if target not in seen and target[0].rpartition(".")[2] not in _KIND_MODULES + _KIND_READERS:
             seen.add(target)
             _follow(modules, *target, seen)
 
 
 def _used(modules: dict[str, Module], name: str, start: str) -> Iterator[tuple[str, str]]:
-    """Yield the (module, name) that one definition uses; a module that is a value, as in a table, counts with all it defines."""
-    module = modules[name]
-    attributes = [node for node in ast.walk(module.definitions[start]) if isinstance(node, ast.Attribute)]
-    owners = {id(node.value) for node in attributes}
-    for node in attributes:
-        of = module.imports.get(node.value.id) if isinstance(node.value, ast.Name) else None
-        if of and of[1] is None and (target := _resolved(modules, of[0], node.attr)):
-            yield target
-    for node in ast.walk(module.definitions[start]):
+    """Yield the (module, name) that one definition uses."""
+    for node in _without_annotations(modules[name].definitions[start]):
         if isinstance(node, ast.Name):
-            of = module.imports.get(node.id)
-            if of and of[1] is None and id(node) not in owners:
-                yield from ((of[0], defined) for defined in modules[of[0]].definitions)
-            elif target := _resolved(modules, name, node.id):
-                yield target
+            targets = [_resolved(modules, name, node.id)]
+        elif isinstance(node, ast.Attribute):
+            targets = [_resolved(modules, owner, node.attr) for owner in _owners(modules, name, node.value)]
+        else:
+            continue
+        yield from filter(None, targets)
+
+
+def _without_annotations(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield a node and all nodes below it but annotations: a reader follows what runs."""
+    yield node
+    for name, value in ast.iter_fields(node):
+        if name not in ("annotation", "returns"):
+            for child in value if isinstance(value, list) else [value]:
+                if isinstance(child, ast.AST):
+                    yield from _without_annotations(child)
+
+
+def _owners(modules: dict[str, Module], name: str, value: ast.expr) -> list[str]:
+    """Return the modules whose attribute is used: ``value`` is a module, or ``TABLE[key]`` of a table with modules as values."""
+    if isinstance(value, ast.Subscript) and isinstance(value.value, ast.Name):
+        table = _resolved(modules, name, value.value.id)
+        if table is None:
+            return []
+        names = [node for node in ast.walk(modules[table[0]].definitions[table[1]]) if isinstance(node, ast.Name)]
+        return [owner for node in names for owner in _owners(modules, table[0], node)]
+    of = modules[name].imports.get(value.id) if isinstance(value, ast.Name) else None
+    return [of[0]] if of and of[1] is None else []
 
 
 def _resolved(modules: dict[str, Module], name: str, used: str) -> tuple[str, str] | None:
