@@ -1,6 +1,6 @@
 """The explorer: ``streamlit run dashboards/explorer.py [-- --root URI]``, or ``make explore``.
 
-It reads finished artifacts and shows them: it loads no model, computes no projection and writes nothing. The store is given by
+It shows finished artifacts. It loads no model, computes no projection and writes nothing. The store is given by
 ``--root`` after a bare ``--``, else by ``ARTIFACT_ROOT``, else it is ``./artifacts``.
 """
 
@@ -21,12 +21,12 @@ _MODEL = (
     ("views/corpus.py", "Corpus", "corpus"),
     ("views/lineage.py", "Lineage", "lineage"),
 )
-# Run internals: in the menu in researcher mode alone; a link to one of them still leads there.
+# Internals of runs: in the menu only in researcher mode; direct links still work.
 _TRAINING = (("views/runs.py", "Runs", "runs"), ("views/sweeps.py", "Sweeps", "sweeps"))
 
 
 def main() -> None:
-    """Show the page that the address names, below the banner that every page carries."""
+    """Show the page that the address names, below the banner that is on every page."""
     st.set_page_config(page_title="Clinical ModernBERT explorer", layout="wide")
     researcher = choose_mode()
     pages = {

@@ -1,7 +1,7 @@
-"""Who looks: clinicians (the default) see codes and plain words, researchers also run internals and every figure.
+"""Two modes: clinicians (the default) see codes and plain words; researchers also see the internals of runs and every figure.
 
-The mode is a way of showing, no right: whoever may open the explorer may choose either. ``?mode=researcher`` in a link, or
-``EXPLORER_MODE=researcher`` in the environment of a deployment, starts in the other one.
+A mode changes what is shown; it is not a permission: every user of the explorer may choose either. ``?mode=researcher`` in a
+link, or ``EXPLORER_MODE=researcher`` in the environment of a deployment, starts in researcher mode.
 """
 
 import os
@@ -12,7 +12,7 @@ _MODES = {"clinician": "Clinician", "researcher": "Researcher"}
 
 
 def choose_mode() -> bool:
-    """Show the choice beside the menu and return whether this is researcher mode."""
+    """Show the choice in the sidebar and return whether researcher mode is on."""
     if "mode" not in st.session_state:
         asked = st.query_params.get("mode") or os.environ.get("EXPLORER_MODE", "")
         st.session_state["mode"] = asked if asked in _MODES else "clinician"
@@ -34,15 +34,17 @@ def choose_mode() -> bool:
 
 
 def is_researcher() -> bool:
-    """Return whether the page is shown to a researcher."""
+    """Return whether researcher mode is on."""
     return bool(st.session_state.get("mode") == "researcher")
 
 
 def offer_researcher(title: str) -> None:
-    """Say why a page of run internals is not shown, and offer to show it."""
+    """Say why a page of run internals is hidden, and offer to switch the mode."""
     st.title(title)
-    st.info("This page shows the internals of training runs, which is for researchers.", icon=":material/lock_open:")
-    st.button("Show it as a researcher", on_click=_become_researcher)
+    st.info(
+        "This page shows the internals of training runs. It is part of researcher mode.", icon=":material/lock_open:"
+    )
+    st.button("Switch to researcher mode", on_click=_become_researcher)
 
 
 def _become_researcher() -> None:

@@ -1,4 +1,4 @@
-"""What the pages read from the artifact store, and what they say where there is nothing or something is broken."""
+"""What pages read from the artifact store, and what they show where it is empty, damaged or out of reach."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import streamlit as st
-from audit import record, who_asks
+from audit import record, user_name
 from clinical_modernbert.artifacts import Artifact, Store, find_artifact
 from clinical_modernbert.errors import ArtifactError, StoreError
 from clinical_modernbert.job import open_root
@@ -19,7 +19,7 @@ _NO_RIGHTS = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Ex
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The finished artifacts of one kind, newest first, and what is wrong with those that cannot be read."""
+    """The finished artifacts of one kind, newest first, and the problems of those that cannot be read."""
 
     artifacts: tuple[Artifact, ...]
     problems: tuple[str, ...]
@@ -27,16 +27,18 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """One thing that an artifact was made from, and how far up the chain it stands."""
+    """One input of an artifact, and its distance in the chain of inputs."""
 
     depth: int
     id: str
     artifact: Artifact | None
     note: str
+    intact: bool = False
+    """Whether the store still holds the content that was used."""
 
 
 def store_or_stop() -> Store:
-    """Return the store that the command line or the environment names; where it cannot be opened, say so and end the page."""
+    """Return the store that the command line or the environment names. Where it cannot be opened, say so and end the page."""
     parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
     parser.add_argument("--root", default=None)
     try:
@@ -47,10 +49,10 @@ def store_or_stop() -> Store:
 
 
 def show_store_error(error: StoreError | PermissionError) -> None:
-    """Say that the store refuses, or that it does not answer."""
+    """Say that the store refuses access, or that it does not answer."""
     if any(word in str(error) for word in _NO_RIGHTS):
-        st.error("The explorer has no right to read this.", icon=":material/lock:")
-        st.markdown("Its keys are wrong, have ended, or may not read here. Whoever runs the explorer can mend that:")
+        st.error("The explorer may not read this.", icon=":material/lock:")
+        st.markdown("Its credentials are invalid, expired, or lack read access. Ask your administrator:")
     else:
         st.error("The artifact store cannot be opened or does not answer.", icon=":material/cloud_off:")
     st.code(str(error), language=None, wrap_lines=True)
@@ -62,7 +64,7 @@ def _opened(root: str | None) -> Store:
 
 
 def list_kind(store: Store, kind: str) -> Listing:
-    """List one kind; a broken artifact is reported beside the others and hides none of them."""
+    """Return the artifacts of one kind. A damaged artifact is reported and hides none of the others."""
     return _list_kind(store, store.uri, kind)
 
 
@@ -83,7 +85,7 @@ def _list_kind(_store: Store, uri: str, kind: str) -> Listing:
 
 
 class _NotFinishedError(Exception):
-    """There is no manifest yet: raised, because what is raised is not cached."""
+    """The artifact has no manifest yet. It is an exception because Streamlit caches returned values but no exceptions."""
 
 
 @st.cache_resource(ttl=_MANIFEST_S, max_entries=1024, show_spinner=False)
@@ -95,14 +97,14 @@ def _finished(_store: Store, uri: str, kind: str, artifact_id: str) -> Artifact:
 
 
 def show_problems(problems: tuple[str, ...]) -> None:
-    """Name what is damaged, each by its file."""
+    """Name each damaged artifact and its file."""
     for problem in problems:
         st.error("An artifact is damaged and is not shown.", icon=":material/broken_image:")
         st.code(problem, language=None, wrap_lines=True)
 
 
 def origins(artifact: Artifact, *, depth: int = 1) -> Iterator[Origin]:
-    """Yield what ``artifact`` was made from, then what that was made from; raw files are counted by their source."""
+    """Yield the inputs of ``artifact``, then theirs. Raw files are counted by source."""
     raw: dict[str, int] = {}
     for entry in artifact.manifest.inputs:
         kind, separator, artifact_id = entry.id.partition("/")
@@ -115,19 +117,19 @@ def origins(artifact: Artifact, *, depth: int = 1) -> Iterator[Origin]:
             yield Origin(depth, entry.id, None, str(error))
             continue
         if found is None:
-            yield Origin(depth, entry.id, None, "no longer in the store")
+            yield Origin(depth, entry.id, None, "deleted from the store")
         elif found.manifest.digest != entry.digest:
-            yield Origin(depth, entry.id, found, "content is not what was used: it was replaced since")
+            yield Origin(depth, entry.id, found, "its content was replaced after it was used")
         else:
-            yield Origin(depth, entry.id, found, "content is what was used")
+            yield Origin(depth, entry.id, found, "its content is what was used", intact=True)
         if found is not None:
             yield from origins(found, depth=depth + 1)
     for source, count in sorted(raw.items()):
-        yield Origin(depth, source, None, f"raw source, {count} file(s)")
+        yield Origin(depth, source, None, f"raw source, {count} file(s)", intact=True)
 
 
 def synthetic_sources(artifact: Artifact) -> list[str]:
-    """Return the names of generated sources in the corpora that ``artifact`` goes back to."""
+    """Return the names of generated sources in the corpora from which ``artifact`` was made."""
     corpora = [
         origin.artifact for origin in origins(artifact) if origin.artifact and origin.artifact.manifest.kind == "corpus"
     ]
@@ -136,9 +138,9 @@ def synthetic_sources(artifact: Artifact) -> list[str]:
 
 
 def reveal(resource: str, load: Callable[[], str], *, label: str = "Show the text") -> None:
-    """Offer a document's text: it is loaded and shown only after a click, which leaves one audit line.
+    """Offer a document's text. It is loaded and shown only after a click, which writes one audit line.
 
-    ``resource`` names the document by ids alone, as ``embeddings/notes-1a2b/row 17``; it goes into the line, the text never.
+    ``resource`` names the document by ids alone, as ``embeddings/notes-1a2b/row 17``; the line holds them and never the text.
     The text stays on the page until it is hidden or the session ends.
     """
     shown: set[str] = st.session_state.setdefault("revealed", set())
@@ -146,16 +148,16 @@ def reveal(resource: str, load: Callable[[], str], *, label: str = "Show the tex
         st.text(load())
         st.button("Hide the text", key=f"hide {resource}", on_click=shown.discard, args=(resource,))
         return
-    who = who_asks(st.context.headers)
+    who = user_name(st.context.headers)
     if who is None:
-        st.info("Text is shown only to those whom the login names, and it names nobody here.", icon=":material/lock:")
+        st.info("Text is shown only to logged-in users, and the login proxy sent no user name.", icon=":material/lock:")
         return
     st.button(
         label,
         key=f"reveal {resource}",
         on_click=_reveal,
         args=(resource, who),
-        help="Who asked for which text, and when, is written to the audit log.",
+        help="The audit log records your name, the text that you open, and the time.",
     )
 
 

@@ -1,7 +1,7 @@
-"""The map in the browser: points once as bytes, then only marks, texts and areas; what comes back are row numbers and corners.
+"""The map in the browser. Points are sent once as bytes, then only marks, texts and areas; row numbers and corners come back.
 
 ``encode_points`` makes the bytes (five a point), ``point_map`` shows them and ``companion`` adds what changes. Both are Streamlit
-components of plain JavaScript that lies beside this file: no build step, nothing from another host, WebGL 2 or a plain canvas.
+components of plain JavaScript in this folder: no build step, nothing from other hosts, WebGL 2 or a plain canvas.
 """
 
 import json
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 _FOLDER = Path(__file__).parent
 SIDE = 65536
 
-# Six colours that stay apart for colour-blind eyes and have contrast on white (tests/dashboards/test_component.py measures both)
-# by seven symbols: 42 groups have a sign of their own.
+# Six colours that colour-blind users can tell apart and that have contrast on white (tests/dashboards/test_component.py measures
+# both), times seven symbols: 42 groups each have their own mark.
 COLOURS = ("#2080C0", "#E06000", "#00A080", "#000000", "#7030D0", "#802000")
 SYMBOLS = ("circle", "x", "triangle-up", "square-open", "cross", "diamond", "star")
 MOST_GROUPS = len(COLOURS) * len(SYMBOLS)
@@ -26,12 +26,12 @@ MOST_GROUPS = len(COLOURS) * len(SYMBOLS)
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What the browser says about the points."""
+    """Texts and settings of one map in the browser."""
 
     name: str
-    """Of this map among those of the page; a companion finds it by this."""
+    """Name of this map among those of the page; its companion refers to it."""
     label: str
-    """What a screen reader says of the map."""
+    """Description of the map for screen readers."""
     unit: str
     """What a point is, in the plural: ``codes``."""
     file: str
@@ -41,7 +41,7 @@ class Labels:
     link: str = ""
     """Maps with the same link hold the same rows in the same order, and share their selection and their legend."""
     legend: bool = True
-    """Show the legend; a linked map may leave it to the other."""
+    """Show the legend; of linked maps one is enough."""
     height: int = 640
     """Of the map, in CSS pixels."""
 
@@ -60,7 +60,7 @@ def encode_points(
 ) -> bytes:
     """Return what ``point_map`` sends: the length of the header, the header as JSON, places and groups; little-endian."""
     if len(names) > MOST_GROUPS:
-        raise ValueError(f"names: {len(names)} groups, but only {MOST_GROUPS} signs; put the smallest together")
+        raise ValueError(f"names: {len(names)} groups, but only {MOST_GROUPS} symbols; merge the smallest")
     groups = [
         {"name": name, "colour": COLOURS[i % len(COLOURS)], "symbol": SYMBOLS[i // len(COLOURS)]}
         for i, name in enumerate(names)
@@ -99,7 +99,7 @@ def companion(
 ) -> None:  # fmt: skip
     """Add marks (``kind``: found, near or chosen, and ``rows``), lines of text by row, and an area newer than the map's own.
 
-    ``st.session_state[key]["wanted"]`` then has the rows whose texts the browser misses.
+    ``st.session_state[key]["wanted"]`` then has the rows whose texts the browser lacks.
     """
     data = {
         "name": name,

@@ -1,4 +1,4 @@
-"""Choosing the artifact that a page shows, and what a page says where there is none or another version wrote it."""
+"""The choice of the artifact that a page shows, and messages where there is none or another version wrote it."""
 
 from collections.abc import Callable
 
@@ -11,9 +11,9 @@ from store import list_kind, show_problems, store_or_stop
 def artifacts_or_stop(
     kind: str, *, title: str, command: str, wanted: Callable[[Artifact], bool] = lambda artifact: True
 ) -> list[Artifact]:
-    """Return the finished artifacts of a kind, newest first; without any, say how to make one and end the page.
+    """Return the finished artifacts of a kind, newest first. Without any, say how to make one and end the page.
 
-    Those that another format version wrote are named and left out: their figures may mean something else.
+    Artifacts of another format version are named and left out: their figures may have another meaning.
     """
     store = store_or_stop()
     listing = list_kind(store, kind)
@@ -23,7 +23,7 @@ def artifacts_or_stop(
     if len(readable) < len(found):
         others = sorted(a.manifest.id for a in found if a.manifest.format_version != FORMAT_VERSION[kind])
         st.info(
-            f"Left out, as another version of the platform wrote them: {', '.join(others)}. Build them again to see them.",
+            f"Not shown, because another version of the platform wrote them: {', '.join(others)}. Build them again to see them.",
             icon=":material/history:",
         )
     if not readable:

@@ -1,7 +1,7 @@
-"""Small charts as Vega-Lite specifications, drawn by the library that comes with Streamlit: nothing is fetched from elsewhere.
+"""Small charts as Vega-Lite specifications, drawn by the library that comes with Streamlit: nothing is loaded from other hosts.
 
-A series is told by colour and by dash or shape, never by colour alone; the colours are those of the map, which are measured.
-Every chart has a sentence for who cannot see it, and its numbers stand in a table nearby.
+A series is marked by colour and by dash or shape, never by colour alone. The colours are those of the map, whose contrast is
+tested. Every chart has alt text, and its numbers are in a table nearby.
 """
 
 import re
@@ -28,7 +28,7 @@ Channel = dict[str, Any]
 def line_chart(
     rows: Rows, *, x: str, y: str, series: str, alt: str, log_x: bool = False, detail: str | None = None
 ) -> None:
-    """Draw ``y`` over ``x``, a line for each value of ``series``; ``detail`` keeps several lines of one series apart."""
+    """Draw ``y`` over ``x``, a line for each value of ``series``; ``detail`` separates several lines of one series."""
     names = _names(rows, series)
     scale_x: dict[str, Any] = {"type": "log"} if log_x else {"zero": False}
     dashes = {"domain": names, "range": _cycle(_DASHES, names)}
@@ -41,7 +41,7 @@ def line_chart(
         **({"detail": _name(detail)} if detail else {}),
     }
     mark = {"type": "line", "strokeWidth": 2, "point": len(rows) <= _MOST_DOTS * len(names)}
-    # Above the chart: beside a small axis it would be cut off.
+    # Above the chart: next to a small axis it would be cut off.
     title = {"text": y, "anchor": "start", "fontSize": 13, "fontWeight": "normal"}
     height = 250 + 22 * _legend_lines(names)
     _draw(rows, {"title": title, "mark": mark, "encoding": encoding}, alt=alt, height=height)
@@ -114,7 +114,7 @@ def _names(rows: Rows, field: str) -> list[str]:
 
 
 def _field(name: str) -> Channel:
-    # Vega-Lite takes a full stop or a bracket in a name for a way into an object, and a quote for the beginning of one.
+    # Vega-Lite reads full stops, brackets and quotes in a name as a path into an object.
     escaped = re.sub(r"([\\.\[\]'\"])", r"\\\1", name)
     return {"field": escaped, "title": name}
 
@@ -157,6 +157,6 @@ def _cycle(choices: Sequence[Any], names: Sequence[str]) -> list[Any]:
 
 def _draw(rows: Rows, spec: dict[str, Any], *, alt: str, height: int) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row))
-    # Arrow travels as it is: a list of dicts would pass through pandas first.
+    # Streamlit sends Arrow as it is; it would convert a list of dicts through pandas.
     table = pa.table({name: [row.get(name) for row in rows] for name in names})
     st.vega_lite_chart(table, {**spec, "height": height, "config": _CONFIG}, width="stretch", alt=alt)

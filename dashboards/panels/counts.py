@@ -1,8 +1,8 @@
-"""Counts of people's records that are too small to be shown: they could point at somebody.
+"""Small counts of people's records are withheld, because they could identify a person.
 
-Below ``FLOOR`` a count is withheld. Where one withheld cell could be worked out from a total, the next smallest is withheld
-with it, until what is missing is the sum of at least two cells and not itself small. It guards one table at a time, no more:
-who may see several tables of the same records can still compare them.
+A count below ``FLOOR`` is withheld. Where it could be computed from a total, the next smallest count is withheld too, until
+the withheld counts are at least two and their sum is not small. This protects one table at a time: a user who sees several
+tables of the same records can still compare them.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ FLOOR = 11
 
 
 def withhold_small(counts: Mapping[str, int], *, floor: int = FLOOR) -> tuple[dict[str, int | None], int | None]:
-    """Return the cells of one partition and their total, with None where a count is withheld; zeros are shown."""
+    """Return the counts of one partition and their total, with None where a count is withheld. Zeros are shown."""
     total = sum(counts.values())
     hidden = {name for name, count in counts.items() if 0 < count < floor}
     if not hidden:
@@ -26,13 +26,13 @@ def withhold_small(counts: Mapping[str, int], *, floor: int = FLOOR) -> tuple[di
 
 
 def shown_counts(counts: Mapping[str, int], *, public: bool) -> tuple[dict[str, int | None], int | None]:
-    """Return cells and total as they may be shown: all of public or generated text, without the small ones of any other."""
+    """Return counts and total as they may be shown: whole for public or generated text, else with small counts withheld."""
     return (dict(counts), sum(counts.values())) if public else withhold_small(counts)
 
 
 def explain_withheld() -> None:
-    """Say what an empty cell means."""
+    """Explain empty cells."""
     st.caption(
-        f"An empty cell (None) is a count below {FLOOR}, or one withheld with it so that it cannot be worked out; counts of "
-        "public and of generated text are shown whole."
+        f"An empty cell (None) is a count below {FLOOR}, or a count that is withheld so that a small one cannot be computed. "
+        "Counts of public and generated text are shown whole."
     )

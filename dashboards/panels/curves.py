@@ -1,4 +1,4 @@
-"""Curves of training runs: read from the store, kept as few numbers as a screen can show.
+"""Curves of training runs, read from the store and thinned to what a screen can show.
 
 A finished run has ``history.json``, a running one ``progress.json`` in its work area, written at each recorded step. Both hold
 the same list of points: figures of steps, held-out figures, and notes of (re)starts and rollbacks.
@@ -14,18 +14,18 @@ from clinical_modernbert.artifacts.layout import MANIFEST_NAME, artifact_prefix,
 
 MOST_POINTS = 400
 _LIVE_S = 4
-_PROGRESS = "progress.json"  # training.loop names it so; that module would bring torch with it
+_PROGRESS = "progress.json"  # as in training.loop, which is not imported because it loads torch
 
 Point = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """The points of one run, apart by what they say."""
+    """The points of one run, by kind."""
 
     run: str
     steps: tuple[Point, ...]
-    """At most ``MOST_POINTS``: each the mean of the recorded steps in its stretch."""
+    """At most ``MOST_POINTS``: each is the mean of the recorded steps in its interval."""
     last: Point
     """The last recorded step as it is; empty before the first."""
     held_out: tuple[Point, ...]
@@ -36,7 +36,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A run that has not published its model: it trains, waits, or was left."""
+    """A run that has not published its model: it trains, waits, or was stopped."""
 
     run: str
     step: int
@@ -59,9 +59,9 @@ def make_curve(run: str, history: list[Point]) -> Curve:
 
 
 def thinned(points: list[Point], *, most: int = MOST_POINTS) -> list[Point]:
-    """Return at most ``most`` points; each holds the mean of every number over its stretch, None where nothing was measured.
+    """Return at most ``most`` points. Each holds the mean of every number over an interval, None where nothing was measured.
 
-    ``step`` is the last of the stretch: nothing is drawn before it was known.
+    ``step`` is the last step of the interval, so that no figure is drawn before it was measured.
     """
     stretch = -(-len(points) // most) if points else 1
     return [_mean(points[start : start + stretch]) for start in range(0, len(points), stretch)]
@@ -76,7 +76,7 @@ def _mean(points: list[Point]) -> Point:
 
 
 def has_curve(model: Artifact) -> bool:
-    """Return whether this model was pretrained here: fine-tuned ones have no such curve."""
+    """Return whether the model has a pretraining curve; fine-tuned models have none."""
     return any(entry.path == "history.json" for entry in model.manifest.files)
 
 
@@ -103,7 +103,7 @@ def _running_ids(_store: Store, uri: str) -> list[str]:
 
 
 def running(store: Store, run: str) -> Running | None:
-    """Return how far a run is, at most a few seconds old; None once it has published or was cleared away."""
+    """Return the state of a run, at most a few seconds old; None after it has published or was deleted."""
     return _running(store, store.uri, run)
 
 

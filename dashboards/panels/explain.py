@@ -1,4 +1,4 @@
-"""What sets one group of rows apart from another: shares of values, and terms. Pure functions over Arrow columns.
+"""How one group of rows differs from another: shares of values, and terms. Pure functions over Arrow columns.
 
 Terms are ranked by the log-odds ratio with an informative Dirichlet prior, in standard errors (Monroe, Colaresi and Quinn 2008,
 section 3.5): frequent words of both groups rank low, and a word seen once does not rank high.
@@ -22,7 +22,7 @@ Rows = NDArray[np.intp]
 def shares(values: pa.ChunkedArray, ours: Rows, others: Rows, *, floor: int = 1) -> pa.Table:
     """Return each value's count in the group and its share in both, largest difference first.
 
-    Counts below ``floor`` in either group are left out: the value is not listed.
+    A value with a count below ``floor`` in either group is not listed.
     """
     first, second = _counts(values, ours), _counts(values, others)
     lines = []
@@ -44,7 +44,7 @@ def shares(values: pa.ChunkedArray, ours: Rows, others: Rows, *, floor: int = 1)
 
 
 def terms(texts: pa.ChunkedArray, ours: Rows, others: Rows, *, most: int = 15) -> pa.Table:
-    """Return the words that the group has more often than the other, the surest first; only those beyond chance (z > 1.96)."""
+    """Return the words that are more frequent in the group, the most significant first; only those with z > 1.96."""
     first, second = _words(texts, ours), _words(texts, others)
     both = first + second
     size_a, size_b, size = first.total(), second.total(), both.total()

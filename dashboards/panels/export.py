@@ -1,4 +1,4 @@
-"""Tables as files, with where they come from: model, fingerprint, recipe and date stand in every one."""
+"""Tables as files. Each names its model, fingerprint, recipe and date."""
 
 import csv
 import io
@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 import pyarrow as pa
 from clinical_modernbert.artifacts import Artifact
 
-# A spreadsheet runs a cell that begins with one of these.
+# A spreadsheet evaluates a cell that begins with one of these.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def provenance(*artifacts: Artifact) -> list[str]:
-    """Return what stands on every export of something that is shown of ``artifacts``."""
+    """Return the lines of provenance for an export of ``artifacts``."""
     lines = ["Clinical ModernBERT. Research use, not for care."]
     for artifact in artifacts:
         manifest = artifact.manifest
@@ -25,7 +25,7 @@ def provenance(*artifacts: Artifact) -> list[str]:
 
 
 def as_csv(table: pa.Table, lines: list[str]) -> bytes:
-    """Return UTF-8 CSV below comment lines of provenance; text that a spreadsheet would run gets an apostrophe in front."""
+    """Return UTF-8 CSV after comment lines of provenance. Text that a spreadsheet would evaluate is prefixed with '."""
     out = io.StringIO()
     out.writelines(f"# {line}\n" for line in lines)
     writer = csv.writer(out, lineterminator="\n")

@@ -1,7 +1,7 @@
-"""A map on a page: which point has which sign, what was chosen or selected, and the link that brings it all back.
+"""A map on a page: the symbol of each point, the chosen row, the selected area, and the link that restores them.
 
-The points go to the browser once (``component``). A chosen row and a selected area live in the session and in the page's address:
-row ids of the artifact and corners on the map, never anything that was typed.
+The points are sent to the browser once (``component``). The chosen row and the selected area are kept in the session and in the
+page's address: row ids of the artifact and corners on the map, never typed text.
 """
 
 import base64
@@ -26,7 +26,7 @@ Texts = Callable[[Sequence[int]], dict[int, list[str]]]
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """The points of one map as they were sent."""
+    """The points of one map as sent to the browser."""
 
     places_N2: NDArray[np.uint16]
     groups_N: NDArray[np.uint8]
@@ -46,9 +46,9 @@ def make_points(table: pa.Table, groups: pa.Array, labels: Labels) -> Points:
 
 
 def grouped(values: pa.ChunkedArray, *, floor: int = 1) -> pa.Array:
-    """Return ``values`` as a dictionary array with a sign for each: sorted by name, the smallest put together.
+    """Return ``values`` as a dictionary array with a symbol for each value: sorted by name, the smallest merged.
 
-    Values with fewer than ``floor`` rows are among those put together, so that no sign names a small group.
+    Values with fewer than ``floor`` rows are always merged, so that no symbol names a small group.
     """
     filled = pc.fill_null(pc.cast(values, pa.string()), _NO_VALUE).combine_chunks()
     counts = {item["values"]: item["counts"] for item in pc.value_counts(filled).to_pylist()}
@@ -60,7 +60,7 @@ def grouped(values: pa.ChunkedArray, *, floor: int = 1) -> pa.Array:
 
 
 def show_points(points: Points, *, page: str, texts: Texts, marks: Sequence[dict[str, Any]] = ()) -> None:
-    """Show a map; what the user does there is kept under ``page``."""
+    """Show a map. The user's choice and selection are kept under ``page``."""
     key = f"{page}-{points.name}"
 
     def chosen() -> None:
@@ -75,7 +75,7 @@ def show_points(points: Points, *, page: str, texts: Texts, marks: Sequence[dict
 
     @st.fragment
     def follow() -> None:
-        # A fragment: resting on a point fetches its text and runs nothing else of the page.
+        # A fragment: hovering over a point fetches its text without running the rest of the page.
         wanted = st.session_state.get(f"{key}-wanted", [])
         companion(
             points.name,
@@ -92,7 +92,7 @@ def show_points(points: Points, *, page: str, texts: Texts, marks: Sequence[dict
 
 
 def _own_area(page: str, name: str) -> dict[str, Any]:
-    # Corners mean something on the map that they were drawn on; linked maps take the rows from it, in the browser.
+    # Corners are positions on the map on which they were drawn; linked maps take its rows, in the browser.
     area: dict[str, Any] = st.session_state.get(f"{page}-area") or {}
     if not area or area.get("map", name) != name:
         return {"turn": -1}
@@ -105,7 +105,7 @@ def _keep_wanted(key: str, count: int) -> None:
 
 
 def choose(page: str, row: int | None) -> None:
-    """Make ``row`` the one whose card is shown."""
+    """Show the card of ``row``."""
     st.session_state[f"{page}-row"] = row
 
 
@@ -124,19 +124,19 @@ def selected_rows(points: Points, page: str) -> NDArray[np.intp] | None:
 
 
 def map_with_area(maps: Sequence[Points], page: str) -> Points:
-    """Return which of linked maps the selected area was drawn on; the first where nothing says."""
+    """Return the map on which the selected area was drawn; the first where there is no area."""
     area = st.session_state.get(f"{page}-area") or {}
     return next((points for points in maps if points.name == area.get("map")), maps[0])
 
 
 def forget(page: str) -> None:
-    """Rows and areas are of one map; another map starts without them."""
+    """Forget the chosen row and the selected area, which belong to one map."""
     st.session_state[f"{page}-row"] = None
     st.session_state[f"{page}-area"] = None
 
 
 def restore_area(page: str, *, on: Points) -> None:
-    """Take the area selected on a map from the address, once a session; one that cannot be read is left out."""
+    """Take the area selected on a map from the address, once a session. An area that cannot be read is ignored."""
     if f"{page}-area" not in st.session_state:
         found = read_area(st.query_params.get("area", ""))
         st.session_state[f"{page}-area"] = found and {**found, "map": on.name}
@@ -153,7 +153,7 @@ def keep_in_address(page: str, **ids: str | None) -> None:
 
 
 def write_area(area: dict[str, Any] | None) -> str | None:
-    """Return an area as a short word for the address: the hidden groups, then the corners."""
+    """Return an area as a short string for the address: the hidden groups, then the corners."""
     if not area or "corners" not in area:
         return None
     hidden = bytes([len(area["hidden"]), *area["hidden"]])

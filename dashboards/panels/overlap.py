@@ -1,6 +1,6 @@
-"""How two maps of the same code table differ, from the nearest codes that each has in its own original space.
+"""How two maps of the same code table differ, by the nearest codes in each model's original space.
 
-Legend: N codes that both maps have, K neighbours. Places on the map count for nothing here.
+Legend: N codes that both maps have, K neighbours. Positions on the map are not used.
 """
 
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ _ABSENT = -1
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two maps cut down to the codes that both have, in the same order; neighbours are rows of this common order."""
+    """Two maps reduced to their common codes, in the same order; neighbours are row numbers of this order."""
 
     first: pa.Table
     second: pa.Table
     near_first_NK: NDArray[np.int64]
     near_second_NK: NDArray[np.int64]
-    """-1 where a neighbour is a code that only one map has."""
+    """-1 where a neighbour is on one map only."""
     overlap_N: NDArray[np.float64]
-    """Share of a code's K nearest codes that both maps name."""
+    """Share of a code's K nearest codes that are the same on both maps."""
 
     @property
     def complete(self) -> bool:
@@ -32,7 +32,7 @@ class Pair:
 
 
 def align(first: pa.Table, second: pa.Table) -> Pair:
-    """Return what both maps have, ordered as the first has it."""
+    """Return the codes that both maps have, in the order of the first."""
     rows_first = pc.indices_nonzero(pc.is_in(first["code"], value_set=second["code"].combine_chunks()))
     common = first["code"].take(rows_first).combine_chunks()
     rows_second = pc.index_in(common, value_set=second["code"].combine_chunks())
@@ -50,7 +50,7 @@ def align(first: pa.Table, second: pa.Table) -> Pair:
 
 
 def by_chapter(pair: Pair) -> pa.Table:
-    """Return each chapter's codes, its purity in both maps and its overlap; the chapter that gained most comes first."""
+    """Return each chapter's codes, its purity in both maps and its overlap; the largest difference comes first."""
     chapter_N = pair.first["chapter_id"].to_numpy(zero_copy_only=False)
     titles = dict(zip(chapter_N, pair.first["chapter"].to_pylist(), strict=True))
     own = [_purity(near, chapter_N) for near in (pair.near_first_NK, pair.near_second_NK)]

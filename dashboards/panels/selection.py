@@ -1,4 +1,4 @@
-"""A selected group of rows: its list, what sets it apart, and its export."""
+"""A selected group of rows: its list, its differences from another group, and its export."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from panels.explain import shares, terms
 from panels.export import as_csv
 
 _REST = "everything else"
-_KEPT = "the group kept before"
+_KEPT = "the group that you kept"
 _LISTED = 500
 
 
@@ -21,9 +21,9 @@ def show_selection(
     table: pa.Table, rows: NDArray[np.intp] | None, *, page: str, unit: str, group_column: str, listed: Sequence[str],
     text_column: str | None, lines: list[str], file: str, floor: int = 1,
 ) -> None:  # fmt: skip
-    """Show the selected ``rows`` of ``table``, against the rest, a group of ``group_column`` or a group kept before.
+    """Show the selected ``rows`` of ``table``, compared with all other rows, a value of ``group_column`` or a kept group.
 
-    With ``floor`` above 1 a selection of fewer rows is not shown, and no count below it is.
+    With ``floor`` above 1 neither a selection of fewer rows nor a count below it is shown.
     """
     st.subheader("Selected group")
     if rows is None:
@@ -44,10 +44,10 @@ def show_selection(
     with st.expander(f"List of the {len(rows):,} selected {unit}"):
         st.dataframe(chosen.slice(0, _LISTED), hide_index=True)
         if len(rows) > _LISTED:
-            st.caption(f"The first {_LISTED}; the export has all.")
+            st.caption(f"The first {_LISTED}; the export holds all.")
     st.download_button(
         "Export as CSV",
-        # Made when it is pressed: nothing is held for those who only look.
+        # Made on demand: nothing is held in memory until then.
         data=lambda: as_csv(chosen, [*lines, f"{len(rows)} {unit} selected"]),
         file_name=f"{file}-selection.csv",
         mime="text/csv",
@@ -75,10 +75,10 @@ def _compare(
     if text_column is None:
         return
     with right:
-        st.markdown("**Words that set it apart**")
+        st.markdown("**Words that are more frequent in this group**")
         z = {"z": st.column_config.NumberColumn(format="%.1f")}
         st.dataframe(terms(table[text_column], rows, others), hide_index=True, column_config=z, height=280)
-        st.caption("z: log-odds against the other group, in standard errors. Above 1.96 is listed.")
+        st.caption("z: log-odds against the other group, in standard errors. Words above 1.96 are listed.")
 
 
 def _other(
@@ -90,7 +90,9 @@ def _other(
     choices = [_REST, *([_KEPT] if kept is not None else []), *sorted(values)]
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     against = left.selectbox("Compare with", choices, key=f"{page}-against")
-    right.button("Keep this group", on_click=_keep, args=(page, rows), help="To compare the next selection with it.")
+    right.button(
+        "Keep this group", on_click=_keep, args=(page, rows), help="Compare the next selection with this group."
+    )
     if against == _KEPT:
         others = np.asarray(kept)
     else:

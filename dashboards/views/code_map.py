@@ -1,6 +1,6 @@
-"""The code map: every code of a table as a point, its card, and the figures that say how far to trust the picture.
+"""The code map: every code of a table as a point, its card, and figures that say how far to trust the picture.
 
-Nearest codes come from the map artifact, where they were taken in the original space: a distance on the map means little.
+Nearest codes are read from the map artifact, which holds those of the original space: distances on the map mean little.
 """
 
 import json
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from panels import map_panel
 from panels.export import provenance
 from panels.map_panel import Points, grouped, make_points, selected_rows, show_points
-from panels.search import Found, search_panel, selectable, show_found
+from panels.search import Matches, search_panel, selectable, show_found
 from panels.selection import show_selection
 from store import Listing, list_kind, show_problems, store_or_stop, synthetic_sources
 
@@ -47,8 +47,8 @@ def page() -> None:
     with chart_column:
         show_points(points, page=_PAGE, texts=lambda rows: code_texts(codes, rows), marks=_marks(codes, found))
         st.caption(
-            "Each point is a code, placed by t-SNE. Only who stands close together means something: the distance between far "
-            "groups, their size and their direction do not."
+            "Each point is a code, placed by t-SNE. Only nearby points are meaningful; distances between far-apart groups, "
+            "their sizes and their directions are not."
         )
     with card_column:
         show_card(codes, page=_PAGE, artifact=artifact)
@@ -88,7 +88,7 @@ def list_maps() -> Listing:
 
 
 def map_label(artifact: Artifact) -> str:
-    """Return how a map is named in a list."""
+    """Return the name of a map in a list."""
     return f"{artifact.manifest.id} (model {artifact.summary['model']}, {artifact.manifest.created_at[:10]})"
 
 
@@ -125,13 +125,13 @@ def chapters(codes: pa.Table) -> pa.Array:
 
 
 def code_texts(codes: pa.Table, rows: Any) -> dict[int, list[str]]:
-    """Return what resting on a code shows."""
+    """Return the lines of text that a code shows under the pointer."""
     some = codes.select(["code", "description"]).take(pa.array(rows, pa.int32())).to_pylist()
     return {row: [code["code"], code["description"]] for row, code in zip(rows, some, strict=True)}
 
 
 def show_provenance(artifact: Artifact, num_codes: int) -> None:
-    """Say where a map comes from."""
+    """Show the model, fingerprint and date of a map."""
     manifest = artifact.manifest
     facts = [
         f"model `{artifact.summary['model']}`",
@@ -160,9 +160,9 @@ def show_card(codes: pa.Table, *, page: str, artifact: Artifact) -> None:
         st.caption("**Counterparts** in the other ICD version (CMS General Equivalence Mappings)")
         st.text("\n".join(code["crosswalk"]))
     if code["held_out"]:
-        st.caption("Held out: the model never saw this code's concept in training.")
+        st.caption("Held out: this code's concept was not in the training part.")
     nearest = codes.take(pa.array(code["neighbours"], pa.int32()))
-    st.markdown("**Nearest codes**, in the model's own space (not on the map)")
+    st.markdown("**Nearest codes**, in the model's original space (not on the map)")
     shown = pa.table(
         {
             "similarity": pa.array(code["similarities"], pa.float32()),
@@ -200,7 +200,7 @@ def _restore(codes: pa.Table, points: Points) -> None:
         map_panel.choose(_PAGE, row if row >= 0 else None)
 
 
-def _marks(codes: pa.Table, found: Found | None) -> list[dict[str, Any]]:
+def _marks(codes: pa.Table, found: Matches | None) -> list[dict[str, Any]]:
     marks = [{"kind": "found", "rows": found.rows}] if found else []
     row = map_panel.chosen_row(_PAGE)
     if row is not None:
@@ -214,8 +214,8 @@ def _marks(codes: pa.Table, found: Found | None) -> list[dict[str, Any]]:
 def _show_purity(purity: dict[str, float]) -> None:
     st.subheader("How far to trust the groups")
     st.markdown(
-        f"Share of a code's {purity['k']:.0f} nearest codes that are of its own chapter, measured in the model's own space. "
-        "A model has learnt clinical meaning where it is above all three baselines."
+        f"Share of a code's {purity['k']:.0f} nearest codes that are in the same chapter, measured in the model's original "
+        "space. A model has learnt clinical meaning if it is above all three baselines."
     )
     columns = st.columns(1 + len(_BASELINES))
     columns[0].metric("This model", f"{purity['encoder']:.1%}")

@@ -1,4 +1,4 @@
-"""Two models side by side on the same codes: linked maps, and figures from the nearest codes in each model's own space."""
+"""Two models on the same codes: linked maps, and figures from the nearest codes in each model's original space."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ _MOVED = 100
 
 
 def page() -> None:
-    """Show two maps of one code table, what one and the other call near, and what changed most."""
+    """Show two maps of one code table, the nearest codes on each, and the codes that changed most."""
     st.title("Compare")
     left, right = _choose()
     try:
@@ -50,7 +50,9 @@ def page() -> None:
             show_points(shown, page=_PAGE, texts=lambda rows: code_texts(pair.first, rows), marks=marks)
             if row is not None:
                 _show_near(pair, row, present(near_NK[row]))
-    st.caption("What is selected or pointed at on one map is selected or ringed on the other. The legend filters both.")
+    st.caption(
+        "A selection on one map is made on both; a point under the pointer is ringed on the other. The legend filters both."
+    )
     drawn = map_panel.map_with_area(points, _PAGE)
     show_selection(
         pair.first,
@@ -134,7 +136,7 @@ def _show_figures(pair: Pair, left: dict[str, Any], right: dict[str, Any]) -> No
     columns[3].metric("Codes on both", f"{pair.first.num_rows:,}")
     if not pair.complete:
         st.info(
-            "The maps do not hold the same codes. Nearest codes that only one of them has count as not common: the overlap is "
+            "The maps do not hold the same codes. A nearest code that is on one map only counts as different, so the overlap is "
             "a lower bound.",
             icon=":material/info:",
         )
@@ -146,7 +148,7 @@ def _show_figures(pair: Pair, left: dict[str, Any], right: dict[str, Any]) -> No
 
 def _show_near(pair: Pair, row: int, near: list[int]) -> None:
     code = pair.first["code"][row].as_py()
-    st.markdown(f"**Nearest to {code}** in this model's own space")
+    st.markdown(f"**Nearest to {code}** in this model's original space")
     shown = pair.first.select(["code", "description", "chapter_id"]).take(pa.array(near, pa.int32()))
     st.dataframe(shown, hide_index=True, height=250)
 

@@ -1,7 +1,7 @@
-"""A corpus: its sources, what was dropped and why, lengths, clinical terms, identifiers found, and what could not be read.
+"""A corpus: its sources, dropped records with reasons, lengths, clinical terms, identifiers and unreadable records.
 
-All of it comes from the manifest; no text of the corpus is read but the samples of sources that the recipe calls public, and
-those only where someone asks for them.
+All of it is read from the manifest. The only texts are samples of sources that the recipe calls public, and a user has to open
+each of them.
 """
 
 import json
@@ -25,7 +25,7 @@ _REASONS = {
     "empty": "no text",
     "few_terms": "too few clinical terms",
     "header": "a heading, not a code",
-    "identifiers": "looks as if it names a person",
+    "identifiers": "seems to name a person",
     "language": "in a language that the recipe leaves out",
     "near_duplicate": "nearly the same text as another",
     "no_abstract": "no abstract",
@@ -60,7 +60,7 @@ def page() -> None:
 
 
 def public_sources(corpus: Artifact) -> set[str]:
-    """Return the sources whose counts may be shown whole: those that the recipe calls public, and generated ones."""
+    """Return the sources whose counts may be shown whole: public by the recipe, or generated."""
     named = corpus.manifest.recipe.get("card", {}).get("public_sources", [])
     return {*named, *corpus.summary["synthetic_sources"]}
 
@@ -84,7 +84,7 @@ def _show_totals(summary: dict[str, Any], accounts: dict[str, dict[str, Any]], p
 
 
 def _total_documents(accounts: dict[str, dict[str, Any]], public: set[str], split: str) -> str:
-    """Return the sum of what is shown: the whole would give a withheld count away."""
+    """Return the sum of the counts that are shown: the full total would reveal a withheld count."""
     cells = [shown_counts(balance(account), public=name in public)[0][split] for name, account in accounts.items()]
     total = sum(cell for cell in cells if cell is not None)
     return f"> {total:,}" if None in cells else f"{total:,}"
@@ -94,7 +94,7 @@ def _show_sources(summary: dict[str, Any], accounts: dict[str, dict[str, Any]], 
     st.subheader("Sources")
     rows = []
     for name, account in accounts.items():
-        # One partition: documents, drops and quarantined records add up to the records, so they are guarded together.
+        # Documents, drops and quarantined records add up to the records, so they are withheld as one partition.
         cells, records = shown_counts(balance(account), public=name in public)
         tokens = sum(account["tokens"].values())
         rows.append(
@@ -130,13 +130,13 @@ def _show_sources(summary: dict[str, Any], accounts: dict[str, dict[str, Any]], 
 
 
 def balance(account: dict[str, Any]) -> dict[str, int]:
-    """Return the parts that a source's records fall into: documents by split, drops by reason, quarantined."""
+    """Return the partition of a source's records: documents by split, drops by reason, quarantined."""
     dropped = {f"dropped:{reason}": count for reason, count in account["dropped"].items()}
     return {**account["documents"], **dropped, "quarantined": account["quarantined"]}
 
 
 def _show_drops(accounts: dict[str, dict[str, Any]], public: set[str]) -> None:
-    st.subheader("Left out, and why")
+    st.subheader("Left out, with reasons")
     rows = []
     for name, account in accounts.items():
         cells, records = shown_counts(balance(account), public=name in public)
@@ -189,7 +189,7 @@ def _show_lengths(accounts: dict[str, dict[str, Any]], public: set[str]) -> None
 
 
 def _show_identifiers(accounts: dict[str, dict[str, Any]], public: set[str]) -> None:
-    st.subheader("Identifiers that the guard found")
+    st.subheader("Identifiers found by the guard")
     rows = []
     for name, account in accounts.items():
         cells, _ = shown_counts(account["identifiers"], public=name in public)
@@ -198,7 +198,7 @@ def _show_identifiers(accounts: dict[str, dict[str, Any]], public: set[str]) -> 
         st.dataframe(rows, hide_index=True)
     else:
         st.markdown("None.")
-    st.caption("The guard is a screen for what a pattern can find. It is no de-identification.")
+    st.caption("The guard is a pattern-based filter, not de-identification.")
 
 
 def _show_quarantine(summary: dict[str, Any], accounts: dict[str, dict[str, Any]], public: set[str]) -> None:
@@ -208,7 +208,7 @@ def _show_quarantine(summary: dict[str, Any], accounts: dict[str, dict[str, Any]
         cells, _ = shown_counts(balance(account), public=name in public)
         if account["quarantined"] or account["unread_bytes"]:
             unread = account["unread_bytes"]
-            rows.append({"source": name, "records": cells["quarantined"], "bytes behind damage": unread})
+            rows.append({"source": name, "records": cells["quarantined"], "bytes after damage": unread})
     if not rows:
         st.markdown("Every record was read.")
         return
@@ -216,7 +216,7 @@ def _show_quarantine(summary: dict[str, Any], accounts: dict[str, dict[str, Any]
     if is_researcher() and summary["quarantine"]:
         listed = summary["quarantine"][:_QUARANTINE_SHOWN]
         with st.expander(f"Where they are ({len(listed)} shown, all in quarantine.jsonl)"):
-            # A record's id can hold that of a patient: outside public sources file and position have to do.
+            # A record's id can contain a patient's id: outside public sources only file and position are shown.
             st.dataframe(
                 [{**entry, "record_id": entry["record_id"] if entry["source"] in public else None} for entry in listed],
                 hide_index=True,

@@ -1,4 +1,4 @@
-"""The map of any embedded set: documents by id and metadata, coloured by one of their columns; small groups are not named."""
+"""The map of an embedded set: documents by id and metadata, coloured by one of their columns. Small groups are not named."""
 
 import json
 from typing import Any
@@ -22,7 +22,7 @@ from store import list_kind, reveal, show_problems, store_or_stop
 _PAGE = "set"
 _LENGTH = "length"
 _LENGTHS = (128, 512, 1024, 4096)
-# Groups of fewer documents are neither named nor counted: a person could be told from them.
+# Groups of fewer documents are neither named nor counted: they could identify a person.
 SMALLEST_GROUP = 11
 
 
@@ -48,8 +48,8 @@ def page() -> None:
     with left:
         show_points(points, page=_PAGE, texts=lambda wanted: _texts(rows, wanted), marks=_marks(rows))
         st.caption(
-            "Each point is a document, placed by t-SNE. Only who stands close together means something. Values with fewer than "
-            f"{SMALLEST_GROUP} documents are put together."
+            "Each point is a document, placed by t-SNE. Only nearby points are meaningful; distances between far-apart groups "
+            f"are not. Values with fewer than {SMALLEST_GROUP} documents are merged."
         )
     with right:
         _show_card(artifact, rows, report)
@@ -150,7 +150,7 @@ def _show_card(artifact: Artifact, rows: pa.Table, report: dict[str, Any]) -> No
     st.dataframe(
         [{"column": name, "value": document[name]} for name in (*report["columns"], "num_tokens")], hide_index=True
     )
-    st.markdown("**Nearest documents**, in the model's own space (not on the map)")
+    st.markdown("**Nearest documents**, in the model's original space (not on the map)")
     near = document["map_neighbours"]
     shown = rows.select(["id", *report["columns"]]).take(pa.array(near, pa.int32()))
     shown = shown.add_column(0, "similarity", pa.array(document["map_similarities"], pa.float32()))
@@ -158,13 +158,13 @@ def _show_card(artifact: Artifact, rows: pa.Table, report: dict[str, Any]) -> No
     selectable(key, shown, near, take=lambda other: map_panel.choose(_PAGE, other))
     embeddings = find_artifact(artifact.store, "embeddings", report["embeddings"])
     if embeddings is None:
-        st.caption("The embedded set is no longer in the store, so its texts cannot be found.")
+        st.caption("The embedded set was deleted from the store, so its texts cannot be read.")
         return
     reveal(f"embeddings/{embeddings.manifest.id}/row {row}", lambda: _read_text(embeddings, document["id"]))
 
 
 def _read_text(embeddings: Artifact, document_id: str) -> str:
-    """Return the text of a document from the table that was embedded: the set itself holds none."""
+    """Return the text of a document from the table that was embedded; the embedded set holds no text."""
     recipe = EmbedRecipe.model_validate(embeddings.manifest.recipe)
     try:
         for table in find_tables(recipe):
@@ -173,8 +173,8 @@ def _read_text(embeddings: Artifact, document_id: str) -> str:
                     if isinstance(item, TextRow) and item.id == document_id:
                         return item.text
     except UserError:
-        return "The table that was embedded is not within reach of the explorer."
-    return "The table that was embedded no longer has this document."
+        return "The explorer cannot read the table that was embedded."
+    return "This document is no longer in the table that was embedded."
 
 
 if __name__ == "__main__":

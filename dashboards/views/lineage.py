@@ -1,4 +1,4 @@
-"""What is in the store, what each artifact was made from, down to the raw sources, and what was made of it."""
+"""The artifacts in the store, what each was made from, down to the raw sources, and what was made from it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,23 +7,22 @@ import streamlit as st
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.artifacts.layout import KINDS
 from clinical_modernbert.serving.client import EndpointError
-from endpoint import open_endpoint
+from endpoint import open_endpoint, served_info
 from mode import is_researcher
-from served import served_info
 from store import Origin, list_kind, origins, show_problems, store_or_stop, synthetic_sources
 
 _KINDS = {
-    "corpus": "the texts that were learnt from",
-    "model": "what learnt from them",
-    "sweep": "models with other settings, compared",
-    "evaluation": "how well a model does",
-    "map": "a picture of codes by a model",
-    "embeddings": "texts as numbers by a model",
+    "corpus": "the texts that a model is trained on",
+    "model": "the trained model",
+    "sweep": "models with different settings, compared",
+    "evaluation": "how well a model performs",
+    "map": "a map of codes or documents",
+    "embeddings": "vectors of a table of texts",
 }
 
 
 def page() -> None:
-    """List every finished artifact; the one chosen shows where it comes from, its recipe and its files."""
+    """List every finished artifact. For the chosen one show its inputs, its recipe and its files."""
     st.title("Lineage")
     store = store_or_stop()
     listings = [list_kind(store, kind) for kind in KINDS]
@@ -42,14 +41,17 @@ def page() -> None:
 
 
 def _offer_served(by_id: dict[str, Artifact]) -> None:
-    """Say which model the endpoint serves, whether it is the store's, and lead to its lineage."""
+    """Say which model the endpoint serves and whether it equals the store's, and link to its lineage."""
     client = open_endpoint()
     if client is None:
         return
     try:
         info = served_info(client)
     except EndpointError as error:
-        st.info(f"The endpoint does not say what it serves ({error.code or 'no answer'}).", icon=":material/cloud_off:")
+        st.info(
+            f"The endpoint did not say which model it serves ({error.code or 'no answer'}).",
+            icon=":material/cloud_off:",
+        )
         return
     name = f"model/{info['model']}"
     found = by_id.get(name)
@@ -57,15 +59,13 @@ def _offer_served(by_id: dict[str, Artifact]) -> None:
         st.warning(f"The endpoint serves {name}, which is not in this store.", icon=":material/link_off:")
     elif found.manifest.digest != info["digest"]:
         st.warning(
-            f"The endpoint serves {name} with other content than this store has: one of them was replaced.",
+            f"The endpoint serves {name}, but its content differs from this store's: one of them was replaced.",
             icon=":material/difference:",
         )
     else:
         left, right = st.columns([4, 1])
-        left.success(
-            f"The endpoint serves {name}, with the content that lies in this store.", icon=":material/verified:"
-        )
-        right.button("Where it comes from", on_click=_choose, args=(name,))
+        left.success(f"The endpoint serves {name}, with the content of this store.", icon=":material/verified:")
+        right.button("Show its lineage", on_click=_choose, args=(name,))
 
 
 def _choose(name: str) -> None:
@@ -99,10 +99,10 @@ def _line(artifact: Artifact) -> dict[str, Any]:
 
 
 def _show(artifact: Artifact, artifacts: Sequence[Artifact]) -> None:
-    st.subheader(f"Where {_name(artifact)} comes from")
+    st.subheader(f"Lineage of {_name(artifact)}")
     generated = synthetic_sources(artifact)
     if generated:
-        st.warning(f"Goes back in part to synthetic text: {', '.join(generated)}.", icon=":material/smart_toy:")
+        st.warning(f"Made in part from synthetic text: {', '.join(generated)}.", icon=":material/smart_toy:")
     chain = list(origins(artifact))
     if chain:
         st.graphviz_chart(graph(artifact, chain), width="content")
@@ -110,7 +110,7 @@ def _show(artifact: Artifact, artifacts: Sequence[Artifact]) -> None:
             [{"step": "↳ " * origin.depth + origin.id, "state": origin.note} for origin in chain], hide_index=True
         )
     else:
-        st.info("Made from nothing else than its recipe.", icon=":material/info:")
+        st.info("It has no inputs but its recipe.", icon=":material/info:")
     _show_made_of_it(artifact, artifacts)
     if is_researcher():
         _show_details(artifact)
@@ -119,16 +119,15 @@ def _show(artifact: Artifact, artifacts: Sequence[Artifact]) -> None:
 
 
 def graph(artifact: Artifact, chain: Sequence[Origin]) -> str:
-    """Return the chain as a graph in DOT, sources on the left; what is lost or replaced is dashed and says so."""
+    """Return the chain as a graph in DOT, raw sources on the left. Absent and replaced artifacts are dashed and labelled."""
     path = [_name(artifact)]
     lines = [f"{_quoted(path[0])} [penwidth=2];"]
     for origin in chain:
         del path[origin.depth :]
-        source = origin.artifact is None and "/" not in origin.id
-        kept = source or origin.note == "content is what was used"
-        label = origin.id if kept else f"{origin.id}\n{'replaced since' if origin.artifact else 'not in the store'}"
-        shape = "ellipse" if source else "box"
-        lines.append(f"{_quoted(origin.id)} [shape={shape}, label={_quoted(label)}{'' if kept else ', style=dashed'}];")
+        shape = "box" if "/" in origin.id else "ellipse"
+        state = "" if origin.intact else "\nreplaced since" if origin.artifact else "\nnot in the store"
+        style = "" if origin.intact else ", style=dashed"
+        lines.append(f"{_quoted(origin.id)} [shape={shape}, label={_quoted(origin.id + state)}{style}];")
         lines.append(f"{_quoted(origin.id)} -> {_quoted(path[-1])};")
         path.append(origin.id)
     body = "\n".join(dict.fromkeys(lines))
@@ -144,7 +143,7 @@ def _show_made_of_it(artifact: Artifact, artifacts: Sequence[Artifact]) -> None:
     name = _name(artifact)
     made = [
         {
-            "made of it": _name(other),
+            "artifact": _name(other),
             "when": other.manifest.created_at[:10],
             "from": "this content" if same else "other content",
         }
@@ -154,7 +153,7 @@ def _show_made_of_it(artifact: Artifact, artifacts: Sequence[Artifact]) -> None:
         for same in [entry.digest == artifact.manifest.digest]
     ]
     if made:
-        st.markdown("**What was made of it**")
+        st.markdown("**Made from it**")
         st.dataframe(made, hide_index=True)
 
 
@@ -163,9 +162,9 @@ def _show_details(artifact: Artifact) -> None:
     left, right = st.columns(2)
     with left:
         st.markdown("**Figures**")
-        # These two hold counts of records: their own pages withhold the small ones.
+        # These two hold counts of records; their pages withhold the small ones.
         if manifest.kind in ("corpus", "evaluation"):
-            st.markdown(f"On the page {manifest.kind.capitalize()}.")
+            st.markdown(f"See the page {manifest.kind.capitalize()}.")
         else:
             st.json(manifest.summary, expanded=1)
     with right:

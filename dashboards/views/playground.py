@@ -1,7 +1,7 @@
-"""Try the served model: which words fit a gap, and how alike texts are.
+"""Try the served model: words that fit a gap, and the similarity of texts.
 
-What is typed goes to the endpoint and nowhere else: it is not stored, not in the address, not in a log, and the session forgets
-it when the page is left. Answers stand on the page until the next click.
+Typed text is sent to the endpoint only. It is not stored, not in the address and not in a log, and the session forgets it when
+the user leaves the page. Answers stay on the page until the next click.
 """
 
 from collections.abc import Callable
@@ -9,33 +9,32 @@ from typing import Any
 
 import streamlit as st
 from clinical_modernbert.serving.client import Client, EndpointError
-from endpoint import open_endpoint
+from endpoint import open_endpoint, served_info
 from mode import is_researcher
 from panels.charts import bar_chart
-from served import served_info
 
 MASK = "[MASK]"
 _MOST_CHARACTERS = 4000
 _TOP_K = 10
-# The endpoint's words for a cause -> ours.
+# Error code of the endpoint -> message.
 _CAUSES = {
-    "invalid_api_key": "It asks for a key, and the explorer has none that it knows (ENDPOINT_KEY).",
-    "insufficient_scope": "The explorer's key may not ask this.",
+    "invalid_api_key": "It requires an API key, and the explorer has no valid one (ENDPOINT_KEY).",
+    "insufficient_scope": "The explorer's key lacks the scope for this request.",
     "text_too_long": "The text is too long for the model.",
-    "no_mask": f"The text has no gap: write {MASK} where a word is to be guessed.",
+    "no_mask": f"The text has no gap: write {MASK} where the model should guess a word.",
 }
 
 
 def page() -> None:
-    """Show both trials, or why the endpoint can't be asked."""
+    """Show both forms, or why the endpoint cannot be used."""
     st.title("Try the model")
     st.caption(
-        "What you type is sent to the endpoint and kept nowhere. Do not type anything that names a patient: this is for "
+        "Your text is sent to the endpoint and is not stored. Do not type anything that identifies a patient: this is for "
         "research, not for care."
     )
     client = open_endpoint()
     if client is None:
-        st.info("No endpoint is set: whoever runs the explorer names one in ENDPOINT_URL.", icon=":material/link_off:")
+        st.info("No endpoint is configured. Ask your administrator to set ENDPOINT_URL.", icon=":material/link_off:")
         st.code("make serve\nENDPOINT_URL=http://127.0.0.1:8000 make explore", language=None)
         return
     info = answer_or_explain(lambda: served_info(client))
@@ -50,15 +49,15 @@ def page() -> None:
 
 
 def answer_or_explain(ask: Callable[[], Any]) -> Any:
-    """Return an answer of the endpoint; where there is none, say why and return None."""
+    """Return an answer of the endpoint. Where there is none, say why and return None."""
     try:
         return ask()
     except EndpointError as error:
         if error.status is None:
             st.error("The endpoint does not answer.", icon=":material/cloud_off:")
-            st.markdown("It may be starting, or be down. Nothing that you typed was kept; try again in a minute.")
+            st.markdown("It may be starting or down. Your text was not kept. Try again in a minute.")
         else:
-            st.error("The endpoint refuses.", icon=":material/block:")
+            st.error("The endpoint refused the request.", icon=":material/block:")
             st.markdown(
                 _CAUSES.get(error.code or "", f"Its reason: `{error.code or 'none given'}` (HTTP {error.status}).")
             )
@@ -105,12 +104,12 @@ def _show_fill(client: Client, info: dict[str, Any]) -> None:
             bar_chart(rows, x="certainty", y="word", alt="The likeliest words and how sure the model is of each.")
         right.dataframe(rows, hide_index=True, column_config=_PERCENT)
     st.caption(
-        "Certainty is the model's own. It says what usually stands in such texts, not what is right for a patient."
+        "The certainty is the model's estimate of what is usual in such texts, not of what is right for a patient."
     )
 
 
 def by_mask(answer: list[Any]) -> list[list[dict[str, Any]]]:
-    """Return the guesses of each mask: the endpoint's answer is a list deeper where a text has several."""
+    """Return the guesses of each mask. The endpoint's answer is nested one level deeper where a text has several masks."""
     return [answer] if answer and isinstance(answer[0], dict) else answer
 
 
@@ -140,8 +139,8 @@ def _show_similarity(client: Client) -> None:
     rows.sort(key=lambda row: -row["similarity"])
     st.dataframe(rows, hide_index=True, column_config={"similarity": st.column_config.NumberColumn(format="%.3f")})
     st.caption(
-        "Cosine, 1 is the same direction. Compare lines with each other: one figure by itself says little, since an encoder's "
-        "vectors all lie in a narrow cone."
+        "Cosine similarity; 1 is the same direction. Compare lines with each other: a single figure says little, since all "
+        "vectors of an encoder are in a narrow cone."
     )
 
 

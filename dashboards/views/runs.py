@@ -1,7 +1,7 @@
-"""Pretraining runs: curves of one or several side by side, what their recipes differ in, and those that train right now.
+"""Pretraining runs: curves of one or several, the differences of their recipes, and the runs in progress.
 
-A live curve is read again every few seconds, once for all who look. It says when the last step was recorded as far as this
-page has seen: the store holds no clock, so a run that was killed looks like one that waits.
+A live curve is read every few seconds, once for all viewers. The page says how long it has seen no new step: the store records
+no heartbeat, so a killed run looks like a waiting one.
 """
 
 import time
@@ -16,7 +16,7 @@ from store import list_kind, show_problems, store_or_stop
 
 _REFRESH_S = 5
 _STUCK_S = 120
-# Group -> (field of a point, title). Held-out figures stand in a group of their own.
+# Group -> (field of a point, title). Held-out figures have their own group.
 _STEP_FIGURES = {
     "Loss": (("loss", "training loss, nats"), ("gradient_norm", "gradient norm")),
     "Schedules": (
@@ -35,7 +35,7 @@ _GROUPS = ("Loss", "Top-k", "Schedules", "Speed")
 
 
 def page() -> None:
-    """Show what trains, then the curves of the chosen runs."""
+    """Show the runs in progress, then the curves of the chosen runs."""
     st.title("Runs")
     store = store_or_stop()
     listing = list_kind(store, "model")
@@ -64,7 +64,7 @@ def _show_live(store: Store, live: list[str]) -> None:
         if found:
             show_curves([state.curve for state in found][:MOST_SERIES], group)
         if len(found) < len(live):
-            st.info("A run has ended: reload the page to see it below.", icon=":material/flag:")
+            st.info("A run has finished: reload the page to see it below.", icon=":material/flag:")
 
     follow()
 
@@ -81,12 +81,12 @@ def _show_state(state: Running) -> None:
     left = seconds_left(state)
     if left is not None:
         facts.append(f"about {_duration(left)} left at this speed")
-    # Words, not st.progress: that bar has no name for a screen reader.
+    # Text, not st.progress: that bar has no label for screen readers.
     st.markdown(f"**{state.run}** · {' · '.join(facts)}")
     quiet_s = time.monotonic() - since
     if quiet_s > _STUCK_S:
         st.warning(
-            f"No new step for {_duration(quiet_s)} while this page was open: the run waits, evaluates, or was stopped.",
+            f"This page has seen no new step for {_duration(quiet_s)}: the run waits, evaluates, or was stopped.",
             icon=":material/hourglass_disabled:",
         )
 
@@ -109,7 +109,7 @@ def _duration(seconds: float) -> str:
 def _show_finished(models: dict[str, Artifact]) -> None:
     st.subheader("Finished")
     st.dataframe([_line(model) for model in models.values()], hide_index=True, column_config=_COLUMNS)
-    # The newest of the longest: the trials of a sweep are newer and say less.
+    # The newest of the longest runs: trials of a sweep are newer and shorter.
     longest = max(models, key=lambda run: models[run].summary.get("num_steps") or 0)
     chosen = st.multiselect(
         f"Compare up to {MOST_SERIES}", list(models), default=[longest], max_selections=MOST_SERIES, key="runs"
@@ -168,14 +168,16 @@ def show_curves(curves: list[Curve], group: str) -> None:
                 panels.append((title, _rows(curves, "held_out", f"{mask}_top{k}", title)))
     drawn = [(title, rows) for title, rows in panels if rows]
     if not drawn:
-        st.info("Nothing of this was measured yet.", icon=":material/show_chart:")
+        st.info("None of these figures was measured yet.", icon=":material/show_chart:")
         return
     width = 4 if group == "Top-k" else 2
     for start in range(0, len(drawn), width):
         for column, (title, rows) in zip(st.columns(width), drawn[start : start + width], strict=False):
             with column:
                 line_chart(rows, x="step", y=title, series="run", alt=f"{title} over steps")
-    st.caption("Held-out figures: frozen masks on text of other patients, citations and codes than were trained on.")
+    st.caption(
+        "Held-out figures use frozen masks on text of patients, citations and codes that are not in the training part."
+    )
     with st.expander("The last figures as a table"):
         last = [
             {"run": rows[-1]["run"], "figure": title, "step": rows[-1]["step"], "value": rows[-1][title]}
@@ -217,16 +219,16 @@ def _show_notes(curves: list[Curve]) -> None:
 
 
 def _show_differences(models: list[Artifact]) -> None:
-    st.markdown("**What their recipes differ in**")
+    st.markdown("**Differences of their recipes**")
     rows = differing({model.manifest.id: model.manifest.recipe for model in models})
     if rows:
         st.dataframe(rows, hide_index=True)
     else:
-        st.markdown("Nothing.")
+        st.markdown("None.")
 
 
 def differing(recipes: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
-    """Return a row for each recipe field that is not the same everywhere, with its value by run; - where it is not stated."""
+    """Return a row for each recipe field that is not the same everywhere, with its value by run; - where it is absent."""
     flat = {run: flat_fields(recipe) for run, recipe in recipes.items()}
     fields = sorted({field for values in flat.values() for field in values})
     return [

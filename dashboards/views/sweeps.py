@@ -1,8 +1,8 @@
-"""Sweeps: an ablation in the form of the paper's Table 5, a search by its trials, and curves in that of Figure 4.
+"""Sweeps: an ablation in the form of the paper's Table 5, the trials of a search, and curves in the form of Figure 4.
 
-All figures are the report's. Differences stand within a seed, with intervals over held-out documents; better and worse are
-said only where three seeds or more were compared and all say the same clearly. The paper's own figures stand apart: they are of
-another mask.
+All figures are read from the report. Differences are within a seed, with intervals over held-out documents. The report says
+better or worse only where at least three seeds were compared and agree. The paper's figures are shown separately, because they
+use another mask.
 """
 
 import json
@@ -64,7 +64,10 @@ def _show_arms(report: dict[str, Any], mask: str) -> None:
             [{"configuration": name, **dict(zip(_TOP, figures, strict=True))} for name, *figures in TABLE_5],
             hide_index=True,
         )
-        st.caption("In per cent. Its mask is that of training and differs from arm to arm: not the figures above.")
+        st.caption(
+            "In per cent. The paper scores under the training mask, which differs between arms, so these figures are not "
+            "comparable with those above."
+        )
     st.subheader("Difference from the baseline")
     metric = st.segmented_control(
         "Figure", list(_METRICS), default="top1", key="metric", format_func=_METRICS.__getitem__
@@ -75,26 +78,26 @@ def _show_arms(report: dict[str, Any], mask: str) -> None:
         pair = arm["against_baseline"].get(mask, {}).get(metric)
         if not pair:
             continue
-        verdicts.append({"arm": name, "what every seed says": pair["verdict"]})
+        verdicts.append({"arm": name, "verdict": pair["verdict"]})
         if len(pair["seeds"]) < report["seeds_needed"]:
             few.append(name)
         for seed, found in pair["seeds"].items():
-            title = f"{_METRICS[metric]} less the baseline's"
+            title = f"{_METRICS[metric]} minus the baseline"
             differences.append({"arm": name, "seed": f"seed {seed}", title: found["value"], **_ends(found)})
     if differences:
         interval_chart(
             differences,
-            x=f"{_METRICS[metric]} less the baseline's",
+            x=f"{_METRICS[metric]} minus the baseline",
             y="arm",
             series="seed",
             zero_rule=True,
-            alt=f"{metric} of each arm less that of the baseline, by seed, with 95 % intervals; the table has the numbers.",
+            alt=f"{metric} of each arm minus the baseline, by seed, with 95 % intervals; the table has the numbers.",
         )
         left, right = st.columns([1, 2])
         left.dataframe(verdicts, hide_index=True)
         right.dataframe(differences, hide_index=True)
         if few:
-            st.caption(f"Undecided in any case, for fewer than {report['seeds_needed']} seeds: {', '.join(few)}.")
+            st.caption(f"Undecided, because they have fewer than {report['seeds_needed']} seeds: {', '.join(few)}.")
     _show_pairing(report["pairing"])
 
 
@@ -107,12 +110,12 @@ def _show_pairing(pairing: dict[str, dict[str, Any]]) -> None:
     other = [word for word in _PAIRED.values() if word not in same]
     if other:
         st.warning(
-            f"Within a seed the arms differ in {', '.join(other)}: a difference may come from there.",
+            f"Within a seed the arms differ in {', '.join(other)}: this may be the cause of a difference.",
             icon=":material/balance:",
         )
     if same:
         st.caption(f"Within a seed all arms had the same {', '.join(same)}.")
-    with st.expander("Shown by"):
+    with st.expander("Evidence"):
         st.json(
             next(iter(pairing.values()))["shown_by"]
             if len(pairing) == 1
@@ -125,8 +128,8 @@ def _show_search(report: dict[str, Any]) -> None:
     best = report["best"]
     point = ", ".join(f"`{path}={value}`" for path, value in sorted(best["point"].items()))
     st.markdown(
-        f"Best trial: {point}, held-out loss {best['held_out_loss']:.4f} (uniform mask). One seed a trial: close trials are not "
-        "told apart."
+        f"Best trial: {point}, held-out loss {best['held_out_loss']:.4f} (uniform mask). Each trial has one seed, so close "
+        "trials cannot be ranked."
     )
     finished = [trial for trial in report["trials"] if not trial["error"] and not trial.get("stopped_after")]
     for path in sorted(best["point"]):
@@ -161,7 +164,7 @@ def _show_curves(curves: dict[str, Any], mask: str) -> None:
 def _show_fit(fit: dict[str, Any]) -> None:
     st.subheader("Fit of the loss")
     if "failed" in fit:
-        st.warning(f"Not made: {fit['failed']}.", icon=":material/show_chart:")
+        st.warning(f"There is no fit: {fit['failed']}.", icon=":material/show_chart:")
         return
     st.markdown(f"`{fit['form']}` (N parameters without the token embedding, D tokens; uniform mask)")
     left, right = st.columns(2)
@@ -169,10 +172,10 @@ def _show_fit(fit: dict[str, Any]) -> None:
     right.dataframe(fit["extrapolation"], hide_index=True)
     growth = fit["trusted_growth"]
     st.caption(
-        f"To be trusted up to {growth} times the parameters and tokens of the largest run; beyond, the interval is wider than "
-        "what a doubling brings."
+        f"Reliable up to {growth} times the parameters and tokens of the largest run; beyond that the interval is wider than "
+        "the gain of a doubling."
         if growth
-        else "Not to be trusted beyond the runs themselves: at twice the size the interval is wider than what a doubling brings."
+        else "Not reliable beyond the sizes of the runs: at twice the size the interval is wider than the gain of a doubling."
     )
 
 
@@ -181,7 +184,7 @@ def _show_trials(report: dict[str, Any]) -> None:
     failed = [trial for trial in report["trials"] if trial["error"]]
     if failed:
         st.warning(
-            f"{len(failed)} of {len(report['trials'])} trials failed and are left out above.", icon=":material/error:"
+            f"{len(failed)} of {len(report['trials'])} trials failed and are not shown above.", icon=":material/error:"
         )
     st.dataframe(
         [
@@ -199,7 +202,7 @@ def _show_trials(report: dict[str, Any]) -> None:
         hide_index=True,
         column_config={"operations": st.column_config.NumberColumn(format="scientific")},
     )
-    with st.expander("Again by hand"):
+    with st.expander("Run the best trial by hand"):
         trial = report["best"]
         line = " ".join(f"--set '{override}'" for override in trial["overrides"])
         st.code(f"python jobs/pretrain.py {trial['recipe']} {line}", language=None, wrap_lines=True)

@@ -77,7 +77,7 @@ def test_search_lists_and_marks(app: AppTest, publish_map: PublishMap) -> None:
     assert found.value["code"].tolist() == ["102.01"]
     assert marks(app) == {"found": [41]}
     app.text_input(key="query").input("no such words").run()
-    assert "No code begins with that" in words(app)
+    assert "No code begins with this text" in words(app)
     assert marks(app) == {"found": []}
     assert "no such words" not in str(app.query_params)
 

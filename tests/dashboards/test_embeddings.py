@@ -147,7 +147,7 @@ def test_a_text_whose_table_is_gone_is_said_to_be_gone(app: AppTest, in_store: N
         opened(app, PAGE)
         next(button for button in app.button if button.label == "Show the text").click().run()
         assert not app.exception
-        assert "not within reach" in words(app)
+        assert "cannot read the table" in words(app)
     finally:
         table.write_bytes(kept)
 

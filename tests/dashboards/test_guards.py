@@ -5,7 +5,7 @@ import logging
 from typing import Any
 
 import pytest
-from audit import NO_LOGIN, record, who_asks
+from audit import NO_LOGIN, record, user_name
 from hypothesis import given
 from hypothesis import strategies as st
 from panels.charts import COLOURS
@@ -63,13 +63,13 @@ def test_a_line_that_cannot_be_written_is_an_error(monkeypatch: pytest.MonkeyPat
         record("reveal", who="a", what="b")
 
 
-def test_who_asks_comes_from_the_login_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_name_comes_from_the_login_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EXPLORER_USER_HEADER", raising=False)
-    assert who_asks({"X-Forwarded-Email": "forged@example.org"}) == NO_LOGIN
+    assert user_name({"X-Forwarded-Email": "forged@example.org"}) == NO_LOGIN
     monkeypatch.setenv("EXPLORER_USER_HEADER", "X-Forwarded-Email")
-    assert who_asks({"X-Forwarded-Email": "ana@example.org"}) == "ana@example.org"
-    assert who_asks({}) is None
-    assert who_asks({"X-Forwarded-Email": ""}) is None
+    assert user_name({"X-Forwarded-Email": "ana@example.org"}) == "ana@example.org"
+    assert user_name({}) is None
+    assert user_name({"X-Forwarded-Email": ""}) is None
 
 
 def test_without_a_name_no_text_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ def test_without_a_name_no_text_is_shown(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setenv("EXPLORER_USER_HEADER", "X-Forwarded-Email")
     app = AppTest.from_function(page).run()
-    assert "names nobody here" in app.info[0].value
+    assert "the login proxy sent no user name" in app.info[0].value
     assert not app.button
     monkeypatch.delenv("EXPLORER_USER_HEADER")
     app.run()
@@ -137,8 +137,8 @@ def test_a_key_without_rights_is_said_so(
     monkeypatch.setattr(sys, "argv", ["explorer.py", "--root", f"s3://{s3_environment.bucket}/explorer-rights"])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
     opened(app, page, mode="researcher")
-    assert "has no right" in app.error[0].value
-    assert "Whoever runs the explorer can mend that" in words(app)
+    assert "may not read this" in app.error[0].value
+    assert "Ask your administrator" in words(app)
     assert "another" not in words(app)
 
 
@@ -152,7 +152,7 @@ def test_rights_that_are_lost_later_are_said_so(app: AppTest, store: Any, monkey
 
     monkeypatch.setattr(FileStore, "names", refused)
     opened(app, "views/corpus.py", mode="researcher")
-    assert "has no right" in app.error[0].value
+    assert "may not read this" in app.error[0].value
     monkeypatch.setattr(FileStore, "names", lambda self, prefix: (_ for _ in ()).throw(StoreError("it is away")))
     app.run()
     assert "does not answer" in app.error[0].value

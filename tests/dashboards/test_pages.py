@@ -167,7 +167,7 @@ def test_a_run_is_followed_while_it_trains(app: AppTest, full_store: Store, monk
     full_store.write_bytes("model/live-1/manifest.json", full_store.read_bytes("model/first-1/manifest.json"))
     curves._running.clear()
     app.run()
-    assert "has ended" in words(app)
+    assert "has finished" in words(app)
 
 
 def test_table_5_stands_with_intervals_beside_the_reported_one(app: AppTest, full_store: Store) -> None:
@@ -178,9 +178,9 @@ def test_table_5_stands_with_intervals_beside_the_reported_one(app: AppTest, ful
     assert [row["arm"] for row in arms] == ["token-aware (baseline)", "uniform", "broken"]
     assert arms[0]["top-1"] == pytest.approx(0.3, abs=0.01)
     assert reported[0]["top-1"] == 63.31
-    assert verdicts == [{"arm": "uniform", "what every seed says": "worse"}]
+    assert verdicts == [{"arm": "uniform", "verdict": "worse"}]
     assert {row["seed"] for row in differences} == {"seed 0", "seed 1", "seed 2"}
-    assert all(row["low"] < row["top-1 less the baseline's"] < row["high"] < 0 for row in differences)
+    assert all(row["low"] < row["top-1 minus the baseline"] < row["high"] < 0 for row in differences)
     assert "3 of 9 trials failed" in words(app)
     figure_4 = [chart for chart in charts(app) if chart.get("encoding", {}).get("detail")]
     assert {chart["encoding"]["y"]["field"] for chart in figure_4} == {"top-1", "top-5", "top-10", "top-25", "loss"}
@@ -248,14 +248,14 @@ def test_lineage_goes_up_to_the_sources_and_down_to_what_was_made(app: AppTest, 
     assert '"corpus/full-1" -> "model/first-1";' in drawn
     assert '"wards" -> "corpus/full-1";' in drawn
     app.selectbox(key="artifact").set_value("corpus/full-1").run()
-    made = [row for table in tables(app) for row in table if "made of it" in row]
-    assert {"made of it": "model/first-1", "when": made[0]["when"], "from": "this content"} in made
+    made = [row for table in tables(app) for row in table if "artifact" in row]
+    assert {"artifact": "model/first-1", "when": made[0]["when"], "from": "this content"} in made
 
 
 def test_run_internals_are_for_researchers(app: AppTest, full_store: Store) -> None:
     app.run()
     app.switch_page("views/runs.py").run()
-    assert "for researchers" in app.info[0].value
+    assert "part of researcher mode" in app.info[0].value
     assert not app.dataframe
     app.button[0].click().run()
     assert app.dataframe

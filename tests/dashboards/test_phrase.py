@@ -80,7 +80,7 @@ def test_a_map_of_another_model_is_not_searched(
 
 @pytest.mark.parametrize(("name", "value", "said"), [
     ("ENDPOINT_URL", "http://127.0.0.1:9", "does not answer"),
-    ("ENDPOINT_KEY", "wrong", "gives no vector"),
+    ("ENDPOINT_KEY", "wrong", "returned no vector"),
 ])  # fmt: skip
 def test_an_endpoint_that_refuses_or_is_down_is_said_so(
     app: AppTest, phrase_map: None, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str

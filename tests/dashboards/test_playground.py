@@ -56,7 +56,7 @@ def test_each_gap_has_its_likeliest_words(app: AppTest, endpoint: Server) -> Non
 
 def test_a_text_without_a_gap_is_not_sent(app: AppTest, endpoint: Server) -> None:
     filled(app, "no gap here")
-    assert "write [MASK] where a word is to be guessed" in words(app)
+    assert "write [MASK] where the model should guess a word" in words(app)
     assert not app.dataframe
 
 
@@ -91,7 +91,7 @@ def test_what_is_typed_is_in_no_log_and_no_address_and_gone_with_the_page(
     ("name", "value", "said"),
     [
         ("ENDPOINT_URL", "http://127.0.0.1:9", "The endpoint does not answer."),
-        ("ENDPOINT_KEY", "wrong", "It asks for a key"),
+        ("ENDPOINT_KEY", "wrong", "It requires an API key"),
     ],
 )
 @pytest.mark.usefixtures("endpoint")
@@ -107,7 +107,7 @@ def test_an_endpoint_that_is_down_or_refuses_is_said_so(
 def test_a_key_that_may_not_guess_is_said_so(app: AppTest, endpoint: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENDPOINT_KEY", KEYS["vectors"])
     filled(app, TYPED)
-    assert "The explorer's key may not ask this." in words(app)
+    assert "The explorer's key lacks the scope for this request." in words(app)
 
 
 def test_without_an_endpoint_the_page_says_how_to_set_one(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,8 +133,8 @@ def test_lineage_says_whether_the_served_model_is_the_stores(
     cache_resource.clear()
     app.run()
     served = endpoint.engine.model_id
-    assert f"The endpoint serves model/{served}, with the content that lies in this store." in app.success[0].value
-    next(button for button in app.button if button.label == "Where it comes from").click()
+    assert f"The endpoint serves model/{served}, with the content of this store." in app.success[0].value
+    next(button for button in app.button if button.label == "Show its lineage").click()
     app.run()
     assert not app.exception
-    assert f"Where model/{served} comes from" in words(app)
+    assert f"Lineage of model/{served}" in words(app)

@@ -59,11 +59,11 @@ def test_lineage_goes_back_to_the_raw_sources(app: AppTest, publish_map: Publish
     assert sorted(listed["kind"]) == ["corpus", "map", "model"]
     assert app.selectbox(key="artifact").value == f"map/{artifact.manifest.id}"
     assert [step.strip("↳ ") for step in chain["step"]] == ["model/m-1", "corpus/c-1", "notes"]
-    assert chain["state"].tolist() == ["content is what was used"] * 2 + ["raw source, 2 file(s)"]
+    assert chain["state"].tolist() == ["its content is what was used"] * 2 + ["raw source, 2 file(s)"]
     assert "synthetic text: notes" in words(app)
     app.selectbox(key="artifact").select("corpus/c-1").run()
     assert not app.exception
-    assert "Where corpus/c-1 comes from" in words(app)
+    assert "Lineage of corpus/c-1" in words(app)
 
 
 def test_lineage_shows_what_was_replaced_or_lost(app: AppTest, store: Store, publish_map: PublishMap) -> None:
@@ -74,8 +74,8 @@ def test_lineage_shows_what_was_replaced_or_lost(app: AppTest, store: Store, pub
     store.delete("corpus/c-1/manifest.json")
     opened(app, "views/lineage.py")
     assert app.dataframe[1].value["state"].tolist() == [
-        "content is not what was used: it was replaced since",
-        "no longer in the store",
+        "its content was replaced after it was used",
+        "deleted from the store",
     ]
 
 
