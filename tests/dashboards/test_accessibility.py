@@ -1,37 +1,12 @@
 """Contrast, names and roles of every map page by axe-core (WCAG 2.2 A and AA), and the way through a page by keyboard."""
 
-from typing import Any
-
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
-from tests.dashboards.conftest import PublishMap
-from tests.dashboards.test_browser import Watched, address, chromium, map_of, watched
-from tools.fetch_axe import AXE_PATH
+from tests.helpers.explorer_browser import Watched, map_of, violations
+from tests.helpers.explorer_page import PublishMap
 
-__all__ = ["address", "chromium", "watched"]
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-_LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-# Streamlit's own menu with headings puts div elements into its list: nothing here can change that.
-_STREAMLITS_MENU = {"list", "listitem"}
-
-
-@pytest.fixture
-def axe() -> str:
-    if not AXE_PATH.is_file():
-        pytest.skip("no axe-core in .tools: `make test` fetches it where npm is installed")
-    return AXE_PATH.read_text(encoding="utf-8")
-
-
-def violations(page: Page, axe: str) -> list[tuple[str, Any, str]]:
-    page.evaluate(axe)
-    found = page.evaluate("levels => axe.run(document, {runOnly: levels})", _LEVELS)
-    return [
-        (rule["id"], node["target"], node["failureSummary"])
-        for rule in found["violations"]
-        for node in rule["nodes"]
-        if not (rule["id"] in _STREAMLITS_MENU and page.locator("[data-testid=stSidebarNavItems]").count())
-    ]
 
 
 @pytest.mark.parametrize("path", ["", "compare"])

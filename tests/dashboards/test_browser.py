@@ -1,118 +1,18 @@
 """The explorer in a real browser: it draws, it answers clicks and searches, and it asks no other machine for anything."""
 
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from clinical_modernbert.artifacts import Store
-from component import COLOURS, places
+from component import COLOURS
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, expect, sync_playwright
 
-from tests.dashboards.conftest import CODES_PER_CHAPTER, PublishMap, code_table
+from tests.helpers.explorer_browser import Watched, lasso, map_of, spot
+from tests.helpers.explorer_page import CODES_PER_CHAPTER, PublishMap, code_table
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-_START_TIMEOUT_S = 60
-_PATIENCE_MS = 60_000
-
-
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        pytest.skip("no Chromium on the PATH: install Debian's package chromium")
-    return found
-
-
-@pytest.fixture
-def address(store: Store, repository: Path) -> Iterator[str]:
-    """The running explorer, started by the documented command."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [
-        sys.executable, "-m", "streamlit", "run", "dashboards/explorer.py", f"--server.port={port}",
-        "--server.fileWatcherType=none", "--", "--root", store.uri,
-    ]  # fmt: skip
-    process = subprocess.Popen(
-        command, cwd=repository, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_environment()
-    )
-    address = f"http://localhost:{port}"
-    try:
-        _wait_until_healthy(process, f"{address}/_stcore/health")
-        yield address
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name not in ("ARTIFACT_ROOT", "DISPLAY")}
-
-
-def _wait_until_healthy(process: subprocess.Popen[str], url: str) -> None:
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                if answer.status == 200:
-                    return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.2)
-    process.kill()
-    pytest.fail(f"the explorer did not start:\n{process.communicate()[0]}")
-
-
-class Watched:
-    """A page together with the requests that it sent elsewhere and the errors in its console."""
-
-    def __init__(self, page: Page, address: str) -> None:
-        self.page = page
-        self.elsewhere: list[str] = []
-        self.errors: list[str] = []
-        own = urlsplit(address).netloc
-        page.on("request", lambda request: self._seen(request.url, own))
-        page.on("websocket", lambda channel: self._seen(channel.url, own))
-        page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-
-    def _seen(self, url: str, own: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("data", "blob") and parts.netloc != own:
-            self.elsewhere.append(url)
-
-
-@pytest.fixture
-def watched(chromium: str, address: str) -> Iterator[Watched]:
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-        # The network is off: no name but this machine's own is found.
-        arguments.append("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost")
-        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
-        page = browser.new_page(viewport={"width": 1500, "height": 1400})
-        page.set_default_timeout(_PATIENCE_MS)
-        expect.set_options(timeout=_PATIENCE_MS)
-        yield Watched(page, address)
-        browser.close()
-
-
-def map_of(page: Page) -> Locator:
-    """The map once its points are drawn."""
-    shown = page.locator(".map[data-drawn]").first
-    expect(shown).to_be_visible()
-    expect(page.locator("[data-testid=stStatusWidget]")).to_have_count(0)
-    return shown
 
 
 def drawn_colours(shown: Locator, target: Path) -> set[str]:
@@ -126,29 +26,6 @@ def drawn_colours(shown: Locator, target: Path) -> set[str]:
     unit = [values / np.linalg.norm(values, axis=1, keepdims=True) for values in (strong, ways)]
     counts = np.bincount((unit[0] @ unit[1].T).argmax(axis=1), minlength=len(COLOURS))
     return {colour for colour, count in zip(COLOURS, counts, strict=True) if count >= 20}
-
-
-def spot(shown: Locator, row: int) -> tuple[float, float]:
-    """Where the page shows a code's point while the whole map is seen."""
-    box = shown.locator(".stage").bounding_box()
-    assert box is not None
-    codes = code_table()
-    x, y = (places(codes["x"].to_numpy(), codes["y"].to_numpy())[row].astype(float) - 32768) / 65536
-    side = 0.94 * min(box["width"], box["height"])
-    return box["x"] + box["width"] / 2 + x * side, box["y"] + box["height"] / 2 - y * side
-
-
-def lasso(page: Page, around: tuple[float, float], *, radius: float, tools: Locator | None = None) -> None:
-    """Draw a ring around a place, with the tools of one map (the first)."""
-    button = (tools or page).get_by_role("button", name="Lasso").first
-    button.click()
-    for step in range(26):
-        angle = step / 25 * 2 * np.pi
-        page.mouse.move(around[0] + radius * np.cos(angle), around[1] + radius * np.sin(angle))
-        if step == 0:
-            page.mouse.down()
-    page.mouse.up()
-    button.click()
 
 
 def test_the_map_in_a_browser(watched: Watched, address: str, publish_map: PublishMap, tmp_path: Path) -> None:

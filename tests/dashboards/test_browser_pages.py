@@ -8,11 +8,10 @@ from clinical_modernbert.artifacts import Store
 from numpy.typing import NDArray
 from playwright.sync_api import Locator, Page, expect
 
-from tests.dashboards.test_accessibility import axe, violations
-from tests.dashboards.test_browser import Watched, address, chromium, lasso, spot, watched
+from tests.helpers.explorer_browser import Watched, lasso, spot, violations
 from tests.helpers.explorer_stores import full_store, write_progress
 
-__all__ = ["address", "axe", "chromium", "full_store", "watched"]
+__all__ = ["full_store"]
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 _TITLES = ("Try the model", "Evaluation", "Corpus", "Lineage", "Runs", "Sweeps")
 

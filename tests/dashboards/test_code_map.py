@@ -1,8 +1,5 @@
 """The code map as Streamlit runs it: map, search, card, selection and address."""
 
-import json
-from typing import Any
-
 import numpy as np
 import pytest
 from clinical_modernbert.artifacts import Store
@@ -10,22 +7,11 @@ from component import places
 from panels.map_panel import write_area
 from streamlit.testing.v1 import AppTest
 
-from tests.dashboards.conftest import CODES_PER_CHAPTER, PublishMap, code_table, opened, words
+from tests.helpers.explorer_page import CODES_PER_CHAPTER, PublishMap, code_table, marks, opened, sent, words
 
 PAGE = "views/code_map.py"
 # The right half of the map.
 HALF = {"turn": 1, "corners": [32768, 0, 65535, 0, 65535, 65535, 32768, 65535], "hidden": [3]}
-
-
-def sent(app: AppTest) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The header of the points, and what the companion adds to them."""
-    points, companion = (element.proto for element in app.get("bidi_component"))
-    length = int.from_bytes(points.bytes[:4], "little")
-    return json.loads(points.bytes[4 : 4 + length]), json.loads(companion.json)
-
-
-def marks(app: AppTest) -> dict[str, list[int]]:
-    return {mark["kind"]: mark["rows"] for mark in sent(app)[1]["marks"]}
 
 
 @pytest.mark.parametrize("name", ["codes.parquet", "report.json"])

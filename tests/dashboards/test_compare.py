@@ -8,7 +8,7 @@ import pytest
 from panels.overlap import align, by_chapter, moved_most, present
 from streamlit.testing.v1 import AppTest
 
-from tests.dashboards.conftest import PublishMap, code_table, opened, words
+from tests.helpers.explorer_page import PublishMap, code_table, opened, words
 
 PAGE = "views/compare.py"
 

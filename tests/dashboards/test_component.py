@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from panels.map_panel import grouped, make_points, read_area, write_area
 from views.code_map import chapters
 
-from tests.dashboards.conftest import CODES_PER_CHAPTER, NUM_CHAPTERS, code_table
+from tests.helpers.explorer_page import CODES_PER_CHAPTER, NUM_CHAPTERS, code_table
 
 LABELS = Labels(name="m", label="A map", unit="codes", file="f", provenance=("from here",))
 

@@ -4,55 +4,16 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from clinical_modernbert.artifacts import Artifact, Store, make_plan, open_store, resolve, upload
+from clinical_modernbert.artifacts import Artifact, Store, open_store, resolve
 from clinical_modernbert.errors import ArtifactError
-from clinical_modernbert.evaluation.codes.embedding_map import map_embeddings
-from clinical_modernbert.recipe import EmbedRecipe, ProjectRecipe
 from streamlit.testing.v1 import AppTest
 
-from tests.dashboards.conftest import opened, publish_bare, words
-from tests.dashboards.test_code_map import sent
+from tests.helpers.explorer_page import KINDS, opened, publish_set, sent, words
 
 PAGE = "views/embeddings.py"
-KINDS = ["discharge"] * 40 + ["radiology"] * 30 + ["a rare kind"] * 3
 COUNT = len(KINDS)
-
-
-def publish_set(store: Store, folder: Path, *, kinds: list[str] = KINDS, **settings: object) -> Artifact:
-    """Publish an embedded set of notes in two parts, and its map by the job's own function."""
-    publish_bare(store, "model", "m-1", inputs=(), recipe={})
-    folder.mkdir(exist_ok=True)
-    count, half = len(kinds), len(kinds) * 2 // 3
-    texts = [f"The secret text of note {row}." for row in range(count)]
-    table = pa.table({"note_id": [f"N{row}" for row in range(count)], "text": texts, "kind": kinds})
-    pq.write_table(table, folder / "notes.parquet")
-    recipe = EmbedRecipe(
-        name="notes", model="m-1", input_uri=str(folder), id_column="note_id", text_column="text", metadata_columns=("kind",)
-    )  # fmt: skip
-    plan = make_plan(recipe, store)
-    rng = np.random.default_rng(0)
-    vectors = np.eye(4)[[sorted(set(KINDS)).index(kind) for kind in kinds]] + rng.normal(scale=0.05, size=(count, 4))
-    files = []
-    for number, rows in enumerate((range(half), range(half, count))):
-        part = pa.table(
-            {
-                "id": [f"N{row}" for row in rows],
-                "kind": [kinds[row] for row in rows],
-                "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors[list(rows)].ravel(), pa.float32()), 4),
-                "num_tokens": pa.array([100 + 30 * row for row in rows], pa.int32()),
-            }
-        )
-        path = folder / f"{number}.part"
-        pq.write_table(part, path)
-        files.append(upload(store, plan.prefix, f"vectors/{number:06d}.parquet", path))
-    summary = {"rows_of_parts": [half, count - half], "model": "m-1", "pooling": "cls", "metadata_columns": ["kind"]}
-    plan.publish(files, summary=summary)
-    values = {"name": "notes", "embeddings": "notes", "perplexity": 10, "num_iterations": 50, **settings}
-    return map_embeddings(make_plan(ProjectRecipe.model_validate(values), store))
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,7 @@ import pytest
 from clinical_modernbert.artifacts import Store
 from streamlit.testing.v1 import AppTest
 
-from tests.dashboards.conftest import opened, words
-from tests.dashboards.test_pages import charts, tables
+from tests.helpers.explorer_page import charts, opened, tables, words
 from tests.helpers.explorer_stores import full_store
 from tests.helpers.reports import figure_2
 

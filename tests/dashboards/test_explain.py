@@ -5,7 +5,7 @@ import pyarrow as pa
 from panels.explain import shares, terms
 from panels.export import as_csv, provenance
 
-from tests.dashboards.conftest import PublishMap
+from tests.helpers.explorer_page import PublishMap
 
 VALUES = pa.chunked_array([["a"] * 30 + ["b"] * 20 + [None] * 5 + ["c"] * 45])
 

@@ -13,8 +13,7 @@ from panels.counts import FLOOR, shown_counts, withhold_small
 from panels.curves import MOST_POINTS, make_curve, thinned
 from streamlit.testing.v1 import AppTest
 
-from tests.dashboards.conftest import opened, words
-from tests.dashboards.test_pages import charts
+from tests.helpers.explorer_page import charts, opened, words
 from tests.helpers.explorer_stores import history
 from tests.helpers.s3_server import S3Server
 

@@ -3,12 +3,12 @@
 import json
 from typing import Any
 
-import pyarrow as pa
 import pytest
+import streamlit as st
 from clinical_modernbert.artifacts import Store
 from streamlit.testing.v1 import AppTest
 
-from tests.dashboards.conftest import opened, words
+from tests.helpers.explorer_page import EXPLORER, charts, opened, tables, words
 from tests.helpers.explorer_stores import SAMPLE, full_store, write_progress
 
 __all__ = ["full_store"]
@@ -20,20 +20,6 @@ PAGES = {
     "lineage": "views/lineage.py",
 }
 EVERY_PAGE = pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
-
-
-def tables(app: AppTest) -> list[list[dict[str, Any]]]:
-    return [frame.value.to_dict("records") for frame in app.dataframe]
-
-
-def charts(app: AppTest) -> list[dict[str, Any]]:
-    """The specifications, with their rows under ``rows``."""
-    found = []
-    for element in app.get("vega_lite_chart"):
-        rows = pa.ipc.open_stream(element.proto.data.data).read_all().to_pylist()
-        assert element.proto.alt
-        found.append({**json.loads(element.proto.spec), "rows": rows})
-    return found
 
 
 @EVERY_PAGE
@@ -159,13 +145,11 @@ def test_a_run_is_followed_while_it_trains(app: AppTest, full_store: Store, monk
     assert "step 40 of 200" in words(app)
     assert "about 2 minutes left" in words(app)
     write_progress(full_store, step=60)
-    from panels import curves
-
-    curves._running.clear()  # what four seconds do
+    st.cache_resource.clear()  # as it expires after four seconds
     app.run()
     assert "step 60 of 200" in words(app)
     full_store.write_bytes("model/live-1/manifest.json", full_store.read_bytes("model/first-1/manifest.json"))
-    curves._running.clear()
+    st.cache_resource.clear()
     app.run()
     assert "has finished" in words(app)
 
@@ -264,8 +248,8 @@ def test_run_internals_are_for_researchers(app: AppTest, full_store: Store) -> N
 
 def test_a_link_or_the_deployment_chooses_the_mode(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
     assert app.run().radio(key="mode").value == "clinician"
-    linked = AppTest.from_file(app._script_path, default_timeout=30)
+    linked = AppTest.from_file(EXPLORER, default_timeout=30)
     linked.query_params["mode"] = "researcher"
     assert linked.run().radio(key="mode").value == "researcher"
     monkeypatch.setenv("EXPLORER_MODE", "researcher")
-    assert AppTest.from_file(app._script_path, default_timeout=30).run().radio(key="mode").value == "researcher"
+    assert AppTest.from_file(EXPLORER, default_timeout=30).run().radio(key="mode").value == "researcher"

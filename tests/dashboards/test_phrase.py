@@ -11,13 +11,12 @@ from clinical_modernbert.artifacts import Store
 from playwright.sync_api import expect
 from streamlit.testing.v1 import AppTest
 
-from tests.dashboards.conftest import PublishMap, code_table, opened, words
-from tests.dashboards.test_browser import Watched, address, chromium, map_of, watched
-from tests.dashboards.test_code_map import PAGE, marks
 from tests.helpers.bare_server import KEYS, Server
+from tests.helpers.explorer_browser import Watched, map_of
+from tests.helpers.explorer_page import PublishMap, code_table, marks, opened, words
 from tests.helpers.served_models import publish_model
 
-__all__ = ["address", "chromium", "watched"]
+PAGE = "views/code_map.py"
 PHRASE = "Diabetic KIDNEY disease (type 2)"
 
 

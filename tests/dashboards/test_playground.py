@@ -8,9 +8,8 @@ import pytest
 from clinical_modernbert.artifacts import Store
 from streamlit.testing.v1 import AppTest
 
-from tests.dashboards.conftest import opened, words
-from tests.dashboards.test_pages import tables
 from tests.helpers.bare_server import KEYS, Server
+from tests.helpers.explorer_page import opened, tables, words
 from tests.helpers.served_models import publish_model
 
 PAGE = "views/playground.py"

@@ -3,7 +3,7 @@
 import pytest
 from panels.search import find_codes
 
-from tests.dashboards.conftest import CODES_PER_CHAPTER, code_table
+from tests.helpers.explorer_page import CODES_PER_CHAPTER, code_table
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,10 @@ import pytest
 from clinical_modernbert.artifacts import Store
 from playwright.sync_api import expect
 
-from tests.dashboards import conftest
-from tests.dashboards.conftest import PublishMap
-from tests.dashboards.test_accessibility import axe, violations
-from tests.dashboards.test_browser import Watched, address, chromium, map_of, watched
-from tests.dashboards.test_embeddings import publish_set
+from tests.helpers import explorer_page
+from tests.helpers.explorer_browser import Watched, map_of, violations
+from tests.helpers.explorer_page import PublishMap, publish_set
 
-__all__ = ["address", "axe", "chromium", "watched"]
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 _MEGABYTE = 1 << 20
 
@@ -27,7 +24,7 @@ def server() -> psutil.Process:
 def test_memory_does_not_grow_with_viewers(
     publish_map: PublishMap, monkeypatch: pytest.MonkeyPatch, watched: Watched, address: str
 ) -> None:
-    monkeypatch.setattr(conftest, "CODES_PER_CHAPTER", 715)  # 15,015 codes, as ICD-9-CM has
+    monkeypatch.setattr(explorer_page, "CODES_PER_CHAPTER", 715)  # 15,015 codes, as ICD-9-CM has
     publish_map()
     browser = watched.page.context.browser
     assert browser is not None

@@ -7,7 +7,7 @@ import pytest
 from clinical_modernbert.artifacts import Store
 from streamlit.testing.v1 import AppTest
 
-from tests.dashboards.conftest import DASHBOARDS, PublishMap, opened, words
+from tests.helpers.explorer_page import DASHBOARDS, PublishMap, opened, words
 
 BOTH_PAGES = pytest.mark.parametrize("page", ["views/code_map.py", "views/lineage.py"])
 

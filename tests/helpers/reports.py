@@ -4,7 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tests.dashboards.conftest import code_table
+from tests.helpers.explorer_page import code_table
 
 
 def table_4() -> dict[str, Any]:
