@@ -17,6 +17,10 @@ _INFO_TIMEOUT_S = 3.0
 _INFO_CACHED_S = 20
 
 
+Info = dict[str, Any]
+"""The endpoint's answer to ``/info``, as JSON."""
+
+
 class EndpointUnusableError(Exception):
     """The reason why there is no vector, in words for the page."""
 
@@ -43,11 +47,11 @@ def embed_phrase(client: Client, phrase: str, *, model: str, pooling: str) -> ND
         raise EndpointUnusableError(f"The endpoint returned no vector: {error.code or 'it does not answer'}.") from None
 
 
-def served_info(client: Client) -> dict[str, Any]:
+def served_info(client: Client) -> Info:
     """Return the endpoint's ``/info``, cached for seconds, so that no page waits long for it. Raises ``EndpointError``."""
     return _info(client, client.url)
 
 
 @st.cache_data(ttl=_INFO_CACHED_S, max_entries=4, show_spinner=False)
-def _info(_client: Client, url: str) -> dict[str, Any]:
+def _info(_client: Client, url: str) -> Info:
     return replace(_client, timeout_s=_INFO_TIMEOUT_S, max_attempts=1).info()

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import streamlit as st
@@ -22,6 +22,18 @@ SIDE = 65536
 COLOURS = ("#2080C0", "#E06000", "#00A080", "#000000", "#7030D0", "#802000")
 SYMBOLS = ("circle", "x", "triangle-up", "square-open", "cross", "diamond", "star")
 MOST_GROUPS = len(COLOURS) * len(SYMBOLS)
+
+
+Area = dict[str, Any]
+"""A selected area as the browser sends and reads it: ``turn``, ``corners`` and ``hidden`` groups."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Rows that are marked on the map."""
+
+    kind: Literal["found", "near", "chosen"]
+    rows: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +106,16 @@ def point_map(data: bytes, *, key: str, on_chosen: Callable[[], None], on_area: 
 
 
 def companion(
-    name: str, *, key: str, marks: Sequence[dict[str, Any]], texts: dict[int, list[str]], area: dict[str, Any],
+    name: str, *, key: str, marks: Sequence[Mark], texts: dict[int, list[str]], area: Area,
     on_wanted: Callable[[], None],
 ) -> None:  # fmt: skip
-    """Add marks (``kind``: found, near or chosen, and ``rows``), lines of text by row, and an area newer than the map's own.
+    """Add marks, lines of text by row, and an area newer than the map's own.
 
     ``st.session_state[key]["wanted"]`` then has the rows whose texts the browser lacks.
     """
     data = {
         "name": name,
-        "marks": list(marks),
+        "marks": [asdict(mark) for mark in marks],
         "texts": {str(row): lines for row, lines in texts.items()},
         "area": area,
     }

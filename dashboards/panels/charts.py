@@ -21,8 +21,11 @@ _SHORT_NAME = 22
 _INK = {"labelColor": "#31333F", "titleColor": "#31333F"}
 _CONFIG = {"axis": _INK, "legend": _INK, "title": {"color": "#31333F"}}
 
-Rows = Sequence[dict[str, Any]]
+Row = dict[str, Any]
+"""One line of a table or one point of a chart: column -> value."""
+Rows = Sequence[Row]
 Channel = dict[str, Any]
+"""A fragment of a Vega-Lite specification."""
 
 
 def line_chart(
@@ -30,9 +33,9 @@ def line_chart(
 ) -> None:
     """Draw ``y`` over ``x``, a line for each value of ``series``; ``detail`` separates several lines of one series."""
     names = _names(rows, series)
-    scale_x: dict[str, Any] = {"type": "log"} if log_x else {"zero": False}
+    scale_x: Channel = {"type": "log"} if log_x else {"zero": False}
     dashes = {"domain": names, "range": _cycle(_DASHES, names)}
-    encoding: dict[str, Any] = {
+    encoding: Channel = {
         "x": _number(x, scale=scale_x),
         "y": {**_number(y, scale={"zero": False}), "axis": {"title": None}},
         "color": _colour(series, names, symbol="stroke"),
@@ -49,7 +52,7 @@ def line_chart(
 
 def bar_chart(rows: Rows, *, x: str, y: str, alt: str, series: str | None = None) -> None:
     """Draw horizontal bars of ``x`` for each ``y``, in the order of the rows; side by side where there are several series."""
-    encoding: dict[str, Any] = {"x": _number(x), "y": _place(y), "tooltip": [_field(y), _field(x)]}
+    encoding: Channel = {"x": _number(x), "y": _place(y), "tooltip": [_field(y), _field(x)]}
     num_bars, num_legend = len(_names(rows, y)), 0
     if series:
         names = _names(rows, series)
@@ -67,7 +70,7 @@ def bar_chart(rows: Rows, *, x: str, y: str, alt: str, series: str | None = None
 def column_chart(rows: Rows, *, x: str, y: str, series: str, alt: str) -> None:
     """Draw columns of ``y`` for each ``x`` in the order of the rows, the series side by side."""
     names = _names(rows, series)
-    encoding: dict[str, Any] = {
+    encoding: Channel = {
         "x": {**_name(x), "sort": _names(rows, x), "axis": {"labelAngle": 0}},
         "xOffset": {**_name(series), "sort": names},
         "y": _number(y),
@@ -83,7 +86,7 @@ def interval_chart(rows: Rows, *, x: str, y: str, series: str, alt: str, zero_ru
     common = {"y": _place(y), "yOffset": {**_name(series), "sort": names}, "color": _colour(series, names)}
     shape = {**_name(series), "scale": {"domain": names, "range": _cycle(_SHAPES, names)}, "legend": _legend(names)}
     axis = _number(x, scale={"zero": False})
-    layers: list[dict[str, Any]] = [
+    layers: list[Channel] = [
         {
             "transform": [{"filter": "isValid(datum.low)"}],
             "mark": {"type": "rule", "strokeWidth": 2},
@@ -100,7 +103,7 @@ def interval_chart(rows: Rows, *, x: str, y: str, series: str, alt: str, zero_ru
         },
     ]
     if zero_rule:
-        rule: dict[str, Any] = {
+        rule: Channel = {
             "mark": {"type": "rule", "strokeDash": [3, 3], "aria": False},
             "encoding": {"x": {"datum": 0}},
         }
@@ -119,7 +122,7 @@ def _field(name: str) -> Channel:
     return {"field": escaped, "title": name}
 
 
-def _number(name: str, *, scale: dict[str, Any] | None = None) -> Channel:
+def _number(name: str, *, scale: Channel | None = None) -> Channel:
     return {**_field(name), "type": "quantitative", **({"scale": scale} if scale else {})}
 
 
@@ -132,7 +135,7 @@ def _place(name: str) -> Channel:
 
 
 def _colour(series: str, names: Sequence[str], *, symbol: str | None = None) -> Channel:
-    scale: dict[str, Any] = {"domain": list(names), "range": _cycle(COLOURS, names)}
+    scale: Channel = {"domain": list(names), "range": _cycle(COLOURS, names)}
     return {**_name(series), "scale": scale, "legend": _legend(names, symbol=symbol)}
 
 
@@ -155,7 +158,7 @@ def _cycle(choices: Sequence[Any], names: Sequence[str]) -> list[Any]:
     return [choices[number % len(choices)] for number in range(len(names))]
 
 
-def _draw(rows: Rows, spec: dict[str, Any], *, alt: str, height: int) -> None:
+def _draw(rows: Rows, spec: Channel, *, alt: str, height: int) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row))
     # Streamlit sends Arrow as it is; it would convert a list of dicts through pandas.
     table = pa.table({name: [row.get(name) for row in rows] for name in names})

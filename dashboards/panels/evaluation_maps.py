@@ -6,14 +6,14 @@ import pyarrow.parquet as pq
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.errors import ArtifactError
-from component import Labels
+from component import Labels, Mark
 from store import show_problems
 from views.code_map import chapters, code_texts
 
 from panels import map_panel
 from panels.export import provenance
 from panels.map_panel import Points, make_points, selected_rows, show_points
-from panels.selection import show_selection
+from panels.selection import Grouping, show_selection
 
 _FILE = "figure2.parquet"
 _ABOUT = ("code", "description", "chapter_id", "chapter")
@@ -32,7 +32,7 @@ def show_maps(evaluation: Artifact) -> None:
         return
     page = f"figure2-{evaluation.manifest.id}"  # a selection belongs to one evaluation
     row = map_panel.chosen_row(page)
-    marks = [] if row is None else [{"kind": "chosen", "rows": [row]}]
+    marks = [] if row is None else [Mark("chosen", [row])]
     for start in range(0, len(maps), _MAPS_A_ROW):
         in_row = list(maps.items())[start : start + _MAPS_A_ROW]
         for column, (encoder, points) in zip(st.columns(_MAPS_A_ROW), in_row, strict=False):
@@ -52,13 +52,15 @@ def show_maps(evaluation: Artifact) -> None:
         show_selection(
             codes,
             rows,
-            page=page,
-            unit="codes",
-            group_column="chapter",
-            listed=_ABOUT,
-            text_column="description",
-            lines=provenance(evaluation),
-            file=evaluation.manifest.id,
+            Grouping(
+                page=page,
+                unit="codes",
+                group_column="chapter",
+                listed=_ABOUT,
+                text_column="description",
+                provenance=provenance(evaluation),
+                file=evaluation.manifest.id,
+            ),
         )
 
 

@@ -8,13 +8,12 @@ import base64
 import binascii
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import streamlit as st
-from component import MOST_GROUPS, Labels, companion, encode_points, places, point_map, rows_inside
+from component import MOST_GROUPS, Area, Labels, Mark, companion, encode_points, places, point_map, rows_inside
 from numpy.typing import NDArray
 
 _TEXTS_AT_ONCE = 64
@@ -59,7 +58,7 @@ def grouped(values: pa.ChunkedArray, *, floor: int = 1) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pc.cast(index, pa.int32()), pa.array(names, pa.string()))
 
 
-def show_points(points: Points, *, page: str, texts: Texts, marks: Sequence[dict[str, Any]] = ()) -> None:
+def show_points(points: Points, *, page: str, texts: Texts, marks: Sequence[Mark] = ()) -> None:
     """Show a map. The user's choice and selection are kept under ``page``."""
     key = f"{page}-{points.name}"
 
@@ -91,9 +90,9 @@ def show_points(points: Points, *, page: str, texts: Texts, marks: Sequence[dict
         follow()
 
 
-def _own_area(page: str, name: str) -> dict[str, Any]:
+def _own_area(page: str, name: str) -> Area:
     # Corners are positions on the map on which they were drawn; linked maps take its rows, in the browser.
-    area: dict[str, Any] = st.session_state.get(f"{page}-area") or {}
+    area: Area = st.session_state.get(f"{page}-area") or {}
     if not area or area.get("map", name) != name:
         return {"turn": -1}
     return {key: value for key, value in area.items() if key != "map"}
@@ -152,7 +151,7 @@ def keep_in_address(page: str, **ids: str | None) -> None:
             del st.query_params[name]
 
 
-def write_area(area: dict[str, Any] | None) -> str | None:
+def write_area(area: Area | None) -> str | None:
     """Return an area as a short string for the address: the hidden groups, then the corners."""
     if not area or "corners" not in area:
         return None
@@ -160,7 +159,7 @@ def write_area(area: dict[str, Any] | None) -> str | None:
     return base64.urlsafe_b64encode(hidden + np.asarray(area["corners"], "<u2").tobytes()).decode().rstrip("=")
 
 
-def read_area(word: str) -> dict[str, Any] | None:
+def read_area(word: str) -> Area | None:
     """Return the area that ``write_area`` wrote, or None for anything else."""
     try:
         raw = base64.urlsafe_b64decode(word + "=" * (-len(word) % 4))

@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.errors import ArtifactError
-from component import Labels
+from component import Labels, Mark
 from numpy.typing import NDArray
 from panels import map_panel
 from panels.export import provenance
 from panels.map_panel import Points, grouped, make_points, selected_rows, show_points
 from panels.search import Matches, search_panel, selectable, show_found
-from panels.selection import show_selection
+from panels.selection import Grouping, show_selection
 from store import Listing, list_kind, show_problems, store_or_stop, synthetic_sources
 
 _PAGE = "map"
@@ -57,13 +57,15 @@ def page() -> None:
     show_selection(
         codes,
         selected_rows(points, _PAGE),
-        page=_PAGE,
-        unit="codes",
-        group_column="chapter",
-        listed=("code", "description", "chapter_id", "chapter", "held_out"),
-        text_column="description",
-        lines=provenance(artifact),
-        file=artifact.manifest.id,
+        Grouping(
+            page=_PAGE,
+            unit="codes",
+            group_column="chapter",
+            listed=("code", "description", "chapter_id", "chapter", "held_out"),
+            text_column="description",
+            provenance=provenance(artifact),
+            file=artifact.manifest.id,
+        ),
     )
     _show_purity(report["purity"])
     row = map_panel.chosen_row(_PAGE)
@@ -200,13 +202,13 @@ def _restore(codes: pa.Table, points: Points) -> None:
         map_panel.choose(_PAGE, row if row >= 0 else None)
 
 
-def _marks(codes: pa.Table, found: Matches | None) -> list[dict[str, Any]]:
-    marks = [{"kind": "found", "rows": found.rows}] if found else []
+def _marks(codes: pa.Table, found: Matches | None) -> list[Mark]:
+    marks = [Mark("found", found.rows)] if found else []
     row = map_panel.chosen_row(_PAGE)
     if row is not None:
         marks += [
-            {"kind": "near", "rows": codes["neighbours"][row].as_py()},
-            {"kind": "chosen", "rows": [row]},
+            Mark("near", codes["neighbours"][row].as_py()),
+            Mark("chosen", [row]),
         ]
     return marks
 

@@ -6,13 +6,13 @@ import pyarrow as pa
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.errors import ArtifactError
-from component import Labels
+from component import Labels, Mark
 from panels import map_panel
 from panels.export import provenance
 from panels.map_panel import Points, make_points, selected_rows, show_points
 from panels.overlap import Pair, align, by_chapter, moved_most, present
 from panels.search import selectable
-from panels.selection import show_selection
+from panels.selection import Grouping, show_selection
 from store import show_problems
 
 from views.code_map import chapters, code_texts, list_maps, load_map, map_label
@@ -44,9 +44,9 @@ def page() -> None:
     for column, artifact, shown, near_NK in zip(columns, (left, right), points, near, strict=True):
         with column:
             st.markdown(f"**{artifact.summary['model']}** · map `{artifact.manifest.id}`")
-            marks: list[dict[str, Any]] = []
+            marks: list[Mark] = []
             if row is not None:
-                marks = [{"kind": "near", "rows": present(near_NK[row])}, {"kind": "chosen", "rows": [row]}]
+                marks = [Mark("near", present(near_NK[row])), Mark("chosen", [row])]
             show_points(shown, page=_PAGE, texts=lambda rows: code_texts(pair.first, rows), marks=marks)
             if row is not None:
                 _show_near(pair, row, present(near_NK[row]))
@@ -57,13 +57,15 @@ def page() -> None:
     show_selection(
         pair.first,
         selected_rows(drawn, _PAGE),
-        page=_PAGE,
-        unit="codes",
-        group_column="chapter",
-        listed=("code", "description", "chapter_id", "chapter"),
-        text_column="description",
-        lines=provenance(left, right),
-        file=f"{left.manifest.id}-{right.manifest.id}",
+        Grouping(
+            page=_PAGE,
+            unit="codes",
+            group_column="chapter",
+            listed=("code", "description", "chapter_id", "chapter"),
+            text_column="description",
+            provenance=provenance(left, right),
+            file=f"{left.manifest.id}-{right.manifest.id}",
+        ),
     )
     _show_moved(pair)
     on_right = {"area-on": "right" if drawn is points[1] else None}

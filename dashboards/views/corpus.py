@@ -5,16 +5,19 @@ each of them.
 """
 
 import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
-from typing import Any
 
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact
+from clinical_modernbert.corpus.summary import Account, Summary, read_summary
+from clinical_modernbert.errors import ArtifactError
 from mode import is_researcher
 from panels.artifact_picker import artifacts_or_stop, choose, show_origin
-from panels.charts import bar_chart, column_chart
+from panels.charts import Row, bar_chart, column_chart
 from panels.counts import explain_withheld, shown_counts
-from store import reveal
+from store import reveal, show_problems
 
 _REASONS = {
     "boilerplate": "mostly set phrases",
@@ -46,8 +49,8 @@ def page() -> None:
     found = artifacts_or_stop("corpus", title="corpus", command="python jobs/build_corpus.py corpus/demo")
     corpus = choose(found, label="Corpus", key="corpus")
     show_origin(corpus)
-    summary, public = corpus.summary, public_sources(corpus)
-    accounts: dict[str, dict[str, Any]] = summary["sources"]
+    summary = _summary_or_stop(corpus)
+    accounts, public = summary.sources, public_sources(corpus, summary)
     _show_totals(summary, accounts, public)
     _show_sources(summary, accounts, public)
     _show_drops(accounts, public)
@@ -59,15 +62,23 @@ def page() -> None:
     _show_samples(corpus)
 
 
-def public_sources(corpus: Artifact) -> set[str]:
+def _summary_or_stop(corpus: Artifact) -> Summary:
+    try:
+        return read_summary(corpus)
+    except ArtifactError as error:
+        show_problems((str(error),))
+        st.stop()
+
+
+def public_sources(corpus: Artifact, summary: Summary) -> set[str]:
     """Return the sources whose counts may be shown whole: public by the recipe, or generated."""
     named = corpus.manifest.recipe.get("card", {}).get("public_sources", [])
-    return {*named, *corpus.summary["synthetic_sources"]}
+    return {*named, *summary.synthetic_sources}
 
 
-def _show_totals(summary: dict[str, Any], accounts: dict[str, dict[str, Any]], public: set[str]) -> None:
-    tokens = sum(summary["training_tokens"].values())
-    generated = sum(summary["training_tokens"][name] for name in summary["synthetic_sources"])
+def _show_totals(summary: Summary, accounts: Mapping[str, Account], public: set[str]) -> None:
+    tokens = sum(summary.training_tokens.values())
+    generated = sum(summary.training_tokens[name] for name in summary.synthetic_sources)
     columns = st.columns(4)
     columns[0].metric("Training tokens, epochs counted", f"{tokens:,}")
     for column, title, split in (
@@ -79,35 +90,35 @@ def _show_totals(summary: dict[str, Any], accounts: dict[str, dict[str, Any]], p
         "Generated text", f"{generated / tokens if tokens else 0:.0%}", help="Share of the training tokens"
     )
     if generated:
-        names = ", ".join(summary["synthetic_sources"])
+        names = ", ".join(summary.synthetic_sources)
         st.caption(f"Generated, not written by clinicians: {names}.")
 
 
-def _total_documents(accounts: dict[str, dict[str, Any]], public: set[str], split: str) -> str:
+def _total_documents(accounts: Mapping[str, Account], public: set[str], split: str) -> str:
     """Return the sum of the counts that are shown: the full total would reveal a withheld count."""
     cells = [shown_counts(balance(account), public=name in public)[0][split] for name, account in accounts.items()]
     total = sum(cell for cell in cells if cell is not None)
     return f"> {total:,}" if None in cells else f"{total:,}"
 
 
-def _show_sources(summary: dict[str, Any], accounts: dict[str, dict[str, Any]], public: set[str]) -> None:
+def _show_sources(summary: Summary, accounts: Mapping[str, Account], public: set[str]) -> None:
     st.subheader("Sources")
     rows = []
     for name, account in accounts.items():
         # Documents, drops and quarantined records add up to the records, so they are withheld as one partition.
         cells, records = shown_counts(balance(account), public=name in public)
-        tokens = sum(account["tokens"].values())
+        tokens = sum(account.tokens.values())
         rows.append(
             {
                 "source": name,
-                "generated": name in summary["synthetic_sources"],
+                "generated": name in summary.synthetic_sources,
                 "records": records,
                 "train": cells["train"],
                 "held out": cells["held_out"],
                 "tokens": tokens,
-                "with epochs": summary["training_tokens"][name],
-                "clinical terms": account["salient_tokens"] / tokens if tokens else 0.0,
-                **({"longest, tokens": account["longest_document_tokens"]} if is_researcher() else {}),
+                "with epochs": summary.training_tokens[name],
+                "clinical terms": account.salient_tokens / tokens if tokens else 0.0,
+                **({"longest, tokens": account.longest_document_tokens} if is_researcher() else {}),
             }
         )
     st.dataframe(
@@ -122,20 +133,20 @@ def _show_sources(summary: dict[str, Any], accounts: dict[str, dict[str, Any]], 
     )
     explain_withheld()
     bar_chart(
-        [{"source": name, "training tokens, epochs counted": n} for name, n in summary["training_tokens"].items()],
+        [{"source": name, "training tokens, epochs counted": n} for name, n in summary.training_tokens.items()],
         x="training tokens, epochs counted",
         y="source",
         alt="Training tokens of each source, epochs counted; the numbers are in the table above.",
     )
 
 
-def balance(account: dict[str, Any]) -> dict[str, int]:
+def balance(account: Account) -> dict[str, int]:
     """Return the partition of a source's records: documents by split, drops by reason, quarantined."""
-    dropped = {f"dropped:{reason}": count for reason, count in account["dropped"].items()}
-    return {**account["documents"], **dropped, "quarantined": account["quarantined"]}
+    dropped = {f"dropped:{reason}": count for reason, count in account.dropped.items()}
+    return {**account.documents, **dropped, "quarantined": account.quarantined}
 
 
-def _show_drops(accounts: dict[str, dict[str, Any]], public: set[str]) -> None:
+def _show_drops(accounts: Mapping[str, Account], public: set[str]) -> None:
     st.subheader("Left out, with reasons")
     rows = []
     for name, account in accounts.items():
@@ -160,12 +171,12 @@ def _in_words(reason: str) -> str:
     return f"{plain} ({reason})" if is_researcher() and plain != reason else plain
 
 
-def _show_lengths(accounts: dict[str, dict[str, Any]], public: set[str]) -> None:
+def _show_lengths(accounts: Mapping[str, Account], public: set[str]) -> None:
     st.subheader("How long documents are")
-    most = max((n for a in accounts.values() for n, count in enumerate(a["length_classes"]) if count), default=0)
-    rows = []
+    most = max((n for a in accounts.values() for n, count in enumerate(a.length_classes) if count), default=0)
+    rows: list[Row] = []
     for name, account in accounts.items():
-        classes = {str(n): count for n, count in enumerate(account["length_classes"])}
+        classes = {str(n): count for n, count in enumerate(account.length_classes)}
         cells, _ = shown_counts(classes, public=name in public)
         total = sum(classes.values())
         for number, count in cells.items():
@@ -188,11 +199,11 @@ def _show_lengths(accounts: dict[str, dict[str, Any]], public: set[str]) -> None
         st.dataframe(rows, hide_index=True)
 
 
-def _show_identifiers(accounts: dict[str, dict[str, Any]], public: set[str]) -> None:
+def _show_identifiers(accounts: Mapping[str, Account], public: set[str]) -> None:
     st.subheader("Identifiers found by the guard")
     rows = []
     for name, account in accounts.items():
-        cells, _ = shown_counts(account["identifiers"], public=name in public)
+        cells, _ = shown_counts(account.identifiers, public=name in public)
         rows += [{"source": name, "kind": kind, "found": count} for kind, count in cells.items()]
     if rows:
         st.dataframe(rows, hide_index=True)
@@ -201,29 +212,32 @@ def _show_identifiers(accounts: dict[str, dict[str, Any]], public: set[str]) -> 
     st.caption("The guard is a pattern-based filter, not de-identification.")
 
 
-def _show_quarantine(summary: dict[str, Any], accounts: dict[str, dict[str, Any]], public: set[str]) -> None:
+def _show_quarantine(summary: Summary, accounts: Mapping[str, Account], public: set[str]) -> None:
     st.subheader("Could not be read")
     rows = []
     for name, account in accounts.items():
         cells, _ = shown_counts(balance(account), public=name in public)
-        if account["quarantined"] or account["unread_bytes"]:
-            unread = account["unread_bytes"]
+        if account.quarantined or account.unread_bytes:
+            unread = account.unread_bytes
             rows.append({"source": name, "records": cells["quarantined"], "bytes after damage": unread})
     if not rows:
         st.markdown("Every record was read.")
         return
     st.dataframe(rows, hide_index=True)
-    if is_researcher() and summary["quarantine"]:
-        listed = summary["quarantine"][:_QUARANTINE_SHOWN]
+    if is_researcher() and summary.quarantine:
+        listed = summary.quarantine[:_QUARANTINE_SHOWN]
         with st.expander(f"Where they are ({len(listed)} shown, all in quarantine.jsonl)"):
             # A record's id can contain a patient's id: outside public sources only file and position are shown.
             st.dataframe(
-                [{**entry, "record_id": entry["record_id"] if entry["source"] in public else None} for entry in listed],
+                [
+                    {**asdict(entry), "record_id": entry.record_id if entry.source in public else None}
+                    for entry in listed
+                ],
                 hide_index=True,
             )
 
 
-def _show_rows(summary: dict[str, Any]) -> None:
+def _show_rows(summary: Summary) -> None:
     st.subheader("Packed rows")
     st.dataframe(
         [
@@ -231,14 +245,14 @@ def _show_rows(summary: dict[str, Any]) -> None:
                 "tokens a row": int(length),
                 "train": sum(rows["train"]),
                 "held out": sum(rows["held_out"]),
-                "filled": summary["fill"][length],
+                "filled": summary.fill[length],
             }
-            for length, rows in summary["rows"].items()
+            for length, rows in summary.rows.items()
         ],
         hide_index=True,
         column_config={"train": _COUNT, "held out": _COUNT, "filled": st.column_config.NumberColumn(format="percent")},
     )
-    st.caption(f"Vocabulary: {summary['vocabulary_size']:,} tokens, padding included.")
+    st.caption(f"Vocabulary: {summary.vocabulary_size:,} tokens, padding included.")
 
 
 def _show_samples(corpus: Artifact) -> None:

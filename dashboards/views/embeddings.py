@@ -11,12 +11,12 @@ from clinical_modernbert.artifacts import Artifact, find_artifact
 from clinical_modernbert.bulk.table import TextRow, fetched, find_tables, read_table_rows
 from clinical_modernbert.errors import ArtifactError, UserError
 from clinical_modernbert.recipe import EmbedRecipe
-from component import Labels
+from component import Labels, Mark
 from panels import map_panel
 from panels.export import provenance
 from panels.map_panel import Points, grouped, make_points, selected_rows, show_points
 from panels.search import selectable
-from panels.selection import show_selection
+from panels.selection import Grouping, show_selection
 from store import list_kind, reveal, show_problems, store_or_stop
 
 _PAGE = "set"
@@ -56,14 +56,16 @@ def page() -> None:
     show_selection(
         rows,
         selected_rows(points, _PAGE),
-        page=_PAGE,
-        unit="documents",
-        group_column=column,
-        listed=("id", *report["columns"], "num_tokens"),
-        text_column=None,
-        lines=provenance(artifact),
-        file=artifact.manifest.id,
-        floor=SMALLEST_GROUP,
+        Grouping(
+            page=_PAGE,
+            unit="documents",
+            group_column=column,
+            listed=("id", *report["columns"], "num_tokens"),
+            text_column=None,
+            provenance=provenance(artifact),
+            file=artifact.manifest.id,
+            floor=SMALLEST_GROUP,
+        ),
     )
     map_panel.keep_in_address(_PAGE, set=artifact.manifest.id, colour=column)
 
@@ -133,11 +135,11 @@ def _texts(rows: pa.Table, wanted: Any) -> dict[int, list[str]]:
     return {row: [name] for row, name in zip(wanted, ids, strict=True)}
 
 
-def _marks(rows: pa.Table) -> list[dict[str, Any]]:
+def _marks(rows: pa.Table) -> list[Mark]:
     row = map_panel.chosen_row(_PAGE)
     if row is None:
         return []
-    return [{"kind": "near", "rows": rows["map_neighbours"][row].as_py()}, {"kind": "chosen", "rows": [row]}]
+    return [Mark("near", rows["map_neighbours"][row].as_py()), Mark("chosen", [row])]
 
 
 def _show_card(artifact: Artifact, rows: pa.Table, report: dict[str, Any]) -> None:

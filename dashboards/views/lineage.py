@@ -1,7 +1,6 @@
 """The artifacts in the store, what each was made from, down to the raw sources, and what was made from it."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact
@@ -9,6 +8,7 @@ from clinical_modernbert.artifacts.layout import KINDS
 from clinical_modernbert.serving.client import EndpointError
 from endpoint import open_endpoint, served_info
 from mode import is_researcher
+from panels.charts import Row
 from store import Origin, list_kind, origins, show_problems, store_or_stop, synthetic_sources
 
 _KINDS = {
@@ -81,9 +81,9 @@ def _name(artifact: Artifact) -> str:
     return f"{artifact.manifest.kind}/{artifact.manifest.id}"
 
 
-def _line(artifact: Artifact) -> dict[str, Any]:
+def _line(artifact: Artifact) -> Row:
     manifest = artifact.manifest
-    line: dict[str, Any] = {
+    line: Row = {
         "kind": manifest.kind,
         "id": manifest.id,
         "made": manifest.created_at[:19].replace("T", " "),

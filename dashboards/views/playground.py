@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 from clinical_modernbert.serving.client import Client, EndpointError
-from endpoint import open_endpoint, served_info
+from endpoint import Info, open_endpoint, served_info
 from mode import is_researcher
 from panels.charts import bar_chart
 
@@ -64,7 +64,7 @@ def answer_or_explain(ask: Callable[[], Any]) -> Any:
         return None
 
 
-def _show_model(info: dict[str, Any]) -> None:
+def _show_model(info: Info) -> None:
     facts = [f"Served model: `{info['model']}`"]
     if is_researcher():
         facts += [
@@ -76,7 +76,7 @@ def _show_model(info: dict[str, Any]) -> None:
     st.caption(" · ".join(facts))
 
 
-def _show_fill(client: Client, info: dict[str, Any]) -> None:
+def _show_fill(client: Client, info: Info) -> None:
     if info["head"] != "masked-lm":
         st.info("The served model was fine-tuned for a task and does not guess words.", icon=":material/edit_off:")
         return

@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact, Store
 from clinical_modernbert.masking import MASK_KINDS, TOP_K
-from panels.charts import MOST_SERIES, line_chart
+from panels.charts import MOST_SERIES, Row, line_chart
 from panels.curves import Curve, Running, finished_curve, has_curve, running, running_ids
 from store import list_kind, show_problems, store_or_stop
 
@@ -134,7 +134,7 @@ _COLUMNS = {
 }
 
 
-def _line(model: Artifact) -> dict[str, Any]:
+def _line(model: Artifact) -> Row:
     summary, held_out = model.summary, model.summary.get("held_out", {})
     return {
         "run": model.manifest.id,
@@ -154,7 +154,7 @@ def _line(model: Artifact) -> dict[str, Any]:
 
 def show_curves(curves: list[Curve], group: str) -> None:
     """Draw one group of figures over steps, a line a run; figures that no run measured are left out."""
-    panels: list[tuple[str, list[dict[str, Any]]]] = []
+    panels: list[tuple[str, list[Row]]] = []
     for field, title in _STEP_FIGURES.get(group, ()):
         panels.append((title, _rows(curves, "steps", field, title)))
     if group == "Loss":
@@ -187,7 +187,7 @@ def show_curves(curves: list[Curve], group: str) -> None:
         st.dataframe(last, hide_index=True)
 
 
-def _rows(curves: list[Curve], part: str, field: str, title: str) -> list[dict[str, Any]]:
+def _rows(curves: list[Curve], part: str, field: str, title: str) -> list[Row]:
     return [
         {"run": curve.run, "step": point["step"] + 1, title: point[field]}
         for curve in curves
@@ -196,7 +196,7 @@ def _rows(curves: list[Curve], part: str, field: str, title: str) -> list[dict[s
     ]
 
 
-def _by_run(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+def _by_run(rows: list[Row]) -> list[list[Row]]:
     runs = dict.fromkeys(row["run"] for row in rows)
     return [[row for row in rows if row["run"] == run] for run in runs]
 

@@ -18,8 +18,8 @@ from clinical_modernbert.artifacts import Artifact, InputEntry, Manifest, Store,
 from clinical_modernbert.artifacts.artifact import find_artifact
 from clinical_modernbert.artifacts.layout import FORMAT_VERSION
 from clinical_modernbert.artifacts.work_area import from_json
-from clinical_modernbert.corpus.account import Summary
 from clinical_modernbert.corpus.card import corpus_card
+from clinical_modernbert.corpus.summary import Summary
 from clinical_modernbert.evaluation.report.schema import read_report
 from clinical_modernbert.evaluation.report.text import render
 from clinical_modernbert.recipe import SweepRecipe

@@ -1,58 +1,14 @@
-"""The account of a corpus: for every source, records = documents + drops + quarantined, exactly; and the totals over its rows.
-
-``Summary`` is what a corpus's manifest keeps under ``summary``. It holds counts and positions, no text.
-"""
+"""The account of a corpus: for every source, records = documents + drops + quarantined, exactly; and the totals over its rows."""
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from clinical_modernbert.corpus import SPLITS
-from clinical_modernbert.corpus.results import Packed, Parsed, QuarantineEntry, Tokenised, below
+from clinical_modernbert.corpus.results import Packed, Parsed, Tokenised, below
+from clinical_modernbert.corpus.summary import Account
 from clinical_modernbert.corpus.tokens import Shard
 from clinical_modernbert.recipe import CorpusRecipe
 from clinical_modernbert.sources import is_synthetic
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """The account of one source."""
-
-    records: int
-    documents: dict[str, int]
-    """By split."""
-    dropped: dict[str, int]
-    """By reason."""
-    quarantined: int
-    unread_bytes: int
-    """Bytes that follow damage; the number of records in them is unknown and not in the balance."""
-    tokens: dict[str, int]
-    """By split, without [CLS] and [SEP]."""
-    salient_tokens: int
-    languages: dict[str, int]
-    identifiers: dict[str, int]
-    """By kind."""
-    documents_with_identifiers: int
-    length_classes: list[int]
-    """Documents by the power of two that their tokens are below."""
-    longest_document_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """Counts and figures of a corpus."""
-
-    sources: dict[str, Account]
-    training_tokens: dict[str, int]
-    """Tokens of text by source that one pass over the training rows shows, epochs counted."""
-    synthetic_sources: list[str]
-    vocabulary_size: int
-    rows: dict[str, dict[str, list[int]]]
-    """Row length, as JSON has it -> split -> rows of each shard."""
-    fill: dict[str, float]
-    """Row length -> share of the places that hold tokens."""
-    quarantine: list[QuarantineEntry]
-    """The first of the quarantined records."""
 
 
 def account_of(name: str, parsed: Sequence[Parsed], tokenised: Sequence[Tokenised]) -> Account:

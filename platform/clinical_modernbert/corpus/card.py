@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from clinical_modernbert.corpus.account import Account, Summary
+from clinical_modernbert.corpus.summary import Account, Summary
 
 _SAMPLE_CHARACTERS = 600
 

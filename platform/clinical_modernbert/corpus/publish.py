@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from clinical_modernbert.artifacts import Artifact, Plan
 from clinical_modernbert.artifacts.work_area import WorkArea, from_json
-from clinical_modernbert.corpus.account import Summary, account_of, rows_and_fill, synthetic_sources, training_tokens
+from clinical_modernbert.corpus.account import account_of, rows_and_fill, synthetic_sources, training_tokens
 from clinical_modernbert.corpus.card import corpus_card, render_card
 from clinical_modernbert.corpus.dedup.exact import kept_rows
 from clinical_modernbert.corpus.documents import quarantine_name
 from clinical_modernbert.corpus.piece_files import Piece
 from clinical_modernbert.corpus.results import Packed, Parsed, Partitions, QuarantineEntry, Tokenised
+from clinical_modernbert.corpus.summary import Summary
 from clinical_modernbert.corpus.tokens import Shard, read_texts
 from clinical_modernbert.recipe import CorpusRecipe
 
