@@ -1,4 +1,4 @@
-"""What every job does around its one function: parse, load the recipe, plan, run, report; bad input exits with 2.
+"""The frame of every job around its one function: parse, load the recipe, plan, run, report; bad input exits with 2.
 
 ``--dry-run`` prints the resolved recipe, the fingerprint and the output URI, and loads neither torch nor ray.
 """
@@ -34,7 +34,8 @@ def main(
 ) -> None:
     """Run one job from the command line; exits with 2 and one message where the user's input is wrong.
 
-    ``planned`` makes the plan where more than the recipe's own references has to be resolved; ``raw_inputs`` is not asked then.
+    ``raw_inputs`` returns what the recipe reads besides artifacts. ``planned`` makes the plan instead, where more than the
+    recipe's references must be resolved.
     """
     parser = argparse.ArgumentParser(description=f"Run a {recipe_type.model_fields['kind'].default} recipe.")
     parser.add_argument("recipe", help="<kind>/<name> below jobs/recipes, or the path of a YAML file")
@@ -52,12 +53,12 @@ def main(
         if options.dry_run:
             _show(plan)
             return
-        # First of all what runs, and from where: a cluster's image may hold another version than the one submitted.
+        # Logged first: a cluster's image may hold another version of the package than the one submitted.
         _logger.info("clinical-modernbert %s, commit %s, from %s", __version__, _commit(), Path(__file__).parent)
         _logger.info("fingerprint %s, output %s", plan.fingerprint, plan.uri)
         artifact = plan.existing()
         if artifact:
-            _logger.info("already there, nothing to do: %s", artifact.uri)
+            _logger.info("already built, nothing to do: %s", artifact.uri)
         else:
             artifact = run(plan)
             _logger.info("finished %s", artifact.uri)
@@ -80,14 +81,14 @@ def open_root(root: str | None = None) -> Store:
 
     A job submitted to Ray runs in a copy of the working directory that is deleted afterwards: there the root must be absolute.
     """
-    chosen = root or os.environ.get("ARTIFACT_ROOT") or "artifacts"
-    relative = not chosen.startswith(("s3://", "file:///", "/"))
+    address = root or os.environ.get("ARTIFACT_ROOT") or "artifacts"
+    relative = not address.startswith(("s3://", "file:///", "/"))
     if relative and os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
         raise StoreError(
-            f"artifact root {chosen!r} is relative, and a submitted job's working directory does not outlive it: "
+            f"artifact root {address!r} is relative, and a submitted job's working directory is deleted after it: "
             "give --root or ARTIFACT_ROOT as s3://bucket/prefix or file:///shared/folder"
         )
-    return open_store(chosen)
+    return open_store(address)
 
 
 def _show(plan: Plan[Recipe]) -> None:

@@ -1,4 +1,4 @@
-"""Progress bars for long steps whose work happens in other processes: a thread that asks how far it is."""
+"""Progress bars for long steps that run in other processes: a thread polls their progress."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -82,7 +82,7 @@ def test_nothing_is_accepted_without_the_token(cluster: TokenCluster) -> None:
 def test_a_relative_root_is_refused_because_it_would_be_deleted_with_the_job(cluster: TokenCluster) -> None:
     done = cluster.submit("python", "jobs/build_corpus.py", "corpus/demo")
     assert done.returncode != 0
-    assert "a submitted job's working directory does not outlive it" in done.stdout + done.stderr
+    assert "a submitted job's working directory is deleted after it" in done.stdout + done.stderr
 
 
 def test_an_unknown_key_ends_the_job_with_one_clear_message(cluster: TokenCluster, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_submitted_job_can_be_cancelled(checkout: Checkout, tmp_path: Path) ->
 def test_a_failed_job_ends_with_1_and_its_message(checkout: Checkout) -> None:
     done = checkout.submit("pretrain", "pretrain/demo")
     assert done.returncode == 1
-    assert "a submitted job's working directory does not outlive it" in done.stdout + done.stderr
+    assert "a submitted job's working directory is deleted after it" in done.stdout + done.stderr
 
 
 def test_a_wrong_recipe_and_a_missing_token_are_refused_with_a_reason(checkout: Checkout) -> None:

@@ -167,6 +167,6 @@ def test_root_comes_from_the_argument_then_the_environment(tmp_path: Path, monke
 def test_a_submitted_job_refuses_a_root_that_ends_with_it(monkeypatch: pytest.MonkeyPatch, root: str | None) -> None:
     monkeypatch.delenv("ARTIFACT_ROOT", raising=False)
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
-    with pytest.raises(StoreError, match="does not outlive it"):
+    with pytest.raises(StoreError, match="is deleted after it"):
         open_root(root)
     assert open_root("file:///shared/store").uri == "file:///shared/store"

@@ -1,4 +1,4 @@
-"""The artifact store: where everything lies, what it holds, and whether it is whole. Loads no torch and no ray."""
+"""The artifact store: the path of everything in it, its content, and whether it is whole. Loads neither torch nor ray."""
 
 from clinical_modernbert.artifacts.artifact import Artifact, artifact_at, find_artifact, list_artifacts, resolve
 from clinical_modernbert.artifacts.manifest import (

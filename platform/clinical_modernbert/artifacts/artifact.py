@@ -26,7 +26,7 @@ class Artifact:
 
     @property
     def uri(self) -> str:
-        """Where the artifact lies."""
+        """Address of the artifact."""
         return f"{self.store.uri}/{self.prefix}"
 
     @property
@@ -67,14 +67,14 @@ class Artifact:
         return root / prefix if prefix else root
 
     def _cache_name(self) -> str:
-        # The place is part of the name: a folder must never be put together from two stores that hold the same artifact.
+        # The store's URI is part of the key: files from two stores must never mix in one folder.
         return hashlib.sha256(f"{self.uri} {self.manifest.digest}".encode()).hexdigest()[:16]
 
     def _fetch(self, path: str, local: Path) -> Path:
-        # A name of its own: the workers of one machine share the cache and may fetch the same file at the same time.
+        # A unique name: the workers of one machine share the cache and may fetch the same file at the same time.
         partial = local.with_name(f"{local.name}.{uuid.uuid4().hex}.partial")
-        found = self.store.get_file(join_key(self.prefix, path), partial)
-        return partial.replace(local) if found == partial else found
+        fetched = self.store.get_file(join_key(self.prefix, path), partial)
+        return partial.replace(local) if fetched == partial else fetched
 
 
 def _intact(path: Path, size_bytes: int, sha256: str) -> bool:
@@ -87,15 +87,15 @@ def find_artifact(store: Store, kind: str, artifact_id: str) -> Artifact | None:
 
 
 def artifact_at(store: Store, prefix: str) -> Artifact | None:
-    """Return what was finished in the folder ``prefix``, or None; checkpoints are read this way too."""
+    """Return the artifact that was finished in the folder ``prefix``, or None; checkpoints are read this way too."""
     manifest = read_manifest(store, prefix)
     return Artifact(store=store, manifest=manifest, prefix=prefix) if manifest else None
 
 
 def list_artifacts(store: Store, kind: str) -> list[Artifact]:
     """Return every finished artifact of a kind, sorted by id."""
-    found = (find_artifact(store, kind, artifact_id) for artifact_id in store.names(kind))
-    return [artifact for artifact in found if artifact]
+    artifacts = (find_artifact(store, kind, artifact_id) for artifact_id in store.names(kind))
+    return [artifact for artifact in artifacts if artifact]
 
 
 def is_there(store: Store, kind: str, reference: str) -> bool:
@@ -117,9 +117,9 @@ def resolve(store: Store, kind: str, reference: str) -> Artifact:
     if len(finished) == 1:
         return finished[0]
     if not finished:
-        known = [artifact.manifest.id for artifact in list_artifacts(store, kind)]
+        others = [artifact.manifest.id for artifact in list_artifacts(store, kind)]
         raise ArtifactError(
-            f"no {kind} {reference!r} in {store.uri}; finished there: {', '.join(known) if known else 'none'}. Build it first"
+            f"no {kind} {reference!r} in {store.uri}; finished there: {', '.join(others) or 'none'}. Build it first"
         )
     ids = [artifact.manifest.id for artifact in finished]
     raise ArtifactError(f"{kind} {reference!r} is ambiguous in {store.uri}: name one of {', '.join(ids)}")

@@ -47,11 +47,11 @@ class FileStore:
         return path
 
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:
-        found = {self._key(path): path for path in self._path(prefix).rglob("*") if not path.name.startswith(_PARTIAL)}
-        # Sorted as text, not as paths: `a-b/x` comes before `a/x`, as S3 has it.
-        for key in sorted(found):
-            if found[key].is_file():
-                yield ObjectInfo(key=key, size_bytes=found[key].stat().st_size)
+        paths = {self._key(path): path for path in self._path(prefix).rglob("*") if not path.name.startswith(_PARTIAL)}
+        # Sorted as text, not as paths: `a-b/x` comes before `a/x`, as in S3.
+        for key in sorted(paths):
+            if paths[key].is_file():
+                yield ObjectInfo(key=key, size_bytes=paths[key].stat().st_size)
 
     def names(self, prefix: str) -> list[str]:
         top = self._path(prefix)
@@ -64,7 +64,7 @@ class FileStore:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise self._refused("deleting", key, error) from None
-        # As in S3, a folder is there as long as something lies in it. rmdir itself decides, since others may be writing.
+        # As in S3, a folder exists as long as it holds an object. rmdir itself decides, because other processes may be writing.
         for folder in path.parents:
             if folder == self._root or not _removed(folder):
                 break
@@ -85,7 +85,7 @@ class FileStore:
         except OSError as error:
             raise self._refused("writing", key, error) from None
         finally:
-            # After the rename there is nothing left to remove; after a failure the half-written file must not stay.
+            # After the rename there is nothing to remove; after a failure the half-written file must not stay.
             with suppress(OSError):
                 partial.unlink()
 
@@ -100,7 +100,7 @@ class FileStore:
 
 
 def _opened(path: Path) -> BinaryIO:
-    """Open for writing in a folder that a deleter next door may take away between mkdir and open."""
+    """Open for writing; another process that deletes may remove the folder between mkdir and open."""
     for _ in range(3):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

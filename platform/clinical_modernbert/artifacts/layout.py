@@ -1,14 +1,14 @@
-"""Every path in the store comes from here.
+"""Every path in the store.
 
-``<kind>/<name>-<fingerprint>/`` holds an artifact, ``checkpoint/<run>/`` resumable training state, ``work/`` what a build
-keeps between its steps and deletes at the end.
+``<kind>/<name>-<fingerprint>/`` holds an artifact, ``checkpoint/<run>/`` resumable training state, ``work/`` the files
+that a build keeps between its steps and deletes at the end.
 """
 
 from clinical_modernbert.artifacts.store import join_key
 
 KINDS = ("corpus", "model", "sweep", "evaluation", "map", "embeddings")
 
-# What a kind of recipe makes.
+# Kind of recipe -> kind of artifact that it makes.
 ARTIFACT_KIND_OF_RECIPE = {
     "corpus": "corpus",
     "pretrain": "model",

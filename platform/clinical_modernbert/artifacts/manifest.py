@@ -1,4 +1,4 @@
-"""Manifests: what an artifact holds, where it came from, and that it is complete.
+"""Manifests: the files of an artifact, what it was made from, and the mark that it is complete.
 
 ``manifest.json`` is written last and is the done-marker: without it nothing exists. It carries every file with its size and
 sha256, the recipe, the code's version and the digests of the inputs. It never carries text from the corpus.
@@ -31,7 +31,7 @@ class FileEntry(BaseModel):
 
 
 class InputEntry(BaseModel):
-    """One thing the artifact was made from: another artifact, or a raw file."""
+    """One input of the artifact: another artifact, or a raw file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -89,7 +89,7 @@ def upload_folder(store: Store, prefix: str, folder: Path, *, below: str = "") -
 
 
 def write_manifest(store: Store, prefix: str, manifest: Manifest) -> Manifest:
-    """Write the manifest, and with it make the artifact exist; return it with its files sorted by path."""
+    """Write the manifest, which makes the artifact exist; return it with its files sorted by path."""
     manifest = manifest.model_copy(update={"files": tuple(sorted(manifest.files, key=lambda entry: entry.path))})
     # Not sorted by key: a recipe's sources and a report's rows are read back in the order in which they were written.
     text = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False)

@@ -15,12 +15,12 @@ def open_store(root: str) -> Store:
     # Not urlsplit: '#' and '?' are ordinary characters in the name of a folder.
     scheme, separator, location = root.partition("://")
     if scheme == "s3" and separator:
-        # Here, so that work on a folder never loads the S3 client.
+        # Imported here, so that a store in a folder never loads the S3 client.
         from clinical_modernbert.artifacts.s3_store import S3Store
 
         bucket, _, prefix = location.partition("/")
         return S3Store.from_environment(bucket=bucket, prefix=join_key(prefix))
     if scheme == "file" or not separator:
-        # file://relative/path is no proper URL: people write it, and mean a relative folder.
+        # file://relative/path is not a valid URL, but users write it for a relative folder.
         return FileStore(Path(location if separator else root))
     raise StoreError(f"artifact root {root!r}: the scheme must be file:// or s3://, not {scheme}://")

@@ -1,4 +1,4 @@
-"""A plan: what a recipe would make, from what, under which fingerprint. Needs no torch and no ray.
+"""A plan: what a recipe makes, from which inputs, under which fingerprint. Loads neither torch nor ray.
 
 fingerprint = sha256(canonical recipe without scaling, logging and checkpointing + input digests + format_version)[:12].
 """
@@ -29,7 +29,7 @@ class Plan(Generic[R_co]):
     kind: str
     fingerprint: str
     artifacts: dict[str, Artifact]
-    """Recipe field -> the artifact it refers to; without those that the recipe can do without and the store does not have."""
+    """Recipe field -> the artifact it refers to; optional artifacts that the store lacks are left out."""
     inputs: tuple[InputEntry, ...]
 
     @property
@@ -44,11 +44,11 @@ class Plan(Generic[R_co]):
 
     @property
     def uri(self) -> str:
-        """Where the output will lie."""
+        """Address of the output."""
         return f"{self.store.uri}/{self.prefix}"
 
     def existing(self) -> Artifact | None:
-        """Return the output where an earlier run already made it."""
+        """Return the output where an earlier run made it, else None."""
         return find_artifact(self.store, self.kind, self.id)
 
     def publish(self, files: list[FileEntry], *, summary: Mapping[str, Any]) -> Artifact:
@@ -77,7 +77,7 @@ class Plan(Generic[R_co]):
 
 
 def make_plan(recipe: R, store: Store, *, raw_inputs: tuple[InputEntry, ...] = ()) -> Plan[R]:
-    """Resolve what ``recipe`` refers to and compute where its output belongs."""
+    """Resolve the references of ``recipe`` and compute the address of its output."""
     kind = ARTIFACT_KIND_OF_RECIPE[recipe.kind]  # type: ignore[attr-defined]  # every concrete recipe declares its kind
     artifacts = {
         field: resolve(store, of_kind, ref)

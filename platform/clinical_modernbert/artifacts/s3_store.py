@@ -1,7 +1,7 @@
 """A store in an S3 bucket through the ``minio`` client; works against any S3 service.
 
-The only module that imports an S3 client. Endpoint and keys come from the environment, so that no recipe and no manifest
-ever holds one. A PUT of one object is atomic by S3's own rules.
+The only module that imports an S3 client. Endpoint and keys come from the environment, so that recipes and manifests never
+hold them. A PUT of one object is atomic by S3's own rules.
 """
 
 import io
@@ -19,7 +19,7 @@ from urllib3.exceptions import HTTPError, MaxRetryError
 from clinical_modernbert.artifacts.store import ObjectInfo, join_key
 from clinical_modernbert.errors import StoreError
 
-# MinioException covers S3's own refusals and answers that are not S3 at all; ValueError is the client refusing a bucket or key.
+# MinioException: S3 refuses, or the answer is not S3. ValueError: the client refuses a bucket or key.
 _FAILURES = (MinioException, HTTPError, ValueError)
 _ABSENT = frozenset({"NoSuchKey", "NoSuchObject", "ResourceNotFound"})
 
@@ -90,14 +90,14 @@ class S3Store:
         return local_path
 
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:
-        # AWS lists in the order of the names' bytes, other services do not: sort here.
-        found = ((self._key(item.object_name), item.size) for item in self._objects(prefix, recursive=True))
-        for key, size_bytes in sorted(found):
+        # AWS lists in the order of the names' bytes, other services do not.
+        objects = ((self._key(item.object_name), item.size) for item in self._objects(prefix, recursive=True))
+        for key, size_bytes in sorted(objects):
             yield ObjectInfo(key=key, size_bytes=size_bytes)
 
     def names(self, prefix: str) -> list[str]:
-        found = (self._key(item.object_name).rstrip("/") for item in self._objects(prefix, recursive=False))
-        return sorted({key.rsplit("/", 1)[-1] for key in found})
+        keys = (self._key(item.object_name).rstrip("/") for item in self._objects(prefix, recursive=False))
+        return sorted({key.rsplit("/", 1)[-1] for key in keys})
 
     def delete(self, key: str) -> None:
         try:
@@ -108,7 +108,7 @@ class S3Store:
     def clear(self, prefix: str) -> None:
         doomed = (DeleteObject(self._name(item.key)) for item in list(self.walk(prefix)))
         try:
-            # One request for a thousand objects. The answers have to be read: nothing is sent before.
+            # One request for a thousand objects; the client sends them only while its answers are read.
             for refused in self._client.remove_objects(self._bucket, doomed):
                 raise StoreError(f"{self.uri}: deleting {prefix} failed with {refused.code}: {refused.message}")
         except _FAILURES as error:

@@ -1,7 +1,8 @@
 """The store seam: a flat space of keys under one root, on a folder or on an S3 service.
 
-Two implementations, one test module. A write is atomic: a reader sees the whole object or none. Keys are relative
-POSIX paths. Listing is recursive and sorted. It knows nothing of artifacts; ``manifest`` gives keys their meaning.
+Both implementations run the same test module. A write is atomic: a reader sees the whole object or none. Keys are relative
+POSIX paths. Listing is recursive and sorted. A store knows nothing of artifacts:
+``layout`` and ``manifest`` give keys their meaning.
 """
 
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ class ObjectInfo:
 
 
 class Store(Protocol):
-    """What the platform needs of a place that keeps objects."""
+    """The operations on objects that the platform needs."""
 
     uri: str
 
@@ -29,7 +30,7 @@ class Store(Protocol):
         """Return an object; raises ``KeyError`` where it does not exist."""
 
     def write_bytes(self, key: str, data: bytes) -> None:
-        """Write an object whole, replacing what was there."""
+        """Write a whole object, replacing an existing one."""
 
     def put_file(self, local_path: Path, key: str) -> None:
         """Upload a file."""
@@ -43,7 +44,7 @@ class Store(Protocol):
     def names(self, prefix: str) -> list[str]:
         """Return the sorted names one level below the folder ``prefix``.
 
-        Some S3 services go on listing a folder that deletes emptied.
+        Some S3 services still list a folder after its last object was deleted.
         """
 
     def delete(self, key: str) -> None:
@@ -54,8 +55,8 @@ class Store(Protocol):
 
 
 def join_key(*parts: str) -> str:
-    """Join key parts, refusing what would leave the root."""
+    """Join parts of a key; raises ``StoreError`` where the key would leave the root."""
     key = "/".join(part.strip("/") for part in parts if part.strip("/"))
-    if any(piece in ("..", ".") for piece in key.split("/")):
+    if any(name in ("..", ".") for name in key.split("/")):
         raise StoreError(f"key {key!r} must not hold '.' or '..'")
     return key

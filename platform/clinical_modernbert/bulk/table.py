@@ -28,12 +28,12 @@ _BATCH_ROWS = 1024
 
 @dataclass(frozen=True, slots=True)
 class TableFile:
-    """One file of the table, as a task finds it from any node."""
+    """One file of the table, by the address under which any node can read it."""
 
     root: str
-    """Root of the store that it lies in."""
+    """Root of its store."""
     key: str
-    """Its key there, which is also its name in messages."""
+    """Its key there, and its name in messages."""
 
     @property
     def is_parquet(self) -> bool:
@@ -47,10 +47,10 @@ def find_tables(recipe: EmbedRecipe) -> list[TableFile]:
         root, _, key = recipe.input_uri.rpartition("/")
         return [TableFile(root or ".", key)]
     keys = [item.key for item in open_store(recipe.input_uri).walk("")]
-    found = [TableFile(recipe.input_uri, key) for key in keys if key.lower().endswith(_KINDS)]
-    if not found:
+    tables = [TableFile(recipe.input_uri, key) for key in keys if key.lower().endswith(_KINDS)]
+    if not tables:
         raise SourceError(f"input_uri: no {', '.join(_KINDS)} file below {recipe.input_uri!r}")
-    return found
+    return tables
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def fetch(store: Store, table: TableFile, folder: Path) -> Path:
 def fingerprint_inputs(recipe: EmbedRecipe) -> tuple[InputEntry, ...]:
     """Return one entry a file with the sha256 of its bytes; raises ``SourceError`` where a file or a column is missing.
 
-    Every file is read once for this, from S3 too: the vectors of a table that was changed in place must be new work.
+    Every file is read once for this, from S3 too: a table that was changed in place needs new vectors.
     """
     entries = []
     for table in find_tables(recipe):
@@ -94,7 +94,7 @@ def _check_columns(location: Path, table: TableFile, recipe: EmbedRecipe) -> Non
     try:
         names = pq.read_schema(location).names
     except (pa.ArrowInvalid, OSError):
-        return  # a damaged file is left to the reader, which quarantines it
+        return  # the reader quarantines a damaged file
     missing = [column for column in columns if column not in names]
     if missing:
         raise SourceError(
@@ -115,14 +115,14 @@ class TextRow:
 
 
 def read_table_rows(location: Path, *, file: str, recipe: EmbedRecipe) -> Iterator[TextRow | Quarantined]:
-    """Yield one value a row, in the file's order and always the same ones: parts count on it."""
+    """Yield one value a row, in the file's order."""
     columns = columns_of(recipe)
-    found = (
+    rows = (
         _parquet_rows(location, file, columns)
         if file.lower().endswith(".parquet")
         else _csv_rows(location, file, columns)
     )
-    for item in found:
+    for item in rows:
         yield item if isinstance(item, Quarantined) else _row(*item, file=file, recipe=recipe)
 
 
@@ -140,7 +140,7 @@ def _row(position: str, values: dict[str, Any], *, file: str, recipe: EmbedRecip
     if not name:
         return Quarantined(file, position, f"no {recipe.id_column}")
     if text is not None and not isinstance(text, str):
-        return Quarantined(file, position, f"{recipe.text_column} is no text", record_id=name)
+        return Quarantined(file, position, f"{recipe.text_column} is not text", record_id=name)
     return TextRow(position, name, text or "", tuple(_string(values[column]) for column in recipe.metadata_columns))
 
 

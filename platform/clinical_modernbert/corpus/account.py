@@ -8,7 +8,6 @@ from clinical_modernbert.corpus.results import Packed, Parsed, Tokenised, below
 from clinical_modernbert.corpus.summary import Account
 from clinical_modernbert.corpus.tokens import Shard
 from clinical_modernbert.recipe import CorpusRecipe
-from clinical_modernbert.sources import is_synthetic
 
 
 def account_of(name: str, parsed: Sequence[Parsed], tokenised: Sequence[Tokenised]) -> Account:
@@ -49,7 +48,7 @@ def training_tokens(recipe: CorpusRecipe, shards: Sequence[Shard], packed: Seque
 
 def synthetic_sources(recipe: CorpusRecipe) -> list[str]:
     """Return the names of generated sources, sorted."""
-    return sorted(source.name for source in recipe.sources if is_synthetic(source))
+    return sorted(source.name for source in recipe.sources if source.is_synthetic)
 
 
 def rows_and_fill(

@@ -1,10 +1,17 @@
-"""Texts to token ids and offsets by words that were met before: what the tokenizers library gives, several times as fast.
+"""Texts to token ids and offsets through a table of words: the output of the tokenizers library, several times as fast.
 
-Byte-level BPE splits a text into words by one expression and merges within each word only, so that a word has the same tokens
-wherever it stands. The library does each word; a table of its answers does the text. The words of abstracts and notes repeat:
-after some thousand texts one word in a hundred is new. Texts of which that does not hold go to the library whole: a tokenizer
-with other rules, text that is not NFC, and scripts whose letters newer editions of Unicode add to (the editions of two
-libraries would have to agree).
+Byte-level BPE splits a text into words by one expression and merges within each word only, so a word has the same tokens
+in every text. The library encodes each new word once; the table answers for the text. Words of abstracts and notes repeat:
+after some thousand texts one word in a hundred is new. With the words ``took`` (1 token) and `` warfarin`` (3 tokens):
+
+    text     "took warfarin took"
+    words    took   _warfarin   _took            split by _ASCII_WORD, the space belongs to the word after it
+    numbers  0      1           2                from the table; a new word is encoded by the library first
+    ids      [t]    [w1 w2 w3]  [t']             copied from the table's flat arrays
+    offsets  0-4    4-8 8-10..  13-18            the word's own offsets + the characters before the word
+
+Texts that break this assumption are encoded by the library as a whole: other pre-tokenizers, text that is not NFC, and scripts
+whose letter sets differ between Unicode versions.
 """
 
 import json
@@ -25,13 +32,13 @@ _ASCII_WORD = re.compile(r" ?[A-Za-z]+| ?[0-9]+|'(?:[stmd]|re|ve|ll)| ?[^\sA-Za-
 _WORD = regex.compile(r"'(?:[stmd]|re|ve|ll)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 # Latin, Greek, Cyrillic, punctuation and symbols. \x1c to \x1f and \x85 are blanks to Python only.
 _UNUSUAL = re.compile("[^\0-\x1b\x20-\x84\x86-\u052f\u1e00-\u208e\u2090-\u209c\u20a0-\u2bff]")
-# Of the table, about 100 MB with its words; then it starts anew.
+# Tokens in the table, about 100 MB with its words; beyond that it is emptied.
 _MOST_TOKENS = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A batch of texts as flat arrays; offsets are of the texts joined without anything between."""
+    """A batch of texts as flat arrays; offsets are positions in the texts joined without separator."""
 
     ids_N: NDArray[np.int32]
     starts_N: NDArray[np.signedinteger[Any]]
@@ -41,7 +48,10 @@ class Encoded:
 
 
 class WordEncoder:
-    """Encodes without [CLS] and [SEP]; keeps the tokens of every word it met."""
+    """Encodes without [CLS] and [SEP]; keeps the tokens of every word that it encoded.
+
+    Legend: N tokens of the batch, W words of the batch, D texts.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._tokenizer = tokenizer
@@ -53,7 +63,7 @@ class WordEncoder:
             and not split.get("add_prefix_space")
             and normalizer["type"] == "NFC"
         )
-        # Some added tokens take the blanks around them, or stand alone only: those are left to the library.
+        # Some added tokens take the blanks around them, or match whole words only: texts with those go to the library.
         greedy = [
             token for token in state["added_tokens"] if token["lstrip"] or token["rstrip"] or token["single_word"]
         ]
@@ -63,17 +73,22 @@ class WordEncoder:
 
     def encode(self, texts: list[str]) -> Encoded:
         """Return the tokens of ``texts``, in their order."""
+        # 1. Split every text into words.
         words: list[str] = []
         counts = []
         for text in texts:
-            found = self._words(text)
-            words += found
-            counts.append(len(found))
+            of_text = self.split(text)
+            words += of_text
+            counts.append(len(of_text))
+        # 2. Look up each word's number; new words are encoded and added to the table.
         numbers_W = self._numbers_of(words)
+        # 3. Word w has tokens_W[w] tokens, which begin at _first[number] in the table. at_N is the place of every token of the
+        #    batch in the table: its word's first place, and one more for each token of the word before it.
         sizes_W = np.fromiter(map(len, words), dtype=np.int64, count=len(words))
         tokens_W = self._count[numbers_W]
         sums = np.concatenate(([0], np.cumsum(tokens_W)))
         at_N = np.repeat(self._first[numbers_W] - sums[:-1], tokens_W) + np.arange(sums[-1])
+        # 4. from_N is the position of each token's word in the joined texts.
         from_N = np.repeat(np.cumsum(sizes_W) - sizes_W, tokens_W)
         return Encoded(
             ids_N=self._ids[at_N],
@@ -82,8 +97,8 @@ class WordEncoder:
             lengths_D=np.diff(sums[np.cumsum([0, *counts])]),
         )
 
-    def _words(self, text: str) -> list[str]:
-        """Return what the tokenizer merges within; the whole text as one word where only the library knows."""
+    def split(self, text: str) -> list[str]:
+        """Return the words within which the tokenizer merges; the whole text as one where only the library can tell."""
         if not self._by_words or _UNUSUAL.search(text) or (self._greedy and self._greedy.search(text)):
             return [text]
         if text.isascii():
@@ -94,9 +109,12 @@ class WordEncoder:
             return [text]
         if not (self._added and self._added.search(text)):
             return list(pattern.findall(text))
-        # Every other part is an added token: of base tokenizers with runs of blanks, most notes hold some.
-        parts = self._added.split(text)
-        return [word for n, part in enumerate(parts) for word in ([part] if n % 2 else pattern.findall(part))]
+        # Added tokens are cut out first; they are every second stretch. Some base tokenizers add runs of blanks, so most notes
+        # hold some.
+        stretches = self._added.split(text)
+        return [
+            word for n, stretch in enumerate(stretches) for word in ([stretch] if n % 2 else pattern.findall(stretch))
+        ]
 
     def _numbers_of(self, words: list[str]) -> NDArray[np.int64]:
         try:
@@ -116,17 +134,17 @@ class WordEncoder:
             self.forget()
         new = [word for word in dict.fromkeys(words) if word not in self._numbers]
         self._numbers.update(zip(new, range(len(self._numbers), len(self._numbers) + len(new)), strict=True))
-        found = list(encode_with_offsets(self._tokenizer, new))
-        count = np.array([len(ids) for ids, _ in found], dtype=np.int64)
-        offsets = np.array([pair for _, pairs in found for pair in pairs], dtype=np.int32).reshape(-1, 2)
+        encoded = list(encode_with_offsets(self._tokenizer, new))
+        count = np.array([len(ids) for ids, _ in encoded], dtype=np.int64)
+        offsets = np.array([pair for _, pairs in encoded for pair in pairs], dtype=np.int32).reshape(-1, 2)
         self._first = np.concatenate((self._first, len(self._ids) + np.cumsum(count) - count))
         self._count = np.concatenate((self._count, count))
-        self._ids = np.concatenate((self._ids, np.array([i for ids, _ in found for i in ids], dtype=np.int32)))
+        self._ids = np.concatenate((self._ids, np.array([i for ids, _ in encoded for i in ids], dtype=np.int32)))
         self._starts = np.concatenate((self._starts, offsets[:, 0]))
         self._ends = np.concatenate((self._ends, offsets[:, 1]))
 
 
 def _any_of(tokens: list[dict[str, Any]]) -> re.Pattern[str] | None:
-    """Return an expression that finds the leftmost and longest of added tokens, which are cut out of a text before its words."""
+    """Return an expression that finds added tokens, the longest first as in the library; None where there are none."""
     contents = sorted((token["content"] for token in tokens), key=len, reverse=True)
     return re.compile(f"({'|'.join(map(re.escape, contents))})") if contents else None

@@ -1,7 +1,7 @@
-"""Filters on normalised text: each names the reason for which a document is left out.
+"""Filters on normalised text: each returns the reason to drop a document.
 
-Cheap rules come first. The language is told by English function words where there are enough of them, which no other
-language's text has, and by py3langid only where there are not: that is 50 times as fast on English abstracts.
+Cheap rules come first. A text with enough English function words is English, since no text in another language has as many;
+only other texts are classified by py3langid. On English abstracts that is 50 times as fast.
 """
 
 import math
@@ -32,7 +32,7 @@ _MAX_NOTICE_CHARACTERS = 600
 
 
 def drop_reason(text: str, section: FilterSection, *, lexicon: LexiconSection, language: str | None) -> str | None:
-    """Return why a normalised text is left out, or None where it stays; ``language`` is what ``detect_language`` says."""
+    """Return the reason to drop a normalised text, or None; ``language`` is the result of ``detect_language``."""
     if len(text) < section.min_characters:
         return "too_short"
     if len(text) > section.max_characters:
@@ -49,7 +49,7 @@ def drop_reason(text: str, section: FilterSection, *, lexicon: LexiconSection, l
 
 
 def is_boilerplate(text: str) -> bool:
-    """Return whether a text is a notice in place of an article, or has hardly a letter in it."""
+    """Return whether a text is a notice instead of an article, or has hardly any letters."""
     if len(text) <= _MAX_NOTICE_CHARACTERS and _NOTICES.match(text):
         return True
     sample = text[:10_000]
@@ -57,7 +57,7 @@ def is_boilerplate(text: str) -> bool:
 
 
 def _num_letters(text: str) -> int:
-    if text.isascii():  # deleting bytes is 20 times as fast as asking each character
+    if text.isascii():  # deleting bytes is 20 times as fast as a test of each character
         return len(text.encode().translate(None, _NO_LETTERS))
     return sum(map(str.isalpha, text))
 
@@ -81,7 +81,7 @@ def is_repetitive(text: str, section: FilterSection) -> bool:
 
 
 def detect_language(text: str) -> str | None:
-    """Return the ISO 639-1 code of a text's language; None where it has fewer than 20 words to tell it by."""
+    """Return the ISO 639-1 code of a text's language; None for fewer than 20 words, too few to classify."""
     sample = text[:4000].lower()
     num_words = sample.count(" ") + 1
     if num_words < _MIN_LANGUAGE_WORDS:
@@ -93,7 +93,7 @@ def detect_language(text: str) -> str | None:
 
 
 def term_density(text: str, lexicon: LexiconSection) -> float:
-    """Return the share of characters that lie within clinical terms."""
+    """Return the share of characters within clinical terms."""
     return sum(end - start for start, end in _matcher(lexicon).spans(text)) / max(len(text), 1)
 
 

@@ -1,4 +1,4 @@
-"""What a corpus is made from, by content: all that its fingerprint needs. Loads neither torch nor ray."""
+"""The inputs of a corpus by content, as its fingerprint needs them. Loads neither torch nor ray."""
 
 import hashlib
 from importlib.metadata import version
@@ -13,7 +13,7 @@ from clinical_modernbert.sources import list_units
 
 
 def fingerprint_inputs(recipe: CorpusRecipe) -> tuple[InputEntry, ...]:
-    """Return one entry for each raw file or generated part that the recipe reads, and for what its lexicon is made from."""
+    """Return one entry for each raw file or generated part that the recipe reads, and for each source of its lexicon."""
     units = (unit for source in recipe.sources for unit in list_units(source))
     texts = tuple(InputEntry(name=f"{unit.source}/{unit.name}", id=unit.source, digest=unit.digest) for unit in units)
     return texts + _lexicon_inputs(recipe.lexicon)
@@ -30,7 +30,7 @@ def _lexicon_inputs(section: LexiconSection) -> tuple[InputEntry, ...]:
         path = Path(section.terms_path)
         if not path.is_file():
             raise SourceError(
-                f"lexicon.terms_path: {section.terms_path!r} is no file; give a text file with one term a line"
+                f"lexicon.terms_path: {section.terms_path!r} is not a file; give a text file with one term a line"
             )
         entries.append(InputEntry(name="lexicon/terms", id="lexicon", digest=file_sha256(path)))
     return tuple(entries)

@@ -1,12 +1,13 @@
 """The de-identification guard: identifiers that a pattern can find, counted by kind, masked, or a reason to drop.
 
-A screen for a source that was not de-identified, neither a de-identifier nor a legal finding. What matched is never kept.
+A pattern-based filter for sources that were not de-identified: neither a de-identifier nor a legal finding. Matched text is
+never kept.
 """
 
 import re
 from collections import Counter
 
-BLANK = "___"  # as MIMIC-IV-Note writes what was removed
+BLANK = "___"  # as MIMIC-IV-Note writes removed text
 
 _MONTH = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|"
@@ -15,7 +16,7 @@ _MONTH = (
 _DAY = r"(?:0?[1-9]|[12]\d|3[01])"
 _YEAR = r"(?:19|20)\d\d"
 _NAME = r"[A-Z][a-zA-Z'’-]+"
-# In this order: what an earlier pattern took is no longer there for a later one.
+# In this order: text that an earlier pattern masked is not matched by a later one.
 PATTERNS: dict[str, re.Pattern[str]] = {
     "email": re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b"),
     "ssn": re.compile(r"(?<![\d-])(?!000|666|9\d\d)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\d-])"),
@@ -39,13 +40,13 @@ PATTERNS: dict[str, re.Pattern[str]] = {
         rf"(?!_){_NAME}(?:,? (?:[A-Z]\.|{_NAME})){{0,3}}"
     ),
 }
-# What a text must hold for a pattern to find anything. Plain searches come first: in a copy whose digits are 0 and whose
-# separators are -, they cost a hundredth of the patterns; then a pattern without look-behind.
+# What a text must hold for a pattern to match. Plain searches in a copy with every digit as 0 and every separator as - come
+# first, at a hundredth of the patterns' cost; then a pattern without look-behind.
 _SHAPE = bytes.maketrans(b"123456789 ./,", b"000000000----")
 _SHAPES: dict[str, tuple[bytes, ...]] = {
     "ssn": (b"0-00-0000",),
     "telephone": (b"0-0000", b"+0"),
-    "date": (b"0-0-0", b"0-00-0", b"-0000"),  # numbers only, or a year behind a blank
+    "date": (b"0-0-0", b"0-00-0", b"-0000"),  # numbers only, or a year after a blank
 }
 _DIGITS = {
     "record_number": re.compile(r"\d[\d-]{3}"),
@@ -62,29 +63,24 @@ _TITLES = ("Dr. ", "Dr ", "Mr. ", "Mrs. ", "Ms. ")
 _RECORD_WORDS = ("mrn", "record", "unit no", "patient id", "account n", "acct", "hospital no", "chart no", "nhs n")
 
 
-def find_identifiers(text: str) -> Counter[str]:
-    """Return how many identifiers of each kind stand in ``text``."""
-    return mask_identifiers(text)[1]
-
-
 def mask_identifiers(text: str) -> tuple[str, Counter[str]]:
-    """Return ``text`` with each identifier replaced by ``___``, and how many of each kind there were."""
+    """Return ``text`` with each identifier replaced by ``___``, and the number of each kind."""
     counts: Counter[str] = Counter()
     encoded = text.encode()
     shape = encoded.translate(_SHAPE)
     foreign = not text.isascii() and any(map(str.isdecimal, encoded.translate(None, _ASCII).decode()))
     for kind, pattern in PATTERNS.items():
-        # What was masked holds no digit any more: the shape of the text before holds all that is left.
+        # Masking removes digits and adds none: the shape of the original text still holds every match.
         if not _may_hold(text, kind, shape=shape, foreign=foreign):
             continue
-        text, found = pattern.subn(BLANK, text)
-        if found:
-            counts[kind] += found
+        text, number = pattern.subn(BLANK, text)
+        if number:
+            counts[kind] += number
     return text, counts
 
 
 def _may_hold(text: str, kind: str, *, shape: bytes, foreign: bool) -> bool:
-    """Return False only where the kind's pattern finds nothing; ``foreign`` digits are none in the shape."""
+    """Return False only where the kind's pattern cannot match; ``foreign``: the text has digits that are not in its shape."""
     if kind == "email":
         return "@" in text
     if kind == "name":

@@ -75,7 +75,7 @@ class Piece:
 
 
 class PieceWriter:
-    """A piece while it is written: documents leave in batches, keys and hashes are 64 bytes a document."""
+    """A piece while it is written: documents are written in batches; keys and hashes stay in memory, 64 bytes a document."""
 
     def __init__(self, area: WorkArea, recipe: CorpusRecipe, piece: PieceId, num_bands_partitions: int) -> None:
         self.num_rows = 0
@@ -92,7 +92,7 @@ class PieceWriter:
         self._writer = self._open.enter_context(pq.ParquetWriter(self._path, SCHEMA, compression="zstd"))
 
     def add(self, text: str, key: int, *, held_out: bool) -> None:
-        """Add a document; ``num_rows`` was its row."""
+        """Add a document; its row is ``num_rows`` before the call."""
         self._hashes.append((*_content_hash(text), self.num_rows))
         self._rows.append((text, key, held_out))
         self.num_rows += 1
@@ -105,7 +105,7 @@ class PieceWriter:
         return self.num_rows >= PIECE_DOCUMENTS or self.num_characters >= _PIECE_CHARACTERS
 
     def put(self) -> None:
-        """Keep the piece in the work area."""
+        """Put the piece into the work area."""
         self._flush()
         self._writer.close()
         self._area.put(self._path, f"documents/{self._id}.parquet")
@@ -121,7 +121,7 @@ class PieceWriter:
         self.discard()
 
     def discard(self) -> None:
-        """Delete what was not put."""
+        """Delete the files of a piece that was not put."""
         self._open.close()
 
     def _flush(self) -> None:

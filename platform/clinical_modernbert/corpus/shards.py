@@ -37,7 +37,7 @@ def id_dtype(vocabulary_size: int) -> np.dtype[np.unsignedinteger]:
 
 @dataclass(frozen=True, slots=True)
 class TokenTable:
-    """Tokenised documents, flat, in their order; what packing reads."""
+    """Tokenised documents as flat arrays, in their order: the input of packing."""
 
     ids_N: NDArray[np.unsignedinteger]  # uint16 or uint32
     salient_N: NDArray[np.bool_]
@@ -80,7 +80,7 @@ def render_rows(
 
 @dataclass(frozen=True, slots=True)
 class RowBatch:
-    """Rows read from a corpus, as arrays that masking and packing take."""
+    """Rows read from a corpus, as arrays for masking and batching."""
 
     ids_RL: NDArray[np.int64]
     salient_RL: NDArray[np.bool_]
@@ -103,7 +103,7 @@ class PackedRows:
     def __init__(self, corpus: Artifact, *, row_length: int, split: str, cache_path: Path | None = None) -> None:
         available = {int(k): v for k, v in corpus.summary["rows"].items()}
         if row_length not in available:
-            raise ArtifactError(f"{corpus.uri} has rows of {sorted(available)} tokens, none of {row_length}: build it with "
+            raise ArtifactError(f"{corpus.uri} has rows of {sorted(available)} tokens, not of {row_length}: build it with "
                                 f"packing.sequence_lengths=[{row_length}]")  # fmt: skip
         self._corpus = corpus
         self._cache_path = cache_path

@@ -1,4 +1,4 @@
-"""What a corpus is made of and how: sources, filters, tokenizer, held-out split, packing."""
+"""Schema of a corpus recipe: sources, filters, tokenizer, held-out split, packing."""
 
 from typing import Annotated, Literal
 
@@ -16,13 +16,13 @@ class FilterSection(Section):
     min_characters: int = Field(default=20, ge=1)
     """Documents with fewer characters after normalisation are dropped as ``too_short``."""
     max_characters: int = Field(default=2_000_000, ge=1)
-    """Documents with more characters are dropped as ``too_long``: one such text is a broken file, not a note."""
+    """Documents with more characters are dropped as ``too_long``: a text of this size is a broken file, not a note."""
     languages: tuple[str, ...] | None = None
-    """ISO 639-1 codes that are kept, others are dropped as ``language``; all where None. Texts of fewer than 20 words stay."""
+    """ISO 639-1 codes to keep; other languages are dropped as ``language``; None keeps all. Texts of fewer than 20 words stay."""
     max_repeated_lines: float = Field(default=0.5, gt=0, le=1)
-    """Largest share of characters in lines that occur before in the text; more is dropped as ``repetition``."""
+    """Largest share of characters in lines that repeat an earlier line of the text; more is dropped as ``repetition``."""
     max_repeated_ngrams: float = Field(default=0.5, gt=0, le=1)
-    """Largest share of 5-word sequences that occur before in the text; more is dropped as ``repetition``."""
+    """Largest share of 5-word sequences that repeat an earlier one of the text; more is dropped as ``repetition``."""
     drop_boilerplate: bool = True
     """Drop withdrawn-article notices, error pages and forms without words as ``boilerplate``."""
     min_term_density: float = Field(default=0.0, ge=0, le=1)
@@ -30,10 +30,10 @@ class FilterSection(Section):
 
 
 class IdentifierSection(Section):
-    """The guard against identifiers that a pattern can find: a screen, neither a de-identifier nor a legal finding."""
+    """A pattern-based filter for identifiers: neither a de-identifier nor a legal finding."""
 
     action: Literal["report", "mask", "drop"] = "report"
-    """Count them; replace each by ``___``; or drop the document as ``identifiers``. Counts never hold what was found."""
+    """Count identifiers; replace each by ``___``; or drop the document as ``identifiers``. Matched text is never stored."""
 
 
 class DedupSection(Section):
@@ -42,7 +42,7 @@ class DedupSection(Section):
     near: bool = True
     """Drop documents that resemble an earlier one, on either side of the held-out split, as ``near_duplicate``."""
     min_words: int = Field(default=50, ge=10)
-    """Shorter documents are compared exactly only: one word may be all that tells two code descriptions apart."""
+    """Shorter documents are compared exactly only: two code descriptions may differ in one word."""
 
 
 class DecontaminationSection(Section):
@@ -57,7 +57,7 @@ class CardSection(Section):
     """The corpus card, ``card.md`` and ``card.json``."""
 
     public_sources: tuple[str, ...] = ()
-    """Sources whose text may be shown: only from these does the card hold samples."""
+    """Sources whose text may be shown: the card has samples of these only."""
 
 
 class TokenizerSection(Section):
@@ -70,7 +70,7 @@ class TokenizerSection(Section):
     num_clinical_tokens: int = Field(default=0, ge=0)
     """Frequent clinical words added as whole-word tokens; taken from the lexicon by their count in the training split."""
     training_megabytes: int = Field(default=64, ge=1)
-    """Most text that tokenizer training and word counting read, in megabytes of UTF-8."""
+    """Upper bound of the text for tokenizer training and word counts, in megabytes of UTF-8."""
 
 
 class LexiconSection(Section):
@@ -109,7 +109,7 @@ class PackingSection(Section):
 
 
 class CorpusScaling(Section):
-    """How the build is spread; changes nothing in the output."""
+    """How the build is distributed; the output does not depend on it."""
 
     num_cpus: int | None = Field(default=None, ge=1)
     """Tasks that run at the same time; all CPUs of the cluster where None."""
@@ -120,7 +120,7 @@ class CorpusRecipe(Recipe):
 
     kind: Literal["corpus"] = "corpus"
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
-    """Where the text comes from."""
+    """The sources of the text."""
     filters: FilterSection = FilterSection()
     identifiers: IdentifierSection = IdentifierSection()
     dedup: DedupSection = DedupSection()
@@ -131,8 +131,8 @@ class CorpusRecipe(Recipe):
     held_out: HeldOutSection = HeldOutSection()
     packing: PackingSection = PackingSection()
     max_quarantined_fraction: float = Field(default=0.01, ge=0, le=1)
-    """The build fails when a larger share of the records had to be quarantined. What lies behind damage in a file counts with
-    them, as many records as so many bytes hold elsewhere in the source."""
+    """The build fails when a larger share of the records had to be quarantined. Unread bytes after damage are counted too, at the
+    source's average records per byte."""
     scaling: CorpusScaling = CorpusScaling()
 
     @model_validator(mode="after")

@@ -9,10 +9,10 @@ from clinical_modernbert.recipe.section import EmbeddingsReference, ModelReferen
 
 
 class EmbedScaling(Section):
-    """How the work is spread; changes nothing in the output."""
+    """How the work is distributed; the output does not depend on it."""
 
     num_workers: int | None = Field(default=None, ge=1)
-    """Actors that embed; where None, as many as the cluster has room for."""
+    """Number of actors; None starts as many as the cluster has room for."""
     cpus_per_worker: int = Field(default=1, ge=1)
     """CPUs and compute threads of one actor."""
     gpus_per_worker: int = Field(default=0, ge=0, le=1)
@@ -26,38 +26,38 @@ class EmbedRecipe(Recipe):
 
     kind: Literal["embed"] = "embed"
     model: ModelReference
-    """The model whose vectors are wanted."""
+    """The model that embeds the texts."""
     input_uri: str
     """One file, or a folder with .csv, .csv.gz and .parquet files: a path, ``file:///folder`` or ``s3://bucket/prefix``."""
     id_column: str
-    """Column that names a row; a row without a name is quarantined."""
+    """Column with the id of a row; a row without an id is quarantined."""
     text_column: str
-    """Column that is read; it is written nowhere."""
+    """Column with the text to embed; the text is never stored."""
     metadata_columns: tuple[str, ...] = ()
-    """Columns that are kept beside the vectors as strings, for colouring and selecting; never free text."""
+    """Columns that are stored with the vectors as strings, for colours and filters; never free text."""
     pooling: Pooling = "cls"
     """How token vectors become one vector."""
     normalize: bool = True
     """Scale vectors to unit length."""
     long_texts: Literal["quarantine", "truncate", "windows"] = "windows"
-    """What is done with a text longer than ``max_tokens``: set aside, cut, or read in windows whose vectors are averaged."""
+    """A text longer than ``max_tokens`` is quarantined, cut, or read in windows whose vectors are averaged."""
     max_tokens: int = Field(default=8192, ge=8)
-    """Longest text in tokens, or the model's own limit where that is lower."""
+    """Longest text in tokens; the model's limit applies where that is lower."""
     part_rows: int = Field(default=4096, ge=1)
-    """Rows of one part: the unit of work, of the output's files, and of what a killed job does again."""
+    """Largest number of rows in one task and in one output file; a killed job repeats at most its open tasks."""
     max_quarantined_fraction: float = Field(default=0.01, ge=0, le=1)
     """Share of rows that may be quarantined before the job fails."""
     scaling: EmbedScaling = EmbedScaling()
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings that decide the output; the table counts by its files' content, not by where it lies."""
+        """Return the settings that decide the output; the table counts by the content of its files, not by their address."""
         return {key: value for key, value in super().identity().items() if key != "input_uri"}
 
     @model_validator(mode="after")
     def _the_text_is_kept_nowhere(self) -> "EmbedRecipe":
         if self.text_column in (self.id_column, *self.metadata_columns):
             raise ValueError(
-                f"text_column={self.text_column!r} is also id_column or in metadata_columns: texts are never kept"
+                f"text_column={self.text_column!r} is also id_column or in metadata_columns: texts are never stored"
             )
         reserved = {"id", "vector", "num_tokens", "truncated", "windows"} & set(self.metadata_columns)
         if reserved or len(set(self.metadata_columns)) < len(self.metadata_columns):
@@ -68,7 +68,7 @@ class EmbedRecipe(Recipe):
 
 
 class ProjectScaling(Section):
-    """How the work is spread; changes nothing in the output."""
+    """How the work is distributed; the output does not depend on it."""
 
     num_cpus: int = Field(default=2, ge=1)
     """Threads of the projection."""
@@ -79,15 +79,15 @@ class ProjectRecipe(Recipe):
 
     kind: Literal["project"] = "project"
     embeddings: EmbeddingsReference
-    """The embedded set, as an embed recipe made it."""
+    """The embedded set, made by an embed recipe."""
     max_rows: int | None = Field(default=50_000, ge=50)
-    """Rows on the map, a deterministic sample of the set; all where None (time grows with the square of it)."""
+    """Rows on the map, a deterministic sample of the set; None takes all (time grows with their square)."""
     perplexity: float = Field(default=30.0, gt=1)
     """t-SNE perplexity."""
     num_iterations: int = Field(default=500, ge=50)
     """t-SNE iterations after early exaggeration."""
     num_neighbours: int = Field(default=10, ge=1, le=40)
-    """Neighbours that are kept for each row."""
+    """Number of neighbours to store for each row."""
     seed: int = 0
     """Seed of the sample and the projection."""
     scaling: ProjectScaling = ProjectScaling()

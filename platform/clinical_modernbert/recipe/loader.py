@@ -1,11 +1,10 @@
 """Load a recipe: YAML with ``extends``, then dotted overrides, then the schema.
 
-A recipe is named ``<kind>/<name>`` under a recipe folder, or by the path of a YAML file. Everything wrong with it comes out
-as one ``RecipeError`` that names the field, the value and what would be right. Loads no torch and no ray.
+A recipe is named ``<kind>/<name>`` under a recipe folder, or by the path of a YAML file. All that is wrong with it
+is one ``RecipeError`` that names the field, the value and what would be right. Loads no torch and no ray.
 """
 
 import difflib
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -17,15 +16,13 @@ from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.recipe.corpus import CorpusRecipe
 from clinical_modernbert.recipe.embed import EmbedRecipe, ProjectRecipe
 from clinical_modernbert.recipe.evaluate import EvaluateRecipe, MapRecipe
+from clinical_modernbert.recipe.overrides import apply_override
 from clinical_modernbert.recipe.pretrain import PretrainRecipe
 from clinical_modernbert.recipe.section import Recipe, Section
 from clinical_modernbert.recipe.serve import ServeRecipe
 from clinical_modernbert.recipe.sweep import SweepRecipe
 
 T = TypeVar("T", bound=Recipe)
-
-# YAML 1.1 reads `3e-4` as text; a researcher means a number. A quoted one stays text.
-_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 RECIPE_TYPES: Mapping[str, type[Recipe]] = {
     "corpus": CorpusRecipe,
@@ -50,7 +47,7 @@ def build_recipe(expected: type[T], values: Mapping[str, Any], *, overrides: Ite
     """Validate ``values`` with ``overrides`` as a recipe of the type ``expected``; ``origin`` is named in errors."""
     merged = dict(values)
     for override in overrides:
-        merged = _apply_override(merged, override)
+        merged = apply_override(merged, override)
     kind = merged.get("kind")
     expected_kind = expected.model_fields["kind"].default
     if kind != expected_kind:
@@ -70,7 +67,7 @@ def read_recipe(name: str, *, recipes_path: Path = Path("jobs/recipes")) -> dict
 def _read_chain(name: str, recipes_path: Path, seen: tuple[str, ...]) -> dict[str, Any]:
     path = Path(name) if name.endswith((".yaml", ".yml")) else recipes_path / f"{name}.yaml"
     if str(path) in seen:
-        raise RecipeError(f"extends goes in a circle: {' -> '.join((*seen, str(path)))}")
+        raise RecipeError(f"extends forms a circle: {' -> '.join((*seen, str(path)))}")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -105,35 +102,6 @@ def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _apply_override(values: Mapping[str, Any], override: str) -> dict[str, Any]:
-    path, equals, text = override.partition("=")
-    keys = path.strip().split(".")
-    if not equals or not all(keys):
-        raise RecipeError(f"override {override!r} must have the form path.to.field=value")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise RecipeError(f"override {override!r}: the value is not valid YAML") from None
-    if isinstance(value, str) and _EXPONENT.fullmatch(text.strip()):
-        value = float(value)
-    return _set(values, keys, value, override)
-
-
-def _set(values: Any, keys: list[str], value: Any, override: str) -> Any:
-    key, rest = keys[0], keys[1:]
-    if isinstance(values, list | tuple):
-        if not key.isdigit() or int(key) >= len(values):
-            raise RecipeError(f"override {override!r}: {key!r} is no position in a list of {len(values)}")
-        items = list(values)
-        items[int(key)] = _set(items[int(key)], rest, value, override) if rest else value
-        return items
-    if values is not None and not isinstance(values, Mapping):
-        raise RecipeError(f"override {override!r}: {key!r} lies below {values!r}, which has no fields")
-    mapping = dict(values or {})
-    mapping[key] = _set(mapping.get(key), rest, value, override) if rest else value
-    return mapping
-
-
 def _explain(error: ValidationError, expected: type[Recipe], origin: str, values: Mapping[str, Any]) -> str:
     lines = []
     for item in error.errors(include_url=False):
@@ -151,7 +119,7 @@ def _explain(error: ValidationError, expected: type[Recipe], origin: str, values
 
 
 def _path_in(values: Any, location: Iterable[str | int]) -> list[str]:
-    """Return pydantic's location as a path in the file: without the tags that it puts in for members of a union."""
+    """Return pydantic's location as a path in the file: without the tags that it inserts for members of a union."""
     path, parts = [], list(location)
     for position, part in enumerate(parts):
         inside = isinstance(values, Mapping) and part not in values
@@ -169,15 +137,15 @@ def _below(values: Any, part: str | int) -> Any:
 
 
 def _did_you_mean(path: list[str], known: list[list[str]]) -> str:
-    """Suggest the nearest key of the same section, else the section in which the key would be known."""
+    """Suggest the nearest key of the same section, else the section that has such a key."""
     parent = [part for part in path[:-1] if not part.isdigit()]
-    beside = {keys[-1] for keys in known if keys[:-1] == parent}
-    near = [[*path[:-1], name] for name in difflib.get_close_matches(path[-1], sorted(beside), n=1)]
+    siblings = {keys[-1] for keys in known if keys[:-1] == parent}
+    near = [[*path[:-1], name] for name in difflib.get_close_matches(path[-1], sorted(siblings), n=1)]
     elsewhere = [keys for keys in known if keys[-1] == path[-1]]
-    found = near or elsewhere[:1]
-    if found:
-        return f"; did you mean {'.'.join(found[0])!r}?"
-    return f"; known here: {', '.join(sorted(beside))}" if beside else ""
+    suggested = near or elsewhere[:1]
+    if suggested:
+        return f"; did you mean {'.'.join(suggested[0])!r}?"
+    return f"; keys of this section: {', '.join(sorted(siblings))}" if siblings else ""
 
 
 def _field_paths(model: Any, above: tuple[str, ...] = ()) -> list[list[str]]:

@@ -22,32 +22,32 @@ CorpusReference = Annotated[str, Reference("corpus")]
 ModelReference = Annotated[str, Reference("model")]
 EmbeddingsReference = Annotated[str, Reference("embeddings")]
 
-# Sections that change how or where a run happens but not what comes out: left out of the fingerprint (design, section 4).
+# Sections that change how or where a run happens but not its output: left out of the fingerprint.
 NOT_IDENTITY = frozenset({"scaling", "logging", "checkpoint"})
 
 
 class Recipe(Section):
-    """The top of every recipe file."""
+    """The base of every recipe; ``kind`` and the other fields are the subclass's."""
 
     name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
     """Name of the artifact: 1 to 40 lower-case letters, digits and inner dashes; the fingerprint is appended to it."""
 
     def references(self) -> dict[str, tuple[str, str]]:
         """Return ``field -> (artifact kind, reference)`` for the artifacts that this recipe reads."""
-        found = {}
+        references = {}
         for field, info in type(self).model_fields.items():
             marks = [m for m in info.metadata if isinstance(m, Reference)]
             if marks and getattr(self, field) is not None:
-                found[field] = (marks[0].kind, getattr(self, field))
-        return found
+                references[field] = (marks[0].kind, getattr(self, field))
+        return references
 
     def does_without(self, field: str) -> bool:
-        """Whether the recipe can be run where the store lacks what ``field`` refers to."""
+        """Return whether the recipe can run where the store lacks the artifact of ``field``."""
         return False
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that decide the output: all but scaling, logging, checkpointing and the references.
 
-        A reference is replaced by the digest of what it resolves to, so that two names of one artifact give one fingerprint.
+        The digest of the resolved artifact replaces a reference, so that two names of one artifact give one fingerprint.
         """
         return self.model_dump(mode="json", exclude=set(NOT_IDENTITY) | set(self.references()))

@@ -1,9 +1,9 @@
 """The corpus sources a recipe can name; ``type`` selects the reader.
 
-A source whose ``path`` is absent reads tables that come with an installed package, so that a fresh machine has real codes.
+A code table without ``path`` is read from an installed package, so that a new machine has real codes.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -15,34 +15,39 @@ SourceName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]{0,39}$")]
 Language = Annotated[str, Field(pattern=r"^[a-z]{3}$")]
 
 
-class _Source(Section):
-    name: SourceName
-    """Name under which documents, drops and tokens are counted."""
-    epochs: float = Field(default=1.0, gt=0, le=100)
-    """Times that a training document appears in the packed rows (paper, 3.2: coherent narrative is upsampled).
+class SourceSection(Section):
+    """What every source has; a source type adds ``type`` and its own fields."""
 
-    2.5 gives every document twice and half of them, drawn by their keys, once more; held-out documents appear once.
+    is_synthetic: ClassVar[bool] = False
+    """Whether the text is generated; manifests and pages say so."""
+
+    name: SourceName
+    """Name of the source in counts of documents, drops and tokens."""
+    epochs: float = Field(default=1.0, gt=0, le=100)
+    """Number of times that a training document appears in the packed rows (paper, 3.2: coherent narrative is upsampled).
+
+    2.5 packs every document twice, and half of them, drawn by their keys, once more; held-out documents appear once.
     """
 
 
-class PubMedSource(_Source):
+class PubMedSource(SourceSection):
     """PubMed citations in XML, plain or gzip, with either the current or the 2016 root element (NLM's DTDs)."""
 
     type: Literal["pubmed"]
     path: str
-    """File or folder (read recursively for ``*.xml`` and ``*.xml.gz``); NLM's names give the order of updates."""
+    """File or folder (read recursively for ``*.xml`` and ``*.xml.gz``); NLM's file names give the order of updates."""
     languages: tuple[Language, ...] | None = None
-    """Article languages that are kept (NLM's three letters); None keeps all, since the main abstract is English in any case."""
+    """Article languages to keep (NLM's three letters); None keeps all, because the main abstract is always English."""
     other_languages: tuple[Language, ...] = ()
-    """Languages of which an ``OtherAbstract`` is taken as a document of its own, in the citation's group, under its vernacular
-    title; ``eng`` takes summaries in plain language."""
+    """Languages whose ``OtherAbstract`` becomes a further document in the citation's group, under its vernacular title; ``eng``
+    takes summaries in plain language."""
     title_only: Literal["drop", "keep"] = "drop"
-    """What happens to a citation without abstract: dropped as ``no_abstract``, or kept as its title."""
+    """Drop a citation without abstract as ``no_abstract``, or keep its title as the text."""
     checksum_mismatch: Literal["fail", "quarantine"] = "fail"
-    """A file that differs from its ``.md5`` companion ends the build, or is quarantined whole."""
+    """A file that differs from its ``.md5`` companion ends the build, or is quarantined as a whole."""
 
 
-class MimicNoteSource(_Source):
+class MimicNoteSource(SourceSection):
     """MIMIC-IV-Note ``discharge.csv.gz`` and ``radiology.csv.gz`` (PhysioNet, credentialed); grouped by subject_id."""
 
     type: Literal["mimic_note"]
@@ -50,60 +55,60 @@ class MimicNoteSource(_Source):
     """File or folder with the CSV files, plain or gzip."""
 
 
-class PmcSource(_Source):
+class PmcSource(SourceSection):
     """PMC full text in JATS: title, abstract and sections; no references, footnotes and supplements."""
 
     type: Literal["pmc"]
     path: str
     """File or folder (read recursively for ``*.nxml`` and ``*.xml``, plain or gzip), one article a file."""
     tables: Literal["drop", "keep"] = "drop"
-    """What happens to tables; kept, each row is a line with its cells between tabs."""
+    """Drop tables, or keep each row as a line with tabs between its cells."""
     captions: Literal["drop", "keep"] = "drop"
-    """What happens to the captions of figures."""
+    """Drop or keep the captions of figures."""
 
 
-class MedsSource(_Source):
+class MedsSource(SourceSection):
     """MEDS events in Parquet, one text a subject in time order; grouped by subject_id."""
 
     type: Literal["meds"]
     path: str
     """File or folder (read recursively for ``*.parquet``); each file holds whole subjects."""
     leave_out: tuple[str, ...] = ()
-    """Prefixes of codes that are left out: ``HOSPITAL_DISCHARGE``, where they carry a label."""
+    """Prefixes of codes to leave out, for example ``HOSPITAL_DISCHARGE``, because they carry a label."""
 
 
-class TableSource(_Source):
+class TableSource(SourceSection):
     """Notes in rows with named columns."""
 
     type: Literal["table"]
     path: str
     """CSV, Parquet or JSON lines (``.jsonl``, ``.ndjson``), by the file's name; CSV and JSON lines plain or gzip."""
     text_column: str
-    """Column that holds the text."""
+    """Column with the text."""
     id_column: str | None = None
-    """Column that identifies the document; the row number where None."""
+    """Column with the document's id; None takes the row number."""
     group_column: str | None = None
-    """Column by which documents are held out together (a patient or an encounter); the document itself where None."""
+    """Column whose value is held out as a whole (a patient or an encounter); None holds out single documents."""
 
 
-class DatasetSource(_Source):
+class DatasetSource(SourceSection):
     """A Hugging Face data set: a hub id, or a folder that ``datasets`` can read."""
 
     type: Literal["dataset"]
     path: str
     """``owner/name``, or a folder written by ``save_to_disk`` or holding CSV, JSON or Parquet files."""
     configuration: str | None = None
-    """Configuration of the data set; its default where None."""
+    """Configuration of the data set; None takes its default."""
     split: str = "train"
-    """Split that is read."""
+    """Split to read."""
     revision: str | None = None
-    """Commit of a hub id, which is required for one: a moving branch would give two corpora one fingerprint."""
+    """Commit, required for a hub id: with a branch, two different corpora could have one fingerprint."""
     text_column: str
-    """Column that holds the text."""
+    """Column with the text."""
     id_column: str | None = None
-    """Column that identifies the document; the row number where None."""
+    """Column with the document's id; None takes the row number."""
     group_column: str | None = None
-    """Column by which documents are held out together; the document itself where None."""
+    """Column whose value is held out as a whole; None holds out single documents."""
 
 
 CodeTable = Literal[
@@ -124,7 +129,7 @@ CodeTable = Literal[
 ]
 CodeTemplate = Literal["readme", "figure1", "hierarchy", "crosswalk"]
 
-# The tables that come with an installed package.
+# The tables of an installed package.
 _INSTALLED_TABLES = ("icd9cm", "icd10cm")
 
 
@@ -137,8 +142,8 @@ def _real_table(value: object) -> object:
     return value
 
 
-class CodeSource(_Source):
-    """A code table turned into sentences by templates (the paper's Figure 1 and the README of its code, and two beyond it)."""
+class CodeSource(SourceSection):
+    """A code table as sentences, by templates: the paper's Figure 1, the README of its code, and two more."""
 
     type: Literal["codes"]
     table: Annotated[CodeTable, BeforeValidator(_real_table)]
@@ -160,7 +165,9 @@ class CodeSource(_Source):
     @model_validator(mode="after")
     def _possible(self) -> "CodeSource":
         if self.path is None and self.table not in _INSTALLED_TABLES:
-            raise ValueError(f"table {self.table!r} needs path; only {' and '.join(_INSTALLED_TABLES)} are installed")
+            raise ValueError(
+                f"table {self.table!r} needs path; only {' and '.join(_INSTALLED_TABLES)} come with a package"
+            )
         if len(set(self.templates)) != len(self.templates):
             raise ValueError(f"templates must be distinct, got {list(self.templates)}")
         if "hierarchy" in self.templates and self.table not in ("icd10cm", "icd10cm_order", "mimic_diagnoses"):
@@ -177,22 +184,26 @@ class CodeSource(_Source):
         return self
 
 
-class SyntheticNoteSource(_Source):
-    """Generated notes in MIMIC-IV-Note's format, marked synthetic wherever they are counted."""
+class SyntheticNoteSource(SourceSection):
+    """Generated notes in MIMIC-IV-Note's format, marked as synthetic in every count."""
+
+    is_synthetic = True
 
     type: Literal["synthetic_notes"]
     num_documents: int = Field(gt=0)
-    """Notes to generate."""
+    """Number of notes to generate."""
     seed: int = 0
     """Seed of the generator."""
 
 
-class SyntheticPubMedSource(_Source):
-    """Generated abstracts in PubMed's XML format, marked synthetic wherever they are counted."""
+class SyntheticPubMedSource(SourceSection):
+    """Generated abstracts in PubMed's XML format, marked as synthetic in every count."""
+
+    is_synthetic = True
 
     type: Literal["synthetic_pubmed"]
     num_documents: int = Field(gt=0)
-    """Citations to generate."""
+    """Number of citations to generate."""
     seed: int = 0
     """Seed of the generator."""
 

@@ -68,6 +68,10 @@ class Deleted:
     """Place of its file in the order of updates: what a later file brings again stays."""
 
 
+Record = Document | Deleted | Dropped | Quarantined
+"""What a reader yields for one raw record."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unit:
     """What one task reads: one raw file, or one part of a generated source."""

@@ -4,17 +4,20 @@ Whether a file is gzip is read from its first bytes, not from its name. Memory i
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import IO, Any
 
 from clinical_modernbert.errors import SourceError
+from clinical_modernbert.hashing import file_sha256
+from clinical_modernbert.sources.document import Quarantined, Unit
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _INPUT_BYTES = 1 << 16
 _OUTPUT_BYTES = 1 << 18
+_MOST_LINE_BYTES = 1 << 26  # a longer line is no record of any format here
 
 
 @dataclass(slots=True)
@@ -68,6 +71,54 @@ def find_files(
     if twice:
         raise SourceError(f"{field}: {twice[0]!r} lies below {path!r} both plain and as .gz; remove one of the two")
     return sorted(found.items())
+
+
+def path_field(source: str) -> str:
+    """Return how messages name the path of a source."""
+    return f"sources[{source}].path"
+
+
+def file_units(source: str, files: Iterable[tuple[str, Path]]) -> list[Unit]:
+    """Return one unit a file, in the order of ``files``, each with its sha256."""
+    return [Unit(source, name, str(location), digest=file_sha256(location)) for name, location in files]
+
+
+def numbered_lines(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Yield (number from 1, line without its newline), streaming; only ``\\n`` ends a line.
+
+    Raises ``DamagedFileError`` for a line of more than 64 MiB, and passes on that of ``chunks``; the lines before are yielded.
+    """
+    number, pending = 0, b""
+    for chunk in chunks:
+        *whole, pending = (pending + chunk).split(b"\n")
+        for line in whole:
+            number += 1
+            yield number, line
+        if len(pending) > _MOST_LINE_BYTES:
+            raise DamagedFileError(f"after {_MOST_LINE_BYTES} bytes", "a line without end")
+    if pending:
+        yield number + 1, pending
+
+
+def numbered_texts(chunks: Iterable[bytes], *, file: str) -> Iterator[tuple[int, str | Quarantined]]:
+    """Yield (number from 1, line) in UTF-8 or Latin-1; damage is one quarantined value at the end.
+
+    CMS ships ICD-9-CM v32 (Ménière) and FDA its products in Latin-1, copies in UTF-8 exist; no Latin-1 text of theirs is
+    valid UTF-8.
+    """
+    number = 0
+    try:
+        for number, line in numbered_lines(chunks):
+            yield number, _utf8_or_latin1(line)
+    except DamagedFileError as error:
+        yield number + 1, Quarantined(file, f"line {number + 1}, {error.position}", error.reason)
+
+
+def _utf8_or_latin1(line: bytes) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        return line.decode("latin-1")
 
 
 def read_chunks(location: Path, progress: Progress | None = None) -> Iterator[bytes]:

@@ -8,13 +8,21 @@ tree is built whole.
 
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from clinical_modernbert.recipe.sources import PmcSource
-from clinical_modernbert.sources.document import Document, Dropped, Quarantined
-from clinical_modernbert.sources.files import DamagedFileError
+from clinical_modernbert.sources.document import Document, Dropped, Quarantined, Record, Unit
+from clinical_modernbert.sources.files import (
+    DamagedFileError,
+    Progress,
+    file_units,
+    find_files,
+    path_field,
+    read_chunks,
+)
 
-PATTERNS = ("*.nxml", "*.nxml.gz", "*.xml", "*.xml.gz")
+_PATTERNS = ("*.nxml", "*.nxml.gz", "*.xml", "*.xml.gz")
 
 # An article is a few MB at most; a file beyond this is something else.
 _MOST_BYTES = 1 << 28
@@ -35,6 +43,21 @@ _NEVER = frozenset(
 )
 _FLOATS = frozenset({"fig", "fig-group", "table-wrap", "table-wrap-group", "floats-group", "chem-struct-wrap"})
 _BLANKS = re.compile(r"\s+")
+
+
+def units(source: PmcSource) -> list[Unit]:
+    """Return the articles' files."""
+    return file_units(source.name, find_files(source.path, field=path_field(source.name), patterns=_PATTERNS))
+
+
+def read(source: PmcSource, unit: Unit, progress: Progress) -> Iterator[Record]:
+    """Yield one value for the article."""
+    return read_article(read_chunks(Path(unit.location), progress), file=unit.name, source=source)
+
+
+def licence(source: PmcSource) -> str:
+    """Return that PMC's articles have licences of their own."""
+    return "each article's own, stated in its file"
 
 
 def read_article(

@@ -11,34 +11,15 @@ import yaml
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.masking import MASK_KINDS, TOP_K
 from clinical_modernbert.recipe import CorpusRecipe, PretrainRecipe
-from clinical_modernbert.recipe.sources import CodeSource, Source
+from clinical_modernbert.recipe.sources import Source
+from clinical_modernbert.sources import licence_of
 
-_OF_TYPE = {
-    "pubmed": "NLM's terms for PubMed data; abstracts may be under their publishers' copyright",
-    "pmc": "each article's own, stated in its file",
-    "mimic_note": "PhysioNet Credentialed Health Data License 1.5.0: do not share the model with anyone who has no access",
-    "synthetic_notes": "generated, none",
-    "synthetic_pubmed": "generated, none",
-}
-_OF_TABLE = {
-    "cpt": "American Medical Association, a licence is needed",
-    "icd11": "World Health Organization, CC BY-ND 3.0 IGO",
-    "mimic_diagnoses": _OF_TYPE["mimic_note"],
-    "mimic_procedures": _OF_TYPE["mimic_note"],
-    "mimic_hcpcs": _OF_TYPE["mimic_note"],
-    "rxnorm": "NLM's terms for RxNorm",
-}
 _UNKNOWN = "not stated: that of the files"
 
 
-def licence_of(source: Source, recipe: PretrainRecipe) -> str:
-    """Return what is known of a source's licence."""
-    named = recipe.model_card.source_licences.get(source.name)
-    if named:
-        return named
-    if isinstance(source, CodeSource):
-        return _OF_TABLE.get(source.table, "public domain (U.S. government)")
-    return _OF_TYPE.get(source.type, _UNKNOWN)
+def stated_licence(source: Source, recipe: PretrainRecipe) -> str:
+    """Return the licence that the recipe names for a source, else the usual one of its type."""
+    return recipe.model_card.source_licences.get(source.name) or licence_of(source) or _UNKNOWN
 
 
 def model_card(run_id: str, recipe: PretrainRecipe, corpus: Artifact, summary: dict[str, Any]) -> str:
@@ -82,7 +63,12 @@ def _data(recipe: PretrainRecipe, corpus: Artifact) -> str:
     for source in sources:
         documents = accounts.get(source.name, {}).get("documents", {}).get("train")
         mark = " (synthetic)" if source.name in corpus.summary.get("synthetic_sources", ()) else ""
-        cells = [f"{source.name}{mark}", _count(documents), _count(tokens.get(source.name)), licence_of(source, recipe)]
+        cells = [
+            f"{source.name}{mark}",
+            _count(documents),
+            _count(tokens.get(source.name)),
+            stated_licence(source, recipe),
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "Whoever gives the model on has to hold to the licence of each source."]
     return "\n".join(lines)

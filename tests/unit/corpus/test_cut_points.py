@@ -3,7 +3,7 @@
 import re
 
 import numpy as np
-from clinical_modernbert.corpus.cut_points import SECTION_END, SENTENCE_END, token_ends
+from clinical_modernbert.corpus.cut_points import NO_END, SECTION_END, SENTENCE_END, WORD_END, token_ends
 from clinical_modernbert.corpus.encoding import Encoded
 from numpy.typing import NDArray
 
@@ -44,3 +44,12 @@ def test_texts_of_a_batch_do_not_touch_each_other() -> None:
     encoded, together = ends_of(texts, [])
     assert together.tolist() == alone.tolist()
     assert (together[np.cumsum(encoded.lengths_D)[[0, 2, 3]] - 1] == SECTION_END).all()
+
+
+def test_the_example_of_the_modules_docstring() -> None:
+    tokens = ["No", " chest", " pain", ".", " Given", " aspirin", "."]
+    ends_N = np.cumsum([len(token) for token in tokens])
+    starts_N = ends_N - [len(token) for token in tokens]
+    encoded = Encoded(np.zeros(7, np.int32), starts_N, ends_N, np.array([7]))
+    found = token_ends(["".join(tokens)], encoded, np.array([[3, 13]]))
+    assert found.tolist() == [WORD_END, NO_END, NO_END, SENTENCE_END, WORD_END, NO_END, SECTION_END]

@@ -79,9 +79,9 @@ def test_a_full_table_starts_anew(tokenizer: PreTrainedTokenizerFast, monkeypatc
 
 def test_usual_text_does_not_go_through_the_library_whole(with_blanks: PreTrainedTokenizerFast) -> None:
     encoder = WordEncoder(with_blanks)
-    assert encoder._words("Took 5 mg  of warfarin.") == ["Took", " 5", " mg", "  ", "of", " warfarin", "."]
-    assert encoder._words("µg é") == ["µg", " é"]
-    assert encoder._words("\u4f60 and") == ["\u4f60 and"]
+    assert encoder.split("Took 5 mg  of warfarin.") == ["Took", " 5", " mg", "  ", "of", " warfarin", "."]
+    assert encoder.split("µg é") == ["µg", " é"]
+    assert encoder.split("\u4f60 and") == ["\u4f60 and"]
 
 
 def test_a_tokenizer_with_other_rules_goes_through_the_library(tokenizer: PreTrainedTokenizerFast) -> None:

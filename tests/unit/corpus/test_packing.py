@@ -55,6 +55,32 @@ def test_a_cut_leaves_no_stump(lengths: list[int], row_length: int) -> None:
         assert length >= min(lengths[document], 16, (row_length - 2) // 2)
 
 
+def test_the_example_of_the_modules_docstring() -> None:
+    texts = {
+        "A": (18, ()),
+        "B": (20, ()),
+        "C": (70, (24, 46, 52)),
+        "D": (42, (16,)),
+        "E": (18, ()),
+        "F": (56, (16, 18)),
+    }
+    lengths = np.array([length for length, _ in texts.values()])
+    starts = np.cumsum(lengths) - lengths
+    ends = np.full(lengths.sum(), WORD_END, dtype=np.uint8)
+    for start, (_, sentences) in zip(starts, texts.values(), strict=True):
+        ends[[start + end - 1 for end in sentences]] = SENTENCE_END
+    ends[np.cumsum(lengths) - 1] = SECTION_END
+    segments, rows = pack_documents(lengths, row_length=64, ends_N=ends)
+    begins = segments.start - starts[segments.document]
+    named = [
+        f"{list(texts)[document]} {begin}-{begin + length}"
+        for document, begin, length in zip(segments.document, begins, segments.length, strict=True)
+    ]
+    assert [[named[segment] for segment in row] for row in rows] == [
+        ["E 0-18", "D 0-42"], ["C 0-24", "A 0-18", "F 0-16"], ["F 16-56", "B 0-20"], ["C 24-70"],
+    ]  # fmt: skip
+
+
 GENERATOR = np.random.default_rng(0)
 CASES = {
     "texts of 20 to 40 tokens": GENERATOR.integers(20, 41, 6_000),

@@ -58,7 +58,7 @@ def test_a_row_that_does_not_exist_is_refused(corpus) -> None:
 
 
 def test_a_length_that_was_not_built_is_named(corpus) -> None:
-    with pytest.raises(ArtifactError, match=r"rows of \[64\] tokens, none of 128"):
+    with pytest.raises(ArtifactError, match=r"rows of \[64\] tokens, not of 128"):
         PackedRows(corpus, row_length=128, split="train")
 
 

@@ -9,7 +9,8 @@ import pytest
 import yaml
 from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.recipe import CorpusRecipe, MapRecipe, PretrainRecipe, SweepRecipe, build_recipe, load_recipe
-from clinical_modernbert.recipe.loader import _apply_override, read_recipe
+from clinical_modernbert.recipe.loader import read_recipe
+from clinical_modernbert.recipe.overrides import apply_override
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,7 +70,7 @@ def test_extends_merges_sections_and_replaces_lists(write: Callable[[str, Any], 
 def test_extends_in_a_circle_is_shown(write: Callable[[str, Any], Path], tmp_path: Path) -> None:
     write("map/a", {"extends": "map/b"})
     write("map/b", {"extends": "map/a"})
-    with pytest.raises(RecipeError, match=r"extends goes in a circle: .*map/a\.yaml -> .*map/b\.yaml -> .*map/a\.yaml"):
+    with pytest.raises(RecipeError, match=r"extends forms a circle: .*map/a\.yaml -> .*map/b\.yaml -> .*map/a\.yaml"):
         read_recipe("map/a", recipes_path=tmp_path)
 
 
@@ -141,7 +142,7 @@ def test_overrides_apply_in_order_and_reach_into_lists() -> None:
         ("=3", "must have the form"),
         ("training..seed=3", "must have the form"),
         ("training.seed=[1", "the value is not valid YAML"),
-        ("name.x=3", "'x' lies below 'p', which has no fields"),
+        ("name.x=3", "'x' is below 'p', which has no fields"),
     ],
 )
 def test_a_bad_override_is_shown(override: str, message: str) -> None:
@@ -152,7 +153,7 @@ def test_a_bad_override_is_shown(override: str, message: str) -> None:
 
 @pytest.mark.parametrize("position", ["2", "-1", "x"])
 def test_an_override_cannot_reach_past_a_list(position: str) -> None:
-    with pytest.raises(RecipeError, match="is no position in a list of 2"):
+    with pytest.raises(RecipeError, match="is not a position in a list of 2"):
         build_recipe(CorpusRecipe, CORPUS, overrides=[f"sources.{position}.name=x"], origin="test")
 
 
@@ -179,7 +180,7 @@ def get(tree: Any, keys: list[str]) -> Any:
 @given(keys=KEYS, value=VALUES)
 def test_any_value_arrives_where_the_dotted_path_points(keys: list[str], value: Any) -> None:
     text = yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip()
-    result = _apply_override({"untouched": 1}, f"A.{'.'.join(keys)}={text}")
+    result = apply_override({"untouched": 1}, f"A.{'.'.join(keys)}={text}")
     arrived = get(result, ["A", *keys])
     assert arrived == value
     assert type(arrived) is type(value)
@@ -190,7 +191,7 @@ def test_any_value_arrives_where_the_dotted_path_points(keys: list[str], value: 
 def test_an_override_changes_its_path_and_nothing_else(tree: dict[str, Any], keys: list[str]) -> None:
     before = yaml.safe_dump(tree)
     path = ["Z", *keys]
-    result = _apply_override(tree, f"{'.'.join(path)}=5")
+    result = apply_override(tree, f"{'.'.join(path)}=5")
     assert get(result, path) == 5
     assert {key: value for key, value in result.items() if key != "Z"} == tree
     assert yaml.safe_dump(tree) == before
@@ -204,7 +205,7 @@ def test_an_override_changes_its_path_and_nothing_else(tree: dict[str, Any], key
     [
         ("optimizer.learning_rat=1", "optimizer.learning_rat: unknown key; did you mean 'optimizer.learning_rate'?"),
         ("learning_rate=1", "learning_rate: unknown key; did you mean 'optimizer.learning_rate'?"),
-        ("checkpoint.zzz=1", "checkpoint.zzz: unknown key; known here: every_steps, keep"),
+        ("checkpoint.zzz=1", "checkpoint.zzz: unknown key; keys of this section: every_steps, keep"),
         ("training.num_steps=many", "training.num_steps: Input should be a valid integer"),
         ("training.num_steps=1.5", "training.num_steps: Input should be a valid integer"),
         ("training.num_steps=0", "training.num_steps: Input should be greater than or equal to 1 (got 0)"),

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import DatasetSource, MedsSource, PmcSource, TableSource
-from clinical_modernbert.sources import list_units, read_stays, read_unit
+from clinical_modernbert.sources import list_units, read_unit
 from clinical_modernbert.sources.document import Document, Dropped, Quarantined
+from clinical_modernbert.sources.evaluation_sets.ed import read_stays
 from clinical_modernbert.sources.notes.meds import read_subjects
 from clinical_modernbert.sources.pmc import read_article
 

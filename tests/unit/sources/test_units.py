@@ -6,12 +6,28 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import pytest
-from clinical_modernbert.recipe.sources import CodeSource, PubMedSource, SyntheticNoteSource, SyntheticPubMedSource
-from clinical_modernbert.sources import generated, is_synthetic, list_units, read_unit
+from clinical_modernbert import sources
+from clinical_modernbert.artifacts import open_store
+from clinical_modernbert.artifacts.work_area import WorkArea
+from clinical_modernbert.corpus.documents import parse_unit
+from clinical_modernbert.corpus.fingerprint_inputs import fingerprint_inputs
+from clinical_modernbert.recipe import CorpusRecipe, build_recipe
+from clinical_modernbert.recipe.sources import (
+    CodeSource,
+    PubMedSource,
+    Source,
+    SyntheticNoteSource,
+    SyntheticPubMedSource,
+    TableSource,
+)
+from clinical_modernbert.sources import generated, licence_of, list_units, read_unit
 from clinical_modernbert.sources.document import Document, Unit
 from clinical_modernbert.sources.generated.conditions import CONDITIONS
+
+from tests.helpers import letters_source
 
 SECTIONS = (
     "Allergies",
@@ -145,9 +161,48 @@ def test_citations_are_read_by_the_pubmed_reader() -> None:
 
 
 def test_only_generated_sources_are_synthetic() -> None:
-    assert is_synthetic(note_source()) and is_synthetic(citation_source())
-    assert not is_synthetic(CodeSource(type="codes", name="c", table="icd9cm"))
-    assert not is_synthetic(PubMedSource(type="pubmed", name="p", path="x"))
+    assert note_source().is_synthetic and citation_source().is_synthetic
+    assert not CodeSource(type="codes", name="c", table="icd9cm").is_synthetic
+    assert not PubMedSource(type="pubmed", name="p", path="x").is_synthetic
+
+
+def test_every_source_type_of_the_schema_has_its_module() -> None:
+    union = get_args(get_args(Source)[0])
+    assert {source.model_fields["type"].annotation.__args__[0] for source in union} == set(sources.MODULES)
+    for module in sources.MODULES.values():
+        assert all(callable(getattr(module, name)) for name in ("units", "read", "licence"))
+
+
+@pytest.mark.parametrize(
+    ("source", "licence"),
+    [
+        (CodeSource(type="codes", name="c", table="icd9cm"), "public domain (U.S. government)"),
+        (
+            CodeSource(type="codes", name="c", table="cpt", path="x"),
+            "American Medical Association, a licence is needed",
+        ),
+        (PubMedSource(type="pubmed", name="p", path="x"), "NLM's terms for PubMed data"),
+        (TableSource(type="table", name="t", path="x", text_column="text"), None),
+    ],
+)
+def test_a_source_states_the_usual_licence_of_its_type(source: Source, licence: str | None) -> None:
+    stated = licence_of(source)
+    assert stated is None if licence is None else licence in (stated or "")
+
+
+def test_a_new_source_is_a_recipe_class_a_module_and_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sources.MODULES, "letters", letters_source)
+    for n, text in enumerate(("Dear colleague, the patient is well.", "x", "The patient took warfarin.")):
+        (tmp_path / f"{n}.letter").write_text(text)
+    source = letters_source.LetterSource(name="letters", path=str(tmp_path))
+    assert licence_of(source) == "CC0" and not source.is_synthetic
+    values = {"kind": "corpus", "name": "t", "sources": [note_source().model_dump()]}
+    recipe = build_recipe(CorpusRecipe, values, origin="test").model_copy(update={"sources": (source,)})
+    area = WorkArea(open_store(str(tmp_path / "store")).uri, "work")
+    steps = [parse_unit(area, recipe, unit, number=n) for n, unit in enumerate(list_units(source))]
+    assert [step.counts["records"] for step in steps] == [1, 1, 1]
+    assert [step.dropped for step in steps] == [{}, {"too_short": 1}, {}]
+    assert len(fingerprint_inputs(recipe)) == 3 + 2  # the files, and the lexicon's two packages
 
 
 def test_importing_and_listing_load_no_heavy_library() -> None:

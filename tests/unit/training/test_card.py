@@ -7,7 +7,7 @@ import yaml
 from clinical_modernbert.artifacts import open_store
 from clinical_modernbert.recipe import PretrainRecipe
 from clinical_modernbert.recipe.sources import CodeSource, PubMedSource, TableSource
-from clinical_modernbert.training.card import licence_of
+from clinical_modernbert.training.card import stated_licence
 from clinical_modernbert.training.launch import pretrain_in_process
 
 from tests.helpers.tiny import TINY_PRETRAIN, publish_tiny_corpus, tiny_pretrain_plan, tiny_texts
@@ -41,6 +41,6 @@ def test_every_export_has_a_card_of_its_own_figures(tmp_path: Path) -> None:
 )
 def test_licences_follow_the_type_and_the_recipe(source, known: str) -> None:  # type: ignore[no-untyped-def]
     recipe = PretrainRecipe.model_validate(TINY_PRETRAIN)
-    assert known in licence_of(source, recipe)
+    assert known in stated_licence(source, recipe)
     named = PretrainRecipe.model_validate({**TINY_PRETRAIN, "model_card": {"source_licences": {source.name: "CC0"}}})
-    assert licence_of(source, named) == "CC0"
+    assert stated_licence(source, named) == "CC0"

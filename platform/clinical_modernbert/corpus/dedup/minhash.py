@@ -1,9 +1,9 @@
 """Near duplicates by MinHash (rensa) and banded LSH, in bounded memory: records are partitioned by the hash of their band.
 
 160 min-hashes of 5-word shingles in 20 bands of 8: a pair of Jaccard 0.8 meets in a band with probability 0.975, one of 0.5 with
-0.07. Each record carries one bit of every min-hash, by which a pair that met is verified without another pass. A document
-is dropped where it resembles an earlier one, kept or not, so that no two kept documents are found alike, on whichever side
-of the held-out split they lie.
+0.07. Each record carries one bit of every min-hash, so that a pair that met is verified without another pass. A document
+is dropped where it resembles an earlier one, kept or not: no two kept documents resemble each other, on either side of the
+held-out split.
 """
 
 import numpy as np
@@ -25,20 +25,20 @@ BAND = np.dtype([("hash", "<u8"), ("piece", "<u4"), ("row", "<u4"), ("bits", "u1
 def band_records(texts: list[str], rows: NDArray[np.int64], *, piece: int, min_words: int) -> NDArray[np.void]:
     """Return 20 records for each text of at least ``min_words`` words; ``rows`` are the texts' numbers in their piece."""
     words = word_hashes(texts)
-    chosen = [n for n, found in enumerate(words) if len(found) >= max(min_words, _SHINGLE_WORDS)]
-    if not chosen:
+    long = [n for n, hashes in enumerate(words) if len(hashes) >= max(min_words, _SHINGLE_WORDS)]
+    if not long:
         return np.empty(0, dtype=BAND)
-    shingles = [ngram_hashes(words[n], num_words=_SHINGLE_WORDS) for n in chosen]
+    shingles = [ngram_hashes(words[n], num_words=_SHINGLE_WORDS) for n in long]
     offsets = np.cumsum([0, *map(len, shingles)]).astype(np.uint64)
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(np.concatenate(shingles), offsets, _NUM_HASHES, _SEED)
     digests = np.array(matrix.to_rows(), dtype=np.uint64)
-    bands = digests.reshape(len(chosen), NUM_BANDS, BAND_ROWS)
-    numbers = np.broadcast_to(np.arange(NUM_BANDS, dtype=np.uint64), (len(chosen), NUM_BANDS))
-    records = np.empty((len(chosen), NUM_BANDS), dtype=BAND)
+    bands = digests.reshape(len(long), NUM_BANDS, BAND_ROWS)
+    numbers = np.broadcast_to(np.arange(NUM_BANDS, dtype=np.uint64), (len(long), NUM_BANDS))
+    records = np.empty((len(long), NUM_BANDS), dtype=BAND)
     records["hash"] = combined((bands[:, :, n] for n in range(BAND_ROWS)), start=numbers)
     records["piece"] = piece
-    records["row"] = rows[chosen][:, None]
-    # The top bit of a minimum is mostly 0; its lowest is as good as drawn.
+    records["row"] = rows[long][:, None]
+    # The lowest bit: the top bit of a minimum is mostly 0.
     records["bits"] = np.packbits((digests & np.uint64(1)).astype(bool), axis=1)[:, None, :]
     return records.ravel()
 
@@ -49,21 +49,21 @@ def resembling(records: NDArray[np.void]) -> NDArray[np.void]:
     same = records["hash"][1:] == records["hash"][:-1]
     starts = np.flatnonzero(np.concatenate(([True], ~same))) if len(records) else np.empty(0, dtype=np.int64)
     sizes = np.diff(np.append(starts, len(records)))
-    found = []
+    alike_records = []
     for start, size in zip(starts[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
         bucket = records[start : start + size]
         left = np.arange(1, size)
-        # What is dropped still drops what comes after it: a chain goes with its first, in whatever bands its links meet.
+        # A dropped document still drops later ones: a chain is dropped up to its first, whatever the bands in which links meet.
         for n in range(size - 1):
             left = left[left > n]
             if not len(left):
                 break
             alike = _estimates(bucket["bits"][n], bucket["bits"][left]) >= _MIN_ESTIMATE
-            found.append(bucket[left[alike]])
+            alike_records.append(bucket[left[alike]])
             left = left[~alike]
-    if not found:
+    if not alike_records:
         return np.empty(0, dtype=BAND)
-    dropped = np.concatenate(found)
+    dropped = np.concatenate(alike_records)
     _, first = np.unique(dropped[["piece", "row"]], return_index=True)
     return dropped[first]
 

@@ -1,6 +1,6 @@
-"""Hashes of consecutive words: what near-duplicate search and decontamination compare texts by.
+"""Hashes of consecutive words, by which near-duplicate search and decontamination compare texts.
 
-Words are runs of letters and digits in lower case, so that punctuation and line ends tell no two texts apart. Hashes are 64-bit
+Words are runs of letters and digits in lower case, so that punctuation and line ends do not count. Hashes are 64-bit
 and the same on every machine (rensa's word hash, mixed by multiplication), and an n-gram's depends on the order of its words.
 """
 
@@ -33,15 +33,15 @@ def ngram_hashes(words: NDArray[np.uint64], *, num_words: int) -> NDArray[np.uin
 
 def evaluation_ngrams(texts: Iterable[str]) -> NDArray[np.uint64]:
     """Return the sorted hashes of all 13-word sequences of evaluation texts; shorter texts have none."""
-    found = [ngram_hashes(words, num_words=DECONTAMINATION_WORDS) for text in texts for words in word_hashes([text])]
-    return np.unique(np.concatenate(found)) if found else np.empty(0, dtype=np.uint64)
+    hashes = [ngram_hashes(words, num_words=DECONTAMINATION_WORDS) for text in texts for words in word_hashes([text])]
+    return np.unique(np.concatenate(hashes)) if hashes else np.empty(0, dtype=np.uint64)
 
 
 def is_contaminated(text: str, ngrams: NDArray[np.uint64]) -> bool:
-    """Return whether ``text`` shares 13 consecutive words with what ``ngrams`` was made from."""
+    """Return whether ``text`` shares 13 consecutive words with the texts of ``ngrams``."""
     if not len(ngrams):
         return False
-    mine = ngram_hashes(word_hashes([text])[0], num_words=DECONTAMINATION_WORDS)
-    at = np.searchsorted(ngrams, mine)
+    of_text = ngram_hashes(word_hashes([text])[0], num_words=DECONTAMINATION_WORDS)
+    at = np.searchsorted(ngrams, of_text)
     at[at == len(ngrams)] = 0
-    return bool((ngrams[at] == mine).any())
+    return bool((ngrams[at] == of_text).any())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from clinical_modernbert.sources.csv_rows import read_rows
 from clinical_modernbert.sources.document import Dropped, Quarantined
-from clinical_modernbert.sources.files import DamagedFileError
+from clinical_modernbert.sources.files import numbered_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def icd10_dotted(code: str) -> str:
 
 def read_plain(chunks: Iterable[bytes], table: str, *, file: str) -> Rows:
     """Read ``code, spaces, text`` lines: CMS's ICD-9 procedures (volume 3; long or short) and ICD-10-PCS."""
-    for number, line in _numbered(chunks, file=file):
+    for number, line in numbered_texts(chunks, file=file):
         if isinstance(line, Quarantined):
             yield line
             continue
@@ -67,7 +67,7 @@ def read_order_file(chunks: Iterable[bytes], system: str, *, file: str) -> Rows:
 
     Headers, which are categories and not codes for billing, are dropped as ``header``.
     """
-    for number, line in _numbered(chunks, file=file):
+    for number, line in numbered_texts(chunks, file=file):
         if isinstance(line, Quarantined):
             yield line
             continue
@@ -167,7 +167,7 @@ def read_rxnorm(chunks: Iterable[bytes], table: str, *, file: str) -> Rows:
 
     English names of RxNorm's own vocabulary that are not suppressed; synonyms of a concept (RXCUI) are rows of their own.
     """
-    for number, line in _numbered(chunks, file=file):
+    for number, line in numbered_texts(chunks, file=file):
         if isinstance(line, Quarantined):
             yield line
             continue
@@ -226,7 +226,7 @@ def _tabbed(
     chunks: Iterable[bytes], columns: tuple[str, ...], *, file: str
 ) -> Iterator[tuple[int, list[str] | Quarantined]]:
     header: list[str] | None = None
-    for number, line in _numbered(chunks, file=file):
+    for number, line in numbered_texts(chunks, file=file):
         if isinstance(line, Quarantined):
             yield number, line
             continue
@@ -243,29 +243,6 @@ def _tabbed(
         else:
             fields += [""] * (len(header) - len(fields))
             yield number, [fields[header.index(column)] for column in columns]
-
-
-def _numbered(chunks: Iterable[bytes], *, file: str) -> Iterator[tuple[int, str | Quarantined]]:
-    number, pending = 0, b""
-    try:
-        for chunk in chunks:
-            *whole, pending = (pending + chunk).split(b"\n")
-            for raw in whole:
-                number += 1
-                yield number, _decode(raw)
-        if pending:
-            number += 1
-            yield number, _decode(pending)
-    except DamagedFileError as error:
-        yield number + 1, Quarantined(file, f"line {number + 1}, {error.position}", error.reason)
-
-
-def _decode(raw: bytes) -> str:
-    # CMS's and FDA's files are Latin-1 in places; no such text is valid UTF-8.
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")
 
 
 def _clean(text: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from clinical_modernbert.errors import SourceError
+from clinical_modernbert.sources import files
 from clinical_modernbert.sources.files import DamagedFileError, read_chunks
 
 
@@ -25,17 +26,11 @@ def read_text(path: Path) -> str:
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, line without its end), streaming; only ``\\n`` ends a line, as in the files' own tools."""
-    number, pending = 0, b""
     try:
-        for chunk in read_chunks(path):
-            *lines, pending = (pending + chunk).split(b"\n")
-            for line in lines:
-                number += 1
-                yield number, _decoded(path, number, line)
+        for number, line in files.numbered_lines(read_chunks(path)):
+            yield number, _decoded(path, number, line)
     except DamagedFileError as error:
         raise SourceError(f"{path.name}: {error}") from None
-    if pending:
-        yield number + 1, _decoded(path, number + 1, pending)
 
 
 def _decoded(path: Path, number: int, line: bytes) -> str:

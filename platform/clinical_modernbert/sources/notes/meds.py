@@ -11,13 +11,30 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from clinical_modernbert.recipe.sources import MedsSource
-from clinical_modernbert.sources.document import Document, Dropped, Quarantined
+from clinical_modernbert.sources.document import Document, Dropped, Quarantined, Record, Unit
+from clinical_modernbert.sources.files import Progress, file_units, find_files, path_field
 
-PATTERNS = ("*.parquet",)
+_PATTERNS = ("*.parquet",)
 
 _BATCH_ROWS = 65_536
 _MOST_UNSORTED = 20_000_000
 _VALUES = ("numeric_value", "value")
+
+
+def units(source: MedsSource) -> list[Unit]:
+    """Return the Parquet files of a data set: those below ``data/`` where there is such a folder, next to its metadata."""
+    shards = Path(source.path) / "data"
+    where = str(shards) if shards.is_dir() else source.path
+    return file_units(source.name, find_files(where, field=path_field(source.name), patterns=_PATTERNS))
+
+
+def read(source: MedsSource, unit: Unit, progress: Progress) -> Iterator[Record]:
+    """Yield one value for each subject."""
+    return read_subjects(Path(unit.location), file=unit.name, source=source)
+
+
+def licence(source: MedsSource) -> None:
+    """Return None: the files are the user's own."""
 
 
 class Event(NamedTuple):

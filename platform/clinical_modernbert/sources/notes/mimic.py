@@ -7,14 +7,19 @@ lines keep theirs. Column names: MIMIC-IV-Note's ``create.sql`` (mimic-code).
 
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
-from clinical_modernbert.sources.csv_rows import read_rows
-from clinical_modernbert.sources.document import Document, Dropped, Quarantined
+from clinical_modernbert.recipe.sources import MimicNoteSource
+from clinical_modernbert.sources.csv_rows import check_columns, read_rows
+from clinical_modernbert.sources.document import Document, Dropped, Quarantined, Record, Unit
+from clinical_modernbert.sources.files import Progress, file_units, find_files, path_field, read_chunks
 
-COLUMNS = ("note_id", "subject_id", "text")
-PATTERNS = ("discharge*.csv", "discharge*.csv.gz", "radiology*.csv", "radiology*.csv.gz")
+_COLUMNS = ("note_id", "subject_id", "text")
+_PATTERNS = ("discharge*.csv", "discharge*.csv.gz", "radiology*.csv", "radiology*.csv.gz")
 # discharge_detail and radiology_detail hold fields about the notes, no text.
-EXCLUDE = ("*_detail.csv", "*_detail.csv.gz")
+_EXCLUDE = ("*_detail.csv", "*_detail.csv.gz")
+
+PHYSIONET = "PhysioNet Credentialed Health Data License 1.5.0: do not share the model with anyone who has no access"
 
 _MASK = re.compile(r"_{3,}")
 # A line break is the editor's only where the next word would not have fitted; below this width it was meant.
@@ -26,9 +31,27 @@ _OWN_LINE = re.compile(r"\s*(?:\d{1,2}[.)]\s|[-*•#=+>]|\[|[A-Z][\w /&()'.,-]{0
 _TABULAR = re.compile(r"\S(?:\t| {3,})\S")
 
 
+def units(source: MimicNoteSource) -> list[Unit]:
+    """Return the CSV files; raises ``SourceError`` where one lacks a column."""
+    files = find_files(source.path, field=path_field(source.name), patterns=_PATTERNS, exclude=_EXCLUDE)
+    for name, location in files:
+        check_columns(location, file=name, columns=_COLUMNS)
+    return file_units(source.name, files)
+
+
+def read(source: MimicNoteSource, unit: Unit, progress: Progress) -> Iterator[Record]:
+    """Yield one value for each note."""
+    return read_notes(read_chunks(Path(unit.location), progress), file=unit.name, source=source.name)
+
+
+def licence(source: MimicNoteSource) -> str:
+    """Return PhysioNet's licence of MIMIC-IV-Note."""
+    return PHYSIONET
+
+
 def read_notes(chunks: Iterable[bytes], *, file: str, source: str) -> Iterator[Document | Dropped | Quarantined]:
     """Yield one value for each row; notes without text are dropped as ``empty``, the group is ``subject_id:<id>``."""
-    for row in read_rows(chunks, file=file, columns=COLUMNS):
+    for row in read_rows(chunks, file=file, columns=_COLUMNS):
         if isinstance(row, Quarantined):
             yield row
             continue

@@ -1,4 +1,4 @@
-"""Notes in rows with named columns: CSV, Parquet, JSON lines, or a Hugging Face data set; one document a row."""
+"""Notes in rows with named columns: CSV, Parquet or JSON lines, by the file's name; one document a row."""
 
 import hashlib
 import json
@@ -7,17 +7,39 @@ from pathlib import Path
 from typing import Any
 
 from clinical_modernbert.errors import SourceError
-from clinical_modernbert.hashing import file_sha256
 from clinical_modernbert.recipe.sources import DatasetSource, TableSource
 from clinical_modernbert.sources.csv_rows import check_columns, read_rows
-from clinical_modernbert.sources.document import Document, Dropped, Quarantined
-from clinical_modernbert.sources.files import DamagedFileError, read_chunks
-
-Record = Document | Dropped | Quarantined
+from clinical_modernbert.sources.document import Document, Dropped, Quarantined, Record, Unit
+from clinical_modernbert.sources.files import (
+    DamagedFileError,
+    Progress,
+    file_units,
+    numbered_lines,
+    path_field,
+    read_chunks,
+)
 
 _BATCH_ROWS = 1024
-_MOST_BYTES = 1 << 26  # a longer line of JSON is no note
-_SAVED = ("dataset_info.json", "dataset_dict.json")
+
+
+def units(source: TableSource) -> list[Unit]:
+    """Return the file; raises ``SourceError`` where it does not exist or lacks a column."""
+    location = Path(source.path)
+    if not location.is_file():
+        raise SourceError(
+            f"{path_field(source.name)}: {source.path!r} is no file; expected a CSV file with a header, Parquet or JSON lines"
+        )
+    check_table(location, source)
+    return file_units(source.name, [(location.name, location)])
+
+
+def read(source: TableSource, unit: Unit, progress: Progress) -> Iterator[Record]:
+    """Yield one value for each row."""
+    return read_table(Path(unit.location), file=unit.name, source=source)
+
+
+def licence(source: TableSource) -> None:
+    """Return None: the files are the user's own."""
 
 
 def table_columns(source: TableSource | DatasetSource) -> tuple[str, ...]:
@@ -38,7 +60,7 @@ def check_table(location: Path, source: TableSource) -> None:
             names = pq.read_schema(location).names
         except (pa.ArrowInvalid, OSError):
             return
-        _check_names(names, columns, location.name)
+        check_names(names, columns, location.name)
 
 
 def read_table(location: Path, *, file: str, source: TableSource) -> Iterator[Record]:
@@ -55,65 +77,17 @@ def read_table(location: Path, *, file: str, source: TableSource) -> Iterator[Re
                 yield row
             else:
                 named = dict(zip(columns, row.values, strict=True))
-                yield _record(named, row.number, f"line {row.line}", file=file, source=source)
+                yield record_of(named, row.number, f"line {row.line}", file=file, source=source)
     elif kind == "parquet":
         yield from _read_parquet(location, file=file, source=source)
     else:
         yield from _read_json_lines(read_chunks(location), file=file, source=source)
 
 
-def dataset_digest(source: DatasetSource) -> str:
-    """Return the sha256 of a folder's files, or of a hub id with its commit; ``SourceError`` for a hub id without one."""
-    folder = Path(source.path)
-    parts = [str(source.configuration), source.split]
-    if folder.is_dir():
-        files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
-        parts += [f"{p.relative_to(folder).as_posix()}\0{file_sha256(p)}" for p in files]
-    elif source.revision is None:
-        raise SourceError(
-            f"sources[{source.name}].path: {source.path!r} is no folder; give a folder, or a hub id "
-            "together with revision, its commit"
-        )
-    else:
-        parts += [source.path, source.revision]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def read_dataset(source: DatasetSource) -> Iterator[Record]:
-    """Yield one value for each row of a data set, streaming; ids and groups as in ``read_table``.
-
-    Raises ``SourceError`` where it cannot be loaded (offline, unknown id or split) or lacks a column.
-    """
-    import datasets
-
-    folder = Path(source.path)
-    try:
-        if folder.is_dir() and any((folder / name).is_file() for name in _SAVED):
-            data = datasets.load_from_disk(source.path)
-            if isinstance(data, datasets.DatasetDict):
-                data = data[source.split]
-        else:
-            data = datasets.load_dataset(
-                source.path, source.configuration, split=source.split, revision=source.revision, streaming=True
-            )
-        rows = iter(data)
-        first = next(rows, None)
-    except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
-        raise SourceError(
-            f"sources[{source.name}].path: the data set {source.path!r}, split {source.split!r}, cannot be loaded "
-            f"({type(error).__name__})"
-        ) from None
-    if first is None:
-        return
-    _check_names(list(first), table_columns(source), source.path)
-    yield _record(first, 1, "row 1", file=source.path, source=source)
-    for number, row in enumerate(rows, start=2):
-        yield _record(row, number, f"row {number}", file=source.path, source=source)
-
-
-def _record(
+def record_of(
     named: Mapping[str, Any], number: int, position: str, *, file: str, source: TableSource | DatasetSource
 ) -> Record:
+    """Return the document of a row, given by column; ``number`` is its id where the source names no column for that."""
     document_id = str(number) if source.id_column is None else _string(named[source.id_column])
     group = document_id if source.group_column is None else _string(named[source.group_column])
     text = named[source.text_column]
@@ -142,11 +116,11 @@ def _read_parquet(location: Path, *, file: str, source: TableSource) -> Iterator
     number = 0
     try:
         parquet = pq.ParquetFile(location)
-        _check_names(parquet.schema_arrow.names, columns, file)
+        check_names(parquet.schema_arrow.names, columns, file)
         for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=list(dict.fromkeys(columns))):
             for row in batch.to_pylist():
                 number += 1
-                yield _record(row, number, f"row {number}", file=file, source=source)
+                yield record_of(row, number, f"row {number}", file=file, source=source)
     except (pa.ArrowInvalid, OSError) as error:
         yield Quarantined(file, f"row {number + 1}", f"broken Parquet ({type(error).__name__}); the rest is not read")
 
@@ -155,8 +129,7 @@ def _read_json_lines(chunks: Iterable[bytes], *, file: str, source: TableSource)
     number = line = 0
     columns = table_columns(source)
     try:
-        for raw in _lines(chunks):
-            line += 1
+        for line, raw in numbered_lines(chunks):
             if not raw.strip():
                 continue
             number += 1
@@ -170,23 +143,13 @@ def _read_json_lines(chunks: Iterable[bytes], *, file: str, source: TableSource)
                 reason = f"expected a JSON object with {', '.join(columns)}"
                 yield Quarantined(file, f"line {line}", reason, sha256=digest)
                 continue
-            yield _record(row, number, f"line {line}", file=file, source=source)
+            yield record_of(row, number, f"line {line}", file=file, source=source)
     except DamagedFileError as error:
         yield Quarantined(file, f"line {line + 1}, {error.position}", error.reason)
 
 
-def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    pending = b""
-    for chunk in chunks:
-        *whole, pending = (pending + chunk).split(b"\n")
-        yield from whole
-        if len(pending) > _MOST_BYTES:
-            raise DamagedFileError(f"after {_MOST_BYTES} bytes", "a line without end")
-    if pending:
-        yield pending
-
-
-def _check_names(names: list[str], columns: tuple[str, ...], file: str) -> None:
+def check_names(names: list[str], columns: tuple[str, ...], file: str) -> None:
+    """Raise ``SourceError`` where ``names`` lacks a column."""
     missing = [column for column in columns if column not in names]
     if missing:
         raise SourceError(

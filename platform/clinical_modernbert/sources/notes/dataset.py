@@ -1,0 +1,77 @@
+"""Notes in the rows of a Hugging Face data set: a hub id at a commit, or a local folder; one document a row, streaming."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from clinical_modernbert.errors import SourceError
+from clinical_modernbert.hashing import file_sha256
+from clinical_modernbert.recipe.sources import DatasetSource
+from clinical_modernbert.sources.document import Record, Unit
+from clinical_modernbert.sources.files import Progress, path_field
+from clinical_modernbert.sources.notes.table import check_names, record_of, table_columns
+
+_SAVED = ("dataset_info.json", "dataset_dict.json")
+
+
+def units(source: DatasetSource) -> list[Unit]:
+    """Return the data set as one unit."""
+    return [Unit(source.name, Path(source.path).name, source.path, digest=dataset_digest(source))]
+
+
+def read(source: DatasetSource, unit: Unit, progress: Progress) -> Iterator[Record]:
+    """Yield one value for each row."""
+    return read_dataset(source)
+
+
+def licence(source: DatasetSource) -> None:
+    """Return None: the data set is of the user's choice."""
+
+
+def dataset_digest(source: DatasetSource) -> str:
+    """Return the sha256 of a folder's files, or of a hub id with its commit; ``SourceError`` for a hub id without one."""
+    folder = Path(source.path)
+    parts = [str(source.configuration), source.split]
+    if folder.is_dir():
+        files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+        parts += [f"{p.relative_to(folder).as_posix()}\0{file_sha256(p)}" for p in files]
+    elif source.revision is None:
+        raise SourceError(
+            f"{path_field(source.name)}: {source.path!r} is no folder; give a folder, or a hub id "
+            "together with revision, its commit"
+        )
+    else:
+        parts += [source.path, source.revision]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def read_dataset(source: DatasetSource) -> Iterator[Record]:
+    """Yield one value for each row of a data set, streaming; ids and groups as in ``read_table``.
+
+    Raises ``SourceError`` where it cannot be loaded (offline, unknown id or split) or lacks a column.
+    """
+    import datasets
+
+    folder = Path(source.path)
+    try:
+        if folder.is_dir() and any((folder / name).is_file() for name in _SAVED):
+            data = datasets.load_from_disk(source.path)
+            if isinstance(data, datasets.DatasetDict):
+                data = data[source.split]
+        else:
+            data = datasets.load_dataset(
+                source.path, source.configuration, split=source.split, revision=source.revision, streaming=True
+            )
+        rows = iter(data)
+        first = next(rows, None)
+    except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
+        raise SourceError(
+            f"{path_field(source.name)}: the data set {source.path!r}, split {source.split!r}, cannot be loaded "
+            f"({type(error).__name__})"
+        ) from None
+    if first is None:
+        return
+    check_names(list(first), table_columns(source), source.path)
+    yield record_of(first, 1, "row 1", file=source.path, source=source)
+    for number, row in enumerate(rows, start=2):
+        yield record_of(row, number, f"row {number}", file=source.path, source=source)
