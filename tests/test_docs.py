@@ -11,7 +11,7 @@ from clinical_modernbert import errors
 from clinical_modernbert.artifacts.layout import ARTIFACT_KIND_OF_RECIPE, FORMAT_VERSION
 from clinical_modernbert.recipe import RECIPE_TYPES
 from clinical_modernbert.recipe.evaluate import EvaluateRecipe
-from clinical_modernbert.recipe.sources import Source
+from clinical_modernbert.recipe.sources import CodeTable, CodeTemplate, Source
 from pydantic import BaseModel
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,13 +43,18 @@ def _anchors(page: Path) -> set[str]:
     return {re.sub(r"\s", "-", heading) for heading in plain}
 
 
-def _discriminators(annotation: Any) -> Iterator[str]:
-    """Yield the values of ``type`` of every model in an annotation."""
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield every model in an annotation."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        field = annotation.model_fields.get("type")
-        yield from get_args(field.annotation) if field else ()
+        yield annotation
     for argument in get_args(annotation):
-        yield from _discriminators(argument)
+        yield from _models(argument)
+
+
+def _types(annotation: Any) -> set[str]:
+    """Return the values of ``type`` of every model in an annotation."""
+    fields = [model.model_fields["type"] for model in _models(annotation) if "type" in model.model_fields]
+    return {value for field in fields for value in get_args(field.annotation)}
 
 
 def _first_cells(text: str, heading: str) -> list[str]:
@@ -136,16 +141,30 @@ def test_every_recipe_is_described_in_a_guide() -> None:
 
 
 def test_every_type_of_source_is_described() -> None:
-    types = set(_discriminators(Source))
+    types = _types(Source)
     assert len(types) > 8
     cells = _first_cells(_text("docs/sources.md"), "# Sources")
     assert {type_ for cell in cells for type_ in re.findall(r"\w+", cell)} == types
 
 
 def test_every_kind_of_task_is_described() -> None:
-    kinds = set(_discriminators(EvaluateRecipe.model_fields["tasks"].annotation))
+    kinds = _types(EvaluateRecipe.model_fields["tasks"].annotation)
     assert len(kinds) > 3
     assert set(_first_cells(_text("docs/evaluation.md"), "## Tasks")) == kinds
+
+
+def test_every_code_table_sentence_form_and_file_format_is_described() -> None:
+    sources, evaluation = _text("docs/sources.md"), _text("docs/evaluation.md")
+    formats = [
+        name
+        for task in _models(EvaluateRecipe.model_fields["tasks"].annotation)
+        if "format" in task.model_fields
+        for name in get_args(task.model_fields["format"].annotation)
+    ]
+    assert {"i2b2_2014", "mimic_ed", "beir"} <= set(formats)
+
+    assert [name for name in (*get_args(CodeTable), *get_args(CodeTemplate)) if f"`{name}`" not in sources] == []
+    assert [name for name in formats if f"`{name}`" not in evaluation] == []
 
 
 def test_changelog_has_the_format_version_of_every_kind() -> None:
