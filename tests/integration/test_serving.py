@@ -1,4 +1,4 @@
-"""The endpoint as downstream systems meet it: Ray Serve over HTTP, asked by the unmodified openai client."""
+"""The endpoint on Ray Serve over HTTP, called by the unmodified openai client."""
 
 import hashlib
 import http.client

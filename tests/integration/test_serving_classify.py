@@ -107,7 +107,7 @@ def test_token_classify_labels_places_in_the_text_as_transformers_does(tmp_path:
         _, spans = server.post("/token-classify", {"inputs": [text, "x"], "parameters": {"ignore_labels": []}})
         assert [span["word"] for span in spans[0]] == [text[span["start"] : span["end"]] for span in spans[0]]
         assert {span["entity_group"] for span in spans[0]} <= {"O", "DRUG", "DOSE"}
-        for span in spans[0]:  # whole words: no end lies between two letters or digits
+        for span in spans[0]:  # whole words: no end is between two letters or digits
             for place in (span["start"], span["end"]):
                 assert not (text[place - 1 : place].isalnum() and text[place : place + 1].isalnum()), span
         assert server.post("/predict", {"inputs": "x"})[1]["error"]["code"] == "no_such_head"

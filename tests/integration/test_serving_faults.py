@@ -197,7 +197,7 @@ def test_a_client_that_leaves_ray_serve_s_proxy_takes_its_texts_with_it(url: str
     client = Client(f"{url}/one", timeout_s=60)
 
     def seconds(*, leaving: bool) -> float:
-        """Time of a small request behind seven large ones."""
+        """Time of a small request after seven large ones."""
         client.embed([NOTE], model="one")
         connections = [http.client.HTTPConnection(url.removeprefix("http://"), timeout=60) for _ in range(7)]
         for connection in connections:

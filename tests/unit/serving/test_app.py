@@ -1,4 +1,4 @@
-"""The replica: warm before it may be asked, its number fixed or following the queue, as the recipe says."""
+"""The replica: warm before its first request; the number of replicas is fixed or follows the queue."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -19,7 +19,7 @@ def test_a_batch_holds_the_oldest_and_keeps_the_budget(lengths: list[int], budge
     overdue = [i for i in range(1, len(lengths)) if overtakes[i] >= 4]
     left = [i for i in overdue if i not in taken]
     if left:
-        # Whatever is overdue and left behind was overtaken by nothing.
+        # Nothing overtakes an overdue text that does not fit.
         assert all(i < left[0] and (i == 0 or i in overdue) for i in taken)
     else:
         room = budget - sum(lengths[i] for i in taken)
@@ -54,7 +54,7 @@ def test_no_text_is_overtaken_more_often_than_allowed(
 
 @settings(deadline=None)
 @given(lengths=lengths_of_a_queue, budget=st.integers(20, 200), max_overtakes=st.integers(0, 5), data=st.data())
-def test_no_text_waits_beyond_its_bound_whoever_comes_later(
+def test_no_text_waits_beyond_its_bound_whatever_arrives_later(
     lengths: list[int], budget: int, max_overtakes: int, data: st.DataObject
 ) -> None:
     """A pass either takes a text that is older, or overtakes: so many passes, at most, whatever load follows."""

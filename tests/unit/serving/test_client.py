@@ -1,4 +1,4 @@
-"""The client is light: a drill or a dashboard that asks the endpoint loads no model library."""
+"""The client: it loads no model library, and waits as a refusal says."""
 
 import subprocess
 import sys
@@ -15,8 +15,8 @@ def test_the_client_loads_neither_torch_nor_ray_nor_a_server() -> None:
         "import sys, clinical_modernbert.serving.client; "
         "print([m for m in ('torch', 'ray', 'transformers', 'fastapi') if m in sys.modules])"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_it_waits_as_long_as_a_refusal_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:

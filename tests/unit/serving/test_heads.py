@@ -1,4 +1,4 @@
-"""Heads: what labels become of outputs, and spans that never end inside a word."""
+"""Scores from outputs, and spans that never end inside a word."""
 
 import numpy as np
 import torch

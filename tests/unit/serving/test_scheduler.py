@@ -103,15 +103,15 @@ def test_texts_of_a_client_that_left_are_not_computed() -> None:
         scheduler = Scheduler(recorder, max_batch_tokens=100, max_queued_texts=100)
         first = asyncio.create_task(_vectors(scheduler, [_text(1)]))
         await _entered(recorder)
-        gone = asyncio.create_task(_vectors(scheduler, [_text(2), _text(3)]))
+        left = asyncio.create_task(_vectors(scheduler, [_text(2), _text(3)]))
         stays = asyncio.create_task(_vectors(scheduler, [_text(4)]))
         await asyncio.sleep(0)
-        gone.cancel()
+        left.cancel()
         recorder.gate.release(10)
         await asyncio.gather(first, stays)
         assert recorder.batches == [[(1, 1, 1)], [(4, 4, 4)]]
         with pytest.raises(asyncio.CancelledError):
-            await gone
+            await left
         scheduler.close()
 
     _run(body)
@@ -121,9 +121,9 @@ def test_a_client_that_leaves_while_its_batch_computes_disturbs_no_other() -> No
     async def body() -> None:
         recorder = Recorder(held=True)
         scheduler = Scheduler(recorder, max_batch_tokens=100, max_queued_texts=100)
-        gone = asyncio.create_task(_vectors(scheduler, [_text(1)]))
+        left = asyncio.create_task(_vectors(scheduler, [_text(1)]))
         await _entered(recorder)
-        gone.cancel()
+        left.cancel()
         recorder.gate.release(10)
         assert (await _vectors(scheduler, [_text(2)])).tolist() == [[2, 3]]
         scheduler.close()
@@ -161,7 +161,7 @@ def test_a_full_queue_refuses_whole_requests_and_takes_more_once_there_is_room()
     _run(body)
 
 
-def test_a_queue_that_would_answer_too_late_refuses_at_once_and_nobody_waits_longer() -> None:
+def test_a_queue_that_would_answer_too_late_refuses_at_once_and_no_text_waits_longer() -> None:
     def compute(items: list[Sequence[int]]) -> NDArray[np.float32]:
         time.sleep(0.002 * sum(len(ids) for ids in items))
         return np.ones((len(items), 2), dtype=np.float32)
@@ -176,7 +176,7 @@ def test_a_queue_that_would_answer_too_late_refuses_at_once_and_nobody_waits_lon
             begun = time.monotonic()
             try:
                 with scheduler.admit(1):
-                    await asyncio.sleep(0)  # tokenised: whoever came at the same time is admitted by now
+                    await asyncio.sleep(0)  # tokenised: requests that arrived at the same time are admitted by now
                     await _vectors(scheduler, [_text(1, 10)])
             except QueueFullError as full:
                 refused.append((time.monotonic() - begun, full.retry_after_s))
@@ -224,18 +224,18 @@ def test_tokens_of_clients_that_left_count_no_longer() -> None:
         scheduler.speed.note(10, 1.0)
         first = asyncio.create_task(_vectors(scheduler, [_text(1)]))
         await _entered(recorder)
-        gone = asyncio.create_task(_vectors(scheduler, [_text(2, 5)] * 9))
+        left = asyncio.create_task(_vectors(scheduler, [_text(2, 5)] * 9))
         await asyncio.sleep(0)
         with pytest.raises(QueueFullError):
             await _vectors(scheduler, [_text(3, 5)])
-        gone.cancel()
+        left.cancel()
         await asyncio.sleep(0)
         stays = asyncio.create_task(_vectors(scheduler, [_text(3, 5)]))
         await asyncio.sleep(0)
         recorder.gate.release(10)
         await asyncio.gather(first, stays)
         with pytest.raises(asyncio.CancelledError):
-            await gone
+            await left
         assert scheduler.num_tokens_ahead == 0
         scheduler.close()
 
@@ -279,7 +279,7 @@ def test_a_compute_function_that_loses_a_text_is_an_error_and_not_a_hang() -> No
     _run(body)
 
 
-def test_closing_cancels_those_who_wait() -> None:
+def test_closing_cancels_waiting_requests() -> None:
     async def body() -> None:
         recorder = Recorder(held=True)
         scheduler = Scheduler(recorder, max_batch_tokens=100, max_queued_texts=100)
