@@ -14,10 +14,10 @@ from clinical_modernbert.artifacts import Plan, Store, make_plan, open_store, re
 from clinical_modernbert.errors import ArtifactError, ModelError
 from clinical_modernbert.evaluation.fingerprint_inputs import fingerprint_inputs
 from clinical_modernbert.evaluation.launch import launch, on_worker, shared_out
-from clinical_modernbert.evaluation.on_cluster import _score_masks
 from clinical_modernbert.evaluation.run import evaluate
 from clinical_modernbert.evaluation.runs import read_scored, run, run_plan
 from clinical_modernbert.recipe import EvaluateRecipe, FineTuneRecipe, ProbeRecipe, build_recipe
+from clinical_modernbert.recipe.evaluate import EvaluateScaling
 
 from tests.helpers.encoders import encoder_folders  # noqa: F401  # a fixture
 from tests.helpers.tiny import DRUGS, tiny_texts
@@ -134,7 +134,7 @@ def test_a_lost_worker_costs_no_run_and_the_cluster_gives_what_one_process_gives
             assert np.allclose(values, figures(made)[key], atol=1e-6), (kind, name, key)
 
 
-def test_what_no_retry_mends_is_named_and_stops_no_other_run(
+def test_a_fault_of_the_data_is_named_and_stops_no_other_run(
     encoder_folders: dict[str, Path],  # noqa: F811
     data: Path,
     tmp_path: Path,
@@ -160,11 +160,12 @@ def test_a_cluster_without_room_is_said_in_the_recipe_s_words(
         launch([made])
 
 
-def test_what_a_user_can_mend_comes_back_from_a_worker_as_it_is(tmp_path: Path) -> None:
-    recipe = EvaluateRecipe(name="e", model="none", corpus="none")
-    with pytest.raises(ArtifactError, match=r"^no model 'none' in file://.*finished there: none") as caught:
-        on_worker(_score_masks, recipe.model_dump(mode="json"), f"file://{tmp_path}", scaling=recipe.scaling)
-    assert "Traceback" not in str(caught.value)
+def test_a_user_error_comes_back_from_a_worker_as_it_is() -> None:
+    def read() -> None:
+        raise ArtifactError("no model 'none' in the store")
+
+    with pytest.raises(ArtifactError, match=r"^no model 'none' in the store$"):
+        on_worker(read, scaling=EvaluateScaling())
 
 
 def test_a_worker_does_several_runs_and_one_that_fails_leaves_the_others(

@@ -1,30 +1,40 @@
-"""Runs of an evaluation on the cluster: fine-tuning on Ray Train, frozen encoders as Ray tasks, many side by side.
+"""Run an evaluation's runs on the cluster, many side by side: fine-tuning on Ray Train, frozen encoders as Ray tasks.
 
-A run has a worker to itself rather than a share of a group: many runs of a few minutes keep every GPU of a cluster busy without
-any exchange of gradients. A worker does several runs one after the other where there are many more runs than workers, since to
-start one takes as long as a small run; one that is lost is replaced, and begins only the run anew that it was at.
+Each run has one worker, not a share of a group: many runs of a few minutes keep all GPUs busy without exchanging gradients. If
+there are many more runs than workers, a worker does several in turn, because starting one takes as long as a small run. A lost
+worker is replaced and restarts only its current run.
 """
 
 import logging
-import os
-import tempfile
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field
 
 from clinical_modernbert.artifacts import Plan, open_store
 from clinical_modernbert.errors import ModelError, UserError
 from clinical_modernbert.evaluation.runs import run, run_plan
 from clinical_modernbert.recipe import FineTuneRecipe, ProbeRecipe, RunRecipe
 from clinical_modernbert.recipe.evaluate import EvaluateScaling
+from clinical_modernbert.recipe.section import Section
 from clinical_modernbert.runtime import cluster_room, side_by_side, start_ray, user_error
-from clinical_modernbert.training.group import root_cause
+from clinical_modernbert.training.group import GroupScaling, run_group
 
 T = TypeVar("T")
+Errors = dict[str, str]
+"""Id of a failed run -> why."""
 
 _logger = logging.getLogger(__name__)
+
+
+class RunShare(Section):
+    """What one worker does: it travels to the worker as JSON."""
+
+    store_uri: str
+    recipes: dict[str, Annotated[FineTuneRecipe | ProbeRecipe, Field(discriminator="kind")]]
+    """Run id -> its recipe; all of one mode."""
 
 
 def launch(plans: Sequence[Plan[RunRecipe]]) -> None:
@@ -34,15 +44,15 @@ def launch(plans: Sequence[Plan[RunRecipe]]) -> None:
     start_ray()
     import ray
 
-    scaling = _scaling(plans[0])
+    scaling = plans[0].recipe.scaling
     num = side_by_side(scaling.num_runs, [_needs(scaling)], cluster_room(), setting="num_runs")
-    by_kind = ([plan for plan in plans if isinstance(plan.recipe, kind)] for kind in (FineTuneRecipe, ProbeRecipe))
-    shares = [share for part in by_kind for share in shared_out(part, num)]
+    by_mode = ([plan for plan in plans if plan.recipe.mode == mode] for mode in ("fine_tuned", "frozen"))
+    shares = [share for plans_of_mode in by_mode for share in shared_out(plans_of_mode, num)]
     pool = ThreadPoolExecutor(max_workers=num, thread_name_prefix="evaluation-run")
     try:
         failed = {run_id: error for errors in pool.map(_launch, shares) for run_id, error in errors.items()}
     except BaseException:
-        # Ctrl-C: no new runs, and those under way end with the connection that their threads wait on.
+        # After Ctrl-C start no new runs; those under way end with the connection that their threads wait on.
         pool.shutdown(wait=False, cancel_futures=True)
         ray.shutdown()
         raise
@@ -56,29 +66,30 @@ def launch(plans: Sequence[Plan[RunRecipe]]) -> None:
 
 
 def shared_out(plans: Sequence[Plan[RunRecipe]], num_workers: int) -> list[Sequence[Plan[RunRecipe]]]:
-    """Return the runs in shares that one worker does: neighbours together, and four shares a worker, so that all end alike."""
+    """Return the runs in shares of neighbours, one worker a share; four shares a worker, so that all workers end alike."""
     size = max(len(plans) // (4 * num_workers), 1)
     return [plans[start : start + size] for start in range(0, len(plans), size)]
 
 
-def _launch(share: Sequence[Plan[RunRecipe]]) -> dict[str, str]:
-    """Do runs of one kind on a worker of the cluster, and return why which of them failed."""
-    config = {"recipes": {p.id: p.recipe.model_dump(mode="json") for p in share}, "store": share[0].store.uri}
+def _launch(plans: Sequence[Plan[RunRecipe]]) -> Errors:
+    """Do runs of one mode on a worker of the cluster."""
     began = time.perf_counter()
-    frozen = isinstance(share[0].recipe, ProbeRecipe)
-    scaling = _scaling(share[0])
-    found = _as_task(config, scaling) if frozen else _on_train(share[0].id, config, scaling)
-    # A worker that was given up leaves what it had finished.
-    errors = {p.id: found for p in share if p.existing() is None} if isinstance(found, str) else found
-    names = ", ".join(p.id for p in share if p.id not in errors)
+    mode = plans[0].recipe.mode
+    share = RunShare(store_uri=plans[0].store.uri, recipes={plan.id: plan.recipe for plan in plans})
+    try:
+        errors = (_as_task if mode == "frozen" else _on_train)(share, plans[0].recipe.scaling)
+    except _NoWorkerError as failure:
+        # Runs that the worker finished before it was given up are in the store.
+        errors = {plan.id: str(failure) for plan in plans if plan.existing() is None}
+    names = ", ".join(plan.id for plan in plans if plan.id not in errors)
     if names:
-        # What a worker logs stays on its node.
-        _logger.info("%s: %s in %.0f s", "probed" if frozen else "fine-tuned", names, time.perf_counter() - began)
+        # The worker's own log stays on its node.
+        _logger.info("%s, %s: %.0f s", mode.replace("_", "-"), names, time.perf_counter() - began)
     return errors
 
 
-def _scaling(plan: Plan[RunRecipe]) -> EvaluateScaling:
-    return plan.recipe.scaling
+class _NoWorkerError(Exception):
+    """The worker never started, or was lost more often than ``scaling.max_failures`` allows."""
 
 
 def _needs(scaling: EvaluateScaling) -> dict[str, float]:
@@ -86,7 +97,7 @@ def _needs(scaling: EvaluateScaling) -> dict[str, float]:
 
 
 def on_worker(function: Callable[..., T], *arguments: Any, scaling: EvaluateScaling) -> T:
-    """Return what ``function`` gives on a worker of the cluster with a run's resources; its ``UserError`` is raised here."""
+    """Return what ``function`` returns on a worker of the cluster with a run's resources; its ``UserError`` is raised here."""
     start_ray()
     import ray
     from ray.exceptions import RayTaskError
@@ -97,67 +108,45 @@ def on_worker(function: Callable[..., T], *arguments: Any, scaling: EvaluateScal
             _logger.warning("waiting for a worker with %g %ss: the cluster has %g", need, name, room[name])
     task = ray.remote(num_cpus=scaling.num_cpus, num_gpus=scaling.gpus_per_run, max_retries=scaling.max_failures)
     try:
-        found: T = ray.get(task(function).remote(*arguments))
+        result: T = ray.get(task(function).remote(*arguments))
     except RayTaskError as failure:
         raise (user_error(failure) or failure) from None
-    return found
+    return result
 
 
-def _as_task(config: dict[str, Any], scaling: EvaluateScaling) -> dict[str, str] | str:
-    """Return run -> error, or why there is no worker to do them."""
+def _as_task(share: RunShare, scaling: EvaluateScaling) -> Errors:
     from ray.exceptions import RayError
 
     try:
-        return on_worker(_in_worker, config, scaling=scaling)
+        return on_worker(_in_worker, share.model_dump(mode="json"), scaling=scaling)
     except RayError as failure:
-        return str(failure).strip().splitlines()[-1]
+        raise _NoWorkerError(str(failure).strip().splitlines()[-1]) from None
 
 
-def _on_train(name: str, config: dict[str, Any], scaling: EvaluateScaling) -> dict[str, str] | str:
-    """Do the same on Ray Train."""
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
-    from ray.train.v2.api.exceptions import TrainingFailedError
-
-    # Ray Train takes this one from the environment of the driver only.
-    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(scaling.start_timeout_s)
-    gpus = {"GPU": scaling.gpus_per_run} if scaling.gpus_per_run else {}
-    with tempfile.TemporaryDirectory(prefix="clinical-modernbert-ray-train-") as folder:
-        trainer = TorchTrainer(
-            _in_worker,
-            train_loop_config=config,
-            scaling_config=ScalingConfig(
-                num_workers=1, use_gpu=bool(gpus), resources_per_worker={"CPU": scaling.num_cpus, **gpus}
-            ),
-            run_config=RunConfig(
-                # A new name each time: a run begins anew, whatever Ray remembers of an earlier one.
-                name=f"{name}-{uuid.uuid4().hex[:8]}",
-                storage_path=folder,
-                failure_config=FailureConfig(
-                    max_failures=scaling.max_failures, controller_failure_limit=scaling.max_failures
-                ),
-            ),
-        )
-        try:
-            errors: dict[str, str] = trainer.fit().return_value
-        except TrainingFailedError as failure:
-            each = f"{scaling.num_cpus} CPUs" + (f" and {scaling.gpus_per_run:g} GPUs" if gpus else "")
-            return root_cause(
-                failure,
-                no_room=f"the cluster had no room for a worker of {each} within scaling.start_timeout_s="
-                f"{scaling.start_timeout_s:g}; lower scaling.num_cpus or scaling.gpus_per_run, add nodes, or wait longer",
-            )
+def _on_train(share: RunShare, scaling: EvaluateScaling) -> Errors:
+    group = GroupScaling(
+        num_workers=1,
+        cpus_per_worker=scaling.num_cpus,
+        gpus_per_worker=scaling.gpus_per_run,
+        max_failures=scaling.max_failures,
+        start_timeout_s=scaling.start_timeout_s,
+        resource_settings="scaling.num_cpus or scaling.gpus_per_run",
+    )
+    try:
+        errors: Errors = run_group(_in_worker, share.model_dump(mode="json"), group, name=next(iter(share.recipes)))
+    except ModelError as failure:
+        raise _NoWorkerError(str(failure)) from None
     return errors
 
 
-def _in_worker(config: dict[str, Any]) -> dict[str, str]:
-    """Do the runs that are not yet done; what the user can mend is returned, since raising it would have all tried again."""
-    errors: dict[str, str] = {}
-    store = open_store(config["store"])
-    for run_id, values in config["recipes"].items():
-        kind: Any = FineTuneRecipe if values["kind"] == "fine_tune" else ProbeRecipe
+def _in_worker(config: dict[str, Any]) -> Errors:
+    """Do the runs that are not yet done. User errors are returned: raising would make Ray retry every run."""
+    share = RunShare.model_validate(config)
+    errors: Errors = {}
+    store = open_store(share.store_uri)
+    for run_id, recipe in share.recipes.items():
         try:
-            plan = run_plan(kind.model_validate(values), store)
+            plan = run_plan(recipe, store)
             if plan.existing() is None:
                 run(plan)
         except UserError as error:
