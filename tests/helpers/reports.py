@@ -121,7 +121,7 @@ def full_report() -> dict[str, Any]:
         "skipped": {
             "encoders": {"biobert": "not on this machine"},
             "artifacts": {},
-            "tasks": {"i2b2-2014": "i2b2/2014 is not there"},
+            "tasks": {"i2b2-2014": "i2b2/2014 does not exist"},
             "masks": {},
         },
         "other_masks": {"sibling": {mask: table_4()["masks"][mask] for mask in ("uniform", "entity")}},

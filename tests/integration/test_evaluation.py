@@ -103,7 +103,7 @@ def test_one_report_of_a_real_encoder_and_our_own_model(
 
     assert set(report["encoders"]) == {"tiny", "minilm"}
     assert "hf download" in report["skipped"]["encoders"]["biobert"]
-    assert report["skipped"]["tasks"] == {"i2b2-2014": "i2b2/train is not there"}
+    assert report["skipped"]["tasks"] == {"i2b2-2014": "i2b2/train does not exist"}
     results = {(r["encoder"], r["num_train"]): r for r in report["tasks"]["rct"]["results"]}
     assert set(results) == {(e, n) for e in ("tiny", "minilm") for n in (None, 8)}
     for figures in results["minilm", None]["metrics"].values():
@@ -128,7 +128,7 @@ def test_one_report_of_a_real_encoder_and_our_own_model(
         "Figure 3",
         "0.966",
         "Few-shot",
-        "i2b2/train is not there",
+        "i2b2/train does not exist",
     ):
         assert part in text
 

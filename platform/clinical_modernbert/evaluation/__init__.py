@@ -1,1 +1,1 @@
-"""Evaluation: masked-token accuracy and the code map, each beside the baselines that give its figures a meaning."""
+"""Evaluation of encoders: tasks, masked tokens, the code map and efficiency, each next to baselines, in one report."""

@@ -1,4 +1,4 @@
-"""What an evaluation reads besides artifacts: encoders and evaluation sets, by digest, and what of it is absent. No torch."""
+"""Encoders and evaluation sets as inputs of a fingerprint, by digest, and which of them are absent. Imports no torch."""
 
 import hashlib
 from pathlib import Path
@@ -36,7 +36,7 @@ def task_inputs(task: Task, data: str) -> tuple[InputEntry, ...]:
 
 
 def fingerprint_inputs(recipe: EvaluateRecipe) -> tuple[InputEntry, ...]:
-    """Return every encoder and evaluation set that is there; what is absent changes the fingerprint when it comes."""
+    """Return every encoder and evaluation set that exists. An absent one changes the fingerprint once it exists."""
     present, _ = present_encoders(recipe.encoders)
     tasks = [task for task in recipe.tasks if missing_path(task, recipe.data) is None]
     entries = [encoder_input(encoder) for encoder in present]
@@ -44,7 +44,7 @@ def fingerprint_inputs(recipe: EvaluateRecipe) -> tuple[InputEntry, ...]:
 
 
 def present_encoders(sections: tuple[EncoderSection, ...]) -> tuple[list[LocalEncoder], dict[str, str]]:
-    """Return the encoders on this machine, and name -> why for baselines that are not."""
+    """Return the encoders on this machine, and name -> reason for the baselines that are not."""
     present, absent = [], {}
     for section in sections:
         try:

@@ -1,7 +1,7 @@
-"""An evaluation: every encoder on every task with every seed, each run an artifact of its own, then one report.
+"""An evaluation: every encoder on every task with every seed, each run an artifact, then one report.
 
-A run that was finished before is found by its fingerprint, so a killed evaluation goes on where it was, and two reports share
-their runs. The others are launched on Ray, many side by side (see ``launch``).
+A finished run is found by its fingerprint: a killed evaluation resumes with the runs that are left, and two reports share their
+runs.
 """
 
 import json
@@ -32,7 +32,7 @@ _logger = logging.getLogger(__name__)
 
 
 def evaluate(plan: Plan[EvaluateRecipe]) -> Artifact:
-    """Do what the recipe asks for and publish ``report.json``, ``report.md`` and the figures; ``summary`` is the report."""
+    """Run the evaluation and publish ``report.json``, ``report.md`` and the figures. The artifact's summary is the report."""
     recipe = plan.recipe
     if not (recipe.tasks or recipe.codes or recipe.efficiency):
         score_masks(plan)
@@ -40,7 +40,9 @@ def evaluate(plan: Plan[EvaluateRecipe]) -> Artifact:
     encoders, absent = evaluated_encoders(plan)
     if not encoders:
         raise ModelError("none of the encoders is on this machine: " + "; ".join(absent.values()))
-    skipped = {task.name: f"{path} is not there" for task in recipe.tasks if (path := missing_path(task, recipe.data))}
+    skipped = {
+        task.name: f"{path} does not exist" for task in recipe.tasks if (path := missing_path(task, recipe.data))
+    }
     missing = {
         field: f"no {kind} {reference!r} in {plan.store.uri}"
         for field, (kind, reference) in recipe.references().items()
@@ -70,7 +72,7 @@ def evaluate(plan: Plan[EvaluateRecipe]) -> Artifact:
 
 
 def evaluated_encoders(plan: Plan[EvaluateRecipe]) -> tuple[list[EncoderSection], dict[str, str]]:
-    """Return the encoders of the recipe that are on this machine, the store's own model first, and why others are not."""
+    """Return the encoders that are on this machine, ``model`` of the recipe first, and name -> reason for the others."""
     recipe = plan.recipe
     present, absent = present_encoders(recipe.encoders)
     names = {encoder.name for encoder in present}
@@ -80,7 +82,7 @@ def evaluated_encoders(plan: Plan[EvaluateRecipe]) -> tuple[list[EncoderSection]
         return sections, absent
     name = own.manifest.id.rpartition("-")[0][:20].strip("-")
     if name in names | set(absent):
-        raise ModelError(f"encoders: the name {name!r} is that of model; call the other one differently")
+        raise ModelError(f"encoders: {name!r} is the name of model; give the encoder another name")
     return [artifact_encoder(name, own), *sections], absent
 
 
@@ -111,7 +113,7 @@ def _run_name(task: Task, encoder: EncoderSection) -> str:
 
 
 def _run_all(plan: Plan[EvaluateRecipe], recipes: list[RunRecipe]) -> Iterator[tuple[Plan[RunRecipe], Artifact]]:
-    """Do what is not yet done, and yield every run with its artifact in the order of ``recipes``."""
+    """Do the runs that are not finished, and yield every run with its artifact in the order of ``recipes``."""
     plans = [run_plan(recipe, plan.store) for recipe in recipes]
     with watch(
         f"evaluate {plan.id}", total=len(plans), unit="run", done=lambda: sum(p.existing() is not None for p in plans)

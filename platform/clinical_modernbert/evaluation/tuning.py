@@ -1,7 +1,7 @@
-"""Train a model on examples: one process, AdamW, linear warm-up and decay, the best epoch by the development part.
+"""Train a model on examples in one process: AdamW, linear warm-up and decay, the best epoch by its development figure.
 
-Nothing here knows a task: a problem gives the loss of a batch and the development figure. Its order and dropout come from the
-seed, so that a run repeated gives the same model.
+A ``Problem`` gives the loss of a batch and the development figure, so that any task can be trained. Order and dropout come from
+the seed: a repeated run gives the same model.
 
 Legend: N examples of a batch, T tokens, C classes.
 """
@@ -25,14 +25,14 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is trained and by what it is judged."""
+    """The loss of training examples, and the figure that selects the epoch."""
 
     lengths: Sequence[int]
     """Tokens of each training example."""
     targets: Sequence[int]
-    """Labelled items of each training example: what its share of the mean loss is."""
+    """Number of labels of each training example: its weight in the mean loss."""
     loss_sum: Callable[[Sequence[int]], torch.Tensor]
-    """Summed loss of training examples, by their numbers."""
+    """(numbers of training examples) -> their summed loss."""
     development_figure: Callable[[], float]
     """Higher is better."""
 
@@ -40,7 +40,7 @@ class Problem:
 def tune(
     model: torch.nn.Module, problem: Problem, *, section: TuningSection, seed: int, max_batch_tokens: int
 ) -> tuple[list[Epoch], int]:
-    """Train in place, leave the best epoch's weights in ``model``, and return (epochs, number of the best from 0)."""
+    """Train ``model`` in place and leave the best epoch's weights in it; return (epochs, number of the best, from 0)."""
     num = len(problem.lengths)
     steps_an_epoch = math.ceil(num / section.batch_size)
     total = steps_an_epoch * section.num_epochs
@@ -58,7 +58,7 @@ def tune(
         began, loss_total, target_total = time.perf_counter(), 0.0, 0
         order = rng.permutation(num).tolist()
         for start in range(0, num, section.batch_size):
-            # Like lengths together: where a step takes several passes, each is padded to its own longest.
+            # Similar lengths together: if a step takes several passes, each is padded to its longest text only.
             members = sorted(order[start : start + section.batch_size], key=problem.lengths.__getitem__, reverse=True)
             targets = sum(problem.targets[i] for i in members)
             for part in batches_by_tokens(members, problem.lengths, max_batch_tokens=max_batch_tokens):
@@ -97,7 +97,7 @@ def _groups(model: torch.nn.Module, section: TuningSection) -> list[dict[str, An
 
 
 def by_length(lengths: Sequence[int], *, max_batch_tokens: int) -> Iterator[list[int]]:
-    """Yield all positions, longest first, in forward passes of at most so many tokens and few of them padded."""
+    """Yield all positions, longest first, in batches of at most ``max_batch_tokens`` tokens with little padding."""
     for part in batches_by_tokens(longest_first(lengths), lengths, max_batch_tokens=max_batch_tokens):
         yield from (part[start : start + 256] for start in range(0, len(part), 256))
 
@@ -111,9 +111,9 @@ def linear_probe(
     figure: Callable[[torch.Tensor], float],
     seed: int,
 ) -> torch.nn.Module:
-    """Train a linear layer on standardised frozen vectors, and return it with the standardisation inside.
+    """Train a linear layer on standardised frozen vectors; return a model that standardises its inputs too.
 
-    ``figure`` judges development logits [N, C]; the best of 50 epochs is kept.
+    ``figure`` is the development figure of logits [N, C]. The best of 50 epochs is kept.
     """
     mean_D, scale_D = features_ND.mean(0), features_ND.std(0).clamp(min=1e-6)
     with torch.random.fork_rng():

@@ -1,4 +1,4 @@
-"""Evaluation tasks: where the data of each lies and what it is. Paths are below the recipe's ``data`` folder."""
+"""Evaluation tasks: which files each kind reads, and how. Paths are relative to the recipe's ``data`` folder."""
 
 from typing import Annotated, Literal, Self
 
@@ -14,124 +14,126 @@ class EncoderSection(Section):
     """An encoder that is evaluated."""
 
     name: Name
-    """How reports call it; where ``source`` is None, the name of a baseline (``biobert``)."""
+    """Name in reports. Without ``source`` it must be the name of a baseline (``biobert``)."""
     source: str | None = None
-    """Hub id, folder with safetensors, or the URI of a model artifact (``s3://bucket/prefix/model/<id>``)."""
+    """Hub id, folder with safetensors, or URI of a model artifact (``s3://bucket/prefix/model/<id>``)."""
     revision: str | None = None
     """Commit or tag of a hub id."""
     max_tokens: int | None = Field(default=None, ge=8)
-    """Longest input in tokens; the baseline's or the model's own limit where None."""
+    """Longest input in tokens. By default the limit of the baseline or model."""
     pooling: Pooling = "cls"
-    """How token vectors become one where a task needs a vector."""
+    """How token vectors become one vector for a text: the [CLS] vector or the mean."""
 
 
 class SplitSection(Section):
-    """What is carved off by group (patient, PMID, document) where a data set has no files of its own for it."""
+    """How development and test examples are taken from the training file if they have no files. Groups stay whole."""
 
     development_fraction: float = Field(default=0.1, gt=0, lt=0.5)
-    """Share of the training groups that decides when to stop."""
+    """Share of the training groups (patients, PMIDs, documents) used for early stopping."""
     test_fraction: float = Field(default=0.2, gt=0, lt=0.5)
-    """Share of all groups that is reported."""
+    """Share of all groups used for the reported figures."""
     seed: int = 0
-    """Which groups."""
+    """Selects the groups."""
 
 
 class _Task(Section):
     name: Name
-    """How reports call it; in the paper's tables ``ehr``, ``pubmed-nct``, ``medner``, ``pmc-patients``, ``i2b2-2006``, ..."""
+    """Name in reports. The sets of the paper are ``ehr``, ``pubmed-nct``, ``medner``, ``pmc-patients``, ``i2b2-2006``, ..."""
     split: SplitSection = SplitSection()
     max_train: int | None = Field(default=None, ge=8)
-    """Training examples, whole groups in a fixed order; all where None."""
+    """Maximum number of training examples: whole groups in a fixed order. By default all."""
     max_test: int | None = Field(default=None, ge=8)
-    """Reported examples, whole groups in a fixed order; all where None."""
+    """Maximum number of reported examples: whole groups in a fixed order. By default all."""
     public: bool = False
-    """The set may be shown: error analysis quotes examples. Never true for credentialed data."""
+    """Whether error analysis may quote examples. Never set it for credentialed data."""
     note: str = ""
-    """What the reader of the report must know about the data."""
+    """A remark about the data, shown in the report."""
 
 
 class SentenceRolesTask(_Task):
-    """The role of each sentence of an abstract, in PubMed-RCT's layout; accuracy, F1 macro and weighted (Table 6)."""
+    """Classify each sentence of an abstract by its role, in PubMed-RCT's layout. Accuracy, macro and weighted F1 (Table 6)."""
 
     type: Literal["sentence_roles"]
     train: str
     """Training file."""
     development: str | None = None
-    """File for early stopping; carved from ``train`` by PMID where None."""
+    """File for early stopping. By default taken from ``train`` by PMID."""
     test: str | None = None
-    """Reported file; carved by PMID where None."""
+    """File for the reported figures. By default taken from ``train`` by PMID."""
 
 
 class EntitiesTask(_Task):
-    """Named entities; token accuracy and span F1 (Tables 6 and 8)."""
+    """Find named entities. Span F1 and token accuracy (Tables 6 and 8)."""
 
     type: Literal["entities"]
     format: Literal["conll", "pubtator", "brat", "i2b2_2006", "i2b2_2010", "i2b2_2012", "i2b2_2014"]
-    """Layout of the files."""
+    """File format."""
     train: str
     """Training file, folder or archive."""
     development: str | None = None
-    """For early stopping; carved from ``train`` by document where None."""
+    """File, folder or archive for early stopping. By default taken from ``train`` by document."""
     test: str | None = None
-    """What is reported; carved by document where None."""
+    """File, folder or archive for the reported figures. By default taken from ``train`` by document."""
     documents: tuple[str, ...] = ()
-    """PubTator files with the documents of CoNLL sentences, which do not name theirs: groups for splits and intervals."""
+    """PubTator files with the source documents of CoNLL sentences. CoNLL does not name documents, but splits and intervals need
+    them as groups."""
     one_type: bool = False
-    """Count every type as one: entity or not (the paper's MedNER)."""
+    """Treat all entity types as one: entity or not, as in the paper's MedNER."""
 
     @model_validator(mode="after")
     def _documents_fit(self) -> Self:
         if self.documents and self.format != "conll":
-            raise ValueError(f"format={self.format} names its documents itself; documents is for format=conll")
+            raise ValueError(f"documents is only for format=conll; format={self.format} names its documents")
         return self
 
 
 class DispositionTask(_Task):
-    """Admitted from the emergency department or not, from what is known an hour after arrival; AUROC by patient (Table 6)."""
+    """Predict admission from the emergency department from what is known an hour after arrival. AUROC by patient (Table 6)."""
 
     type: Literal["disposition"]
     format: Literal["mimic_ed", "mimic_hosp", "meds"]
-    """MIMIC-IV-ED's tables; MIMIC-IV's hosp tables with ED transfers; or MEDS events in Parquet."""
+    """``mimic_ed``: MIMIC-IV-ED's tables; ``mimic_hosp``: MIMIC-IV's hosp tables with ED transfers; ``meds``: MEDS events in
+    Parquet."""
     path: str
-    """Folder of the tables; a MEDS data set (``data/**/*.parquet``, split by its own ``metadata/subject_splits.parquet`` where it
-    has one) or one file of it."""
+    """Folder of the tables. For MEDS a data set (``data/**/*.parquet``) or one file of it. A data set with
+    ``metadata/subject_splits.parquet`` is split by that file."""
     minutes: int = Field(default=60, ge=1)
-    """Events from arrival until so many minutes after it are seen."""
+    """The text has events from arrival until this many minutes later."""
 
 
 class RetrievalTask(_Task):
-    """Rank documents for each query; NDCG@10, P@10, R@10, MAP (Table 7)."""
+    """Rank documents for each query. NDCG@10, P@10, R@10 and MAP (Table 7)."""
 
     type: Literal["retrieval"]
     format: Literal["beir", "halves"]
-    """BEIR's layout, or texts in any evaluation format, cut in halves: the first has to find the second."""
+    """``beir``: BEIR's layout. ``halves``: texts in any evaluation format, cut in halves; the first half must find the second."""
     queries: str
-    """``queries.jsonl`` of the reported part; the texts of ``format=halves``."""
+    """``queries.jsonl`` with the reported queries, or the texts of ``format=halves``."""
     corpus: str | None = None
-    """``corpus.jsonl``."""
+    """``corpus.jsonl`` with the documents. Required for ``format=beir``."""
     qrels: str | None = None
-    """Grades of the reported queries."""
+    """Grades of documents for the reported queries. Required for ``format=beir``."""
     train_queries: str | None = None
-    """Queries to fine-tune on; only zero-shot where None."""
+    """Queries for fine-tuning. Without them the task is only measured zero-shot."""
     train_qrels: str | None = None
-    """Grades of the training queries."""
+    """Grades of documents for the training queries."""
     development_queries: str | None = None
-    """Queries for early stopping; carved from the training ones where None."""
+    """Queries for early stopping. By default taken from the training queries."""
     development_qrels: str | None = None
-    """Grades of them."""
+    """Grades of documents for the development queries."""
     paper_queries: int = Field(default=128, ge=1)
-    """Beside all queries, a fixed sample of so many is reported, as in the paper."""
+    """Figures are also reported for a fixed sample of this many queries, the number in the paper."""
 
     @model_validator(mode="after")
     def _files_fit(self) -> Self:
         if self.format == "beir" and (self.corpus is None or self.qrels is None):
             raise ValueError("format=beir needs queries, corpus and qrels")
         if (self.train_queries is None) != (self.train_qrels is None):
-            raise ValueError("train_queries and train_qrels go together")
+            raise ValueError("set both train_queries and train_qrels, or neither")
         if (self.development_queries is None) != (self.development_qrels is None):
-            raise ValueError("development_queries and development_qrels go together")
+            raise ValueError("set both development_queries and development_qrels, or neither")
         if self.development_queries is not None and self.train_queries is None:
-            raise ValueError("development_queries says when training stops: it needs train_queries")
+            raise ValueError("development_queries decides when training stops: set train_queries too")
         return self
 
 
@@ -139,24 +141,24 @@ Task = Annotated[SentenceRolesTask | EntitiesTask | DispositionTask | RetrievalT
 
 
 class TuningSection(Section):
-    """How a model is fine-tuned for a task; the defaults are the usual ones for encoders of this size."""
+    """How a model is fine-tuned for a task. The defaults are usual for encoders of this size."""
 
     learning_rate: float = Field(default=5e-5, gt=0)
-    """Peak of AdamW's learning rate."""
+    """Peak learning rate of AdamW."""
     warmup_fraction: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the steps in which the rate rises; it falls linearly to zero after."""
+    """Share of the steps in which the learning rate rises; after them it falls linearly to zero."""
     weight_decay: float = Field(default=0.01, ge=0)
-    """Of matrices; none on norms and biases."""
+    """Weight decay of matrices; norms and biases have none."""
     batch_size: int = Field(default=16, ge=1)
-    """Examples (or windows) of a step."""
+    """Examples (or windows) in one step."""
     num_epochs: int = Field(default=3, ge=1)
-    """Passes over the training part, at most."""
+    """Maximum number of passes over the training examples."""
     patience: int = Field(default=2, ge=1)
-    """Epochs without a better development figure after which training stops; the best epoch is kept."""
+    """Training stops after this many epochs without a better development figure. The best epoch is kept."""
     max_gradient_norm: float = Field(default=1.0, gt=0)
-    """Gradients are scaled down to this norm."""
+    """Maximum norm of the gradients; larger ones are scaled down to it."""
     window_stride: float = Field(default=0.5, gt=0, le=1)
-    """Documents beyond the model's limit are read in windows that move on by this share of it."""
+    """Documents longer than the model's limit are read in windows. Each window starts this share of the limit after the last."""
 
 
 Mode = Literal["fine_tuned", "frozen"]

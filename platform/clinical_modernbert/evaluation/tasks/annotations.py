@@ -1,4 +1,4 @@
-"""Annotated texts to words with IOB2 tags, and the documents of sentences that do not name theirs."""
+"""Convert annotated texts to words with IOB2 tags, and find the documents of CoNLL sentences."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -11,12 +11,12 @@ from clinical_modernbert.sources.evaluation_sets import i2b2, ner
 from clinical_modernbert.sources.evaluation_sets.ner import AnnotatedText, TaggedSentence
 
 _WORD = re.compile(r"\w+|[^\w\s]")
-# Sentences that stand for a document where a CoNLL file does not say which they belong to.
+# Sentences that are treated as one document if a CoNLL file does not say which document they belong to.
 _BLOCK = 50
 
 
 def read_annotations(path: Path, task: EntitiesTask, *, data: Path) -> tuple[list[WordExample], dict[str, int | str]]:
-    """Return the examples of one file, folder or archive, and what was lost on the way to IOB tags."""
+    """Return the examples of one file, folder or archive, and counts of what was lost in the conversion to IOB tags."""
     facts: dict[str, int | str] = {}
     if task.format == "conll":
         sentences = list(ner.read_conll(path))
@@ -25,7 +25,7 @@ def read_annotations(path: Path, task: EntitiesTask, *, data: Path) -> tuple[lis
             groups = document_groups(sentences, documents, file=path.name)
         else:
             groups = [f"{path.name}:{number // _BLOCK}" for number in range(len(sentences))]
-            facts["groups"] = f"the file names no documents: blocks of {_BLOCK} sentences stand for them"
+            facts["groups"] = f"the file names no documents: groups are blocks of {_BLOCK} sentences"
         examples = [
             _from_sentences(f"{path.name}:{number}", group, [sentence])
             for number, (sentence, group) in enumerate(zip(sentences, groups, strict=True), start=1)
@@ -43,7 +43,7 @@ def read_annotations(path: Path, task: EntitiesTask, *, data: Path) -> tuple[lis
         examples = [_from_spans(text, _group(text, task), lost) for text in _annotated(path, task)]
         facts.update({name: count for name, count in lost.items() if count})
     if not examples:
-        raise SourceError(f"{path.name} holds no document of format {task.format}")
+        raise SourceError(f"{path.name} has no document of format {task.format}")
     return [_one_type(example) for example in examples] if task.one_type else examples, facts
 
 
@@ -59,7 +59,7 @@ def _annotated(path: Path, task: EntitiesTask) -> Iterable[AnnotatedText]:
 
 
 def _group(text: AnnotatedText, task: EntitiesTask) -> str:
-    # 2014's files are <patient>-<record>: the patient is what must not be torn apart.
+    # 2014's files are <patient>-<record>: all records of a patient stay together.
     return text.id.partition("-")[0] if task.format == "i2b2_2014" else text.id
 
 
@@ -77,7 +77,7 @@ def _from_sentences(name: str, group: str, sentences: Sequence[TaggedSentence]) 
 
 
 def _from_spans(document: AnnotatedText, group: str, lost: dict[str, int]) -> WordExample:
-    """Cut the text into words and tag those that a span touches; of overlapping spans the longest counts."""
+    """Split the text into words and tag those that a span touches. Of overlapping spans the longest is kept."""
     lost["spans_not_as_stated"] += document.num_not_as_stated
     lost["annotations_of_other_kinds"] += document.num_left_out
     lost["entities_in_pieces"] += document.num_in_pieces
@@ -107,9 +107,10 @@ def _one_type(example: WordExample) -> WordExample:
 
 
 def document_groups(sentences: Sequence[TaggedSentence], documents: Sequence[AnnotatedText], *, file: str) -> list[str]:
-    """Return the id of each sentence's document: the sentences' characters follow each other in the documents' order.
+    """Return the id of each sentence's document.
 
-    Tokens differ from the text in spaces only. ``SourceError`` names the first sentence that no document goes on with.
+    Sentences are in the order of the documents, and their tokens differ from the text in spaces only: each sentence must continue
+    the current document, or start another one. ``SourceError`` names the first sentence that does neither.
     """
     places: dict[str, list[int]] = {}
     bare = ["".join(document.text.split()) for document in documents]
@@ -118,13 +119,15 @@ def document_groups(sentences: Sequence[TaggedSentence], documents: Sequence[Ann
     groups: list[str] = []
     current, at = -1, 0
     for number, sentence in enumerate(sentences, start=1):
-        wanted = "".join(sentence.tokens)
-        if current < 0 or not bare[current].startswith(wanted, at):
-            found = [n for n in places.get(wanted[:12], []) if bare[n].startswith(wanted)]
-            if not found:
-                raise SourceError(f"{file}, sentence {number}: no document of task.documents goes on with it")
-            # Documents that occur twice in a corpus follow each other's order; the nearest one on is meant.
-            current, at = min(found, key=lambda n: (n <= current, n)), 0
+        characters = "".join(sentence.tokens)
+        if current < 0 or not bare[current].startswith(characters, at):
+            candidates = [n for n in places.get(characters[:12], []) if bare[n].startswith(characters)]
+            if not candidates:
+                raise SourceError(
+                    f"{file}, sentence {number}: no document of task.documents continues or starts with it"
+                )
+            # If a document occurs twice, take the next occurrence after the current document.
+            current, at = min(candidates, key=lambda n: (n <= current, n)), 0
         groups.append(documents[current].id)
-        at += len(wanted)
+        at += len(characters)
     return groups

@@ -48,22 +48,22 @@ def retrieval_set(task: RetrievalTask, folder: Path) -> RetrievalSet:
     documents = {e.id: f"{e.title} {e.text}".strip() for e in pmc_patients.read_entries(folder / task.corpus)}
     queries = _queries(folder / task.queries)
     qrels = _qrels(folder / task.qrels, queries, documents)
-    asked = [query for query in queries if query in qrels][: task.max_test]
-    taken = dict.fromkeys(qrels, task.qrels)
+    reported = [query for query in queries if query in qrels][: task.max_test]
+    graded_in = dict.fromkeys(qrels, task.qrels)
     train: list[tuple[str, str]] = []
     development: list[tuple[str, str]] = []
     if task.development_queries is not None and task.development_qrels is not None:
-        development = _pairs(folder, task.development_queries, task.development_qrels, documents, taken)
-        # As for other tasks: a development part larger than the training part would be no saving.
+        development = _pairs(folder, task.development_queries, task.development_qrels, documents, graded_in)
+        # As for other tasks: early stopping on a set larger than the training set would save nothing.
         development = development[: task.max_train and max(task.max_train // 4, 8)]
     if task.train_queries is not None and task.train_qrels is not None:
-        train = _pairs(folder, task.train_queries, task.train_qrels, documents, taken)[: task.max_train]
+        train = _pairs(folder, task.train_queries, task.train_qrels, documents, graded_in)[: task.max_train]
     if train and not development:
-        held = max(round(len(train) * task.split.development_fraction), 1)
-        train, development = train[held:], train[:held]
+        num_development = max(round(len(train) * task.split.development_fraction), 1)
+        train, development = train[num_development:], train[:num_development]
     return RetrievalSet(
-        asked, [queries[q] for q in asked], list(documents), list(documents.values()),
-        {q: qrels[q] for q in asked}, train, development, {"documents": len(documents)},
+        reported, [queries[q] for q in reported], list(documents), list(documents.values()),
+        {q: qrels[q] for q in reported}, train, development, {"documents": len(documents)},
     )  # fmt: skip
 
 
@@ -72,30 +72,30 @@ def _queries(path: Path) -> dict[str, str]:
 
 
 def _pairs(
-    folder: Path, queries_name: str, qrels_name: str, documents: dict[str, str], taken: dict[str, str]
+    folder: Path, queries_name: str, qrels_name: str, documents: dict[str, str], graded_in: dict[str, str]
 ) -> list[tuple[str, str]]:
-    """Return each graded query's text with that of its best document; ``taken`` is graded query -> file, and grows."""
+    """Return each graded query's text with that of its best document; adds the queries to ``graded_in`` (query -> file)."""
     queries = _queries(folder / queries_name)
     graded = _qrels(folder / qrels_name, queries, documents)
-    twice = sorted(graded.keys() & taken.keys())
+    twice = sorted(graded.keys() & graded_in.keys())
     if twice:
         raise SourceError(
-            f"{qrels_name}: query {twice[0]!r} is also graded in {taken[twice[0]]}; a query must be on one side only"
+            f"{qrels_name}: query {twice[0]!r} is also graded in {graded_in[twice[0]]}; a query must be in one split only"
         )
-    taken.update(dict.fromkeys(graded, qrels_name))
+    graded_in.update(dict.fromkeys(graded, qrels_name))
     return [(queries[q], documents[max(grades, key=lambda d: grades[d])]) for q, grades in graded.items()]
 
 
 def _qrels(path: Path, queries: Collection[str], documents: Collection[str]) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = {}
+    qrels: dict[str, dict[str, int]] = {}
     for line, query, document, grade in pmc_patients.read_qrels(path):
         if query in queries and grade > 0:
             if document not in documents:
                 raise SourceError(f"{path.name}, line {line}: document {document!r} is not in the corpus")
-            found.setdefault(query, {})[document] = grade
-    if not found:
+            qrels.setdefault(query, {})[document] = grade
+    if not qrels:
         raise SourceError(f"{path.name} grades no document for any of the {len(queries)} queries")
-    return found
+    return qrels
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class _Half:
 
 
 def _halves(task: RetrievalTask, texts: list[str]) -> RetrievalSet:
-    """Each text's first half asks for its second among the second halves of all: a stand-in where no judgements are at hand."""
+    """Make a set without judgements: each text's first half is a query for its second half among all second halves."""
     halves = []
     for number, text in enumerate(dict.fromkeys(texts)):
         words = text.split()
@@ -114,7 +114,7 @@ def _halves(task: RetrievalTask, texts: list[str]) -> RetrievalSet:
         if middle >= 20:
             halves.append(_Half(str(number), " ".join(words[:middle]), " ".join(words[middle:])))
     if len(halves) < 8:
-        raise SourceError(f"{task.queries}: {len(halves)} texts of 40 words and more; format=halves needs 8")
+        raise SourceError(f"{task.queries}: {len(halves)} texts of at least 40 words; format=halves needs 8")
     train, test = carve(halves, 0.5, salt=f"test {task.split.seed}")
     train, development = carve(train, task.split.development_fraction, salt="development")
     return RetrievalSet(

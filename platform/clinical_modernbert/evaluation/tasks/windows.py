@@ -1,7 +1,8 @@
-"""Examples to token ids: texts cut to the model's limit, documents of words in windows beyond it.
+"""Convert examples to token ids: texts are cut at the model's limit, documents of words are read in windows.
 
 A word is represented by its first token, the usual convention. In a document longer than the limit each word is judged once: in
-the window in which it lies farthest from a border.
+the window in which it is farthest from a border. With 30 tokens of room and a stride of 0.5, a document of 100 tokens has windows
+that start at 0, 15, 30, 45, 60 and 70; token 40 is judged in the window at 30, which reaches to 60.
 """
 
 from collections.abc import Sequence
@@ -18,16 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A stretch of a document as the model reads it."""
+    """A range of a document's tokens, as the model reads it."""
 
     example: int
     """Number of the example."""
     ids: list[int]
     """Tokens, [CLS] and [SEP] included."""
     words: list[int]
-    """Words that are judged here."""
+    """Numbers of the words that are judged in this window."""
     positions: list[int]
-    """Place of the first token of each of them in ``ids``."""
+    """Position in ``ids`` of the first token of each of these words."""
 
 
 def encode_texts(
@@ -47,7 +48,7 @@ def encode_texts(
 def encode_words(
     tokenizer: "PreTrainedTokenizerFast", examples: Sequence[WordExample], *, max_tokens: int, stride: float
 ) -> list[Window]:
-    """Return the windows of all examples; words without a token of their own (or any) are in none."""
+    """Return the windows of all examples. Words that have no token, or share one with the word before, are in none."""
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
@@ -56,38 +57,39 @@ def encode_words(
     for number, encoding in enumerate(backend.encode_batch([e.text for e in examples], add_special_tokens=False)):
         firsts = first_tokens(encoding.offsets, examples[number].words)
         starts = window_starts(len(encoding.ids), room, stride)
-        owner = _owners(firsts, starts, room, len(encoding.ids))
+        window_of_word = _judging_windows(firsts, starts, room, len(encoding.ids))
         for place, start in enumerate(starts):
-            words = [word for word in range(len(firsts)) if owner[word] == place]
+            words = [word for word in range(len(firsts)) if window_of_word[word] == place]
             ids = [tokenizer.cls_token_id, *encoding.ids[start : start + room], tokenizer.sep_token_id]
             windows.append(Window(number, ids, words, [firsts[word] - start + 1 for word in words]))
     return windows
 
 
 def first_tokens(offsets: Sequence[tuple[int, int]], words: Sequence[tuple[int, int]]) -> list[int]:
-    """Return the first token that touches each word; -1 where none does, or where an earlier word has it already."""
-    found, token, taken = [], 0, -1
+    """Return the first token that touches each word; -1 if none does, or if an earlier word has it already."""
+    firsts, token, previous = [], 0, -1
     for start, end in words:
+        # Skip tokens that end before the word, and empty ones.
         while token < len(offsets) and (offsets[token][1] <= start or offsets[token][0] == offsets[token][1]):
             token += 1
-        touches = token < len(offsets) and offsets[token][0] < end and token != taken
-        found.append(token if touches else -1)
-        taken = token if touches else taken
-    return found
+        touches = token < len(offsets) and offsets[token][0] < end and token != previous
+        firsts.append(token if touches else -1)
+        previous = token if touches else previous
+    return firsts
 
 
 def window_starts(num_tokens: int, room: int, stride: float) -> list[int]:
-    """Return where windows of ``room`` tokens begin, so that they cover all; the last one ends with the document."""
+    """Return the starts of windows of ``room`` tokens that cover the document; the last one ends where the document ends."""
     if num_tokens <= room:
         return [0]
     step = max(round(room * stride), 1)
     return [*range(0, num_tokens - room, step), num_tokens - room]
 
 
-def _owners(firsts: Sequence[int], starts: Sequence[int], room: int, num_tokens: int) -> list[int]:
+def _judging_windows(firsts: Sequence[int], starts: Sequence[int], room: int, num_tokens: int) -> list[int]:
     """Return the window that judges each word; -1 for a word without a token."""
     firsts_W, starts_S = np.asarray(firsts)[:, None], np.asarray(starts)[None, :]
-    # The document's own ends are no borders: nothing was cut off there.
+    # Distance [W, S] to the nearer border. The ends of the document are not borders: nothing is cut off there.
     left = np.where(starts_S == 0, num_tokens, firsts_W - starts_S)
     right = np.where(starts_S + room >= num_tokens, num_tokens, starts_S + room - 1 - firsts_W)
     inside = (firsts_W >= starts_S) & (firsts_W < starts_S + room)
@@ -97,7 +99,7 @@ def _owners(firsts: Sequence[int], starts: Sequence[int], room: int, num_tokens:
 
 
 def complete_tags(tags: Sequence[str | None]) -> list[str]:
-    """Give words that share a token with the word before its entity's tag, and words that no token touches O."""
+    """Replace None: a word without a token of its own continues the entity of the word before, if there is one."""
     completed: list[str] = []
     for tag in tags:
         if tag is not None:

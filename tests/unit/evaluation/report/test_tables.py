@@ -56,7 +56,7 @@ def report(**changes: Any) -> Report:
         "skipped": {
             "encoders": {"modernbert": "not in the cache"},
             "artifacts": {"model": "no model 'paper'"},
-            "tasks": {"i2b2-2014": "i2b2/2014 is not there"},
+            "tasks": {"i2b2-2014": "i2b2/2014 does not exist"},
             "masks": {"biobert": "another tokenizer"},
         },
         "seeds": [0],
@@ -111,7 +111,7 @@ def test_an_absent_set_keeps_its_table_and_is_said() -> None:
     head, *body = rows(text, "Table 8")
     assert head[2:] == [f"i2b2 ({year})" for year in (2006, 2010, 2012, 2014)]
     assert all(row[1] == "reported" for row in body) and len(body) == 6
-    for line in ("i2b2-2014: i2b2/2014 is not there", "modernbert: not in the cache", "model: no model 'paper'"):
+    for line in ("i2b2-2014: i2b2/2014 does not exist", "modernbert: not in the cache", "model: no model 'paper'"):
         assert f"- {line}" in text
     further, *_ = rows(text, "Further sets: entities")
     assert further == ["encoder", "mode", "mine f1", "mine token_accuracy"]

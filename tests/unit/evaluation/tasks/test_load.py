@@ -64,7 +64,9 @@ def test_conll_sentences_get_the_documents_they_come_from(shared_data: Path) -> 
 
 def test_a_sentence_of_no_document_is_refused(shared_data: Path) -> None:
     task = EntitiesTask(name="n", type="entities", format="conll", train="x", documents=(NCBI[1],))
-    with pytest.raises(SourceError, match=r"train.tsv.gz, sentence 1: no document of task.documents goes on with it"):
+    with pytest.raises(
+        SourceError, match=r"train.tsv.gz, sentence 1: no document of task.documents continues or starts with it"
+    ):
         read_annotations(shared_data / "ner/NCBI-disease-IOB/train.tsv.gz", task, data=shared_data)
 
 

@@ -42,6 +42,7 @@ Task = Annotated[PainTask | ''',
 MODULE = """
 import numpy as np
 
+from clinical_modernbert.evaluation.report.schema.errors import ErrorAnalysis, LabelPair
 from clinical_modernbert.evaluation.results import Outcome
 from clinical_modernbert.evaluation.scores import Scored
 from clinical_modernbert.evaluation.tasks.examples import TextExample, make_splits
@@ -87,7 +88,9 @@ def measure(values, weights_N):
 
 
 def errors(splits, outcomes, *, num_resamples, shown):
-    return {"largest": float(max(np.abs(o.arrays["gold"] - o.arrays["predicted"]).max() for o in outcomes))}
+    gold, predicted = outcomes[0].arrays["gold"], outcomes[0].arrays["predicted"]
+    worst = int(np.abs(gold - predicted).argmax())
+    return ErrorAnalysis(label_pairs=[LabelPair(gold=str(gold[worst]), predicted=str(predicted[worst]), examples=1)])
 """
 SCRIPT = """
 import sys
@@ -165,7 +168,7 @@ def test_a_made_up_kind_runs_from_its_file_to_a_report_and_touches_three_places(
         # Frozen runs of this kind learn nothing: one of the two seeds is enough.
         assert result["main_metric"] == "within_one" and result["seeds"] == [0]
         assert 0 < result["metrics"]["exact"]["mean"] < result["metrics"]["within_one"]["mean"] < 1
-    assert task["errors"]["frozen"]["one"] == {"largest": 2.0}
+    assert len(task["errors"]["frozen"]["one"]["label_pairs"]) == 1
     assert [(test["first"], test["second"], test["difference"]) for test in task["paired_tests"]] == [("one", "two", 0)]
     text = (folder / "report.md").read_text()
     assert "Further sets: pain scores" in text and "triage-pain within_one" in text and "triage-pain exact" in text
