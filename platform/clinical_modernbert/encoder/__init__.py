@@ -1,4 +1,4 @@
-"""The encoder: building and loading ModernBERT, attention over packed rows, masked scoring, embeddings."""
+"""Models: build, load and run them, attention over packed rows, masked scoring, and vectors of texts."""
 
 from clinical_modernbert.encoder.attention import FLASH_VARLEN, PACKED_SDPA, SegmentLayout, use_attention
 from clinical_modernbert.encoder.cross_entropy import decoded_cross_entropy
@@ -11,11 +11,12 @@ from clinical_modernbert.encoder.load import (
     load_model,
     load_with_new_head,
 )
-from clinical_modernbert.encoder.memory import keep_freed_memory
 from clinical_modernbert.encoder.model import (
     build_model,
     compile_feed_forward,
+    extend_vocabulary,
     global_rope_theta,
+    keep_freed_memory,
     num_parameters,
     set_global_rope_theta,
 )
@@ -27,7 +28,6 @@ from clinical_modernbert.encoder.packed import (
     masked_loss_sum,
     score_masked,
 )
-from clinical_modernbert.encoder.vocabulary import extend_vocabulary
 
 __all__ = [
     "FLASH_VARLEN",

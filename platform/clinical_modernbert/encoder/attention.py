@@ -1,10 +1,24 @@
-"""The attention seam: attention over packed rows, where no token sees another segment.
+"""Attention over packed rows, where no token sees another segment. The only module that imports flash_attn.
 
-transformers calls the function named by ``config._attn_implementation``, and so do we. Both of ours take q, k, v [1, H, T, D]
-of T tokens that hold whole segments back to back, and a ``SegmentLayout`` that was made once for the batch. ``packed_sdpa``
-runs anywhere: segments of one length lie together, so that a bucket is a view without padding or mask and work is the sum of
-squared lengths; local layers take all long segments as one stream of blocks, so that no T x T mask exists. ``flash_varlen`` is
-flash-attn's kernel over the same order. Neither covers padding: a packed row has none. The only module that imports flash_attn.
+Two functions with one signature, named by ``config._attn_implementation`` as in transformers. Both take q, k, v [1, H, T, D] of
+T tokens in whole segments back to back, and a ``SegmentLayout``, which is built once a batch. Padding is not covered: a packed
+row has none.
+
+- ``packed_sdpa`` runs anywhere. Segments of one length are adjacent and make a bucket, a view without padding or mask; the work
+  is the sum of squared lengths. Local layers read all long segments as one stream of blocks, so that no T x T mask exists.
+- ``flash_varlen`` is flash-attn's kernel over the same order, for bfloat16 on a GPU.
+
+A local layer, W = 4, over a segment a of 6 tokens and a segment b of 5 (drawn as one stream; real streams hold long segments):
+
+    stream     a a a a | a a b b | b b b      blocks of W queries
+    block 0    keys . . . .  a a a a  a a b b      a block reads the keys of three blocks: the one before,
+    block 1    keys a a a a  a a b b  b b b .      its own and the one after; "." is outside of the stream
+    block 2    keys a a b b  b b b .  . . . .
+
+    mask of    query a    x x x x  x x - -  - - - -      a band of 2 W + 1 keys around each query,
+    block 1    query a    - x x x  x x - -  - - - -      cut where the segment ends
+               query b    - - - -  - - x x  x x x -
+               query b    - - - -  - - x x  x x x -
 
 Legend: T tokens, H heads, D head width, S segments of a bucket, B bucket length, W one-sided window, N blocks of W tokens.
 """
@@ -24,17 +38,16 @@ from clinical_modernbert.errors import ModelError
 
 PACKED_SDPA = "packed_sdpa"
 FLASH_VARLEN = "flash_varlen"
-# transformers takes every name with "flash" in it for a kernel of its own and looks for that on the hub.
+# transformers treats every name with "flash" in it as one of its own kernels and looks for that on the hub.
 REGISTERED_AS = {PACKED_SDPA: PACKED_SDPA, FLASH_VARLEN: "packed_varlen"}
 
-
-# Local layers take segments of up to this many windows whole, with a band for a mask: cheaper than blocks that see three windows.
+# Local layers read segments of up to this many windows whole, with a band mask: cheaper than blocks that read three windows.
 _DENSE_WINDOWS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Segments of one length, which lie back to back in the layout's order."""
+    """Segments of one length, back to back in the layout's order."""
 
     num_segments: int
     width: int
@@ -43,41 +56,51 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class SegmentLayout:
-    """Where the segments of a packed batch lie; made once a batch and used by every layer."""
+    """Where the segments of a packed batch are; built once a batch and used by every layer.
+
+    The layout's order sorts segments by length, shortest first, so that those of a bucket are adjacent.
+    """
 
     position_ids_1T: torch.Tensor
-    """Place of each token in its segment, in the batch's order."""
+    """Position of each token in its segment, in the batch's order."""
     buckets: tuple[Bucket, ...]
     """Shortest first."""
     order_T: torch.Tensor
-    """Token at each place of the layout's order, in which the segments of a bucket lie together."""
+    """Token at each place of the layout's order."""
     place_T: torch.Tensor
     """Place of each token: the inverse of ``order_T``."""
     in_order: bool
-    """The layout's order is the batch's."""
+    """Whether the layout's order is the batch's."""
     lengths: tuple[int, ...]
     """Tokens of each segment, in the layout's order."""
     cu_lengths: torch.Tensor
     """Where each segment of the layout's order starts, and the end of the last; int32 [segments + 1]."""
     segment_of_S: torch.Tensor
-    """Which of the batch's segments each one of the layout's order is."""
+    """Number in the batch of each segment of the layout's order."""
     masks: dict[tuple[int, int], torch.Tensor]
-    """What local layers may see, filled in by the first of them: True where a key is seen."""
+    """Masks of local layers, True where a key is seen; the first such layer of a batch fills them in."""
 
     @classmethod
     def build(cls, lengths: list[int], *, device: torch.device | None = None) -> "SegmentLayout":
-        """Lay out segments of ``lengths`` tokens that follow each other in the packed batch."""
+        """Lay out segments of ``lengths`` tokens that follow each other in the packed batch.
+
+        Example: lengths 3, 1, 3 have the order b | a a a | c c c (tokens 3, 0 1 2, 4 5 6), buckets of 1 x 1 and 2 x 3 tokens,
+        and ``segment_of_S`` 1, 0, 2.
+        """
         lengths_S = np.asarray(lengths, dtype=np.int64)
         if lengths_S.size == 0 or int(lengths_S.min()) < 1:
             raise ValueError(f"segments must have at least one token, got lengths {lengths[:8]}")
-        # Small integer work on a whole batch: NumPy's calls cost a fraction of torch's.
+        # NumPy, not torch: on small integer arrays its calls cost a fraction of torch's.
+        # Positions count from each segment's start.
         starts_S = np.cumsum(lengths_S) - lengths_S
         positions = np.arange(int(lengths_S.sum())) - np.repeat(starts_S, lengths_S)
+        # Sort segments by length. A token keeps its distance from its segment's start, so shift the tokens of each segment.
         sorted_S = np.argsort(lengths_S, kind="stable")
         inside_S = lengths_S[sorted_S]
         order = np.repeat(starts_S[sorted_S] - (np.cumsum(inside_S) - inside_S), inside_S) + np.arange(len(positions))
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
+        # Each distinct length is a bucket.
         widths, counts = np.unique(inside_S, return_counts=True)
         cu_lengths = np.concatenate([[0], np.cumsum(inside_S)]).astype(np.int32)
         return cls(
@@ -109,44 +132,54 @@ def packed_sdpa(
 ) -> tuple[torch.Tensor, None]:
     """Return attention output [1, T, H, D]; each token attends to its own segment only.
 
-    ``sliding_window`` as transformers hands it to an attention function: W + 1, where tokens at distance W are still seen.
-    ``first_only`` asks for the first token of each segment alone: [1, segments, H, D].
+    ``sliding_window`` is W + 1, as transformers passes it to attention functions: tokens at distance W are seen.
+    ``first_only`` computes the first token of each segment only: [1, segments, H, D].
     """
-    if layout is None or attention_mask is not None or query.shape[0] != 1:
-        raise ValueError(
-            f"{PACKED_SDPA} needs one packed row, layout=SegmentLayout and no attention_mask: call encode_packed"
-        )
+    layout = _checked(PACKED_SDPA, layout, attention_mask=attention_mask, query=query)
     if dropout:
         raise ValueError(f"{PACKED_SDPA} has no attention dropout; set attention_dropout to 0 in the model's config")
     window = None if sliding_window is None else sliding_window - 1
+    # Buckets that are read whole: all of them in global layers, the short ones in local layers. The others are the stream,
+    # the end of the layout's order, because buckets are sorted by length.
     whole = layout.buckets
     if window is not None and not first_only:
         whole = tuple(bucket for bucket in whole if bucket.width <= _DENSE_WINDOWS * window)
     sizes = [bucket.num_segments * bucket.width for bucket in whole]
-    rest = query.shape[2] - sum(sizes)
-    # split, not slices: its gradient is one concatenation, that of a slice a tensor of zeros as large as the batch.
-    pieces = [x[0].transpose(0, 1).split([*sizes, rest]) for x in (query, key, value)]
-    parts = []
-    for bucket, *qkv in zip(whole, *(piece[:-1] for piece in pieces), strict=True):
-        q, k, v = (x.unflatten(0, (bucket.num_segments, bucket.width)).transpose(1, 2) for x in qkv)
+    stream_tokens = query.shape[2] - sum(sizes)
+    # split, not slices: the gradient of split is one concatenation, that of each slice a zero tensor as large as the batch.
+    by_bucket = [x[0].transpose(0, 1).split([*sizes, stream_tokens]) for x in (query, key, value)]
+    outputs = []
+    for bucket, *qkv in zip(whole, *(tensors[:-1] for tensors in by_bucket), strict=True):
+        q, k, v = (x.unflatten(0, (bucket.num_segments, bucket.width)).transpose(1, 2) for x in qkv)  # S, H, B, D
         mask = None
         if first_only:
+            # One query a segment: its keys are the whole segment, or the first W + 1 tokens.
             q = q[:, :, :1]
             if window is not None:
                 k, v = k[:, :, : window + 1], v[:, :, : window + 1]
         elif window is not None and bucket.width > window + 1:
             mask = _band_mask(layout, width=bucket.width, window=window)
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling)
-        parts.append(attended.transpose(1, 2).flatten(0, 1))  # S * B, H, D
-    if rest:
-        q, k, v = (piece[-1] for piece in pieces)
+        outputs.append(attended.transpose(1, 2).flatten(0, 1))  # S * B, H, D
+    if stream_tokens:
+        q, k, v = (tensors[-1] for tensors in by_bucket)
         assert window is not None
-        parts.append(_banded(q, k, v, mask=_stream_mask(layout, num_tokens=rest, window=window), scaling=scaling))
-    return (parts[0] if len(parts) == 1 else torch.cat(parts))[None], None
+        stream_mask = _stream_mask(layout, num_tokens=stream_tokens, window=window)
+        outputs.append(_banded(q, k, v, mask=stream_mask, scaling=scaling))
+    return (outputs[0] if len(outputs) == 1 else torch.cat(outputs))[None], None
+
+
+def _checked(
+    name: str, layout: SegmentLayout | None, *, attention_mask: torch.Tensor | None, query: torch.Tensor
+) -> SegmentLayout:
+    """Return the layout; raises ``ValueError`` for a call that is not of one packed row."""
+    if layout is None or attention_mask is not None or query.shape[0] != 1:
+        raise ValueError(f"{name} needs one packed row, layout=SegmentLayout and no attention_mask: call encode_packed")
+    return layout
 
 
 def _band_mask(layout: SegmentLayout, *, width: int, window: int) -> torch.Tensor:
-    """Return [B, B]: keys at distance of at most W."""
+    """Return [B, B]: True for keys at a distance of at most W."""
     if (width, window) not in layout.masks:
         places = torch.arange(width, device=layout.place_T.device)
         layout.masks[width, window] = (places[:, None] - places[None, :]).abs() <= window
@@ -154,16 +187,18 @@ def _band_mask(layout: SegmentLayout, *, width: int, window: int) -> torch.Tenso
 
 
 def _stream_mask(layout: SegmentLayout, *, num_tokens: int, window: int) -> torch.Tensor:
-    """Return [N, 1, W, 3 W] for the last ``num_tokens`` tokens: keys of the query's segment at distance of at most W."""
+    """Return [N, 1, W, 3 W] for the last ``num_tokens`` tokens: True for keys of the query's segment within W."""
     if (0, window) not in layout.masks:
+        # Fill the last block up to W tokens.
         blocks = -(-num_tokens // window)
+        filling = blocks * window - num_tokens
         segments = np.repeat(np.arange(len(layout.lengths)), layout.lengths)[-num_tokens:]
-        behind = blocks * window - num_tokens
-        # Places before and behind the stream belong to no segment; queries behind it see each other, for a softmax
-        # over nothing is NaN, and are dropped after.
-        padded = np.concatenate([np.full(window, -1), segments, np.full(behind + window, -2)])
+        # Add a block of keys on either side. Added places belong to no segment: -1 before the stream, -2 after it. Queries
+        # after the stream see each other, because a softmax over no key is NaN; _banded drops them.
+        padded = np.concatenate([np.full(window, -1), segments, np.full(filling + window, -2)])
         keys = np.lib.stride_tricks.sliding_window_view(padded, 3 * window)[::window]  # N, 3 W
-        queries = padded[window:-window].reshape(blocks, window)
+        queries = padded[window:-window].reshape(blocks, window)  # N, W
+        # Query i of a block is key W + i of its three blocks.
         distance = np.arange(3 * window)[None, :] - np.arange(window)[:, None] - window
         seen = (queries[:, :, None] == keys[:, None, :]) & (np.abs(distance) <= window)
         layout.masks[0, window] = torch.from_numpy(seen[:, None]).to(layout.place_T.device)
@@ -173,18 +208,21 @@ def _stream_mask(layout: SegmentLayout, *, num_tokens: int, window: int) -> torc
 def _banded(
     q_THD: torch.Tensor, k_THD: torch.Tensor, v_THD: torch.Tensor, *, mask: torch.Tensor, scaling: float
 ) -> torch.Tensor:
-    """Attention within +-W, inclusive, over a stream of segments, in query blocks of W that see three key blocks. [T, H, D]."""
+    """Return attention [T, H, D] within W tokens, inclusive, over a stream of segments: blocks of W queries, 3 W keys each."""
     blocks, _, window, _ = mask.shape
-    behind = blocks * window - len(q_THD)
-    q = F.pad(q_THD, (0, 0, 0, 0, 0, behind)).unflatten(0, (blocks, window)).transpose(1, 2)
-    padded = (F.pad(x, (0, 0, 0, 0, window, behind + window)) for x in (k_THD, v_THD))
+    filling = blocks * window - len(q_THD)
+    q = F.pad(q_THD, (0, 0, 0, 0, 0, filling)).unflatten(0, (blocks, window)).transpose(1, 2)  # N, H, W, D
+    padded = (F.pad(x, (0, 0, 0, 0, window, filling + window)) for x in (k_THD, v_THD))
     k, v = (_Windows.apply(x, window) for x in padded)  # type: ignore[no-untyped-call]  # torch types it so
     attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling)
     return attended.transpose(1, 2).flatten(0, 1)[: len(q_THD)]
 
 
 class _Windows(torch.autograd.Function):
-    """Overlapping stretches of 3 W tokens, W apart: [(N + 2) W, H, D] -> [N, H, 3 W, D], a view; a gradient folds back."""
+    """Overlapping ranges of 3 W tokens, W apart: [(N + 2) W, H, D] -> [N, H, 3 W, D], a view.
+
+    The gradient of a token is the sum over the three ranges that contain it.
+    """
 
     @staticmethod
     def forward(ctx: Any, x_THD: torch.Tensor, window: int) -> torch.Tensor:
@@ -216,14 +254,11 @@ def flash_varlen(
     first_only: bool = False,
     **kwargs: object,
 ) -> tuple[torch.Tensor, None]:
-    """The same over flash-attn's variable-length kernel: bfloat16 on a GPU, no padding at all."""
-    if layout is None or attention_mask is not None or query.shape[0] != 1:
-        raise ValueError(
-            f"{FLASH_VARLEN} needs one packed row, layout=SegmentLayout and no attention_mask: call encode_packed"
-        )
+    """Return what ``packed_sdpa`` does, from flash-attn's variable-length kernel: bfloat16 on a GPU."""
+    layout = _checked(FLASH_VARLEN, layout, attention_mask=attention_mask, query=query)
     from flash_attn import flash_attn_varlen_func  # type: ignore[import-not-found]  # GPU machines only
 
-    # Under autocast q and k come back from RoPE in float32; the kernel takes half precision only.
+    # Under autocast RoPE gives q and k in float32; the kernel takes half precision only.
     q, k, v = (x[0].transpose(0, 1).to(value.dtype) for x in (query, key, value))
     longest = max(layout.lengths)
     window = (-1, -1) if sliding_window is None else (sliding_window - 1, sliding_window - 1)  # inclusive on both sides
@@ -247,18 +282,18 @@ def flash_varlen(
 
 
 def use_attention(model: PreTrainedModel, name: str) -> None:
-    """Let ``model`` attend by ``packed_sdpa`` or ``flash_varlen``; raises ``ModelError`` where the machine can't."""
+    """Make ``model`` attend by ``packed_sdpa`` or ``flash_varlen``; raises ``ModelError`` if the machine cannot run it."""
     register()
     if name == FLASH_VARLEN:
         if model.device.type != "cuda":
             raise ModelError(
-                f"scaling.attention={FLASH_VARLEN} needs a GPU, the model lies on {model.device.type}: "
+                f"scaling.attention={FLASH_VARLEN} needs a GPU, the model is on {model.device.type}: "
                 f"set scaling.use_gpu=true, or scaling.attention={PACKED_SDPA}, which runs anywhere"
             )
         if importlib.util.find_spec("flash_attn") is None:
             raise ModelError(
                 f"scaling.attention={FLASH_VARLEN} needs the package flash-attn (pip install clinical-modernbert[gpu]); "
-                f"scaling.attention={PACKED_SDPA} does without"
+                f"scaling.attention={PACKED_SDPA} needs no package"
             )
     model.set_attn_implementation(REGISTERED_AS[name])
 
@@ -267,7 +302,7 @@ _FUNCTIONS = {REGISTERED_AS[PACKED_SDPA]: packed_sdpa, REGISTERED_AS[FLASH_VARLE
 
 
 def packed_attention_of(model: PreTrainedModel) -> Callable[..., tuple[torch.Tensor, None]]:
-    """Return the model's packed attention; raises ``ValueError`` where it has another, which would let segments mix."""
+    """Return the model's packed attention; raises ``ValueError`` for any other, in which segments would see each other."""
     name = model.config._attn_implementation
     if name not in _FUNCTIONS:
         raise ValueError(f"the model attends by {name}, which does not keep segments apart: call use_attention")
@@ -275,7 +310,7 @@ def packed_attention_of(model: PreTrainedModel) -> Callable[..., tuple[torch.Ten
 
 
 def register() -> None:
-    """Make both names known to transformers; calling it again changes nothing."""
+    """Register both names with transformers; calling it again changes nothing."""
     for name, function in _FUNCTIONS.items():
         AttentionInterface.register(name, function)
         AttentionMaskInterface.register(name, lambda *args, **kwargs: None)

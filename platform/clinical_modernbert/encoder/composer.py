@@ -1,8 +1,7 @@
-"""ModernBERT's own training checkpoints (Composer, FlexBERT) to Hugging Face's names: how to start before the decay.
+"""Convert ModernBERT's own training checkpoints (Composer, FlexBERT) to Hugging Face models.
 
-The published stable-phase checkpoints are ``.pt`` files of the training code, whose layers are named otherwise. The rules are
-read from that code's module names; a key that no rule knows and a key that stays empty are errors, since a weight that is
-silently left out trains on as noise.
+The published checkpoints from before the decay phase are ``.pt`` files with the training code's names of layers; the rules below
+come from its modules. A key without a rule and a weight without a key are errors, because a missing weight would stay random.
 """
 
 import pickle
@@ -16,6 +15,7 @@ from transformers import ModernBertConfig, ModernBertForMaskedLM
 
 from clinical_modernbert.encoder.attention import PACKED_SDPA, register
 from clinical_modernbert.errors import ModelError
+from clinical_modernbert.tokenizer import load_tokenizer
 
 _PREFIX = re.compile(r"^(?:state\.)?(?:model\.)?")
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
@@ -34,50 +34,50 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 
 def hugging_face_name(composer_name: str) -> str:
-    """Return a weight's name in ``ModernBertForMaskedLM``; raises ``ModelError`` for one that is no ModernBERT's."""
+    """Return a weight's name in ``ModernBertForMaskedLM``; raises ``ModelError`` for a name that no rule covers."""
     bare = _PREFIX.sub("", composer_name)
     for pattern, name in _RULES:
         if pattern.match(bare):
             return pattern.sub(name, bare)
-    raise ModelError(f"{composer_name!r} is no weight of a ModernBERT in Composer's format")
+    raise ModelError(f"{composer_name!r} is not a weight of a ModernBERT in Composer's format")
 
 
 def convert_state_dict(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return ``weights`` under Hugging Face's names; two that come to one name are an error."""
-    found: dict[str, torch.Tensor] = {}
+    """Return ``weights`` under Hugging Face's names; two weights with one name are an error."""
+    converted: dict[str, torch.Tensor] = {}
     for name, tensor in weights.items():
         target = hugging_face_name(name)
-        if target in found:
+        if target in converted:
             raise ModelError(f"two weights of the checkpoint are {target}")
-        found[target] = tensor
-    # The decoder shares the embedding matrix; where the checkpoint holds both they must agree.
-    decoder, embeddings = found.pop("decoder.weight", None), found.get("model.embeddings.tok_embeddings.weight")
+        converted[target] = tensor
+    # The decoder shares the embedding matrix. If the checkpoint has both, they must be equal.
+    decoder, embeddings = converted.pop("decoder.weight", None), converted.get("model.embeddings.tok_embeddings.weight")
     if decoder is not None and (embeddings is None or not torch.equal(decoder, embeddings)):
         raise ModelError("decoder.weight differs from the embedding matrix: not a ModernBERT with tied weights")
-    return found
+    return converted
 
 
 def read_composer_checkpoint(path: Path) -> dict[str, torch.Tensor]:
-    """Return the model's weights from a ``.pt`` file. Only tensors and plain containers are unpickled: nothing in it can run."""
+    """Return the model's weights from a ``.pt`` file. Only tensors and plain containers are unpickled, so no code in it runs."""
     try:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (OSError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise ModelError(
-            f"{path} is not read: it holds more than tensors and plain containers, or is damaged ({type(error).__name__}). "
-            "Save its ['state']['model'] alone with torch.save where the file was made"
+            f"cannot read {path}: it contains more than tensors and plain containers, or is damaged ({type(error).__name__}). "
+            "Where the file was made, save only its ['state']['model'] with torch.save"
         ) from None
     for key in ("state", "model"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
     if not isinstance(loaded, dict) or not loaded or not all(isinstance(t, torch.Tensor) for t in loaded.values()):
-        raise ModelError(f"{path} holds no weights: expected ['state']['model'], or the weights themselves")
+        raise ModelError(f"{path} has no weights: expected ['state']['model'], or the weights themselves")
     return loaded
 
 
 def convert_checkpoint(path: Path, *, config: ModernBertConfig) -> ModernBertForMaskedLM:
-    """Return the model in float32 whose weights ``path`` holds; ``config`` is that of the same model on the hub.
+    """Return the model in float32 with the weights of ``path``; ``config`` is that of the same model on the hub.
 
-    Every weight must be there and of the right shape; raises ``ModelError``.
+    Every weight must be there and have the right shape; raises ``ModelError``.
     """
     register()
     weights = {name: tensor.float() for name, tensor in convert_state_dict(read_composer_checkpoint(path)).items()}
@@ -94,3 +94,20 @@ def convert_checkpoint(path: Path, *, config: ModernBertConfig) -> ModernBertFor
     model.load_state_dict(weights, strict=False)
     model.tie_weights()
     return model
+
+
+def convert_to_folder(path: Path, *, like: str, folder: Path) -> None:
+    """Write the model of ``path`` with its tokenizer to a new folder, which ``model.init`` of a pretrain recipe can name.
+
+    ``like`` is a hub id or folder of the same model: its config and tokenizer are taken. Raises ``ModelError``.
+    """
+    if folder.exists():
+        raise ModelError(f"{folder} exists: name a new folder")
+    try:
+        config = ModernBertConfig.from_pretrained(like)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot load the config of {like}: {str(error).splitlines()[0]}") from None
+    tokenizer = load_tokenizer(like)
+    model = convert_checkpoint(path, config=config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -1,9 +1,10 @@
-"""Cross-entropy of a linear decoder without the whole logits matrix: a stretch of masked tokens at a time.
+"""Cross-entropy of a linear decoder without the whole logits matrix: a chunk of masked tokens at a time.
 
-Forward makes each stretch's logits, takes from them the loss and at once the gradients, and lets them go: at ModernBERT's
-vocabulary, N x V logits with their softmax and gradient are otherwise the largest tensors of a step.
+At ModernBERT's vocabulary, N x V logits with their softmax and gradient would be the largest tensors of a step. Forward computes
+the logits of a chunk, its loss and its gradients, and frees the logits. The price: backward runs once, and gradients are computed
+even if only the loss is used, unless no input requires one.
 
-Legend: N masked tokens, C tokens of a stretch, D hidden width, V vocabulary.
+Legend: N masked tokens, C tokens of a chunk, D hidden width, V vocabulary.
 """
 
 from typing import Any
@@ -26,10 +27,10 @@ class _DecodedCrossEntropy(torch.autograd.Function):
         dtype: torch.dtype,
         chunk: int,
     ) -> torch.Tensor:
-        wants = any(ctx.needs_input_grad[:3])
+        needs_gradient = any(ctx.needs_input_grad[:3])
         weight, bias = weight_VD.to(dtype), bias_V.to(dtype)
         loss = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
-        if wants:
+        if needs_gradient:
             hidden_grad = torch.empty_like(hidden_ND)
             weight_grad = torch.zeros_like(weight_VD) if dtype != weight_VD.dtype else torch.empty_like(weight_VD)
             bias_grad = torch.zeros_like(bias_V)
@@ -37,25 +38,27 @@ class _DecodedCrossEntropy(torch.autograd.Function):
             hidden = hidden_ND[start : start + chunk].to(dtype)
             labels_C1 = labels_N[start : start + chunk, None]
             logits_CV = torch.addmm(bias, hidden, weight.t()).float()
-            right_C1 = logits_CV.gather(1, labels_C1)
+            label_logit_C1 = logits_CV.gather(1, labels_C1)
             largest_C1 = logits_CV.amax(1, keepdim=True)
-            # From here on the logits' own memory holds the softmax and then the gradient.
+            # The memory of the logits now holds exp(logit - largest), later the gradient: softmax - one-hot.
             gradient_CV = logits_CV.sub_(largest_C1).exp_()
             total_C1 = gradient_CV.sum(1, keepdim=True)
-            loss += (total_C1.log() + largest_C1 - right_C1).sum()
-            if not wants:
+            loss += (total_C1.log() + largest_C1 - label_logit_C1).sum()
+            if not needs_gradient:
                 continue
-            gradient_CV.div_(total_C1).scatter_add_(1, labels_C1, torch.full_like(right_C1, -1.0))
+            gradient_CV.div_(total_C1).scatter_add_(1, labels_C1, torch.full_like(label_logit_C1, -1.0))
             bias_grad += gradient_CV.sum(0)
             cast_CV = gradient_CV.to(dtype)
             hidden_grad[start : start + chunk] = cast_CV @ weight
             if dtype != weight_grad.dtype:
                 weight_grad += cast_CV.t() @ hidden
             elif start == 0:
-                torch.mm(cast_CV.t(), hidden, out=weight_grad)  # no pass over V x D for zeros
+                torch.mm(
+                    cast_CV.t(), hidden, out=weight_grad
+                )  # the first chunk overwrites: no pass over V x D for zeros
             else:
                 weight_grad.addmm_(cast_CV.t(), hidden)
-        if wants:
+        if needs_gradient:
             if not len(labels_N):
                 weight_grad.zero_()
             ctx.gradients = hidden_grad, weight_grad, bias_grad
@@ -65,14 +68,16 @@ class _DecodedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *outputs: torch.Tensor) -> Any:
         gradients, ctx.gradients = ctx.gradients, None
         if gradients is None:
-            raise RuntimeError("decoded_cross_entropy goes backward once: its gradients were given away")
+            raise RuntimeError(
+                "decoded_cross_entropy supports one backward pass: its gradients were handed over in the first"
+            )
         return (*(gradient.mul_(outputs[0].to(gradient.dtype)) for gradient in gradients), None, None, None)
 
 
 def decoded_cross_entropy(
     hidden_ND: torch.Tensor, decoder: torch.nn.Linear, labels_N: torch.Tensor, *, chunk_tokens: int = CHUNK_TOKENS
 ) -> torch.Tensor:
-    """Return the cross-entropy summed over the N tokens, in nats and float32; multiplied in autocast's dtype where it is on."""
+    """Return the cross-entropy summed over N tokens, in nats and float32; products use autocast's dtype if it is on."""
     kind = hidden_ND.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_ND.dtype
     with torch.autocast(kind, enabled=False):

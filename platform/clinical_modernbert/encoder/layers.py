@@ -1,10 +1,10 @@
-"""The layers of a ModernBERT over a packed row, with transformers' modules for weights and our own way through them.
+"""The layers of a ModernBERT over a packed row: transformers' modules hold the weights, ``run_layers`` is the forward pass.
 
-What transformers' forward does besides matrix products (copies of q and k for the rotation, a zeroed tensor for each slice's
-gradient) costs a third of a step on a CPU. Here q and k are rotated where the projection left them, and what nobody will read is
-not computed: behind the last attention only the tokens that are asked for go on. Numerics are transformers' to rounding.
+Values equal transformers' own to rounding. Its forward spends a third of a step on a CPU outside of matrix products: on copies
+of q and k for the rotation, and on a zero tensor for the gradient of each slice. Here q and k are rotated in the projection's
+memory, and after the last attention layer only the requested tokens are computed.
 
-Legend: T tokens in the layout's order, D hidden width, H heads, K head width, C = 3 D.
+Legend: T tokens in the layout's order, N requested tokens, D hidden width, H heads, K head width, C = 3 D.
 """
 
 from typing import Any
@@ -20,17 +20,18 @@ def run_layers(
     hidden_TD: torch.Tensor,
     layout: SegmentLayout,
     *,
-    wanted_N: torch.Tensor | None = None,
+    requested_N: torch.Tensor | None = None,
     first_only: bool = False,
 ) -> torch.Tensor:
-    """Return states after the final norm: of all tokens, of places ``wanted_N``, or of each segment's first token."""
+    """Return states after the final norm: of all tokens, of the places ``requested_N``, or of each segment's first token."""
     positions_1T = layout.position_ids_1T if layout.in_order else layout.position_ids_1T[:, layout.order_T]
     rotary = {kind: model.rotary_emb(hidden_TD, positions_1T, kind) for kind in set(model.config.layer_types)}
     attend = packed_attention_of(model)
     if first_only:
-        wanted_N = layout.cu_lengths[:-1]
+        requested_N = layout.cu_lengths[:-1]
     last = model.layers[-1]
     for layer in model.layers:
+        # Attention, pre-norm.
         attention = layer.attn
         qkv_TC = attention.Wqkv(layer.attn_norm(hidden_TD))
         q, k, v = _Heads.apply(qkv_TC, *rotary[layer.attention_type])  # type: ignore[no-untyped-call]  # torch types it so
@@ -45,17 +46,18 @@ def run_layers(
             first_only=first_only and layer is last,
         )
         attended_TD = attended[0].flatten(1)
-        if layer is last and wanted_N is not None:
-            hidden_TD = hidden_TD.index_select(0, wanted_N)
+        # The remaining steps work token by token, so the last layer needs the requested tokens only.
+        if layer is last and requested_N is not None:
+            hidden_TD = hidden_TD.index_select(0, requested_N)
             if not first_only:
-                attended_TD = attended_TD.index_select(0, wanted_N)
+                attended_TD = attended_TD.index_select(0, requested_N)
         hidden_TD = hidden_TD + attention.out_drop(attention.Wo(attended_TD))
         hidden_TD = hidden_TD + layer.mlp(layer.mlp_norm(hidden_TD))
     return model.final_norm(hidden_TD)
 
 
 class _Heads(torch.autograd.Function):
-    """The projection's output [T, C] as q, k, v [T, H, K], with q and k rotated in its own memory."""
+    """The projection's output [T, C] as q, k, v [T, H, K], with q and k rotated in place."""
 
     @staticmethod
     def forward(ctx: Any, qkv_TC: torch.Tensor, cos_1TK: torch.Tensor, sin_1TK: torch.Tensor) -> Any:
@@ -67,12 +69,12 @@ class _Heads(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *outputs: torch.Tensor) -> Any:
         gradient = torch.stack(outputs, dim=1)
-        _rotate(gradient[:, :2], ctx.cos, -ctx.sin)  # a rotation's inverse is the rotation back
+        _rotate(gradient[:, :2], ctx.cos, -ctx.sin)  # the inverse of a rotation turns back
         return gradient.flatten(1), None, None
 
 
 def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> None:
-    """Rotate pairs (i, i + K/2) of [T, 2, H, K] in place, in float32 whatever x is, as transformers does."""
+    """Rotate pairs (i, i + K/2) of [T, 2, H, K] in place, in float32 for any dtype, as transformers does."""
     wide = x.float()
     first, second = wide.chunk(2, dim=-1)
     turned = first * sin

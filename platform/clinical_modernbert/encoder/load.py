@@ -25,7 +25,7 @@ from transformers.utils import logging as transformers_logging
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.encoder.attention import PACKED_SDPA, register
 from clinical_modernbert.encoder.embed import Encoder
-from clinical_modernbert.encoder.memory import keep_freed_memory
+from clinical_modernbert.encoder.model import keep_freed_memory
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.recipe.heads import HeadKind, Pooling
 from clinical_modernbert.tokenizer import load_tokenizer

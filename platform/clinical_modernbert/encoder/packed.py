@@ -1,4 +1,4 @@
-"""A packed batch through a ModernBERT: hidden states, masked-only decoding with loss and ranks.
+"""A packed batch through a ModernBERT: hidden states, and loss and ranks of masked tokens only.
 
 Legend: T tokens of the batch, N masked tokens, D hidden width, V vocabulary.
 """
@@ -16,24 +16,24 @@ from clinical_modernbert.encoder.layers import run_layers
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
-    """Segments back to back, with what was masked."""
+    """Segments back to back, with their masked tokens."""
 
     input_ids_T: torch.Tensor
     layout: SegmentLayout
     masked_N: torch.Tensor
-    """Positions whose token is to be predicted."""
+    """Positions of the masked tokens."""
     labels_N: torch.Tensor
-    """What stood there."""
+    """The original ids at these positions."""
 
 
 @dataclass(frozen=True, slots=True)
 class MaskedScores:
-    """How a model ranks what stood at the masked tokens of one batch."""
+    """How a model ranks the original ids of the masked tokens of one batch."""
 
     losses_N: torch.Tensor
     """Cross-entropy in nats, float32."""
     ranks_N: torch.Tensor
-    """Tokens that the model holds more likely than the right one; 0 is a top-1 hit."""
+    """Number of ids with a higher score than the original one; 0 is a top-1 hit."""
 
 
 def encode_packed(model: ModernBertModel, input_ids_T: torch.Tensor, layout: SegmentLayout) -> torch.Tensor:
@@ -43,7 +43,7 @@ def encode_packed(model: ModernBertModel, input_ids_T: torch.Tensor, layout: Seg
 
 
 def encode_first(model: ModernBertModel, input_ids_T: torch.Tensor, layout: SegmentLayout) -> torch.Tensor:
-    """Return the states [S, D] of each segment's first token, [CLS]: no other token goes through the last layer."""
+    """Return the state of each segment's first token, [CLS]: [S, D]. The last layer computes no other token."""
     hidden_SD = run_layers(model, _embed(model, input_ids_T, layout), layout, first_only=True)
     return hidden_SD if layout.in_order else hidden_SD[layout.segment_of_S.argsort()]
 
@@ -51,36 +51,38 @@ def encode_first(model: ModernBertModel, input_ids_T: torch.Tensor, layout: Segm
 def _embed(
     model: ModernBertModel, input_ids_T: torch.Tensor, layout: SegmentLayout, *, sparse_gradient: bool = False
 ) -> torch.Tensor:
-    """Return token embeddings [T, D] in the layout's order: sorted once here, not in every layer."""
+    """Return token embeddings [T, D] in the layout's order: tokens are sorted once here, not in every layer."""
     if not layout.in_order:
         input_ids_T = input_ids_T[layout.order_T]
     table = model.embeddings.tok_embeddings
-    found_TD = F.embedding(input_ids_T, table.weight, padding_idx=table.padding_idx, sparse=sparse_gradient)
-    return model.embeddings(inputs_embeds=found_TD)
+    embedded_TD = F.embedding(input_ids_T, table.weight, padding_idx=table.padding_idx, sparse=sparse_gradient)
+    return model.embeddings(inputs_embeds=embedded_TD)
 
 
 def _masked_states(model: ModernBertForMaskedLM, batch: PackedBatch) -> torch.Tensor:
-    """Return the decoder's input [N, D] at the masked positions: last layer and head never run on the other 70 to 85 %."""
-    # Where the decoder shares the table, its gradient is whole anyway: T rows are added to it instead of a second V x D.
+    """Return the decoder's input [N, D] at the masked positions: the other tokens, 70 to 85 %, skip last layer and head."""
+    # A tied decoder gives the table a dense gradient: add T rows to it instead of a second V x D tensor.
     tied = model.decoder.weight is model.model.embeddings.tok_embeddings.weight
     hidden_TD = _embed(model.model, batch.input_ids_T, batch.layout, sparse_gradient=tied)
-    return model.head(run_layers(model.model, hidden_TD, batch.layout, wanted_N=batch.layout.place_T[batch.masked_N]))
+    return model.head(
+        run_layers(model.model, hidden_TD, batch.layout, requested_N=batch.layout.place_T[batch.masked_N])
+    )
 
 
 def masked_loss_sum(model: ModernBertForMaskedLM, batch: PackedBatch) -> torch.Tensor:
-    """Return the summed cross-entropy over the masked tokens, in nats and float32; no N x V matrix is ever whole."""
+    """Return the cross-entropy summed over the masked tokens, in nats and float32, without the whole N x V matrix."""
     return decoded_cross_entropy(_masked_states(model, batch), model.decoder, batch.labels_N)
 
 
 @torch.inference_mode()
 def score_masked(model: ModernBertForMaskedLM, batch: PackedBatch) -> MaskedScores:
-    """Return losses and ranks of the right tokens under a frozen mask."""
+    """Return losses and ranks of the original ids under a frozen mask."""
     states_ND = _masked_states(model, batch)
     ranks, losses = [], []
     for states_CD, labels_C in zip(states_ND.split(CHUNK_TOKENS), batch.labels_N.split(CHUNK_TOKENS), strict=True):
         logits_CV = model.decoder(states_CD).float()
-        right_C1 = logits_CV.gather(1, labels_C[:, None])
-        # Ties count against the model, the label itself aside: a constant output must not score a hit.
-        ranks.append((logits_CV >= right_C1).sum(1) - 1)
+        label_C1 = logits_CV.gather(1, labels_C[:, None])
+        # Count ties against the model, except the label itself: a constant output must not score a hit.
+        ranks.append((logits_CV >= label_C1).sum(1) - 1)
         losses.append(F.cross_entropy(logits_CV, labels_C, reduction="none"))
     return MaskedScores(losses_N=torch.cat(losses), ranks_N=torch.cat(ranks))

@@ -1,6 +1,6 @@
-"""Texts longer than the model reads: cut, or read in windows whose vectors are averaged by their tokens.
+"""Texts longer than the model reads: cut them, or read them in windows and average the windows' vectors by tokens.
 
-Serving and bulk jobs share this, so that a vector does not depend on the way it was asked for.
+One implementation for all callers, so that a text has one vector.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 def cut(ids: Sequence[int], max_tokens: int, *, left: bool = False) -> list[int]:
-    """Return at most ``max_tokens`` ids, [CLS] and [SEP] kept, without the end (``left``: without the beginning)."""
+    """Return at most ``max_tokens`` ids: [CLS] and [SEP] stay, the end is cut (with ``left``, the beginning)."""
     if len(ids) <= max_tokens:
         return list(ids)
     inner, room = ids[1:-1], max_tokens - 2
@@ -19,9 +19,10 @@ def cut(ids: Sequence[int], max_tokens: int, *, left: bool = False) -> list[int]
 
 
 def windows(ids: Sequence[int], max_tokens: int) -> list[list[int]]:
-    """Return the text in the fewest windows of at most ``max_tokens`` ids, each with [CLS] and [SEP], none overlapping.
+    """Return the text in the fewest windows of at most ``max_tokens`` ids, each with [CLS] and [SEP], without overlap.
 
-    They are of like length: a last one of three tokens would say little.
+    Windows have equal lengths, give or take a token: a last window of three tokens would carry little meaning. Example: 10
+    tokens between [CLS] and [SEP] with ``max_tokens=6`` make windows of 3, 3 and 4 of them.
     """
     if len(ids) <= max_tokens:
         return [list(ids)]

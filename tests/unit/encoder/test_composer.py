@@ -1,12 +1,14 @@
 """Composer's checkpoints: every weight finds its place, nothing is left out, nothing in the file runs."""
 
 import copy
+import runpy
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from clinical_modernbert.encoder import SegmentLayout, encode_packed
+from clinical_modernbert.encoder import SegmentLayout, encode_packed, load_encoder, load_model
 from clinical_modernbert.encoder.composer import convert_checkpoint, convert_state_dict, hugging_face_name
 from clinical_modernbert.errors import ModelError
 from transformers import ModernBertForMaskedLM
@@ -58,12 +60,32 @@ def test_a_checkpoint_becomes_the_same_model(model: ModernBertForMaskedLM, tmp_p
         assert torch.equal(found.decoder(ours), model.decoder(theirs))
 
 
+def test_the_job_writes_a_folder_that_a_recipe_can_start_from(
+    export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = load_model(export)
+    torch.save({"state": {"model": composer_names(model)}}, tmp_path / "ba4.pt")
+    command = ["jobs/convert.py", str(tmp_path / "ba4.pt"), str(export), str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", command)
+    job = Path(__file__).parents[3] / "jobs" / "convert.py"
+    runpy.run_path(str(job), run_name="__main__")
+    assert capsys.readouterr().out == f"{tmp_path / 'out'}\n"
+    converted = load_encoder(tmp_path / "out")
+    assert converted.tokenizer.get_vocab() == load_encoder(export).tokenizer.get_vocab()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(converted.model.state_dict()[name], tensor), name
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(job), run_name="__main__")
+    assert stopped.value.code == 2
+    assert "out exists: name a new folder" in capsys.readouterr().err
+
+
 def test_a_missing_an_unknown_and_a_reshaped_weight_are_errors(model: ModernBertForMaskedLM, tmp_path: Path) -> None:
     weights, path = composer_names(model), tmp_path / "x.pt"
     torch.save({k: v for k, v in weights.items() if "layers.2.mlp.Wi" not in k}, path)
     with pytest.raises(ModelError, match=r"1 weights missing \['model.layers.2.mlp.Wi.weight'\]"):
         convert_checkpoint(path, config=copy.deepcopy(model.config))
-    with pytest.raises(ModelError, match="is no weight of a ModernBERT"):
+    with pytest.raises(ModelError, match="is not a weight of a ModernBERT"):
         convert_state_dict({**weights, "model.bert.pooler.dense.weight": torch.zeros(1)})
     torch.save({**weights, "model.decoder.bias": torch.zeros(3)}, path)
     with pytest.raises(ModelError, match="1 of another shape"):
