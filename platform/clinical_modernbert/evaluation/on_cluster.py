@@ -1,11 +1,11 @@
-"""What is measured of encoders beside tasks: hidden tokens (Table 4), the code map (Figure 2) and seconds (Figure 3).
+"""Measurements of encoders that need no task: masked tokens (Table 4), code embeddings (figure 2) and seconds (figure 3).
 
-A worker of the cluster does it, with the resources of a run: the driver may sit on a head that has no GPU.
+They run on a worker of the cluster with the resources of a run, because the driver may be on a head node without a GPU.
 """
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,21 @@ from clinical_modernbert.evaluation.efficiency.run import efficiency_report
 from clinical_modernbert.evaluation.encoders import LocalEncoder, resolve_encoder
 from clinical_modernbert.evaluation.launch import on_worker
 from clinical_modernbert.evaluation.masked_tokens import score
+from clinical_modernbert.evaluation.report.schema import CodesReport, EfficiencyReport, Table4, read_report
 from clinical_modernbert.recipe import EvaluateRecipe
 from clinical_modernbert.recipe.tasks import EncoderSection
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a worker hands back."""
+    """What a worker returns; a part is None where the recipe does not request it."""
 
-    report: dict[str, Any]
-    """Parts of the report: ``masks`` and what belongs to it, ``codes``, ``efficiency``."""
-    not_asked: dict[str, str]
+    table_4: Table4 | None = None
+    codes: CodesReport | None = None
+    efficiency: EfficiencyReport | None = None
+    not_scored: dict[str, str] = field(default_factory=dict)
     """Encoder -> why it is not in Table 4."""
-    files: dict[str, bytes]
+    files: dict[str, bytes] = field(default_factory=dict)
     """Figures with their data."""
 
 
@@ -38,16 +40,16 @@ def score_masks(plan: Plan[EvaluateRecipe]) -> None:
 
 
 def measure_encoders(plan: Plan[EvaluateRecipe], sections: Sequence[EncoderSection]) -> Measured:
-    """Measure the recipe's encoders in all that it asks for beside tasks."""
+    """Measure the recipe's encoders in everything that it requests besides tasks."""
     recipe = plan.recipe
-    asked = plan.artifacts.keys() >= {"model", "corpus"}
-    if not (asked or recipe.codes or recipe.efficiency):
-        return Measured({}, {}, {})
+    with_table_4 = plan.artifacts.keys() >= {"model", "corpus"}
+    if not (with_table_4 or recipe.codes or recipe.efficiency):
+        return Measured()
     encoders = [section.model_dump(mode="json") for section in sections]
-    found: Measured = on_worker(
-        _measure, recipe.model_dump(mode="json"), encoders, plan.store.uri, asked, scaling=recipe.scaling
+    measured: Measured = on_worker(
+        _measure, recipe.model_dump(mode="json"), encoders, plan.store.uri, with_table_4, scaling=recipe.scaling
     )
-    return found
+    return measured
 
 
 def _score_masks(values: dict[str, Any], store_uri: str) -> None:
@@ -56,25 +58,27 @@ def _score_masks(values: dict[str, Any], store_uri: str) -> None:
         score.evaluate(plan)
 
 
-def _measure(values: dict[str, Any], sections: list[dict[str, Any]], store_uri: str, masks: bool) -> Measured:
+def _measure(values: dict[str, Any], sections: list[dict[str, Any]], store_uri: str, with_table_4: bool) -> Measured:
     recipe = EvaluateRecipe.model_validate(values)
+    scaling = recipe.scaling
     encoders = [resolve_encoder(EncoderSection.model_validate(section)) for section in sections]
-    report, not_asked = _table_4(recipe, open_store(store_uri), encoders) if masks else ({}, {})
+    table_4, not_scored = _table_4(recipe, open_store(store_uri), encoders) if with_table_4 else (None, {})
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if recipe.codes is not None:
-            report["codes"] = code_report(recipe.codes, encoders, folder=folder, scaling=recipe.scaling)
-        if recipe.efficiency is not None:
-            report["efficiency"] = efficiency_report(recipe.efficiency, encoders, folder=folder, scaling=recipe.scaling)
-        return Measured(report, not_asked, {path.name: path.read_bytes() for path in sorted(folder.iterdir())})
+        codes = code_report(recipe.codes, encoders, folder=folder, scaling=scaling) if recipe.codes else None
+        efficiency = (
+            efficiency_report(recipe.efficiency, encoders, folder=folder, scaling=scaling)
+            if recipe.efficiency
+            else None
+        )
+        files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return Measured(table_4, codes, efficiency, not_scored, files)
 
 
-def _table_4(
-    recipe: EvaluateRecipe, store: Store, encoders: Sequence[LocalEncoder]
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the store's own model first, then whoever has the corpus' tokenizer, and why others are not asked.
+def _table_4(recipe: EvaluateRecipe, store: Store, encoders: Sequence[LocalEncoder]) -> tuple[Table4, dict[str, str]]:
+    """Return the figures of the store's model and of encoders with the corpus' tokenizer, and why others are not scored.
 
-    The own model's part is an evaluation by itself, which a report without tasks would also find.
+    The figures of the store's model are an evaluation artifact, which an evaluation of masks alone shares.
     """
     alone = EvaluateRecipe(
         name=f"{recipe.name[:34]}-masks",
@@ -89,7 +93,9 @@ def _table_4(
     )
     plan = make_plan(alone, store)
     artifact = plan.existing() or score.evaluate(plan)
-    own = plan.artifacts["model"].manifest.id
-    others = [encoder for encoder in encoders if encoder.artifact is None or encoder.artifact.manifest.id != own]
-    found, refused = score.score_encoders(others, plan.artifacts["corpus"], recipe)
-    return {"model": own, "other_masks": found, **artifact.summary}, refused
+    model_id = plan.artifacts["model"].manifest.id
+    others = [e for e in encoders if e.artifact is None or e.artifact.manifest.id != model_id]
+    other_masks, not_scored = score.score_encoders(others, plan.artifacts["corpus"], recipe)
+    figures = read_report(artifact.summary, called=artifact.uri).table_4
+    assert figures is not None, "an evaluation of masks has Table 4"
+    return figures.model_copy(update={"model": model_id, "other_masks": other_masks}), not_scored

@@ -19,7 +19,7 @@ from clinical_modernbert.evaluation.fingerprint_inputs import missing_path, pres
 from clinical_modernbert.evaluation.launch import launch
 from clinical_modernbert.evaluation.on_cluster import measure_encoders, score_masks
 from clinical_modernbert.evaluation.report.build import compare
-from clinical_modernbert.evaluation.report.schema import Skipped, read_report, section_json
+from clinical_modernbert.evaluation.report.schema import Report, Skipped, report_json
 from clinical_modernbert.evaluation.report.text import render
 from clinical_modernbert.evaluation.results import Finished
 from clinical_modernbert.evaluation.runs import run_plan
@@ -59,16 +59,18 @@ def evaluate(plan: Plan[EvaluateRecipe]) -> Artifact:
         recipe,
         finished,
         encoders=[resolve_encoder(section) for section in encoders],
-        skipped=Skipped(encoders=absent, artifacts=missing, tasks=skipped, masks=measured.not_asked),
+        skipped=Skipped(encoders=absent, artifacts=missing, tasks=skipped, masks=measured.not_scored),
     )
-    report = {**section_json(comparison), **measured.report}
+    report = Report(
+        comparison=comparison, table_4=measured.table_4, codes=measured.codes, efficiency=measured.efficiency
+    )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for file, content in measured.files.items():
             (folder / file).write_bytes(content)
-        (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-        (folder / "report.md").write_text(render(read_report(report, called=plan.id)), encoding="utf-8")
-        return plan.publish_folder(folder, summary=report)
+        (folder / "report.json").write_text(json.dumps(report_json(report), indent=1), encoding="utf-8")
+        (folder / "report.md").write_text(render(report), encoding="utf-8")
+        return plan.publish_folder(folder, summary=report_json(report))
 
 
 def evaluated_encoders(plan: Plan[EvaluateRecipe]) -> tuple[list[EncoderSection], dict[str, str]]:

@@ -1,6 +1,6 @@
-"""The map of an embedded set: ids and named columns as the embed job kept them, a place, and neighbours in the original space.
+"""The map of an embedded set: ids and metadata columns of the embed job, a place, and neighbours in the original space.
 
-Texts are not read: the set has none. The vectors stay where they are, in the embedded set.
+There are no texts: an embedded set has none. The vectors stay in the embedded set.
 """
 
 import json
@@ -13,17 +13,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from clinical_modernbert.artifacts import Artifact, Plan, upload
+from clinical_modernbert.artifacts import Artifact, Plan
 from clinical_modernbert.errors import ArtifactError
 from clinical_modernbert.evaluation.codes.neighbours import nearest
-from clinical_modernbert.evaluation.codes.projection import project
+from clinical_modernbert.evaluation.codes.vectors import project
 from clinical_modernbert.recipe import ProjectRecipe
 
 _logger = logging.getLogger(__name__)
 
 
 def map_embeddings(plan: Plan[ProjectRecipe]) -> Artifact:
-    """Project an embedded set and publish ``rows.parquet`` and ``report.json``; ``ArtifactError`` where it is too small."""
+    """Project an embedded set and publish ``rows.parquet`` and ``report.json``; ``ArtifactError`` if it is too small."""
     recipe = plan.recipe
     embeddings = plan.artifacts["embeddings"]
     table, vectors_ND, of_rows = _sample(embeddings, recipe)
@@ -59,8 +59,7 @@ def map_embeddings(plan: Plan[ProjectRecipe]) -> Artifact:
         folder = Path(name)
         pq.write_table(table, folder / "rows.parquet", compression="zstd")
         (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-        files = [upload(plan.store, plan.prefix, path.name, path) for path in sorted(folder.iterdir())]
-    return plan.publish(files, summary=report)
+        return plan.publish_folder(folder, summary=report)
 
 
 def _sample(embeddings: Artifact, recipe: ProjectRecipe) -> tuple[pa.Table, NDArray[np.float32], int]:
@@ -71,17 +70,17 @@ def _sample(embeddings: Artifact, recipe: ProjectRecipe) -> tuple[pa.Table, NDAr
     if recipe.max_rows is not None and recipe.max_rows < of_rows:
         chosen = np.sort(np.random.default_rng(recipe.seed).choice(of_rows, size=recipe.max_rows, replace=False))
     names = ["id", *embeddings.summary["metadata_columns"], "num_tokens"]
-    parts: list[pa.Table] = []
+    tables: list[pa.Table] = []
     vectors: list[NDArray[np.float32]] = []
     start = 0
-    # One part after the other: a set may be larger than the memory, its sample is not.
+    # File by file: a set may be larger than the memory, its sample is not.
     for number, count in enumerate(counts):
         rows = chosen[(chosen >= start) & (chosen < start + count)] - start
         start += count
         if not len(rows):
             continue
-        part = pq.read_table(embeddings.file(f"vectors/{number:06d}.parquet")).take(pa.array(rows))
-        parts.append(part.select(names))
-        vector = part["vector"].combine_chunks()
+        table = pq.read_table(embeddings.file(f"vectors/{number:06d}.parquet")).take(pa.array(rows))
+        tables.append(table.select(names))
+        vector = table["vector"].combine_chunks()
         vectors.append(np.asarray(vector.flatten()).reshape(len(rows), -1))
-    return pa.concat_tables(parts), np.concatenate(vectors), of_rows
+    return pa.concat_tables(tables), np.concatenate(vectors), of_rows

@@ -1,4 +1,4 @@
-"""Neighbours and chapter purity in the original space, where figures mean something; a 2-D map can invent clusters.
+"""Neighbours and chapter purity in the original space, because a 2-D map can invent clusters.
 
 Legend: N points, D width, K neighbours.
 """
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clinical_modernbert.evaluation.report.schema import CodeFigures, Estimate
 from clinical_modernbert.statistics import mean_intervals
 
 _BLOCK = 1024
@@ -28,11 +29,11 @@ def nearest(vectors_ND: NDArray[np.float32], *, k: int) -> tuple[NDArray[np.int3
         block = unit[start : start + _BLOCK] @ unit.T
         block[np.arange(len(block)), np.arange(start, start + len(block))] = -np.inf
         chosen = np.argpartition(-block, k - 1, axis=1)[:, :k]
-        found = np.take_along_axis(block, chosen, axis=1)
-        # Equal similarities are ordered by row number, so that the result does not hang on argpartition's mood.
-        order = np.lexsort((chosen, -found), axis=1)
+        similarities = np.take_along_axis(block, chosen, axis=1)
+        # Equal similarities are ordered by row number: argpartition leaves their order open.
+        order = np.lexsort((chosen, -similarities), axis=1)
         index[start : start + len(block)] = np.take_along_axis(chosen, order, axis=1)
-        similarity[start : start + len(block)] = np.take_along_axis(found, order, axis=1)
+        similarity[start : start + len(block)] = np.take_along_axis(similarities, order, axis=1)
     return index, similarity
 
 
@@ -42,19 +43,8 @@ def purity(neighbours_NK: NDArray[np.int32], groups_N: NDArray[np.int64]) -> flo
 
 
 def permuted_purity(neighbours_NK: NDArray[np.int32], groups_N: NDArray[np.int64], *, seed: int) -> float:
-    """Return the purity when groups are dealt to the points at random: what chance gives for these group sizes."""
+    """Return the purity when groups are dealt to the points at random."""
     return purity(neighbours_NK, np.random.default_rng(seed).permutation(groups_N))
-
-
-def text_vectors(texts: list[str]) -> NDArray[np.float32]:
-    """Return TF-IDF vectors reduced to 256 dimensions: what shared words alone give."""
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    matrix = TfidfVectorizer(sublinear_tf=True).fit_transform(texts)
-    components = min(256, min(matrix.shape) - 1)
-    reduced: NDArray[np.float32] = TruncatedSVD(components, random_state=0).fit_transform(matrix).astype(np.float32)
-    return reduced
 
 
 def group_figures(
@@ -65,45 +55,47 @@ def group_figures(
     k: int,
     seed: int,
     judged: NDArray[np.bool_] | None = None,
-) -> dict[str, Any]:
+) -> CodeFigures:
     """Return purity@k, nearest-neighbour agreement and silhouette (cosine), with bootstrap intervals over categories.
 
-    Points of one category are near-duplicates of each other: they are drawn together. Neighbours are looked for among all points;
-    with ``judged`` only those points are counted. ``permutations`` has the mean and the 95 % range of each figure when groups are
-    dealt to the points at random, ``permutation`` the mean purity alone.
+    Points of one category are near-duplicates and are drawn together. Neighbours are among all points; with ``judged`` only those
+    points count. ``permutations`` has the mean and the 95 % range of each figure when groups are dealt to the points at random.
 
-    Groups are dealt point by point, not to whole categories, so that chance hangs on the groups' sizes and hardly on the vectors,
-    and is the same measure for every encoder. It is a low bar: near-duplicates of a category alone lift a figure above it. Dealt
-    to whole categories, the purity of TF-IDF vectors of all ICD-9 codes is 0.40 instead of 0.08; what is above the permutation is
-    therefore no proof that chapters are known beyond categories.
+    Groups are dealt to points, not to whole categories, so that chance depends on the sizes of the groups and is the same measure
+    for every encoder. It is a low bar: near-duplicates of a category alone lift a figure above it. Dealt to whole categories, the
+    purity of TF-IDF vectors of all ICD-9 codes is 0.40 instead of 0.08. So a figure above the permutation does not prove that
+    chapters are known beyond categories.
     """
     index_NK, _ = nearest(vectors_ND, k=k)
     counted = np.ones(len(groups_N), dtype=bool) if judged is None else judged
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.permutation(len(groups_N))[:_MOST_SILHOUETTE])
     distances_CC = _cosine_distances(vectors_ND[chosen])
-    found = _by_point(index_NK, groups_N, counted, chosen, distances_CC)
+    by_point = _by_point(index_NK, groups_N, counted, chosen, distances_CC)
     names = np.unique(np.array(categories), return_inverse=True)[1]
     clusters = (names[counted], names[counted], names[chosen][counted[chosen]])
     dealt_PM = np.array(
         [
-            [own.mean() for own in _by_point(index_NK, rng.permutation(groups_N), counted, chosen, distances_CC)]
+            [
+                values_N.mean()
+                for values_N in _by_point(index_NK, rng.permutation(groups_N), counted, chosen, distances_CC)
+            ]
             for _ in range(_NUM_PERMUTATIONS)
         ]
     )
     low_M, high_M = np.percentile(dealt_PM, [2.5, 97.5], axis=0).tolist()
     means_M = dealt_PM.mean(0).tolist()
-    return {
-        "codes": int(counted.sum()),
-        **{
-            name: _with_interval(own, cluster, seed=seed)
-            for name, own, cluster in zip(_FIGURES, found, clusters, strict=True)
-        },
-        "permutation": means_M[0],
-        "permutations": {
-            name: {"mean": means_M[i], "low": low_M[i], "high": high_M[i]} for i, name in enumerate(_FIGURES)
-        },
-    }
+    purity_, agreement, silhouette = (
+        _with_interval(values_N, clusters_N, seed=seed) for values_N, clusters_N in zip(by_point, clusters, strict=True)
+    )
+    return CodeFigures(
+        codes=int(counted.sum()),
+        purity=purity_,
+        neighbour_agreement=agreement,
+        silhouette=silhouette,
+        permutation=means_M[0],
+        permutations={name: Estimate(mean=means_M[i], low=low_M[i], high=high_M[i]) for i, name in enumerate(_FIGURES)},
+    )
 
 
 def _by_point(
@@ -113,13 +105,13 @@ def _by_point(
     chosen_C: NDArray[np.int64],
     distances_CC: NDArray[np.float32],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return purity and agreement of each counted point, and the silhouette of each counted one that was chosen."""
+    """Return purity and agreement of each counted point, and the silhouette of each counted point in the sample."""
     from sklearn.metrics import silhouette_samples
 
-    own_NK = groups_N[index_NK[counted_N]] == groups_N[counted_N][:, None]
-    # A group with one point in the sample has no silhouette of its own: scikit-learn gives it 0.
+    is_same_NK = groups_N[index_NK[counted_N]] == groups_N[counted_N][:, None]
+    # scikit-learn gives the only point of a group a silhouette of 0.
     silhouette_C = silhouette_samples(distances_CC, groups_N[chosen_C], metric="precomputed")
-    return own_NK.mean(1), own_NK[:, 0].astype(float), silhouette_C[counted_N[chosen_C]]
+    return is_same_NK.mean(1), is_same_NK[:, 0].astype(float), silhouette_C[counted_N[chosen_C]]
 
 
 def _cosine_distances(vectors_CD: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -130,9 +122,9 @@ def _cosine_distances(vectors_CD: NDArray[np.float32]) -> NDArray[np.float32]:
     return distances_CC
 
 
-def _with_interval(values_N: NDArray[Any], clusters_N: NDArray[Any], *, seed: int) -> dict[str, float]:
+def _with_interval(values_N: NDArray[Any], clusters_N: NDArray[Any], *, seed: int) -> Estimate:
     """Return the mean and a 95 % bootstrap interval in which whole categories are drawn."""
     numbers = np.unique(clusters_N, return_inverse=True)[1]
     sums, counts = np.bincount(numbers, values_N).astype(np.float64), np.bincount(numbers).astype(np.float64)
     low, high = mean_intervals(sums[:, None], counts, num_resamples=_NUM_RESAMPLES, seed=seed)[:, 0].tolist()
-    return {"mean": float(values_N.mean()), "low": low, "high": high}
+    return Estimate(mean=float(values_N.mean()), low=low, high=high)

@@ -1,6 +1,6 @@
-"""Where codes stand, for their cards: the way down the classification, and counterparts in the other ICD version.
+"""Place of codes in their classification, for their cards: the headings above, and counterparts in the other ICD version.
 
-ICD-10-CM has its whole tabular list (blocks and headings); ICD-9-CM's table holds codes alone: its way is chapter and category.
+ICD-10-CM has its whole tabular list (blocks and headings); ICD-9-CM's table has codes alone: chapter and category.
 """
 
 from clinical_modernbert.sources import CodeEntry
@@ -28,19 +28,19 @@ def code_paths(table: Table, codes: list[CodeEntry]) -> list[list[str]]:
 def counterparts(table: Table, codes: list[CodeEntry]) -> list[list[str]]:
     """Return for each code its counterparts in the other version, as CMS's General Equivalence Mappings have them.
 
-    A counterpart that is approximate says so; one that needs several codes together is left out.
+    Approximate counterparts are marked; those that need several codes together are left out.
     """
-    found: dict[str, list[str]] = {}
+    by_code: dict[str, list[str]] = {}
     for mapping in read_gem(gem_location()):
         if not mapping.combination:
-            own, other = _sides(table, mapping)
-            found.setdefault(own, []).append(f"{other} (approximately)" if mapping.approximate else other)
-    return [found.get(entry.code, []) for entry in codes]
+            code, other = _sides(table, mapping)
+            by_code.setdefault(code, []).append(f"{other} (approximately)" if mapping.approximate else other)
+    return [by_code.get(entry.code, []) for entry in codes]
 
 
 def _path(entry: CodeEntry, places: dict[str, Place]) -> list[str]:
     steps: list[str] = []
-    # Codes with a seventh character stand in no tabular list: their place is that of the longest code above them.
+    # The tabular list has no codes with a seventh character: take the place of the longest code above them.
     above = entry.code
     while above and above not in places:
         above = above[:-1].rstrip(".")

@@ -1,1 +1,1 @@
-"""Figure 3: seconds for texts of a given length."""
+"""Figure 3: seconds to embed texts."""

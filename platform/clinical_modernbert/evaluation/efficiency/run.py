@@ -1,11 +1,13 @@
-"""Figure 3: seconds over number of texts, under three labelled protocols, with tokenization stated apart.
+"""Figure 3: seconds over the number of texts, under three labelled protocols; tokenisation is timed separately.
 
-``as_its_code`` does what the paper's script does: texts of mixed length in batches of 64 as they come, padded to the longest
-(ModernBERT too), float32, gradients kept, and for BERT's family the slow Python tokenizer, while ModernBERT's fast one is timed
-against it: that alone can turn the order. ``as_its_text`` does what the paper says: inference, mixed precision where the
-hardware has it, one fixed length, fast tokenizers. ``fair``: texts of mixed length, every encoder at its best way here (no
-padding for ModernBERT, batches of like length for others). Each encoder runs a batch before the clock starts; rounds of all
-encoders are interleaved and their order turns: machines drift.
+``as_its_code`` follows the paper's script: texts of mixed length in batches of 64 in the given order, padded to the longest
+(ModernBERT too), float32, gradients kept. BERT and DistilBERT take the slow Python tokenizer and ModernBERT the fast one, which
+alone can change the order of the encoders.
+``as_its_text`` follows the paper's text: inference, mixed precision if the hardware has it, one fixed length, fast tokenizers.
+``fair`` runs every encoder at its best on texts of mixed length: no padding for ModernBERT, batches of similar length for others.
+
+Each encoder runs one batch before the clock starts. Rounds of all encoders are interleaved and their order rotates, because
+machines drift.
 """
 
 import os
@@ -27,6 +29,7 @@ from clinical_modernbert.evaluation.efficiency.texts import Tokenize, synthetic_
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.evaluation.heads import load_base
 from clinical_modernbert.evaluation.report.plots import PROTOCOLS, draw_efficiency
+from clinical_modernbert.evaluation.report.schema import EfficiencyReport, TimedPoint
 from clinical_modernbert.evaluation.tuning import by_length
 from clinical_modernbert.recipe.evaluate import EfficiencySection, EvaluateScaling
 from clinical_modernbert.training.precision import has_bfloat16
@@ -34,30 +37,30 @@ from clinical_modernbert.training.precision import has_bfloat16
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """One round: all texts of one size, from texts to last hidden states."""
+    """One round: all texts, from strings to last hidden states."""
 
     tokenizing_s: float
     encoding_s: float
     tokens: int
     """Without padding."""
     memory_bytes: int | None
-    """Most that was held at once beside the weights; None without a GPU."""
+    """Peak memory without the weights; None without a GPU."""
 
     @property
     def seconds(self) -> float:
-        """All of it."""
+        """Tokenising and encoding."""
         return self.tokenizing_s + self.encoding_s
 
 
 def efficiency_report(
     section: EfficiencySection, encoders: Sequence[LocalEncoder], *, folder: Path, scaling: EvaluateScaling
-) -> dict[str, Any]:
+) -> EfficiencyReport:
     """Return protocol -> encoder -> points; write ``figure3.png`` and, a row a round, ``figure3.parquet``."""
     torch.set_num_threads(scaling.num_cpus)
     models = {encoder.name: load_base(encoder, attention=scaling.attention) for encoder in encoders}
-    protocols: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    protocols: dict[str, dict[str, list[TimedPoint]]] = {}
     notes: dict[str, dict[str, str]] = {}
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, str | float | None]] = []
     for protocol in PROTOCOLS:
         tokenizers = {
             encoder.name: timed_tokenizer(
@@ -77,13 +80,13 @@ def efficiency_report(
             ]  # fmt: skip
     draw_efficiency(folder / "figure3.png", protocols)
     pq.write_table(pa.Table.from_pylist(rows), folder / "figure3.parquet", compression="zstd")
-    return {
-        "hardware": _hardware(scaling),
-        "words": section.num_tokens,
-        "arithmetic": {protocol: _arithmetic_name(protocol) for protocol in PROTOCOLS},
-        "protocols": protocols,
-        "tokenizers": notes,
-    }
+    return EfficiencyReport(
+        hardware=_hardware(scaling),
+        words=section.num_tokens,
+        arithmetic={protocol: _arithmetic_name(protocol) for protocol in PROTOCOLS},
+        protocols=protocols,
+        tokenizers=notes,
+    )
 
 
 def _rounds(
@@ -122,7 +125,7 @@ def time_texts(
     section: EfficiencySection,
     scaling: EvaluateScaling,
 ) -> Timed:
-    """Take the time of one round; the batches go one by one."""
+    """Time one round; batches run one after the other."""
     on_gpu = torch.cuda.is_available()
     held = torch.cuda.memory_allocated() if on_gpu else 0
     if on_gpu:
@@ -151,11 +154,11 @@ def time_texts(
 
 
 def attend(base: Any, protocol: str, scaling: EvaluateScaling) -> None:
-    """Let ModernBERT attend as ``protocol`` wants it."""
+    """Set ModernBERT's attention to that of the protocol."""
     if base.config.model_type != "modernbert":
         return
     if protocol == "as_its_code":
-        base.set_attn_implementation("sdpa")  # what transformers itself takes, for padded batches
+        base.set_attn_implementation("sdpa")  # transformers' own choice for padded batches
     else:
         use_attention(base, scaling.attention)
 
@@ -182,17 +185,16 @@ def _hardware(scaling: EvaluateScaling) -> str:
     return f"CPU, {scaling.num_cpus} thread(s), fast tokenizers on all {os.cpu_count()} cores"
 
 
-def _point(size: int, timed: list[Timed]) -> dict[str, Any]:
+def _point(size: int, timed: list[Timed]) -> TimedPoint:
     seconds = [one.seconds for one in timed]
     mean = float(np.mean(seconds))
-    memory = [one.memory_bytes for one in timed if one.memory_bytes is not None]
-    return {
-        "texts": size,
-        "seconds": seconds,
-        "mean_seconds": mean,
-        "tokenizing_seconds": float(np.mean([one.tokenizing_s for one in timed])),
-        "tokens": timed[0].tokens,
-        "texts_per_second": size / mean,
-        "tokens_per_second": timed[0].tokens / mean,
-        "memory_bytes": max(memory, default=None),
-    }
+    return TimedPoint(
+        texts=size,
+        seconds=seconds,
+        mean_seconds=mean,
+        tokenizing_seconds=float(np.mean([one.tokenizing_s for one in timed])),
+        tokens=timed[0].tokens,
+        texts_per_second=size / mean,
+        tokens_per_second=timed[0].tokens / mean,
+        memory_bytes=max((one.memory_bytes for one in timed if one.memory_bytes is not None), default=None),
+    )

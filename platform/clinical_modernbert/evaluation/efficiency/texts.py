@@ -1,7 +1,7 @@
-"""What figure 3 times: synthetic texts, and every encoder's fast tokenizer or, for BERT's family, the slow one in Python.
+"""What figure 3 times: synthetic texts, and every encoder's fast tokenizer or, for BERT and DistilBERT, the slow one in Python.
 
-The slow tokenizer is made from the fast one, vocabulary, casing and all: both give the same ids, so that only their time differs.
-A slow tokenizer that was given a vocabulary alone would take every model for uncased.
+The slow tokenizer is made from the fast one with its vocabulary and casing, so that both give the same ids and differ in time
+only. A slow tokenizer made from a vocabulary alone would be uncased for every model.
 """
 
 import json
@@ -26,7 +26,7 @@ Tokenize = Callable[[Sequence[str]], list[list[int]]]
 
 
 def synthetic_texts(count: int, *, num_words: int, mixed: bool) -> list[str]:
-    """Return generated clinical-looking words; ``mixed`` draws lengths around half of ``num_words`` as real notes vary."""
+    """Return generated clinical-looking words; ``mixed`` draws lengths around half of ``num_words``."""
     rng = np.random.default_rng(0)
     words, lengths = _WORDS.split(), np.full(count, num_words)
     if mixed:
@@ -35,7 +35,7 @@ def synthetic_texts(count: int, *, num_words: int, mixed: bool) -> list[str]:
 
 
 def timed_tokenizer(encoder: LocalEncoder, *, max_tokens: int, slow: bool) -> tuple[Tokenize, str]:
-    """Return what turns texts into ids with [CLS] and [SEP], and its name; ``slow`` takes effect for BERT and DistilBERT."""
+    """Return a function from texts to ids with [CLS] and [SEP], and its name; ``slow`` takes effect for BERT and DistilBERT."""
     fast = load_tokenizer(encoder.folder)
     legacy = slow_tokenizer(fast) if slow and encoder.architecture in ("bert", "distilbert") else None
     if legacy is None:
@@ -44,12 +44,12 @@ def timed_tokenizer(encoder: LocalEncoder, *, max_tokens: int, slow: bool) -> tu
 
 
 def slow_tokenizer(fast: PreTrainedTokenizerFast) -> BertTokenizerLegacy | None:
-    """Return BERT's Python tokenizer with the ids of ``fast``; None where that one is not BERT's (as BPE)."""
-    parts: dict[str, Any] = json.loads(fast.backend_tokenizer.to_str())
-    normalizer = parts["normalizer"] or {}
-    if parts["model"]["type"] != "WordPiece" or normalizer.get("type") != "BertNormalizer":
+    """Return BERT's Python tokenizer with the ids of ``fast``; None if that one is not BERT's WordPiece."""
+    settings: dict[str, Any] = json.loads(fast.backend_tokenizer.to_str())
+    normalizer = settings["normalizer"] or {}
+    if settings["model"]["type"] != "WordPiece" or normalizer.get("type") != "BertNormalizer":
         return None
-    vocabulary: dict[str, int] = parts["model"]["vocab"]
+    vocabulary: dict[str, int] = settings["model"]["vocab"]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "vocab.txt"
         path.write_text("".join(f"{token}\n" for token in sorted(vocabulary, key=vocabulary.__getitem__)), "utf-8")

@@ -1,1 +1,1 @@
-"""Table 4: accuracy on masked tokens, beside counting baselines."""
+"""Table 4: accuracy at masked tokens, next to counting baselines."""

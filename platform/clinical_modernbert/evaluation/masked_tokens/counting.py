@@ -1,6 +1,6 @@
-"""The bigram baseline: what stands at a hidden place, by counts of its left and right neighbour in the training rows.
+"""The bigram baselines: the token at a hidden position, by counts of its left and right neighbour in the training rows.
 
-Three predictors, of which the strongest is the bar: by the left neighbour, by the right one, by both. Counts are smoothed after
+Three predictors: by the left neighbour, by the right one, by both; the strongest is the one to beat. Counts are smoothed after
 Witten and Bell (1991): of a context seen c times with t different tokens, t / (c + t) goes to the next simpler predictor:
 
     left, right -> the source's most frequent tokens
@@ -32,7 +32,7 @@ class Neighbours:
     before: csr_matrix
     """[V, V]: how often the column's token precedes the row's."""
     contexts_K: NDArray[np.int64]
-    """``left * V + right`` of the triples, sorted, with the two arrays beside it."""
+    """``left * V + right`` of the triples, sorted, parallel to the two arrays below."""
     middles_K: NDArray[np.int64]
     counts_K: NDArray[np.int64]
 
@@ -57,9 +57,9 @@ def count_neighbours(rows: PackedRows, *, vocabulary_size: int, max_rows: int) -
 def neighbour_ranks(
     found: MaskedPositions, counts: Neighbours, *, unigram: NDArray[np.int64]
 ) -> dict[str, NDArray[np.int64]]:
-    """Return for each predictor how many tokens it holds at least as likely as the right one, itself aside: ties count
-    against it, as they do against the model. ``unigram`` is [source, V] counts."""  # fmt: skip
-    # One more of each: the product's division needs every token to be possible.
+    """Return for each predictor how many other tokens it ranks at least as likely as the correct one: ties count against
+    it, as they do against the model. ``unigram`` is [source, V] counts."""  # fmt: skip
+    # One more of each token, because the division below needs every frequency to be positive.
     frequency_SV = (unigram + 1.0) / (unigram + 1.0).sum(axis=1, keepdims=True)
     ranks = {name: np.empty(len(found.labels_N), dtype=np.int64) for name in PREDICTORS}
     for start in range(0, len(found.labels_N), _CHUNK_POSITIONS):
@@ -80,7 +80,7 @@ def neighbour_ranks(
 def _witten_bell(counts_CV: NDArray[np.float64], simpler_CV: NDArray[np.float64]) -> NDArray[np.float64]:
     seen_C1 = counts_CV.sum(axis=1, keepdims=True)
     kinds_C1 = (counts_CV > 0).sum(axis=1, keepdims=True)
-    # A context never seen leaves all to the simpler predictor.
+    # A context that training lacks leaves everything to the simpler predictor.
     return (counts_CV + np.maximum(kinds_C1, seen_C1 == 0) * simpler_CV) / np.maximum(seen_C1 + kinds_C1, 1)
 
 

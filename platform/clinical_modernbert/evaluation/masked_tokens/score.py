@@ -1,9 +1,9 @@
-"""Table 4: top-k accuracy at hidden tokens of the held-out split, on both frozen masks, beside what counting scores.
+"""Table 4: top-k accuracy at hidden tokens of the held-out split, under both frozen masks, next to counting baselines.
 
-The unigram baseline answers with the most frequent training tokens of the document's own source, the bigram ones (see
-``bigram``) with what its neighbours make likely: a model that scores no more than these has learnt no more. Figures stand for
-the whole split and for each source by itself, because a mean over sources can rise while one of them gets worse. Intervals are
-over documents: the hidden tokens of one note stand or fall together.
+The unigram baseline predicts the most frequent training tokens of the document's source; the bigram baselines (``counting``) use
+the neighbours. A model that scores no more than these has learnt no more. Figures are given for the whole split and for each
+source, because a mean over sources can rise while one of them gets worse. Intervals are over documents, because the hidden tokens
+of one note depend on each other.
 
 Legend: N hidden tokens, D documents, M means.
 """
@@ -14,18 +14,18 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clinical_modernbert.artifacts import Artifact, Plan, upload
+from clinical_modernbert.artifacts import Artifact, Plan
 from clinical_modernbert.corpus.shards import PackedRows
 from clinical_modernbert.encoder import default_device, load_model
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.evaluation.masked_tokens.counting import count_neighbours, neighbour_ranks
+from clinical_modernbert.evaluation.report.schema import Accuracies, MaskFigures, Report, Table4, report_json
 from clinical_modernbert.masking import MASK_KINDS, MaskKind, token_ranges
 from clinical_modernbert.recipe import CorpusRecipe, EvaluateRecipe
 from clinical_modernbert.statistics import mean_intervals
@@ -52,22 +52,19 @@ def evaluate(plan: Plan[EvaluateRecipe]) -> Artifact:
     training = PackedRows(corpus, row_length=recipe.sequence_length, split="train")
     neighbours = count_neighbours(training, vocabulary_size=unigram.shape[1], max_rows=recipe.bigram_rows)
     sources = _source_names(corpus)
-    report: dict[str, Any] = {"rows": scores.num_rows, "top_k": list(recipe.top_k), "masks": {}}
-    for kind, found in scores.masks.items():
+    masks: dict[str, MaskFigures] = {}
+    for kind, scored in scores.masks.items():
         ranks = {
-            "model": found.ranks_N,
-            "unigram": unigram_ranks(found.labels_N, found.sources_N, unigram=unigram),
-            **neighbour_ranks(found, neighbours, unigram=unigram),
+            "model": scored.ranks_N,
+            "unigram": unigram_ranks(scored.labels_N, scored.sources_N, unigram=unigram),
+            **neighbour_ranks(scored, neighbours, unigram=unigram),
         }
-        report["masks"][kind] = mask_report(
-            found, ranks, sources=sources, top_k=recipe.top_k, num_resamples=recipe.num_resamples
-        )
-        _logger.info("%s mask: top-1 %.4f over %d tokens", kind, found.accuracy(1), len(found.labels_N))
+        masks[kind] = mask_figures(scored, ranks, sources=sources, recipe=recipe)
+        _logger.info("%s mask: top-1 %.4f over %d tokens", kind, scored.accuracy(1), len(scored.labels_N))
+    report = report_json(Report(table_4=Table4(rows=scores.num_rows, top_k=list(recipe.top_k), masks=masks)))
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "report.json"
-        path.write_text(json.dumps(report, indent=1), encoding="utf-8")
-        files = [upload(plan.store, plan.prefix, "report.json", path)]
-    return plan.publish(files, summary=report)
+        (Path(folder) / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+        return plan.publish_folder(Path(folder), summary=report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +88,10 @@ def score_held_out(
 def score_folder(
     folder: Path, corpus: Artifact, *, called: str, sequence_length: int, max_rows: int, batch_rows: int
 ) -> HeldOutScores:
-    """Do the same with a masked-language ModernBERT in a folder, which errors name as ``called``."""
+    """Score a masked-language ModernBERT in a folder, as ``score_held_out`` does; errors name it ``called``."""
     tokenizer = load_tokenizer(corpus.folder("tokenizer"))
     if tokenizer.get_vocab() != load_tokenizer(folder).get_vocab():
-        raise ModelError(f"{called} has another tokenizer than the corpus: its rows mean nothing to this model")
+        raise ModelError(f"{called} has another tokenizer than the corpus: this model cannot read its rows")
     network = load_model(folder).to(default_device()).eval()
     rows = PackedRows(corpus, row_length=sequence_length, split="held_out")
     if not len(rows):
@@ -109,9 +106,13 @@ def score_folder(
 
 def score_encoders(
     encoders: Sequence[LocalEncoder], corpus: Artifact, recipe: EvaluateRecipe
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return (encoder -> mask -> figures, encoder -> why it cannot be asked the same) on the rows and masks of Table 4."""
-    found, refused = {}, {}
+) -> tuple[dict[str, dict[str, MaskFigures]], dict[str, str]]:
+    """Score encoders on the rows and masks of Table 4.
+
+    Returns (encoder -> mask -> figures, encoder -> why it cannot be scored on these tokens).
+    """
+    figures: dict[str, dict[str, MaskFigures]] = {}
+    refused: dict[str, str] = {}
     sources = _source_names(corpus)
     for encoder in encoders:
         try:
@@ -126,36 +127,31 @@ def score_encoders(
         except ModelError as error:
             refused[encoder.name] = str(error)
             continue
-        found[encoder.name] = {
-            kind: mask_report(
-                scored,
-                {"model": scored.ranks_N},
-                sources=sources,
-                top_k=recipe.top_k,
-                num_resamples=recipe.num_resamples,
-            )
+        figures[encoder.name] = {
+            kind: mask_figures(scored, {"model": scored.ranks_N}, sources=sources, recipe=recipe)
             for kind, scored in scores.masks.items()
         }
-    return found, refused
+    return figures, refused
 
 
-def mask_report(
-    found: MaskedPositions,
-    ranks: dict[str, NDArray[np.int64]],
-    *,
-    sources: list[str],
-    top_k: tuple[int, ...],
-    num_resamples: int,
-) -> dict[str, Any]:
-    """Return loss and accuracies of everyone in ``ranks`` (tokens held more likely than the right one), in all and by source."""
-    figures: dict[str, Any] = {"loss": found.loss, **_accuracies(ranks, found.documents_N, top_k, num_resamples)}
-    figures["sources"] = {}
+def mask_figures(
+    scored: MaskedPositions, ranks: dict[str, NDArray[np.int64]], *, sources: list[str], recipe: EvaluateRecipe
+) -> MaskFigures:
+    """Return loss and top-k accuracy per predictor, overall and by source.
+
+    ``ranks`` has for each predictor the number of tokens ranked above the correct one.
+    """
+    top_k, num_resamples = recipe.top_k, recipe.num_resamples
+    by_source = {}
     for number, name in enumerate(sources):
-        here = found.sources_N == number
-        if here.any():
-            own = {who: own_N[here] for who, own_N in ranks.items()}
-            figures["sources"][name] = _accuracies(own, found.documents_N[here], top_k, num_resamples)
-    return figures
+        chosen_N = scored.sources_N == number
+        if chosen_N.any():
+            of_source = {predictor: ranks_N[chosen_N] for predictor, ranks_N in ranks.items()}
+            by_source[name] = accuracies(
+                of_source, scored.documents_N[chosen_N], top_k=top_k, num_resamples=num_resamples
+            )
+    overall = accuracies(ranks, scored.documents_N, top_k=top_k, num_resamples=num_resamples)
+    return MaskFigures(loss=scored.loss, sources=by_source, **dict(overall))
 
 
 def unigram_ranks(
@@ -168,22 +164,28 @@ def unigram_ranks(
     return ranks[sources_N, labels_N]
 
 
-def _accuracies(
-    ranks: dict[str, NDArray[np.int64]], documents_N: NDArray[np.uint64], top_k: tuple[int, ...], num_resamples: int
-) -> dict[str, Any]:
-    owner_N = np.unique(documents_N, return_inverse=True)[1]
-    tokens_D = np.bincount(owner_N).astype(np.float64)
-    sums = [np.bincount(owner_N, weights=own_N < k) for own_N in ranks.values() for k in top_k]
-    intervals = mean_intervals(np.stack(sums, axis=1), tokens_D, num_resamples=num_resamples).T.tolist()
-    keys = [str(k) for k in top_k]
-    figures: dict[str, Any] = {"tokens": len(owner_N), "documents": len(tokens_D), "intervals": {}}
-    for number, (who, own_N) in enumerate(ranks.items()):
-        figures[who] = {str(k): float((own_N < k).mean()) for k in top_k}
-        own = intervals[number * len(keys) : (number + 1) * len(keys)]
-        figures["intervals"][who] = dict(zip(keys, own, strict=True))
-    return figures
+def accuracies(
+    ranks: dict[str, NDArray[np.int64]],
+    documents_N: NDArray[np.uint64],
+    *,
+    top_k: Sequence[int],
+    num_resamples: int,
+) -> Accuracies:
+    """Return top-k accuracy of each predictor with its 95 % bootstrap interval over documents."""
+    document_N = np.unique(documents_N, return_inverse=True)[1]
+    tokens_D = np.bincount(document_N).astype(np.float64)
+    # One bootstrap for all predictors and k: they share the resamples.
+    hits = [np.bincount(document_N, weights=ranks_N < k) for ranks_N in ranks.values() for k in top_k]
+    hits_DM = np.stack(hits, axis=1).astype(np.float64)
+    interval_M = iter(mean_intervals(hits_DM, tokens_D, num_resamples=num_resamples).T.tolist())
+    return Accuracies(
+        tokens=len(document_N),
+        documents=len(tokens_D),
+        intervals={name: {str(k): tuple(next(interval_M)) for k in top_k} for name in ranks},
+        shares={name: {str(k): float((ranks_N < k).mean()) for k in top_k} for name, ranks_N in ranks.items()},
+    )
 
 
 def _source_names(corpus: Artifact) -> list[str]:
-    # The recipe's order, which numbers them; a manifest is written with sorted keys.
+    # Shards number the sources in the recipe's order.
     return [source.name for source in CorpusRecipe.model_validate(corpus.manifest.recipe).sources]

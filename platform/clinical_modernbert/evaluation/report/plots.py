@@ -1,4 +1,4 @@
-"""Figures 2 and 3 as PNG. matplotlib draws off screen; the data of each lies beside it."""
+"""Figures 2 and 3 as PNG, drawn off screen by matplotlib."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Figure 3's protocols, and how they are called wherever they are shown.
+from clinical_modernbert.evaluation.report.schema import TimedPoint
+
+# Figure 3's protocols -> their names in reports and on pages.
 PROTOCOLS = {
     "as_its_code": "as the paper's code",
     "as_its_text": "as the paper's text",
@@ -33,16 +35,16 @@ def draw_code_maps(path: Path, maps: dict[str, NDArray[np.float32]], chapters: l
     figure.savefig(path, dpi=110)
 
 
-def draw_efficiency(path: Path, protocols: dict[str, dict[str, list[dict[str, Any]]]]) -> None:
-    """Draw seconds over number of texts: one panel a protocol, one line an encoder, a point a round and the mean as line."""
+def draw_efficiency(path: Path, protocols: dict[str, dict[str, list[TimedPoint]]]) -> None:
+    """Draw seconds over number of texts: one panel a protocol; a line through the means of each encoder, a point a round."""
     figure = _figure(width=5 * len(protocols), height=4.5)
     for number, (protocol, encoders) in enumerate(protocols.items(), start=1):
         axes = figure.add_subplot(1, len(protocols), number)
         for colour, (encoder, points) in zip(_colours(len(encoders)), encoders.items(), strict=True):
-            sizes = [point["texts"] for point in points]
-            axes.plot(sizes, [point["mean_seconds"] for point in points], color=colour, label=encoder)
+            sizes = [point.texts for point in points]
+            axes.plot(sizes, [point.mean_seconds for point in points], color=colour, label=encoder)
             for point in points:
-                axes.plot([point["texts"]] * len(point["seconds"]), point["seconds"], "o", color=colour, markersize=3)
+                axes.plot([point.texts] * len(point.seconds), point.seconds, "o", color=colour, markersize=3)
         axes.set(title=PROTOCOLS[protocol], xlabel="texts", ylabel="seconds")
         axes.set_ylim(bottom=0)
         axes.legend(fontsize=8)
@@ -62,6 +64,6 @@ def _figure(*, width: float, height: float) -> Any:
 def _colours(count: int) -> Any:
     import matplotlib as mpl
 
-    # Its 20 colours are 10 strong and 10 pale ones: a few lines are all strong.
+    # tab20 alternates strong and pale colours: few lines take the strong ones alone.
     name = "tab10" if count <= 10 else "tab20"
     return [mpl.colormaps[name](number % 20) for number in range(count)]

@@ -6,9 +6,8 @@ from clinical_modernbert.evaluation.codes.neighbours import (
     nearest,
     permuted_purity,
     purity,
-    text_vectors,
 )
-from clinical_modernbert.evaluation.masked_tokens.score import unigram_ranks
+from clinical_modernbert.evaluation.codes.vectors import text_vectors
 
 
 def test_neighbours_equal_a_full_sort() -> None:
@@ -37,12 +36,6 @@ def test_shared_words_bring_texts_together() -> None:
     assert index[:, 0].tolist() == [1, 0, 3, 2]
 
 
-def test_unigram_ranks_follow_each_sources_own_counts() -> None:
-    unigram = np.array([[5, 9, 1], [0, 2, 7]])
-    ranks = unigram_ranks(np.array([1, 0, 2, 2, 0]), np.array([0, 0, 0, 1, 1]), unigram=unigram)
-    assert ranks.tolist() == [0, 1, 2, 0, 2]
-
-
 def test_figures_of_groups_have_their_ends_and_judge_a_part_by_itself() -> None:
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(4), 30)
@@ -51,18 +44,18 @@ def test_figures_of_groups_have_their_ends_and_judge_a_part_by_itself() -> None:
     noise = rng.normal(size=(120, 4)).astype(np.float32)
     mixed = np.where((groups < 2)[:, None], good, noise)
     whole = group_figures(good, groups, categories, k=5, seed=0)
-    assert whole["purity"]["mean"] > 0.98 and whole["neighbour_agreement"]["mean"] > 0.98
-    assert whole["silhouette"]["mean"] > 0.5 and abs(whole["permutation"] - 0.25) < 0.1
-    chance = whole["permutations"]
-    assert chance["purity"]["mean"] == whole["permutation"] and abs(chance["neighbour_agreement"]["mean"] - 0.25) < 0.1
-    assert abs(chance["silhouette"]["mean"]) < 0.15 and chance["silhouette"]["high"] < whole["silhouette"]["low"]
-    for figures in (*(whole[name] for name in chance), *chance.values()):
-        assert figures["low"] <= figures["mean"] <= figures["high"]
+    assert whole.purity.mean > 0.98 and whole.neighbour_agreement.mean > 0.98
+    assert whole.silhouette.mean > 0.5 and abs(whole.permutation - 0.25) < 0.1
+    chance = whole.permutations
+    assert chance["purity"].mean == whole.permutation and abs(chance["neighbour_agreement"].mean - 0.25) < 0.1
+    assert abs(chance["silhouette"].mean) < 0.15 and chance["silhouette"].high < whole.silhouette.low
+    for figures in (*whole.estimates().values(), *chance.values()):
+        assert figures.low <= figures.mean <= figures.high
     seen, held_out = (
         group_figures(mixed, groups, categories, k=5, seed=0, judged=chosen) for chosen in (groups < 2, groups >= 2)
     )
-    assert seen["codes"] == held_out["codes"] == 60
-    assert seen["purity"]["mean"] > held_out["purity"]["mean"] + 0.3
+    assert seen.codes == held_out.codes == 60
+    assert seen.purity.mean > held_out.purity.mean + 0.3
 
 
 def test_silhouette_equals_scikit_learn() -> None:
@@ -71,4 +64,4 @@ def test_silhouette_equals_scikit_learn() -> None:
     rng = np.random.default_rng(1)
     vectors, groups = rng.normal(size=(60, 6)).astype(np.float32), rng.integers(3, size=60)
     figures = group_figures(vectors, groups, [str(n) for n in range(60)], k=3, seed=0)
-    assert abs(figures["silhouette"]["mean"] - silhouette_score(vectors, groups, metric="cosine")) < 1e-5
+    assert abs(figures.silhouette.mean - silhouette_score(vectors, groups, metric="cosine")) < 1e-5

@@ -13,7 +13,6 @@ from clinical_modernbert.evaluation.encoders import LocalEncoder, resolve_encode
 from clinical_modernbert.evaluation.heads import load_base
 from clinical_modernbert.evaluation.report.figures import figure_3
 from clinical_modernbert.evaluation.report.plots import PROTOCOLS
-from clinical_modernbert.evaluation.report.schema import EfficiencyReport
 from clinical_modernbert.recipe.evaluate import EfficiencySection, EvaluateScaling
 from clinical_modernbert.recipe.tasks import EncoderSection
 from clinical_modernbert.tokenizer import load_tokenizer
@@ -129,29 +128,29 @@ def test_the_report_keeps_every_round_and_warms_up_before(
     assert calls.count("BertEmbeddings") == calls.count("ModernBertEmbeddings") == 2 * (1 + 2 * 5) + (1 + 2 * 2)
     rows = pq.read_table(folder / "figure3.parquet").to_pylist()
     assert len(rows) == len(PROTOCOLS) * 2 * 2 * 2
-    assert list(report["protocols"]) == list(report["arithmetic"]) == list(PROTOCOLS)
-    for protocol, encoders in report["protocols"].items():
+    assert list(report.protocols) == list(report.arithmetic) == list(PROTOCOLS)
+    for protocol, encoders in report.protocols.items():
         for encoder, points in encoders.items():
-            assert [point["texts"] for point in points] == [3, 6]
+            assert [point.texts for point in points] == [3, 6]
             for point in points:
                 kept = [
-                    r for r in rows if (r["protocol"], r["encoder"], r["texts"]) == (protocol, encoder, point["texts"])
+                    r for r in rows if (r["protocol"], r["encoder"], r["texts"]) == (protocol, encoder, point.texts)
                 ]
-                assert [row["seconds"] for row in kept] == point["seconds"] and len(kept) == 2
-                assert point["texts_per_second"] == pytest.approx(point["texts"] / point["mean_seconds"])
-                assert point["tokens"] == kept[0]["tokens"]
-    assert report["tokenizers"]["as_its_code"] == {"bert": "slow (Python)", "ours": "fast (Rust)"}
-    assert set(report["tokenizers"]["fair"].values()) == {"fast (Rust)"}
-    fixed = [encoders["bert"][1]["tokens"] for encoders in report["protocols"].values()]
+                assert [row["seconds"] for row in kept] == point.seconds and len(kept) == 2
+                assert point.texts_per_second == pytest.approx(point.texts / point.mean_seconds)
+                assert point.tokens == kept[0]["tokens"]
+    assert report.tokenizers["as_its_code"] == {"bert": "slow (Python)", "ours": "fast (Rust)"}
+    assert set(report.tokenizers["fair"].values()) == {"fast (Rust)"}
+    fixed = [encoders["bert"][1].tokens for encoders in report.protocols.values()]
     assert fixed[1] == 6 * SECTION.num_tokens > fixed[0] == fixed[2]
     assert (folder / "figure3.png").read_bytes().startswith(b"\x89PNG")
 
-    _title, text, table = figure_3(EfficiencyReport.model_validate(report))
+    _title, text, table = figure_3(report)
     assert "117 texts a second" in text and "1.62 times the fastest" in text and "CPU, 1 thread(s)" in text
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     assert len(lines) == 2 + len(PROTOCOLS) * 2 * 2
     times = {(line[0], line[1], line[3]): float(line[7]) for line in lines[2:]}
     for protocol in PROTOCOLS.values():
         assert min(times[protocol, encoder, "6"] for encoder in ("bert", "ours")) == 1
-    seconds = report["protocols"]["fair"]["ours"][1]["seconds"]
+    seconds = report.protocols["fair"]["ours"][1].seconds
     assert any(f"({min(seconds):,.2f} to {max(seconds):,.2f})" in line[5] for line in lines)

@@ -8,7 +8,7 @@ from clinical_modernbert.artifacts import make_plan, open_store
 from clinical_modernbert.corpus.shards import PackedRows
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.evaluation.encoders import resolve_encoder
-from clinical_modernbert.evaluation.masked_tokens.score import _accuracies, evaluate, score_encoders
+from clinical_modernbert.evaluation.masked_tokens.score import accuracies, evaluate, score_encoders, unigram_ranks
 from clinical_modernbert.masking import evaluation_mask
 from clinical_modernbert.recipe import EvaluateRecipe, build_recipe
 from clinical_modernbert.recipe.tasks import EncoderSection
@@ -47,7 +47,7 @@ def test_the_baseline_of_each_source_is_counted_by_hand(store) -> None:
     )
     source_RL = np.zeros(batch.ids_RL.shape, dtype=int)
     source_RL[batch.valid_RL] = np.repeat(batch.sources_S, batch.lengths_S)
-    # The recipe names "right" first; a manifest is written with sorted keys, where "left" comes first.
+    # The recipe names "right" first: figures follow its order, not that of the names.
     for number, name in enumerate(["right", "left"]):
         here = hidden & (source_RL == number)
         expected = (batch.ids_RL[here] == unigram[number].argmax()).mean()
@@ -85,8 +85,10 @@ def test_encoders_of_the_corpus_tokenizer_are_asked_the_same_and_others_are_name
     ]
     assert isinstance(plan.recipe, EvaluateRecipe)
     found, refused = score_encoders([resolve_encoder(s) for s in sections], plan.artifacts["corpus"], plan.recipe)
-    assert set(found) == {"same"} and found["same"]["entity"]["model"] == own["model"]
-    assert found["same"]["entity"]["intervals"]["model"] == own["intervals"]["model"]
+    assert set(found) == {"same"} and found["same"]["entity"].shares["model"] == own["model"]
+    assert list(found["same"]["entity"].intervals["model"].values()) == [
+        tuple(ends) for ends in own["intervals"]["model"].values()
+    ]
     assert set(refused) == {"other", "bert"} and all("another tokenizer" in why for why in refused.values())
 
 
@@ -98,7 +100,13 @@ def test_intervals_draw_documents_and_not_tokens(store) -> None:
     # 40 documents of which each is all right or all wrong: their spread is that of 40 things, whatever the tokens.
     ranks = np.repeat(np.arange(40) % 2, 50)
     documents = np.repeat(np.arange(40, dtype=np.uint64), 50)
-    figures = _accuracies({"model": ranks}, documents, (1,), 2000)
-    low, high = figures["intervals"]["model"]["1"]
+    figures = accuracies({"model": ranks}, documents, top_k=(1,), num_resamples=2000)
+    low, high = figures.intervals["model"]["1"]
     expected = 1.96 * 0.5 / 40**0.5
-    assert figures["model"]["1"] == 0.5 and (high - low) / 2 == pytest.approx(expected, rel=0.1)
+    assert figures.shares["model"]["1"] == 0.5 and (high - low) / 2 == pytest.approx(expected, rel=0.1)
+
+
+def test_unigram_ranks_follow_each_sources_own_counts() -> None:
+    unigram = np.array([[5, 9, 1], [0, 2, 7]])
+    ranks = unigram_ranks(np.array([1, 0, 2, 2, 0]), np.array([0, 0, 0, 1, 1]), unigram=unigram)
+    assert ranks.tolist() == [0, 1, 2, 0, 2]
