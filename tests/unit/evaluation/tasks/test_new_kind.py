@@ -134,6 +134,17 @@ def test_the_table_has_exactly_the_kinds_of_the_recipes() -> None:
     assert set(KINDS) == types
 
 
+def test_the_table_loads_no_torch(repository: Path) -> None:
+    """Dry runs and pages read it."""
+    code = (
+        "import sys, clinical_modernbert.evaluation.tasks, clinical_modernbert.evaluation.fingerprint_inputs; "
+        "print(sorted({'torch', 'transformers', 'ray'} & set(sys.modules)))"
+    )
+    environment = {"PATH": "", "PYTHONPATH": str(repository / "platform")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "[]\n", done.stderr
+
+
 def test_a_made_up_kind_runs_from_its_file_to_a_report_and_touches_three_places(
     repository: Path, encoder_folders: dict[str, Path], tmp_path: Path
 ) -> None:
