@@ -38,9 +38,9 @@ from clinical_modernbert.serving.service import EmbeddingService
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.helpers.encoders import encoder_folders  # noqa: F401  # a fixture
+from tests.helpers.processes import kill_with_all_it_started
 from tests.helpers.s3_server import S3Server
 from tests.helpers.served_models import publish_model
-from tests.integration.test_corpus_build import kill_with_all_it_started
 
 pytestmark = pytest.mark.ray
 

@@ -8,12 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import ray
 import yaml
@@ -28,6 +26,8 @@ from clinical_modernbert.recipe import CorpusRecipe, build_recipe
 from clinical_modernbert.runtime import start_ray
 from clinical_modernbert.sources import list_units, read_unit
 from clinical_modernbert.sources.document import Document, key_of
+
+from tests.helpers.processes import kill_with_all_it_started
 
 pytestmark = pytest.mark.ray
 
@@ -169,15 +169,6 @@ def test_shards_are_byte_equal_for_any_number_of_workers(corpus: Artifact, raw: 
     assert alone.manifest.id == both.manifest.id == corpus.manifest.id
     assert file_hashes(alone) == file_hashes(both) == file_hashes(corpus)
     assert len(corpus.summary["rows"]["128"]["train"]) > 2  # several shards, or their order could not go wrong
-
-
-def kill_with_all_it_started(job: subprocess.Popen[bytes]) -> None:
-    processes = [job, *psutil.Process(job.pid).children(recursive=True)]
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    job.wait()
-    psutil.wait_procs(processes[1:], timeout=10)
 
 
 def test_a_build_killed_after_parsing_does_not_parse_again(

@@ -11,7 +11,7 @@ from clinical_modernbert.sources.codes.relations import Mapping, read_gem
 from clinical_modernbert.sources.document import Document, Dropped
 from lxml import etree
 
-from tests.unit.sources.codes.test_tables import made, read, texts
+from tests.helpers.code_tables import made, read, texts
 
 GEM = "codes/gem/icd9toicd10cmgem.csv.gz"
 DEMO = "ehr/mimic-iv-demo-2.2/hosp"

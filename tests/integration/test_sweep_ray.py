@@ -25,8 +25,8 @@ from clinical_modernbert.sweeps.scores import document_scores
 from clinical_modernbert.sweeps.trials import sweep_plan
 from ray import tune
 
+from tests.helpers.processes import kill_with_all_it_started
 from tests.helpers.tiny import TINY_PRETRAIN, publish_tiny_corpus
-from tests.integration.test_corpus_build import kill_with_all_it_started
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -140,7 +140,7 @@ def _row(position: str, values: dict[str, Any], *, file: str, recipe: EmbedRecip
     if not name:
         return Quarantined(file, position, f"no {recipe.id_column}")
     if text is not None and not isinstance(text, str):
-        return Quarantined(file, position, f"{recipe.text_column} is not text", record_id=name)
+        return Quarantined(file, position, f"{recipe.text_column} is no text", record_id=name)
     return TextRow(position, name, text or "", tuple(_string(values[column]) for column in recipe.metadata_columns))
 
 

@@ -31,7 +31,7 @@ from clinical_modernbert.tokenizer import encode_with_offsets
 _ASCII_WORD = re.compile(r" ?[A-Za-z]+| ?[0-9]+|'(?:[stmd]|re|ve|ll)| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+")
 _WORD = regex.compile(r"'(?:[stmd]|re|ve|ll)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 # Latin, Greek, Cyrillic, punctuation and symbols. \x1c to \x1f and \x85 are blanks to Python only.
-_UNUSUAL = re.compile("[^\0-\x1b\x20-\x84\x86-\u052f\u1e00-\u208e\u2090-\u209c\u20a0-\u2bff]")
+UNUSUAL = re.compile("[^\0-\x1b\x20-\x84\x86-\u052f\u1e00-\u208e\u2090-\u209c\u20a0-\u2bff]")
 # Tokens in the table, about 100 MB with its words; beyond that it is emptied.
 _MOST_TOKENS = 2_000_000
 
@@ -53,8 +53,8 @@ class WordEncoder:
     Legend: N tokens of the batch, W words of the batch, D texts.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, *, most_tokens: int = _MOST_TOKENS) -> None:
+        self._tokenizer, self._most_tokens = tokenizer, most_tokens
         state: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
         split, normalizer = state["pre_tokenizer"] or {}, state["normalizer"] or {"type": "NFC"}
         self._by_words = (
@@ -99,7 +99,7 @@ class WordEncoder:
 
     def split(self, text: str) -> list[str]:
         """Return the words within which the tokenizer merges; the whole text as one where only the library can tell."""
-        if not self._by_words or _UNUSUAL.search(text) or (self._greedy and self._greedy.search(text)):
+        if not self._by_words or UNUSUAL.search(text) or (self._greedy and self._greedy.search(text)):
             return [text]
         if text.isascii():
             pattern: Any = _ASCII_WORD
@@ -130,7 +130,7 @@ class WordEncoder:
         self._ids = self._starts = self._ends = np.empty(0, dtype=np.int32)
 
     def _learn(self, words: list[str]) -> None:
-        if len(self._ids) > _MOST_TOKENS:
+        if len(self._ids) > self._most_tokens:
             self.forget()
         new = [word for word in dict.fromkeys(words) if word not in self._numbers]
         self._numbers.update(zip(new, range(len(self._numbers), len(self._numbers) + len(new)), strict=True))

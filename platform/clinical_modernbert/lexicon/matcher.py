@@ -1,15 +1,15 @@
-"""Where terms stand in a text: whole words only, leftmost and longest, case-insensitive, plural or not.
+"""The positions of terms in a text: whole words only, leftmost and longest, case-insensitive, singular or plural.
 
 Both sides are mapped character by character: letters and digits to lower case, everything else to a space, so that offsets stay
-and "beta-blocker" finds "beta blocker". Terms in the automaton begin with a space, so it reports only starts of words;
-ends are checked here. Speed comes from the automaton (pyahocorasick); see the tests for what is promised.
+and "beta-blocker" finds "beta blocker". Terms in the automaton (pyahocorasick) begin with a space, so it reports only
+starts of words; this module checks the ends.
 """
 
 from collections.abc import Iterable
 
 import ahocorasick
 
-# What may follow a term and still belong to its word.
+# Endings that may follow a term and belong to its word.
 _PLURALS = ("s ", "es ")
 
 
@@ -25,7 +25,7 @@ class _CharacterMap(dict[int, int]):
 
 
 class Matcher:
-    """Finds terms; built once for a process, and again from its terms where it is unpickled."""
+    """Finds terms; built once in a process, and again from its terms after unpickling."""
 
     def __init__(self, terms: Iterable[str]) -> None:
         self._terms = tuple(terms)
@@ -43,7 +43,7 @@ class Matcher:
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Return the non-overlapping [start, end) character spans of the terms in ``text``, in order.
 
-        Of the terms that begin at the leftmost place, the longest counts; a plural's -s or -es is part of the span.
+        Of terms that begin at the same position, the longest counts; a plural's -s or -es is part of the span.
         """
         if not len(self._automaton):
             return []

@@ -1,6 +1,6 @@
-"""Words that are heads of ICD descriptions and ordinary by themselves: alone they would mark half of any text.
+"""Words that are heads of ICD descriptions but ordinary: alone they would mark half of any text.
 
-A term made of such words only is left out ("effects", "left arm"); with any other word beside them, or as the name of a disease
+A term made of such words only is left out ("effects", "left arm"); with any other word, or as the name of a disease
 ("renal calculus", "renal failure"), it stays. Collected by eye from the heads that are most frequent in open notes and
 abstracts: anatomy, adjectives, and nouns that any report uses.
 """

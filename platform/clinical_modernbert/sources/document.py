@@ -1,4 +1,4 @@
-"""The values that sources yield: documents, deletions of documents, and records that had to be set aside."""
+"""The values that sources yield: documents, deletions, dropped and quarantined records; and the units that hold them."""
 
 import hashlib
 from dataclasses import dataclass
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text with its identity; ``text`` appears nowhere but in the corpus itself."""
+    """One text with its identity; ``text`` is stored in the corpus only, never in a log or manifest."""
 
     id: str
     """Unique within its source: a PMID, a note_id, a code."""
     source: str
     """Name of the source in the recipe."""
     group: str
-    """What is held out together: patient, PMID or code concept."""
+    """Held out as a whole: the patient, PMID or code concept."""
     text: str
     version: int = 0
     """Version of the record where its format numbers them (a PMID's ``Version``); the highest wins."""
     order: int = 0
-    """Place of its file in the order of updates; of equal versions the later file wins."""
+    """Position of its file in the order of updates; of equal versions the later file wins."""
     record: str | None = None
     """Record whose later versions replace this one (the PMID, also of another abstract); None where a format has no versions."""
 
@@ -35,7 +35,7 @@ def key_of(source: str, name: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """A record or file that could not be read: where and why, never what it said."""
+    """A record or file that could not be read: its position and the reason, never its text."""
 
     file: str
     """Name of the file below its source."""
@@ -44,16 +44,16 @@ class Quarantined:
     reason: str
     record_id: str | None = None
     sha256: str | None = None
-    """Hash of the record's bytes where they could be told apart."""
+    """Hash of the record's bytes where its borders are known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A record that was read and left out by rule (a title without abstract, a language that is not kept)."""
+    """A record that a rule left out (a title without abstract, a language that the source does not keep)."""
 
     reason: str
     record: str | None = None
-    """As a document's: a version that is left out still replaces the earlier ones."""
+    """As in a document: a dropped version still replaces the earlier ones."""
     version: int = 0
     order: int = 0
 
@@ -65,7 +65,7 @@ class Deleted:
     record: str
     """The record within the source."""
     order: int = 0
-    """Place of its file in the order of updates: what a later file brings again stays."""
+    """Position of its file in the order of updates: a record that a later file brings again stays."""
 
 
 Record = Document | Deleted | Dropped | Quarantined
@@ -74,14 +74,14 @@ Record = Document | Deleted | Dropped | Quarantined
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What one task reads: one raw file, or one part of a generated source."""
+    """The input of one task: one raw file, or one part of a generated source."""
 
     source: str
     """Name of the source in the recipe."""
     name: str
     """Name of the file below its source, stable across machines."""
     location: str
-    """Where the file lies; empty for a generated part."""
+    """Path of the file; empty for a generated part."""
     first_record: int = 0
     num_records: int | None = None
     """For generated parts: which records; None for files."""

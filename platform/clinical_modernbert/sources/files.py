@@ -1,4 +1,4 @@
-"""Raw files: which ones a source names, and their bytes as chunks, plain or gzip, up to the first damage.
+"""Raw files: the files that a source names, their bytes as chunks, plain or gzip, up to the first damage, and their lines.
 
 Whether a file is gzip is read from its first bytes, not from its name. Memory is bounded by the chunk, not by the file.
 """
@@ -17,12 +17,12 @@ from clinical_modernbert.sources.document import Quarantined, Unit
 _GZIP_MAGIC = b"\x1f\x8b"
 _INPUT_BYTES = 1 << 16
 _OUTPUT_BYTES = 1 << 18
-_MOST_LINE_BYTES = 1 << 26  # a longer line is no record of any format here
+_MOST_LINE_BYTES = 1 << 26  # no record of these formats is longer
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far a file was read; what lies behind damage holds an unknown number of records."""
+    """How far a file was read; the number of records after damage is unknown."""
 
     size_bytes: int = 0
     """Size of the file, 0 where it is not read as a stream of bytes."""
@@ -37,7 +37,7 @@ class Progress:
 
 
 class DamagedFileError(Exception):
-    """The rest of a file cannot be read; everything before the damage was yielded."""
+    """A file cannot be read from a position on; everything before it was yielded."""
 
     def __init__(self, position: str, reason: str) -> None:
         super().__init__(f"{position}: {reason}")
@@ -50,27 +50,27 @@ def find_files(
 ) -> list[tuple[str, Path]]:
     """Return (name below ``path``, location) of the matching files, sorted by name; a path of a file is taken as it is.
 
-    ``field`` names the recipe's field in the error that a missing path, an empty folder or a file that lies there both plain
-    and as gzip gives: both would be read, and every record counted twice.
+    ``field`` is the recipe's field in the error for a missing path, an empty folder, or a file that is there both plain and as
+    gzip: both would be read, and every record counted twice.
     """
     top = Path(path)
     if top.is_file():
         return [(top.name, top)]
     if not top.is_dir():
         raise SourceError(f"{field}: {path!r} does not exist; expected a file or a folder with {' or '.join(patterns)}")
-    found = {}
+    files = {}
     for location in top.rglob("*"):
         name = location.relative_to(top).as_posix()
         if location.name.startswith(".") or not location.is_file():
             continue
         if _matches(location.name, patterns) and not _matches(location.name, exclude):
-            found[name] = location
-    if not found:
+            files[name] = location
+    if not files:
         raise SourceError(f"{field}: no file below {path!r} matches {' or '.join(patterns)}")
-    twice = sorted(name for name in found if f"{name}.gz" in found)
+    twice = sorted(name for name in files if f"{name}.gz" in files)
     if twice:
-        raise SourceError(f"{field}: {twice[0]!r} lies below {path!r} both plain and as .gz; remove one of the two")
-    return sorted(found.items())
+        raise SourceError(f"{field}: {twice[0]!r} is below {path!r} both plain and as .gz; remove one of the two")
+    return sorted(files.items())
 
 
 def path_field(source: str) -> str:
@@ -149,13 +149,13 @@ def _content(stream: IO[bytes]) -> Iterator[bytes]:
             count += len(chunk)
         return
     except _FastInflateError:
-        # Inflated anew by zlib, which alone can tell the last readable byte and its place.
+        # Inflated again by zlib, which can tell the last readable byte and its position.
         stream.seek(0)
     for chunk in _inflate(stream.read(_INPUT_BYTES), iter(lambda: stream.read(_INPUT_BYTES), b"")):
-        known = min(count, len(chunk))
-        count -= known
-        if known < len(chunk):
-            yield chunk[known:]
+        done = min(count, len(chunk))
+        count -= done
+        if done < len(chunk):
+            yield chunk[done:]
 
 
 class _FastInflateError(Exception):
@@ -166,7 +166,7 @@ def _inflate_fast(head: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     """Inflate by ISA-L, at more than twice the speed of zlib; anything but whole members is ``_FastInflateError``."""
     from isal import isal_zlib
 
-    isal_error: Any = isal_zlib.error  # a class, which its stub calls an instance
+    isal_error: Any = isal_zlib.error  # a class; its stub declares an instance
     data = head
     while True:
         member = isal_zlib.decompressobj(wbits=31)

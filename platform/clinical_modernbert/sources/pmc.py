@@ -1,9 +1,8 @@
 """PMC full text in JATS (``.nxml``, ``.xml``, plain or gzip; one article a file): title, abstract, sections with their titles.
 
 References, tables, figures, formulas as pictures, footnotes and supplements are left out; a recipe may keep tables and
-captions. A paragraph is a line, a section title a line of its own, an empty line stands before it. Citations in the
-text (``[12]``) stay: they are part of the sentence, and removing them would guess. An article is small, so that its
-tree is built whole.
+captions. A paragraph is a line; a section title is a line after an empty one. Citations in the
+text (``[12]``) stay, because no rule can tell them from other brackets. An article is small, so its whole tree is built.
 """
 
 import re
@@ -24,7 +23,7 @@ from clinical_modernbert.sources.files import (
 
 _PATTERNS = ("*.nxml", "*.nxml.gz", "*.xml", "*.xml.gz")
 
-# An article is a few MB at most; a file beyond this is something else.
+# An article is a few MB at most; a larger file is something else.
 _MOST_BYTES = 1 << 28
 _LISTS = frozenset({"list", "def-list", "list-item", "def-item", "term", "def", "boxed-text"})
 _NEVER = frozenset(
@@ -65,7 +64,7 @@ def read_article(
 ) -> Iterator[Document | Dropped | Quarantined]:
     """Yield one value for the file. The id is ``PMC<number>``, else the PMID; the group ``pmid:<PMID>``, else the id.
 
-    So an article is held out together with its PubMed citation. Dropped as ``no_body`` without text in the body.
+    An article is thus held out together with its PubMed citation. Dropped as ``no_body`` without text in the body.
     """
     from lxml import etree
 
@@ -140,7 +139,7 @@ def _lines(element: Any, source: PmcSource) -> Iterator[str]:
 
 
 def _paragraph(element: Any, source: PmcSource) -> Iterator[str]:
-    """The paragraph's own text, then what stands inside it as blocks: lists, quotations, floats that are kept."""
+    """The paragraph's text, then the blocks inside it: lists, quotations, floats that the source keeps."""
     text = _flat(element, skip=_NEVER | _FLOATS | _LISTS | {"disp-quote"})
     if text:
         yield text
@@ -162,7 +161,7 @@ def _float_lines(element: Any) -> Iterator[str]:
 
 
 def _flat(element: Any, *, skip: frozenset[str] = frozenset({"fn", "tex-math"})) -> str:
-    """All text below an element but that of the skipped elements; runs of blanks become one space."""
+    """All text below an element without the skipped elements; runs of blanks become one space."""
     parts: list[str] = []
     _collect(element, skip, parts)
     return _BLANKS.sub(" ", "".join(parts)).strip()
@@ -173,7 +172,7 @@ def _collect(element: Any, skip: frozenset[str], parts: list[str]) -> None:
     for child in element:
         name = _name(child)
         if name is None:
-            parts.append(child.text or "")  # an entity reference stays as it stands
+            parts.append(child.text or "")  # an entity reference stays unchanged
         elif name == "break":
             parts.append(" ")
         elif name not in skip:

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from clinical_modernbert.corpus import encoding
-from clinical_modernbert.corpus.encoding import WordEncoder
+from clinical_modernbert.corpus.encoding import UNUSUAL, WordEncoder
 from clinical_modernbert.recipe.corpus import TokenizerSection
 from clinical_modernbert.tokenizer import build_tokenizer, encode_with_offsets
 from hypothesis import given, settings
@@ -64,14 +63,13 @@ def test_any_text(with_blanks: PreTrainedTokenizerFast, texts: list[str]) -> Non
 
 
 def test_every_usual_character_is_in_the_class_that_the_library_gives_it(tokenizer: PreTrainedTokenizerFast) -> None:
-    texts = [f"a{c}1{c}.{c} {c}" for c in map(chr, range(0x2C00)) if not encoding._UNUSUAL.search(c)]
+    texts = [f"a{c}1{c}.{c} {c}" for c in map(chr, range(0x2C00)) if not UNUSUAL.search(c)]
     assert len(texts) > 3000
     assert_equal(tokenizer, WordEncoder(tokenizer), texts)
 
 
-def test_a_full_table_starts_anew(tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoding, "_MOST_TOKENS", 50)
-    encoder = WordEncoder(tokenizer)
+def test_a_full_table_is_emptied(tokenizer: PreTrainedTokenizerFast) -> None:
+    encoder = WordEncoder(tokenizer, most_tokens=50)
     for _ in range(3):
         assert_equal(tokenizer, encoder, tiny_texts(10))
         assert_equal(tokenizer, encoder, list(HARD))

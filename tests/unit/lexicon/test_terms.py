@@ -3,6 +3,7 @@
 import bz2
 import os
 import pickle
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -100,7 +101,7 @@ class _Harmful:
 def test_a_pickle_that_names_a_function_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "made_by_pickle"
     (tmp_path / "drug_ner_dictionary.pkl.bz2").write_bytes(bz2.compress(pickle.dumps(_Harmful(target))))
-    monkeypatch.setattr(terms, "_package_folder", lambda module, distribution: tmp_path)
+    monkeypatch.setattr(terms, "find_spec", lambda name: ModuleSpec(name, None, origin=str(tmp_path / "__init__.py")))
     with pytest.raises(SourceError, match="only plain values"):
         build_terms(LexiconSection(code_tables=False))
     assert not target.exists()

@@ -214,7 +214,7 @@ def test_table_errors_come_before_any_task(tmp_path: Path) -> None:
     path.write_text("id,body\n1,a\n")
     with pytest.raises(SourceError, match=r"t\.csv has no column 'text'; its columns are 'id', 'body'"):
         read_table(path, text_column="text")
-    with pytest.raises(SourceError, match=r"sources\[t\]\.path: .* is no file"):
+    with pytest.raises(SourceError, match=r"sources\[t\]\.path: .* is not a file"):
         read_table(tmp_path, text_column="text")
 
 

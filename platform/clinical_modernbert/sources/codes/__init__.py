@@ -56,7 +56,7 @@ def source_digest(source: CodeSource, location: Path) -> str:
     if source.crosswalk_path is not None:
         crosswalk = Path(source.crosswalk_path)
         if not crosswalk.is_file():
-            raise SourceError(f"sources[{source.name}].crosswalk_path: {source.crosswalk_path!r} is no file")
+            raise SourceError(f"sources[{source.name}].crosswalk_path: {source.crosswalk_path!r} is not a file")
         files.append(crosswalk)
     digests = [file_sha256(file) for file in files]
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()

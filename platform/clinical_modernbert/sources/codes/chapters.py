@@ -62,7 +62,9 @@ def icd9_chapter(code: str) -> tuple[str, str]:
         return _ICD9_FACTORS
     if code[:3].isdecimal() and len(code) >= 3:
         return _in_range(_ICD9_NUMERIC, code[:3], code)
-    raise ValueError(f"{code!r} is no ICD-9-CM diagnosis code: expected 3 digits, V and 2 digits, or E and 3 digits")
+    raise ValueError(
+        f"{code!r} is not an ICD-9-CM diagnosis code: expected 3 digits, V and 2 digits, or E and 3 digits"
+    )
 
 
 def icd10_chapter(code: str) -> tuple[str, str]:
@@ -73,7 +75,7 @@ def icd10_chapter(code: str) -> tuple[str, str]:
 def _in_range(chapters: tuple[tuple[str, str], ...], category: str, code: str) -> tuple[str, str]:
     for chapter in chapters:
         first, last = chapter[0].split("-")
-        # Characters compare as the classification orders them: digits before letters (C4A lies in C00-D49, O9A ends O).
+        # Characters compare in the order of the classification: digits before letters (C4A is in C00-D49, O9A ends O).
         if first <= category <= last:
             return chapter
-    raise ValueError(f"{code!r} lies in no chapter; the chapters are {', '.join(chapter[0] for chapter in chapters)}")
+    raise ValueError(f"{code!r} is in no chapter; the chapters are {', '.join(chapter[0] for chapter in chapters)}")

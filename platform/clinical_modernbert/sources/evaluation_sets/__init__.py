@@ -13,7 +13,7 @@ _FORMATS = (
     "i2b2 2010 (.con and .txt), PMC-Patients (.json) or BEIR (.jsonl)"
 )
 _ROOT = re.compile(r"<(ROOT|ClinicalNarrativeTemporalAnnotation|deIdi2b2)[\s>]")
-# What lies beside the texts of these sets and holds none.
+# Files of these sets that hold no texts.
 _NO_TEXT = (".md", ".license", ".ast", ".rel", ".conf", ".tsv.license", ".md5", ".sha256")
 
 

@@ -63,7 +63,7 @@ _MEASURES = ("temperature", "pulse", "respirations", "oxygen saturation", "systo
 
 @dataclass(frozen=True, slots=True)
 class EdOutcome:
-    """What a task may ask for, and a text must not say."""
+    """What a task predicts; a text must not state it."""
 
     disposition: str
     """``ADMITTED``, ``HOME``, ``EXPIRED`` and so on, as the table has it."""
@@ -118,11 +118,11 @@ def read_stays(folder: Path, *, minutes: int | None = None) -> Iterator[EdStay]:
 
 
 def check_arrival(place: str, intime: str) -> None:
-    """Raise ``SourceError`` where a stay's arrival is no time: nothing could be said to lie after it."""
+    """Raise ``SourceError`` where a stay's arrival is not a time: nothing could be placed after it."""
     try:
         datetime.fromisoformat(intime)
     except ValueError:
-        raise SourceError(f"{place}: intime is no time; expected YYYY-MM-DD HH:MM:SS") from None
+        raise SourceError(f"{place}: intime is not a time; expected YYYY-MM-DD HH:MM:SS") from None
 
 
 def check_time(place: str, column: str, time: str) -> None:
@@ -130,11 +130,11 @@ def check_time(place: str, column: str, time: str) -> None:
     try:
         datetime.fromisoformat(time or "2000-01-01")
     except ValueError:
-        raise SourceError(f"{place}: {column} is no time; expected YYYY-MM-DD HH:MM:SS, or nothing") from None
+        raise SourceError(f"{place}: {column} is not a time; expected YYYY-MM-DD HH:MM:SS, or nothing") from None
 
 
 def in_window(time: str, arrival: str, minutes: int) -> bool:
-    """Whether ``time`` lies from ``arrival`` until ``minutes`` after it; False where one of the two is missing or no time."""
+    """Whether ``time`` is from ``arrival`` until ``minutes`` after it; False where one of the two is missing or not a time."""
     try:
         passed = datetime.fromisoformat(time) - datetime.fromisoformat(arrival)
     except ValueError:

@@ -75,9 +75,9 @@ def read_hosp_stays(folder: Path, *, minutes: int) -> Iterator[EdStay]:
 def _in_first_minutes(
     folder: Path, table: str, columns: tuple[str, ...], arrivals: dict[str, list[str]], *, minutes: int
 ) -> dict[str, list[tuple[str, ...]]]:
-    """Return subject -> (charttime, ``columns``) of the rows that lie in the first minutes of any of its stays.
+    """Return subject -> (charttime, ``columns``) of the rows in the first minutes of any of its stays.
 
-    The hospital's tables hold years of rows for each stay's hour: what lies elsewhere is not kept in memory.
+    The hospital's tables hold years of rows for each stay's hour: other rows are not kept in memory.
     """
     found: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     for place, (subject, time, *rest) in placed_rows(folder, table, ("subject_id", "charttime", *columns)):
@@ -111,7 +111,7 @@ def read_meds_stays(path: Path, *, minutes: int) -> Iterator[EdStay]:
 
 
 def meds_files(path: Path) -> list[Path]:
-    """Return the shards of a MEDS data set, which lie below ``data/`` beside its ``metadata/``, or the file itself."""
+    """Return the shards of a MEDS data set, below ``data/`` next to its ``metadata/``, or the file itself."""
     if not path.is_dir():
         return [path]
     below = path / "data" if (path / "data").is_dir() else path

@@ -44,7 +44,7 @@ def read_2006(path: Path) -> Iterator[AnnotatedText]:
 
 
 def read_2010(path: Path) -> Iterator[tuple[str, tuple[TaggedSentence, ...]]]:
-    """Yield (id, sentences) of each ``.txt`` below a folder that has a ``.con`` of its name, beside it or in ``concept/``.
+    """Yield (id, sentences) of each ``.txt`` below a folder with a ``.con`` of the same name, next to it or in ``concept/``.
 
     ``.con`` counts lines from 1 and tokens from 0 with both ends included.
     """
@@ -73,8 +73,8 @@ def read_2010(path: Path) -> Iterator[tuple[str, tuple[TaggedSentence, ...]]]:
 def read_2012(path: Path) -> AnnotatedText:
     """Return one note with its EVENT spans of the challenge's six types; TIMEX3 and EVENTs without a type are counted.
 
-    So the literature counts (13 tags: six types, begun or gone on, and none). Entities inside the CDATA stay as they stand: the
-    offsets count them.
+    The literature counts in this way (13 tags: six types, begin or inside, and outside). Entities inside the CDATA stay
+    unchanged: the offsets count them.
     """
     root = _parse(path, expected="ClinicalNarrativeTemporalAnnotation")
     found = [tag for tag in root.iterfind("TAGS/*") if tag.tag in ("EVENT", "TIMEX3")]
@@ -84,7 +84,7 @@ def read_2012(path: Path) -> AnnotatedText:
 
 
 def read_2014(path: Path) -> AnnotatedText:
-    """Return one note (``320-03.xml``) with its PHI; the kind is the tag's TYPE (``DOCTOR``), which lies within its
+    """Return one note (``320-03.xml``) with its PHI; the kind is the tag's TYPE (``DOCTOR``), which is within its
     name (NAME)."""
     root = _parse(path, expected="deIdi2b2")
     tags = list(root.iterfind("TAGS/*"))
@@ -92,9 +92,9 @@ def read_2014(path: Path) -> AnnotatedText:
 
 
 def _annotated(path: Path, root: Any, tags: list[Any], kinds: list[str]) -> AnnotatedText:
-    """Return the note with the spans of its tags: offsets from 0, the end behind the last character.
+    """Return the note with the spans of its tags: offsets from 0, the end after the last character.
 
-    The releases state some texts otherwise than they lie there (``and`` for ``&``, line ends as spaces, shifted notes): such
+    The releases state some texts in another form than the note has (``and`` for ``&``, line ends as spaces, shifted notes): such
     spans are counted. Where most of a note's are, its offsets mean something else, and it is refused.
     """
     text = root.findtext("TEXT") or ""
@@ -123,7 +123,7 @@ def _offsets(path: Path, tag: Any, text: str) -> tuple[int, int]:
     except ValueError:
         refuse(path, tag.sourceline, f"{tag.tag} has no start and end")
     if not 0 <= start <= end <= len(text):
-        refuse(path, tag.sourceline, f"{tag.tag} lies outside of the text ({start}-{end} of {len(text)})")
+        refuse(path, tag.sourceline, f"{tag.tag} is outside of the text ({start}-{end} of {len(text)})")
     return start, end
 
 

@@ -28,7 +28,7 @@ class Span:
     start: int
     """First character, from 0."""
     end: int
-    """The character behind the last."""
+    """The character after the last one."""
     kind: str
 
 
@@ -40,9 +40,9 @@ class AnnotatedText:
     text: str
     spans: tuple[Span, ...]
     num_not_as_stated: int = 0
-    """Spans whose file says another text than lies there."""
+    """Spans whose stated text differs from the text at their offsets."""
     num_left_out: int = 0
-    """Annotations that are no entities of the set's task."""
+    """Annotations that are not entities of the set's task."""
     num_in_pieces: int = 0
     """Entities in several pieces, each of which is a span."""
 
@@ -113,9 +113,9 @@ def read_brat(path: Path) -> Iterator[AnnotatedText]:
             except ValueError:
                 raise SourceError(f"{name}.ann, line {number}: expected T<n><TAB>type start end<TAB>text") from None
             if not all(0 <= start < end <= len(text) for start, end in pieces):
-                raise SourceError(f"{name}.ann, line {number}: the span lies outside of the text")
-            lies = "".join(text[start:end] for start, end in pieces)
-            wrong += "".join(lies.split()) != "".join(stated.split())
+                raise SourceError(f"{name}.ann, line {number}: the span is outside of the text")
+            actual = "".join(text[start:end] for start, end in pieces)
+            wrong += "".join(actual.split()) != "".join(stated.split())
             torn += len(pieces) > 1
         yield AnnotatedText(name.rpartition("/")[2], text, tuple(spans), wrong, num_in_pieces=torn)
 
@@ -124,7 +124,7 @@ def _folder_pairs(folder: Path) -> Iterator[tuple[str, str, str]]:
     for path in sorted(folder.rglob("*.ann")):
         text = path.with_suffix(".txt")
         if not text.is_file():
-            raise SourceError(f"{path.name}: {text.name} is missing beside it")
+            raise SourceError(f"{path.name}: {text.name} is missing next to it")
         yield path.stem, read_text(text), read_text(path)
 
 
@@ -145,5 +145,5 @@ def _archive_pairs(path: Path) -> Iterator[tuple[str, str, str]]:
         stem = name.removesuffix(".ann")
         if name.endswith(".ann"):
             if f"{stem}.txt" not in texts:
-                raise SourceError(f"{path.name}: {stem}.txt is missing beside {name}")
+                raise SourceError(f"{path.name}: {stem}.txt is missing next to {name}")
             yield stem, texts[f"{stem}.txt"], texts[name]

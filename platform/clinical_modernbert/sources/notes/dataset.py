@@ -37,7 +37,7 @@ def dataset_digest(source: DatasetSource) -> str:
         parts += [f"{p.relative_to(folder).as_posix()}\0{file_sha256(p)}" for p in files]
     elif source.revision is None:
         raise SourceError(
-            f"{path_field(source.name)}: {source.path!r} is no folder; give a folder, or a hub id "
+            f"{path_field(source.name)}: {source.path!r} is not a folder; give a folder, or a hub id "
             "together with revision, its commit"
         )
     else:

@@ -1,9 +1,9 @@
 """MEDS events in Parquet (schema of ``meds`` 0.4: subject_id, time, code, numeric_value, text_value): one text a subject.
 
-Events come in time order, static ones (time null) first; events of one moment stand in one line behind their time.
+Events come in time order, static ones (time null) first; events of the same time share a line, which begins with the time.
 Files of a MEDS data set hold whole subjects, sorted by subject, so that one subject at a time is in memory. A file
-where a subject comes back after another is sorted in memory instead, and one beyond ``_MOST_UNSORTED`` rows is
-quarantined: shard it by subject first.
+whose subjects are not grouped is sorted in memory; with more than ``_MOST_UNSORTED`` rows it is quarantined: shard
+it by subject first.
 """
 
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ class Event(NamedTuple):
 
 
 class BrokenEventsError(Exception):
-    """A file, or its rest from a row on, cannot be read."""
+    """A file, or what follows one of its rows, cannot be read."""
 
     def __init__(self, position: str, reason: str) -> None:
         super().__init__(f"{position}: {reason}")
@@ -70,7 +70,7 @@ def read_subjects(location: Path, *, file: str, source: MedsSource) -> Iterator[
 def subject_events(location: Path, *, whole: bool) -> Iterator[tuple[int, list[Event]]]:
     """Yield each subject of a file with its rows in the file's order; raises ``BrokenEventsError``.
 
-    ``whole`` refuses what a corpus does without: a file without numbers, and a row without a code, which is left out otherwise.
+    ``whole`` refuses a file without numbers and a row without a code; a corpus reads the file and leaves the row out.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -150,7 +150,7 @@ def _is_text(kind: Any) -> bool:
 
 
 def _is_grouped(parquet: Any) -> bool:
-    """Whether each subject's rows stand together, by a pass over that column alone."""
+    """Whether the rows of each subject are consecutive, by a pass over that column alone."""
     seen: set[int] = set()
     last = None
     for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=["subject_id"]):

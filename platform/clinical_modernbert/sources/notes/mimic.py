@@ -1,8 +1,8 @@
 """MIMIC-IV-Note discharge and radiology CSV files (PhysioNet, credentialed), one document a note, grouped by patient.
 
-Two rules change the text, and nothing else does: a run of three or more underscores, the mask that de-identification left, is
-written as ``___``; and the hard line breaks of the hospital's editor are undone, while section headers, lists, tables and blank
-lines keep theirs. Column names: MIMIC-IV-Note's ``create.sql`` (mimic-code).
+Two rules change the text: a run of three or more underscores, the mask of de-identification, becomes ``___``; and the hard line
+breaks of the hospital's editor are removed, except at section headers, lists, tables and blank lines.
+Column names: MIMIC-IV-Note's ``create.sql`` (mimic-code).
 """
 
 import re
@@ -16,15 +16,15 @@ from clinical_modernbert.sources.files import Progress, file_units, find_files, 
 
 _COLUMNS = ("note_id", "subject_id", "text")
 _PATTERNS = ("discharge*.csv", "discharge*.csv.gz", "radiology*.csv", "radiology*.csv.gz")
-# discharge_detail and radiology_detail hold fields about the notes, no text.
+# discharge_detail and radiology_detail hold fields about the notes, not text.
 _EXCLUDE = ("*_detail.csv", "*_detail.csv.gz")
 
 PHYSIONET = "PhysioNet Credentialed Health Data License 1.5.0: do not share the model with anyone who has no access"
 
 _MASK = re.compile(r"_{3,}")
-# A line break is the editor's only where the next word would not have fitted; below this width it was meant.
+# A break is the editor's only where the next word did not fit; in a shorter line the author meant it.
 _NARROWEST_WRAP = 58
-# A longer line was not broken by the editor at all.
+# The editor did not break longer lines.
 _WIDEST_WRAP = 90
 # Lists, headers such as "Neuro:" or "ADMISSION LABS:", and lab lines that begin with a masked date and a time.
 _OWN_LINE = re.compile(r"\s*(?:\d{1,2}[.)]\s|[-*•#=+>]|\[|[A-Z][\w /&()'.,-]{0,48}:|___ ?\d{1,2}:\d\d)")

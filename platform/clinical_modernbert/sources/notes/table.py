@@ -27,7 +27,7 @@ def units(source: TableSource) -> list[Unit]:
     location = Path(source.path)
     if not location.is_file():
         raise SourceError(
-            f"{path_field(source.name)}: {source.path!r} is no file; expected a CSV file with a header, Parquet or JSON lines"
+            f"{path_field(source.name)}: {source.path!r} is not a file; expected a CSV file with a header, Parquet or JSON lines"
         )
     check_table(location, source)
     return file_units(source.name, [(location.name, location)])

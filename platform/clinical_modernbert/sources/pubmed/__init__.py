@@ -2,7 +2,7 @@
 
 The text is the title, an empty line, then the abstract with one labelled section a line. Inline markup and MathML stay as
 text; truncation notices and copyright lines are left out. Records are read one by one and freed, so memory is flat. Versions,
-file order and deletions are handed on as values: which of several versions of a PMID stays is decided over all files, later.
+file order and deletions are values of the records: which version of a PMID stays is decided later, over all files.
 """
 
 import hashlib
@@ -53,7 +53,7 @@ def licence(source: PubMedSource) -> str:
 def file_order(name: str) -> int:
     """Return the place of a file in NLM's order: year and number of ``pubmed26n0001.xml.gz``; 0 for any other name.
 
-    Numbers run on from the baseline into the update files, and a new year's baseline restates everything.
+    Numbers continue from the baseline to the update files; the baseline of a new year restates everything.
     """
     match = _NLM_NAME.fullmatch(name.rpartition("/")[2])
     if match is None:
@@ -68,7 +68,7 @@ def sort_files(files: list[tuple[str, Path]]) -> list[tuple[str, Path]]:
 
 
 def checksum_problem(location: Path) -> str | None:
-    """Return what is wrong between a file and its companion ``<file>.md5``, or None: no companion, or the same sum."""
+    """Return how a file differs from its companion ``<file>.md5``; None where the sum is the same or there is no companion."""
     companion = location.with_name(f"{location.name}.md5")
     if not companion.is_file():
         return None
@@ -83,7 +83,7 @@ def checksum_problem(location: Path) -> str | None:
 
 
 def check_checksums(files: list[tuple[str, Path]], *, source: PubMedSource) -> None:
-    """Raise ``SourceError`` for the first file that differs from its companion, where the recipe wants that."""
+    """Raise ``SourceError`` for the first file that differs from its companion, unless the recipe quarantines such files."""
     if source.checksum_mismatch == "fail":
         for name, location in files:
             problem = checksum_problem(location)
@@ -97,7 +97,7 @@ def read_citations(
     """Yield one value for each citation, book chapter, deleted PMID, and other abstract that the source takes.
 
     The id is the PMID (``<PMID>:<language>`` for another abstract), the group ``pmid:<PMID>``. A broken file gives its citations
-    up to the damage, and one quarantined record for the rest.
+    up to the damage, and one quarantined record for all that follows.
     """
     order = file_order(file)
     for record in scan_records(chunks):
@@ -134,7 +134,7 @@ def _other_documents(citation: Citation, source: PubMedSource, order: int) -> It
             continue
         seen[other.language] = seen.get(other.language, 0) + 1
         number = f":{seen[other.language]}" if seen[other.language] > 1 else ""
-        # The vernacular title has the article's language, and belongs to the abstract in that language only.
+        # The vernacular title is in the article's language, and belongs to the abstract in that language only.
         title = citation.vernacular_title if citation.languages[:1] == (other.language,) else ""
         yield Document(
             f"{citation.pmid}:{other.language}{number}",
@@ -150,7 +150,7 @@ def _other_documents(citation: Citation, source: PubMedSource, order: int) -> It
 def _body(sections: Sections) -> str:
     lines = []
     for label, text in sections:
-        if "TRUNCATED" in text:  # looked for first: the expression by itself would double the time of a record
+        if "TRUNCATED" in text:  # a plain search first: the expression alone would double the time of a record
             text = _TRUNCATED.sub("", text)  # noqa: PLW2901
         if text:
             lines.append(f"{label}: {text}" if label and label != _NO_LABEL else text)

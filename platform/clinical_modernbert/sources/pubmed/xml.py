@@ -1,8 +1,8 @@
 """One PubMed citation as a value, and its two readers: an lxml element, and the bytes of a record.
 
-The second reader is what makes a baseline affordable: it looks only at PMID, title, abstract, languages and other abstracts, and
-leaves the four fifths of a record that are authors, references and index terms unparsed. It relies on the order of NLM's DTD,
-answers None for a record that does not keep it (the caller then takes the first reader), and equals the first on every record.
+The second reader makes a whole baseline affordable: it parses PMID, title, abstract, languages and other abstracts only, not the
+four fifths of a record that are authors, references and index terms. It relies on the order of NLM's DTD and returns None for
+a record in another order, which the caller gives to the first reader. Both give the same citation.
 """
 
 import re
@@ -15,7 +15,7 @@ Element = Any
 Sections = tuple[tuple[str, str], ...]
 
 _MATH = "{http://www.w3.org/1998/Math/MathML}math"
-# An external subset is declared, and never fetched, so that a reference to an unknown entity stays text.
+# The declared external subset is never fetched; with it, a reference to an unknown entity stays text.
 _WRAP = (b'<!DOCTYPE r SYSTEM "none"><r>', b"</r>")
 
 _ATTRIBUTES = rb"""((?:\s+[\w:.-]+\s*=\s*(?:"[^"]*"|'[^']*'))*)\s*"""
@@ -34,7 +34,7 @@ _NAMED = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 
 @dataclass(frozen=True, slots=True)
 class OtherAbstract:
-    """An abstract beside the main one: in another language, or for other readers."""
+    """A further abstract: in another language, or for other readers."""
 
     language: str
     """Three letters as NLM writes them: ``spa``."""
@@ -45,7 +45,7 @@ class OtherAbstract:
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """What the corpus takes from a citation; texts are flat, with runs of blanks as one space."""
+    """The fields of a citation that a corpus needs; texts are flat, with runs of blanks as one space."""
 
     pmid: str
     version: int
@@ -97,7 +97,7 @@ def block_element(block: bytes) -> Element:
 
 
 def block_citation(block: bytes) -> Citation | None:
-    """Return the citation of a ``PubmedArticle`` or ``MedlineCitation``, or None where NLM's DTD has no such order: ask lxml.
+    """Return the citation of a ``PubmedArticle`` or ``MedlineCitation``, or None where its order is not that of NLM's DTD.
 
     The block is well-formed UTF-8 without comments, CDATA sections and processing instructions.
     """
@@ -115,13 +115,13 @@ def block_citation(block: bytes) -> Citation | None:
     if abstract_from < 0 <= abstract_to:
         return None
     sections = _block_sections(block[abstract_from:abstract_to]) if abstract_from >= 0 else ()
-    # Between abstract and language stand the authors: the plain search passes them many times faster than the expression.
-    behind = block.find(b"<Language>", max(first, abstract_to), end)
+    # The authors are between abstract and language: the plain search passes them many times faster than the expression.
+    after = block.find(b"<Language>", max(first, abstract_to), end)
     languages: tuple[str, ...] = ()
-    if behind >= 0:
-        languages = tuple([_plain(m[1]).strip() for m in _LANGUAGE.finditer(block, behind, end)])
+    if after >= 0:
+        languages = tuple([_plain(m[1]).strip() for m in _LANGUAGE.finditer(block, after, end)])
     else:
-        behind = max(first, abstract_to)
+        after = max(first, abstract_to)
     others: tuple[OtherAbstract, ...] = ()
     if block.find(b"<OtherAbstract", end) >= 0:
         found = []
@@ -134,7 +134,7 @@ def block_citation(block: bytes) -> Citation | None:
         pmid,
         int(version) if version.isdecimal() else 0,
         _tagged(block, b"ArticleTitle", first, end),
-        _tagged(block, b"VernacularTitle", behind, end),
+        _tagged(block, b"VernacularTitle", after, end),
         sections,
         languages,
         others,

@@ -66,7 +66,7 @@ def test_emergency_stays_split_by_patient_and_hide_what_came_with_the_outcome(
 @pytest.mark.parametrize(
     ("table", "line", "problem"),
     [
-        ("edstays", "1,,5,yesterday,,F,WHITE,WALK IN,HOME", "line 82: intime is no time; expected YYYY-MM-DD"),
+        ("edstays", "1,,5,yesterday,,F,WHITE,WALK IN,HOME", "line 82: intime is not a time; expected YYYY-MM-DD"),
         (
             "edstays",
             "1,,7,2150-01-01 10:00:00,,F,WHITE,WALK IN,HOME",
@@ -75,7 +75,7 @@ def test_emergency_stays_split_by_patient_and_hide_what_came_with_the_outcome(
         ("edstays", "1,,900", "line 82: 3 columns where the header has 9"),
         ("triage", "1,2", "line 82: 2 columns where the header has 11"),
         ("triage", "1,5,,,,,,,,,", "line 82: stay 5 is there twice"),
-        ("vitalsign", "1,5,ten past,,,,,,,,", "line 82: charttime is no time"),
+        ("vitalsign", "1,5,ten past,,,,,,,,", "line 82: charttime is not a time"),
     ],
 )
 def test_broken_rows_of_a_stay_are_refused_with_file_and_line(

@@ -158,7 +158,7 @@ def test_hosp_stays_say_what_was_known_in_an_hour_and_nothing_after(tmp_path: Pa
     with pytest.raises(SourceError, match=r"patients.csv.gz, line 2: anchor_age and anchor_year must be whole numbers"):
         list(read_hosp_stays(tmp_path, minutes=60))
     table("transfers", "subject_id,hadm_id,transfer_id,eventtype,intime,outtime", "1,900,11,ED,yesterday,")
-    with pytest.raises(SourceError, match=r"transfers.csv.gz, line 2: intime is no time; expected YYYY-MM-DD"):
+    with pytest.raises(SourceError, match=r"transfers.csv.gz, line 2: intime is not a time; expected YYYY-MM-DD"):
         list(read_hosp_stays(tmp_path, minutes=60))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import CodeSource
-from clinical_modernbert.sources import list_units, read_unit
+from clinical_modernbert.sources import list_units
 from clinical_modernbert.sources.codes.relations import (
     Mapping,
     joined_concepts,
@@ -17,25 +17,7 @@ from clinical_modernbert.sources.codes.relations import (
 from clinical_modernbert.sources.document import Document, Dropped, Quarantined
 from pydantic import ValidationError
 
-
-def read(path: Path | None, table: str, **settings: object) -> list[Document | Dropped | Quarantined]:
-    source = CodeSource.model_validate(
-        {"type": "codes", "name": "c", "table": table, "path": path and str(path), **settings}
-    )
-    (unit,) = list_units(source)
-    return list(read_unit(source, unit))  # type: ignore[arg-type]
-
-
-def made(
-    tmp_path: Path, content: str | bytes, table: str, **settings: object
-) -> list[Document | Dropped | Quarantined]:
-    path = tmp_path / "table.txt"
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read(path, table, **settings)
-
-
-def texts(records: list[Document | Dropped | Quarantined]) -> dict[str, str]:
-    return {record.id: record.text for record in records if isinstance(record, Document)}
+from tests.helpers.code_tables import made, texts
 
 
 def test_order_file(tmp_path: Path) -> None:
