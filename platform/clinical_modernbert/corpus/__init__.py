@@ -1,7 +1,7 @@
 """Corpus building on Ray Data, the packed shards that it leaves, and the held-out split.
 
-The split is by group (patient, PMID or code concept), as a pure function of (seed, group): a group is never on both sides. It
-is here, apart from the builders, because evaluation uses it where no corpus is built.
+The split is by group (patient, PMID or code concept), as a pure function of (seed, group): a group is never on both sides.
+Importing this package loads neither ray nor the libraries of the builders.
 """
 
 import hashlib

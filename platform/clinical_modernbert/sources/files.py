@@ -162,7 +162,7 @@ class _FastInflateError(Exception):
     """The archive is not one or more whole gzip members."""
 
 
-def _inflate_fast(head: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+def _inflate_fast(head: bytes, later: Iterator[bytes]) -> Iterator[bytes]:
     """Inflate by ISA-L, at more than twice the speed of zlib; anything but whole members is ``_FastInflateError``."""
     from isal import isal_zlib
 
@@ -171,7 +171,7 @@ def _inflate_fast(head: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     while True:
         member = isal_zlib.decompressobj(wbits=31)
         while not member.eof:
-            data = data or next(rest, b"")
+            data = data or next(later, b"")
             if not data:
                 raise _FastInflateError
             try:
@@ -181,20 +181,20 @@ def _inflate_fast(head: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
             if chunk:
                 yield chunk
             data = member.unused_data if member.eof else member.unconsumed_tail
-        data = data or next(rest, b"")
+        data = data or next(later, b"")
         if not data:
             return
         if not data.startswith(_GZIP_MAGIC[:1]):
             raise _FastInflateError  # zero padding, or damage
 
 
-def _inflate(head: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+def _inflate(head: bytes, later: Iterator[bytes]) -> Iterator[bytes]:
     data = head
     position = 0  # compressed bytes consumed before `data`
     member = zlib.decompressobj(wbits=31)
     while True:
         if not data:
-            data = next(rest, b"")
+            data = next(later, b"")
             if not data:
                 raise DamagedFileError(f"byte {position}", "the gzip archive is truncated")
         before = member.copy()
@@ -216,7 +216,7 @@ def _inflate(head: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
             data = padded.lstrip(b"\0")
             while not data:
                 position += len(padded)
-                padded = next(rest, b"")
+                padded = next(later, b"")
                 if not padded:
                     return
                 data = padded.lstrip(b"\0")

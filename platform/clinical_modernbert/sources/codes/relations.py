@@ -37,12 +37,12 @@ def tabular_location(path: str | None) -> Path:
             raise SourceError(f"sources.hierarchy_path: {path!r} is not a file; expected CMS's ICD-10-CM tabular XML")
         return Path(path)
     package = find_spec("simple_icd_10_cm")
-    found = [] if package is None or package.origin is None else sorted(Path(package.origin).parent.rglob("*.xml"))
-    if len(found) != 1:
+    locations = [] if package is None or package.origin is None else sorted(Path(package.origin).parent.rglob("*.xml"))
+    if len(locations) != 1:
         raise SourceError(
             "sources.hierarchy_path: no tabular XML was given, and the package simple-icd-10-cm, which has it, is not installed"
         )
-    return found[0]
+    return locations[0]
 
 
 def read_hierarchy(location: Path) -> dict[str, Place]:

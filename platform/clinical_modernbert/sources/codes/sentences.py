@@ -95,12 +95,12 @@ def _code_rows(location: Path, *, file: str, source: CodeSource) -> Iterator[Cod
 
 def _partners(mappings: list[Mapping]) -> dict[tuple[str, str], list[tuple[str, bool]]]:
     """(system, code) -> (code in the other system, whether approximate), in the crosswalk's order; no combinations."""
-    found: dict[tuple[str, str], list[tuple[str, bool]]] = {}
+    partners: dict[tuple[str, str], list[tuple[str, bool]]] = {}
     for mapping in mappings:
         if not mapping.combination:
-            found.setdefault(("icd9cm", mapping.icd9), []).append((mapping.icd10, mapping.approximate))
-            found.setdefault(("icd10cm", mapping.icd10), []).append((mapping.icd9, mapping.approximate))
-    return found
+            partners.setdefault(("icd9cm", mapping.icd9), []).append((mapping.icd10, mapping.approximate))
+            partners.setdefault(("icd10cm", mapping.icd10), []).append((mapping.icd9, mapping.approximate))
+    return partners
 
 
 def _hierarchy_sentence(row: CodeRow, places: dict[str, Place]) -> str | None:
@@ -121,12 +121,12 @@ def _hierarchy_sentence(row: CodeRow, places: dict[str, Place]) -> str | None:
 def _crosswalk_sentence(
     row: CodeRow, partners: dict[tuple[str, str], list[tuple[str, bool]]], common: frozenset[str]
 ) -> str | None:
-    found = partners.get((row.system, row.code))
-    if not found:
+    of_code = partners.get((row.system, row.code))
+    if not of_code:
         return None
     other = "ICD-10" if row.system == "icd9cm" else "ICD-9"
-    exact = [code for code, approximate in found if not approximate]
-    codes = exact or [code for code, _ in found]
+    exact = [code for code, approximate in of_code if not approximate]
+    codes = exact or [code for code, _ in of_code]
     listed = codes[0] if len(codes) == 1 else f"{', '.join(codes[:-1])} or {codes[-1]}"
     verb = "corresponds" if exact else "corresponds approximately"
     text = _lower_start(row.description.rstrip("."), common)

@@ -197,13 +197,13 @@ def _known(value: str) -> str:
 
 
 def _by_stay(folder: Path, table: str) -> defaultdict[str, list[tuple[str, ...]]]:
-    found: defaultdict[str, list[tuple[str, ...]]] = defaultdict(list)
+    rows_of: defaultdict[str, list[tuple[str, ...]]] = defaultdict(list)
     timed = "charttime" in _COLUMNS[table]
     for place, row in placed_rows(folder, table, _COLUMNS[table]):
         if timed:
             check_time(place, "charttime", row[1])
-        found[row[0]].append(row[1:])
-    return found
+        rows_of[row[0]].append(row[1:])
+    return rows_of
 
 
 def table_rows(folder: Path, table: str, columns: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

@@ -240,11 +240,11 @@ def _past(condition: Condition) -> str:
 
 def _home_drugs(patient: _Patient, main: Condition) -> list[str]:
     """Drugs of the history and, where it is chronic too, of the main condition; each substance once."""
-    found: dict[str, str] = {}
+    by_substance: dict[str, str] = {}
     for condition in (*patient.history, main):
         for drug in condition.home_drugs:
-            found.setdefault(_drug(drug), drug)
-    return list(found.values())
+            by_substance.setdefault(_drug(drug), drug)
+    return list(by_substance.values())
 
 
 def _continued(home: list[str], main: Condition) -> list[str]:

@@ -76,9 +76,9 @@ def checksum_problem(location: Path) -> str | None:
     if stated is None:
         return f"{companion.name} holds no MD5 sum"
     with location.open("rb") as stream:
-        found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    if found != stated[0].decode().lower():
-        return f"the MD5 sum is {found}, {companion.name} says {stated[0].decode().lower()}"
+        actual = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if actual != stated[0].decode().lower():
+        return f"the MD5 sum is {actual}, {companion.name} says {stated[0].decode().lower()}"
     return None
 
 

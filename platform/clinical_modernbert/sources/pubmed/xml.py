@@ -124,12 +124,12 @@ def block_citation(block: bytes) -> Citation | None:
         after = max(first, abstract_to)
     others: tuple[OtherAbstract, ...] = ()
     if block.find(b"<OtherAbstract", end) >= 0:
-        found = []
+        abstracts = []
         for match in _OTHER.finditer(block, end):
             named = _attributes(match[1])
             language, kind = named.get("Language", "").strip(), named.get("Type", "").strip()
-            found.append(OtherAbstract(language, kind, _block_sections(match[2])))
-        others = tuple(found)
+            abstracts.append(OtherAbstract(language, kind, _block_sections(match[2])))
+        others = tuple(abstracts)
     return Citation(
         pmid,
         int(version) if version.isdecimal() else 0,
@@ -155,7 +155,7 @@ def _tagged(block: bytes, tag: bytes, first: int, end: int) -> str:
 
 
 def _block_sections(content: bytes) -> Sections:
-    found = []
+    sections = []
     position = 0
     while (start := content.find(b"<AbstractText", position)) >= 0:
         opened = content.find(b">", start)
@@ -165,8 +165,8 @@ def _block_sections(content: bytes) -> Sections:
             return _odd_sections(content)
         text = _flat(content[opened + 1 : position])
         if text:
-            found.append((label, text))
-    return tuple(found)
+            sections.append((label, text))
+    return tuple(sections)
 
 
 @lru_cache(maxsize=4096)
@@ -176,12 +176,12 @@ def _plain_label(attributes: bytes) -> str | None:
 
 
 def _odd_sections(content: bytes) -> Sections:
-    found = []
+    sections = []
     for match in _SECTION.finditer(content):
         text = _flat(match[2] or b"")
         if text:
-            found.append((_label(match[1]), text))
-    return tuple(found)
+            sections.append((_label(match[1]), text))
+    return tuple(sections)
 
 
 def _flat(content: bytes) -> str:
@@ -216,12 +216,12 @@ def _attributes(content: bytes) -> dict[str, str]:
 
 
 def _element_sections(abstract: Element) -> Sections:
-    found = []
+    sections = []
     for element in abstract.iterchildren("AbstractText"):
         text = flat_text(element)
         if text:
-            found.append((_clean_label(element.get("Label", "")), text))
-    return tuple(found)
+            sections.append((_clean_label(element.get("Label", "")), text))
+    return tuple(sections)
 
 
 def _clean_label(label: str) -> str:
