@@ -36,7 +36,7 @@ from clinical_modernbert.sources import Document, list_units, read_unit
 from clinical_modernbert.tokenizer import build_tokenizer, special_ids
 from clinical_modernbert.training.batches import pack_rows
 from clinical_modernbert.training.engine import MaskedLanguageLoss, build_engine
-from clinical_modernbert.training.flops import step_flops
+from clinical_modernbert.training.meter import step_flops
 from transformers import (
     DataCollatorForLanguageModeling,
     ModernBertForMaskedLM,

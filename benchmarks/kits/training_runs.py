@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 def _tiny() -> ModuleType:
     # By its path: some installed packages bring a top-level `tests` of their own.
-    spec = importlib.util.spec_from_file_location("tiny", REPOSITORY / "tests" / "tiny.py")
+    spec = importlib.util.spec_from_file_location("tiny", REPOSITORY / "tests" / "helpers" / "tiny.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

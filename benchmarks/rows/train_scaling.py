@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from clinical_modernbert.corpus.shards import RowBatch
-from clinical_modernbert.training.flops import step_flops
+from clinical_modernbert.training.meter import step_flops
 
 from benchmarks.harness import Row
 from benchmarks.kits.pretraining import Ours, Texts, build_bench_model, packed_rows, read_texts

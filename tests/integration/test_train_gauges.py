@@ -10,6 +10,7 @@ import pytest
 import ray
 from clinical_modernbert.artifacts import open_store
 from clinical_modernbert.training.launch import pretrain_in_process
+from clinical_modernbert.training.state import history_from_json
 from clinical_modernbert.training.trackers import figures_of, ray_gauges
 
 from tests.helpers.tiny import publish_tiny_corpus, tiny_pretrain_plan
@@ -21,7 +22,7 @@ def test_ray_s_prometheus_endpoint_shows_every_figure_of_the_curve_by_run(tmp_pa
     store = open_store(str(tmp_path))
     publish_tiny_corpus(store)
     model = pretrain_in_process(tiny_pretrain_plan(store, "training.num_steps=3"))
-    points = json.loads(model.file("history.json").read_text())
+    points = history_from_json(json.loads(model.file("history.json").read_text()))
     figures = {name for point in points for name in figures_of(point)}
     assert {"train/loss", "train/mask_rate", "held_out/uniform_loss"} <= figures
     wanted = {f"ray_cm_{name.replace('/', '_')}" for name in ("train/step", *figures)}
@@ -30,8 +31,7 @@ def test_ray_s_prometheus_endpoint_shows_every_figure_of_the_curve_by_run(tmp_pa
         ray.init(num_cpus=1, include_dashboard=False, _temp_dir=short, log_to_driver=False, configure_logging=False)
         observe = ray_gauges("tiny-run")
         for point in points:
-            if "step" in point:
-                observe(point)
+            observe(point)
         url = f"http://127.0.0.1:{ray.nodes()[0]['MetricsExportPort']}/metrics"
         deadline, missing, page = time.monotonic() + 60, wanted, ""
         while missing and time.monotonic() < deadline:

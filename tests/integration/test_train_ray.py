@@ -97,7 +97,7 @@ def test_sigterm_ends_the_job_with_143_and_the_same_command_goes_on(
     workers_of(job)[0].resume()
     _, errors = job.communicate(timeout=400)
     assert job.returncode == 143, errors[-3000:]
-    assert "the same command goes on from there" in errors
+    assert "the same command continues from there" in errors
     stopped_after = progress(plan)["step"]
     assert 3 <= stopped_after < 30
     model = finish(start_job(store, tmp_path, *overrides), plan)

@@ -8,7 +8,7 @@ import torch
 from clinical_modernbert.encoder import PACKED_SDPA, default_device, load_with_new_head, use_attention
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.recipe.heads import HeadKind
-from clinical_modernbert.training.precision import has_bfloat16
+from clinical_modernbert.training.worker import has_bfloat16
 
 
 def load_head(

@@ -1,12 +1,11 @@
 """Arms against the baseline: differences within a seed, with bootstrap intervals over the held-out documents.
 
-Both models of a pair are scored on the same hidden tokens of the same documents. A resample draws documents, not tokens: the
-tokens of one note stand or fall together. What differs between seeds (initial weights, order, training masks) is shown seed by
+Both models of a pair are scored on the same hidden tokens of the same documents. A resample draws documents, not tokens, because
+the tokens of one note are not independent. What differs between seeds (initial weights, order, training masks) is shown seed by
 seed and never mixed into an interval.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -15,13 +14,13 @@ from clinical_modernbert.statistics import index_weights, resampled_means
 from clinical_modernbert.sweeps.scores import METRICS, DocumentScores
 
 INTERVAL = 0.95
-# Two seeds agree by chance every second time, and an interval over documents knows nothing of seeds.
+# Two seeds agree by chance in half of the cases, and an interval over documents does not cover seeds.
 MIN_SEEDS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """An arm's metric less the baseline's, over the same documents."""
+    """An arm's metric minus the baseline's, over the same documents, with a 95 % interval."""
 
     value: float
     low: float
@@ -29,7 +28,7 @@ class Difference:
 
     @property
     def clear(self) -> bool:
-        """Whether the interval leaves out zero."""
+        """Whether the interval excludes zero."""
         return self.low > 0 or self.high < 0
 
 
@@ -51,7 +50,7 @@ def paired_differences(
 
 
 def verdict(differences: list[Difference], *, higher_is_better: bool) -> str:
-    """Return what the seeds say together: ``better`` or ``worse`` where three or more say so clearly, else ``undecided``."""
+    """Return ``better`` or ``worse`` if three or more seeds all say so clearly, else ``undecided``."""
     if (
         len(differences) >= MIN_SEEDS
         and all(d.clear for d in differences)
@@ -59,8 +58,3 @@ def verdict(differences: list[Difference], *, higher_is_better: bool) -> str:
     ):
         return "better" if (differences[0].value > 0) == higher_is_better else "worse"
     return "undecided"
-
-
-def as_json(difference: Difference) -> dict[str, Any]:
-    """Return the difference as the report holds it."""
-    return {"value": difference.value, "low": difference.low, "high": difference.high}

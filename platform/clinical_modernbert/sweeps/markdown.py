@@ -1,12 +1,20 @@
-"""A sweep's report as a page that stands on its own."""
+"""The report of a sweep as a Markdown page."""
 
-from typing import Any
+from collections.abc import Iterable
 
-from clinical_modernbert.masking import MASK_KINDS
+from clinical_modernbert.masking import MASK_KINDS, MaskKind
 from clinical_modernbert.recipe import SweepRecipe
+from clinical_modernbert.sweeps.comparison import Difference
+from clinical_modernbert.sweeps.results import Comparison, MetricComparison, Pairing, SweepReport, Trial
+from clinical_modernbert.sweeps.scaling_fit import FailedFit, Fit
 from clinical_modernbert.sweeps.scores import METRICS
 
-_HEADS = {"top1": "Top-1", "top5": "Top-5", "top10": "Top-10", "top25": "Top-25", "loss": "loss"}
+_COLUMNS = (*(metric for metric in METRICS if metric != "loss"), "loss")
+_HEADS = {metric: metric.replace("top", "Top-") for metric in METRICS}
+_HIDDEN: dict[MaskKind, str] = {
+    "uniform": "15 % of all tokens hidden",
+    "entity": "15 % of clinical tokens hidden, as whole terms",
+}
 _PAIRED = {
     "initial_weights": "initial weights",
     "row_order": "rows at each step",
@@ -14,183 +22,194 @@ _PAIRED = {
     "corpus": "training corpus",
     "hidden_tokens": "hidden tokens",
 }
-_COLUMNS = ("top1", "top5", "top10", "top25", "loss")
+_NONE = "–"
 
 
-def render_markdown(recipe: SweepRecipe, report: dict[str, Any], *, sweep_id: str) -> str:
+def render_markdown(recipe: SweepRecipe, report: SweepReport, *, sweep_id: str) -> str:
     """Return the Markdown page of a sweep."""
     lines = [f"# Sweep {sweep_id}", "", f"Base recipe `{recipe.base}`, corpus `{recipe.corpus}`."]
     if recipe.overrides:
-        lines.append("Overrides of every trial: " + ", ".join(f"`{override}`" for override in recipe.overrides) + ".")
-    lines += ["", *(_ablation(recipe, report) if recipe.arms else _search(report)), "", *_trials(report), ""]
-    return "\n".join(lines)
+        lines.append(f"Overrides of every trial: {_code(recipe.overrides)}.")
+    lines += ["", *(_ablation(report, report.comparison) if report.comparison else _search(report))]
+    return "\n".join([*lines, "", *_trials(report), ""])
 
 
-def _ablation(recipe: SweepRecipe, report: dict[str, Any]) -> list[str]:
-    lines = ["Arms, each compared with the first of this list that is named as baseline:", ""]
-    for name, arm in report["arms"].items():
-        mark = " (baseline)" if name == report["baseline"] else ""
-        lines.append(f"- **{name}**{mark}: " + (", ".join(f"`{o}`" for o in arm["overrides"]) or "as the base recipe"))
-    lines += ["", "## What the data supports", "", *(f"- {finding}" for finding in findings(report)), ""]
-    for mask, hidden in (
-        ("uniform", "15 % of all tokens hidden"),
-        ("entity", "15 % of clinical tokens hidden, as whole terms"),
-    ):
-        lines += [f"## Held-out figures, {mask} mask ({hidden})", "", "Mean over the seeds, in brackets each seed.", ""]
-        lines += [
-            "| arm | " + " | ".join(_HEADS[metric] for metric in _COLUMNS) + " |",
-            "|---|" + "--:|" * len(_COLUMNS),
-        ]
-        for name, arm in report["arms"].items():
-            cells = [_cell(arm["masks"][mask][metric], metric) if arm["masks"] else "–" for metric in _COLUMNS]
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
-        lines += [
-            "",
-            f"Differences from the baseline within each seed, {mask} mask, with 95 % intervals over documents.",
-            "",
-        ]
-        lines += [
-            "| arm | seed | " + " | ".join(_HEADS[metric] for metric in _COLUMNS) + " |",
-            "|---|--:|" + "--:|" * len(_COLUMNS),
-        ]
-        for name, arm in report["arms"].items():
-            pairs = arm["against_baseline"].get(mask, {})
-            for seed in pairs["loss"]["seeds"] if pairs else ():
-                cells = [_difference(pairs[metric]["seeds"][seed], metric) for metric in _COLUMNS]
-                lines.append(f"| {name} | {seed} | " + " | ".join(cells) + " |")
-        lines.append("")
-    if "fit" in report:
-        lines += [*_fit(report["fit"]), ""]
+def _ablation(report: SweepReport, comparison: Comparison) -> list[str]:
+    lines = ["Arms, each compared with the one marked as baseline:", ""]
+    for name, arm in comparison.arms.items():
+        mark = " (baseline)" if name == comparison.baseline else ""
+        lines.append(f"- **{name}**{mark}: {_code(arm.overrides) or 'as the base recipe'}")
+    lines += ["", "## What the data supports", "", *(f"- {finding}" for finding in findings(report, comparison)), ""]
+    for mask in MASK_KINDS:
+        lines += _mask_tables(comparison, mask)
+    if report.fit:
+        lines += [*_fit(report.fit), ""]
     return [*lines, "![held-out curves by arm](curves.png)"]
 
 
-def findings(report: dict[str, Any]) -> list[str]:
+def _mask_tables(comparison: Comparison, mask: MaskKind) -> list[str]:
+    """Return the arms' figures under one mask, and their differences from the baseline by seed."""
+    heads = [_HEADS[metric] for metric in _COLUMNS]
+    figures, differences = [], []
+    for name, arm in comparison.arms.items():
+        values = arm.masks.get(mask)
+        figures.append([name, *(_cell(values[metric], metric) if values else _NONE for metric in _COLUMNS)])
+        compared = arm.against_baseline.get(mask)
+        for seed in compared["loss"].seeds if compared else ():
+            cells = [_difference(compared[metric].seeds[seed], metric) for metric in _COLUMNS] if compared else []
+            differences.append([name, seed, *cells])
+    return [
+        f"## Held-out figures, {mask} mask ({_HIDDEN[mask]})",
+        "",
+        "Mean over the seeds, in brackets each seed.",
+        "",
+        *_table(["arm", *heads], "---|" + "--:|" * len(heads), figures),
+        "",
+        f"Differences from the baseline within each seed, {mask} mask, with 95 % intervals over documents.",
+        "",
+        *_table(["arm", "seed", *heads], "---|--:|" + "--:|" * len(heads), differences),
+        "",
+    ]
+
+
+def findings(report: SweepReport, comparison: Comparison) -> list[str]:
     """Return in words what the comparison supports and what it does not."""
-    said = []
-    for name, arm in report["arms"].items():
-        for mask, pairs in arm["against_baseline"].items():
-            if not pairs:
-                continue
-            better, worse = (
-                [metric for metric in METRICS if pairs[metric]["verdict"] == kind] for kind in ("better", "worse")
-            )
-            rest = [metric for metric in METRICS if metric not in better and metric not in worse]
-            parts = [
-                f"{word} on {', '.join(_HEADS[m] for m in which)}"
-                for word, which in (("better", better), ("worse", worse))
-                if which
-            ]
-            if rest:
-                parts.append(f"undecided on {', '.join(_HEADS[m] for m in rest)}")
-            said.append(f"{mask} mask: **{name}** against **{report['baseline']}** is " + "; ".join(parts) + ".")
-    needed = report["seeds_needed"]
-    compared = {
-        name: len(arm["against_baseline"].get("uniform", {}).get("loss", {}).get("seeds", ()))
-        for name, arm in report["arms"].items()
-    }
-    few = [f"{name} ({count})" for name, count in compared.items() if name != report["baseline"] and count < needed]
+    needed, best = comparison.seeds_needed, report.best.trained
+    lines = [
+        f"{mask} mask: **{name}** against **{comparison.baseline}** is {_verdicts(compared)}."
+        for name, arm in comparison.arms.items()
+        for mask, compared in arm.against_baseline.items()
+        if compared
+    ]
+    few = _with_few_seeds(comparison)
     if few:
-        said.append(
-            f"Undecided in any case, for fewer than {needed} seeds were compared with the baseline: {', '.join(few)}."
-        )
-    said += _paired(report["pairing"])
-    compute = [trial["training_flops"] for trial in report["trials"] if "training_flops" in trial]
-    said.append(
+        lines.append(f"Undecided because fewer than {needed} seeds were compared with the baseline: {', '.join(few)}.")
+    lines += _pairing(comparison.pairing)
+    compute = [trial.trained.training_flops for trial in report.trials if trial.trained]
+    lines.append(
         f"Compute of the trials: {min(compute):.3g} to {max(compute):.3g} FLOPs each (the head runs on masked tokens only)."
     )
-    trial = report["best"]
-    said.append(
-        f"Better and worse are said only where at least {needed} seeds were compared, and every seed's interval leaves out zero "
-        f"on the same side. "
-        f"The models have "
-        f"{trial['num_parameters'] / 1e6:.1f} M parameters and saw {trial['token_places'] / 1e6:.1f} M token places: "
-        f"nothing here says how larger models or longer runs order the arms."
+    lines.append(
+        f"Better and worse need at least {needed} compared seeds, each with an interval that excludes zero on the same side."
     )
-    failed = [f"{t['point']['arm']} (seed {t['point']['seed']})" for t in report["trials"] if t["error"]]
-    if failed:
-        said.append(f"Failed and left out: {', '.join(failed)}.")
-    return said
-
-
-def _paired(pairing: dict[str, Any]) -> list[str]:
-    """Return what the arms had in common and what not, and the digests of the hidden tokens."""
-    same = [word for key, word in _PAIRED.items() if all(pairs[key] for pairs in pairing.values())]
-    other = [word for key, word in _PAIRED.items() if word not in same]
-    said = [f"Within a seed all arms had the same {', '.join(same)}."] if same else []
-    if other:
-        said.append(f"Within a seed the arms differ in {', '.join(other)}: a difference may come from there.")
-    digests = [
-        f"{mask} mask "
-        + ", ".join(
-            sorted({f"`{digest[:12]}`" for p in pairing.values() for digest in p["shown_by"]["hidden_tokens"][mask]})
+    if best:
+        lines.append(
+            f"The models have {best.num_parameters / 1e6:.1f} M parameters and were trained on {best.token_places / 1e6:.1f} M "
+            "token places: these figures do not show how larger models or longer runs order the arms."
         )
-        for mask in MASK_KINDS
-    ]
-    return [*said, f"Digests of the hidden tokens that the trials were scored on: {'; '.join(digests)}."]
+    failed = [f"{trial.arm} (seed {trial.seed})" for trial in report.trials if trial.error]
+    if failed:
+        lines.append(f"Failed and left out: {', '.join(failed)}.")
+    return lines
 
 
-def _fit(fit: dict[str, Any]) -> list[str]:
-    if "failed" in fit:
-        return ["## Fit of the loss", "", f"Not made: {fit['failed']}."]
-    cells = [f"{name} = {c['value']:.3g} [{c['low']:.3g}, {c['high']:.3g}]" for name, c in fit["coefficients"].items()]
-    largest = fit["largest_run"]
-    wider = "the interval is wider than what a doubling is predicted to bring"
+def _verdicts(compared: dict[str, MetricComparison]) -> str:
+    parts = []
+    for verdict in ("better", "worse", "undecided"):
+        metrics = [_HEADS[metric] for metric in METRICS if compared[metric].verdict == verdict]
+        if metrics:
+            parts.append(f"{verdict} on {', '.join(metrics)}")
+    return "; ".join(parts)
+
+
+def _with_few_seeds(comparison: Comparison) -> list[str]:
+    few = []
+    for name, arm in comparison.arms.items():
+        compared = arm.against_baseline.get("uniform")
+        num_seeds = len(compared["loss"].seeds) if compared else 0
+        if name != comparison.baseline and num_seeds < comparison.seeds_needed:
+            few.append(f"{name} ({num_seeds})")
+    return few
+
+
+def _pairing(pairing: dict[str, Pairing]) -> list[str]:
+    """Return what the arms had in common and what not, and the digests of the hidden tokens."""
+    same = [words for name, words in _PAIRED.items() if all(getattr(pairs, name) for pairs in pairing.values())]
+    different = [words for words in _PAIRED.values() if words not in same]
+    lines = [f"Within a seed all arms had the same {', '.join(same)}."] if same else []
+    if different:
+        lines.append(f"Within a seed the arms differ in {', '.join(different)}, which may explain a difference.")
+    digests = []
+    for mask in MASK_KINDS:
+        shown = sorted({f"`{digest[:12]}`" for p in pairing.values() for digest in p.shown_by.hidden_tokens[mask]})
+        digests.append(f"{mask} mask {', '.join(shown)}")
+    return [*lines, f"Digests of the hidden tokens that the trials were scored on: {'; '.join(digests)}."]
+
+
+def _fit(fit: Fit | FailedFit) -> list[str]:
+    if isinstance(fit, FailedFit):
+        return ["## Fit of the loss", "", f"Not made: {fit.failed}."]
+    cells = [f"{name} = {c.value:.3g} [{c.low:.3g}, {c.high:.3g}]" for name, c in fit.coefficients.items()]
+    largest = fit.largest_run
+    wider = "the interval is wider than the gain that a doubling predicts"
     limit = (
-        f"up to {fit['trusted_growth']} times its parameters and tokens: beyond, {wider}"
-        if fit["trusted_growth"]
-        else f"not beyond the runs themselves: already at twice the size {wider}"
+        f"up to {fit.trusted_growth} times its parameters and tokens; beyond that {wider}"
+        if fit.trusted_growth
+        else f"for none of the larger sizes: at twice the size {wider}"
     )
     return [
         "## Fit of the loss",
         "",
-        f"`{fit['form']}` (N parameters without the token embedding, D tokens; uniform mask): "
+        f"`{fit.form}` (N parameters without the token embedding, D tokens; uniform mask): "
         + ", ".join(cells)
-        + f"; root mean square error {fit['root_mean_square_error']:.3g} nats.",
+        + f"; root mean square error {fit.root_mean_square_error:.3g} nats.",
         "",
-        f"From the largest run ({largest['parameters']:.3g} parameters without embedding, {largest['tokens']:.3g} tokens, loss "
-        f"{largest['loss']:.3f}) the fit can be trusted {limit}.",
+        f"From the largest run ({largest.parameters:.3g} parameters without embedding, {largest.tokens:.3g} tokens, loss "
+        f"{largest.loss:.3f}) the fit can be trusted {limit}.",
     ]
 
 
-def _search(report: dict[str, Any]) -> list[str]:
-    best = report["best"]
-    stopped = sum(bool(trial["stopped_after"]) for trial in report["trials"])
-    lagged = f" {stopped} of {len(report['trials'])} trials lagged at a rung and were stopped; their losses are the last before."
+def _search(report: SweepReport) -> list[str]:
+    best, num_stopped = report.best, sum(bool(trial.stopped_after) for trial in report.trials)
+    values = ", ".join(f"`{path}={value}`" for path, value in sorted(best.point.items()))
+    num_trials = len(report.trials)
+    stopped = (
+        f" {num_stopped} of {num_trials} trials lagged at a rung and were stopped; their losses are the last measured."
+    )
     return [
-        "Best trial: "
-        + ", ".join(f"`{path}={value}`" for path, value in sorted(best["point"].items()))
-        + f", held-out loss {best['held_out_loss']:.4f} (uniform mask). One seed a trial: close trials are not told apart."
-        + (lagged if stopped else ""),
+        f"Best trial: {values}, held-out loss {_loss(best)} (uniform mask). Each trial has one seed: do not rank trials with "
+        f"similar losses.{stopped if num_stopped else ''}",
         "",
         "![held-out curves by trial](curves.png)",
     ]
 
 
-def _trials(report: dict[str, Any]) -> list[str]:
-    lines = [
-        "## Trials",
-        "",
-        "| held-out loss | parameters | steps | token places | FLOPs | overrides | state |",
-        "|--:|--:|--:|--:|--:|---|---|",
-    ]
-    for trial in report["trials"]:
-        if trial["error"]:
-            cells = ["–", "–", "–", "–", "–"]
-            state = f"failed: {trial['error']}"
-        elif trial["stopped_after"]:
-            cells = [f"{trial['held_out_loss']:.4f}", "–", f"{trial['stopped_after']:,}", "–", "–"]
-            state = f"stopped: lagged at rung {trial['stopped_at_rung']:,}"
-        else:
-            cells = [
-                f"{trial['held_out_loss']:.4f}",
-                f"{trial['num_parameters']:,}",
-                f"{trial['num_steps']:,}",
-                f"{trial['token_places']:,}",
-                f"{trial['training_flops']:.3g}",
-            ]
-            state = f"`{trial['model']}`"
-        lines.append("| " + " | ".join([*cells, " ".join(f"`{o}`" for o in trial["overrides"][2:]), state]) + " |")
-    return lines
+def _trials(report: SweepReport) -> list[str]:
+    heads = ["held-out loss", "parameters", "steps", "token places", "FLOPs", "overrides", "state"]
+    rows = [[*_trial_cells(trial), *_trial_state(trial)] for trial in report.trials]
+    return ["## Trials", "", *_table(heads, "--:|--:|--:|--:|--:|---|---|", rows)]
+
+
+def _trial_cells(trial: Trial) -> list[str]:
+    if trial.trained:
+        figures = trial.trained
+        counts = (f"{count:,}" for count in (figures.num_parameters, figures.num_steps, figures.token_places))
+        return [_loss(trial), *counts, f"{figures.training_flops:.3g}"]
+    if trial.stopped_after:
+        return [_loss(trial), _NONE, f"{trial.stopped_after:,}", _NONE, _NONE]
+    return [_NONE] * 5
+
+
+def _trial_state(trial: Trial) -> list[str]:
+    """Return the trial's overrides without its name and corpus, and how it ended."""
+    overrides = " ".join(f"`{override}`" for override in trial.overrides[2:])
+    if trial.error:
+        return [overrides, f"failed: {trial.error}"]
+    if trial.stopped_after:
+        return [overrides, f"stopped: lagged at rung {trial.stopped_at_rung:,}"]
+    return [overrides, f"`{trial.model}`"]
+
+
+def _table(heads: list[str], alignment: str, rows: Iterable[list[str]]) -> list[str]:
+    return [f"| {' | '.join(heads)} |", f"|{alignment}", *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def _code(overrides: Iterable[str]) -> str:
+    return ", ".join(f"`{override}`" for override in overrides)
+
+
+def _loss(trial: Trial) -> str:
+    return _NONE if trial.held_out_loss is None else f"{trial.held_out_loss:.4f}"
 
 
 def _cell(values: list[float], metric: str) -> str:
@@ -200,7 +219,7 @@ def _cell(values: list[float], metric: str) -> str:
     return f"{100 * mean:.2f} ({', '.join(f'{100 * value:.2f}' for value in values)})"
 
 
-def _difference(pair: dict[str, float], metric: str) -> str:
+def _difference(difference: Difference, metric: str) -> str:
     scale, digits = (1, 3) if metric == "loss" else (100, 2)
-    value, low, high = (scale * pair[key] for key in ("value", "low", "high"))
+    value, low, high = (scale * number for number in (difference.value, difference.low, difference.high))
     return f"{value:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"

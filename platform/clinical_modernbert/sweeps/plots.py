@@ -1,45 +1,52 @@
 """Held-out curves by arm, in the form of the paper's Figure 4: loss and top-k over steps."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
 from clinical_modernbert.masking import MASK_KINDS, TOP_K
+from clinical_modernbert.sweeps.board import Curve
 from clinical_modernbert.sweeps.scores import METRICS
 
 matplotlib.use("agg")  # a job has no display
 
-# Okabe and Ito's palette: told apart with any colour vision.
+# Okabe and Ito's palette, which people with any colour vision can tell apart.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 _TITLES = {"loss": "loss (nats)", **{f"top{k}": f"top-{k} accuracy" for k in TOP_K}}
 
 
-def plot_curves(curves: dict[str, Any], path: Path) -> None:
-    """Write a PNG: a row a frozen mask, a column a metric, a colour an arm, a line a seed.
+@dataclass(frozen=True, slots=True)
+class ArmCurve:
+    """The held-out curve of one model, with the name of its arm or trial."""
 
-    ``curves`` is model -> {"arm": name, "points": [{"step", "uniform_loss", "uniform_top1", ...}]}.
-    """
-    arms = list(dict.fromkeys(curve["arm"] for curve in curves.values()))
+    arm: str
+    points: Curve
+
+
+def plot_curves(curves: Mapping[str, ArmCurve], path: Path) -> None:
+    """Write a PNG from model -> curve: a row for each frozen mask, a column a metric, a colour an arm, a line a seed."""
+    arms = list(dict.fromkeys(curve.arm for curve in curves.values()))
     figure = Figure(figsize=(3.4 * len(METRICS), 6.4), layout="constrained")
-    axes = figure.subplots(2, len(METRICS), sharex=True, squeeze=False)
+    axes = figure.subplots(len(MASK_KINDS), len(METRICS), sharex=True, squeeze=False)
     for row, mask in enumerate(MASK_KINDS):
         for column, metric in enumerate(METRICS):
             axis, key, named = axes[row][column], f"{mask}_{metric}", set()
             for curve in curves.values():
-                points = [(point["step"] + 1, point[key]) for point in curve["points"] if key in point]
+                points = [(point.step + 1, point.held_out[key]) for point in curve.points if key in point.held_out]
                 if points:
                     steps, values = zip(*points, strict=True)
-                    colour = _COLOURS[arms.index(curve["arm"]) % len(_COLOURS)]
-                    # One name an arm: its other seeds are drawn in the same colour and are not listed again.
-                    name = None if curve["arm"] in named else curve["arm"]
-                    named.add(curve["arm"])
+                    colour = _COLOURS[arms.index(curve.arm) % len(_COLOURS)]
+                    # One legend entry an arm: its other seeds have the same colour.
+                    name = None if curve.arm in named else curve.arm
+                    named.add(curve.arm)
                     axis.plot(steps, values, color=colour, linewidth=1.2, marker=".", markersize=4, label=name)
             axis.set_title(f"{_TITLES[metric]}, {mask} mask", fontsize=9)
             axis.grid(alpha=0.3)
             axis.tick_params(labelsize=8)
-            if row == 1:
+            if row == len(MASK_KINDS) - 1:
                 axis.set_xlabel("optimizer step", fontsize=9)
     handles, names = axes[0][0].get_legend_handles_labels()
     if names:

@@ -1,7 +1,7 @@
-"""What a sampler proposed, kept in the store until the sweep is published: a killed search asks for the same points first.
+"""A sampler's points, kept in the store until the sweep is published: a search that is started again visits them first.
 
-A sampler that learns (TPE) would propose others the second time, since what it saw depends on the order in which trials end,
-and every model trained before would be lost to it.
+A sampler that learns (TPE) would propose other points the second time, because its proposals depend on the order in which trials
+end. The models trained before would then be useless to it.
 """
 
 import json
@@ -11,8 +11,7 @@ from typing import Any
 from clinical_modernbert.artifacts import join_key, open_store
 from clinical_modernbert.artifacts.layout import work_prefix
 from clinical_modernbert.recipe import SweepRecipe
-
-Point = dict[str, Any]
+from clinical_modernbert.sweeps.trials import Point
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class Proposals:
         open_store(self.store_uri).write_bytes(self._key, json.dumps(points).encode())
 
     def clear(self) -> None:
-        """Forget all: the sweep is published."""
+        """Delete the points."""
         open_store(self.store_uri).delete(self._key)
 
     @property
@@ -44,7 +43,7 @@ class Proposals:
 
 
 def searcher(recipe: SweepRecipe, proposals: Proposals, *, metric: str) -> Any:
-    """Return Tune's search with the recipe's sampler ``tpe`` or ``random``: kept points first, new ones are kept at once."""
+    """Return Tune's search with the recipe's sampler ``tpe`` or ``random``, which visits kept points first and keeps new ones."""
     import optuna
     from ray.tune.search.optuna import OptunaSearch
 
@@ -59,6 +58,6 @@ def searcher(recipe: SweepRecipe, proposals: Proposals, *, metric: str) -> Any:
     known = proposals.read()
     proposed: list[Point] = []
     samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
-    # Kept points draw nothing: with the first start's seed the sampler would propose these again as its new ones.
+    # Kept points draw no random numbers: with the first launch's seed the sampler would propose the same points again.
     sampler = samplers[recipe.sampler](seed=recipe.seed + len(known))
     return KeepingSearch(metric=metric, mode="min", sampler=sampler, points_to_evaluate=known)

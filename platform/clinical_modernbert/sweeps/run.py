@@ -1,29 +1,31 @@
 """Run a sweep on Ray Tune: a search with Optuna's samplers, or the arms of an ablation, each once for every seed.
 
-Every trial is a pretraining artifact of its own. A trial's driver asks for no CPU: its workers do, and two drivers that each
-held a CPU would wait for each other's workers for ever. A killed sweep goes on where it was, because finished trials are found
-by their fingerprint, stopped ones on the board of the sweep (see ``halving``), and a sampler's points are kept (see
-``proposals``). Failed trials are kept with their error.
+Every trial is a pretraining artifact. A trial's driver requests no CPU, because its workers do: two drivers with a CPU each would
+wait for each other's workers forever. A sweep that is started again continues: finished trials are found by their fingerprint,
+stopped ones on the sweep's board (``board``), and a sampler's points are kept (``proposals``). Failed trials stay in the report
+with their error.
 """
 
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from clinical_modernbert.artifacts import Artifact, Plan, open_store, upload_folder
+from clinical_modernbert.artifacts import Artifact, Plan, open_store
 from clinical_modernbert.errors import ModelError, RecipeError, UserError
 from clinical_modernbert.progress import watch
 from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe
 from clinical_modernbert.recipe.sweep import GridDimension, HalvingSection
 from clinical_modernbert.runtime import cluster_room, side_by_side, start_ray
-from clinical_modernbert.sweeps.halving import Board, train_while_it_keeps_up
+from clinical_modernbert.sweeps.board import Board
+from clinical_modernbert.sweeps.halving import train_while_it_keeps_up
 from clinical_modernbert.sweeps.proposals import Proposals, searcher
-from clinical_modernbert.sweeps.report import METRIC, build_report, write_report
-from clinical_modernbert.sweeps.scores import DocumentScores, score_model
+from clinical_modernbert.sweeps.report import Scores, build_report, write_report
+from clinical_modernbert.sweeps.results import METRIC, Trial, report_to_json
+from clinical_modernbert.sweeps.scores import score_model
 from clinical_modernbert.sweeps.trials import (
     SweepBase,
     known_points,
@@ -34,57 +36,53 @@ from clinical_modernbert.sweeps.trials import (
 )
 from clinical_modernbert.training.launch import pretrain
 
-# Tune refuses a request for nothing; memory is what a driver has to have, and it is never what two trials wait for.
+# Tune refuses an empty request. Every driver needs memory anyway, and no two trials wait for each other's memory.
 _DRIVER_BYTES = 100_000_000
 
 
 def sweep(plan: Plan[SweepRecipe]) -> Artifact:
-    """Run every trial of the plan's sweep, compare what came out, and publish the report with its plots."""
+    """Run every trial of the plan's sweep, compare the results, and publish the report with its plots."""
     recipe = plan.recipe
     corpus_id = plan.artifacts["corpus"].manifest.id
     base = sweep_base(recipe, corpus_id=corpus_id)
     start_ray()
     with tempfile.TemporaryDirectory(prefix="clinical-modernbert-tune-") as folder:
-        trials = _run_trials(plan, recipe, base, Path(folder))
-    finished = [trial for trial in trials if trial["model"] and not trial["error"] and not trial["stopped_after"]]
-    if not finished:
-        errors = [trial["error"] for trial in trials if trial["error"]]
+        trials = _run_trials(plan, base, Path(folder))
+    models = [trial.finished for trial in trials if trial.finished]
+    if not models:
+        errors = [trial.error for trial in trials if trial.error]
         first = f", the first with: {errors[0]}" if errors else ""
         raise ModelError(f"no trial of {plan.id} ran to its end: {len(errors)} of {len(trials)} failed{first}")
-    scores = _score(plan, recipe, finished, corpus_id=corpus_id) if recipe.arms else {}
+    scores = _score(plan, models, corpus_id=corpus_id) if recipe.arms else {}
     report = build_report(recipe, base, trials, scores, store=plan.store)
     with tempfile.TemporaryDirectory() as name:
-        folder_path = Path(name)
-        write_report(folder_path, recipe, report, store=plan.store, sweep_id=plan.id)
-        for model, masks in scores.items():
-            (folder_path / "scores").mkdir(exist_ok=True)
-            arrays = {f"{kind}_{key}": array for kind, found in masks.items() for key, array in found.arrays().items()}
-            np.savez_compressed(folder_path / "scores" / f"{model}.npz", allow_pickle=False, **arrays)
-        files = upload_folder(plan.store, plan.prefix, folder_path)
-    published = plan.publish(files, summary=report)
+        write_report(Path(name), recipe, report, store=plan.store, sweep_id=plan.id)
+        _write_scores(Path(name) / "scores", scores)
+        published = plan.publish_folder(Path(name), summary=report_to_json(report))
     Board(plan.store, plan.id).clear()
     Proposals(plan.store.uri, plan.id).clear()
     return published
 
 
-def _run_trials(plan: Plan[SweepRecipe], recipe: SweepRecipe, base: SweepBase, folder: Path) -> list[dict[str, Any]]:
+def _run_trials(plan: Plan[SweepRecipe], base: SweepBase, folder: Path) -> list[Trial]:
     from ray import tune
 
-    num_at_once = fitting(recipe.scaling.max_concurrent_trials, _examples(recipe, base), cluster_room())
-    space, options, num_trials = _ablation(recipe, num_at_once) if recipe.arms else _search(plan, recipe, num_at_once)
+    recipe = plan.recipe
+    num_at_once = fitting(recipe.scaling.max_concurrent_trials, example_trials(recipe, base), cluster_room())
+    search = _ablation(recipe, num_at_once) if recipe.arms else _search(plan, num_at_once)
+    # Tune sends plain values to a trial's driver, so sections and the base travel as dicts.
     halving = recipe.halving.model_dump() if recipe.halving else None
     trial = tune.with_parameters(_trial, base=asdict(base), store_uri=plan.store.uri, sweep_id=plan.id, halving=halving)
-    trainable = tune.with_resources(trial, resources={"memory": _DRIVER_BYTES})
     tuner = tune.Tuner(
-        trainable,
-        param_space=space,
-        tune_config=tune.TuneConfig(metric=METRIC, mode="min", **options),
+        tune.with_resources(trial, resources={"memory": _DRIVER_BYTES}),
+        param_space=search.space,
+        tune_config=tune.TuneConfig(metric=METRIC, mode="min", **search.options),
         run_config=tune.RunConfig(name=plan.id, storage_path=str(folder), verbose=0),
     )
     points = known_points(recipe)
     with watch(
         f"sweep {plan.id}",
-        total=num_trials,
+        total=search.num_trials,
         unit="trial",
         done=lambda: sum(trial_plan(base, point, plan.store).existing() is not None for point in points),
     ):
@@ -92,8 +90,8 @@ def _run_trials(plan: Plan[SweepRecipe], recipe: SweepRecipe, base: SweepBase, f
     return [_outcome(base, result, Board(plan.store, plan.id)) for result in results]
 
 
-def fitting(asked: int, trials: Iterable[PretrainRecipe], resources: Mapping[str, float]) -> int:
-    """Return how many of the ``asked`` trials run side by side: as many of the widest as the cluster has room for, at least one.
+def fitting(limit: int, trials: Iterable[PretrainRecipe], resources: Mapping[str, float]) -> int:
+    """Return how many of at most ``limit`` trials run side by side: as many of the widest as have room, at least one.
 
     One more would wait for its workers until ``scaling.start_timeout_s`` fails it.
     """
@@ -102,11 +100,11 @@ def fitting(asked: int, trials: Iterable[PretrainRecipe], resources: Mapping[str
         | ({"GPU": float(trial.scaling.num_workers)} if trial.scaling.use_gpu else {})
         for trial in trials
     ]
-    return side_by_side(asked, needs, resources, setting="max_concurrent_trials")
+    return side_by_side(limit, needs, resources, setting="max_concurrent_trials")
 
 
-def _examples(recipe: SweepRecipe, base: SweepBase) -> list[PretrainRecipe]:
-    """Return the recipes of the known trials, or one of a search that has yet to propose."""
+def example_trials(recipe: SweepRecipe, base: SweepBase) -> list[PretrainRecipe]:
+    """Return the recipes of the known trials, or one of a search whose sampler proposes later."""
     first = {p: d.values[0] if isinstance(d, GridDimension) else d.low for p, d in recipe.space.items()}
     examples = []
     for point in known_points(recipe) or [first]:
@@ -117,24 +115,31 @@ def _examples(recipe: SweepRecipe, base: SweepBase) -> list[PretrainRecipe]:
     return examples
 
 
-def _ablation(recipe: SweepRecipe, num_at_once: int) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """Return (Tune's space, options of Tune, number of trials): each arm with each seed."""
+@dataclass(frozen=True, slots=True)
+class _TuneSearch:
+    """What Tune visits: its parameter space, options of ``TuneConfig``, and the number of trials."""
+
+    space: dict[str, Any]
+    options: dict[str, Any]
+    num_trials: int
+
+
+def _ablation(recipe: SweepRecipe, num_at_once: int) -> _TuneSearch:
+    """Return each arm with each seed."""
     from ray import tune
 
     points = known_points(recipe)
-    options = {"max_concurrent_trials": num_at_once}
-    return {"point": tune.grid_search(points)}, options, len(points)
+    return _TuneSearch({"point": tune.grid_search(points)}, {"max_concurrent_trials": num_at_once}, len(points))
 
 
-def _search(
-    plan: Plan[SweepRecipe], recipe: SweepRecipe, num_at_once: int
-) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """Return the same for a search: Optuna proposes."""
+def _search(plan: Plan[SweepRecipe], num_at_once: int) -> _TuneSearch:
+    """Return a search whose points Optuna proposes."""
     import optuna
     from ray import tune
     from ray.tune.search import ConcurrencyLimiter
     from ray.tune.search.optuna import OptunaSearch
 
+    recipe = plan.recipe
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     choices = {p: list(d.values) for p, d in recipe.space.items() if isinstance(d, GridDimension)}
     space: dict[str, Any] = {path: tune.choice(values) for path, values in choices.items()}
@@ -143,19 +148,19 @@ def _search(
             space[path] = tune.loguniform(dimension.low, dimension.high)
     num_trials = recipe.num_trials or len(known_points(recipe))
     if recipe.sampler == "grid":  # visits the same points whatever it visited before
-        chosen = OptunaSearch(metric=METRIC, mode="min", sampler=optuna.samplers.GridSampler(choices, seed=recipe.seed))
+        algorithm = OptunaSearch(
+            metric=METRIC, mode="min", sampler=optuna.samplers.GridSampler(choices, seed=recipe.seed)
+        )
     else:
-        chosen = searcher(recipe, Proposals(plan.store.uri, plan.id), metric=METRIC)
-    options: dict[str, Any] = {
-        "num_samples": num_trials,
-        "search_alg": ConcurrencyLimiter(chosen, max_concurrent=num_at_once),
-    }
-    return space, options, num_trials
+        algorithm = searcher(recipe, Proposals(plan.store.uri, plan.id), metric=METRIC)
+    limited = ConcurrencyLimiter(algorithm, max_concurrent=num_at_once)
+    return _TuneSearch(space, {"num_samples": num_trials, "search_alg": limited}, num_trials)
 
 
 def _trial(
     config: dict[str, Any], *, base: dict[str, Any], store_uri: str, sweep_id: str, halving: dict[str, Any] | None
 ) -> None:
+    """Train one trial in a driver process of Tune. A user's error is the trial's result, not a failure that Tune retries."""
     from ray import tune
 
     plan = trial_plan(SweepBase(**base), config.get("point", config), open_store(store_uri))
@@ -170,35 +175,40 @@ def _trial(
     tune.report({METRIC: loss, "model": plan.id})
 
 
-def _outcome(base: SweepBase, result: Any, board: Board) -> dict[str, Any]:
-    """Return what became of a trial; ``stopped_after`` are the steps that it got where halving ended it."""
+def _outcome(base: SweepBase, result: Any, board: Board) -> Trial:
+    """Return how a trial ended, from Tune's result and the board."""
     point = result.config.get("point", result.config)
     metrics = result.metrics or {}
+    model = metrics.get("model")
     error = metrics.get("error") or (str(result.error).strip().splitlines()[-1] if result.error else None)
-    reached = board.read(metrics["model"]) if metrics.get("model") else None
-    return {
-        "point": point,
-        "recipe": base.base,
-        "overrides": trial_overrides(base, point),
-        "model": metrics.get("model"),
-        METRIC: metrics.get(METRIC) if not error else None,
-        "stopped_at_rung": reached.lost_rung if reached else None,
-        "stopped_after": reached.stopped_after if reached else None,
-        "error": error,
-    }
+    reached = board.read(model) if model else None
+    return Trial(
+        point=point,
+        recipe=base.base,
+        overrides=trial_overrides(base, point),
+        model=model,
+        held_out_loss=None if error else metrics.get(METRIC),
+        stopped_at_rung=reached.lost_rung if reached else None,
+        stopped_after=reached.stopped_after if reached else None,
+        error=error,
+    )
 
 
-def _score(
-    plan: Plan[SweepRecipe], recipe: SweepRecipe, finished: list[dict[str, Any]], *, corpus_id: str
-) -> dict[str, dict[str, DocumentScores]]:
-    """Return model -> frozen mask -> scores by document, one Ray task a model."""
+def _score(plan: Plan[SweepRecipe], models: list[str], *, corpus_id: str) -> Scores:
+    """Return each model's scores by frozen mask and document, one Ray task a model."""
     import ray
 
     task = ray.remote(num_cpus=1)(score_model)
+    section = plan.recipe.comparison
     pending = {
-        trial["model"]: task.remote(
-            plan.store.uri, model_id=trial["model"], corpus_id=corpus_id, section=recipe.comparison
-        )
-        for trial in finished
+        model: task.remote(plan.store.uri, model_id=model, corpus_id=corpus_id, section=section) for model in models
     }
     return {model: ray.get(reference) for model, reference in pending.items()}
+
+
+def _write_scores(folder: Path, scores: Scores) -> None:
+    """Write one npz file a model with its sums by document, for analyses that the report does not make."""
+    for model, masks in scores.items():
+        folder.mkdir(exist_ok=True)
+        arrays = {f"{mask}_{key}": array for mask, found in masks.items() for key, array in found.arrays().items()}
+        np.savez_compressed(folder / f"{model}.npz", allow_pickle=False, **arrays)

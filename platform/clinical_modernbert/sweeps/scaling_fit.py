@@ -1,4 +1,4 @@
-"""Loss over parameters and tokens, L = E + A / N^a + B / D^b, with what the runs cannot tell said beside it.
+"""Fit of the loss over parameters and tokens, L = E + A / N^a + B / D^b, with the range in which it can be trusted.
 
 The form is that of Hoffmann et al. (2022, arXiv 2203.15556, section 3.3), fitted in logarithms with their Huber loss from a grid
 of starts. Intervals come from refitting resampled runs.
@@ -6,7 +6,6 @@ of starts. Intervals come from refitting resampled runs.
 
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from clinical_modernbert.statistics import usable_resamples
 _NAMES = ("E", "A", "alpha", "B", "beta")
 _HUBER = 1e-3
 REFITS = 200
-# Extrapolations at which the fit is asked how sure it is.
+# Extrapolations at which the width of the fit's interval is measured.
 _GROWTH = (2, 4, 8, 16, 32, 64)
 
 
@@ -39,26 +38,72 @@ class Runs:
 
     @property
     def num_sizes(self) -> int:
-        """How many different model sizes there are."""
+        """Number of different model sizes."""
         return len(np.unique(self.parameters_R))
 
     @property
     def num_budgets(self) -> int:
-        """How many different token counts there are."""
+        """Number of different token counts."""
         return len(np.unique(self.tokens_R))
 
     @property
     def can_be_fitted(self) -> bool:
-        """Whether both exponents can be told: at least two sizes and two token counts."""
+        """Whether both exponents are determined: at least two sizes and two token counts."""
         return self.num_sizes > 1 and self.num_budgets > 1
 
 
-def fit_scaling(runs: Runs, *, refits: int = REFITS, seed: int = 0) -> dict[str, Any]:
-    """Return the coefficients with intervals, and how far beyond the largest run the fit may be trusted.
+@dataclass(frozen=True, slots=True)
+class Coefficient:
+    """A coefficient of the fit with its 95 % interval."""
 
-    ``trusted_growth`` is the largest factor, of parameters and tokens together, up to which the 95 % interval of the predicted
-    loss stays narrower than what the last doubling is predicted to bring; None where not even the first is told apart.
-    """
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class LargestRun:
+    """The largest model and token count of the runs, and the loss that the fit predicts there."""
+
+    parameters: float
+    tokens: float
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class Extrapolation:
+    """The predicted loss at ``growth`` times the largest run's parameters and tokens, with its 95 % interval."""
+
+    growth: int
+    loss: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A fit, and how far beyond the largest run it may be trusted."""
+
+    form: str
+    coefficients: dict[str, Coefficient]
+    largest_run: LargestRun
+    root_mean_square_error: float
+    """In nats."""
+    extrapolation: list[Extrapolation]
+    trusted_growth: int | None
+    """Largest factor, of parameters and tokens together, up to which the 95 % interval of the predicted loss is narrower than the
+    gain predicted for the last doubling; None if even the first doubling's is wider."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedFit:
+    """Why a sweep has no fit."""
+
+    failed: str
+
+
+def fit_scaling(runs: Runs, *, refits: int = REFITS, seed: int = 0) -> Fit:
+    """Return the fit over all runs; intervals come from ``refits`` fits of resampled runs."""
     if not runs.can_be_fitted or len(runs.losses_R) <= len(_NAMES):
         raise ModelError(
             f"comparison.fit needs more runs than its 5 coefficients over at least 2 model sizes and 2 token counts, "
@@ -80,29 +125,40 @@ def fit_scaling(runs: Runs, *, refits: int = REFITS, seed: int = 0) -> dict[str,
     )
     low_C, high_C = np.quantile(_readable(refitted_FC), [0.025, 0.975], axis=0)
     parameters, tokens = float(runs.parameters_R.max()), float(runs.tokens_R.max())
-    here = before = float(_terms(best, parameters, tokens).sum())
-    trusted, wide, steps = None, False, []
-    for growth in _GROWTH:
-        grown = parameters * growth, tokens * growth
-        there = float(_terms(best, *grown).sum())
-        low, high = np.quantile([_terms(c, *grown).sum() for c in refitted_FC], [0.025, 0.975])
-        steps.append({"growth": growth, "loss": there, "low": float(low), "high": float(high)})
-        wide = wide or high - low > before - there
-        trusted = trusted if wide else growth
-        before = there
-    return {
-        "form": "L = E + A / N^alpha + B / D^beta",
-        "coefficients": {
-            name: {"value": float(value), "low": float(low), "high": float(high)}
+    largest = LargestRun(parameters, tokens, float(_terms(best, parameters, tokens).sum()))
+    extrapolation = _extrapolate(best, refitted_FC, largest)
+    errors_R = _terms(best, runs.parameters_R, runs.tokens_R).sum(0) - runs.losses_R
+    return Fit(
+        form="L = E + A / N^alpha + B / D^beta",
+        coefficients={
+            name: Coefficient(float(value), float(low), float(high))
             for name, value, low, high in zip(_NAMES, _readable(best[None])[0], low_C, high_C, strict=True)
         },
-        "largest_run": {"parameters": parameters, "tokens": tokens, "loss": here},
-        "root_mean_square_error": float(
-            np.sqrt(np.mean((_terms(best, runs.parameters_R, runs.tokens_R).sum(0) - runs.losses_R) ** 2))
-        ),
-        "extrapolation": steps,
-        "trusted_growth": trusted,
-    }
+        largest_run=largest,
+        root_mean_square_error=float(np.sqrt(np.mean(errors_R**2))),
+        extrapolation=extrapolation,
+        trusted_growth=_trusted_growth(extrapolation, largest),
+    )
+
+
+def _extrapolate(
+    best: NDArray[np.float64], refitted_FC: NDArray[np.float64], largest: LargestRun
+) -> list[Extrapolation]:
+    points = []
+    for growth in _GROWTH:
+        grown = largest.parameters * growth, largest.tokens * growth
+        low, high = np.quantile([_terms(c, *grown).sum() for c in refitted_FC], [0.025, 0.975])
+        points.append(Extrapolation(growth, float(_terms(best, *grown).sum()), float(low), float(high)))
+    return points
+
+
+def _trusted_growth(extrapolation: list[Extrapolation], largest: LargestRun) -> int | None:
+    trusted, before = None, largest.loss
+    for point in extrapolation:
+        if point.high - point.low > before - point.loss:
+            break
+        trusted, before = point.growth, point.loss
+    return trusted
 
 
 def _starts(runs: Runs) -> list[NDArray[np.float64]]:

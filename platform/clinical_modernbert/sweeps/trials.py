@@ -1,4 +1,4 @@
-"""A trial is a pretraining recipe plus overrides: two strings, by which it can be run again by hand."""
+"""Trials: a pretraining recipe plus overrides, which also repeat the trial by hand."""
 
 import hashlib
 import itertools
@@ -11,19 +11,23 @@ import yaml
 from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, make_plan, resolve
 from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe, build_recipe, read_recipe
-from clinical_modernbert.recipe.sweep import GridDimension, HalvingSection
+from clinical_modernbert.recipe.sweep import GridDimension, HalvingSection, Scalar
 
 _CORPUS = "corpus"  # the one field of a pretraining recipe that names an artifact
 
 
+Point = dict[str, Scalar]
+"""Dotted recipe path -> value in a search, ``{"arm": name, "seed": number}`` in an ablation."""
+
+
 @dataclass(frozen=True, slots=True)
 class SweepBase:
-    """What all trials of a sweep share."""
+    """The recipe, overrides and corpus that all trials of a sweep share."""
 
     values: dict[str, Any]
-    """The base recipe as its file says."""
+    """The base recipe's values, as its file holds them."""
     name: str
-    """Name of every trial's model, apart from that of other runs of the base."""
+    """Name of every trial's model, different from that of other runs of the base."""
     base: str
     overrides: tuple[str, ...]
     corpus_id: str
@@ -32,7 +36,7 @@ class SweepBase:
 
 
 def sweep_base(recipe: SweepRecipe, *, corpus_id: str) -> SweepBase:
-    """Read the base recipe, and refuse a space whose paths or values it does not have."""
+    """Read the base recipe; raise ``RecipeError`` if a path or value of the space does not fit it."""
     base = SweepBase(
         values=read_recipe(recipe.base),
         name=f"{recipe.name[:34]}-trial",
@@ -59,7 +63,7 @@ def sweep_base(recipe: SweepRecipe, *, corpus_id: str) -> SweepBase:
 
 
 def check_halving(section: HalvingSection, trial: PretrainRecipe) -> None:
-    """Refuse a trial that has no rung, or whose rungs are no steps at which held-out loss is measured."""
+    """Raise ``RecipeError`` if a trial has no rung, or measures no held-out loss at its rungs."""
     every, total = trial.held_out_loss.every_steps, trial.training.total_steps
     if not every or section.grace_steps % every:
         raise RecipeError(
@@ -73,24 +77,24 @@ def check_halving(section: HalvingSection, trial: PretrainRecipe) -> None:
 
 
 def sweep_plan(recipe: SweepRecipe, store: Store) -> Plan[SweepRecipe]:
-    """Plan the sweep with the id in place of each name of a corpus in its overrides, arms and space, and these as inputs.
+    """Plan the sweep. Corpus names in its overrides, arms and space become ids, and these corpora become inputs.
 
-    A name may stand for another corpus tomorrow: that is another sweep, and a trial's overrides go on naming what it had.
+    A name may select another corpus later. Ids keep a trial's overrides valid, and make that a different sweep.
     """
-    own = resolve(store, "corpus", recipe.corpus)
-    sweep_base(recipe, corpus_id=own.manifest.id)  # what does not fit the base is said first
+    main_corpus = resolve(store, "corpus", recipe.corpus)
+    sweep_base(recipe, corpus_id=main_corpus.manifest.id)  # raises what does not fit the base first
     named: dict[str, Artifact] = {}
 
     def pinned(where: str, reference: str) -> str:
         corpus = named[where] = resolve(store, "corpus", reference)
-        if _vocabulary(corpus) != _vocabulary(own):
+        if _vocabulary(corpus) != _vocabulary(main_corpus):
             raise RecipeError(
-                f"{where}: corpus {corpus.manifest.id} has another tokenizer than {own.manifest.id}, the sweep's corpus: losses "
-                "over other tokens cannot be compared; build it with tokenizer.base set to that corpus's tokenizer folder"
+                f"{where}: corpus {corpus.manifest.id} has another tokenizer than {main_corpus.manifest.id}, the sweep's corpus: "
+                "losses over other tokens cannot be compared; build it with tokenizer.base set to that corpus's tokenizer folder"
             )
         return corpus.manifest.id
 
-    def listed(where: str, overrides: tuple[str, ...]) -> tuple[str, ...]:
+    def with_ids(where: str, overrides: tuple[str, ...]) -> tuple[str, ...]:
         pairs = [(override, *override.partition("=")[::2]) for override in overrides]
         return tuple(
             f"{_CORPUS}={pinned(where, str(yaml.safe_load(value)))}" if path.strip() == _CORPUS else override
@@ -102,8 +106,8 @@ def sweep_plan(recipe: SweepRecipe, store: Store) -> Plan[SweepRecipe]:
         ids = tuple(pinned(f"space.{_CORPUS}.values.{n}", str(value)) for n, value in enumerate(dimension.values))
         space[_CORPUS] = dimension.model_copy(update={"values": ids})
     changes = {
-        "overrides": listed("overrides", recipe.overrides),
-        "arms": {arm: listed(f"arms.{arm}", overrides) for arm, overrides in recipe.arms.items()},
+        "overrides": with_ids("overrides", recipe.overrides),
+        "arms": {arm: with_ids(f"arms.{arm}", overrides) for arm, overrides in recipe.arms.items()},
         "space": space,
     }
     corpora = tuple(
@@ -115,46 +119,43 @@ def sweep_plan(recipe: SweepRecipe, store: Store) -> Plan[SweepRecipe]:
 
 def _vocabulary(corpus: Artifact) -> dict[str, int]:
     """Return token -> id of the corpus's tokenizer, read without the library: planning loads no torch."""
-    found = json.loads(corpus.file("tokenizer/tokenizer.json").read_bytes())
-    return {**found["model"]["vocab"], **{token["content"]: token["id"] for token in found["added_tokens"]}}
+    tokenizer = json.loads(corpus.file("tokenizer/tokenizer.json").read_bytes())
+    return {**tokenizer["model"]["vocab"], **{token["content"]: token["id"] for token in tokenizer["added_tokens"]}}
 
 
 def base_inputs(recipe: SweepRecipe) -> tuple[InputEntry, ...]:
-    """Return what the base recipe says, so that a sweep of an edited base is another sweep."""
+    """Return the base recipe as an input, so that a sweep of an edited base is a different sweep."""
     canonical = json.dumps(read_recipe(recipe.base), sort_keys=True, default=str)
     return (InputEntry(name="base", id=recipe.base, digest=hashlib.sha256(canonical.encode()).hexdigest()),)
 
 
-def trial_overrides(base: SweepBase, point: dict[str, Any]) -> list[str]:
-    """Return the overrides of a trial as one would type them.
-
-    ``point`` is dotted path -> value in a search, ``{"arm": name, "seed": number}`` in an ablation.
-    """
+def trial_overrides(base: SweepBase, point: Point) -> list[str]:
+    """Return the overrides of a trial as a user would type them."""
     if "arm" in point:
-        own = [*base.arms[point["arm"]], f"training.seed={point['seed']}"]
+        of_point = [*base.arms[str(point["arm"])], f"training.seed={point['seed']}"]
     else:
-        own = [f"{path}={_typed(value)}" for path, value in sorted(point.items())]
-    return [f"name={base.name}", f"corpus={base.corpus_id}", *base.overrides, *own]
+        of_point = [f"{path}={_typed(value)}" for path, value in sorted(point.items())]
+    return [f"name={base.name}", f"corpus={base.corpus_id}", *base.overrides, *of_point]
 
 
-def _typed(value: Any) -> str:
+def _typed(value: Scalar) -> str:
     return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n").removesuffix("...").strip()
 
 
-def trial_recipe(base: SweepBase, point: dict[str, Any]) -> PretrainRecipe:
+def trial_recipe(base: SweepBase, point: Point) -> PretrainRecipe:
     """Return the validated recipe of the trial at ``point``."""
     return build_recipe(PretrainRecipe, base.values, overrides=trial_overrides(base, point), origin=base.base)
 
 
-def trial_plan(base: SweepBase, point: dict[str, Any], store: Store) -> Plan[PretrainRecipe]:
-    """Return where the trial's model belongs; a trial that was trained before is found there."""
+def trial_plan(base: SweepBase, point: Point, store: Store) -> Plan[PretrainRecipe]:
+    """Return the plan of the trial's model; ``existing()`` finds a trial that was trained before."""
     return make_plan(trial_recipe(base, point), store)
 
 
-def known_points(recipe: SweepRecipe) -> list[dict[str, Any]]:
-    """Return the trials that are known before the first runs: all of an ablation or a grid, none of another search."""
+def known_points(recipe: SweepRecipe) -> list[Point]:
+    """Return the points known before the first trial: all of an ablation or a grid, none of another search."""
     if recipe.arms:
-        # Seed by seed: a sweep that ends early leaves whole comparisons.
+        # Seed by seed: a sweep that ends early has complete comparisons.
         return [{"arm": arm, "seed": seed} for seed in recipe.seeds for arm in recipe.arms]
     if recipe.sampler != "grid":
         return []

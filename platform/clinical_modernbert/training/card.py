@@ -4,8 +4,6 @@ Holds names, counts and figures; no text of the corpus. What a type of source us
 licences, formats don't, and the recipe can name them (``model_card.source_licences``).
 """
 
-from typing import Any
-
 import yaml
 
 from clinical_modernbert.artifacts import Artifact
@@ -13,6 +11,7 @@ from clinical_modernbert.masking import MASK_KINDS, TOP_K
 from clinical_modernbert.recipe import CorpusRecipe, PretrainRecipe
 from clinical_modernbert.recipe.sources import Source
 from clinical_modernbert.sources import licence_of
+from clinical_modernbert.training.records import Summary
 
 _UNKNOWN = "not stated: that of the files"
 
@@ -22,7 +21,7 @@ def stated_licence(source: Source, recipe: PretrainRecipe) -> str:
     return recipe.model_card.source_licences.get(source.name) or licence_of(source) or _UNKNOWN
 
 
-def model_card(run_id: str, recipe: PretrainRecipe, corpus: Artifact, summary: dict[str, Any]) -> str:
+def model_card(run_id: str, recipe: PretrainRecipe, corpus: Artifact, summary: Summary) -> str:
     """Return the card in Markdown, with the front matter that the Hugging Face hub reads."""
     front = {
         "library_name": "transformers",
@@ -42,10 +41,10 @@ def model_card(run_id: str, recipe: PretrainRecipe, corpus: Artifact, summary: d
     return "\n\n".join(blocks) + "\n"
 
 
-def _what(recipe: PretrainRecipe, summary: dict[str, Any]) -> str:
+def _what(recipe: PretrainRecipe, summary: Summary) -> str:
     start = "from random weights" if recipe.model.init == "scratch" else f"from {recipe.model.init}"
     return (
-        f"A ModernBERT of {summary['num_parameters']:,} parameters, trained {start} by masked language modelling on clinical and "
+        f"A ModernBERT of {summary.num_parameters:,} parameters, trained {start} by masked language modelling on clinical and "
         "biomedical text. It gives token vectors and fills masked tokens; it does not generate text."
     )
 
@@ -74,26 +73,26 @@ def _data(recipe: PretrainRecipe, corpus: Artifact) -> str:
     return "\n".join(lines)
 
 
-def _training(recipe: PretrainRecipe, summary: dict[str, Any]) -> str:
+def _training(recipe: PretrainRecipe, summary: Summary) -> str:
     lengths = ", ".join(str(phase.sequence_length) for phase in recipe.training.resolved_phases)
     facts = {
-        "steps": f"{summary['num_steps']:,} (exported: after step {summary['exported_step']:,})",
+        "steps": f"{summary.num_steps:,} (exported: after step {summary.exported_step:,})",
         "rows": f"{lengths} tokens; {recipe.training.batch_tokens:,} places for tokens a step",
         "optimizer": f"{recipe.optimizer.algorithm}, peak learning rate {recipe.optimizer.learning_rate:g}",
         "masking": (
             f"{recipe.masking.strategy}, rate {recipe.masking.rate_start:g} to {recipe.masking.rate_end:g}, odds of clinical "
             f"tokens {recipe.masking.odds_start:g} to {recipe.masking.odds_end:g}, where a phase says nothing else"
         ),
-        "arithmetic": summary["precision"],
-        "operations": f"{summary['training_flops']:.3g} that serve real tokens",
-        "loss": f"{summary['loss_first']:.3f} at the first step, {summary['loss_last']:.3f} at the last (training masks)",
-        "rollbacks": str(summary["rollbacks"]),
+        "arithmetic": summary.precision,
+        "operations": f"{summary.training_flops:.3g} that serve real tokens",
+        "loss": f"{summary.loss_first:.3f} at the first step, {summary.loss_last:.3f} at the last (training masks)",
+        "rollbacks": str(summary.rollbacks),
     }
     return "\n".join(f"- {name}: {value}" for name, value in facts.items())
 
 
-def _held_out(summary: dict[str, Any]) -> str:
-    figures: dict[str, float] = summary["held_out"]
+def _held_out(summary: Summary) -> str:
+    figures = summary.held_out
     if not figures:
         return "None were measured."
     lines = [

@@ -1,8 +1,9 @@
-"""Resumable state in the store: every worker uploads its part beside the training, rank 0 writes the manifest last.
+"""Resumable state in the store. Every worker uploads its share while training continues; rank 0 writes the manifest last.
 
-A checkpoint has a folder of its own that is never reused, so that a torn upload can't mix with a whole one. On resume the
-newest checkpoint whose every file matches its manifest is taken, before anything in it is read. The training waits only while
-the state is written to the local disk; one upload is on its way at a time, and a failed one is an error of the run.
+- A checkpoint has its own folder, which is never reused, so that an incomplete upload can't mix with a complete one.
+- Resume takes the newest checkpoint whose every file matches its manifest, and checks that before it reads any of them.
+- Training waits only while the state is written to the local disk. There is one upload at a time, and a failed upload fails
+  the run.
 """
 
 import json
@@ -10,11 +11,8 @@ import logging
 import tempfile
 import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import torch.distributed as dist
 
 from clinical_modernbert.artifacts import (
     Artifact,
@@ -27,40 +25,21 @@ from clinical_modernbert.artifacts import (
     write_manifest,
 )
 from clinical_modernbert.artifacts.layout import MANIFEST_NAME, checkpoint_prefix, checkpoints_prefix
-from clinical_modernbert.errors import ArtifactError, ModelError, StoreError
-from clinical_modernbert.recipe.pretrain import CheckpointSection, TrainScaling
+from clinical_modernbert.errors import ArtifactError, StoreError
+from clinical_modernbert.recipe.pretrain import CheckpointSection
+from clinical_modernbert.training.checkpoint_shape import FORMAT_VERSION, CheckpointShape
 from clinical_modernbert.training.engine import Engine
-from clinical_modernbert.training.spikes import Skip
-from clinical_modernbert.training.worker import Worker
+from clinical_modernbert.training.state import RunState, state_from_json, state_to_json
+from clinical_modernbert.training.worker import Worker, from_first_worker, gather_from_workers, wait_for_workers
 
-_FORMAT_VERSION = 2
 _STATE = "run.json"
 
 _logger = logging.getLogger(__name__)
 
-History = list[dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class RunState:
-    """What a run remembers beside the engine's state; the same on every worker."""
-
-    step: int = 0
-    """Steps done."""
-    history: History = field(default_factory=list)
-    recent_losses: list[float] = field(default_factory=list)
-    """Losses of the last steps, as many as the stability rule looks at."""
-    skips: tuple[Skip, ...] = ()
-
-    @property
-    def held_out(self) -> dict[str, float]:
-        """The newest held-out figures; empty before the first."""
-        return next((point["held_out"] for point in reversed(self.history) if "held_out" in point), {})
-
 
 @dataclass(frozen=True, slots=True)
 class _Upload:
-    """One worker's part on its way."""
+    """One worker's share of a checkpoint during its upload."""
 
     prefix: str
     state: RunState
@@ -69,200 +48,150 @@ class _Upload:
 
 
 class Checkpoints:
-    """The checkpoints of one run, as one worker sees them. Close it: what is on its way is dropped."""
+    """The checkpoints of one run, as one worker sees them. ``close`` drops an upload that ``finish`` did not complete."""
 
     def __init__(
-        self,
-        *,
-        store: Store,
-        run_id: str,
-        worker: Worker,
-        scaling: TrainScaling,
-        precision: str,
-        section: CheckpointSection,
+        self, *, store: Store, run_id: str, worker: Worker, shape: CheckpointShape, section: CheckpointSection
     ) -> None:
         self._store, self._run_id, self._worker = store, run_id, worker
-        self._scaling, self._precision, self._section = scaling, precision, section
+        self._shape, self._section = shape, section
         self._uploader = ThreadPoolExecutor(max_workers=1)
         self._pending: _Upload | None = None
 
     def save(self, engine: Engine, state: RunState) -> None:
         """Write the state to the local disk and begin its upload; every worker calls it, after ``finish``."""
-        assert self._pending is None, "an upload is on its way"
-        unique = self._from_first(uuid.uuid4().hex[:8])
+        assert self._pending is None, "an upload is pending"
+        unique = from_first_worker(uuid.uuid4().hex[:8], self._worker)
         prefix = checkpoint_prefix(self._run_id, step=state.step, unique=unique)
         folder = tempfile.TemporaryDirectory(prefix="clinical-modernbert-checkpoint-")
         engine.save(Path(folder.name))
         if self._worker.rank == 0:
-            (Path(folder.name) / _STATE).write_text(json.dumps(asdict(state)), encoding="utf-8")
+            (Path(folder.name) / _STATE).write_text(json.dumps(state_to_json(state)), encoding="utf-8")
         entries = self._uploader.submit(upload_folder, self._store, prefix, Path(folder.name))
         self._pending = _Upload(prefix, state, folder, entries)
 
     @property
     def uploaded(self) -> bool:
-        """Whether this worker's part of a pending checkpoint has come to its end, well or badly."""
+        """Whether this worker's share of a pending checkpoint is uploaded, or its upload has failed."""
         return self._pending is not None and self._pending.entries.done()
 
     def finish(self) -> None:
-        """Wait for the pending upload of every worker and make the checkpoint exist; every worker calls it.
+        """Wait for the pending upload of every worker and write the checkpoint's manifest; every worker calls it.
 
-        Older checkpoints beyond those to keep go afterwards. Raises ``StoreError`` where any worker's upload failed.
+        Then deletes older checkpoints beyond those to keep. Raises ``StoreError`` if any worker's upload failed.
         """
         if self._pending is None:
             return
         pending, self._pending = self._pending, None
         error = pending.entries.exception()
         pending.folder.cleanup()
-        own = {"error": str(error)} if error else {"files": [e.model_dump() for e in pending.entries.result()]}
-        parts = self._gather(own)
-        failed = [part["error"] for part in parts if "error" in part]
-        if failed:
+        # Every worker learns of every other's failure, so that all of them raise.
+        uploads: list[list[FileEntry] | str] = gather_from_workers(
+            str(error) if error else pending.entries.result(), self._worker
+        )
+        failures = [upload for upload in uploads if isinstance(upload, str)]
+        if failures:
             raise StoreError(
-                f"checkpoint after step {pending.state.step} could not be uploaded: {failed[0]}"
+                f"checkpoint after step {pending.state.step} could not be uploaded: {failures[0]}"
             ) from error
         if self._worker.rank == 0:
-            write_manifest(
-                self._store,
-                pending.prefix,
-                Manifest(
-                    kind="checkpoint",
-                    id=f"{self._run_id}/{pending.state.step}",
-                    fingerprint=self._run_id.rpartition("-")[2],
-                    format_version=_FORMAT_VERSION,
-                    recipe={},
-                    inputs=(),
-                    summary={
-                        "step": pending.state.step,
-                        "held_out_loss": pending.state.held_out.get("uniform_loss"),
-                        **self._shape(),
-                    },
-                    files=tuple(FileEntry.model_validate(entry) for part in parts for entry in part["files"]),
-                ),
+            self._write_manifest(
+                pending, [entry for entries in uploads for entry in entries if not isinstance(entry, str)]
             )
-            self._retire()
-        self._barrier()
+            self._delete_old()
+        wait_for_workers(self._worker)
 
     def restore(self, engine: Engine) -> RunState:
-        """Load the newest whole checkpoint; the state before the first step where there is none."""
-        return self._load(engine, self._from_first(self._newest() if self._worker.rank == 0 else None))
+        """Load the newest complete checkpoint and return its state; without one, the state before the first step."""
+        name = from_first_worker(self._newest() if self._worker.rank == 0 else None, self._worker)
+        return self._load(engine, name) if name else RunState()
 
     def restore_best(self, engine: Engine, *, below: float | None) -> RunState | None:
-        """Load the checkpoint with the lowest held-out loss where that is lower than ``below``; else return None."""
-        name = self._from_first(self._best(below) if self._worker.rank == 0 else None)
+        """Load the checkpoint with the lowest held-out loss if that is lower than ``below``; else return None."""
+        name = from_first_worker(self._best(below) if self._worker.rank == 0 else None, self._worker)
         return self._load(engine, name) if name else None
 
     def close(self) -> None:
-        """End the uploading thread; a pending checkpoint never comes to exist."""
+        """End the uploading thread. A pending checkpoint gets no manifest."""
         self._uploader.shutdown(wait=True)
         if self._pending:
             self._pending.folder.cleanup()
 
-    def _load(self, engine: Engine, name: str | None) -> RunState:
-        if name is None:
-            return RunState()
-        found = artifact_at(self._store, join_key(checkpoints_prefix(self._run_id), name))
-        assert found is not None, name
+    def _write_manifest(self, pending: _Upload, files: list[FileEntry]) -> None:
+        held_out_loss = pending.state.held_out.get("uniform_loss")
+        manifest = Manifest(
+            kind="checkpoint",
+            id=f"{self._run_id}/{pending.state.step}",
+            fingerprint=self._run_id.rpartition("-")[2],
+            format_version=FORMAT_VERSION,
+            recipe={},
+            inputs=(),
+            summary={"step": pending.state.step, "held_out_loss": held_out_loss, **asdict(self._shape)},
+            files=tuple(files),
+        )
+        write_manifest(self._store, pending.prefix, manifest)
+
+    def _load(self, engine: Engine, name: str) -> RunState:
+        checkpoint = artifact_at(self._store, join_key(checkpoints_prefix(self._run_id), name))
+        assert checkpoint is not None, name
         with tempfile.TemporaryDirectory() as cache:
-            folder = found.folder(cache_path=Path(cache))
+            folder = checkpoint.folder(cache_path=Path(cache))
             engine.load(folder)
-            values = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-        return RunState(**{**values, "skips": tuple((first, count) for first, count in values["skips"])})
+            return state_from_json(json.loads((folder / _STATE).read_text(encoding="utf-8")))
 
     def _newest(self) -> str | None:
-        for name, found in reversed(self._whole().items()):
+        for name, checkpoint in reversed(self._complete().items()):
             try:
                 with tempfile.TemporaryDirectory() as cache:
-                    found.folder(cache_path=Path(cache))
+                    checkpoint.folder(cache_path=Path(cache))
             except ArtifactError as error:
-                _logger.warning("checkpoint %s is passed over: %s", name, error)
+                _logger.warning("checkpoint %s is skipped: %s", name, error)
                 continue
-            self._refuse_other_shape(found)
+            self._shape.check_loads(checkpoint)
             return name
         return None
 
     def _best(self, below: float | None) -> str | None:
-        ranked = self._by_loss(self._whole())
+        ranked = _by_loss(self._complete())
         if not ranked or below is None or ranked[0][0] >= below:
             return None
         return ranked[0][1]
 
-    def _shape(self) -> dict[str, Any]:
-        return {
-            "engine": self._scaling.engine,
-            "zero_stage": self._scaling.zero_stage,
-            "num_workers": self._worker.world_size,
-            "precision": self._precision,
-        }
-
-    def _refuse_other_shape(self, found: Artifact) -> None:
-        """The torch engine's state is whole on rank 0 and loads anywhere; DeepSpeed's is cut by worker and ZeRO stage."""
-        if found.manifest.format_version != _FORMAT_VERSION:
-            raise ModelError(
-                f"checkpoint {found.uri} has format {found.manifest.format_version}, this code reads {_FORMAT_VERSION}: "
-                "resume with the code that wrote it, or delete the checkpoint to start over"
-            )
-        whole = self._scaling.engine == "torch"
-        keys = ("engine", "precision") if whole else ("engine", "precision", "zero_stage", "num_workers")
-        written, wanted = ({key: shape.get(key) for key in keys} for shape in (found.summary, self._shape()))
-        if written != wanted:
-            raise ModelError(
-                f"checkpoint {found.uri} was written with {written}, this run has {wanted}: "
-                "resume with the former, or delete the checkpoint to start over"
-            )
-
-    def _whole(self) -> dict[str, Artifact]:
-        """Return the finished checkpoints, oldest first; a damaged manifest makes one unfinished."""
-        finished = {}
+    def _complete(self) -> dict[str, Artifact]:
+        """Return the complete checkpoints by name, oldest first; one with a damaged manifest is not complete."""
+        complete = {}
         for name in self._store.names(checkpoints_prefix(self._run_id)):
             try:
-                found = artifact_at(self._store, join_key(checkpoints_prefix(self._run_id), name))
+                checkpoint = artifact_at(self._store, join_key(checkpoints_prefix(self._run_id), name))
             except ArtifactError as error:
-                _logger.warning("checkpoint %s is passed over: %s", name, error)
+                _logger.warning("checkpoint %s is skipped: %s", name, error)
                 continue
-            if found:
-                finished[name] = found
-        return finished
+            if checkpoint:
+                complete[name] = checkpoint
+        return complete
 
-    @staticmethod
-    def _by_loss(whole: dict[str, Artifact]) -> list[tuple[float, str]]:
-        losses = {name: found.summary.get("held_out_loss") for name, found in whole.items()}
-        return sorted((loss, name) for name, loss in losses.items() if loss is not None)
-
-    def _retire(self) -> None:
-        whole = self._whole()
-        kept = {*list(whole)[-self._section.keep :]}
-        kept |= {name for _, name in self._by_loss(whole)[: self._section.keep_best]}
-        for name in whole:
+    def _delete_old(self) -> None:
+        complete = self._complete()
+        kept = {*list(complete)[-self._section.keep :]}
+        kept |= {name for _, name in _by_loss(complete)[: self._section.keep_best]}
+        for name in complete:
             if name not in kept:
                 _delete(self._store, self._run_id, name)
 
-    def _from_first(self, value: Any) -> Any:
-        if self._worker.world_size == 1:
-            return value
-        box = [value]
-        dist.broadcast_object_list(box, src=0)
-        return box[0]
 
-    def _gather(self, value: Any) -> list[Any]:
-        if self._worker.world_size == 1:
-            return [value]
-        boxes: list[Any] = [None] * self._worker.world_size
-        dist.all_gather_object(boxes, value)
-        return boxes
-
-    def _barrier(self) -> None:
-        if self._worker.world_size > 1:
-            dist.barrier()
+def _by_loss(checkpoints: dict[str, Artifact]) -> list[tuple[float, str]]:
+    losses = {name: checkpoint.summary.get("held_out_loss") for name, checkpoint in checkpoints.items()}
+    return sorted((loss, name) for name, loss in losses.items() if loss is not None)
 
 
 def delete_checkpoints(store: Store, run_id: str) -> None:
-    """Delete a run's checkpoints; after the export they are of no more use."""
+    """Delete a run's checkpoints; they have no use after the export."""
     for name in store.names(checkpoints_prefix(run_id)):
         _delete(store, run_id, name)
 
 
 def _delete(store: Store, run_id: str, name: str) -> None:
     prefix = join_key(checkpoints_prefix(run_id), name)
-    # The manifest first: from then on it does not exist, whatever happens to the rest.
+    # The manifest first: from then on the checkpoint does not exist, even if a later delete fails.
     store.delete(join_key(prefix, MANIFEST_NAME))
     store.clear(prefix)

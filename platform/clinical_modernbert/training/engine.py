@@ -14,8 +14,7 @@ import torch.distributed as dist
 
 from clinical_modernbert.encoder import PackedBatch, masked_loss_sum
 from clinical_modernbert.recipe.pretrain import OptimizerSection, TrainScaling
-from clinical_modernbert.training.optimizer import build_optimizer
-from clinical_modernbert.training.stable_adamw import StableAdamW, partition_of
+from clinical_modernbert.training.optimizer import StableAdamW, build_optimizer, partition_of
 
 _STATE = "state.pt"
 _TAG = "state"

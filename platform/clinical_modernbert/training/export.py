@@ -1,58 +1,72 @@
-"""What a finished run leaves: a folder that Hugging Face's classes load, its curves, and the figures of its manifest."""
+"""The output of a finished run: a folder that Hugging Face's classes load, its curve, and the figures of its manifest."""
 
 import hashlib
 import json
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from statistics import median_high
 
-from clinical_modernbert.artifacts import Store, upload, upload_folder
+from clinical_modernbert.artifacts import upload_folder
 from clinical_modernbert.artifacts.layout import artifact_prefix
-from clinical_modernbert.encoder import num_parameters
-from clinical_modernbert.training.checkpoint import History
+from clinical_modernbert.encoder import num_parameters, set_global_rope_theta
+from clinical_modernbert.training.card import model_card
+from clinical_modernbert.training.checkpoint import Checkpoints
+from clinical_modernbert.training.phases import phase_at
+from clinical_modernbert.training.records import Exported, Summary
+from clinical_modernbert.training.start import Run
+from clinical_modernbert.training.state import RunState, StepPoint, history_to_json
 
 
-def upload_model(
-    store: Store, run_id: str, *, model: Any, tokenizer: Any, history: History, card: str
-) -> list[dict[str, Any]]:
-    """Upload the model's folder with its card, and ``history.json``; return their manifest entries."""
-    prefix = artifact_prefix("model", run_id)
+def load_export(run: Run, checkpoints: Checkpoints, state: RunState) -> RunState:
+    """Load the weights that the recipe exports into the model, and return their state. Every worker calls it.
+
+    ``state`` is that after the last step; the best checkpoint's differs from it under ``training.export=best``.
+    """
+    if run.recipe.training.export == "last":
+        return state
+    best = checkpoints.restore_best(run.engine, below=state.held_out.get("uniform_loss"))
+    if best is None:
+        return state
+    set_global_rope_theta(run.model, phase_at(run.phases, best.step - 1).global_rope_theta or run.rope_theta)
+    return best
+
+
+def export_model(run: Run, state: RunState, exported: RunState) -> Exported:
+    """Upload the model with its card, and ``history.json``; the caller writes the manifest."""
+    summary = _summary(run, state, exported)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        model.save_pretrained(folder / "model", safe_serialization=True)
-        tokenizer.save_pretrained(folder / "model")
+        run.model.save_pretrained(folder / "model", safe_serialization=True)
+        run.tokenizer.save_pretrained(folder / "model")
+        card = model_card(run.job.run_id, run.recipe, run.corpus, summary)
         (folder / "model" / "README.md").write_text(card, encoding="utf-8")
-        entries = upload_folder(store, prefix, folder / "model", below="model")
-        (folder / "history.json").write_text(json.dumps(history), encoding="utf-8")
-        entries.append(upload(store, prefix, "history.json", folder / "history.json"))
-    return [entry.model_dump() for entry in entries]
+        (folder / "history.json").write_text(json.dumps(history_to_json(state.history)), encoding="utf-8")
+        files = upload_folder(run.store, artifact_prefix("model", run.job.run_id), folder)
+    return Exported(files=tuple(files), summary=summary)
 
 
-def summarise(model: Any, history: History, *, num_steps: int, precision: str) -> dict[str, Any]:
-    """Return the manifest's figures of a run from its curve."""
-    steps = [point for point in history if "loss" in point]
-    return {
-        "num_parameters": num_parameters(model),
-        "num_steps": num_steps,
-        "precision": precision,
-        "loss_first": steps[0]["loss"],
-        "loss_last": steps[-1]["loss"],
-        "tokens_per_second": _median(steps, "tokens_per_second"),
-        "mfu": _median(steps, "mfu"),
-        "row_order": hashlib.sha256("".join(point["rows"] for point in steps).encode()).hexdigest(),
-        "training_flops": num_steps * sum(point["flops"] for point in steps) / len(steps),
-    }
+def _summary(run: Run, state: RunState, exported: RunState) -> Summary:
+    steps = [point for point in state.history if isinstance(point, StepPoint)]
+    rows = "".join(point.figures.rows for point in steps)
+    return Summary(
+        num_parameters=num_parameters(run.model),
+        num_steps=run.num_steps,
+        precision=run.precision,
+        loss_first=steps[0].figures.loss,
+        loss_last=steps[-1].figures.loss,
+        tokens_per_second=_median(point.speed.tokens_per_second for point in steps),
+        mfu=_median(point.speed.mfu for point in steps),
+        row_order=hashlib.sha256(rows.encode()).hexdigest(),
+        training_flops=run.num_steps * sum(point.figures.flops for point in steps) / len(steps),
+        exported_step=exported.step,
+        held_out=exported.held_out,
+        rollbacks=len(state.skips),
+        corpus=run.job.corpus_id,
+        initial_weights=run.initial_weights,
+    )
 
 
-def weights_digest(model: Any) -> str:
-    """Return sha256 over the parameters' names and bytes: runs that are compared start from the same ones."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.named_parameters()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _median(points: History, key: str) -> float | None:
-    values = sorted(point[key] for point in points if point.get(key))
-    return values[len(values) // 2] if values else None
+def _median(values: Iterable[float | None]) -> float | None:
+    measured = [value for value in values if value]
+    return median_high(measured) if measured else None

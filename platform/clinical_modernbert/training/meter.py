@@ -1,20 +1,51 @@
-"""How fast a run goes and what holds it up: measured beside the steps, and never part of what they compute.
+"""Speed of a run: useful operations of a step, tokens and operations a second, and the time spent waiting for data.
 
-Speeds are of the time in steps and in waiting for their batches; evaluation and checkpoints stand outside it. Useful operations
-are those of ``flops``; MFU is their rate over the peak of all workers' hardware, and None where that peak is not known.
+Operations are floating-point operations that serve real tokens, forward and backward together: 6 for each weight of a linear
+layer and token, 12 for each pair of tokens that attention sees and channel, the prediction head on masked tokens only. Padding,
+recomputation, norms and the optimizer don't count (the convention of Chowdhery et al. 2022, arXiv 2204.02311, appendix B,
+with the pairs counted as they are).
+
+Speeds cover the time in steps and in waiting for their batches, without evaluation and checkpoints. MFU is the rate of useful
+operations over the peak of all workers' hardware, and None if that peak is unknown.
 """
 
 import resource
 import sys
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from clinical_modernbert.recipe.pretrain import TrainScaling
-from clinical_modernbert.training.precision import Precision
-from clinical_modernbert.training.worker import Worker
+from clinical_modernbert.training.state import Speed
+from clinical_modernbert.training.worker import Precision, Worker
 
 # Dense bfloat16 peaks by the makers' data sheets, in 10^12 operations a second; a device's name holds the key.
 _BFLOAT16_TERAFLOPS = {"A100": 312.0, "H100 PCIe": 756.0, "H100": 989.0, "H200": 989.0}
+
+
+def step_flops(config: Any, lengths_S: NDArray[np.int64], *, num_masked: int) -> float:
+    """Return the operations of one training step of a ModernBERT.
+
+    ``config`` is transformers' ModernBertConfig, ``lengths_S`` the tokens of each segment, [CLS] and [SEP] included.
+    """
+    width, inner = config.hidden_size, config.intermediate_size
+    num_tokens = int(lengths_S.sum())
+    linear = 6 * num_tokens * config.num_hidden_layers * (4 * width * width + 3 * width * inner)
+    head = 6 * num_masked * (width * width + width * config.vocab_size)
+    num_global = sum(kind == "full_attention" for kind in config.layer_types)
+    num_local = config.num_hidden_layers - num_global
+    pairs = num_global * int((lengths_S**2).sum()) + num_local * local_pairs(lengths_S, config.sliding_window)
+    return float(linear + head + 12 * width * pairs)
+
+
+def local_pairs(lengths_S: NDArray[np.int64], window: int) -> int:
+    """Return the number of token pairs within ``window`` tokens of each other, inclusive, in segments of these lengths."""
+    # Each side of the diagonal has length-1, length-2, ... pairs at distance 1, 2, ..., up to the window.
+    reach_S = np.minimum(lengths_S - 1, window)
+    one_side_S = reach_S * lengths_S - reach_S * (reach_S + 1) // 2
+    return int((lengths_S + 2 * one_side_S).sum())
 
 
 def peak_flops(scaling: TrainScaling, worker: Worker, precision: Precision) -> float | None:
@@ -28,7 +59,7 @@ def peak_flops(scaling: TrainScaling, worker: Worker, precision: Precision) -> f
 
 
 class Meter:
-    """Sums over the steps since the last reading; the first step of a process is left out, for it pays for warm-up."""
+    """Sums over the steps since the last reading, without the first step of a process, which includes warm-up."""
 
     def __init__(self, *, peak: float | None) -> None:
         self._peak = peak
@@ -47,19 +78,19 @@ class Meter:
             self._wait_s += wait_s
         self._warm = True
 
-    def read(self, worker: Worker) -> dict[str, float | int | None]:
-        """Return the figures since the last reading: None for those of which nothing was measured yet."""
+    def read(self, worker: Worker) -> Speed:
+        """Return the speed since the last reading."""
         seconds = self._step_s + self._wait_s
-        speed = self._flops / seconds if seconds else None
-        found: dict[str, float | int | None] = {
-            "tokens_per_second": self._num_tokens / seconds if seconds else None,
-            "flops_per_second": speed,
-            "mfu": speed / (self._peak * worker.world_size) if speed and self._peak else None,
-            "data_wait": self._wait_s / seconds if seconds else None,
-            "memory_bytes": peak_memory(worker.device),
-        }
+        rate = self._flops / seconds if seconds else None
+        speed = Speed(
+            tokens_per_second=self._num_tokens / seconds if seconds else None,
+            flops_per_second=rate,
+            mfu=rate / (self._peak * worker.world_size) if rate and self._peak else None,
+            data_wait=self._wait_s / seconds if seconds else None,
+            memory_bytes=peak_memory(worker.device),
+        )
         self._clear()
-        return found
+        return speed
 
 
 def peak_memory(device: torch.device) -> int:

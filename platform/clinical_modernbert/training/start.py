@@ -1,28 +1,117 @@
-"""What a run starts from: the model before its first step, and the training rows."""
+"""What a run starts from: its job, the model before the first step, the training rows, and the engine around the model."""
 
+import hashlib
+from dataclasses import dataclass
 from typing import Any
 
-from clinical_modernbert.artifacts import Artifact
+from clinical_modernbert.artifacts import Artifact, Store, open_store, resolve
 from clinical_modernbert.corpus.shards import PackedRows
-from clinical_modernbert.encoder import build_model, extend_vocabulary, load_model
+from clinical_modernbert.encoder import (
+    build_model,
+    compile_feed_forward,
+    extend_vocabulary,
+    global_rope_theta,
+    load_model,
+    use_attention,
+)
 from clinical_modernbert.errors import ModelError
-from clinical_modernbert.masking import Masker, MaskSpan, TokenRanges
+from clinical_modernbert.masking import Masker, MaskSpan, TokenRanges, token_ranges
 from clinical_modernbert.recipe import PretrainRecipe
-from clinical_modernbert.tokenizer import load_base, padded_vocabulary_size, special_ids
+from clinical_modernbert.tokenizer import load_base, load_tokenizer, padded_vocabulary_size, special_ids
 from clinical_modernbert.training.batches import BatchSource
-from clinical_modernbert.training.phases import Phase
-from clinical_modernbert.training.worker import Worker
+from clinical_modernbert.training.engine import Engine, MaskedLanguageLoss, build_engine
+from clinical_modernbert.training.phases import Phase, lay_out
+from clinical_modernbert.training.worker import Precision, Worker, resolve_precision
+
+
+@dataclass(frozen=True, slots=True)
+class TrainJob:
+    """What the driver sends to each worker: plain values, because Ray sends them to other nodes."""
+
+    recipe: dict[str, Any]
+    """The recipe as JSON values; the worker validates it again."""
+    store_uri: str
+    run_id: str
+    """``<name>-<fingerprint>`` of the model."""
+    corpus_id: str
+    launch: str = ""
+    """Distinguishes launches of one run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The fixed parts of one worker's run. What changes from step to step is a ``RunState``."""
+
+    job: TrainJob
+    recipe: PretrainRecipe
+    worker: Worker
+    store: Store
+    corpus: Artifact
+    tokenizer: Any
+    source: BatchSource
+    model: Any
+    rope_theta: float
+    """RoPE base of the model's global layers, for phases that set none."""
+    precision: Precision
+    engine: Engine
+    initial_weights: str
+    """Digest of the weights before the first step; on rank 0 only."""
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The phases over all steps."""
+        return self.source.phases
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.phases[-1].end_step
+
+
+def start_run(job: TrainJob, worker: Worker) -> Run:
+    """Open the store and the rows, build the model and its engine. Every worker calls it."""
+    recipe = PretrainRecipe.model_validate(job.recipe)
+    store = open_store(job.store_uri)
+    corpus = resolve(store, "corpus", job.corpus_id)
+    tokenizer = load_tokenizer(corpus.folder("tokenizer"))
+    model = initial_model(recipe, tokenizer).to(worker.device)
+    initial_weights = weights_digest(model) if worker.rank == 0 else ""
+    use_attention(model, recipe.scaling.attention)
+    if recipe.scaling.compile:
+        compile_feed_forward(model)
+    phases = lay_out(recipe)
+    precision = resolve_precision(recipe.training.precision, worker=worker)
+    engine = build_engine(
+        MaskedLanguageLoss(model, precision=precision),
+        scaling=recipe.scaling,
+        optimizer=recipe.optimizer,
+        num_micro_batches=phases[0].batch_rows // (worker.world_size * phases[0].micro_batch_rows),
+    )
+    return Run(
+        job=job,
+        recipe=recipe,
+        worker=worker,
+        store=store,
+        corpus=corpus,
+        tokenizer=tokenizer,
+        source=batch_source(recipe, phases, corpus, token_ranges(tokenizer), worker),
+        model=model,
+        rope_theta=global_rope_theta(model),
+        precision=precision,
+        engine=engine,
+        initial_weights=initial_weights,
+    )
 
 
 def initial_model(recipe: PretrainRecipe, tokenizer: Any) -> Any:
-    """Return the model before its first step: with fresh weights, or from a checkpoint with the tokenizer's new rows."""
+    """Return the model before its first step: with fresh weights, or from a checkpoint with rows for new tokens."""
     size = padded_vocabulary_size(tokenizer)
     if recipe.model.init == "scratch":
         return build_model(
             recipe.model, vocabulary_size=size, special_ids=special_ids(tokenizer), seed=recipe.training.seed
         )
     model = load_model(recipe.model.init)
-    # Read from the checkpoint, not from the recipe: behind its end positions were never trained.
+    # From the checkpoint, not from the recipe: later positions were never trained.
     longest = max(phase.sequence_length for phase in recipe.training.resolved_phases)
     if longest > model.config.max_position_embeddings:
         raise ModelError(
@@ -33,16 +122,25 @@ def initial_model(recipe: PretrainRecipe, tokenizer: Any) -> Any:
     return model
 
 
+def weights_digest(model: Any) -> str:
+    """Return sha256 over the parameters' names and bytes, which shows that compared runs start from equal weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.named_parameters()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def batch_source(
     recipe: PretrainRecipe, phases: tuple[Phase, ...], corpus: Artifact, tokens: TokenRanges, worker: Worker
 ) -> BatchSource:
-    """Open the training rows of every phase before the first step: a missing length must not show after days."""
+    """Open the training rows of every phase before the first step, so that a missing length is an error at once."""
     rows = {}
     for phase in phases:
-        found = PackedRows(corpus, row_length=phase.sequence_length, split="train")
-        if not len(found):
+        of_length = PackedRows(corpus, row_length=phase.sequence_length, split="train")
+        if not len(of_length):
             raise ModelError(f"{corpus.uri} has no training rows of {phase.sequence_length} tokens")
-        rows[phase.sequence_length] = found
+        rows[phase.sequence_length] = of_length
     spans = tuple(
         MaskSpan(phase.first_step, phase.end_step, rate=phase.section.mask_rate, odds=phase.section.salience_odds)
         for phase in phases

@@ -1,6 +1,6 @@
-"""Asking a run to stop: a key in the store, which any process can write and the first worker looks for between steps.
+"""Request a run to stop: a key in the store that any process can write and the first worker looks for between steps.
 
-Workers may run on other machines and train in a thread, where no signal reaches them; the store does.
+A signal would not reach workers on other machines, or a worker that trains in a thread.
 """
 
 import signal
@@ -12,16 +12,16 @@ from types import FrameType
 from clinical_modernbert.artifacts import Store, join_key
 from clinical_modernbert.artifacts.layout import work_prefix
 
-_POLL_S = 1.0
+POLL_S = 1.0
 
 
 def stop_key(run_id: str) -> str:
-    """Return the key whose presence asks the run to keep its state and end."""
+    """Return the key whose presence requests the run to keep its state and end."""
     return join_key(work_prefix("model", run_id), "stop")
 
 
 class StopRequest:
-    """Whether the run was asked to stop; looked up once a second, beside the training."""
+    """Whether the run was requested to stop; a thread looks it up once a second."""
 
     def __init__(self, store: Store, run_id: str) -> None:
         self._store, self._key = store, stop_key(run_id)
@@ -37,7 +37,7 @@ class StopRequest:
                 self._seen.set()
                 return
             except KeyError:
-                self._closed.wait(_POLL_S)
+                self._closed.wait(POLL_S)
             except Exception as error:  # noqa: BLE001  # raised where the training runs
                 self._error = error
                 return
@@ -55,9 +55,9 @@ class StopRequest:
 
 @contextmanager
 def stop_on_sigterm(store: Store, run_id: str) -> Iterator[None]:
-    """Turn this process's first SIGTERM into a stop request; a second one does what it did before.
+    """Turn this process's first SIGTERM into a stop request; the former handler takes a second one.
 
-    Python hands signals to the main thread only: elsewhere (a trial of a sweep) nothing changes.
+    Python delivers signals to the main thread only. In another thread (a trial of a sweep) this changes nothing.
     """
     store.delete(stop_key(run_id))
     if threading.current_thread() is not threading.main_thread():
@@ -65,12 +65,12 @@ def stop_on_sigterm(store: Store, run_id: str) -> Iterator[None]:
         return
     former = signal.getsignal(signal.SIGTERM)
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def request_stop(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, former)
-        # Not in the handler itself: the store's client may be in the middle of a call of this very thread.
+        # Not in the handler itself: this thread may be inside a call of the store's client.
         threading.Thread(target=store.write_bytes, args=(stop_key(run_id), b"")).start()
 
-    signal.signal(signal.SIGTERM, ask)
+    signal.signal(signal.SIGTERM, request_stop)
     try:
         yield
     finally:

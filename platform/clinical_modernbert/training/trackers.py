@@ -1,13 +1,12 @@
-"""Curves elsewhere than in the store: TensorBoard, MLflow, Weights & Biases by recipe, Prometheus through Ray.
+"""Curves outside the store: TensorBoard, MLflow, Weights & Biases if the recipe names them, and Prometheus through Ray.
 
-Trackers follow the curve that the run records, from the process that started it: nothing of theirs runs in a worker, and a
-restarted worker adds no second run. A package is imported only where the recipe names it.
+Trackers follow the recorded curve from the process that started the run. None of their code runs in a worker, and a restarted
+worker adds no second run. A tracker's package is imported only if the recipe names it.
 """
 
 import importlib
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +14,12 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from clinical_modernbert.errors import ModelError
+from clinical_modernbert.progress import polling
 from clinical_modernbert.recipe import PretrainRecipe
+from clinical_modernbert.training.state import HeldOutPoint, History, Point, point_to_json
 
-_POLL_S = 5.0
+POLL_S = 5.0
 _logger = logging.getLogger(__name__)
-
-Point = dict[str, Any]
 
 
 class Tracker(Protocol):
@@ -35,58 +34,49 @@ class Tracker(Protocol):
 
 def figures_of(point: Point) -> dict[str, float]:
     """Return a point's numbers by name: ``train/loss``, ``held_out/uniform_top1``, ..."""
-    if "held_out" in point:
-        return {f"held_out/{name}": value for name, value in point["held_out"].items()}
-    numbers = {name: value for name, value in point.items() if isinstance(value, int | float) and name != "step"}
+    if isinstance(point, HeldOutPoint):
+        return {f"held_out/{name}": value for name, value in point.held_out.items()}
+    numbers = {n: v for n, v in point_to_json(point).items() if isinstance(v, int | float) and n != "step"}
     return {f"train/{name}": float(value) for name, value in numbers.items()}
 
 
 @contextmanager
-def tracking(recipe: PretrainRecipe, run_id: str, *, history: Callable[[], list[Point]]) -> Iterator[None]:
-    """Hand the points of ``history()`` to the recipe's trackers until the block ends, each of them once.
+def tracking(recipe: PretrainRecipe, run_id: str, *, history: Callable[[], History]) -> Iterator[None]:
+    """Pass each point of ``history()`` once to the recipe's trackers until the block ends.
 
-    Raises ``ModelError`` before the block where a package is absent. What a tracker raises later ends only its tracking, with
-    an error in the log: a run of days must not die of its display.
+    Raises ``ModelError`` before the block if a package is not installed. A tracker that raises later is dropped, with an error
+    in the log, and the run continues.
     """
     folder = Path(recipe.logging.trackers_path) / run_id
-    trackers = [_OPEN[name](folder, recipe, run_id) for name in recipe.logging.trackers]
+    trackers = [TRACKERS[name](folder, recipe, run_id) for name in recipe.logging.trackers]
     if not trackers:
         yield
         return
-    stop = threading.Event()
+    num_seen = 0
 
-    def follow() -> None:
-        num_seen = 0
-        while True:
-            ended = stop.wait(_POLL_S)
-            points = history()
-            # A restored run has fewer points than were seen before the failure; the same steps come again with the same values.
-            num_seen = min(num_seen, len(points))
-            for point in points[num_seen:]:
-                for tracker in list(trackers):
-                    _log(tracker, point, trackers)
-            num_seen = len(points)
-            if ended:
-                return
+    def look() -> None:
+        nonlocal num_seen
+        points = history()
+        # A restored run has fewer points than before its failure; the same steps come again with the same values.
+        num_seen = min(num_seen, len(points))
+        for point in points[num_seen:]:
+            for tracker in list(trackers):
+                _log(tracker, point, trackers)
+        num_seen = len(points)
 
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
     try:
-        yield
+        with polling(look, every_s=POLL_S):
+            yield
     finally:
-        stop.set()
-        thread.join()
         for tracker in trackers:
             tracker.close()
 
 
 def _log(tracker: Tracker, point: Point, trackers: list[Tracker]) -> None:
     try:
-        tracker.log(point["step"], figures_of(point))
-    except (
-        Exception
-    ):  # whatever a foreign library raises: a run of days must not die of its display, and the log says so
-        _logger.exception("%s failed and is left out from here on", type(tracker).__name__)
+        tracker.log(point.step, figures_of(point))
+    except Exception:  # any error of a third-party library: a run of days must not end because of it
+        _logger.exception("%s failed and gets no more figures", type(tracker).__name__)
         trackers.remove(tracker)
 
 
@@ -141,7 +131,7 @@ class _Wandb:
         self._run.finish()
 
 
-_OPEN: dict[str, Callable[[Path, PretrainRecipe, str], Tracker]] = {
+TRACKERS: dict[str, Callable[[Path, PretrainRecipe, str], Tracker]] = {
     "tensorboard": _TensorBoard,
     "mlflow": _Mlflow,
     "wandb": _Wandb,
@@ -149,13 +139,13 @@ _OPEN: dict[str, Callable[[Path, PretrainRecipe, str], Tracker]] = {
 
 
 def ray_gauges(run_id: str) -> Callable[[Point], None]:
-    """Return a function that shows a point on Ray's Prometheus endpoint, as ``ray_cm_train_<figure>`` by run."""
+    """Return a function that sets a point's figures on Ray's Prometheus endpoint: ``ray_cm_train_<figure>``, tagged by run."""
     from ray.util.metrics import Gauge
 
     gauges: dict[str, Any] = {}
 
     def observe(point: Point) -> None:
-        for name, value in {"train/step": float(point["step"]), **figures_of(point)}.items():
+        for name, value in {"train/step": float(point.step), **figures_of(point)}.items():
             metric = f"cm_{name.replace('/', '_')}"
             if metric not in gauges:
                 gauges[metric] = Gauge(metric, description=f"Pretraining: {name}", tag_keys=("run",))
@@ -170,7 +160,7 @@ def _require(module: str, extra: str) -> ModuleType:
     except ImportError:
         raise ModelError(
             f"logging.trackers names {module}, which is not installed: pip install 'clinical-modernbert[{extra}]', "
-            f"or leave {module} out"
+            f"or remove {module} from logging.trackers"
         ) from None
 
 

@@ -8,11 +8,17 @@ from clinical_modernbert.errors import ModelError
 from clinical_modernbert.recipe import PretrainRecipe, build_recipe
 from clinical_modernbert.recipe.sweep import HalvingSection
 from clinical_modernbert.sweeps import halving
-from clinical_modernbert.sweeps.halving import Board, Reached, lags, rungs, train_while_it_keeps_up
+from clinical_modernbert.sweeps.board import Board, Reached
+from clinical_modernbert.sweeps.halving import lags, rungs, train_while_it_keeps_up
+from clinical_modernbert.training.state import HeldOutPoint
 
 from tests.helpers.tiny import TINY_PRETRAIN, publish_tiny_corpus
 
-CURVE = [{"step": 1, "uniform_loss": 5.0}, {"step": 3, "uniform_loss": 4.0}, {"step": 5, "entity_loss": 4.0}]
+CURVE = (
+    HeldOutPoint(1, {"uniform_loss": 5.0}),
+    HeldOutPoint(3, {"uniform_loss": 4.0}),
+    HeldOutPoint(5, {"entity_loss": 4.0}),
+)
 
 
 @pytest.fixture
@@ -60,7 +66,7 @@ def test_a_board_keeps_what_each_trial_reached_until_it_is_cleared(store: Store)
 def test_losses_are_those_of_the_uniform_mask_at_equal_steps() -> None:
     reached = Reached(CURVE)
     assert [reached.loss_after(steps) for steps in (1, 2, 3, 4, 6)] == [None, 5.0, None, 4.0, None]
-    assert Reached(CURVE[:2]).last_loss == 4.0 and Reached([]).last_loss == math.inf
+    assert Reached(CURVE[:2]).last_loss == 4.0 and Reached(()).last_loss == math.inf
 
 
 def test_a_stopped_trial_is_decided_and_is_not_trained_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe, build_recipe
-from clinical_modernbert.sweeps.run import _examples, fitting
+from clinical_modernbert.sweeps.run import example_trials, fitting
 from clinical_modernbert.sweeps.trials import sweep_base
 
 from tests.helpers.tiny import TINY_PRETRAIN
@@ -63,4 +63,6 @@ def test_the_widest_trial_decides() -> None:
 def test_the_room_is_asked_for_with_the_workers_of_the_trials(own: dict[str, Any], widths: list[int]) -> None:
     values = {"kind": "sweep", "name": "s", "base": "pretrain/demo", "corpus": "x", **own}
     recipe = build_recipe(SweepRecipe, {**values, "overrides": ["scaling.num_workers=1"]}, origin="test")
-    assert [example.scaling.num_workers for example in _examples(recipe, sweep_base(recipe, corpus_id="x"))] == widths
+    assert [
+        example.scaling.num_workers for example in example_trials(recipe, sweep_base(recipe, corpus_id="x"))
+    ] == widths

@@ -14,15 +14,15 @@ def planted(noise: float, *, seed: int = 0) -> Runs:
 
 def test_planted_coefficients_are_found() -> None:
     fit = fit_scaling(planted(1e-5), refits=20)
-    found = {name: entry["value"] for name, entry in fit["coefficients"].items()}
+    found = {name: entry.value for name, entry in fit.coefficients.items()}
     assert found["E"] == pytest.approx(1.7, abs=0.02)
     assert found["alpha"] == pytest.approx(0.35, abs=0.02) and found["beta"] == pytest.approx(0.3, abs=0.02)
-    assert fit["root_mean_square_error"] < 1e-3
-    assert fit["trusted_growth"] == 64
+    assert fit.root_mean_square_error < 1e-3
+    assert fit.trusted_growth == 64
 
 
 def test_noisy_runs_are_trusted_less_far() -> None:
-    assert (fit_scaling(planted(0.1), refits=10)["trusted_growth"] or 1) < 64
+    assert (fit_scaling(planted(0.1), refits=10).trusted_growth or 1) < 64
 
 
 def test_a_loss_that_is_no_number_is_refused() -> None:

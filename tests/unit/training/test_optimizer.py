@@ -5,8 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from clinical_modernbert.recipe.pretrain import OptimizerSection
-from clinical_modernbert.training.optimizer import build_optimizer
-from clinical_modernbert.training.stable_adamw import StableAdamW, partition_of
+from clinical_modernbert.training.optimizer import StableAdamW, build_optimizer, partition_of
 
 optimi = pytest.importorskip("optimi", reason="the reference optimizer, torch-optimi, is not installed")
 
@@ -81,9 +80,9 @@ def test_partitions_cover_every_element_once() -> None:
     sizes, offsets, length = [35, 12, 48, 1], [0, 36, 48, 96], 25
     seen = torch.zeros(4 * length, dtype=torch.long)
     for rank in range(4):
-        for piece in partition_of(sizes, offsets, start=rank * length, length=length, process_group=None).pieces:
-            assert piece.end <= length
-            seen[rank * length + piece.start : rank * length + piece.end] += piece.tensor + 1
+        for part in partition_of(sizes, offsets, start=rank * length, length=length, process_group=None).ranges:
+            assert part.end <= length
+            seen[rank * length + part.start : rank * length + part.end] += part.tensor + 1
     expected = torch.zeros_like(seen)
     for number, (size, offset) in enumerate(zip(sizes, offsets, strict=True)):
         expected[offset : offset + size] = number + 1

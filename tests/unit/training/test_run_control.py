@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from clinical_modernbert.corpus.shards import PackedRows
 from clinical_modernbert.errors import ModelError, RecipeError, RunStopped, StoreError
 from clinical_modernbert.recipe.pretrain import StabilitySection
 from clinical_modernbert.training import launch, loop
-from clinical_modernbert.training.launch import pretrain_in_process, stopped_after
+from clinical_modernbert.training.launch import pretrain_in_process, ray_worker, train_job
+from clinical_modernbert.training.records import Records, Stopped
 from clinical_modernbert.training.row_order import RowOrder
 from clinical_modernbert.training.spikes import skipped_batches, verdict
 from safetensors.torch import load_file
@@ -62,9 +64,9 @@ def figures(loss: float) -> dict[str, float]:
 
 @pytest.fixture
 def slow_uploads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """Uploads of checkpoints take half a second; what happened is listed in its order."""
+    """An upload of a checkpoint ends only after one more step has begun; the events are listed in their order."""
     events: list[tuple[str, int]] = []
-    put, step = FileStore.put_file, loop._train_step
+    put, step = FileStore.put_file, loop.train_step
 
     def slow_put(self: FileStore, local_path: Path, key: str) -> None:
         if not key.startswith("checkpoint/") or "state.pt" not in key:
@@ -72,7 +74,9 @@ def slow_uploads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
         number = int(key.split("/")[2].split("-", maxsplit=1)[0])
         events.append(("begin", number))
         assert threading.current_thread() is not threading.main_thread()
-        time.sleep(0.5)
+        deadline = time.monotonic() + 60
+        while events[-1][0] != "step" and time.monotonic() < deadline:
+            time.sleep(0.01)
         put(self, local_path, key)
         events.append(("end", number))
         return None
@@ -82,7 +86,7 @@ def slow_uploads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
         return step(*args, **kwargs)
 
     monkeypatch.setattr(FileStore, "put_file", slow_put)
-    monkeypatch.setattr(loop, "_train_step", noted)
+    monkeypatch.setattr(loop, "train_step", noted)
     return events
 
 
@@ -96,7 +100,6 @@ def test_training_goes_on_beside_the_upload_and_uploads_keep_their_order(
     assert any(event[0] == "step" for event in within), "no step waited for the upload"
     uploads = [event for event in slow_uploads if event[0] != "step"]
     assert uploads == [("begin", 4), ("end", 4), ("begin", 8), ("end", 8)]
-    # The last one was still on its way at the end of the training: it is whole all the same.
     assert kept(store, plan) == [4, 8]
 
 
@@ -156,8 +159,8 @@ def test_sigterm_keeps_the_state_and_the_same_command_goes_on_to_the_bit(
 ) -> None:
     whole = pretrain_in_process(tiny_pretrain_plan(store, "name=whole", "training.num_steps=30"))
     plan = tiny_pretrain_plan(store, "training.num_steps=30", "checkpoint.every_steps=null", "name=asked")
-    monkeypatch.setattr("clinical_modernbert.training.stop_signal._POLL_S", 0.01)
-    real, before = loop._train_step, signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("clinical_modernbert.training.stop_signal.POLL_S", 0.01)
+    real, before = loop.train_step, signal.getsignal(signal.SIGTERM)
 
     def asked_at_step_5(*args: Any, step: int, **kwargs: Any) -> Any:
         if step == 5:
@@ -165,14 +168,14 @@ def test_sigterm_keeps_the_state_and_the_same_command_goes_on_to_the_bit(
         time.sleep(0.02)
         return real(*args, step=step, **kwargs)
 
-    monkeypatch.setattr(loop, "_train_step", asked_at_step_5)
-    with pytest.raises(RunStopped, match="the same command goes on from there"):
+    monkeypatch.setattr(loop, "train_step", asked_at_step_5)
+    with pytest.raises(RunStopped, match="the same command continues from there"):
         pretrain_in_process(plan)
     assert signal.getsignal(signal.SIGTERM) is before
     (step,) = kept(store, plan)
     assert 5 < step < 30 and find_artifact(store, "model", plan.id) is None
-    assert stopped_after(plan) == step
-    monkeypatch.setattr(loop, "_train_step", real)
+    assert Records(store, plan.id).result() == Stopped(step)
+    monkeypatch.setattr(loop, "train_step", real)
     resumed = pretrain_in_process(plan)
     assert_equal_to_the_bit(resumed, whole)
     assert [point["step"] for point in steps_of(resumed)] == list(range(30))
@@ -180,27 +183,26 @@ def test_sigterm_keeps_the_state_and_the_same_command_goes_on_to_the_bit(
 
 def broken_batches(monkeypatch: pytest.MonkeyPatch, *, bad_rows: set[str], value: float) -> None:
     """Make training on certain rows give a certain loss."""
-    real = loop._train_step
+    real = loop.train_step
 
-    def step(engine: Any, share: Any, **kwargs: Any) -> Any:
-        point, signals = real(engine, share, **kwargs)
-        if share.global_rows_R.tobytes().hex() in bad_rows:
-            point["loss"] = value
-        return point, signals
+    def step(context: Any, share: Any, **kwargs: Any) -> Any:
+        result = real(context, share, **kwargs)
+        broken = share.global_rows_R.tobytes().hex() in bad_rows
+        return replace(result, loss=value) if broken else result
 
-    monkeypatch.setattr(loop, "_train_step", step)
+    monkeypatch.setattr(loop, "train_step", step)
 
 
 def train_and_list_rows(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], Artifact]:
     """Train; return the rows of every step in the order they were trained, and the model."""
-    real, seen = loop._train_step, []
+    real, seen = loop.train_step, []
 
-    def noted(engine: Any, share: Any, **kwargs: Any) -> Any:
+    def noted(context: Any, share: Any, **kwargs: Any) -> Any:
         seen.append(share.global_rows_R.tobytes().hex())
-        return real(engine, share, **kwargs)
+        return real(context, share, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_train_step", noted)
+        patch.setattr(loop, "train_step", noted)
         model = pretrain_in_process(plan)
     return seen, model
 
@@ -208,7 +210,7 @@ def train_and_list_rows(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> tuple[li
 def rows_of_steps(store: Store, num_steps: int) -> list[str]:
     """Return the rows of every step of a run that nothing disturbs."""
     plan = tiny_pretrain_plan(store)
-    recipe = launch._recipe(plan)
+    recipe = plan.recipe
     rows = PackedRows(plan.artifacts["corpus"], row_length=64, split="train")
     order = RowOrder(num_rows=len(rows), batch_rows=recipe.training.batch_rows, seed=recipe.training.seed)
     return [order.rows(step).tobytes().hex() for step in range(num_steps)]
@@ -227,7 +229,7 @@ def test_a_rollback_leaves_out_the_batches_since_the_checkpoint(store: Store, mo
     seen, model = train_and_list_rows(tiny_pretrain_plan(store, "stability.action=roll_back"), monkeypatch)
     notes = [p for p in json.loads(model.file("history.json").read_text()) if "rolled_back_to" in p]
     assert [(note["step"], note["rolled_back_to"]) for note in notes] == [(6, 4)]
-    # Steps 0 to 6, then step 4 on the batch behind the one that broke: 4 and 5 are left out with it.
+    # Steps 0 to 6, then step 4 on the batch after the broken one: batches 4 and 5 are left out with it.
     assert seen == [*rows[:7], *rows[7:15]]
     assert [point["step"] for point in steps_of(model)] == list(range(12))
     assert model.summary["rollbacks"] == 1
@@ -242,12 +244,15 @@ def test_a_run_that_never_recovers_is_given_up(store: Store, monkeypatch: pytest
 
 def test_a_spike_is_measured_against_the_median_of_a_full_window() -> None:
     section = StabilitySection(spike_factor=2.0, window_steps=3)
-    point = {"loss": 8.1, "gradient_norm": 1.0}
-    assert verdict(point, [4.0, 4.0], section) is None
-    assert "2 times its median 4.0" in str(verdict(point, [100.0, 4.0, 1.0, 4.0], section))
-    assert verdict({**point, "loss": 7.9}, [4.0, 4.0, 4.0], section) is None
-    assert verdict(point, [1.0] * 9, StabilitySection()) is None
-    assert verdict({**point, "gradient_norm": math.inf}, [], section) == "the gradient is not a number"
+
+    def judge(*recent: float, loss: float = 8.1, norm: float = 1.0, by: StabilitySection = section) -> str | None:
+        return verdict(loss=loss, gradient_norm=norm, recent=recent, section=by)
+
+    assert judge(4.0, 4.0) is None
+    assert "2 times its median 4.0" in str(judge(100.0, 4.0, 1.0, 4.0))
+    assert judge(4.0, 4.0, 4.0, loss=7.9) is None
+    assert judge(*[1.0] * 9, by=StabilitySection()) is None
+    assert judge(norm=math.inf) == "the gradient is not a number"
 
 
 def test_skips_add_up_from_their_step_on() -> None:
@@ -257,7 +262,7 @@ def test_skips_add_up_from_their_step_on() -> None:
 
 def test_what_no_retry_mends_is_tried_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = tiny_pretrain_plan(store)
-    job = launch._job(plan, launch._recipe(plan))
+    job, records = train_job(plan), Records(store, plan.id)
     tried = []
 
     class Context:
@@ -274,18 +279,17 @@ def test_what_no_retry_mends_is_tried_once(store: Store, monkeypatch: pytest.Mon
     monkeypatch.setattr(ray.train, "get_context", Context)
     monkeypatch.setattr(ray.train.torch, "get_device", lambda: torch.device("cpu"))
     monkeypatch.setattr(launch, "train_worker", fails)
-    config = {field: getattr(job, field) for field in job.__dataclass_fields__}
     with pytest.raises(ModelError):
-        launch._ray_worker(config)
-    launch._ray_worker(config)  # the group that Ray starts in its place
+        ray_worker(asdict(job))
+    ray_worker(asdict(job))  # the group that Ray starts in its place
     assert len(tried) == 1
-    assert launch._final_error(plan, job) == "step 3: no token was masked"
+    assert records.error(job.launch) == "step 3: no token was masked"
     # Another launch is not held back, and a store that was away is no reason to give up.
-    again = launch._job(plan, launch._recipe(plan))
+    again = train_job(plan)
     monkeypatch.setattr(launch, "train_worker", lambda *a, **k: (_ for _ in ()).throw(StoreError("away")))
     with pytest.raises(StoreError):
-        launch._ray_worker({field: getattr(again, field) for field in again.__dataclass_fields__})
-    assert launch._final_error(plan, again) is None
+        ray_worker(asdict(again))
+    assert records.error(again.launch) is None
 
 
 def test_nothing_is_left_in_the_temporary_folder(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

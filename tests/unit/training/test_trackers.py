@@ -4,13 +4,13 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from clinical_modernbert.artifacts import open_store
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.training import trackers
 from clinical_modernbert.training.launch import pretrain_in_process
+from clinical_modernbert.training.state import HeldOutPoint, History, history_from_json
 from clinical_modernbert.training.trackers import figures_of, tracking
 
 from tests.helpers.tiny import publish_tiny_corpus, tiny_pretrain_plan
@@ -39,28 +39,25 @@ class Noted:
 
 def test_a_tracker_gets_every_point_of_the_curve_once(store, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     noted = Noted()
-    monkeypatch.setitem(trackers._OPEN, "wandb", lambda *a: noted)
-    monkeypatch.setattr(trackers, "_POLL_S", 0.05)
+    monkeypatch.setitem(trackers.TRACKERS, "wandb", lambda *a: noted)
+    monkeypatch.setattr(trackers, "POLL_S", 0.05)
     model = pretrain_in_process(tiny_pretrain_plan(store, "logging.trackers=[wandb]"))
-    history = json.loads(model.file("history.json").read_text())
-    assert noted.points == [(point["step"], figures_of(point)) for point in history]
+    history = history_from_json(json.loads(model.file("history.json").read_text()))
+    assert noted.points == [(point.step, figures_of(point)) for point in history]
     assert noted.closed and "held_out/uniform_top25" in noted.points[-1][1]
 
 
 def test_a_restored_run_is_followed_on(store, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     noted = Noted()
-    monkeypatch.setitem(trackers._OPEN, "mlflow", lambda *a: noted)
+    monkeypatch.setitem(trackers.TRACKERS, "mlflow", lambda *a: noted)
     curves = iter([[1, 2, 3], [1, 2], [1, 2, 3, 4]])
-    points = {n: {"step": n, "loss": float(n)} for n in range(5)}
-    current: list[dict[str, Any]] = []
 
-    def history() -> list[dict[str, Any]]:
-        current[:] = [points[n] for n in next(curves, [1, 2, 3, 4])]
-        return current
+    def history() -> History:
+        return tuple(HeldOutPoint(step=n, held_out={"uniform_loss": float(n)}) for n in next(curves, [1, 2, 3, 4]))
 
-    monkeypatch.setattr(trackers, "_POLL_S", 0.01)
+    monkeypatch.setattr(trackers, "POLL_S", 0.01)
     recipe = tiny_pretrain_plan(store, "logging.trackers=[mlflow]").recipe
-    with tracking(recipe, "r-1", history=history):  # type: ignore[arg-type]
+    with tracking(recipe, "r-1", history=history):
         while len(noted.points) < 5:
             pass
     assert [step for step, _ in noted.points] == [1, 2, 3, 3, 4]
@@ -71,8 +68,8 @@ def test_a_tracker_that_fails_leaves_the_run_alone(store, monkeypatch: pytest.Mo
         def log(self, step: int, figures: dict[str, float]) -> None:
             raise ConnectionError("the server is away")
 
-    monkeypatch.setitem(trackers._OPEN, "wandb", lambda *a: Fails())
-    monkeypatch.setattr(trackers, "_POLL_S", 0.05)
+    monkeypatch.setitem(trackers.TRACKERS, "wandb", lambda *a: Fails())
+    monkeypatch.setattr(trackers, "POLL_S", 0.05)
     assert pretrain_in_process(tiny_pretrain_plan(store, "logging.trackers=[wandb]")).summary["num_steps"] == 12
 
 
@@ -110,7 +107,7 @@ def test_no_tracker_is_imported_unless_it_is_named(store, monkeypatch: pytest.Mo
 
 def test_the_chart_s_dashboard_shows_what_a_run_records(store, repository: Path) -> None:  # type: ignore[no-untyped-def]
     model = pretrain_in_process(tiny_pretrain_plan(store, "training.num_steps=3"))
-    history = json.loads(model.file("history.json").read_text())
+    history = history_from_json(json.loads(model.file("history.json").read_text()))
     recorded = {name.replace("/", "_") for point in history for name in figures_of(point)} | {"train_step", "train_mfu"}
     dashboard = (repository / "charts" / "clinical-modernbert" / "dashboards" / "training.yaml").read_text()
     shown = set(re.findall(r"ray_cm_((?:train|held_out)_[a-z0-9_]+)", dashboard))

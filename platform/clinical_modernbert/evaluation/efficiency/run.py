@@ -32,7 +32,7 @@ from clinical_modernbert.evaluation.report.plots import PROTOCOLS, draw_efficien
 from clinical_modernbert.evaluation.report.schema import EfficiencyReport, TimedPoint
 from clinical_modernbert.evaluation.tuning import by_length
 from clinical_modernbert.recipe.evaluate import EfficiencySection, EvaluateScaling
-from clinical_modernbert.training.precision import has_bfloat16
+from clinical_modernbert.training.worker import has_bfloat16
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,9 @@
 import dataclasses
 
 import pytest
-from clinical_modernbert.training.estimate import Cluster, estimate
 from transformers import ModernBertConfig
+
+from benchmarks.estimate import Cluster, estimate
 
 BASE = ModernBertConfig()
 SIZE = 149_655_232

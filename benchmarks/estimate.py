@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-from clinical_modernbert.training.flops import step_flops
+from clinical_modernbert.training.meter import step_flops
 
 GRADIENT_BYTES = 4  # the engines exchange float32, whatever autocast multiplies in
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from clinical_modernbert.training.flops import local_pairs, step_flops
+from clinical_modernbert.training.meter import local_pairs, step_flops
 from transformers import ModernBertConfig
 
 

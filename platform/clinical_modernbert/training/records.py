@@ -1,0 +1,137 @@
+"""What rank 0 writes for its driver below the run's work prefix, as JSON: the progress, the result, and a final error.
+
+A final error is one that no retry can fix (a recipe, a corpus, a loss that is not a number). It belongs to one launch, so that a
+later launch of the same run starts anew.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from clinical_modernbert.artifacts import FileEntry, Store, join_key
+from clinical_modernbert.artifacts.layout import work_prefix
+from clinical_modernbert.training.state import History, history_from_json, history_to_json
+
+_PROGRESS = "progress.json"
+_RESULT = "result.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a running job has come; no steps before its first record and after its end."""
+
+    step: int = 0
+    """Steps done."""
+    history: History = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The figures of a finished run, as its manifest holds them."""
+
+    num_parameters: int
+    num_steps: int
+    precision: str
+    loss_first: float
+    loss_last: float
+    tokens_per_second: float | None
+    mfu: float | None
+    row_order: str
+    """Digest of the rows of every recorded step."""
+    training_flops: float
+    exported_step: int
+    held_out: dict[str, float]
+    rollbacks: int
+    corpus: str
+    initial_weights: str
+    """Digest of the weights before the first step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """The run was trained to its end, and its model is in the store without a manifest."""
+
+    files: tuple[FileEntry, ...]
+    summary: Summary
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The run was asked to stop and has kept its state."""
+
+    stopped_after: int
+    """Steps done."""
+
+
+Result = Exported | Stopped
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """The records of one run."""
+
+    store: Store
+    run_id: str
+
+    def write_progress(self, progress: Progress, *, num_steps: int) -> None:
+        """Set how far the run has come."""
+        values = {"step": progress.step, "num_steps": num_steps, "history": history_to_json(progress.history)}
+        self._write(_PROGRESS, values)
+
+    def progress(self) -> Progress:
+        """Return how far the run has come."""
+        values = self._read(_PROGRESS)
+        return Progress(values["step"], history_from_json(values["history"])) if values else Progress()
+
+    def steps_done(self) -> int:
+        """Return the steps done, without the curve."""
+        values = self._read(_PROGRESS)
+        return int(values["step"]) if values else 0
+
+    def write_result(self, result: Result) -> None:
+        """Set how the run ended."""
+        if isinstance(result, Stopped):
+            self._write(_RESULT, asdict(result))
+        else:
+            files = [entry.model_dump() for entry in result.files]
+            self._write(_RESULT, {"files": files, "summary": asdict(result.summary)})
+
+    def result(self) -> Result | None:
+        """Return how the run ended; None while it runs."""
+        values = self._read(_RESULT)
+        if values is None:
+            return None
+        if "stopped_after" in values:
+            return Stopped(values["stopped_after"])
+        files = tuple(FileEntry.model_validate(entry) for entry in values["files"])
+        return Exported(files=files, summary=Summary(**values["summary"]))
+
+    def write_error(self, launch: str, message: str) -> None:
+        """Set the final error of a launch."""
+        self._write(f"error-{launch}.json", {"error": message})
+
+    def error(self, launch: str) -> str | None:
+        """Return the final error of a launch, or None."""
+        values = self._read(f"error-{launch}.json")
+        return str(values["error"]) if values else None
+
+    def clear_result(self) -> None:
+        """Delete the result of an earlier launch."""
+        self.store.delete(self._key(_RESULT))
+
+    def clear(self) -> None:
+        """Delete everything below the run's work prefix."""
+        self.store.clear(work_prefix("model", self.run_id))
+
+    def _write(self, name: str, values: dict[str, Any]) -> None:
+        self.store.write_bytes(self._key(name), json.dumps(values).encode())
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        try:
+            values: dict[str, Any] = json.loads(self.store.read_bytes(self._key(name)))
+        except KeyError:
+            return None
+        return values
+
+    def _key(self, name: str) -> str:
+        return join_key(work_prefix("model", self.run_id), name)
