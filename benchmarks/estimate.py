@@ -1,7 +1,7 @@
-"""What a run would take on GPUs that are not at hand: speed, time to exchange gradients, days and cost, by plain arithmetic.
+"""Estimate of a run on GPUs that are not available: speed, time to exchange gradients, days and cost.
 
-Everything follows from operations (``flops``), a share of the peak that is assumed, and a ring of links between nodes. What it
-leaves out: the reading of data, stragglers, restarts. docs/scaling.md states which inputs were measured.
+Computed from the operations of a step, an assumed share of the peak, and a ring of links between nodes. Reading data, slow
+workers and restarts are left out. docs/scaling.md states which inputs were measured.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Cluster:
     utilisation: float = 0.4
     """Share of the peak that useful operations reach within a node: an assumption."""
     node_link_bytes_per_s: float = 12.5e9
-    """What one node sends to the next; inside a node NVLink hides the exchange."""
+    """Bandwidth from one node to the next; inside a node NVLink hides the exchange."""
     dollars_per_gpu_hour: float = 2.0
 
     @property
@@ -35,13 +35,13 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a run takes."""
+    """Speed, time and cost of a run."""
 
     flops_per_token: float
     compute_s: float
     """Of one step."""
     exchange_s: float
-    """Of one step's gradients between nodes, behind the last micro-batch and not hidden."""
+    """Of one step's gradients between nodes, after the last micro-batch and not hidden."""
     tokens_per_second: float
     days: float
     dollars: float

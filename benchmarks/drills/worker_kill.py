@@ -1,8 +1,8 @@
-"""Kill training workers by SIGKILL at steps that the seed draws: nothing that was checkpointed is trained again.
+"""Kill training workers by SIGKILL at steps that the seed draws: no step before a checkpoint is trained again.
 
-One run of two workers under Ray Train and DeepSpeed takes all kills, one after the other. ``lost`` counts steps that were redone
-beyond one checkpoint interval and the upload in flight, which is never more than another interval; ``wrong`` is 1 where the
-weights differ from those of the unbroken run in any bit, or a step is missing or twice in the curve.
+One run of two workers under Ray Train and DeepSpeed gets all kills, one after the other. ``lost`` counts steps that were redone
+beyond one checkpoint interval and the pending upload, which is at most another interval; ``wrong`` is 1 if the weights differ in
+any bit from those of a run without kills, or the curve lacks a step or has one twice.
 """
 
 from pathlib import Path
@@ -13,16 +13,10 @@ import numpy as np
 from benchmarks.drill import Outcome
 from benchmarks.kits.training_runs import (
     EVERY_STEPS,
-    TWO_WORKERS,
+    broken_run,
     finish,
     progress,
-    same_weights,
-    start_job,
     starts,
-    steps_of,
-    tiny_plan,
-    tiny_store,
-    unbroken,
     wait_for_step,
     workers_of,
 )
@@ -33,31 +27,26 @@ _STEPS_A_KILL = 12
 def run(scratch: Path, seed: int, *, num_kills: int = 10) -> Outcome:
     """Kill ``num_kills`` workers of one run."""
     rng = np.random.default_rng(seed)
-    store = tiny_store(scratch / "store")
-    num_steps = (num_kills + 1) * _STEPS_A_KILL
-    expected = unbroken(store, scratch, num_steps)
-    overrides = (*TWO_WORKERS, f"training.num_steps={num_steps}", f"scaling.max_failures={num_kills}", "name=killed")
-    plan = tiny_plan(store, *overrides)
-    job = start_job(store, scratch, *overrides)
+    broken = broken_run(scratch, (num_kills + 1) * _STEPS_A_KILL, f"scaling.max_failures={num_kills}")
+    plan, job = broken.plan, broken.start()
     kills: list[dict[str, Any]] = []
-    known: set[str] = set()
+    earlier: set[str] = set()
     for number in range(num_kills):
         at = number * _STEPS_A_KILL + int(rng.integers(1, _STEPS_A_KILL))
-        wait_for_step(plan, at, after=known)
+        wait_for_step(plan, at, after=earlier)
         victim = int(rng.integers(2))
-        known |= set(starts(progress(plan)))
+        earlier |= set(starts(progress(plan)))
         workers_of(job)[victim].kill()
         reached = progress(plan)["step"]
-        started = starts(wait_for_step(plan, 0, after=known))
-        (after,) = (step for when, step in started.items() if when not in known)
+        started = starts(wait_for_step(plan, 0, after=earlier))
+        (after,) = (step for when, step in started.items() if when not in earlier)
         kills.append({"step": reached, "victim": victim, "resumed_after": after, "redone": reached - after})
     model = finish(job, plan)
     limit = 2 * EVERY_STEPS
-    complete = [point["step"] for point in steps_of(model)] == list(range(num_steps))
     return Outcome(
         injected=num_kills,
         recovered=len(kills),
         lost=sum(max(kill["redone"] - limit, 0) for kill in kills),
-        wrong=int(not same_weights(model, expected) or not complete),
+        wrong=int(broken.is_wrong(model)),
         facts={"checkpoint_every_steps": EVERY_STEPS, "max_redone": max(k["redone"] for k in kills), "kills": kills},
     )

@@ -14,7 +14,7 @@ import copy
 import ctypes
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -44,6 +44,8 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
+
+from benchmarks.harness import Row
 
 ROW_LENGTH, NUM_ROWS, MASK_RATE, VOCABULARY, NUM_DOCUMENTS = 128, 8, 0.3, 50_368, 4_000
 
@@ -301,3 +303,9 @@ def gemm_bound(model: ModernBertForMaskedLM, batch: PackedBatch) -> int:
 def transformers_version() -> str:
     """Return the peer's name and version."""
     return f"transformers {transformers.__version__} Trainer"
+
+
+def rows_of_two_depths(make: Callable[[Texts, int, Row | None], Row]) -> Row:
+    """Return the row of the base model's 22 layers, which also times 4 layers: ``make(texts, num_layers, also)``."""
+    texts = read_texts()
+    return make(texts, 22, make(texts, 4, None))

@@ -1,4 +1,4 @@
-"""Pretraining jobs that drills break: a tiny model on two workers, started as a user starts it, and what became of its steps."""
+"""Pretraining jobs for drills: a tiny model on two workers, started as a user starts it, and the record of its steps."""
 
 import importlib.util
 import json
@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Set
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -49,7 +50,7 @@ def tiny_plan(store: Store, *overrides: str) -> Plan:
 def start_job(store: Store, scratch: Path, *overrides: str, path: str | None = None) -> subprocess.Popen[str]:
     """Start ``jobs/pretrain.py`` on the tiny recipe in a session of its own."""
     recipe_path = scratch / "tiny.yaml"
-    recipe_path.write_text(str(tiny.TINY_PRETRAIN))  # a mapping of plain values is YAML as it stands
+    recipe_path.write_text(str(tiny.TINY_PRETRAIN))  # Python's text of a mapping of plain values is also YAML
     sets = [part for override in overrides for part in ("--set", override)]
     command = [sys.executable, "jobs/pretrain.py", str(recipe_path), *sets, "--root", store.uri]
     environment = {**os.environ, "PATH": path or os.environ["PATH"], "HF_HUB_OFFLINE": "1"}
@@ -65,7 +66,7 @@ def start_job(store: Store, scratch: Path, *overrides: str, path: str | None = N
 
 
 def finish(job: subprocess.Popen[str], plan: Plan, *, timeout_s: float = 400) -> Artifact:
-    """Wait for the job's model; raises where the job fails."""
+    """Wait for the job's model; raise if the job fails."""
     _, errors = job.communicate(timeout=timeout_s)
     model = plan.existing()
     if job.returncode or model is None:
@@ -83,7 +84,7 @@ def progress(plan: Plan) -> dict[str, Any]:
 
 
 def wait_for_step(plan: Plan, step: int, *, after: Set[str] = frozenset(), timeout_s: float = 200) -> dict[str, Any]:
-    """Wait until the run has recorded ``step`` steps, in a process that is none of ``after`` (see ``starts``)."""
+    """Wait until the run has recorded ``step`` steps, in a launch that is not among ``after`` (see ``starts``)."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         seen = progress(plan)
@@ -94,7 +95,7 @@ def wait_for_step(plan: Plan, step: int, *, after: Set[str] = frozenset(), timeo
 
 
 def starts(seen: dict[str, Any]) -> dict[str, int]:
-    """Return when the run was started or restored, and after which step."""
+    """Return each start of the run: its time -> the steps done at it."""
     return {point["started"]: point["step"] for point in seen["history"] if "started" in point}
 
 
@@ -107,7 +108,7 @@ def workers_of(job: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def kill_all(job: subprocess.Popen[str]) -> None:
-    """Kill a job's driver and everything that it started, at once."""
+    """Kill a job's driver and all of its child processes at once."""
     children = psutil.Process(job.pid).children(recursive=True)
     job.kill()
     for child in children:
@@ -125,6 +126,43 @@ def same_weights(one: Artifact, other: Artifact) -> bool:
 def steps_of(model: Artifact) -> list[dict[str, Any]]:
     """Return the training points of a model's curve."""
     return [point for point in json.loads(model.file("history.json").read_text()) if "loss" in point]
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenRun:
+    """A run to inject faults into, and the model of the same run without any."""
+
+    store: Store
+    scratch: Path
+    overrides: tuple[str, ...]
+    num_steps: int
+    expected: Artifact
+
+    @property
+    def plan(self) -> Plan:
+        """Where the run's model belongs."""
+        return tiny_plan(self.store, *self.overrides)
+
+    def start(self) -> subprocess.Popen[str]:
+        """Start the run's job, or the same command again."""
+        return start_job(self.store, self.scratch, *self.overrides)
+
+    def is_wrong(self, model: Artifact) -> bool:
+        """Whether the weights differ in any bit from those without faults, or the curve lacks a step or has one twice."""
+        complete = [point["step"] for point in steps_of(model)] == list(range(self.num_steps))
+        return not same_weights(model, self.expected) or not complete
+
+
+def broken_run(scratch: Path, num_steps: int, *overrides: str) -> BrokenRun:
+    """Train the tiny recipe on two workers without faults; return the same run under another name, not yet started."""
+    store = tiny_store(scratch / "store")
+    return BrokenRun(
+        store=store,
+        scratch=scratch,
+        overrides=(*TWO_WORKERS, f"training.num_steps={num_steps}", *overrides, "name=killed"),
+        num_steps=num_steps,
+        expected=unbroken(store, scratch, num_steps),
+    )
 
 
 def unbroken(store: Store, scratch: Path, num_steps: int) -> Artifact:

@@ -1,10 +1,11 @@
 """Pretraining against transformers' Trainer at its best: grouped texts, ``sparse_prediction``, compiled layers.
 
-Grouped texts pad nothing and let documents see each other; ours keeps them apart. The better of the compiled and the plain
-Trainer is the peer.
+Grouped texts need no padding and let documents attend to each other; ours keeps documents separate. The peer is the faster of
+the compiled and the plain Trainer.
 """
 
 import copy
+from functools import partial
 from pathlib import Path
 
 from clinical_modernbert.encoder import compile_feed_forward
@@ -19,18 +20,17 @@ from benchmarks.kits.pretraining import (
     gemm_bound,
     grouped_rows,
     packed_rows,
-    read_texts,
+    rows_of_two_depths,
     transformers_version,
 )
 
 
 def build(scratch: Path) -> Row:
-    """Return the row at 22 layers, with that at 4 beside it."""
-    texts = read_texts()
-    return _row(texts, scratch, num_layers=22, also=_row(texts, scratch, num_layers=4, also=None))
+    """Return the row."""
+    return rows_of_two_depths(partial(_row, scratch))
 
 
-def _row(texts: Texts, scratch: Path, *, num_layers: int, also: Row | None) -> Row:
+def _row(scratch: Path, texts: Texts, num_layers: int, also: Row | None) -> Row:
     model = build_bench_model(texts, num_layers=num_layers)
     ours = Ours(texts, model, packed_rows(texts))
     plain = Peer(texts, model, grouped_rows(texts), sparse=True, folder=scratch)

@@ -1,9 +1,10 @@
 """Pretraining against the paper's recipe: transformers' Trainer on documents padded to 128, the head on every position.
 
-Between the two stand the same Trainer on rows without padding, and on those with ``sparse_prediction``: the share of the gain
-that comes from padding, from the head, from kept memory, and from attention, layers and loss.
+The variants are the same Trainer on rows without padding, and on those with ``sparse_prediction``. They show how much of the gain
+comes from padding, from the head, from kept memory, and from attention, layers and loss.
 """
 
+from functools import partial
 from pathlib import Path
 
 from benchmarks.harness import Row
@@ -17,18 +18,17 @@ from benchmarks.kits.pretraining import (
     grouped_rows,
     packed_rows,
     padded_rows,
-    read_texts,
+    rows_of_two_depths,
     transformers_version,
 )
 
 
 def build(scratch: Path) -> Row:
-    """Return the row at 22 layers, with that at 4 beside it."""
-    texts = read_texts()
-    return _row(texts, scratch, num_layers=22, also=_row(texts, scratch, num_layers=4, also=None))
+    """Return the row."""
+    return rows_of_two_depths(partial(_row, scratch))
 
 
-def _row(texts: Texts, scratch: Path, *, num_layers: int, also: Row | None) -> Row:
+def _row(scratch: Path, texts: Texts, num_layers: int, also: Row | None) -> Row:
     model = build_bench_model(texts, num_layers=num_layers)
     ours = Ours(texts, model, packed_rows(texts))
     padded = Peer(texts, model, padded_rows(texts), sparse=False, folder=scratch)

@@ -61,5 +61,5 @@ def test_the_main_job_on_real_files(repository: Path, shared_data: Path, tmp_pat
 
     before = {a.uri: a.manifest.created_at for kind in KINDS for a in list_artifacts(store, kind)}
     again = run_demo(repository, shared_data, tmp_path)
-    assert again.stderr.count("is already there") == len(KINDS)
+    assert again.stderr.count("already exists") == len(KINDS)
     assert {a.uri: a.manifest.created_at for kind in KINDS for a in list_artifacts(store, kind)} == before

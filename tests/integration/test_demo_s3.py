@@ -70,6 +70,6 @@ def test_the_main_job_in_miniature_on_s3(repository: Path, s3_environment: S3Ser
         assert f"{figures['model']['1']:>9.2%} /{figures['unigram']['1']:>7.2%}" in screen, mask
 
     again = run()
-    assert again.stderr.count("is already there") == 5
+    assert again.stderr.count("already exists") == 5
     assert figures_of(again.stdout) == figures_of(screen)
     assert {kind: list_artifacts(store, kind) for kind in NUMBER_MADE} == made

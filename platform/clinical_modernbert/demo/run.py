@@ -1,6 +1,6 @@
 """Run the main job: corpus -> pretraining -> sweep -> evaluation -> code map -> endpoint, then one screen.
 
-Each step is the same function that its job runs, with the recipe of the same name; what is there already is not made again.
+Each step calls the function of its job with the recipe of the same name. Artifacts that exist are not made again.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("clinical_modernbert").setLevel(logging.INFO)
-    transformers.utils.logging.disable_progress_bar()  # a bar for 29 weights, between bars that mean minutes
+    transformers.utils.logging.disable_progress_bar()  # a bar for 29 weights, between bars of steps that take minutes
     try:
         data = Path(options.data) if options.data else None
         screen = run_demo(open_root(options.root), data=data, overrides=options.overrides)
@@ -81,16 +81,16 @@ def run_demo(store: Store, *, data: Path | None = None, overrides: Sequence[str]
 
     ``overrides`` are ``<kind>.<path>=<value>``: those of ``corpus.`` go to the corpus recipe, and so on.
     """
-    own = _by_kind(overrides)
+    by_kind = _by_kind(overrides)
     name = "name=demo-real" if data else "name=demo"
-    # All recipes and raw files first: what is wrong with any of them is said before Ray starts, not after the training.
-    corpus_recipe = _corpus_recipe(data, own["corpus"])
+    # All recipes and raw files first, so that their errors are raised before Ray starts and not after the training.
+    corpus_recipe = _corpus_recipe(data, by_kind["corpus"])
     files = fingerprint_inputs(corpus_recipe)
-    pretrain_recipe = _recipe(PretrainRecipe, "pretrain/demo", [name, *own["pretrain"]])
-    sweep_recipe = _recipe(SweepRecipe, "sweep/demo", [name, *own["sweep"]])
+    pretrain_recipe = _recipe(PretrainRecipe, "pretrain/demo", [name, *by_kind["pretrain"]])
+    sweep_recipe = _recipe(SweepRecipe, "sweep/demo", [name, *by_kind["sweep"]])
     sweep_base(sweep_recipe, corpus_id=sweep_recipe.corpus)
-    evaluate_recipe = _recipe(EvaluateRecipe, "evaluate/demo", [name, *own["evaluate"]])
-    map_recipe = _recipe(MapRecipe, "map/demo", [name, *own["map"]])
+    evaluate_recipe = _recipe(EvaluateRecipe, "evaluate/demo", [name, *by_kind["evaluate"]])
+    map_recipe = _recipe(MapRecipe, "map/demo", [name, *by_kind["map"]])
     start_ray(num_cpus=max(2, os.cpu_count() or 2))
     corpus = _make(store, corpus_recipe, build_corpus, raw=files)
     on_corpus = {"corpus": corpus.manifest.id}
@@ -124,13 +124,15 @@ def _recipe(recipe_type: type[T], name: str, overrides: list[str]) -> T:
 
 
 def _by_kind(overrides: Sequence[str]) -> dict[str, list[str]]:
-    own: dict[str, list[str]] = {kind: [] for kind in ("corpus", "pretrain", "sweep", "evaluate", "map")}
+    by_kind: dict[str, list[str]] = {kind: [] for kind in ("corpus", "pretrain", "sweep", "evaluate", "map")}
     for override in overrides:
-        kind, dot, rest = override.partition(".")
-        if kind not in own or not dot:
-            raise RecipeError(f"override {override!r} must begin with one of {', '.join(f'{kind}.' for kind in own)}")
-        own[kind].append(rest)
-    return own
+        kind, dot, path = override.partition(".")
+        if kind not in by_kind or not dot:
+            raise RecipeError(
+                f"override {override!r} must begin with one of {', '.join(f'{kind}.' for kind in by_kind)}"
+            )
+        by_kind[kind].append(path)
+    return by_kind
 
 
 def _corpus_recipe(data: Path | None, overrides: list[str]) -> CorpusRecipe:
@@ -148,16 +150,16 @@ def _make(store: Store, recipe: T, run: Callable[[Plan[T]], Artifact], *, raw: t
 
 
 def _run(plan: Plan[T], run: Callable[[Plan[T]], Artifact]) -> Artifact:
-    found = plan.existing()
-    if found:
-        _logger.info("%s %s is already there", plan.kind, plan.id)
-        return found
+    artifact = plan.existing()
+    if artifact:
+        _logger.info("%s %s already exists", plan.kind, plan.id)
+        return artifact
     _logger.info("making %s %s", plan.kind, plan.id)
     return run(plan)
 
 
 def _try_endpoint(store: Store, model: Artifact) -> dict[str, Any]:
-    """Serve the model for a moment, ask it over HTTP, and compare with the vectors computed here."""
+    """Serve the model, request vectors over HTTP, and compare them with vectors computed in this process."""
     from ray import serve
 
     from clinical_modernbert.serving.app import build_application

@@ -1,4 +1,4 @@
-"""The demo's closing screen: what came out, beside what gives each figure its meaning, and where everything lies."""
+"""The demo's closing screen: its results, each next to a reference figure, and the paths of its artifacts."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ def _corpus(corpus: Artifact) -> list[str]:
         dropped = ", ".join(f"{reason} {n:,}" for reason, n in reasons.items()) or "none"
         lines.append(f"  {name + mark:<14}{account['records']:>9,}{documents}{tokens:>12,}{share:>10.1%}  {dropped}")
     if summary["synthetic_sources"]:
-        lines.append("  * synthetic: generated text in the real format, worth nothing outside this demonstration")
+        lines.append("  * synthetic: generated text in the real format, of no use outside this demo")
     fill = ", ".join(f"{share:.2%} of {length}-token rows" for length, share in summary["fill"].items())
     lines.append(f"  vocabulary {summary['vocabulary_size']:,}; packing fill {fill}")
     return lines
@@ -92,7 +92,7 @@ def _map(code_map: Artifact) -> list[str]:
         f"| permutation {figures['permutation']:.3f}",
     ]
     if figures["encoder"] < figures["tfidf"]:
-        lines.append("  shared words alone group the codes better than an encoder of this size trained for minutes")
+        lines.append("  shared words alone group the codes better than this small encoder after minutes of training")
     return lines
 
 
@@ -106,4 +106,4 @@ def _endpoint(endpoint: dict[str, Any]) -> list[str]:
 
 
 def _places(artifacts: list[Artifact]) -> list[str]:
-    return ["Where everything lies", *(f"  {artifact.manifest.kind:<11}{artifact.uri}" for artifact in artifacts)]
+    return ["Artifacts", *(f"  {artifact.manifest.kind:<11}{artifact.uri}" for artifact in artifacts)]

@@ -24,7 +24,7 @@ class ModelSection(Section):
     num_heads: int = Field(default=12, ge=1)
     """Attention heads; divides hidden_size."""
     local_attention: int = Field(default=128, ge=2, multiple_of=2)
-    """Window of local layers in tokens: each token sees half of it on either side, inclusive."""
+    """Window of local layers in tokens: each token attends to half of it on either side, inclusive."""
     global_every_layers: int = Field(default=3, ge=1)
     """Every n-th layer, from the first, attends to the whole segment."""
     global_rope_theta: float = Field(default=160_000.0, gt=0)
@@ -47,15 +47,15 @@ class MaskingSection(Section):
     """Which tokens are masked, and how many at which step (paper, 3.3)."""
 
     strategy: Literal["token_aware", "uniform"] = "token_aware"
-    """``token_aware`` prefers whole clinical terms; ``uniform`` draws every ordinary token alike."""
+    """``token_aware`` prefers whole clinical terms; ``uniform`` masks every token with the same chance."""
     rate_start: float = Field(default=0.30, gt=0, lt=1)
     """Share of tokens masked at the first step."""
     rate_end: float = Field(default=0.15, gt=0, lt=1)
-    """Share at the last step; between the two the rate is linear in the step. Equal to rate_start: constant."""
+    """Share of tokens masked at the last step; linear in the step between. Equal to rate_start: constant."""
     odds_start: float = Field(default=4.0, ge=1)
-    """Odds of a clinical token to be masked against those of any other, at the first step."""
+    """Odds that a clinical token is masked, relative to any other token, at the first step."""
     odds_end: float = Field(default=1.0, ge=1)
-    """The same at the last step; linear between."""
+    """Odds at the last step; linear in the step between."""
 
 
 Schedule = Literal["cosine", "constant", "linear", "one_minus_sqrt", "wsd"]
@@ -69,49 +69,49 @@ class OptimizerSection(Section):
     learning_rate: float = Field(default=5e-4, gt=0)
     """Peak learning rate."""
     schedule: Schedule = "cosine"
-    """From the warm-up to the last step: ``cosine``, ``linear`` or ``one_minus_sqrt`` fall to final_fraction, ``constant`` stays,
-    ``wsd`` stays and falls as one_minus_sqrt over the last decay_fraction of the steps."""
+    """From the warm-up to the last step: ``cosine``, ``linear`` and ``one_minus_sqrt`` fall to final_fraction, ``constant`` does
+    not fall, ``wsd`` is constant and then falls like one_minus_sqrt over the last decay_fraction of the steps."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """Decay of the first moment."""
     beta2: float = Field(default=0.98, ge=0, lt=1)
     """Decay of the second moment."""
     epsilon: float = Field(default=1e-6, gt=0)
-    """Added to the root of the second moment."""
+    """Added to the square root of the second moment."""
     weight_decay: float = Field(default=0.01, ge=0)
     """Weight decay, multiplied by the learning rate of the step; norms and biases are excluded."""
     warmup_fraction: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the steps over which the rate rises from 0 in a straight line."""
+    """Share of the steps over which the learning rate rises linearly from 0."""
     decay_fraction: float = Field(default=0.1, gt=0, le=1)
     """Share of the steps over which ``wsd`` falls."""
     final_fraction: float = Field(default=0.0, ge=0, le=1)
     """Learning rate at the last step as a share of the peak."""
     max_gradient_norm: float | None = Field(default=1.0, gt=0)
-    """Gradients are scaled down to this global norm; None leaves them as they are."""
+    """Largest global norm of the gradients, which are scaled down to it; None: no limit."""
 
 
 class PhaseSection(Section):
-    """A stretch of the run with its own row length. A step holds as many tokens in every phase."""
+    """A range of steps with its own row length. A step has the same number of tokens in every phase."""
 
     sequence_length: SequenceLength
     """Tokens a row; the corpus must hold shards of this length."""
     num_steps: int | None = Field(default=None, ge=1)
-    """Optimizer steps of the phase; either this or tokens."""
+    """Optimizer steps of the phase; set either this or tokens."""
     tokens: int | None = Field(default=None, ge=1)
     """Tokens of the phase, rounded up to whole steps."""
     schedule: Schedule | None = None
-    """A schedule over the steps of this phase alone; all phases have one, or none, and then optimizer.schedule spans the run."""
+    """Schedule over the steps of this phase only. Set it in all phases or in none; then optimizer.schedule spans the run."""
     learning_rate: float | None = Field(default=None, gt=0)
-    """Peak of the phase's own schedule; optimizer.learning_rate where None."""
+    """Peak of the phase's schedule; None: optimizer.learning_rate."""
     warmup_fraction: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the phase's steps over which its own schedule rises from 0."""
+    """Share of the phase's steps over which its schedule rises from 0."""
     final_fraction: float = Field(default=0.0, ge=0, le=1)
-    """End of the phase's own schedule as a share of its peak."""
+    """Learning rate at the end of the phase's schedule, as a share of its peak."""
     mask_rate: float | None = Field(default=None, gt=0, lt=1)
-    """Share of tokens masked throughout the phase; the masking section's line over the whole run where None."""
+    """Share of tokens masked in every step of the phase; None: the rate of the masking section."""
     salience_odds: float | None = Field(default=None, ge=1)
-    """Odds of clinical tokens throughout the phase; the masking section's line over the whole run where None."""
+    """Odds of clinical tokens in every step of the phase; None: the odds of the masking section."""
     global_rope_theta: float | None = Field(default=None, gt=0)
-    """RoPE base of global layers from here on; as it was before where None."""
+    """RoPE base of global layers from this phase on; None: as in the phase before."""
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -129,24 +129,25 @@ class PhaseSection(Section):
 
 
 class TrainingSection(Section):
-    """How long, on what batches, in which precision."""
+    """Length, batches and precision of the run."""
 
     sequence_length: SequenceLength = 128
     """Tokens a row; the corpus must hold shards of this length."""
     num_steps: int | None = Field(default=None, ge=1)
-    """Optimizer steps of a run without phases; 150,000 (the paper's) where None."""
+    """Optimizer steps of a run without phases; None: 150,000 (as in the paper)."""
     batch_rows: int = Field(default=704, ge=1)
-    """Rows of ``sequence_length`` in a step's global batch. 13 B tokens in 150,000 steps at length 128 are 677; 704 divides."""
+    """Rows of ``sequence_length`` tokens in a step's global batch. The paper's 13 B tokens in 150,000 steps of length 128 are 677
+    rows a step; 704 is the next number that divides over many workers."""
     phases: tuple[PhaseSection, ...] = ()
-    """Stretches of different row lengths; a run without them is one phase of ``num_steps`` at ``sequence_length``.
-    Each holds batch_rows * sequence_length tokens a step, so its rows a step follow from its length."""
+    """Phases of different row lengths, in order. Without phases, the run is one phase of ``num_steps`` at ``sequence_length``.
+    Every phase has batch_rows * sequence_length tokens a step, so longer rows mean fewer rows a step."""
     export: Literal["last", "best"] = "last"
-    """Which weights become the model: those after the last step, or those of the checkpoint with the lowest held-out loss
-    (uniform mask) where it is lower; ``best`` needs held_out_loss.every_steps."""
+    """The weights of the model. ``last``: after the last step. ``best``: of the checkpoint with the lowest held-out loss (uniform
+    mask), if it is lower than the last; needs held_out_loss.every_steps."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of forward and backward; master weights stay float32. ``auto``: bfloat16 where every worker has it."""
+    """Arithmetic of forward and backward; weights are float32. ``auto``: bfloat16 if the hardware of every worker has it."""
     seed: int = 0
-    """Seed of the initial weights, the order of the rows and the masks."""
+    """Seed of the initial weights, the row order and the masks."""
 
     @property
     def batch_tokens(self) -> int:
@@ -155,7 +156,7 @@ class TrainingSection(Section):
 
     @property
     def resolved_phases(self) -> tuple[PhaseSection, ...]:
-        """The phases, or the one that the short form stands for."""
+        """The phases; without any, the one of the short form."""
         return self.phases or (
             PhaseSection(sequence_length=self.sequence_length, num_steps=self.num_steps or PAPER_NUM_STEPS),
         )
@@ -173,10 +174,10 @@ class TrainingSection(Section):
     def _phases_fit(self) -> Self:
         if self.phases and self.num_steps is not None:
             raise ValueError(
-                f"num_steps={self.num_steps} and phases exclude each other: the phases say how long each runs"
+                f"num_steps={self.num_steps} and phases exclude each other: each phase has its own number of steps"
             )
         if len({phase.schedule is None for phase in self.phases}) > 1:
-            raise ValueError("either every phase has a schedule of its own or none has: some have none")
+            raise ValueError("either every phase has its own schedule or none has, here some have")
         for number, phase in enumerate(self.phases):
             if self.batch_tokens % phase.sequence_length:
                 raise ValueError(
@@ -187,95 +188,95 @@ class TrainingSection(Section):
 
 
 class HeldOutLossSection(Section):
-    """Held-out evaluation while training, on the frozen masks."""
+    """Held-out evaluation during training, under the frozen masks."""
 
     every_steps: int | None = Field(default=None, ge=1)
-    """Steps between evaluations; only after the last step where None."""
+    """Steps between evaluations; None: only after the last step."""
     max_rows: int = Field(default=256, ge=1)
-    """Held-out rows that are scored: evenly over the split, the same every time."""
+    """Held-out rows that are scored: evenly over the split, the same at each evaluation."""
 
 
 class TrainScaling(Section):
-    """Where and how wide a run happens; changes the output only by rounding."""
+    """Workers and engine of the run; changes the output only by rounding."""
 
     num_workers: int = Field(default=2, ge=1)
-    """Training processes (one a GPU, or one a CPU core)."""
+    """Training processes: one for each GPU, or for each CPU core."""
     use_gpu: bool = False
     """Give each worker a GPU and use NCCL; otherwise CPU and gloo."""
     cpus_per_worker: float = Field(default=1, gt=0)
     """CPUs reserved for each worker."""
     micro_batch_rows: int = Field(default=16, ge=1)
-    """Rows of training.sequence_length in one forward pass of one worker; phases of other lengths keep its tokens."""
+    """Rows of training.sequence_length in one forward pass of one worker; phases of other lengths have as many tokens."""
     engine: Literal["deepspeed", "torch"] = "deepspeed"
-    """Who owns optimizer state and gradient exchange."""
+    """Library that holds the optimizer state and exchanges gradients."""
     zero_stage: Literal[0, 1, 2] = 1
     """DeepSpeed ZeRO stage."""
     attention: Literal["packed_sdpa", "flash_varlen"] = "packed_sdpa"
-    """Attention over packed rows: ``packed_sdpa`` runs anywhere, ``flash_varlen`` needs flash-attn and a GPU."""
+    """Attention over packed rows: ``packed_sdpa`` runs on any hardware, ``flash_varlen`` needs flash-attn and a GPU."""
     compile: bool = False
     """Compile the feed-forward layers with torch.compile; needs a compiler on every worker."""
     peak_teraflops: float | None = Field(default=None, gt=0)
-    """Peak of one worker's hardware in 10^12 operations a second, for MFU; that of a known GPU in bfloat16 where None."""
+    """Peak of one worker's hardware in 10^12 operations a second, for MFU; None: that of a known GPU in bfloat16."""
     overlap: bool = False
-    """Exchange gradients beside the backward pass (DeepSpeed's ``overlap_comm``), on GPUs."""
+    """Exchange gradients during the backward pass (DeepSpeed's ``overlap_comm``), on GPUs."""
     max_failures: int = Field(default=2, ge=0)
-    """Failures that can go away (a lost worker, an unreachable store) after which the run is given up. What a recipe, a corpus or
-    a model's numbers make certain is never tried again."""
+    """Retries after failures that can pass (a lost worker, an unreachable store). Errors of the recipe, the corpus or the loss
+    are never retried."""
     start_timeout_s: float = Field(default=1800, gt=0)
-    """Longest wait for all workers to get their resources and start."""
+    """Longest wait for all workers to get their resources and start, in seconds."""
     hang_timeout_s: float = Field(default=1800, gt=0)
-    """Longest time of one step with its evaluation and checkpoint, and of one exchange between workers; a worker that takes
-    longer ends itself, which counts as a failure."""
+    """Longest time, in seconds, of one step with its evaluation and checkpoint, and of one exchange between workers. A worker
+    that takes longer ends itself, which counts as a failure."""
 
 
 class CheckpointSection(Section):
-    """Resumable state while training; changes nothing in the output."""
+    """Resumable state during training; does not change the output."""
 
     every_steps: int | None = Field(default=10_000, ge=1)
-    """Steps between checkpoints (paper: 10,000); none where None."""
+    """Steps between checkpoints (paper: 10,000); None: no checkpoints."""
     keep: int = Field(default=2, ge=1)
-    """Newest checkpoints that are kept."""
+    """Number of newest checkpoints to keep."""
     keep_best: int = Field(default=1, ge=0)
-    """Checkpoints with the lowest held-out loss (uniform mask) that are kept beside the newest."""
+    """Number of checkpoints with the lowest held-out loss (uniform mask) to keep, in addition to the newest."""
 
 
 class StabilitySection(Section):
-    """What happens when the loss is no number or jumps. Functions of the step's loss: a restored run decides alike."""
+    """What to do if the loss is not a number, or jumps. The rule depends on losses only, so a resumed run decides the same."""
 
     action: Literal["stop", "roll_back"] = "stop"
-    """``stop`` ends the run; ``roll_back`` goes on from the newest checkpoint and leaves out the batches since then
+    """``stop`` ends the run; ``roll_back`` continues from the newest checkpoint and skips the batches since then
     (Chowdhery et al., 2022, section 5.1)."""
     spike_factor: float | None = Field(default=None, gt=1)
-    """A loss above this multiple of the median over the window is a spike; no loss is one where None."""
+    """A loss above this multiple of the median over the window is a spike; None: spikes are not detected."""
     window_steps: int = Field(default=100, ge=1)
-    """Steps before the present one whose median is taken; there is no spike before so many were trained."""
+    """Number of previous steps in the median. Spikes are not detected until this many steps have run."""
     max_rollbacks: int = Field(default=3, ge=1)
-    """Rollbacks after which the run is given up."""
+    """Rollbacks of one run; the next bad loss after them ends it."""
 
 
 class LoggingSection(Section):
-    """What is recorded on the way; changes nothing in the output."""
+    """What is recorded during training; does not change the output."""
 
     every_steps: int = Field(default=10, ge=1)
-    """Steps between two points of the recorded curves."""
+    """Steps between two points of the recorded curve."""
     trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
-    """Where the curves also go while the run is under way; the store has them always. Each needs its package."""
+    """Trackers that also get the curve during the run; the store always has it. Each needs its package."""
     trackers_path: str = "runs"
-    """Folder on the machine that starts the run, for what trackers write there. MLFLOW_TRACKING_URI sends MLflow's elsewhere, and
-    Weights & Biases stays offline unless WANDB_MODE says otherwise."""
+    """Folder of the trackers' files on the machine that starts the run. MLflow uses MLFLOW_TRACKING_URI instead if it is set;
+    Weights & Biases is offline unless WANDB_MODE is set."""
 
 
 class ModelCardSection(Section):
-    """What the model card says that no manifest knows."""
+    """Facts of the model card that are in no manifest."""
 
     licence: str | None = None
-    """Licence under which the model is given on, as a Hugging Face licence id; none is stated where None."""
+    """Licence of the model, as a Hugging Face licence id; None: the card states none."""
     source_licences: dict[str, str] = Field(default_factory=dict)
     """Licence of a corpus source by its name, in place of what is known of its type: files have licences, formats don't."""
 
 
 class PretrainRecipe(Recipe):
-    """A pretraining run: a corpus in, a Hugging Face model folder with its curves out."""
+    """A pretraining run: from a corpus to a Hugging Face model folder with its curve."""
 
     kind: Literal["pretrain"] = "pretrain"
     corpus: CorpusReference
@@ -307,12 +308,14 @@ class PretrainRecipe(Recipe):
             self.held_out_loss.every_steps and self.checkpoint.every_steps and self.checkpoint.keep_best
         ):
             raise ValueError(
-                "training.export=best takes a checkpoint by its held-out loss: it needs held_out_loss.every_steps, "
+                "training.export=best selects a checkpoint by its held-out loss and needs held_out_loss.every_steps, "
                 f"checkpoint.every_steps and checkpoint.keep_best, got {self.held_out_loss.every_steps}, "
                 f"{self.checkpoint.every_steps} and {self.checkpoint.keep_best}"
             )
         if self.stability.action == "roll_back" and not self.checkpoint.every_steps:
-            raise ValueError("stability.action=roll_back needs checkpoint.every_steps: there is nothing to go back to")
+            raise ValueError(
+                "stability.action=roll_back needs checkpoint.every_steps: there is no checkpoint to return to otherwise"
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Sweeps: a pretraining recipe, and the dotted paths that vary (a search) or the named arms that are compared (an ablation)."""
+"""Sweeps: a pretraining recipe with dotted paths to search over, or with named arms to compare (an ablation)."""
 
 from typing import Annotated, Literal, Self
 
@@ -11,10 +11,10 @@ Scalar = str | int | float | bool
 
 
 class GridDimension(Section):
-    """Each of the listed values (``grid``), or one of them as the sampler proposes (``choice``)."""
+    """A list of values: all of them (``grid``), or those that the sampler proposes (``choice``)."""
 
     type: Literal["grid", "choice"]
-    """``sampler=grid`` needs ``grid``; to ``tpe`` and ``random`` both are a choice."""
+    """``sampler=grid`` needs ``grid``; ``tpe`` and ``random`` treat both as ``choice``."""
     values: Annotated[tuple[Scalar, ...], Field(min_length=1)]
     """Values of the recipe field."""
 
@@ -39,32 +39,32 @@ Dimension = Annotated[GridDimension | LogUniformDimension, Field(discriminator="
 
 
 class HalvingSection(Section):
-    """Successive halving (as ASHA): a search stops the trials whose held-out loss lags behind at equal steps."""
+    """Successive halving (like ASHA): a search stops trials whose held-out loss is not among the best after equal steps."""
 
     grace_steps: int = Field(ge=1)
-    """Optimizer steps that every trial gets: the first rung. A multiple of the base's held_out_loss.every_steps."""
+    """Optimizer steps of the first rung, which every trial reaches; a multiple of the base's held_out_loss.every_steps."""
     reduction_factor: int = Field(default=3, ge=2)
-    """Of the trials that reached a rung, the best one in so many goes on to the next; rungs lie that factor apart in steps."""
+    """The best 1/reduction_factor of the trials at a rung continue; each rung is reduction_factor times later than the last."""
 
 
 class ComparisonSection(Section):
-    """How the models of an ablation are scored: on the frozen masks over the sweep's own corpus, whatever each was trained on."""
+    """Scoring of an ablation's models: under the frozen masks, on the corpus of the sweep, also if an arm trains on another."""
 
     sequence_length: SequenceLength = 128
-    """Tokens a held-out row; the sweep's corpus must hold shards of this length."""
+    """Tokens in a held-out row; the sweep's corpus must hold shards of this length."""
     max_rows: int = Field(default=4096, ge=1)
-    """Held-out rows that are scored, spread evenly."""
+    """Held-out rows that are scored, evenly over the split."""
     resamples: int = Field(default=2000, ge=100)
-    """Bootstrap resamples of the documents behind an interval."""
+    """Bootstrap resamples of the documents for an interval."""
     fit: bool = False
-    """Fit the loss over parameters and tokens; for arms that differ in size and steps."""
+    """Fit the loss over parameters and tokens; needs arms of different sizes and steps."""
 
 
 class SweepScaling(Section):
-    """How many trials run side by side; changes nothing in the output."""
+    """Concurrency of trials; does not change the output."""
 
     max_concurrent_trials: int = Field(default=1, ge=1)
-    """Most trials at the same time; each takes the workers of its own recipe, and no more run than the cluster has room for."""
+    """Largest number of trials at the same time. Each starts the workers of its recipe; fewer run if the cluster lacks room."""
 
 
 class SweepRecipe(Recipe):
@@ -72,25 +72,25 @@ class SweepRecipe(Recipe):
 
     kind: Literal["sweep"] = "sweep"
     base: str
-    """The pretraining recipe, as ``pretrain/demo``."""
+    """The pretraining recipe, for example ``pretrain/demo``."""
     corpus: CorpusReference
     """The corpus that every trial trains on."""
     overrides: tuple[str, ...] = ()
     """``path=value`` overrides that all trials share."""
     space: dict[str, Dimension] = Field(default_factory=dict)
-    """A search: dotted recipe path -> values."""
+    """The search: dotted recipe path -> values."""
     sampler: Literal["grid", "tpe", "random"] = "grid"
     """Optuna sampler; ``grid`` visits every combination once."""
     num_trials: int | None = Field(default=None, ge=1)
-    """Trials of ``tpe`` and ``random``; the grid's size where None."""
+    """Number of trials of ``tpe`` and ``random``; None: the size of the grid."""
     seed: int = 0
     """Seed of the sampler."""
     halving: HalvingSection | None = None
-    """Stop lagging trials of a search early; every trial runs to its end where None."""
+    """Early stop of a search's lagging trials; None: every trial runs to its end."""
     arms: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """An ablation: name of an arm -> its ``path=value`` overrides. Every arm runs to its end, once for each seed."""
+    """The ablation: name of an arm -> its ``path=value`` overrides. Every arm runs to its end, once for each seed."""
     baseline: str | None = None
-    """The arm that the others are compared with; the first where None."""
+    """The arm that the others are compared with; None: the first."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1, 2)
     """Values of training.seed: arms of one seed share initial weights, batches and evaluation masks."""
     comparison: ComparisonSection = ComparisonSection()
@@ -110,7 +110,7 @@ class SweepRecipe(Recipe):
                 "halving, sampler and num_trials belong to a search: the arms of an ablation all run to the end"
             )
         if self.baseline is not None and self.baseline not in self.arms:
-            raise ValueError(f"baseline={self.baseline!r} is no arm of this sweep; arms are {list(self.arms)}")
+            raise ValueError(f"baseline={self.baseline!r} is not an arm of this sweep; its arms are {list(self.arms)}")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds must be distinct, got {list(self.seeds)}")
         seeded = [name for name, own in self.arms.items() if any(o.startswith("training.seed=") for o in own)]
@@ -122,7 +122,7 @@ class SweepRecipe(Recipe):
     def _sampler_fits(self) -> Self:
         floats = [path for path, dimension in self.space.items() if dimension.type != "grid"]
         if self.sampler == "grid" and floats:
-            raise ValueError(f"sampler=grid needs type=grid in every dimension, these are drawn: {floats}")
+            raise ValueError(f"sampler=grid needs type=grid in every dimension, which these are not: {floats}")
         if self.sampler != "grid" and self.num_trials is None:
             raise ValueError(f"sampler={self.sampler} needs num_trials")
         return self

@@ -1,4 +1,4 @@
-"""From rows to packed batches: read, mask, drop the padding, hand to torch.
+"""From rows to packed batches of tensors: read, mask, remove the padding.
 
 Legend: R rows, L places a row, T tokens, N masked tokens.
 """
@@ -19,7 +19,7 @@ from clinical_modernbert.training.row_order import RowOrder
 
 @dataclass(frozen=True, slots=True)
 class WorkerShare:
-    """One worker's part of a step's global batch."""
+    """One worker's share of a step's global batch."""
 
     micro_batches: tuple[PackedBatch, ...]
     num_masked: int
@@ -47,9 +47,9 @@ class BatchSource:
     device: torch.device
 
     def share(self, step: int, *, skipped: int = 0) -> WorkerShare:
-        """Return this worker's micro-batches of ``step``: a contiguous stretch of the global batch.
+        """Return this worker's micro-batches of ``step``: a contiguous range of the global batch.
 
-        ``skipped`` are batches that rollbacks left out before it.
+        ``skipped`` is the number of batches that rollbacks left out before this step.
         """
         phase = phase_at(self.phases, step)
         rows = self.rows[phase.sequence_length]
@@ -84,7 +84,7 @@ class BatchSource:
 def pack_rows(
     batch: RowBatch, *, input_RL: NDArray[np.int64], selected_RL: NDArray[np.bool_], device: torch.device
 ) -> PackedBatch:
-    """Return the rows' segments back to back without padding; labels are the original ids at the selected places."""
+    """Return the rows' segments concatenated without padding; labels are the original ids at the selected positions."""
     selected_T = selected_RL[batch.valid_RL]
     masked_N = np.flatnonzero(selected_T)
     return PackedBatch(
@@ -96,6 +96,6 @@ def pack_rows(
 
 
 def row_chunks(num_rows: int, *, size: int) -> Iterator[NDArray[np.int64]]:
-    """Yield row numbers 0 ... num_rows-1 in stretches of ``size``."""
+    """Yield the row numbers 0 ... num_rows-1 in chunks of ``size``."""
     for start in range(0, num_rows, size):
         yield np.arange(start, min(start + size, num_rows))

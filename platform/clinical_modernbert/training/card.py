@@ -1,7 +1,7 @@
 """The model card of an export: data, recipe, figures, limits and licences, from the manifests and nothing else.
 
-Holds names, counts and figures; no text of the corpus. What a type of source usually stands under is said as such: files have
-licences, formats don't, and the recipe can name them (``model_card.source_licences``).
+Holds names, counts and figures, and no text of the corpus. The licence of a source is the usual one of its type or table unless
+the recipe names another (``model_card.source_licences``), because licences belong to files, not to formats.
 """
 
 import yaml
@@ -13,7 +13,7 @@ from clinical_modernbert.recipe.sources import Source
 from clinical_modernbert.sources import licence_of
 from clinical_modernbert.training.records import Summary
 
-_UNKNOWN = "not stated: that of the files"
+_UNKNOWN = "not stated; see the source's files"
 
 
 def stated_licence(source: Source, recipe: PretrainRecipe) -> str:
@@ -69,7 +69,7 @@ def _data(recipe: PretrainRecipe, corpus: Artifact) -> str:
             stated_licence(source, recipe),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "Whoever gives the model on has to hold to the licence of each source."]
+    lines += ["", "If you redistribute this model, you must comply with the licence of each source."]
     return "\n".join(lines)
 
 
@@ -77,14 +77,14 @@ def _training(recipe: PretrainRecipe, summary: Summary) -> str:
     lengths = ", ".join(str(phase.sequence_length) for phase in recipe.training.resolved_phases)
     facts = {
         "steps": f"{summary.num_steps:,} (exported: after step {summary.exported_step:,})",
-        "rows": f"{lengths} tokens; {recipe.training.batch_tokens:,} places for tokens a step",
+        "rows": f"{lengths} tokens; {recipe.training.batch_tokens:,} token places in a step",
         "optimizer": f"{recipe.optimizer.algorithm}, peak learning rate {recipe.optimizer.learning_rate:g}",
         "masking": (
             f"{recipe.masking.strategy}, rate {recipe.masking.rate_start:g} to {recipe.masking.rate_end:g}, odds of clinical "
-            f"tokens {recipe.masking.odds_start:g} to {recipe.masking.odds_end:g}, where a phase says nothing else"
+            f"tokens {recipe.masking.odds_start:g} to {recipe.masking.odds_end:g}, unless a phase sets others"
         ),
         "arithmetic": summary.precision,
-        "operations": f"{summary.training_flops:.3g} that serve real tokens",
+        "operations": f"{summary.training_flops:.3g} on real tokens, without padding",
         "loss": f"{summary.loss_first:.3f} at the first step, {summary.loss_last:.3f} at the last (training masks)",
         "rollbacks": str(summary.rollbacks),
     }
@@ -96,7 +96,7 @@ def _held_out(summary: Summary) -> str:
     if not figures:
         return "None were measured."
     lines = [
-        "Documents of other patients, citations and code concepts than were trained on, under the frozen masks.",
+        "On documents of patients, citations and code concepts that are not in the training data, under the frozen masks.",
         "",
     ]
     lines += [f"| mask | loss | {' | '.join(f'top-{k}' for k in TOP_K)} |", "|---|--:|" + "--:|" * len(TOP_K)]
@@ -110,14 +110,16 @@ def _held_out(summary: Summary) -> str:
 def _limits(recipe: PretrainRecipe, corpus: Artifact) -> str:
     longest = max(phase.sequence_length for phase in recipe.training.resolved_phases)
     limits = [
-        f"Trained on segments of up to {longest:,} tokens; longer input is outside what it has seen.",
-        "Not a medical device: nothing here was tested for decisions about patients.",
-        "It may have learnt identifiers and errors of its sources; the corpus's guard is a screen, no de-identification.",
-        "The figures above are of masked tokens. They say nothing of any task until it is evaluated.",
+        f"Trained on segments of up to {longest:,} tokens; it has not seen longer input.",
+        "Not a medical device: it was not tested for decisions about patients.",
+        "It may have learnt identifiers and errors of its sources: the corpus's guard is a pattern-based filter, not "
+        "de-identification.",
+        "The figures above are of masked tokens. They do not show how the model performs on a task; evaluate it on yours.",
     ]
     synthetic = corpus.summary.get("synthetic_sources", ())
     if synthetic:
-        limits.append(f"Generated text was trained on ({', '.join(synthetic)}): it teaches the generator's patterns.")
+        names = ", ".join(synthetic)
+        limits.append(f"The training data contains generated text ({names}), which teaches the generator's patterns.")
     return "\n".join(f"- {limit}" for limit in limits)
 
 

@@ -1,7 +1,7 @@
-"""The engine seam: who owns gradient exchange and optimizer state. DeepSpeed (ZeRO 0 to 2) or plain torch.
+"""Engines, which hold optimizer state and exchange gradients: DeepSpeed (ZeRO 0 to 2) or plain torch.
 
-Both are given a loss that is already a share of the global batch's mean, and sum it over micro-batches and workers: the
-averages that DeepSpeed takes over accumulation steps and ranks are multiplied away, because masked counts differ between them.
+Both get a loss that is already a share of the global batch's mean, and sum it over micro-batches and workers. DeepSpeed averages
+over accumulation steps and ranks; that division is undone here, because masked counts differ between them.
 The only module that imports deepspeed.
 """
 
@@ -30,14 +30,14 @@ class Engine(Protocol):
         """Exchange gradients, clip, update; return the global gradient norm before clipping."""
 
     def save(self, folder: Path) -> None:
-        """Write this worker's part of the resumable state; every worker calls it."""
+        """Write this worker's share of the resumable state; every worker calls it."""
 
     def load(self, folder: Path) -> None:
-        """Read what ``save`` wrote, from a folder that holds every worker's part."""
+        """Read the state that ``save`` wrote, from a folder that holds every worker's share."""
 
 
 class MaskedLanguageLoss(torch.nn.Module):
-    """The model as engines see it: a packed batch in, the summed loss out."""
+    """The model as engines call it: from a packed batch to the summed loss."""
 
     def __init__(self, model: torch.nn.Module, *, precision: str) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class TorchEngine:
             torch.save({"model": self._loss.state_dict(), "optimizer": self._optimizer.state_dict()}, folder / _STATE)
 
     def load(self, folder: Path) -> None:
-        # Tensors and plain containers only: nothing in the file can run.
+        # Tensors and plain containers only: loading the file runs no code.
         state: dict[str, Any] = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
         self._loss.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
@@ -128,7 +128,7 @@ class DeepSpeedEngine:
         # DeepSpeed divides by accumulation steps in backward and by workers in the exchange.
         self._engine.backward(share * (self._num_micro_batches * self._engine.dp_world_size))
         if not self._engine.is_gradient_accumulation_boundary():
-            self._engine.step()  # advances DeepSpeed's count of micro-batches, and nothing else
+            self._engine.step()  # only advances DeepSpeed's count of micro-batches
         return share.detach()
 
     def step(self, *, learning_rate: float) -> float:
@@ -149,7 +149,7 @@ class DeepSpeedEngine:
 
 
 def _bind_partitions(inner: StableAdamW, zero: Any) -> None:
-    """Tell the optimizer what ZeRO made of its tensors: one flat buffer a group, of which this worker holds a stretch."""
+    """Tell the optimizer where its tensors are in ZeRO's flat buffers: one buffer a group, of which this worker holds a range."""
     for number, flat in enumerate(zero.single_partition_of_fp32_groups):
         process_group = zero.real_dp_process_group[number]
         partition = partition_of(
@@ -163,11 +163,11 @@ def _bind_partitions(inner: StableAdamW, zero: Any) -> None:
 
 
 def _import_deepspeed() -> Any:
-    # Read on import: without it DeepSpeed warns and guesses.
+    # DeepSpeed reads it on import; without it DeepSpeed warns and guesses.
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
     import deepspeed
     from deepspeed.ops import __compatible_ops__
 
-    # A shared-memory op for inference that would be compiled on the first start and is not used in training.
+    # A shared-memory op for inference, which would be compiled on the first start and is not used in training.
     __compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed

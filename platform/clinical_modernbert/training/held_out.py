@@ -50,21 +50,21 @@ def score_phase(
 
 @dataclass(frozen=True, slots=True)
 class MaskedPositions:
-    """What happened at each hidden token; parallel arrays over all batches."""
+    """The scores at each hidden token; parallel arrays over all batches."""
 
     labels_N: NDArray[np.int64]
     ranks_N: NDArray[np.int64]
-    """Tokens held more likely than the right one; below k is a top-k hit."""
+    """Number of tokens that the model ranks above the right one; below k is a top-k hit."""
     sources_N: NDArray[np.int64]
     documents_N: NDArray[np.uint64]
     losses_N: NDArray[np.float64]
     """Cross-entropy in nats."""
     lefts_N: NDArray[np.int64]
-    """Token on the left as the model saw it: [CLS] at a segment's start, [MASK] where that one is hidden too."""
+    """Token on the left in the model's input: [CLS] at a segment's start, [MASK] if that token is hidden too."""
     rights_N: NDArray[np.int64]
 
     def accuracy(self, k: int, *, source: int | None = None) -> float:
-        """Return the share of hidden tokens among the model's first ``k``; NaN where nothing was hidden."""
+        """Return the share of hidden tokens among the model's first ``k``; NaN if nothing was hidden."""
         ranks = self.ranks_N if source is None else self.ranks_N[self.sources_N == source]
         return float((ranks < k).mean()) if len(ranks) else float("nan")
 
@@ -82,7 +82,7 @@ def score_rows(
     kind: MaskKind,
     tokens: TokenRanges,
 ) -> MaskedPositions:
-    """Hide tokens of the rows by the frozen mask ``kind`` and return how the model ranks what stood there."""
+    """Hide tokens of the rows by the frozen mask ``kind`` and return how the model ranks the hidden tokens."""
     labels, ranks, sources, documents, losses, lefts, rights = [], [], [], [], [], [], []
     was_training = model.training
     model.eval()
@@ -101,7 +101,7 @@ def score_rows(
         sources.append(batch.sources_S[segment_N])
         documents.append(batch.documents_S[segment_N])
         losses.append(scores.losses_N.double().cpu().numpy())
-        # No place is at a segment's edge: [CLS] and [SEP] are never hidden.
+        # No hidden token is at a segment's edge: [CLS] and [SEP] are never hidden.
         seen_T, place_N = hidden[batch.valid_RL], packed.masked_N.cpu().numpy()
         lefts.append(seen_T[place_N - 1])
         rights.append(seen_T[place_N + 1])

@@ -79,7 +79,7 @@ def ray_worker(config: dict[str, Any]) -> None:
         train_worker(
             job,
             worker,
-            # Its timer runs outside Python: it also ends a worker whose thread never returns from a library.
+            # faulthandler's timer is native, so it also ends a worker that hangs inside a C library.
             beat=lambda: faulthandler.dump_traceback_later(timeout_s, exit=True),
             observe=ray_gauges(job.run_id),
         )

@@ -1,6 +1,6 @@
-"""The phases of a run laid out over its steps. Everything here is a function of the step: nothing is remembered between steps.
+"""The phases of a run over its steps, as functions of the step.
 
-A step holds as many tokens in every phase, so that the number of micro-batches is the same from the first step to the last.
+A step has the same number of tokens in every phase, so the number of micro-batches never changes.
 """
 
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ class Phase:
     micro_batch_rows: int
     """Rows of one forward pass of one worker."""
     order_step: int
-    """Step of the row order at ``first_step``: phases of one length go on where the last of them stopped."""
+    """Step of the row order at ``first_step``: a phase continues in the rows where the last phase of its length stopped."""
     global_rope_theta: float | None
-    """RoPE base of global layers; the model's own where None."""
+    """RoPE base of global layers; None: the model's."""
 
     @property
     def sequence_length(self) -> int:
@@ -33,7 +33,7 @@ class Phase:
 
     @property
     def end_step(self) -> int:
-        """First step behind the phase."""
+        """First step after the phase."""
         return self.first_step + self.num_steps
 
 
@@ -61,8 +61,8 @@ def lay_out(recipe: PretrainRecipe) -> tuple[Phase, ...]:
 
 
 def phase_at(phases: tuple[Phase, ...], step: int) -> Phase:
-    """Return the phase that ``step`` lies in."""
+    """Return the phase of ``step``."""
     for phase in phases:
         if phase.first_step <= step < phase.end_step:
             return phase
-    raise ValueError(f"step {step} lies outside the run's {phases[-1].end_step} steps")
+    raise ValueError(f"step {step} is outside the run's {phases[-1].end_step} steps")

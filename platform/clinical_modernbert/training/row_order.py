@@ -1,8 +1,8 @@
 """The order of the rows: a pure function of (seed, step), the same for every number of workers.
 
-Step s takes places s*B ... s*B+B-1 of an endless sequence of epochs; each epoch is a permutation of all rows. The
-permutation is computed, not stored: a Feistel network over the row numbers, walked until it lands inside. 100 million rows
-cost no memory, and any step's rows are known without drawing those before it.
+Step s takes places s*B ... s*B+B-1 of an endless sequence of epochs; each epoch is a permutation of all rows. The permutation is
+computed, not stored: a Feistel network permutes the next larger power of four, and is applied again to a result that is not a
+row number. So 100 million rows need no memory, and the rows of a step need none of the steps before it.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _ROUNDS = 6
 
 @dataclass(frozen=True, slots=True)
 class RowOrder:
-    """Which rows a step trains on."""
+    """The rows of each step."""
 
     num_rows: int
     batch_rows: int
@@ -35,7 +35,7 @@ class RowOrder:
 
 
 def permute(index: NDArray[np.int64], size: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return the images of ``index`` under a permutation of ``range(size)`` chosen by (seed, epoch)."""
+    """Return the images of ``index`` under a permutation of ``range(size)`` that (seed, epoch) selects."""
     half_bits = max((max(size - 1, 1)).bit_length() + 1, 2) // 2
     keys = np.random.Generator(np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64))).integers(
         0, 2**63, size=_ROUNDS, dtype=np.uint64

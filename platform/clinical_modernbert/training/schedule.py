@@ -1,4 +1,4 @@
-"""The learning rate as a function of the step: linear warm-up, then a shape. A resumed run reads the same value."""
+"""The learning rate as a function of the step: linear warm-up, then the schedule's shape."""
 
 import math
 
@@ -7,7 +7,7 @@ from clinical_modernbert.training.phases import Phase
 
 
 def learning_rate(step: int, *, phases: tuple[Phase, ...], section: OptimizerSection) -> float:
-    """Return the rate of ``step``: by the schedule of its phase where phases have their own, else by the run's."""
+    """Return the learning rate of ``step``: by its phase's schedule if phases have schedules, else by the run's."""
     for phase in phases:
         own = phase.section
         if own.schedule is not None and phase.first_step <= step < phase.end_step:
@@ -50,7 +50,7 @@ def _shape(
 
 
 def _remaining(schedule: Schedule, share: float) -> float:
-    """Return what is left of the way down, from 1 to 0, after ``share`` of the decay's steps."""
+    """Return the factor of the decay, from 1 down to 0, after ``share`` of its steps."""
     match schedule:
         case "constant":
             return 1.0

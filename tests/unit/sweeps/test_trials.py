@@ -117,7 +117,7 @@ def test_an_ablation_runs_each_arm_with_each_seed_whole_comparisons_first() -> N
     [
         ({"space": {"training.seed": {"type": "grid", "values": [1]}}}, "either a space"),
         ({"arms": {}}, "either a space"),
-        ({"baseline": "other"}, "baseline='other' is no arm"),
+        ({"baseline": "other"}, "baseline='other' is not an arm"),
         ({"seeds": [1, 1]}, "seeds must be distinct"),
         ({"arms": {"a": ["training.seed=3"]}}, "set training.seed"),
         ({"num_trials": 5}, "all run to the end"),
