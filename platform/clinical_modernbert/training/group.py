@@ -71,16 +71,16 @@ def run_group(
         try:
             return trainer.fit().return_value
         except TrainingFailedError as error:
-            raise ModelError(root_cause(error, no_room=_no_room(scaling))) from error
+            raise ModelError(_root_cause(error, scaling)) from error
 
 
-def root_cause(error: Exception, *, no_room: str) -> str:
-    """Return the last line of the first worker's error, or ``no_room`` if the workers never started."""
+def _root_cause(error: Exception, scaling: GroupScaling) -> str:
+    """Return the last line of the first worker's error, or that there was no room if the workers never started."""
     failures = getattr(error, "worker_failures", None) or {}
     first = next(iter(failures.values()), error)
     message = str(first).strip()
     if "worker group startup timed out" in message:  # Ray's class of this error is private
-        return no_room
+        return _no_room(scaling)
     return message.splitlines()[-1] if message else type(first).__name__
 
 

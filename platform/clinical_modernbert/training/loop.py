@@ -23,7 +23,7 @@ from clinical_modernbert.training.export import export_model, load_export
 from clinical_modernbert.training.held_out import score_phase
 from clinical_modernbert.training.meter import Meter, peak_flops
 from clinical_modernbert.training.phases import phase_at
-from clinical_modernbert.training.records import Progress, Records, Stopped
+from clinical_modernbert.training.records import Progress, ProgressWriter, Records, Stopped
 from clinical_modernbert.training.spikes import skipped_batches, verdict
 from clinical_modernbert.training.start import Run, TrainJob, start_run
 from clinical_modernbert.training.state import (
@@ -86,7 +86,8 @@ class _Loop:
         beat: Callable[[], None],
         observe: Callable[[Point], None],
     ) -> None:
-        self._run, self._checkpoints, self._records = run, checkpoints, records
+        self._run, self._checkpoints = run, checkpoints
+        self._progress = ProgressWriter(records, num_steps=run.num_steps)
         self._beat, self._observe = beat, observe
         self._context = StepContext(run.engine, run.worker, run.phases, run.source.masker, run.recipe.optimizer)
         self._meter = Meter(peak=peak_flops(run.recipe.scaling, run.worker, run.precision))
@@ -187,7 +188,7 @@ class _Loop:
             for point in points:
                 self._observe(point)
             progress = Progress(step=self._state.step, history=self._state.history)
-            self._records.write_progress(progress, num_steps=run.num_steps)
+            self._progress.write(progress)
 
     def _save_if_due(self, *, stop: bool) -> None:
         """Begin a checkpoint if its step has come or the run shall stop; never after the last step."""

@@ -10,10 +10,10 @@ from typing import Any
 
 from clinical_modernbert.artifacts import FileEntry, Store, join_key
 from clinical_modernbert.artifacts.layout import work_prefix
-from clinical_modernbert.training.state import History, history_from_json, history_to_json
+from clinical_modernbert.training.state import History, history_from_json, point_to_json
 
-_PROGRESS = "progress.json"
-_RESULT = "result.json"
+PROGRESS_NAME = "progress.json"
+RESULT_NAME = "result.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,32 +73,27 @@ class Records:
     store: Store
     run_id: str
 
-    def write_progress(self, progress: Progress, *, num_steps: int) -> None:
-        """Set how far the run has come."""
-        values = {"step": progress.step, "num_steps": num_steps, "history": history_to_json(progress.history)}
-        self._write(_PROGRESS, values)
-
     def progress(self) -> Progress:
         """Return how far the run has come."""
-        values = self._read(_PROGRESS)
+        values = self._read(PROGRESS_NAME)
         return Progress(values["step"], history_from_json(values["history"])) if values else Progress()
 
     def steps_done(self) -> int:
         """Return the steps done, without the curve."""
-        values = self._read(_PROGRESS)
+        values = self._read(PROGRESS_NAME)
         return int(values["step"]) if values else 0
 
     def write_result(self, result: Result) -> None:
         """Set how the run ended."""
         if isinstance(result, Stopped):
-            self._write(_RESULT, asdict(result))
+            self._write(RESULT_NAME, asdict(result))
         else:
             files = [entry.model_dump() for entry in result.files]
-            self._write(_RESULT, {"files": files, "summary": asdict(result.summary)})
+            self._write(RESULT_NAME, {"files": files, "summary": asdict(result.summary)})
 
     def result(self) -> Result | None:
         """Return how the run ended; None while it runs."""
-        values = self._read(_RESULT)
+        values = self._read(RESULT_NAME)
         if values is None:
             return None
         if "stopped_after" in values:
@@ -117,21 +112,43 @@ class Records:
 
     def clear_result(self) -> None:
         """Delete the result of an earlier launch."""
-        self.store.delete(self._key(_RESULT))
+        self.store.delete(self.key(RESULT_NAME))
 
     def clear(self) -> None:
         """Delete everything below the run's work prefix."""
         self.store.clear(work_prefix("model", self.run_id))
 
+    def key(self, name: str) -> str:
+        """Return the store's key of the record ``name``."""
+        return join_key(work_prefix("model", self.run_id), name)
+
     def _write(self, name: str, values: dict[str, Any]) -> None:
-        self.store.write_bytes(self._key(name), json.dumps(values).encode())
+        self.store.write_bytes(self.key(name), json.dumps(values).encode())
 
     def _read(self, name: str) -> dict[str, Any] | None:
         try:
-            values: dict[str, Any] = json.loads(self.store.read_bytes(self._key(name)))
+            values: dict[str, Any] = json.loads(self.store.read_bytes(self.key(name)))
         except KeyError:
             return None
         return values
 
-    def _key(self, name: str) -> str:
-        return join_key(work_prefix("model", self.run_id), name)
+
+class ProgressWriter:
+    """Writes the progress of a run. Keeps the JSON text of earlier points, because a long run writes its curve many times."""
+
+    def __init__(self, records: Records, *, num_steps: int) -> None:
+        self._records, self._num_steps = records, num_steps
+        self._history: History = ()
+        self._texts: list[str] = []
+
+    def write(self, progress: Progress) -> None:
+        """Set how far the run has come."""
+        # A curve only grows, except after a rollback: then its points are other objects.
+        pairs = enumerate(zip(self._history, progress.history, strict=False))
+        num_shared = min(len(self._history), len(progress.history))
+        num_shared = next((n for n, (ours, theirs) in pairs if ours is not theirs), num_shared)
+        new = (json.dumps(point_to_json(point)) for point in progress.history[num_shared:])
+        self._history, self._texts = progress.history, [*self._texts[:num_shared], *new]
+        head = f'"step": {progress.step}, "num_steps": {self._num_steps}'
+        text = f'{{{head}, "history": [{", ".join(self._texts)}]}}'
+        self._records.store.write_bytes(self._records.key(PROGRESS_NAME), text.encode())
