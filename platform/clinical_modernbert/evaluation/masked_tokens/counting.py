@@ -55,25 +55,25 @@ def count_neighbours(rows: PackedRows, *, vocabulary_size: int, max_rows: int) -
 
 
 def neighbour_ranks(
-    found: MaskedPositions, counts: Neighbours, *, unigram: NDArray[np.int64]
+    scored: MaskedPositions, counts: Neighbours, *, unigram: NDArray[np.int64]
 ) -> dict[str, NDArray[np.int64]]:
     """Return for each predictor how many other tokens it ranks at least as likely as the correct one: ties count against
     it, as they do against the model. ``unigram`` is [source, V] counts."""  # fmt: skip
     # One more of each token, because the division below needs every frequency to be positive.
     frequency_SV = (unigram + 1.0) / (unigram + 1.0).sum(axis=1, keepdims=True)
-    ranks = {name: np.empty(len(found.labels_N), dtype=np.int64) for name in PREDICTORS}
-    for start in range(0, len(found.labels_N), _CHUNK_POSITIONS):
-        here = slice(start, start + _CHUNK_POSITIONS)
-        base_CV = frequency_SV[found.sources_N[here]]
-        lefts, rights = found.lefts_N[here], found.rights_N[here]
+    ranks = {name: np.empty(len(scored.labels_N), dtype=np.int64) for name in PREDICTORS}
+    for start in range(0, len(scored.labels_N), _CHUNK_POSITIONS):
+        chunk = slice(start, start + _CHUNK_POSITIONS)
+        base_CV = frequency_SV[scored.sources_N[chunk]]
+        lefts, rights = scored.lefts_N[chunk], scored.rights_N[chunk]
         left_CV = _witten_bell(counts.after[lefts].toarray(), base_CV)
         right_CV = _witten_bell(counts.before[rights].toarray(), base_CV)
         product_CV = left_CV * right_CV / base_CV
         product_CV /= product_CV.sum(axis=1, keepdims=True)
         both_CV = _witten_bell(_triples(counts, lefts, rights), product_CV)
         for name, scores_CV in zip(PREDICTORS, (left_CV, right_CV, both_CV), strict=True):
-            right_C1 = np.take_along_axis(scores_CV, found.labels_N[here, None], axis=1)
-            ranks[name][here] = (scores_CV >= right_C1).sum(axis=1) - 1
+            right_C1 = np.take_along_axis(scores_CV, scored.labels_N[chunk, None], axis=1)
+            ranks[name][chunk] = (scores_CV >= right_C1).sum(axis=1) - 1
     return ranks
 
 

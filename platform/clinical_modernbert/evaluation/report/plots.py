@@ -25,8 +25,8 @@ def draw_code_maps(path: Path, maps: dict[str, NDArray[np.float32]], chapters: l
     for number, (encoder, xy_N2) in enumerate(maps.items(), start=1):
         axes = figure.add_subplot(1, len(maps), number)
         for group, name in enumerate(names):
-            here = groups == group
-            axes.scatter(xy_N2[here, 0], xy_N2[here, 1], s=3, color=colours[group], label=name, linewidths=0)
+            chosen_N = groups == group
+            axes.scatter(xy_N2[chosen_N, 0], xy_N2[chosen_N, 1], s=3, color=colours[group], label=name, linewidths=0)
         axes.set(title=encoder, xticks=[], yticks=[])
     handles, labels = figure.axes[0].get_legend_handles_labels()
     labels = [label if len(label) <= 50 else f"{label[:47]}..." for label in labels]

@@ -1,0 +1,75 @@
+"""Codes are sampled once for the map and the evaluation, and held out as their corpus says; an untrained encoder repeats."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clinical_modernbert.artifacts import make_plan, open_store
+from clinical_modernbert.encoder import build_model, load_encoder
+from clinical_modernbert.errors import ArtifactError
+from clinical_modernbert.evaluation.codes.code_set import code_set, held_out_codes
+from clinical_modernbert.evaluation.codes.map import map_codes
+from clinical_modernbert.evaluation.codes.vectors import encoder_vectors, untrained
+from clinical_modernbert.recipe import MapRecipe, PretrainRecipe
+from clinical_modernbert.tokenizer import special_ids
+from clinical_modernbert.training.launch import pretrain_in_process
+
+from tests.helpers.tiny import publish_tiny_corpus, tiny_pretrain_plan
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory):
+    store = open_store(str(tmp_path_factory.mktemp("store")))
+    publish_tiny_corpus(store)
+    pretrain_in_process(tiny_pretrain_plan(store, "training.num_steps=1"))
+    return store
+
+
+def test_a_sample_is_fixed_by_its_seed_and_keeps_the_tables_order() -> None:
+    whole, sample = (code_set("icd9cm", max_codes=number, seed=3) for number in (None, 200))
+    assert len(sample) == 200 and sample == code_set("icd9cm", max_codes=200, seed=3)
+    positions = [whole.entries.index(entry) for entry in sample.entries]
+    assert positions == sorted(positions)
+    assert sample != code_set("icd9cm", max_codes=200, seed=4)
+    # Chapters are numbered in the order of their ids.
+    names = sorted({entry.chapter_id for entry in sample.entries})
+    assert sample.chapters_N.tolist() == [names.index(entry.chapter_id) for entry in sample.entries]
+    assert len(sample.categories) == 200 and set(sample.categories) < set(whole.categories)
+
+
+def test_an_untrained_encoder_is_the_model_before_its_first_step(store) -> None:
+    plan = make_plan(MapRecipe(name="m", model="tiny"), store)
+    model = plan.artifacts["model"]
+    recipe = PretrainRecipe.model_validate(model.manifest.recipe)
+    encoder = load_encoder(model.folder("model"))
+    first = build_model(
+        recipe.model,
+        vocabulary_size=encoder.model.config.vocab_size,
+        special_ids=special_ids(encoder.tokenizer),
+        seed=recipe.training.seed,
+    ).state_dict()
+    drawn = untrained(encoder, seed=recipe.training.seed)
+    assert all((weight == first[name]).all() for name, weight in drawn.model.state_dict().items())
+    vectors = [
+        encoder_vectors(each, ["renal failure"], pooling="cls", max_batch_tokens=64) for each in (encoder, drawn)
+    ]
+    assert not np.allclose(*vectors)
+
+
+def test_codes_are_held_out_as_the_models_corpus_says(store, tmp_path: Path) -> None:
+    model = make_plan(MapRecipe(name="m", model="tiny"), store).artifacts["model"]
+    codes = code_set("icd9cm", max_codes=400, seed=0)
+    held_out_N = held_out_codes(codes, model)
+    assert held_out_N is not None and held_out_N.shape == (400,)
+    by_category = {}
+    for category, is_held_out in zip(codes.categories, held_out_N.tolist(), strict=True):
+        assert by_category.setdefault(category, is_held_out) == is_held_out
+
+
+def test_a_map_without_the_models_corpus_is_refused(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    publish_tiny_corpus(store)
+    pretrain_in_process(tiny_pretrain_plan(store, "training.num_steps=1"))
+    store.clear("corpus/")
+    with pytest.raises(ArtifactError, match="its corpus is not in"):
+        map_codes(make_plan(MapRecipe(name="m", model="tiny", max_codes=100), store))
