@@ -166,7 +166,7 @@ def _reason(error: ApiException) -> str:
         message = error.reason
     hints = {
         401: "log in to the cluster again",
-        403: "ask your platform team to add you to rbac.submitters of the chart",
+        403: "check --release and --namespace, or ask your platform team to add you to rbac.submitters of the chart",
         404: "check the name and --namespace; for a RayJob, check that the KubeRay operator 1.7 is installed",
         409: "choose another --name, or delete the RayJob first",
     }
