@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 import ray
 from tqdm import tqdm
 
+from clinical_modernbert import errors
 from clinical_modernbert.artifacts.work_area import from_json, to_json
 from clinical_modernbert.errors import UserError
 
@@ -71,11 +72,11 @@ def each_call(
     """Run every call as a task of one CPU and return the results in the calls' order.
 
     At most ``concurrency`` run at the same time, as many as the cluster has CPUs where None. A ``UserError`` of a call is
-    raised as it is.
+    raised here with its class and message.
     """
 
     def task(row: dict[str, Any]) -> dict[str, Any]:
-        return {"id": row["id"], "result": to_json(calls[row["id"]](), result_type)}
+        return _answer(row["id"], calls[row["id"]], result_type)
 
     return _each(name, len(calls), result_type, task, num_cpus=1, concurrency=concurrency)
 
@@ -114,7 +115,18 @@ class _Actor(Generic[C, R]):
         self._run, self._calls, self._result_type = make(), calls, result_type
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {"id": row["id"], "result": to_json(self._run(self._calls[row["id"]]), self._result_type)}
+        return _answer(row["id"], lambda: self._run(self._calls[row["id"]]), self._result_type)
+
+
+def _answer(number: int, call: Callable[[], R], result_type: type[R]) -> dict[str, Any]:
+    """Return a call's result as one JSON string, so that Ray Data need not guess a schema for it, or its ``UserError``.
+
+    The error is a value: Ray Data raises its own exception for one that is raised, and loses the cause on the way (Ray 2.60).
+    """
+    try:
+        return {"id": number, "result": to_json(call(), result_type), "error": ""}
+    except UserError as error:
+        return {"id": number, "result": str(error), "error": type(error).__name__}
 
 
 def _each(name: str, number: int, result_type: type[R], run: Callable[..., Any], **options: Any) -> list[R]:
@@ -130,20 +142,15 @@ def _each(name: str, number: int, result_type: type[R], run: Callable[..., Any],
     # Items, not a range: reading a range takes CPUs, and actors may hold them all.
     ids = ray.data.from_items([{"id": i} for i in range(number)], override_num_blocks=number)
     results: dict[int, R] = {}
-    try:
-        # A result travels as one JSON string, so that Ray Data need not guess a schema for it.
-        for row in tqdm(ids.map(run, **options).iter_rows(), desc=name, total=number, unit="task"):
-            results[row["id"]] = from_json(row["result"], result_type)
-    except Exception as error:
-        mistake = user_error(error)
-        if mistake:  # Ray Data and Ray each wrap it in a traceback
-            raise mistake from None
-        raise
+    for row in tqdm(ids.map(run, **options).iter_rows(), desc=name, total=number, unit="task"):
+        if row["error"]:
+            raise getattr(errors, row["error"], UserError)(row["result"])
+        results[row["id"]] = from_json(row["result"], result_type)
     return [results[i] for i in range(number)]
 
 
 def user_error(error: BaseException | None) -> UserError | None:
-    """Return the ``UserError`` that a task raised, without the errors in which Ray Data and Ray wrap it, or None."""
+    """Return the ``UserError`` that a task raised, without the errors in which Ray wraps it, or None."""
     while error is not None:
         # Ray's wrapper has the class of the wrapped error too, with a traceback as its message.
         inner = getattr(error, "cause", None)

@@ -86,6 +86,8 @@ def test_the_users_error_in_a_call_arrives_unwrapped() -> None:
     with pytest.raises(SourceError) as raised:
         each_call("square", [partial(square, n) for n in (1, -7)], Squared)
     assert str(raised.value) == "-7 is negative"
+    with pytest.raises(SourceError, match=r"^-7 is negative$"):
+        each_call_in_actors("square", [1, -7], make_square, Squared, actors=Actors(num=1, num_cpus=1, num_gpus=0))
 
 
 @pytest.mark.usefixtures("_ray")
