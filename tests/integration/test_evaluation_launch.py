@@ -110,10 +110,10 @@ def test_a_lost_worker_costs_no_run_and_the_cluster_gives_what_one_process_gives
     wanted = [(FineTuneRecipe, "modernbert"), (FineTuneRecipe, "bert"), (ProbeRecipe, "modernbert")]
     plans = [plan(kind, encoder_folders[name], data, there, tuning=long) for kind, name in wanted]
     killed: list[int] = []
+    launched = threading.Event()
 
     def kill_one() -> None:
-        deadline = time.monotonic() + 120
-        while not killed and time.monotonic() < deadline:
+        while not killed and not launched.is_set():
             for child in psutil.Process().children(recursive=True):
                 with suppress(psutil.Error):  # it ended while it was looked at
                     # At work: starting alone takes less of the CPU.
@@ -124,8 +124,11 @@ def test_a_lost_worker_costs_no_run_and_the_cluster_gives_what_one_process_gives
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    launch(plans)
-    killer.join()
+    try:
+        launch(plans)
+    finally:
+        launched.set()
+        killer.join()
     assert len(killed) == 1
     for (kind, name), made in zip(wanted, plans, strict=True):
         alone = plan(kind, encoder_folders[name], data, here, tuning=long)
