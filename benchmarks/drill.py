@@ -1,7 +1,8 @@
-"""Inject one kind of fault and count what became of it: ``make drill ROW=<name>``.
+"""Inject one kind of fault and count the outcomes: ``make drill ROW=<name>``.
 
-A drill is a module of ``benchmarks/drills`` with ``run(scratch, seed) -> Outcome``. Every choice of a drill (when to kill, whom)
-follows from the seed, which is kept in ``build/drill/<name>.json``. The exit status is 1 when the drill fails.
+A drill is a module of ``benchmarks/drills`` with ``run(scratch, seed) -> Outcome``. Every choice of a drill (the time and the
+target of a kill) follows from the seed, which is written to ``build/drill/<name>.json``. The exit status is 1 when the drill
+fails.
 """
 
 import argparse

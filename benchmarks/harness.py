@@ -1,9 +1,9 @@
-"""Side-by-side measurement: interleaved rounds of ours, the peer and the machine's own limit, equality first.
+"""Side-by-side measurement: interleaved rounds of ours, the peer and the machine's limit, after a check of equality.
 
-A row is a module of ``benchmarks/rows`` with ``build(scratch) -> Row``. The check runs before any clock: a row whose outputs
+A row is a module of ``benchmarks/rows`` with ``build(scratch) -> Row``. The check runs before any timing: a row whose outputs
 differ prints no ratio. Every round runs each side once, in an order that rotates. The ratio of a round is our rate over the
-peer's (above 1: ours is faster); what is quoted is the median of the rounds' ratios with its quartiles, against the fastest peer
-where a row has several. CPU seconds, children included, stand beside wall time, because the machines are shared.
+peer's (above 1: ours is faster). The row reports the median of the rounds' ratios with its quartiles, against the fastest peer if
+there are several. CPU seconds, with those of child processes, are reported next to wall time, because machines are shared.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""Bursts of three times what the endpoint can do: each text is answered rightly or refused with 429, and calm comes back.
+"""Bursts of three times the load that the endpoint can handle: each text is answered correctly or refused with 429.
 
-A fault is one burst from the seed. It is recovered from where the endpoint answers again within two seconds once the burst is
-over. A text that met anything but 200 or 429 is lost; a vector that is not the offline one is wrong.
+A fault is one burst from the seed. It is recovered if the endpoint answers again within two seconds after the burst. A text with
+a status other than 200 or 429 is lost; a vector that differs from the offline one is wrong.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""Kill replicas of the endpoint under load: no request may be lost with the client, and no vector may be wrong.
+"""Kill replicas of the endpoint under load: with the client no request may be lost, and no vector may be wrong.
 
-Two replicas, four clients that never rest, a SIGKILL for a replica drawn from the seed each time both are there. First attempts
-that failed are counted and printed: without a client that asks again these would be lost.
+Two replicas and four clients without pauses; each time both replicas run, one drawn from the seed gets a SIGKILL. Failed first
+attempts are counted and printed: without a client that retries they would be lost.
 """
 
 import random

@@ -1,8 +1,8 @@
-"""Break a run off at steps that the seed draws and restore it: its schedules, random numbers and rows go on as they were.
+"""Interrupt a run at steps that the seed draws and resume it: schedules, random numbers and rows continue unchanged.
 
-Every step, also those that are trained twice, is compared with the same step of the unbroken run: learning rate, mask rate, odds,
-the rows of the global batch, the masked input ids, the state of torch's generator, and the loss, all to the bit. ``wrong`` counts
-steps that differ in any of them, ``lost`` steps that were never trained.
+Every step, also one that is trained twice, is compared with the same step of the uninterrupted run: learning rate, mask rate,
+odds, the rows of the global batch, the masked input ids, the state of torch's generator, and the loss, all to the bit.
+``wrong`` counts steps that differ in any of them, ``lost`` steps that were never trained.
 """
 
 import hashlib
@@ -15,14 +15,16 @@ import numpy as np
 import torch
 from clinical_modernbert.artifacts import Plan
 from clinical_modernbert.training import loop
+from clinical_modernbert.training.batches import WorkerShare
 from clinical_modernbert.training.launch import pretrain_in_process
+from clinical_modernbert.training.step import Signals, StepContext, StepResult
 
 from benchmarks.drill import Outcome
 from benchmarks.kits.training_runs import same_weights, tiny_plan, tiny_store
 
 _NUM_STEPS = 60
-_KEYS = ("learning_rate", "mask_rate", "salience_odds", "loss", "masked", "salient_masked")
-# Two phases with schedules of their own, so that a restore behind the first must find its place in the second.
+_KEYS = ("learning_rate", "loss", "masked", "salient_masked")
+# Two phases with their own schedules, so that a resume after the first must find its step in the second.
 _PHASES = (
     "training.num_steps=null",
     "training.phases=[{sequence_length: 64, num_steps: 30, schedule: constant, warmup_fraction: 0.2}, "
@@ -35,7 +37,7 @@ class _BrokenOffError(Exception):
 
 
 def run(scratch: Path, seed: int, *, num_breaks: int = 10) -> Outcome:
-    """Break one run off ``num_breaks`` times."""
+    """Interrupt one run ``num_breaks`` times."""
     store = tiny_store(scratch / "store")
     expected: list[dict[str, Any]] = []
     with _watched(expected, breaks=[]):
@@ -68,29 +70,31 @@ def _until_done(plan: Plan) -> tuple[int, Any]:
 
 @contextmanager
 def _watched(seen: list[dict[str, Any]], *, breaks: list[int]) -> Iterator[None]:
-    """Note what every step is made of; break off before each step of ``breaks``, once."""
-    real, left = loop._train_step, set(breaks)
+    """Append what defines every step to ``seen``; interrupt the run once before each step of ``breaks``."""
+    real, left = loop.train_step, set(breaks)
 
-    def step(engine: Any, share: Any, *, step: int, **kwargs: Any) -> Any:
+    def step(context: StepContext, share: WorkerShare, *, step: int, signals: Signals) -> StepResult:
         if step in left:
             left.remove(step)
             raise _BrokenOffError
         generator = hashlib.sha256(torch.get_rng_state().numpy().tobytes()).hexdigest()
-        point, signals = real(engine, share, step=step, **kwargs)
+        result = real(context, share, step=step, signals=signals)
         ids = b"".join(batch.input_ids_T.numpy().tobytes() for batch in share.micro_batches)
         seen.append(
             {
                 "step": step,
-                **{key: point[key] for key in _KEYS},
+                "mask_rate": context.masker.rate(step),
+                "salience_odds": context.masker.odds(step),
+                **{key: getattr(result, key) for key in _KEYS},
                 "rows": share.global_rows_R.tolist(),
                 "ids": hashlib.sha256(ids).hexdigest(),
                 "generator": generator,
             }
         )
-        return point, signals
+        return result
 
-    loop._train_step = step
+    loop.train_step = step
     try:
         yield
     finally:
-        loop._train_step = real
+        loop.train_step = real

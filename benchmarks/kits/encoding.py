@@ -1,9 +1,9 @@
-"""What the encode rows share: real notes cut to given lengths, one model, and its peers, all in one process with as many threads.
+"""Shared by the encode rows: real notes cut to given lengths, one model, and its peers, all in one process with the same threads.
 
-Every side gets strings and gives normalised vectors in the order of the strings: tokenising counts. sentence-transformers sorts
-by length itself; transformers, ONNX Runtime and OpenVINO are given texts sorted by length. ONNX Runtime runs the graph that
-``torch.onnx.export`` makes of the model, OpenVINO its own conversion, whose attention is one operator: from the ONNX graph it
-would hold whole score matrices. Both run in float32. Each peer takes batches of the size that was the fastest in a trial.
+Every side gets strings and gives normalised vectors in the order of the strings: tokenising is timed too. sentence-transformers
+sorts by length itself; transformers, ONNX Runtime and OpenVINO are given texts sorted by length. ONNX Runtime runs the graph
+that ``torch.onnx.export`` makes of the model, OpenVINO its own conversion, whose attention is one operator: from the ONNX graph
+it would hold whole score matrices. Both run in float32. Each peer uses the batch size that was fastest in a trial.
 """
 
 import subprocess
@@ -35,7 +35,7 @@ _NEEDED = ("openvino-telemetry==2025.2.0", "flatbuffers==25.12.19", "protobuf==7
 
 
 def install_peers() -> None:
-    """Install the peers beside the project's environment, which serves them where both need a package."""
+    """Install the peers next to the project's environment, which provides the packages that both need."""
     if not (PEERS / "openvino").is_dir():
         pins = [f"{name}=={version}" for name, version in PINS.items()]
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(PEERS)]
@@ -146,7 +146,7 @@ def peers(problem: Problem, scratch: Path, *, sizes: tuple[int, ...]) -> dict[st
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    # Its arena grows to 16 GB with the scores of a text of 8,000 tokens, and would keep them beside the other peers.
+    # Its arena grows to 16 GB with the scores of a text of 8,000 tokens, and would stay allocated while the other peers run.
     shrinking = onnxruntime.RunOptions()
     shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     # Without the hint OpenVINO multiplies in bfloat16 where the hardware can.

@@ -1,7 +1,7 @@
-"""Endpoints to measure: ours on Ray Serve or on bare uvicorn, and the peers, each a process of its own over the same weights.
+"""Endpoints to measure: ours on Ray Serve or on bare uvicorn, and the peers, each in its own process over the same weights.
 
-Ours runs from this checkout; a peer runs in a venv below ``build/peers``, made on first use, since none can share the project's.
-``load`` asks them.
+Ours runs from this checkout; a peer runs in a venv below ``build/peers``, made on first use, because none can share the
+project's. ``load`` sends them requests.
 """
 
 import http.client

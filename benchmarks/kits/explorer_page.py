@@ -1,6 +1,6 @@
 """One Streamlit page for the row ``explorer``: ``streamlit run benchmarks/kits/explorer_page.py -- ours|plotly|pydeck COUNT``.
 
-The same points in 20 groups for each side; made once, as every side's own drawing is, and kept by Streamlit's cache.
+Each side gets the same points in 20 groups. Points and drawings are made once and kept by Streamlit's cache.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Load on an endpoint from threads of this process: closed loops and arrivals at a rate; answers are read and not parsed."""
+"""Load on an endpoint from threads of this process: closed loops and arrivals at a rate; answers are read but not parsed."""
 
 import http.client
 import threading

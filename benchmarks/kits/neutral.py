@@ -1,12 +1,12 @@
-"""Is the evaluation's fine-tuning neutral? The same examples, hyper-parameters and seeds by it and by a plain Trainer.
+"""Whether the evaluation's fine-tuning is neutral: the same examples, hyper-parameters and seeds as in a plain Trainer.
 
 python -m benchmarks.kits.neutral --data <folder> [--train 640] [--test 300] [--seeds 0 1 2]
 
-The plain side is what a user would write: words given to the tokenizer, padding by the collator, best epoch by development
-F1. Prints both F1 by seed and, last, ``neutral ours=<mean> plain=<mean> difference=<mean> limit=0.05 standard_error=<its own>
+The plain side is what a user would write: words given to the tokenizer, padding by the collator, best epoch by development F1.
+Prints both F1 by seed and, last, ``neutral ours=<mean> plain=<mean> difference=<mean> limit=0.05 standard_error=<its own>
 <pass|fail>``. Pass means: the mean difference is within twice its standard error over seeds and within the limit, so that seeds
-far apart do not excuse a large one. Writes ``build/bench/neutral.json``; seeds that it holds for the same options are not run
-again.
+far apart do not excuse a large one. Writes ``build/bench/neutral.json``, and does not run seeds again that the file has for the
+same options.
 """
 
 import argparse

@@ -1,13 +1,13 @@
-"""What the pretraining rows share: real documents of the demo's mixture, one model for both sides, its bound and its check.
+"""Shared by the pretraining rows: real documents of the demo's mixture, one model for both sides, its bound and its check.
 
-Documents are drawn as the demo's corpus recipe weighs them (narrative four times, ICD-10 a fifth). Ours packs their pieces into
-rows of 128 as the corpus does; transformers takes each document as a row, truncated and padded, or rows cut from all of them in
-one stream (run_mlm's ``group_texts``). A side's work is one micro-batch of NUM_ROWS rows: its masking, forward and backward, with
-gradients added to those that are there. The optimizer's step is left out on both sides, for it comes once in a global batch (704
-rows in the paper's recipe); its seconds stand in the check.
+Documents are drawn with the weights of the demo's corpus recipe (narrative four times, ICD-10 a fifth). Ours packs their
+segments into rows of 128 as the corpus does; transformers takes each document as a row, truncated and padded, or rows cut from
+all of them in one stream (run_mlm's ``group_texts``). A side runs one micro-batch of NUM_ROWS rows: masking, forward and
+backward, and adds its gradients to the present ones. The optimizer's step is left out on both sides, because it comes once in a
+global batch (704 rows in the paper's recipe); the check reports its seconds.
 
-Memory: ours keeps what it frees (``keep_freed_memory``), as every training worker of the platform does. transformers runs as its
-users run it, with glibc's own rule, and beside that with ours, as a variant.
+Memory: ours keeps freed memory (``keep_freed_memory``), as every training worker of the platform does. transformers runs as its
+users run it, with glibc's default, and with our setting as a variant.
 """
 
 import copy

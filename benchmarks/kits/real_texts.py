@@ -1,7 +1,7 @@
-"""Real notes and abstracts below ``CLINICAL_DATA`` (or ``../shared/data``), and as many more made of them as a row needs.
+"""Real notes and abstracts below ``CLINICAL_DATA`` (or ``../shared/data``), and as many copies of them as a row needs.
 
-The real ones are few. A copy has the words of its original in another order, so that no copy resembles another, and one word in
-fifty is spelt as no other is: that is how often a file of 30,000 abstracts brings a word that it did not hold before.
+There are few real texts. A copy has the words of its original in another order, so that no two copies are near duplicates. One
+word in fifty gets a unique spelling, because a file of 30,000 abstracts has a new word that often.
 """
 
 import gzip

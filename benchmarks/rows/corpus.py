@@ -1,8 +1,9 @@
 """PubMed files to packed rows of 1,024, against a script of pubmed_parser and ``datasets.map`` on the same two cores.
 
-The script does what a researcher writes: ``parse_medline_xml`` in a pool of two, a data set, batched tokenising in the library's
-threads, rows of 1,024 by joining and cutting, ``save_to_disk``. It has no filters, versions, duplicates, identifiers, salience or
-manifest; ours does all of that. The check holds that both hold the same documents with the same token ids.
+The script is what a researcher would write: ``parse_medline_xml`` in a pool of two, a data set, batched tokenising in the
+library's threads, rows of 1,024 by concatenating and cutting, ``save_to_disk``. It has no filters, versions, duplicates,
+identifiers, salience or manifest; ours has them all. The check proves that both have the same documents with the same token
+ids.
 """
 
 import os

@@ -1,8 +1,8 @@
 """A build of 16 times the input against one of 4 times: the time a citation, and the memory of the driver and of its workers.
 
-The ratio is of citations a second: 1 where time is linear, above 1 where the costs of starting still show. The bound is the build
-of the single input, nearly all of it starting. Memory is the largest resident set of the driver, and of any Ray worker, seen
-while each build of the check ran; workers share nothing with the driver but paths and counts. The last build reads one file.
+The ratio is of citations a second: 1 if time is linear, above 1 if start-up costs still matter. The bound is the build
+of the single input, which is almost only start-up. Memory is the largest resident set of the driver, and of any Ray worker, seen
+while each build of the check ran; workers share only paths and counts with the driver. The last build reads one file.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""Masking a batch of rows: ours, token-aware by whole terms, against transformers' collator, which draws each token alike.
+"""Masking a batch of rows: ours, token-aware by whole terms, against transformers' collator, which draws tokens independently.
 
-The check is on what both must give: the masked share near the rate, 80 % [MASK], no special token; ours also the same in every
+The check covers what both must give: the masked share near the rate, 80 % [MASK], no special token; ours also the same in every
 split of the batch. Ours does more (terms, odds, a stream of random numbers for each row), the unit is the same: tokens.
 """
 

@@ -1,9 +1,10 @@
 """Packing 20,000 texts of mixed lengths into rows of 1,024, against greedy best fit over a buffer as ModernBERT's packer does.
 
-The idea of its GreedyBestFitSequencePacker is implemented here: sequences are drawn in the corpus's order, each goes into the
-fullest open row of a batch that still takes it; a row is closed when a sequence fits none. It gets texts that were cut after
-1,022 tokens, wherever that is; ours cuts at the ends of sentences. The check holds that no token is lost, and the fill at 128,
-1,024 and 8,192 for generated lengths and for the real notes and abstracts below ``CLINICAL_DATA``, the last row included.
+The peer implements the idea of its GreedyBestFitSequencePacker: sequences come in the corpus's order, each goes into the
+fullest open row of a batch that has room for it, and a row is closed when a sequence fits into none. It gets texts that were
+cut after 1,022 tokens, also inside a sentence; ours cuts at the ends of sentences. The check proves that no token is lost, and
+reports the fill at 128, 1,024 and 8,192 for generated lengths and for the real notes and abstracts below ``CLINICAL_DATA``, the
+last row included.
 """
 
 import bisect

@@ -1,9 +1,9 @@
 """PubMed XML to records: ours against pubmed_parser, and against a bare lxml pass over the same gzip.
 
-The file is made of the real citations below ``CLINICAL_DATA`` (or ``../shared/data``), the 2016 ones wrapped as the
-current DTD has them, repeated to about 60 MB of XML. pubmed_parser (0.5.1) reads every field of a citation, as it always does: it
-has no setting that leaves one out. The bound is what an lxml reader can't go
-below: ``iterparse`` on the records' tag with each element freed, no field read.
+The file consists of the real citations below ``CLINICAL_DATA`` (or ``../shared/data``), the 2016 ones wrapped as the
+current DTD has them, repeated to about 60 MB of XML. pubmed_parser (0.5.1) reads every field of a citation: it
+has no setting to skip one. The bound is the least work of an lxml
+reader: ``iterparse`` on the records' tag with each element freed, no field read.
 
 Equality: the same PMIDs in the same order, and the same title and abstract letters and digits for every record where
 pubmed_parser reads correctly. It loses text below the second level of markup (a letter within ``<i><sub>``) and MathML;

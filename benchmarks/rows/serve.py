@@ -3,7 +3,7 @@
 Each of infinity, ray-embedding and FastAPI with sentence-transformers first gets one round alone; the fastest of them is
 the peer of the interleaved rounds. The bound is our own bulk rate: the same texts through the encoder in one process,
 sorted and packed, without HTTP. 1, 8 and 64 clients are one round each, for the table. Vectors are compared before any
-clock. Texts a second, latencies and the endpoints' own CPU seconds of every round stand in the result.
+timing. The result has texts a second, latencies and the endpoints' CPU seconds of every round.
 ``SERVE_DESIGN=threads`` measures one replica of two threads instead of two of one; LAYERS=4 a shallow model.
 """
 

@@ -1,7 +1,7 @@
-"""Three times more than the endpoint can do: how much of its capacity still comes out as answers, and what the rest is told.
+"""Three times the load that the endpoint can handle: the share of capacity that it answers, and the other statuses.
 
 Capacity is a closed loop of 32 clients. Then the same texts arrive at three times that rate, whether or not earlier ones
-were answered; what the endpoint cannot take it must refuse at once with 429. Goodput is right answers a second from the
+were answered; texts that the endpoint cannot handle it must refuse at once with 429. Goodput is correct answers a second from the
 first arrival to the last answer; the ratio is goodput over the capacity of the same round. Any other status fails the row.
 """
 

@@ -1,7 +1,7 @@
-"""What Ray Serve costs: our endpoint on Ray Serve against the same app and engine on bare uvicorn, texts of 128 tokens.
+"""The cost of Ray Serve: our endpoint on Ray Serve against the same app and engine on bare uvicorn, texts of 128 tokens.
 
-Both have one process with all threads of the machine, the same batches and 32 clients; the loads take turns. LAYERS=4 measures a
-shallow model, whose texts are cheap and the tax therefore dear.
+Both have one process with all threads of the machine, the same batches and 32 clients; the loads alternate. LAYERS=4 measures a
+shallow model, for which the cost of Ray Serve is a larger share.
 """
 
 import atexit

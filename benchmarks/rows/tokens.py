@@ -1,11 +1,11 @@
 """Texts to token files in two processes, as two workers do it, against ``datasets.map`` at its best on the same two cores.
 
-Ours is the build's own step: a Parquet file of documents in; ids, salience, ends of sentences and counts out, in files. The peer
+Ours is the build's step: from a Parquet file of documents to files of ids, salience, sentence ends and counts. The peer
 turns an Arrow table of the same texts into one of ids, by the tokenizers library without offsets; both ways that its
 maintainers name are timed in the check, batches with the library's threads and ``num_proc=2``, and the faster one is measured.
-The bound is the library alone: ``encode_batch_fast`` in its threads, nothing kept.
+The bound is the library alone: ``encode_batch_fast`` in its threads, without storing the result.
 
-Every round begins with an empty word table, so that no word is known from the round before.
+Every round begins with an empty word table, without the words of the round before.
 """
 
 import os

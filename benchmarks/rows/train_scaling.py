@@ -1,9 +1,9 @@
-"""How a training step grows: two workers against one on the same global batch, and seconds over 1, 4, 16 times model and batch.
+"""Growth of a training step's time: two workers against one on the same global batch, and seconds at 1, 4, 16 times the size.
 
 The ratio is that of two workers of one thread to one such worker, gradients exchanged by gloo and the optimizer's step included;
-the bound is the same micro-batches on two workers that exchange nothing. The growth stands in the check: processor seconds of
-forward and backward, and the useful operations a second that they make. Models grow by width (4 layers), four times the weights
-of a layer a stage.
+the bound is the same micro-batches on two workers that exchange nothing. The check reports the growth: CPU seconds of
+forward and backward, and their useful operations a second. Models grow by width (4 layers): each stage has four times the weights
+in a layer.
 """
 
 import os

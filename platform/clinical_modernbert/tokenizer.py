@@ -1,10 +1,10 @@
-"""The tokenizer: a base, clinical words added as whole tokens, and what masking must know of its ids.
+"""The tokenizer: a base BPE with clinical words added as whole tokens.
 
-A clinical word is added to the BPE vocabulary without any merge that builds it, and BPE looks whole words up before it merges
-(``ignore_merges``). So the token stands for the word and never for a part of another ("flu" in "influence"), keeps its space
-("took warfarin" is two tokens and decodes to itself), and no other word's pieces change. Added tokens of the tokenizers
-library can't do this: they either cost a separate space token or lose the space on decoding. Words of one run of letters
-only; phrases stay phrases.
+A clinical word is added to the BPE vocabulary without merges that build it, and BPE looks up whole words before it merges
+(``ignore_merges``). So the token matches the whole word and never part of another ("flu" in "influence"), keeps its space
+("took warfarin" is two tokens and decodes to itself), and does not change the tokens of other words. Added tokens of the
+tokenizers library can't do this: they need a separate space token or lose the space on decoding. Only words of one run of
+letters are added; phrases are not.
 """
 
 import json

@@ -22,6 +22,7 @@ from clinical_modernbert.training.engine import MaskedLanguageLoss, TorchEngine
 from clinical_modernbert.training.phases import lay_out
 from clinical_modernbert.training.start import batch_source, initial_model
 from clinical_modernbert.training.worker import Worker, sum_over_workers
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 ROWS, STEP = 8, 3
 
@@ -48,13 +49,17 @@ def worker(folder: str, world_size: int, port: int, rank: int) -> None:
     (num_masked,) = sum_over_workers(torch.tensor([share.num_masked], dtype=torch.float64), me)
     for batch in share.micro_batches:
         engine.backward(batch, num_masked=int(num_masked))
-    found: dict[str, Any] = {}
-    engine._optimizer.step = lambda: found.update({n: p.grad.clone() for n, p in loss.named_parameters()})  # type: ignore[method-assign]
+    gradients: dict[str, torch.Tensor] = {}
+
+    def keep_gradients(*_: Any) -> None:
+        gradients.update({n: p.grad.clone() for n, p in loss.named_parameters() if p.grad is not None})
+
+    register_optimizer_step_pre_hook(keep_gradients)  # they are exchanged by then, and cleared after the step
     engine.step(learning_rate=0.0)
     out = Path(folder) / f"{world_size}-{rank}"
     out.with_suffix(".json").write_text(json.dumps([digest(batch) for batch in share.micro_batches]))
     if rank == 0:
-        torch.save(found, out.with_suffix(".pt"))
+        torch.save(gradients, out.with_suffix(".pt"))
     dist.barrier()
     dist.destroy_process_group()
 
