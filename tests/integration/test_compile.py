@@ -8,8 +8,7 @@ import torch
 from clinical_modernbert.encoder import SegmentLayout, compile_feed_forward, encode_packed
 from transformers import ModernBertForMaskedLM
 
-from tests.unit.encoder.conftest import make_model  # noqa: F401 - a fixture
-from tests.unit.encoder.test_attention import _ids
+from tests.helpers.tiny_encoder import make_model, random_ids  # noqa: F401  # a fixture
 
 
 @pytest.mark.slow
@@ -22,6 +21,6 @@ def test_compiled_feed_forward_layers_change_nothing_but_rounding(
     compile_feed_forward(compiled)
     assert compiled.state_dict().keys() == plain.state_dict().keys()
     for lengths in ([30, 7], [12, 99, 3]):
-        ids_T, layout = _ids(lengths), SegmentLayout.build(lengths)
+        ids_T, layout = random_ids(lengths), SegmentLayout.build(lengths)
         found, expected = (encode_packed(m.model, ids_T, layout) for m in (compiled, plain))
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)

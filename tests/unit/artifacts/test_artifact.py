@@ -7,7 +7,7 @@ import pytest
 from clinical_modernbert.artifacts import Artifact, Store, resolve
 from clinical_modernbert.errors import ArtifactError, StoreError
 
-from tests.unit.artifacts.conftest import Publish
+from tests.helpers.artifacts import Publish
 
 
 @pytest.mark.parametrize("damage", ["changed", "truncated", "longer", "missing"])

@@ -8,7 +8,7 @@ from clinical_modernbert.artifacts import manifest as manifest_module
 from clinical_modernbert.errors import ArtifactError
 from clinical_modernbert.hashing import file_sha256
 
-from tests.unit.artifacts.conftest import Publish
+from tests.helpers.artifacts import Publish
 
 
 def test_without_its_manifest_nothing_exists(store: Store, publish: Publish) -> None:

@@ -9,7 +9,7 @@ from clinical_modernbert.errors import ArtifactError
 from clinical_modernbert.recipe import CorpusRecipe, EvaluateRecipe, MapRecipe, PretrainRecipe, Recipe, SweepRecipe
 from pydantic import BaseModel
 
-from tests.unit.artifacts.conftest import Publish
+from tests.helpers.artifacts import Publish
 
 RAW = (InputEntry(name="a.xml.gz", id="pubmed", digest="1" * 64),)
 NOT_IDENTITY = ("scaling", "logging", "checkpoint")

@@ -26,12 +26,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import ModernBertForMaskedLM
 
+from tests.helpers.tiny_encoder import random_ids
+
 WINDOW = 64
 EDGES = [1, 2, 15, 16, 17, 63, 64, 65, 66, 127, 128, 129, 130, 191, 192, 193, 257, 300, 513]
-
-
-def _ids(lengths: list[int], seed: int = 0) -> torch.Tensor:
-    return torch.randint(5, 500, (sum(lengths),), generator=torch.Generator().manual_seed(seed))
 
 
 def _eager(model: ModernBertForMaskedLM) -> ModernBertForMaskedLM:
@@ -47,7 +45,7 @@ def _alone(reference: ModernBertForMaskedLM, ids_T: torch.Tensor, lengths: list[
 
 @torch.no_grad()
 def _worst(model: ModernBertForMaskedLM, lengths: list[int]) -> float:
-    ids_T = _ids(lengths)
+    ids_T = random_ids(lengths)
     packed_TD = encode_packed(model.model, ids_T, SegmentLayout.build(lengths))
     return float((packed_TD - _alone(_eager(model), ids_T, lengths)).abs().max())
 
@@ -92,7 +90,7 @@ def test_any_packing_equals_each_segment_alone(model: ModernBertForMaskedLM, len
 
 def test_gradients_equal_those_of_each_segment_alone(model: ModernBertForMaskedLM) -> None:
     lengths = [5, 300, 64, 65, 5, 129, 192, 193, 200]
-    ids_T = _ids(lengths)
+    ids_T = random_ids(lengths)
     target_TD = torch.randn(len(ids_T), 64, generator=torch.Generator().manual_seed(1))
     packed, reference = copy.deepcopy(model), _eager(model)
     ((encode_packed(packed.model, ids_T, SegmentLayout.build(lengths)) * target_TD).sum() / 3e4).backward()
@@ -112,7 +110,7 @@ def test_a_local_layer_sees_sixty_four_tokens_on_either_side_and_no_more(
     local_layer: ModernBertForMaskedLM, position: int
 ) -> None:
     length = 300
-    ids_T = _ids([length])
+    ids_T = random_ids([length])
     changed_T = ids_T.clone()
     changed_T[position] = 5 if ids_T[position] != 5 else 6
     expected = set(range(max(0, position - WINDOW), min(length, position + WINDOW + 1)))
@@ -127,7 +125,7 @@ def test_a_local_layer_sees_sixty_four_tokens_on_either_side_and_no_more(
 
 def test_a_changed_segment_leaves_all_others_as_they_were_to_the_bit(model: ModernBertForMaskedLM) -> None:
     lengths = [30, 65, 31, 200, 129, 66]
-    layout, ids_T = SegmentLayout.build(lengths), _ids(lengths)
+    layout, ids_T = SegmentLayout.build(lengths), random_ids(lengths)
     with torch.no_grad():
         before = encode_packed(model.model, ids_T, layout).split(lengths)
         for changed in range(len(lengths)):
@@ -141,7 +139,7 @@ def test_a_changed_segment_leaves_all_others_as_they_were_to_the_bit(model: Mode
 def test_position_ids_alone_would_be_wrong(model: ModernBertForMaskedLM) -> None:
     """The negative control: restarted positions without isolation let attention cross documents, and nothing warns."""
     lengths = [40, 70, 20]
-    layout, ids_T, reference = SegmentLayout.build(lengths), _ids(lengths), _eager(model)
+    layout, ids_T, reference = SegmentLayout.build(lengths), random_ids(lengths), _eager(model)
     with torch.no_grad():
         alone = _alone(reference, ids_T, lengths)
         naive = reference.model(input_ids=ids_T[None], position_ids=layout.position_ids_1T).last_hidden_state[0]
@@ -152,19 +150,19 @@ def test_position_ids_alone_would_be_wrong(model: ModernBertForMaskedLM) -> None
 
 def test_packed_attention_without_a_layout_is_refused(model: ModernBertForMaskedLM) -> None:
     with pytest.raises(ValueError, match="encode_packed"):
-        model.model(input_ids=_ids([8])[None])
+        model.model(input_ids=random_ids([8])[None])
 
 
 def test_attention_that_mixes_segments_is_refused(model: ModernBertForMaskedLM) -> None:
     with pytest.raises(ValueError, match="attends by eager"):
-        encode_packed(_eager(model).model, _ids([8]), SegmentLayout.build([8]))
+        encode_packed(_eager(model).model, random_ids([8]), SegmentLayout.build([8]))
 
 
 @pytest.mark.parametrize("kind", ["local_layer", "model"])
 def test_first_tokens_alone_are_what_they_are_among_all(kind: str, request: pytest.FixtureRequest) -> None:
     """The last layer is local in one model and global in the other."""
     model, lengths = request.getfixturevalue(kind), [300, 1, 64, 7, 66, 65, 7, 200]
-    layout, ids_T = SegmentLayout.build(lengths), _ids(lengths)
+    layout, ids_T = SegmentLayout.build(lengths), random_ids(lengths)
     starts = [sum(lengths[:i]) for i in range(len(lengths))]
     with torch.no_grad():
         found, expected = encode_first(model.model, ids_T, layout), encode_packed(model.model, ids_T, layout)[starts]
@@ -188,7 +186,7 @@ def test_flash_varlen_equals_packed_sdpa(make_model: Callable[..., ModernBertFor
     for name in (PACKED_SDPA, FLASH_VARLEN):
         model = make_model().cuda()
         use_attention(model, name)
-        ids_T = _ids(lengths).cuda()
+        ids_T = random_ids(lengths).cuda()
         with torch.autocast("cuda", dtype=torch.bfloat16):
             hidden_TD = encode_packed(model.model, ids_T, SegmentLayout.build(lengths, device=ids_T.device))
         hidden_TD.float().square().mean().backward()
@@ -225,7 +223,7 @@ def test_what_flash_attn_is_given(monkeypatch: pytest.MonkeyPatch, model: Modern
     flash.set_attn_implementation(REGISTERED_AS[FLASH_VARLEN])
     lengths = [200, 5, 66, 130, 5]
     with torch.no_grad():
-        layout, ids_T = SegmentLayout.build(lengths), _ids(lengths)
+        layout, ids_T = SegmentLayout.build(lengths), random_ids(lengths)
         found, expected = (encode_packed(m.model, ids_T, layout) for m in (flash, model))
         first, expected_first = (encode_first(m.model, ids_T, layout) for m in (flash, model))
     assert float((found - expected).abs().max()) <= 1e-5
@@ -238,7 +236,7 @@ def test_another_rope_base_takes_effect_and_is_exported(make_model: Callable[...
     set_global_rope_theta(changed, 500.0)
     assert global_rope_theta(changed) == 500.0
     assert changed.config.rope_parameters["sliding_attention"]["rope_theta"] == 10_000.0
-    ids_T, layout = _ids([100]), SegmentLayout.build([100])
+    ids_T, layout = random_ids([100]), SegmentLayout.build([100])
     with torch.no_grad():
         found, expected, before = (encode_packed(m.model, ids_T, layout) for m in (changed, made, make_model()))
     assert torch.equal(found, expected)

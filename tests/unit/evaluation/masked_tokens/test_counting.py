@@ -17,13 +17,13 @@ class Rows:
     """Rows of given ids; the last place of each is padding."""
 
     def __init__(self, ids_RL: Any) -> None:
-        self._ids_RL = np.array(ids_RL, dtype=np.int64)
+        self.ids_RL = np.array(ids_RL, dtype=np.int64)
 
     def __len__(self) -> int:
-        return len(self._ids_RL)
+        return len(self.ids_RL)
 
     def read(self, rows_R: Any) -> Any:
-        ids = self._ids_RL[rows_R]
+        ids = self.ids_RL[rows_R]
         return SimpleNamespace(ids_RL=ids, valid_RL=ids != PAD)
 
 
@@ -48,7 +48,7 @@ def rows() -> Rows:
 
 
 def by_hand(rows: Rows, frequency: list[float], left: int, right: int) -> dict[str, list[float]]:
-    flat = [i for row in rows._ids_RL.tolist() for i in row if i != PAD]
+    flat = [i for row in rows.ids_RL.tolist() for i in row if i != PAD]
     pairs, triples = Counter(itertools.pairwise(flat)), Counter(zip(flat, flat[1:], flat[2:], strict=False))
 
     def smooth(counts: list[int], simpler: list[float]) -> list[float]:
