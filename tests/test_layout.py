@@ -12,6 +12,12 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 RECIPES = REPOSITORY / "jobs" / "recipes"
 RECIPE_NAMES = sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.yaml"))
 JOBS = sorted((REPOSITORY / "jobs").glob("*.py"))
+KERNELS = {"packed_sdpa", "flash_varlen"}
+OURS = {"clinical_modernbert", "benchmarks", "component", "endpoint", "panels", "store", "tools", "views"}
+CODE = sorted(
+    p for top in ("platform", "dashboards", "jobs", "apps", "benchmarks") for p in (REPOSITORY / top).rglob("*.py")
+)
+TESTS = sorted((REPOSITORY / "tests").rglob("*.py"))
 PACKAGE = sorted((REPOSITORY / "platform" / "clinical_modernbert").rglob("*.py"))
 
 
@@ -60,3 +66,38 @@ def test_the_package_imports_nothing_that_is_built_on_it(path: Path) -> None:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             tops.add(node.module.partition(".")[0])
     assert not tops & {"jobs", "apps", "dashboards", "tests", "benchmarks"}
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
+def test_a_function_fits_on_a_screen(path: Path) -> None:
+    """At most 60 lines and 7 parameters; the two attention kernels take what their libraries take."""
+    functions = [
+        n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    wide = {
+        function.name: (lines, parameters)
+        for function in functions
+        for lines in [(function.end_lineno or 0) - function.lineno + 1]
+        for parameters in [_num_parameters(function)]
+        if lines > 60 or (parameters > 7 and function.name not in KERNELS)
+    }
+    assert not wide
+
+
+def _num_parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    arguments = function.args
+    return sum(a.arg not in ("self", "cls") for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs))
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
+def test_a_test_uses_public_names_and_no_other_test(path: Path) -> None:
+    """Private names of transformers' configs are allowed: they have no public one."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            parts = node.module.split(".")
+            assert parts[0] != "tests" or parts[1] == "helpers", node.module
+            if parts[0] in OURS:
+                assert not [name.name for name in node.names if name.name.startswith("_")], node.module
+        elif isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+            owner = ast.unparse(node.value)
+            assert owner in ("self", "cls") or node.attr == "_attn_implementation", f"{owner}.{node.attr}"

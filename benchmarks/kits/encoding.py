@@ -115,6 +115,29 @@ class _Hidden(torch.nn.Module):
         return states
 
 
+def _example() -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ids and mask [2, 200] of two texts of different lengths."""
+    ids_BL = torch.randint(5, 1000, (2, 200))
+    mask_BL = torch.ones_like(ids_BL)
+    mask_BL[1, 100:] = 0
+    return ids_BL, mask_BL
+
+
+def _export_onnx(hidden: torch.nn.Module, path: Path, example: tuple[torch.Tensor, torch.Tensor]) -> None:
+    axes = {0: "batch", 1: "length"}
+    with torch.no_grad():
+        torch.onnx.export(
+            hidden,
+            example,
+            str(path),
+            input_names=["input_ids", "attention_mask"],
+            output_names=["hidden"],
+            dynamic_axes={"input_ids": axes, "attention_mask": axes, "hidden": axes},
+            opset_version=18,
+            dynamo=False,
+        )
+
+
 def peers(problem: Problem, scratch: Path, *, sizes: tuple[int, ...]) -> dict[str, Callable[[], Vectors]]:
     """Return what makes vectors, by the peer's name and version; ``sizes`` are the batch sizes tried."""
     install_peers()
@@ -126,26 +149,14 @@ def peers(problem: Problem, scratch: Path, *, sizes: tuple[int, ...]) -> dict[st
 
     threads = torch.get_num_threads()
     model = ModernBertModel.from_pretrained(problem.folder, attn_implementation="sdpa", dtype=torch.float32).eval()
-    hidden, path = _Hidden(model), str(scratch / "model.onnx")
-    ids_BL = torch.randint(5, 1000, (2, 200))
-    mask_BL = torch.ones_like(ids_BL)
-    mask_BL[1, 100:] = 0
-    axes = {0: "batch", 1: "length"}
+    hidden, path = _Hidden(model), scratch / "model.onnx"
+    example = _example()
+    _export_onnx(hidden, path, example)
     with torch.no_grad():
-        torch.onnx.export(
-            hidden,
-            (ids_BL, mask_BL),
-            path,
-            input_names=["input_ids", "attention_mask"],
-            output_names=["hidden"],
-            dynamic_axes={"input_ids": axes, "attention_mask": axes, "hidden": axes},
-            opset_version=18,
-            dynamo=False,
-        )
-        converted = openvino.convert_model(hidden, example_input=(ids_BL, mask_BL))
+        converted = openvino.convert_model(hidden, example_input=example)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     # Its arena grows to 16 GB with the scores of a text of 8,000 tokens, and would stay allocated while the other peers run.
     shrinking = onnxruntime.RunOptions()
     shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
@@ -166,7 +177,8 @@ def peers(problem: Problem, scratch: Path, *, sizes: tuple[int, ...]) -> dict[st
 
     def onnx(size: int) -> Vectors:
         vectors = _sorted_batches(problem, by_onnx, size)
-        session.run(None, {"input_ids": ids_BL[:1].numpy(), "attention_mask": mask_BL[:1].numpy()}, shrinking)
+        shortest = dict(zip(("input_ids", "attention_mask"), (tensor[:1].numpy() for tensor in example), strict=True))
+        session.run(None, shortest, shrinking)
         return vectors
 
     def by_openvino(ids_BL: Any, mask_BL: Any) -> Any:

@@ -47,13 +47,8 @@ def build(scratch: Path) -> Row:
     export = publish_model(scratch, num_layers=layers)
     texts = clinical_texts(export, mixed_lengths(NUM_TEXTS, seed=1), seed=1)
     design = os.environ.get("SERVE_DESIGN", "replicas")
-    facts: dict[str, Any] = {
-        "layers": layers,
-        "design": design,
-        "batch_tokens": BATCH_TOKENS,
-        "peers_alone": {},
-        "clients": {},
-    }
+    about = {"layers": layers, "design": design, "batch_tokens": BATCH_TOKENS}
+    facts: dict[str, Any] = {**about, "peers_alone": {}, "clients": {}}
     vectors, rates = {}, {}
     for name in PEERS:
         with peer(export, name) as endpoint:
@@ -65,8 +60,7 @@ def build(scratch: Path) -> Row:
     best = max(rates, key=lambda name: float(rates[name]))
     stack = ExitStack()
     atexit.register(stack.close)
-    settings = {**DESIGNS[design], "limits.max_batch_tokens": BATCH_TOKENS}
-    mine = stack.enter_context(ours(export, **settings))
+    mine = stack.enter_context(ours(export, **DESIGNS[design], **{"limits.max_batch_tokens": BATCH_TOKENS}))
     other = stack.enter_context(peer(export, best))
     encoder = load_encoder(export.folder)
     torch.set_num_threads(NUM_THREADS)

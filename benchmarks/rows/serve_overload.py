@@ -21,6 +21,13 @@ from benchmarks.kits.load import closed_loop, open_loop
 NUM_CLIENTS, NUM_TEXTS, LENGTH, OVERLOAD = 32, 96, 64, 3.0
 # A replica holds little more than it can queue, so that Serve's proxy refuses the rest before the replica sees it.
 QUEUED_TEXTS, REQUESTS = 64, 72
+_SETTINGS: dict[str, Any] = {
+    "scaling.num_threads": NUM_THREADS,
+    "limits.max_batch_tokens": 1024,
+    "limits.max_texts": 16,
+    "limits.max_queued_texts": QUEUED_TEXTS,
+    "limits.max_requests": REQUESTS,
+}
 
 
 def build(scratch: Path) -> Row:
@@ -31,18 +38,7 @@ def build(scratch: Path) -> Row:
     encoder = load_encoder(export.folder)
     stack = ExitStack()
     atexit.register(stack.close)
-    endpoint = stack.enter_context(
-        ours(
-            export,
-            **{
-                "scaling.num_threads": NUM_THREADS,
-                "limits.max_batch_tokens": 1024,
-                "limits.max_texts": 16,
-                "limits.max_queued_texts": QUEUED_TEXTS,
-                "limits.max_requests": REQUESTS,
-            },
-        )
-    )
+    endpoint = stack.enter_context(ours(export, **_SETTINGS))
     facts: dict[str, Any] = {
         "layers": layers,
         "overload": OVERLOAD,
