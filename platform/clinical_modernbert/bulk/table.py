@@ -18,6 +18,7 @@ from clinical_modernbert.artifacts import InputEntry, Store, open_store
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.hashing import file_sha256
 from clinical_modernbert.recipe import EmbedRecipe
+from clinical_modernbert.sources.column_names import check_names
 from clinical_modernbert.sources.csv_rows import check_columns, read_rows
 from clinical_modernbert.sources.document import Quarantined
 from clinical_modernbert.sources.files import read_chunks
@@ -95,11 +96,7 @@ def _check_columns(location: Path, table: TableFile, recipe: EmbedRecipe) -> Non
         names = pq.read_schema(location).names
     except (pa.ArrowInvalid, OSError):
         return  # the reader quarantines a damaged file
-    missing = [column for column in columns if column not in names]
-    if missing:
-        raise SourceError(
-            f"{table.key} has no column {', '.join(map(repr, missing))}; its columns are {', '.join(map(repr, names))}"
-        )
+    check_names(names, columns, table.key)
 
 
 @dataclass(frozen=True, slots=True)

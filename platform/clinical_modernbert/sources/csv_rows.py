@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from clinical_modernbert.errors import SourceError
+from clinical_modernbert.sources.column_names import check_names
 from clinical_modernbert.sources.document import Quarantined
 from clinical_modernbert.sources.files import DamagedFileError, read_chunks
 
@@ -35,7 +35,7 @@ class Row:
 def read_rows(chunks: Iterable[bytes], *, file: str, columns: tuple[str, ...]) -> Iterator[Row | Quarantined]:
     """Yield one value for each row after the header; blank lines are skipped.
 
-    Raises ``SourceError`` where the header lacks a column, naming those it has.
+    Raises ``SourceError`` where the header lacks a column.
     """
     csv.field_size_limit(_MOST_CHARACTERS)
     lines = _Lines(chunks)
@@ -49,7 +49,8 @@ def read_rows(chunks: Iterable[bytes], *, file: str, columns: tuple[str, ...]) -
         position, reason = lines.damage or ("line 1", "the file is empty, expected a CSV header")
         yield Quarantined(file, position, reason)
         return
-    indexes = _column_indexes(header, columns, file=file)
+    check_names(header, columns, file)
+    indexes = [header.index(column) for column in columns]
     number, lost = 0, False
     while True:
         line = reader.line_num + 1
@@ -86,15 +87,6 @@ def check_columns(location: Path, *, file: str, columns: tuple[str, ...]) -> Non
     """Raise ``SourceError`` where the file's header lacks a column; a damaged file is left to ``read_rows``."""
     for _ in read_rows(read_chunks(location), file=file, columns=columns):
         return
-
-
-def _column_indexes(header: list[str], columns: tuple[str, ...], *, file: str) -> list[int]:
-    missing = [column for column in columns if column not in header]
-    if missing:
-        raise SourceError(
-            f"{file} has no column {', '.join(map(repr, missing))}; its columns are {', '.join(map(repr, header))}"
-        )
-    return [header.index(column) for column in columns]
 
 
 def _row_hash(row: list[str]) -> str:

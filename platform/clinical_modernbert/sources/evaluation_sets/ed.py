@@ -94,7 +94,7 @@ def read_stays(folder: Path, *, minutes: int | None = None) -> Iterator[EdStay]:
     triage: dict[str, tuple[str, ...]] = {}
     for place, row in placed_rows(folder, "triage", _COLUMNS["triage"]):
         if row[0] in triage:
-            raise SourceError(f"{place}: stay {row[0]} is there twice; expected one row a stay")
+            raise SourceError(f"{place}: the stay_id is there twice; expected one row a stay")
         triage[row[0]] = row[1:]
     rest = {name: _by_stay(folder, name) for name in ("vitalsign", "medrecon", "pyxis", "diagnosis")}
     seen: set[str] = set()

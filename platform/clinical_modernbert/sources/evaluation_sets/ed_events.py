@@ -49,7 +49,7 @@ def read_hosp_stays(folder: Path, *, minutes: int) -> Iterator[EdStay]:
     for place, row in stays:
         check_arrival(place, row[4])
         if row[2] in seen:
-            raise SourceError(f"{place}: transfer {row[2]} is there twice; expected one row a transfer")
+            raise SourceError(f"{place}: the transfer_id is there twice; expected one row a transfer")
         seen.add(row[2])
         arrivals[row[0]].append(row[4])
     labs = _in_first_minutes(
@@ -102,7 +102,7 @@ def read_meds_stays(path: Path, *, minutes: int) -> Iterator[EdStay]:
             for subject, events in subject_events(file, whole=True):
                 if subject in shards:
                     raise SourceError(
-                        f"{name}: subject {subject} is in {shards[subject]} too; a MEDS shard holds whole subjects"
+                        f"{name}: a subject is in {shards[subject]} too; a MEDS shard holds whole subjects"
                     )
                 shards[subject] = name
                 yield from _subject_stays(subject, events, minutes=minutes)

@@ -54,7 +54,7 @@ def read_patients(path: Path) -> Iterator[Patient]:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SourceError(
-                f"{path.name}, record {number}: expected patient_uid, patient and graded lists ({type(error).__name__}: {error})"
+                f"{path.name}, record {number}: expected patient_uid, patient and graded lists ({type(error).__name__})"
             ) from None
 
 

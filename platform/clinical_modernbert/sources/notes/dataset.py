@@ -7,9 +7,10 @@ from pathlib import Path
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.hashing import file_sha256
 from clinical_modernbert.recipe.sources import DatasetSource
+from clinical_modernbert.sources.column_names import check_names
 from clinical_modernbert.sources.document import Record, Unit
 from clinical_modernbert.sources.files import Progress, path_field
-from clinical_modernbert.sources.notes.table import check_names, record_of, table_columns
+from clinical_modernbert.sources.notes.table import record_of, table_columns
 
 _SAVED = ("dataset_info.json", "dataset_dict.json")
 

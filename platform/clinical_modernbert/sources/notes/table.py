@@ -8,6 +8,7 @@ from typing import Any
 
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import DatasetSource, TableSource
+from clinical_modernbert.sources.column_names import check_names
 from clinical_modernbert.sources.csv_rows import check_columns, read_rows
 from clinical_modernbert.sources.document import Document, Dropped, Quarantined, Record, Unit
 from clinical_modernbert.sources.files import (
@@ -146,15 +147,6 @@ def _read_json_lines(chunks: Iterable[bytes], *, file: str, source: TableSource)
             yield record_of(row, number, f"line {line}", file=file, source=source)
     except DamagedFileError as error:
         yield Quarantined(file, f"line {line + 1}, {error.position}", error.reason)
-
-
-def check_names(names: list[str], columns: tuple[str, ...], file: str) -> None:
-    """Raise ``SourceError`` where ``names`` lacks a column."""
-    missing = [column for column in columns if column not in names]
-    if missing:
-        raise SourceError(
-            f"{file} has no column {', '.join(map(repr, missing))}; its columns are {', '.join(map(repr, names))}"
-        )
 
 
 def _kind(location: Path) -> str:

@@ -74,7 +74,7 @@ def test_emergency_stays_split_by_patient_and_hide_what_came_with_the_outcome(
         ),
         ("edstays", "1,,900", "line 82: 3 columns where the header has 9"),
         ("triage", "1,2", "line 82: 2 columns where the header has 11"),
-        ("triage", "1,5,,,,,,,,,", "line 82: stay 5 is there twice"),
+        ("triage", "1,5,,,,,,,,,", "line 82: the stay_id is there twice"),
         ("vitalsign", "1,5,ten past,,,,,,,,", "line 82: charttime is not a time"),
     ],
 )
@@ -262,7 +262,7 @@ def test_a_split_that_means_nothing_is_refused(tmp_path: Path, split: list[str],
         ),
         ({"numeric_value": lambda column: None}, "data/1.parquet, schema: no column numeric_value"),
         ({"numeric_value": lambda column: ["1"] * len(column)}, "data/1.parquet, schema: numeric_value is string"),
-        ({"subject_id": lambda column: [0] * len(column)}, "data/1.parquet: subject 0 is in data/0.parquet too"),
+        ({"subject_id": lambda column: [0] * len(column)}, "data/1.parquet: a subject is in data/0.parquet too"),
     ],
 )
 def test_broken_meds_shards_are_refused_with_file_and_row(
