@@ -6,16 +6,22 @@ use another mask.
 """
 
 import json
-from typing import Any
+from dataclasses import asdict
 
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.evaluation.report.reported import TABLE_5
+from clinical_modernbert.recipe.masks import MaskKind
+from clinical_modernbert.sweeps.results import ArmCurve, Comparison, FailedFit, Fit, Pairing, SweepReport
+from clinical_modernbert.sweeps.results_json import curves_from_json, report_from_json
 from panels.artifact_picker import artifacts_or_stop, choose, show_origin
 from panels.charts import MOST_SERIES, interval_chart, line_chart
 
 _METRICS = {"top1": "top-1", "top5": "top-5", "top10": "top-10", "top25": "top-25", "loss": "loss"}
-_MASKS = {"uniform": "15 % of all tokens hidden", "entity": "15 % of clinical tokens hidden, as whole terms"}
+_MASKS: dict[MaskKind, str] = {
+    "uniform": "15 % of all tokens hidden",
+    "entity": "15 % of clinical tokens hidden, as whole terms",
+}
 _PAIRED = {
     "initial_weights": "initial weights",
     "row_order": "rows at each step",
@@ -34,30 +40,30 @@ def page() -> None:
     report, curves = _loaded(sweep, sweep.uri, sweep.manifest.digest)
     mask = st.segmented_control("Mask", list(_MASKS), default="uniform", key="mask") or "uniform"
     st.caption(f"Held-out text, {mask} mask: {_MASKS[mask]}.")
-    if "arms" in report:
-        _show_arms(report, mask)
+    if report.comparison:
+        _show_arms(report.comparison, mask)
     else:
         _show_search(report)
     _show_curves(curves, mask)
-    if "fit" in report:
-        _show_fit(report["fit"])
+    if report.fit:
+        _show_fit(report.fit)
     _show_trials(report)
 
 
 @st.cache_resource(max_entries=8, show_spinner="Reading the sweep")
-def _loaded(_sweep: Artifact, uri: str, digest: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    return json.loads(_sweep.file("report.json").read_bytes()), json.loads(_sweep.file("curves.json").read_bytes())
+def _loaded(_sweep: Artifact, uri: str, digest: str) -> tuple[SweepReport, dict[str, ArmCurve]]:
+    report, curves = (json.loads(_sweep.file(name).read_bytes()) for name in ("report.json", "curves.json"))
+    return report_from_json(report, called=uri), curves_from_json(curves)
 
 
-def _show_arms(report: dict[str, Any], mask: str) -> None:
+def _show_arms(comparison: Comparison, mask: MaskKind) -> None:
     st.subheader("Table 5: the arms")
-    arms: dict[str, Any] = report["arms"]
     rows = []
-    for name, arm in arms.items():
-        figures = arm["masks"].get(mask, {})
+    for name, arm in comparison.arms.items():
+        figures = arm.masks.get(mask, {})
         means = {title: sum(figures[m]) / len(figures[m]) if figures else None for m, title in _METRICS.items()}
-        mark = " (baseline)" if name == report["baseline"] else ""
-        rows.append({"arm": name + mark, "seeds": len(arm["seeds"]), **means, "overrides": " ".join(arm["overrides"])})
+        mark = " (baseline)" if name == comparison.baseline else ""
+        rows.append({"arm": name + mark, "seeds": len(arm.seeds), **means, "overrides": " ".join(arm.overrides)})
     st.dataframe(rows, hide_index=True, column_config=_PERCENT)
     with st.expander("As reported in the paper"):
         st.dataframe(
@@ -74,16 +80,18 @@ def _show_arms(report: dict[str, Any], mask: str) -> None:
     )
     metric = metric or "top1"
     differences, verdicts, few = [], [], []
-    for name, arm in arms.items():
-        pair = arm["against_baseline"].get(mask, {}).get(metric)
+    for name, arm in comparison.arms.items():
+        pair = arm.against_baseline.get(mask, {}).get(metric)
         if not pair:
             continue
-        verdicts.append({"arm": name, "verdict": pair["verdict"]})
-        if len(pair["seeds"]) < report["seeds_needed"]:
+        verdicts.append({"arm": name, "verdict": pair.verdict})
+        if len(pair.seeds) < comparison.seeds_needed:
             few.append(name)
-        for seed, found in pair["seeds"].items():
+        for seed, found in pair.seeds.items():
             title = f"{_METRICS[metric]} minus the baseline"
-            differences.append({"arm": name, "seed": f"seed {seed}", title: found["value"], **_ends(found)})
+            differences.append(
+                {"arm": name, "seed": f"seed {seed}", title: found.value, "low": found.low, "high": found.high}
+            )
     if differences:
         interval_chart(
             differences,
@@ -97,16 +105,12 @@ def _show_arms(report: dict[str, Any], mask: str) -> None:
         left.dataframe(verdicts, hide_index=True)
         right.dataframe(differences, hide_index=True)
         if few:
-            st.caption(f"Undecided, because they have fewer than {report['seeds_needed']} seeds: {', '.join(few)}.")
-    _show_pairing(report["pairing"])
+            st.caption(f"Undecided, because they have fewer than {comparison.seeds_needed} seeds: {', '.join(few)}.")
+    _show_pairing(comparison.pairing)
 
 
-def _ends(found: dict[str, float]) -> dict[str, float]:
-    return {"low": found["low"], "high": found["high"]}
-
-
-def _show_pairing(pairing: dict[str, dict[str, Any]]) -> None:
-    same = [word for key, word in _PAIRED.items() if all(pairs[key] for pairs in pairing.values())]
+def _show_pairing(pairing: dict[str, Pairing]) -> None:
+    same = [word for key, word in _PAIRED.items() if all(getattr(pairs, key) for pairs in pairing.values())]
     other = [word for word in _PAIRED.values() if word not in same]
     if other:
         st.warning(
@@ -116,44 +120,41 @@ def _show_pairing(pairing: dict[str, dict[str, Any]]) -> None:
     if same:
         st.caption(f"Within a seed all arms had the same {', '.join(same)}.")
     with st.expander("Evidence"):
-        st.json(
-            next(iter(pairing.values()))["shown_by"]
-            if len(pairing) == 1
-            else {s: p["shown_by"] for s, p in pairing.items()}
-        )
+        proofs = {seed: asdict(pairs.shown_by) for seed, pairs in pairing.items()}
+        st.json(next(iter(proofs.values())) if len(proofs) == 1 else proofs)
 
 
-def _show_search(report: dict[str, Any]) -> None:
+def _show_search(report: SweepReport) -> None:
     st.subheader("The search")
-    best = report["best"]
-    point = ", ".join(f"`{path}={value}`" for path, value in sorted(best["point"].items()))
+    best = report.best
+    point = ", ".join(f"`{path}={value}`" for path, value in sorted(best.point.items()))
     st.markdown(
-        f"Best trial: {point}, held-out loss {best['held_out_loss']:.4f} (uniform mask). Each trial has one seed, so close "
+        f"Best trial: {point}, held-out loss {best.held_out_loss:.4f} (uniform mask). Each trial has one seed, so close "
         "trials cannot be ranked."
     )
-    finished = [trial for trial in report["trials"] if not trial["error"] and not trial.get("stopped_after")]
-    for path in sorted(best["point"]):
-        rows = [{path: t["point"][path], "held-out loss": t["held_out_loss"], "trial": "trials"} for t in finished]
+    finished = [trial for trial in report.trials if trial.finished]
+    for path in sorted(best.point):
+        rows = [{path: t.point[path], "held-out loss": t.held_out_loss, "trial": "trials"} for t in finished]
         values = {row[path] for row in rows}
         if len(values) > 1 and all(isinstance(value, int | float) and value > 0 for value in values):
             rows.sort(key=lambda row: row[path])
             line_chart(rows, x=path, y="held-out loss", series="trial", log_x=True, alt=f"Held-out loss over {path}.")
 
 
-def _show_curves(curves: dict[str, Any], mask: str) -> None:
+def _show_curves(curves: dict[str, ArmCurve], mask: MaskKind) -> None:
     st.subheader("Figure 4: the curves")
-    arms = list(dict.fromkeys(curve["arm"] for curve in curves.values()))
+    arms = list(dict.fromkeys(curve.arm for curve in curves.values()))
     if len(arms) > MOST_SERIES:
         arms = st.multiselect("Arms", arms, default=arms[:MOST_SERIES], max_selections=MOST_SERIES, key="arms")
     columns = st.columns(2)
     for number, (metric, title) in enumerate(_METRICS.items()):
         key = f"{mask}_{metric}"
         rows = [
-            {"arm": curve["arm"], "run": model, "step": point["step"] + 1, title: point[key]}
+            {"arm": curve.arm, "run": model, "step": point.step + 1, title: point.held_out[key]}
             for model, curve in curves.items()
-            if curve["arm"] in arms
-            for point in curve["points"]
-            if key in point
+            if curve.arm in arms
+            for point in curve.points
+            if key in point.held_out
         ]
         if rows:
             with columns[number % 2]:
@@ -161,51 +162,51 @@ def _show_curves(curves: dict[str, Any], mask: str) -> None:
                 line_chart(rows, x="step", y=title, series="arm", detail="run", alt=alt)
 
 
-def _show_fit(fit: dict[str, Any]) -> None:
+def _show_fit(fit: Fit | FailedFit) -> None:
     st.subheader("Fit of the loss")
-    if "failed" in fit:
-        st.warning(f"There is no fit: {fit['failed']}.", icon=":material/show_chart:")
+    if isinstance(fit, FailedFit):
+        st.warning(f"There is no fit: {fit.failed}.", icon=":material/show_chart:")
         return
-    st.markdown(f"`{fit['form']}` (N parameters without the token embedding, D tokens; uniform mask)")
+    st.markdown(f"`{fit.form}` (N parameters without the token embedding, D tokens; uniform mask)")
     left, right = st.columns(2)
-    left.dataframe([{"coefficient": name, **value} for name, value in fit["coefficients"].items()], hide_index=True)
-    right.dataframe(fit["extrapolation"], hide_index=True)
-    growth = fit["trusted_growth"]
+    left.dataframe(
+        [{"coefficient": name, **asdict(found)} for name, found in fit.coefficients.items()], hide_index=True
+    )
+    right.dataframe([asdict(point) for point in fit.extrapolation], hide_index=True)
     st.caption(
-        f"Reliable up to {growth} times the parameters and tokens of the largest run; beyond that the interval is wider than "
-        "the gain of a doubling."
-        if growth
+        f"Reliable up to {fit.trusted_growth} times the parameters and tokens of the largest run; beyond that the interval is "
+        "wider than the gain of a doubling."
+        if fit.trusted_growth
         else "Not reliable beyond the sizes of the runs: at twice the size the interval is wider than the gain of a doubling."
     )
 
 
-def _show_trials(report: dict[str, Any]) -> None:
+def _show_trials(report: SweepReport) -> None:
     st.subheader("Trials")
-    failed = [trial for trial in report["trials"] if trial["error"]]
+    failed = [trial for trial in report.trials if trial.error]
     if failed:
         st.warning(
-            f"{len(failed)} of {len(report['trials'])} trials failed and are not shown above.", icon=":material/error:"
+            f"{len(failed)} of {len(report.trials)} trials failed and are not shown above.", icon=":material/error:"
         )
     st.dataframe(
         [
             {
-                "model": trial["model"],
-                **{path: str(value) for path, value in sorted(trial["point"].items())},
-                "held-out loss": trial["held_out_loss"],
-                "parameters": trial.get("num_parameters"),
-                "steps": trial.get("num_steps") or trial.get("stopped_after"),
-                "operations": trial.get("training_flops"),
-                "error": trial["error"],
+                "model": trial.model,
+                **{path: str(value) for path, value in sorted(trial.point.items())},
+                "held-out loss": trial.held_out_loss,
+                "parameters": trial.trained.num_parameters if trial.trained else None,
+                "steps": trial.trained.num_steps if trial.trained else trial.stopped_after,
+                "operations": trial.trained.training_flops if trial.trained else None,
+                "error": trial.error,
             }
-            for trial in report["trials"]
+            for trial in report.trials
         ],
         hide_index=True,
         column_config={"operations": st.column_config.NumberColumn(format="scientific")},
     )
     with st.expander("Run the best trial by hand"):
-        trial = report["best"]
-        line = " ".join(f"--set '{override}'" for override in trial["overrides"])
-        st.code(f"python jobs/pretrain.py {trial['recipe']} {line}", language=None, wrap_lines=True)
+        line = " ".join(f"--set '{override}'" for override in report.best.overrides)
+        st.code(f"python jobs/pretrain.py {report.best.recipe} {line}", language=None, wrap_lines=True)
 
 
 _TOP = ("top-1", "top-5", "top-10", "top-25")

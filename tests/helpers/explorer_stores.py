@@ -183,9 +183,12 @@ def write_progress(store: Store, *, step: int, run: str = "live-1") -> None:
 
 def publish_sweeps(store: Store, folder: Path) -> None:
     """Publish the ablation ``arms-1`` with one failed trial, and the search ``search-1``; reports by ``sweeps.report``."""
-    from clinical_modernbert.sweeps.report import build_report, label
+    from clinical_modernbert.sweeps.report import build_report
+    from clinical_modernbert.sweeps.results import ArmCurve, Trial
+    from clinical_modernbert.sweeps.results_json import curves_to_json, report_to_json
     from clinical_modernbert.sweeps.scores import METRICS, DocumentScores
-    from clinical_modernbert.sweeps.trials import sweep_base
+    from clinical_modernbert.sweeps.trials import known_points, sweep_base
+    from clinical_modernbert.training.state import HeldOutPoint
 
     def scores(gain: float) -> DocumentScores:
         rng = np.random.default_rng(int(-100 * gain))
@@ -203,29 +206,25 @@ def publish_sweeps(store: Store, folder: Path) -> None:
     )  # fmt: skip
     for number, sweep in enumerate((recipe, search)):
         trials, found = [], {}
-        points = [{"arm": arm, "seed": seed} for seed in (0, 1, 2) for arm in recipe.arms] if sweep.arms else [
-            {"optimizer.learning_rate": value} for value in (0.001, 0.003, 0.01)
-        ]  # fmt: skip
-        for place, point in enumerate(points):
+        for place, point in enumerate(known_points(sweep)):
             model, failed = f"trial{number}{place}-1", point.get("arm") == "broken"
             if not failed:
                 publish_run(store, folder, name=f"trial{number}{place}", learning_rate=1e-3)
                 both = scores(0.0 if point.get("arm") == "token-aware" else -0.1)
                 found[model] = {"uniform": both, "entity": both}
             trials.append(
-                {"point": point, "recipe": "pretrain/demo", "overrides": ["name=x", "corpus=full-1"], "model": model,
-                 "stopped_at_rung": None, "stopped_after": None,
-                 "held_out_loss": None if failed else 4.0 + place / 10, "error": "the loss is no number" if failed else None}
+                Trial(
+                    point=point, recipe="pretrain/demo", overrides=["name=x", "corpus=full-1"], model=model,
+                    held_out_loss=None if failed else 4.0 + place / 10, stopped_at_rung=None, stopped_after=None,
+                    error="the loss is no number" if failed else None,
+                )
             )  # fmt: skip
         report = build_report(
             sweep, sweep_base(sweep, corpus_id="full-1"), trials, found if sweep.arms else {}, store=store
         )
-        curves = {
-            trial["model"]: {"arm": label(trial), "points": [{"step": s, **held_out(0.1 + s / 1000)} for s in (19, 39)]}
-            for trial in report["trials"]
-            if not trial["error"]
-        }
-        files = {"report.json": report, "curves.json": curves}
+        points = tuple(HeldOutPoint(step, held_out(0.1 + step / 1000)) for step in (19, 39))
+        curves = {str(trial.model): ArmCurve(trial.label, points) for trial in report.trials if not trial.error}
+        files = {"report.json": report_to_json(report), "curves.json": curves_to_json(curves)}
         recipe_values = sweep.model_dump(mode="json")
         _publish(store, folder, "sweep", f"{sweep.name}-1", files, recipe=recipe_values, summary={}, inputs=())
 

@@ -5,31 +5,16 @@ the tokens of one note are not independent. What differs between seeds (initial 
 seed and never mixed into an interval.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.statistics import index_weights, resampled_means
+from clinical_modernbert.sweeps.results import Difference
 from clinical_modernbert.sweeps.scores import METRICS, DocumentScores
 
 INTERVAL = 0.95
 # Two seeds agree by chance in half of the cases, and an interval over documents does not cover seeds.
 MIN_SEEDS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """An arm's metric minus the baseline's, over the same documents, with a 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def clear(self) -> bool:
-        """Whether the interval excludes zero."""
-        return self.low > 0 or self.high < 0
 
 
 def paired_differences(

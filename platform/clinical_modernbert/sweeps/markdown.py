@@ -4,9 +4,16 @@ from collections.abc import Iterable
 
 from clinical_modernbert.masking import MASK_KINDS, MaskKind
 from clinical_modernbert.recipe import SweepRecipe
-from clinical_modernbert.sweeps.comparison import Difference
-from clinical_modernbert.sweeps.results import Comparison, MetricComparison, Pairing, SweepReport, Trial
-from clinical_modernbert.sweeps.scaling_fit import FailedFit, Fit
+from clinical_modernbert.sweeps.results import (
+    Comparison,
+    Difference,
+    FailedFit,
+    Fit,
+    MetricComparison,
+    Pairing,
+    SweepReport,
+    Trial,
+)
 from clinical_modernbert.sweeps.scores import METRICS
 
 _COLUMNS = (*(metric for metric in METRICS if metric != "loss"), "loss")

@@ -1,14 +1,13 @@
 """Held-out curves by arm, in the form of the paper's Figure 4: loss and top-k over steps."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
 
 from clinical_modernbert.masking import MASK_KINDS, TOP_K
-from clinical_modernbert.sweeps.board import Curve
+from clinical_modernbert.sweeps.results import ArmCurve
 from clinical_modernbert.sweeps.scores import METRICS
 
 matplotlib.use("agg")  # a job has no display
@@ -16,14 +15,6 @@ matplotlib.use("agg")  # a job has no display
 # Okabe and Ito's palette, which people with any colour vision can tell apart.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 _TITLES = {"loss": "loss (nats)", **{f"top{k}": f"top-{k} accuracy" for k in TOP_K}}
-
-
-@dataclass(frozen=True, slots=True)
-class ArmCurve:
-    """The held-out curve of one model, with the name of its arm or trial."""
-
-    arm: str
-    points: Curve
 
 
 def plot_curves(curves: Mapping[str, ArmCurve], path: Path) -> None:

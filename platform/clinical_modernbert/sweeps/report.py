@@ -12,22 +12,26 @@ from clinical_modernbert.artifacts import Artifact, Store, resolve
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.masking import MASK_KINDS, MaskKind
 from clinical_modernbert.recipe import SweepRecipe
-from clinical_modernbert.sweeps.board import Board, curve_to_json, held_out_curve
-from clinical_modernbert.sweeps.comparison import MIN_SEEDS, Difference, paired_differences, verdict
+from clinical_modernbert.sweeps.board import Board, held_out_curve
+from clinical_modernbert.sweeps.comparison import MIN_SEEDS, paired_differences, verdict
 from clinical_modernbert.sweeps.markdown import render_markdown
-from clinical_modernbert.sweeps.plots import ArmCurve, plot_curves
+from clinical_modernbert.sweeps.plots import plot_curves
 from clinical_modernbert.sweeps.results import (
+    ArmCurve,
     ArmResult,
     Comparison,
+    Difference,
+    FailedFit,
+    Fit,
     MetricComparison,
     Pairing,
     PairingProof,
     SweepReport,
     Trained,
     Trial,
-    report_to_json,
 )
-from clinical_modernbert.sweeps.scaling_fit import FailedFit, Fit, Runs, fit_scaling
+from clinical_modernbert.sweeps.results_json import curves_to_json, report_to_json
+from clinical_modernbert.sweeps.scaling_fit import Runs, fit_scaling
 from clinical_modernbert.sweeps.scores import METRICS, DocumentScores
 from clinical_modernbert.sweeps.trials import SweepBase, trial_recipe
 from clinical_modernbert.training.state import history_from_json
@@ -174,8 +178,7 @@ def write_report(folder: Path, recipe: SweepRecipe, report: SweepReport, *, stor
         else:
             continue
         curves[trial.model] = ArmCurve(trial.label, points)
-    as_json = {model: {"arm": curve.arm, "points": curve_to_json(curve.points)} for model, curve in curves.items()}
     (folder / "report.json").write_text(json.dumps(report_to_json(report), indent=1), encoding="utf-8")
-    (folder / "curves.json").write_text(json.dumps(as_json, indent=1), encoding="utf-8")
+    (folder / "curves.json").write_text(json.dumps(curves_to_json(curves), indent=1), encoding="utf-8")
     (folder / "report.md").write_text(render_markdown(recipe, report, sweep_id=sweep_id), encoding="utf-8")
     plot_curves(curves, folder / "curves.png")

@@ -1,11 +1,9 @@
-"""The results of a sweep as values, and their JSON form in ``report.json`` and in the artifact's summary."""
+"""The results of a sweep as values. Imports no torch, so that pages can read them; ``results_json`` has their JSON form."""
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 from clinical_modernbert.masking import MaskKind
-from clinical_modernbert.sweeps.comparison import Difference
-from clinical_modernbert.sweeps.scaling_fit import FailedFit, Fit
+from clinical_modernbert.sweeps.board import Curve
 from clinical_modernbert.sweeps.trials import Point
 
 METRIC = "held_out_loss"
@@ -67,6 +65,20 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
+class Difference:
+    """An arm's metric minus the baseline's, over the same documents, with a 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval excludes zero."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True, slots=True)
 class MetricComparison:
     """One metric of an arm against the baseline."""
 
@@ -123,6 +135,56 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Coefficient:
+    """A coefficient of the fit with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class LargestRun:
+    """The largest model and token count of the runs, and the loss that the fit predicts there."""
+
+    parameters: float
+    tokens: float
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class Extrapolation:
+    """The predicted loss at ``growth`` times the largest run's parameters and tokens, with its 95 % interval."""
+
+    growth: int
+    loss: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A fit, and how far beyond the largest run it may be trusted."""
+
+    form: str
+    coefficients: dict[str, Coefficient]
+    largest_run: LargestRun
+    root_mean_square_error: float
+    """In nats."""
+    extrapolation: list[Extrapolation]
+    trusted_growth: int | None
+    """Largest factor, of parameters and tokens together, up to which the 95 % interval of the predicted loss is narrower than the
+    gain predicted for the last doubling; None if even the first doubling's is wider."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedFit:
+    """Why a sweep has no fit."""
+
+    failed: str
+
+
+@dataclass(frozen=True, slots=True)
 class SweepReport:
     """All figures of a sweep."""
 
@@ -138,17 +200,9 @@ class SweepReport:
         return self.trials[0]
 
 
-def report_to_json(report: SweepReport) -> dict[str, Any]:
-    """Return the report as ``report.json`` holds it; a comparison's fields are on the top level."""
-    trials = [_trial_to_json(trial) for trial in report.trials]
-    values: dict[str, Any] = {"metric": METRIC, "base": report.base, "trials": trials, "best": trials[0]}
-    if report.comparison:
-        values |= asdict(report.comparison)
-    if report.fit:
-        values["fit"] = asdict(report.fit)
-    return values
+@dataclass(frozen=True, slots=True)
+class ArmCurve:
+    """The held-out curve of one model, with the name of its arm or trial."""
 
-
-def _trial_to_json(trial: Trial) -> dict[str, Any]:
-    values = {field.name: getattr(trial, field.name) for field in fields(trial) if field.name != "trained"}
-    return values | (asdict(trial.trained) if trial.trained else {})
+    arm: str
+    points: Curve

@@ -24,7 +24,8 @@ from clinical_modernbert.sweeps.board import Board
 from clinical_modernbert.sweeps.halving import train_while_it_keeps_up
 from clinical_modernbert.sweeps.proposals import Proposals, searcher
 from clinical_modernbert.sweeps.report import Scores, build_report, write_report
-from clinical_modernbert.sweeps.results import METRIC, Trial, report_to_json
+from clinical_modernbert.sweeps.results import METRIC, Trial
+from clinical_modernbert.sweeps.results_json import report_to_json
 from clinical_modernbert.sweeps.scores import score_model
 from clinical_modernbert.sweeps.trials import (
     SweepBase,

@@ -13,6 +13,7 @@ from scipy.optimize import least_squares
 
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.statistics import usable_resamples
+from clinical_modernbert.sweeps.results import Coefficient, Extrapolation, Fit, LargestRun
 
 _NAMES = ("E", "A", "alpha", "B", "beta")
 _HUBER = 1e-3
@@ -50,56 +51,6 @@ class Runs:
     def can_be_fitted(self) -> bool:
         """Whether both exponents are determined: at least two sizes and two token counts."""
         return self.num_sizes > 1 and self.num_budgets > 1
-
-
-@dataclass(frozen=True, slots=True)
-class Coefficient:
-    """A coefficient of the fit with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class LargestRun:
-    """The largest model and token count of the runs, and the loss that the fit predicts there."""
-
-    parameters: float
-    tokens: float
-    loss: float
-
-
-@dataclass(frozen=True, slots=True)
-class Extrapolation:
-    """The predicted loss at ``growth`` times the largest run's parameters and tokens, with its 95 % interval."""
-
-    growth: int
-    loss: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """A fit, and how far beyond the largest run it may be trusted."""
-
-    form: str
-    coefficients: dict[str, Coefficient]
-    largest_run: LargestRun
-    root_mean_square_error: float
-    """In nats."""
-    extrapolation: list[Extrapolation]
-    trusted_growth: int | None
-    """Largest factor, of parameters and tokens together, up to which the 95 % interval of the predicted loss is narrower than the
-    gain predicted for the last doubling; None if even the first doubling's is wider."""
-
-
-@dataclass(frozen=True, slots=True)
-class FailedFit:
-    """Why a sweep has no fit."""
-
-    failed: str
 
 
 def fit_scaling(runs: Runs, *, refits: int = REFITS, seed: int = 0) -> Fit:

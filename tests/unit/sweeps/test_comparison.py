@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.masking import TOP_K
-from clinical_modernbert.sweeps.comparison import Difference, paired_differences, verdict
+from clinical_modernbert.sweeps.comparison import paired_differences, verdict
+from clinical_modernbert.sweeps.results import Difference
 from clinical_modernbert.sweeps.scores import METRICS, DocumentScores, document_scores
 from clinical_modernbert.training.held_out import MaskedPositions
 

@@ -1,25 +1,47 @@
 """The page of an ablation says what each seed supports, and what it cannot."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from clinical_modernbert.artifacts import Manifest, Store, open_store, upload, write_manifest
 from clinical_modernbert.encoder import build_model, num_parameters
+from clinical_modernbert.errors import ArtifactError
 from clinical_modernbert.recipe import SweepRecipe, build_recipe
 from clinical_modernbert.recipe.pretrain import ModelSection
 from clinical_modernbert.sweeps.markdown import findings, render_markdown
-from clinical_modernbert.sweeps.plots import ArmCurve, plot_curves
+from clinical_modernbert.sweeps.plots import plot_curves
 from clinical_modernbert.sweeps.report import compare_arms, fit_trials
-from clinical_modernbert.sweeps.results import SweepReport, Trained, Trial, report_to_json
-from clinical_modernbert.sweeps.scaling_fit import FailedFit, Fit
+from clinical_modernbert.sweeps.results import (
+    ArmCurve,
+    Coefficient,
+    Extrapolation,
+    FailedFit,
+    Fit,
+    LargestRun,
+    SweepReport,
+    Trained,
+    Trial,
+)
+from clinical_modernbert.sweeps.results_json import report_from_json, report_to_json
 from clinical_modernbert.sweeps.scores import METRICS, DocumentScores
 from clinical_modernbert.training.state import HeldOutPoint
 
 ARMS = {"aware": [], "uniform": ["masking.strategy=uniform"]}
+A_FIT = Fit(
+    form="L = E",
+    coefficients={"E": Coefficient(1.5, 1.0, 2.0)},
+    largest_run=LargestRun(1e6, 1e9, 2.0),
+    root_mean_square_error=0.1,
+    extrapolation=[Extrapolation(2, 1.9, 1.8, 2.0)],
+    trusted_growth=None,
+)
 
 
 def recipe(seeds: Sequence[int] = (0, 1, 2)) -> SweepRecipe:
@@ -127,6 +149,34 @@ def test_the_report_s_json_has_the_keys_that_pages_read() -> None:
     assert list(values["arms"]["uniform"]) == ["overrides", "seeds", "masks", "against_baseline"]
     compared = values["arms"]["uniform"]["against_baseline"]["entity"]["loss"]
     assert compared["verdict"] == "undecided" and list(compared["seeds"]["1"]) == ["value", "low", "high"]
+
+
+@pytest.mark.parametrize("fit", [None, FailedFit("too few runs"), A_FIT])
+def test_a_report_is_read_back_as_it_was_written(fit: Fit | FailedFit | None) -> None:
+    written = report(worse_by={0: 0.2, 1: 0.2})
+    failed = Trial({"arm": "uniform", "seed": 2}, "pretrain/demo", [], None, None, None, None, error="no loss")
+    written = replace(written, trials=[*written.trials, failed], fit=fit)
+    text = json.dumps(report_to_json(written))
+    read = report_from_json(json.loads(text), called="s-1")
+    assert read == written and json.dumps(report_to_json(read)) == text
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"base": None}, "'base' is missing"), ({"trials": [{"model": 7}]}, "point: Field required")],
+)
+def test_a_damaged_report_names_its_field(change: dict[str, Any], said: str) -> None:
+    values = report_to_json(report(worse_by={0: 0.2})) | change
+    with pytest.raises(ArtifactError, match=f"s-1 is not the report of a sweep: {said}"):
+        report_from_json({name: value for name, value in values.items() if value is not None}, called="s-1")
+
+
+def test_results_and_their_json_load_neither_torch_nor_ray() -> None:
+    code = (
+        "import sys, clinical_modernbert.sweeps.results_json\n"
+        "print({'torch', 'ray', 'transformers', 'scipy', 'matplotlib'} & set(sys.modules))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 
 
 def test_the_page_holds_every_arm_seed_and_trial() -> None:
