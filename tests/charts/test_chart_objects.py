@@ -19,6 +19,7 @@ pytestmark = pytest.mark.helm
 KUBERNETES_VERSIONS = ("1.31", "1.34", "1.37")
 CUSTOM = ("ray.io/", "monitoring.coreos.com/")
 RAY_KINDS = ("RayCluster", "RayJob", "RayService")
+CLUSTER_WIDE = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -66,10 +67,17 @@ def test_every_pod_is_restricted_and_gets_no_token(render: Render, preset: str) 
 
     assert len(pods) >= 3
     assert {key: restricted_violations(spec) for key, spec in pods.items() if restricted_violations(spec)} == {}
-    # KubeRay's autoscaler, in the head of a cluster that scales itself, is the only one that calls the API server.
-    tokens = {(kind, name, where) for (kind, name, where), spec in pods.items() if spec["automountServiceAccountToken"]}
+    assert not [key for key, spec in pods.items() if spec["automountServiceAccountToken"]]
+    # KubeRay's autoscaler, in the head of a cluster that scales itself, is the only container that calls the API server.
+    tokens = {
+        (*key, container["name"])
+        for key, spec in pods.items()
+        for container in [*spec.get("initContainers", []), *spec["containers"]]
+        for mount in container.get("volumeMounts", [])
+        if "serviceaccount" in mount["mountPath"] or "token" in mount["name"]
+    }
     scaled = {
-        (manifest["kind"], manifest["metadata"]["name"], "head")
+        (manifest["kind"], manifest["metadata"]["name"], "head", "autoscaler")
         for manifest in render(preset)
         if manifest["kind"] in RAY_KINDS and cluster_spec(manifest).get("enableInTreeAutoscaling")
     }
@@ -95,7 +103,7 @@ def test_names_are_unique_and_labels_complete(render: Render, preset: str) -> No
 
     assert len(names) == len(set(names))
     for manifest in manifests:
-        assert manifest["metadata"]["namespace"] == "ml"
+        assert manifest["metadata"].get("namespace") == (None if manifest["kind"] in CLUSTER_WIDE else "ml")
         labels = manifest["metadata"]["labels"]
         assert {"name", "instance", "component", "version", "managed-by"} <= {key.rpartition("/")[2] for key in labels}
 

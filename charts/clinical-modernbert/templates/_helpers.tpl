@@ -158,6 +158,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- $store := .Values.objectStore -}}
 {{- if not $store.root }}{{ fail "\n\nobjectStore.root is required: set it to s3://bucket/prefix\n" }}{{ end -}}
 {{- if not (include "cm.storeEndpoint" .) }}{{ fail "\n\nobjectStore.endpoint is required: set it to the URL of your S3 service, or devStore.enabled=true for a trial\n" }}{{ end -}}
+{{- if and .Values.rbac.submitters .Values.rbac.admissionPolicy.enabled (semverCompare "<1.30.0-0" .Capabilities.KubeVersion.Version) -}}
+{{- fail "\n\nrbac.admissionPolicy needs Kubernetes 1.30: set rbac.admissionPolicy.enabled=false, and keep other Secrets in another namespace\n" -}}
+{{- end -}}
 {{- if not $store.existingSecret }}{{ fail "\n\nobjectStore.existingSecret is required: name a Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY\n" }}{{ end -}}
 {{- include "cm.checkWaysIn" . -}}
 {{- if .Values.operatorCheck -}}
@@ -220,4 +223,31 @@ dashboard: {{ . }}
 {{/* "true" if the endpoint uses KubeRay's autoscaler, which an incremental upgrade needs; all other endpoints have a fixed size. */}}
 {{- define "cm.endpointScales" -}}
 {{- if and .Values.endpoint.enabled (eq .Values.endpoint.upgradeStrategy "NewClusterWithIncrementalUpgrade") }}true{{ end -}}
+{{- end -}}
+
+{{/* The Secrets that an object names anywhere below it, except for pulling images, one a line and sorted: the object. */}}
+{{- define "cm.secretNames" -}}
+{{- regexFindAll "[^ \n]+" (include "cm.eachSecretName" .) -1 | uniq | sortAlpha | join "\n" -}}
+{{- end -}}
+
+{{- define "cm.eachSecretName" -}}
+{{- if kindIs "map" . }}
+{{- range $key, $value := . }}
+{{- if eq $key "secretName" }}
+{{ $value }}
+{{- else if and (has $key (list "secret" "secretKeyRef" "secretRef" "nodePublishSecretRef")) (hasKey $value "name") }}
+{{ $value.name }}
+{{- end }}
+{{- include "cm.eachSecretName" $value }}
+{{- end }}
+{{- else if kindIs "slice" . }}
+{{- range . }}{{ include "cm.eachSecretName" . }}{{ end }}
+{{- end }}
+{{- end -}}
+
+{{/* A list of texts as CEL, without empty ones. */}}
+{{- define "cm.celList" -}}
+{{- $quoted := list -}}
+{{- range compact . | uniq }}{{ $quoted = append $quoted (printf "'%s'" .) }}{{ end -}}
+[{{ join ", " $quoted }}]
 {{- end -}}

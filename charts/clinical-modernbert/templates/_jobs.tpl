@@ -10,7 +10,7 @@ python jobs/{{ .kind }}.py {{ .recipe }}
 metadata:
   labels: {{- include "cm.podLabels" . | nindent 4 }}
 spec:
-  {{- include "cm.podBase" (dict "root" .root "serviceAccount" (include "cm.serviceAccountName" .root) "token" false "node" .root.Values.head) | nindent 2 }}
+  {{- include "cm.podBase" (dict "root" .root "serviceAccount" (include "cm.serviceAccountName" .root) "node" .root.Values.head) | nindent 2 }}
   restartPolicy: Never
   containers:
     - name: ray-job-submitter
@@ -77,4 +77,20 @@ submitterConfig:
   backoffLimit: {{ .root.Values.submitter.backoffLimit }}
 submitterPodTemplate: {{- include "cm.submitterPod" (dict "root" .root "component" "job") | nindent 2 }}
 rayClusterSpec: {{- include "cm.rayCluster" (dict "root" .root "component" "job" "role" .role "where" .where "workers" .workers "autoscale" false "serve" false) | nindent 2 }}
+{{- end -}}
+
+{{/* The specification of the skeleton of a role, with every worker group: {root, role}. */}}
+{{- define "cm.skeletonSpec" -}}
+{{- $workers := dict }}
+{{- range $group, $_ := .root.Values.workerGroups }}
+{{- $_ := set $workers $group (dict "replicas" 0 "minReplicas" 0 "maxReplicas" 0) }}
+{{- end }}
+{{- include "cm.rayJobSpec" (dict "root" .root "settings" .root.Values.jobDefaults "role" .role "where" "workerGroups" "workers" $workers) -}}
+{{- end -}}
+
+{{/* The specifications of the skeletons of all roles: all that the pods of a job may have. */}}
+{{- define "cm.jobSpecs" -}}
+{{- range $role := list "publisher" "trainer" }}
+{{ $role }}: {{- include "cm.skeletonSpec" (dict "root" $ "role" $role) | nindent 2 }}
+{{- end }}
 {{- end -}}

@@ -34,10 +34,10 @@ seccompProfile:
   type: RuntimeDefault
 {{- end -}}
 
-{{/* First fields of a pod's specification: {root, serviceAccount, token, node}; token says whether to mount the account's token,
-     and node has nodeSelector, tolerations and classes. */}}
+{{/* First fields of a pod's specification: {root, serviceAccount, node}; node has nodeSelector, tolerations and classes. No pod mounts
+     the token of its account by itself. */}}
 {{- define "cm.podBase" -}}
-automountServiceAccountToken: {{ .token }}
+automountServiceAccountToken: false
 enableServiceLinks: false
 {{- with .root.Values.image.pullSecrets }}
 imagePullSecrets:

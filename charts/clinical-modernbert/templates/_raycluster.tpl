@@ -29,6 +29,9 @@ autoscalerOptions:
       mountPath: /tmp/ray
     - name: home
       mountPath: /home/ray
+    - name: autoscaler-token
+      mountPath: /var/run/secrets/kubernetes.io/serviceaccount
+      readOnly: true
 {{- end }}
 {{- if .serve }}
 {{- with $root.Values.endpoint.headRecovery }}
@@ -62,14 +65,15 @@ workerGroupSpecs:
 {{- end }}
 {{- end -}}
 
-{{/* Pod of a head: the arguments of cm.rayCluster. A restarted head has lost the state of its cluster, so the head of a job is not
+{{/* Pod of a head: the arguments of cm.rayCluster. The account of a head that scales workers may change Ray clusters and pods, so its
+     token is a volume that only the autoscaler's container mounts, not the container that runs users' code. A restarted head has lost the state of its cluster, so the head of a job is not
      restarted; the head of an endpoint is restarted and waits for the operator. */}}
 {{- define "cm.headPod" -}}
 {{- $node := .root.Values.head -}}
 {{- $account := ternary (include "cm.headServiceAccountName" .root) (include "cm.serviceAccountName" .root) .autoscale -}}
 metadata: {{- include "cm.podMetadata" (dict "root" .root "component" .component "node" $node) | nindent 2 }}
 spec:
-  {{- include "cm.podBase" (dict "root" .root "serviceAccount" $account "token" .autoscale "node" $node) | nindent 2 }}
+  {{- include "cm.podBase" (dict "root" .root "serviceAccount" $account "node" $node) | nindent 2 }}
   {{- if not .serve }}
   restartPolicy: Never
   {{- end }}
@@ -102,7 +106,26 @@ spec:
       resources: {{- include "cm.resources" $node | nindent 8 }}
       securityContext: {{- include "cm.containerSecurity" false | nindent 8 }}
       volumeMounts: {{- include "cm.rayMounts" .root | nindent 8 }}
-  volumes: {{- include "cm.rayVolumes" (dict "root" .root "node" $node) | nindent 4 }}
+  volumes:
+    {{- include "cm.rayVolumes" (dict "root" .root "node" $node) | nindent 4 }}
+    {{- if .autoscale }}
+    - name: autoscaler-token
+      projected:
+        sources:
+          - serviceAccountToken:
+              path: token
+              expirationSeconds: 3607
+          - configMap:
+              name: kube-root-ca.crt
+              items:
+                - key: ca.crt
+                  path: ca.crt
+          - downwardAPI:
+              items:
+                - path: namespace
+                  fieldRef:
+                    fieldPath: metadata.namespace
+    {{- end }}
 {{- end -}}
 
 {{/* Pod of a worker: {root, component, role, serve, node}. */}}
@@ -110,7 +133,7 @@ spec:
 {{- $keys := ternary .root.Values.endpoint.apiKeys.existingSecret "" .serve -}}
 metadata: {{- include "cm.podMetadata" . | nindent 2 }}
 spec:
-  {{- include "cm.podBase" (dict "root" .root "serviceAccount" (include "cm.serviceAccountName" .root) "token" false "node" .node) | nindent 2 }}
+  {{- include "cm.podBase" (dict "root" .root "serviceAccount" (include "cm.serviceAccountName" .root) "node" .node) | nindent 2 }}
   {{- if not .serve }}
   restartPolicy: Never
   {{- else }}
@@ -170,4 +193,26 @@ spec:
         secretName: {{ . }}
         defaultMode: 0440
     {{- end }}
+{{- end -}}
+
+{{/* The specification of the research cluster. */}}
+{{- define "cm.researchSpec" -}}
+{{- $workers := dict }}
+{{- range $group, $count := .Values.research.workers }}
+{{- if gt (int $count.minReplicas) (int $count.maxReplicas) }}
+{{- fail (printf "\n\nresearch.workers.%s: minReplicas=%d is above maxReplicas=%d\n" $group (int $count.minReplicas) (int $count.maxReplicas)) }}
+{{- end }}
+{{- $_ := set $workers $group (dict "minReplicas" $count.minReplicas "maxReplicas" $count.maxReplicas) }}
+{{- end }}
+{{- include "cm.rayCluster" (dict "root" . "component" "research" "role" "" "where" "research.workers" "workers" $workers "autoscale" true "serve" false) -}}
+{{- end -}}
+
+{{/* The specification of the endpoint's cluster. */}}
+{{- define "cm.endpointSpec" -}}
+{{- $scales := not (empty (include "cm.endpointScales" .)) }}
+{{- $workers := dict }}
+{{- range $group, $count := .Values.endpoint.workers }}
+{{- $_ := set $workers $group (dict "replicas" $count "minReplicas" (ternary 1 $count $scales) "maxReplicas" $count) }}
+{{- end }}
+{{- include "cm.rayCluster" (dict "root" . "component" "endpoint" "role" "reader" "where" "endpoint.workers" "workers" $workers "autoscale" $scales "serve" true) -}}
 {{- end -}}

@@ -35,10 +35,20 @@ _TABLE = {
     ("networking.k8s.io", "v1"): "networkpolicies/NetworkPolicy ingresses/Ingress",
     ("policy", "v1"): "poddisruptionbudgets/PodDisruptionBudget",
     ("rbac.authorization.k8s.io", "v1"): "roles/Role rolebindings/RoleBinding",
+    (
+        "admissionregistration.k8s.io",
+        "v1",
+    ): "validatingadmissionpolicies/ValidatingAdmissionPolicy "
+    "validatingadmissionpolicybindings/ValidatingAdmissionPolicyBinding",
     ("ray.io", "v1"): "rayclusters/RayCluster rayjobs/RayJob rayservices/RayService",
     ("monitoring.coreos.com", "v1"): "podmonitors/PodMonitor prometheusrules/PrometheusRule",
 }
-_WITHOUT_NAMESPACE = {"namespaces", "nodes"}
+_WITHOUT_NAMESPACE = {
+    "namespaces",
+    "nodes",
+    "validatingadmissionpolicies",
+    "validatingadmissionpolicybindings",
+}
 _VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 
 RESOURCES = tuple(

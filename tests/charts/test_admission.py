@@ -1,0 +1,221 @@
+"""The admission policy passes the chart's own Ray objects, and refuses Secrets, accounts and rights of others."""
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clinical_modernbert.cluster.kuberay_rules import cluster_spec
+from clinical_modernbert.cluster.skeleton import fill, skeleton_for
+
+from tests.helpers.admission import denials
+from tests.helpers.chart import CHART, PRESETS, Helm, Render, of_kind, preset_values, skeletons
+from tests.helpers.kuberay_schema import crds_path, read_schema
+
+pytestmark = pytest.mark.helm
+
+Object = dict[str, Any]
+RAY_KINDS = ("RayCluster", "RayJob", "RayService")
+SUBMITTERS = ("rbac.submitters[0].kind=Group", "rbac.submitters[0].name=researchers")
+SECRET_FIELDS = ("secretKeyRef", "secretRef", "nodePublishSecretRef")
+
+
+def policy_of(manifests: list[Object]) -> Object:
+    (policy,) = of_kind(manifests, "ValidatingAdmissionPolicy")
+    return policy
+
+
+def submitted(manifests: list[Object], kind: str = "pretrain", workers: dict[str, int] | None = None) -> Object:
+    skeleton = skeleton_for(kind, skeletons(manifests), origin="the chart")
+    return fill(skeleton, name="run", namespace="ml", command="python jobs/x.py", workers=workers or {"cpu": 1})
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_policy_passes_what_the_chart_and_submit_make(render: Render, preset: str) -> None:
+    manifests = render(preset, *SUBMITTERS)
+    policy = policy_of(manifests)
+    ours = [manifest for manifest in manifests if manifest["kind"] in RAY_KINDS]
+    groups = dict.fromkeys(preset_values(preset)["workerGroups"], 1)
+    ours += [submitted(manifests, kind, groups) for kind in ("pretrain", "build_corpus")]  # one for each role
+    # KubeRay makes a RayCluster from the specification in a RayService.
+    ours += [{**m, "kind": "RayCluster", "spec": cluster_spec(m)} for m in ours if m["kind"] == "RayService"]
+
+    assert len(ours) >= 3
+    assert {m["metadata"]["name"]: denials(policy, m) for m in ours if denials(policy, m)} == {}
+
+
+def test_the_policy_is_bound_to_the_namespace_and_denies(render: Render) -> None:
+    manifests = render("everything")
+    policy, (binding,) = policy_of(manifests), of_kind(manifests, "ValidatingAdmissionPolicyBinding")
+
+    assert binding["spec"] == {"policyName": policy["metadata"]["name"], "validationActions": ["Deny"]}
+    assert "ml" in policy["metadata"]["name"]
+    selector = policy["spec"]["matchConstraints"]["namespaceSelector"]["matchLabels"]
+    assert selector == {"kubernetes.io/metadata.name": "ml"}
+
+
+def test_there_is_a_policy_only_where_there_are_submitters(render: Render) -> None:
+    assert not of_kind(render("minimal"), "ValidatingAdmissionPolicy")
+    assert not of_kind(
+        render("minimal", *SUBMITTERS, "rbac.admissionPolicy.enabled=false"), "ValidatingAdmissionPolicy"
+    )
+
+
+def test_a_cluster_without_admission_policies_is_refused(helm: Helm) -> None:
+    sets = [part for setting in ("operatorCheck=false", *SUBMITTERS) for part in ("--set", setting)]
+    values = str(CHART / "ci" / "minimal-values.yaml")
+    result = helm("template", "cm", str(CHART), "--values", values, "--kube-version", "1.29.4", *sets)
+
+    assert result.returncode != 0 and "rbac.admissionPolicy needs Kubernetes 1.30" in result.stderr
+
+
+@pytest.mark.parametrize("kind", ["RayJob", "RayCluster"])
+def test_a_foreign_secret_is_refused_wherever_the_crd_can_name_one(render: Render, repository: Path, kind: str) -> None:
+    manifests = render("everything")
+    policy = policy_of(manifests)
+    if kind == "RayJob":
+        legal = submitted(manifests)
+    else:
+        (legal,) = of_kind(manifests, "RayCluster")
+    for template in _templates(legal):  # fewer variables are faster to check
+        template["spec"]["containers"][0]["env"] = []
+    paths = list(_secret_paths(read_schema(crds_path(repository), kind)["properties"]["spec"], ("spec",)))
+    # The cluster in a RayJob has the fields of a RayCluster, which the other case tries.
+    paths = [(path, value) for path, value in paths if path[1] != "rayClusterSpec"]
+
+    assert denials(policy, legal) == [] and len(paths) >= 17
+    for path, value in paths:
+        bad = deepcopy(legal)
+        _plant(bad, path, value)
+        assert denials(policy, bad) != [], ".".join(path)
+
+
+def test_jobs_may_not_use_the_secrets_of_other_components(render: Render) -> None:
+    manifests = render("everything")
+    policy = policy_of(manifests)
+    for secret in ("endpoint-keys", "redis", "login", "clinical-modernbert-s3", "explorer-endpoint-key"):
+        job = submitted(manifests)
+        _head(job)["containers"][0]["env"][0] = {
+            "name": "STOLEN", "valueFrom": {"secretKeyRef": {"name": secret, "key": "x"}}
+        }  # fmt: skip
+        assert denials(policy, job) == [
+            "a container takes its environment from a Secret that this release does not use"
+        ]
+
+
+def _set_account(job: Object) -> None:
+    _head(job)["serviceAccountName"] = "cm-clinical-modernbert-head"
+
+
+def _drop_account(job: Object) -> None:
+    del _head(job)["serviceAccountName"]
+
+
+def _mount_token(job: Object) -> None:
+    _head(job)["automountServiceAccountToken"] = True
+
+
+def _project_token(job: Object) -> None:
+    source = {"serviceAccountToken": {"path": "token"}}
+    _head(job)["volumes"].append({"name": "token", "projected": {"sources": [source]}})
+
+
+def _scale(job: Object) -> None:
+    job["spec"]["rayClusterSpec"]["enableInTreeAutoscaling"] = True
+
+
+def _run_elsewhere(job: Object) -> None:
+    del job["spec"]["rayClusterSpec"]
+    job["spec"]["clusterSelector"] = {"ray.io/cluster": "cm-clinical-modernbert-research"}
+
+
+def _pose_as_the_endpoint(job: Object) -> None:
+    labels = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["metadata"]["labels"]
+    labels["app.kubernetes.io/component"] = "endpoint"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_set_account, "one of the ServiceAccounts"),
+        (_drop_account, "one of the ServiceAccounts"),
+        (_mount_token, "automountServiceAccountToken must be false"),
+        (_project_token, "must not mount the token"),
+        (_scale, "must not use the autoscaler"),
+        (_run_elsewhere, "clusterSelector"),
+        (_pose_as_the_endpoint, "labels of another component"),
+    ],
+)
+def test_a_job_that_takes_the_rights_of_others_is_refused(
+    render: Render, change: Callable[[Object], None], message: str
+) -> None:
+    manifests = render("everything")
+    job = submitted(manifests)
+    change(job)
+
+    (denied,) = denials(policy_of(manifests), job)
+    assert message in denied
+
+
+def test_names_that_the_values_allow_pass(render: Render) -> None:
+    setting = "rbac.admissionPolicy.allowedSecrets[0]=mlflow"
+    manifests = render("everything", setting)
+    job = submitted(manifests)
+    _head(job)["containers"][0]["envFrom"] = [{"secretRef": {"name": "mlflow"}}]
+
+    assert denials(policy_of(manifests), job) == []
+    assert denials(policy_of(render("everything")), job) != []
+
+
+def test_an_older_object_can_still_be_deleted_but_not_changed(render: Render) -> None:
+    manifests = render("everything")
+    policy, old = policy_of(manifests), submitted(manifests)
+    _mount_token(old)
+    changed = deepcopy(old)
+    changed["spec"]["entrypoint"] = "other"
+
+    assert denials(policy, {**old, "metadata": {**old["metadata"], "finalizers": []}}, old=old) == []
+    assert denials(policy, changed, old=old) == ["automountServiceAccountToken must be false"]
+
+
+def _templates(manifest: Object) -> list[Object]:
+    cluster = cluster_spec(manifest)
+    found = [group["template"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
+    return [*found, manifest["spec"]["submitterPodTemplate"]] if manifest["kind"] == "RayJob" else found
+
+
+def _head(job: Object) -> Object:
+    spec: Object = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    return spec
+
+
+def _secret_paths(schema: Object, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield ``(path, value)`` of each field of the schema that can name a Secret; ``[]`` stands for an item of a list."""
+    for name, field in schema.get("properties", {}).items():
+        here = (*path, name)
+        if name == "secretName":
+            yield here, "foreign"
+        elif name in SECRET_FIELDS or (name == "secret" and "name" in field.get("properties", {})):
+            yield here, {"name": "foreign", "key": "x"}
+        elif name == "imagePullSecrets":
+            yield here, [{"name": "foreign"}]
+        else:
+            yield from _secret_paths(field, here)
+            if isinstance(field.get("items"), dict):
+                yield from _secret_paths(field["items"], (*here, "[]"))
+
+
+def _plant(target: Any, path: tuple[str, ...], value: Any) -> None:
+    """Write ``value`` at ``path``; an item that the path passes is added to its list."""
+    step, rest = path[0], path[1:]
+    if step == "[]":
+        # The head and a worker group exist and are changed; of containers, volumes and variables one more is added.
+        if not target or "template" not in target[0]:
+            target.append({"name": "added"})
+        step_into = target[-1]
+        _plant(step_into, rest, value)
+    elif not rest:
+        target[step] = value
+    else:
+        _plant(target.setdefault(step, [] if rest[0] == "[]" else {}), rest, value)
