@@ -53,6 +53,19 @@ class ServeLimits(Section):
     Serve's proxy, which answers 429 to any more."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 16_777_216
     """Bytes of a request's body, counted while it arrives and before it is parsed."""
+    max_items: Annotated[int, Field(ge=256)] = 262_144
+    """Items of the lists in a request's body, such as token ids, counted before it is parsed."""
+    max_guesses: Annotated[int, Field(ge=1)] = 10_000
+    """Tokens that ``/fill-mask`` answers for one request: its masks times ``top_k``."""
+    max_guess_characters: Annotated[int, Field(ge=1)] = 16_777_216
+    """Characters of the ``sequence`` fields of a ``/fill-mask`` answer: each guess repeats its text."""
+    max_tokenized: Annotated[int, Field(ge=8)] = 262_144
+    """Tokens in one answer of ``/tokenize``."""
+    max_state_numbers: Annotated[int, Field(ge=1024)] = 8_388_608
+    """Numbers in one answer of ``/embed_all``: its tokens times the width of the model. The default is one text of 8,192 tokens
+    at a width of 1,024."""
+    stalled_after_s: Annotated[float, Field(gt=0)] = 60
+    """Seconds after which ``/health`` fails while the thread of the tokenizer or that of large answers runs the same job."""
     body_timeout_s: Annotated[float, Field(gt=0)] = 30
     """Seconds that a body may take to arrive; after that the answer is 408."""
     request_timeout_s: Annotated[float, Field(gt=0)] = 120

@@ -49,6 +49,10 @@ class EncoderReplica:
     def __serve_build_asgi_app__(self) -> FastAPI:
         return build_api(self._service, keys=self._keys)
 
+    def check_health(self) -> None:
+        """Raise an error if a thread is stuck: Serve then replaces the replica."""
+        self._service.check_threads()
+
     def __del__(self) -> None:
         if hasattr(self, "_service"):
             self._service.close()

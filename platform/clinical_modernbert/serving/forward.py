@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from clinical_modernbert.encoder import forward
 from clinical_modernbert.recipe.heads import Pooling
 
+_MASKS_AT_ONCE = 256
+
 
 @dataclass(frozen=True, slots=True)
 class EncodeTask:
@@ -84,7 +86,13 @@ def _copied(answer: torch.Tensor) -> NDArray[np.float32]:
 
 def _fill(model: Any, states_TD: torch.Tensor, task: EncodeTask) -> torch.Tensor:
     """Return [2, M, K]: the ids of the most likely tokens at each mask, and their probabilities."""
-    logits_MV = forward.word_logits(model, states_TD[list(task.masks)]).float()[:, : task.vocabulary_size]
+    # A few masks at a time: logits of thousands of masks over the vocabulary take gigabytes.
+    masks_MD = states_TD[list(task.masks)]
+    return torch.cat([_best(model, some_MD, task) for some_MD in masks_MD.split(_MASKS_AT_ONCE)], dim=1)
+
+
+def _best(model: Any, masks_MD: torch.Tensor, task: EncodeTask) -> torch.Tensor:
+    logits_MV = forward.word_logits(model, masks_MD).float()[:, : task.vocabulary_size]
     probabilities_MV = logits_MV.softmax(-1)
     if task.targets:
         targets = torch.tensor(task.targets, device=probabilities_MV.device)

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clinical_modernbert.recipe.serve import ServeLimits
 from clinical_modernbert.serving import problems
+from clinical_modernbert.serving.body import ClientLeftError, read_body, wait_for_leave
 from clinical_modernbert.serving.keys import Key, KeyScope, find_key
 from clinical_modernbert.serving.metrics import TALLY, Record, Tally
 from clinical_modernbert.serving.tracing import Trace
@@ -26,10 +27,6 @@ _CLIENT_LEFT = 499
 
 _logger = logging.getLogger(__name__)
 audit_logger = logging.getLogger("clinical_modernbert.audit")
-
-
-class ClientLeftError(Exception):
-    """The client closed its connection."""
 
 
 def respond(problem: problems.ProblemError) -> Response:
@@ -143,7 +140,7 @@ class Gate:
         limits = self._limits
         try:
             async with asyncio.timeout(limits.body_timeout_s):
-                body = await _read_body(scope, receive, limits.max_body_bytes)
+                body = await read_body(scope, receive, limits)
         except TimeoutError:
             raise problems.body_timeout(limits.body_timeout_s) from None
         await self._answer(scope, receive, send, body)
@@ -157,10 +154,10 @@ class Gate:
             if not sent:
                 sent = True
                 return {"type": "http.request", "body": body, "more_body": False}
-            return await asyncio.get_running_loop().create_future()  # _wait_for_leave sees a disconnect
+            return await asyncio.get_running_loop().create_future()  # wait_for_leave sees a disconnect
 
         answering = asyncio.ensure_future(self._app(scope, replay, send))
-        leaving = asyncio.ensure_future(_wait_for_leave(receive))
+        leaving = asyncio.ensure_future(wait_for_leave(receive))
         try:
             done, _ = await asyncio.wait(
                 {answering, leaving}, timeout=self._limits.request_timeout_s, return_when=asyncio.FIRST_COMPLETED
@@ -193,26 +190,3 @@ class Gate:
         self._record("cm_request_seconds", seconds, {"route": route})
         if status >= 400:
             self._record("cm_failures", 1, {"route": route, "cause": tally.cause or f"status_{status}"})
-
-
-async def _read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
-    announced = Headers(scope=scope).get("content-length", "")
-    if announced.isdigit() and int(announced) > max_bytes:
-        raise problems.body_too_large(max_bytes)
-    chunks, size = [], 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientLeftError
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > max_bytes:
-            raise problems.body_too_large(max_bytes)
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return b"".join(chunks)
-
-
-async def _wait_for_leave(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -51,6 +51,34 @@ def too_many_texts(param: str, number: int, limit: int) -> ProblemError:
     return ProblemError(413, "too_many_texts", message, param=param)
 
 
+def too_many_items(limit: int) -> ProblemError:
+    """413: lists that are refused before the body is parsed."""
+    message = f"the lists in the body have more than max_items={limit} items: split the request"
+    return ProblemError(413, "too_many_items", message)
+
+
+def too_many_guesses(masks: int, top_k: int, limit: int) -> ProblemError:
+    """413: more tokens to answer than ``/fill-mask`` may."""
+    message = (
+        f"{masks} masks times top_k={top_k} are {masks * top_k} tokens; the limit is max_guesses={limit}: "
+        f"set top_k to at most {limit // masks} or send fewer masks"
+    )
+    if masks > limit:
+        message = f"inputs has {masks} masks; the limit is max_guesses={limit}: split it"
+    return ProblemError(413, "answer_too_large", message, param="parameters" if masks <= limit else "inputs")
+
+
+def answer_too_large(param: str, answer: str, limit: str) -> ProblemError:
+    """413: the answer would be larger than the route may build; the message names what fits."""
+    return ProblemError(413, "answer_too_large", f"the answer would have {answer}; the limit is {limit}", param=param)
+
+
+def stalled(seconds: float) -> ProblemError:
+    """503: a thread of the replica is stuck."""
+    message = f"a thread of this replica has run the same job for {seconds:.0f} s: restart the replica"
+    return ProblemError(503, "unavailable", message, retry_after_s=1)
+
+
 def invalid_unicode(param: str) -> ProblemError:
     """422: half of a surrogate pair, which JSON can express and UTF-8 cannot."""
     return ProblemError(

@@ -1,11 +1,10 @@
 """From the texts of a request to the model's outputs: check, tokenise, cut, queue. No HTTP here, and no text in any error."""
 
-import asyncio
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, pairwise
 from typing import TypeVar
 
@@ -21,8 +20,11 @@ from clinical_modernbert.serving.metrics import TALLY, Record, Tally, drop
 from clinical_modernbert.serving.scheduler import QueueFullError, Scheduler
 from clinical_modernbert.serving.schemas import EmbeddingInput
 from clinical_modernbert.serving.tracing import Trace, no_trace
+from clinical_modernbert.serving.worker import Worker
 
 T = TypeVar("T")
+
+_CHARACTERS_IN_JOB = 262_144
 
 Text = str | list[int]
 """A text as the client sent it: a string, or its token ids."""
@@ -76,8 +78,13 @@ class EmbeddingService:
             trace=trace,
         )
         # One thread: a fast tokenizer must not be called from two threads ("Already borrowed"); it parallelises lists itself.
-        self._tokenizing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenize")
-        self._rendering = ThreadPoolExecutor(max_workers=1, thread_name_prefix="render")
+        self._tokenizing, self._rendering = Worker("tokenize"), Worker("render")
+
+    def check_threads(self) -> None:
+        """Raise ``ProblemError`` (503) if the thread of the tokenizer or of large answers has run one job for too long."""
+        seconds = max(self._tokenizing.seconds_in_job, self._rendering.seconds_in_job)
+        if seconds > self.engine.recipe.limits.stalled_after_s:
+            raise problems.stalled(seconds)
 
     def check_dimensions(self, dimensions: int | None) -> None:
         """Refuse a width that exceeds the model's vectors; raises ``ProblemError``."""
@@ -93,10 +100,12 @@ class EmbeddingService:
         truncate: bool = False,
         windows: bool = False,
         cut_left: bool = False,
+        check_tokens: Callable[[int], None] = lambda _: None,
     ) -> Outputs:
         """Check, tokenise, queue and compute the texts of one request; raises ``ProblemError``.
 
         ``task`` says what to compute for a sequence of token ids. ``field`` is the body's name for ``inputs``, for messages.
+        ``check_tokens`` gets the number of tokens before they are computed, and may refuse it.
         """
         limits = self.engine.recipe.limits
         texts, params = _as_list(inputs, field)
@@ -121,6 +130,7 @@ class EmbeddingService:
                 if len(sequences) > len(texts):
                     places.enter_context(self.scheduler.admit(len(sequences) - len(texts)))
                 tally.num_tokens = sum(len(ids) for ids in sequences)
+                check_tokens(tally.num_tokens)
                 with self.trace("encode") as note:
                     note("texts", len(texts))
                     note("tokens", tally.num_tokens)
@@ -140,16 +150,16 @@ class EmbeddingService:
             ],
         )
 
-    async def aside(self, render: Callable[[], T]) -> T:
-        """Run ``render`` in a thread: turning a large answer into bytes must not delay other clients."""
+    async def aside(self, jobs: Iterable[Callable[[], T]]) -> list[T]:
+        """Run short jobs in the thread that turns large answers into text, one after another."""
         with self.trace("render"):
-            return await asyncio.get_running_loop().run_in_executor(self._rendering, render)
+            return [await self._rendering.run(job) for job in jobs]
 
     def close(self) -> None:
         """Stop the threads."""
         self.scheduler.close()
-        self._tokenizing.shutdown(wait=False, cancel_futures=True)
-        self._rendering.shutdown(wait=False, cancel_futures=True)
+        self._tokenizing.close()
+        self._rendering.close()
 
     def _check(self, text: Text, param: str) -> None:
         limits = self.engine.recipe.limits
@@ -175,16 +185,21 @@ class EmbeddingService:
         """Return the token ids of each text, strings tokenised in the tokenising thread."""
         strings = [text for text in texts if isinstance(text, str)]
         if strings:
-            return await self.with_tokenizer(lambda: self.engine.encoder.tokenize(strings))
+            return await self.tokenize_in_slices(strings, self.engine.encoder.tokenize)
         return [text for text in texts if not isinstance(text, str)]
 
-    async def with_tokenizer(self, call: Callable[[], T]) -> T:
-        """Run ``call`` in the one thread that may touch the tokenizer."""
+    async def tokenize_in_slices(self, texts: Sequence[str], call: Callable[[list[str]], list[T]]) -> list[T]:
+        """Return what ``call`` returns for each text, called with some of them at a time in the tokenizer's thread."""
+        slices = await self.with_tokenizer(partial(call, some) for some in _slices(texts))
+        return [outcome for outcomes in slices for outcome in outcomes]
+
+    async def with_tokenizer(self, jobs: Iterable[Callable[[], T]]) -> list[T]:
+        """Run short jobs in the one thread that may touch the tokenizer, one after another."""
         started = time.perf_counter()
         with self.trace("tokenize"):
-            outcome = await asyncio.get_running_loop().run_in_executor(self._tokenizing, call)
+            outcomes = [await self._tokenizing.run(job) for job in jobs]
         self.record("cm_tokenize_seconds", time.perf_counter() - started, {})
-        return outcome
+        return outcomes
 
     def check_texts(self, inputs: str | list[str], field: str) -> list[str]:
         """Return the strings of a request as a list, within the limits; raises ``ProblemError``."""
@@ -207,6 +222,20 @@ class EmbeddingService:
         if not truncate:
             raise problems.too_many_tokens(param, len(ids), limit)
         return [cut(ids, limit, left=cut_left)]
+
+
+def _slices(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the texts in order, about ``_CHARACTERS_IN_JOB`` characters at a time."""
+    some: list[str] = []
+    size = 0
+    for text in texts:
+        if some and size + len(text) > _CHARACTERS_IN_JOB:
+            yield some
+            some, size = [], 0
+        some.append(text)
+        size += len(text)
+    if some:
+        yield some
 
 
 def _as_list(inputs: EmbeddingInput, field: str) -> tuple[Sequence[Text], list[str]]:

@@ -5,6 +5,7 @@
 Legend: N texts, T tokens of one text, L labels.
 """
 
+from functools import partial
 from typing import Annotated, Literal
 
 import numpy as np
@@ -140,11 +141,14 @@ async def token_classify(
     engine, parameters = service.engine, request.parameters or TokenClassifyParameters()
     _require(engine, "token")
     texts = service.check_texts(request.inputs, "inputs")
-    encoded = await service.with_tokenizer(
-        lambda: engine.encoder.tokenizer(texts, return_offsets_mapping=True, truncation=False, padding=False)
-    )
+
+    def encode(some: list[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+        encoded = engine.encoder.tokenizer(some, return_offsets_mapping=True, truncation=False, padding=False)
+        return list(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
+
+    encoded = await service.tokenize_in_slices(texts, encode)
     outputs = await service.run(
-        encoded["input_ids"],
+        [ids for ids, _ in encoded],
         field="inputs",
         task=lambda ids: EncodeTask(ids, kind="label"),
         truncate=request.truncate,
@@ -152,13 +156,10 @@ async def token_classify(
     )
     response.headers["x-truncated"] = str(outputs.num_truncated)
 
-    def render() -> list[list[LabelledSpan]]:
-        return [
-            _spans(engine, text, offsets, outputs.arrays[first:stop], parameters)
-            for text, offsets, (first, stop) in zip(texts, encoded["offset_mapping"], outputs.ranges, strict=True)
-        ]
-
-    answers = await service.aside(render)
+    answers = await service.aside(
+        partial(_spans, engine, text, offsets, outputs.arrays[first:stop], parameters)
+        for text, (_, offsets), (first, stop) in zip(texts, encoded, outputs.ranges, strict=True)
+    )
     return answers[0] if isinstance(request.inputs, str) else answers
 
 

@@ -4,7 +4,6 @@ The field names, the base64 form (little-endian float32) and the shape of errors
 """
 
 import base64
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -16,6 +15,7 @@ from pydantic import Field
 from clinical_modernbert.encoder.windows import average
 from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.forward import EncodeTask
+from clinical_modernbert.serving.routes.rendering import NUMBERS_IN_JOB, render_lists
 from clinical_modernbert.serving.routes.route import Examples
 from clinical_modernbert.serving.schemas import EmbeddingInput, Schema
 from clinical_modernbert.serving.service import EmbeddingService, Outputs
@@ -109,11 +109,17 @@ async def embeddings(service: EmbeddingService, request: EmbeddingsRequest) -> R
     )
     merged_ND = np.stack([average(outputs.arrays[a:b], outputs.lengths[a:b]) for a, b in outputs.ranges])
     vectors_ND = engine.finish(merged_ND, dimensions=request.dimensions)
-    # Bytes, not a model: FastAPI would walk every number of every vector in Python.
-    content = await service.aside(
-        lambda: _render(engine.model_id, outputs, vectors_ND, encoding_format=request.encoding_format)
+    # Text, not a model: FastAPI would walk every number of every vector in Python.
+    texts = range(len(vectors_ND))
+    (items,) = await render_lists(
+        service,
+        [texts],
+        lambda some: _render(some, outputs, vectors_ND, encoding_format=request.encoding_format),
+        items_in_job=max(NUMBERS_IN_JOB // vectors_ND.shape[1], 1),
     )
-    return Response(content, media_type="application/json")
+    usage = Usage(prompt_tokens=outputs.num_tokens, total_tokens=outputs.num_tokens)
+    frame = EmbeddingsResponse(data=[], model=engine.model_id, usage=usage).model_dump_json()
+    return Response(frame.replace('"data":[]', f'"data":{items}', 1), media_type="application/json")
 
 
 async def models(service: EmbeddingService) -> ModelList:
@@ -132,19 +138,17 @@ def encode_vector(vector_D: NDArray[np.float32], encoding_format: Literal["float
 
 
 def _render(
-    model_id: str, outputs: Outputs, vectors_ND: NDArray[np.float32], *, encoding_format: Literal["float", "base64"]
-) -> bytes:
-    """Return an ``EmbeddingsResponse`` as JSON, rendered one vector at a time."""
-
-    def items() -> Iterator[str]:
-        for i, (vector_D, (a, b)) in enumerate(zip(vectors_ND, outputs.ranges, strict=True)):
-            yield EmbeddingItem(
-                index=i,
-                embedding=encode_vector(vector_D, encoding_format),
-                truncated=outputs.truncated[i] or None,
-                windows=b - a if b - a > 1 else None,
-            ).model_dump_json(exclude_none=True)
-
-    usage = Usage(prompt_tokens=outputs.num_tokens, total_tokens=outputs.num_tokens)
-    frame = EmbeddingsResponse(data=[], model=model_id, usage=usage).model_dump_json()
-    return frame.replace('"data":[]', f'"data":[{",".join(items())}]', 1).encode()
+    texts: range, outputs: Outputs, vectors_ND: NDArray[np.float32], *, encoding_format: Literal["float", "base64"]
+) -> str:
+    """Return the items of some texts as a JSON list."""
+    items = []
+    for i in texts:
+        first, stop = outputs.ranges[i]
+        item = EmbeddingItem(
+            index=i,
+            embedding=encode_vector(vectors_ND[i], encoding_format),
+            truncated=outputs.truncated[i] or None,
+            windows=stop - first if stop - first > 1 else None,
+        )
+        items.append(item.model_dump_json(exclude_none=True))
+    return f"[{','.join(items)}]"

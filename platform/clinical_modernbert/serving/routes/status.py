@@ -12,7 +12,7 @@ from clinical_modernbert.serving.service import EmbeddingService
 
 
 class Health(Schema):
-    """Answer of ``GET /health``: a replica answers only once its model is loaded and warm."""
+    """Answer of ``GET /health``: the model is loaded and warm, and no thread is stuck."""
 
     status: Literal["ok"] = "ok"
 
@@ -35,6 +35,12 @@ class Limits(Schema):
     max_queued_texts: int
     max_requests: int
     max_body_bytes: int
+    max_items: int
+    max_guesses: int
+    max_guess_characters: int
+    max_tokenized: int
+    max_state_numbers: int
+    stalled_after_s: float
     body_timeout_s: float
     request_timeout_s: float
 
@@ -99,8 +105,9 @@ class Info(Schema):
     version: str
 
 
-async def health(_: EmbeddingService) -> Health:
-    """Answer once the model is loaded and warm."""
+async def health(service: EmbeddingService) -> Health:
+    """Answer once the model is loaded and warm; 503 if a thread has run the same job for too long."""
+    service.check_threads()
     return Health()
 
 

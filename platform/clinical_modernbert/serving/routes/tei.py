@@ -4,18 +4,17 @@ Hugging Face's inference client calls them too. The answers are bare lists witho
 the header ``x-truncated`` counts such texts.
 """
 
-import json
 from collections.abc import Callable
 from typing import Annotated
 
 import numpy as np
 from fastapi import Response
-from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, TypeAdapter
 from pydantic_core import PydanticCustomError
 
 from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.forward import EncodeTask
+from clinical_modernbert.serving.routes.rendering import NUMBERS_IN_JOB, render_lists, render_numbers
 from clinical_modernbert.serving.routes.route import Examples
 from clinical_modernbert.serving.schemas import EmbeddingInput, Schema, Texts, TruncationDirection
 from clinical_modernbert.serving.service import EmbeddingService, Outputs
@@ -100,6 +99,12 @@ class Token(Schema):
     stop: int | None
 
 
+_Place = tuple[int, str, tuple[int, int]]
+"""A token's id, its text, and its first character with one past its last."""
+_TOKENS = TypeAdapter(list[Token])
+_TOKENS_IN_JOB = 8192
+
+
 async def embed(service: EmbeddingService, request: EmbedRequest) -> Response:
     """Return one vector for each text."""
     service.check_dimensions(request.dimensions)
@@ -107,14 +112,26 @@ async def embed(service: EmbeddingService, request: EmbedRequest) -> Response:
     vectors_ND = service.engine.finish(
         np.stack(outputs.arrays), dimensions=request.dimensions, normalize=request.normalize
     )
-    return await _answer(service, outputs, list(vectors_ND))
+    (content,) = await render_lists(
+        service, [vectors_ND], render_numbers, items_in_job=max(NUMBERS_IN_JOB // vectors_ND.shape[1], 1)
+    )
+    return _answer(outputs, content)
 
 
 async def embed_all(service: EmbeddingService, request: EmbedRequest) -> Response:
     """Return the hidden state of every token of each text, special tokens included."""
     service.check_dimensions(request.dimensions)
-    outputs = await _run(service, request, task=lambda ids: EncodeTask(ids, kind="tokens"))
-    return await _answer(service, outputs, [states_TD[:, : request.dimensions] for states_TD in outputs.arrays])
+    width, limit = service.engine.encoder.hidden_size, service.engine.recipe.limits.max_state_numbers
+
+    def check(num_tokens: int) -> None:
+        if num_tokens * width > limit:
+            fits = f"max_state_numbers={limit}, which is {limit // width} tokens: split the request"
+            raise problems.answer_too_large("inputs", f"{num_tokens} tokens of {width} numbers each", fits)
+
+    outputs = await _run(service, request, task=lambda ids: EncodeTask(ids, kind="tokens"), check_tokens=check)
+    states = [states_TD[:, : request.dimensions] for states_TD in outputs.arrays]
+    contents = await render_lists(service, states, render_numbers, items_in_job=max(NUMBERS_IN_JOB // width, 1))
+    return _answer(outputs, f"[{','.join(contents)}]")
 
 
 async def similarity(service: EmbeddingService, request: SimilarityRequest, response: Response) -> list[float]:
@@ -134,38 +151,65 @@ async def similarity(service: EmbeddingService, request: SimilarityRequest, resp
     return cosines
 
 
-async def tokenize(service: EmbeddingService, request: TokenizeRequest) -> list[list[Token]]:
+async def tokenize(service: EmbeddingService, request: TokenizeRequest) -> Response:
     """Return the tokens of each text with their positions in the text."""
-    texts = service.check_texts(request.inputs, "inputs")
-    return await service.with_tokenizer(lambda: _tokens(service, texts, special=request.add_special_tokens))
-
-
-async def _run(service: EmbeddingService, request: EmbedRequest, *, task: Callable[[list[int]], EncodeTask]) -> Outputs:
-    left = request.truncation_direction.lower() == "left"
-    return await service.run(request.inputs, field="inputs", task=task, truncate=request.truncate, cut_left=left)
-
-
-async def _answer(service: EmbeddingService, outputs: Outputs, arrays: list[NDArray[np.float32]]) -> Response:
-    # One array at a time: a single call over a large answer would hold the interpreter lock for its whole length.
-    text = await service.aside(lambda: "[" + ",".join(json.dumps(array.tolist()) for array in arrays) + "]")
-    headers = {"x-truncated": str(outputs.num_truncated), "x-compute-tokens": str(outputs.num_tokens)}
-    return Response(text, media_type="application/json", headers=headers)
-
-
-def _tokens(service: EmbeddingService, texts: list[str], *, special: bool) -> list[list[Token]]:
+    texts, limit = service.check_texts(request.inputs, "inputs"), service.engine.recipe.limits.max_tokenized
     tokenizer = service.engine.encoder.tokenizer
-    encoded = tokenizer(texts, add_special_tokens=special, return_offsets_mapping=True, truncation=False)
-    special_ids = set(tokenizer.all_special_ids)
-    return [
-        [
-            Token(
-                id=i,
-                text=word,
-                special=i in special_ids,
-                start=None if i in special_ids else start,
-                stop=None if i in special_ids else stop,
-            )
-            for i, word, (start, stop) in zip(ids, tokenizer.convert_ids_to_tokens(ids), offsets, strict=True)
+    special_ids = frozenset(tokenizer.all_special_ids)
+    num_tokens = 0
+
+    def encode(some: list[str]) -> list[list[_Place]]:
+        nonlocal num_tokens
+        encoded = tokenizer(
+            some, add_special_tokens=request.add_special_tokens, return_offsets_mapping=True, truncation=False
+        )
+        num_tokens += sum(len(ids) for ids in encoded["input_ids"])
+        if num_tokens > limit:
+            fits = f"max_tokenized={limit}: split the request"
+            raise problems.answer_too_large("inputs", f"at least {num_tokens} tokens", fits)
+        return [
+            list(zip(ids, tokenizer.convert_ids_to_tokens(ids), offsets, strict=True))
+            for ids, offsets in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
         ]
-        for ids, offsets in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+
+    places = await service.tokenize_in_slices(texts, encode)
+    contents = await render_lists(
+        service, places, lambda some: _render_tokens(some, special_ids), items_in_job=_TOKENS_IN_JOB
+    )
+    return Response(f"[{','.join(contents)}]", media_type="application/json")
+
+
+async def _run(
+    service: EmbeddingService,
+    request: EmbedRequest,
+    *,
+    task: Callable[[list[int]], EncodeTask],
+    check_tokens: Callable[[int], None] = lambda _: None,
+) -> Outputs:
+    return await service.run(
+        request.inputs,
+        field="inputs",
+        task=task,
+        truncate=request.truncate,
+        cut_left=request.truncation_direction.lower() == "left",
+        check_tokens=check_tokens,
+    )
+
+
+def _answer(outputs: Outputs, content: str) -> Response:
+    headers = {"x-truncated": str(outputs.num_truncated), "x-compute-tokens": str(outputs.num_tokens)}
+    return Response(content, media_type="application/json", headers=headers)
+
+
+def _render_tokens(places: list[_Place], special_ids: frozenset[int]) -> str:
+    tokens = [
+        Token(
+            id=i,
+            text=word,
+            special=i in special_ids,
+            start=None if i in special_ids else start,
+            stop=None if i in special_ids else stop,
+        )
+        for i, word, (start, stop) in places
     ]
+    return _TOKENS.dump_json(tokens).decode()

@@ -42,7 +42,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> FastAPI:
     monkeypatch.setattr(api, "ROUTES", (*api.ROUTES, COUNT))
     recipe = ServeRecipe.model_validate({"name": "tiny", "model": "tiny"})
     engine = SimpleNamespace(recipe=recipe, model_id="tiny-0123456789ab")
-    service: Any = SimpleNamespace(engine=engine, record=lambda *_: None, trace=no_trace)
+    service: Any = SimpleNamespace(engine=engine, record=lambda *_: None, trace=no_trace, check_threads=lambda: None)
     lines = [f"{scope} {hashlib.sha256(scope.encode()).hexdigest()} {scope}" for scope in sorted(SCOPES)]
     return api.build_api(service, keys=parse_keys("\n".join(lines), origin="test"))
 

@@ -1,0 +1,62 @@
+"""The body of a request before it is parsed: its bytes and the items of its lists are counted, so that parsing is bounded."""
+
+import re
+
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope
+
+from clinical_modernbert.recipe.serve import ServeLimits
+from clinical_modernbert.serving import problems
+
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+
+
+class ClientLeftError(Exception):
+    """The client closed its connection."""
+
+
+async def read_body(scope: Scope, receive: Receive, limits: ServeLimits) -> bytes:
+    """Return the whole body; raises ``ProblemError`` if it is too large, ``ClientLeftError`` if its client disconnects."""
+    announced = Headers(scope=scope).get("content-length", "")
+    if announced.isdigit() and int(announced) > limits.max_body_bytes:
+        raise problems.body_too_large(limits.max_body_bytes)
+    chunks, size, more = [], 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeftError
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limits.max_body_bytes:
+            raise problems.body_too_large(limits.max_body_bytes)
+        chunks.append(chunk)
+        more = message.get("more_body", False)
+    body = b"".join(chunks)
+    if has_more_items(body, limits.max_items):
+        raise problems.too_many_items(limits.max_items)
+    return body
+
+
+def has_more_items(body: bytes, limit: int) -> bool:
+    """Whether the lists and objects of a JSON text have more than about ``limit`` items.
+
+    Parsing millions of items holds the event loop for seconds. Commas are counted, which is fast; those inside strings are left
+    out, which is slower and done only where all commas exceed the limit.
+
+        {"input": ["a, b", "c"]}   1 comma outside strings: 2 items
+    """
+    if body.count(b",") <= limit:
+        return False
+    number = end = 0
+    for string in _STRING.finditer(body):
+        number += body.count(b",", end, string.start())
+        end = string.end()
+        if number > limit:
+            return True
+    return number + body.count(b",", end) > limit
+
+
+async def wait_for_leave(receive: Receive) -> None:
+    """Return once the client closed its connection."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
