@@ -46,8 +46,8 @@ ROUTES = (
         examples=classify.TOKEN_CLASSIFY_EXAMPLES,
         exclude_none=True,
     ),
-    Route("/v1/models", openai.models, method="GET", answer=openai.ModelList),
-    Route("/info", status.info, method="GET", answer=status.Info, exclude_none=True),
+    Route("/v1/models", openai.models, method="GET", answer=openai.ModelList, scope="any"),
+    Route("/info", status.info, method="GET", answer=status.Info, scope="any", exclude_none=True),
     Route("/health", status.health, method="GET", answer=status.Health, scope=None),
     Route("/ping", status.health, method="GET", answer=status.Health, scope=None, is_listed=False),
 )
@@ -73,7 +73,15 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 def build_api(service: EmbeddingService, *, keys: tuple[Key, ...] = ()) -> FastAPI:
     """Return the app over a service whose model is loaded and warm; without ``keys`` no route needs a key."""
     # FastAPI's pages load scripts from a public host, which many networks here cannot reach; the schema is at /openapi.json.
-    api = FastAPI(title="Clinical ModernBERT", version=__version__, docs_url=None, redoc_url=None, responses=_REFUSALS)
+    api = FastAPI(
+        title="Clinical ModernBERT",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        responses=_REFUSALS,
+        # A redirect repeats the client's Host header and leads from https to http where TLS ends before this server.
+        redirect_slashes=False,
+    )
     api.add_middleware(
         Gate,
         limits=service.engine.recipe.limits,

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from clinical_modernbert.recipe.serve import ServeLimits
 from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.body import ClientLeftError, read_body, wait_for_leave
-from clinical_modernbert.serving.keys import Key, KeyScope, find_key
+from clinical_modernbert.serving.keys import AnyKey, Key, KeyScope, find_key
 from clinical_modernbert.serving.metrics import TALLY, Record, Tally
 from clinical_modernbert.serving.tracing import Trace
 
@@ -47,8 +47,8 @@ def route_path(scope: Scope) -> str:
 class Gate:
     """The middleware.
 
-    ``scopes`` gives the scope that each known path needs, None for a path that is open to clients without a key. Log lines and
-    metrics show known paths only.
+    ``scopes`` gives the scope that each known path needs, None for a path that is open to clients without a key. An unknown path
+    needs any key. Log lines and metrics show known paths only.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Gate:
         keys: tuple[Key, ...],
         record: Record,
         trace: Trace,
-        scopes: Mapping[str, KeyScope | None],
+        scopes: Mapping[str, KeyScope | AnyKey | None],
     ) -> None:
         self._app = app
         self._limits = limits
@@ -129,8 +129,8 @@ class Gate:
         if self._keys:
             if key is None:
                 raise problems.no_key()
-            needed = self._scopes.get(route) or "embed"
-            if needed not in key.scopes:
+            needed = self._scopes.get(route) or "any"
+            if needed != "any" and needed not in key.scopes:
                 raise problems.wrong_scope(needed)
         if self._num_requests > self._limits.max_requests:
             raise problems.too_many_requests(self._limits.max_requests)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from fastapi import FastAPI
 
-from clinical_modernbert.serving.keys import KeyScope
+from clinical_modernbert.serving.keys import AnyKey, KeyScope
 from clinical_modernbert.serving.schemas import Schema
 from clinical_modernbert.serving.service import EmbeddingService
 
@@ -35,8 +35,8 @@ class Route:
     answer: Any
     """Type of the answer: FastAPI validates and describes it."""
     method: Literal["GET", "POST"] = "POST"
-    scope: KeyScope | None = "embed"
-    """Scope that a key needs for this route; None: answered without a key."""
+    scope: KeyScope | AnyKey | None = "embed"
+    """Scope that a key needs for this route; any: no scope but a key; None: answered without a key."""
     examples: Examples = field(default_factory=dict)
     """Examples for the OpenAPI document; a test sends each of them."""
     is_listed: bool = True

@@ -85,6 +85,23 @@ def test_a_new_route_refuses_unknown_fields_by_naming_its_known_ones(app: FastAP
     asyncio.run(body())
 
 
+def test_every_key_may_read_which_model_is_served_and_learn_that_a_path_is_unknown(app: FastAPI) -> None:
+    async def body() -> None:
+        for key in sorted(SCOPES):
+            for path in ("/info", "/v1/models"):
+                # The stub has no model to describe: 500 comes from the route, which the key has reached.
+                assert (await ask(app, "GET", path, key=key))[0] == 500, (key, path)
+            assert (await ask(app, "POST", "/absent", {}, key=key))[0] == 404
+        assert (await ask(app, "GET", "/info"))[0] == 401
+
+    asyncio.run(body())
+
+
+def test_a_slash_at_the_end_is_another_path_and_not_a_redirect(app: FastAPI) -> None:
+    """A redirect would repeat the Host header of the request."""
+    assert asyncio.run(ask(app, "POST", "/count/", {"inputs": "x"}, key="predict"))[0] == 404
+
+
 def test_a_new_route_is_described_with_its_example_and_its_refusals(app: FastAPI) -> None:
     operation = app.openapi()["paths"]["/count"]["post"]
     assert operation["description"] == "Return the number of characters."
@@ -98,7 +115,7 @@ def test_the_guide_describes_every_route_and_scope_and_no_other(repository: Path
     guide = (repository / "docs" / "serving.md").read_text(encoding="utf-8")
     assert undescribed(api.ROUTES, guide) == set()
     assert undescribed((*api.ROUTES, COUNT), guide) == {"POST /count"}
-    assert {route.scope for route in api.ROUTES} - {None} == SCOPES
+    assert {route.scope for route in api.ROUTES} - {None, "any"} == SCOPES
     assert {scope for scope in SCOPES if f"`{scope}`" not in guide} == set()
 
 
