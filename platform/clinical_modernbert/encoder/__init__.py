@@ -28,6 +28,7 @@ from clinical_modernbert.encoder.packed import (
     masked_loss_sum,
     score_masked,
 )
+from clinical_modernbert.encoder.precision import Precision, has_bfloat16, products_in
 
 __all__ = [
     "FLASH_VARLEN",
@@ -35,6 +36,7 @@ __all__ = [
     "Encoder",
     "MaskedScores",
     "PackedBatch",
+    "Precision",
     "SegmentLayout",
     "build_model",
     "check_pooling",
@@ -46,6 +48,7 @@ __all__ = [
     "encode_packed",
     "extend_vocabulary",
     "global_rope_theta",
+    "has_bfloat16",
     "keep_freed_memory",
     "load_encoder",
     "load_export",
@@ -53,6 +56,7 @@ __all__ = [
     "load_with_new_head",
     "masked_loss_sum",
     "num_parameters",
+    "products_in",
     "score_masked",
     "set_global_rope_theta",
     "use_attention",

@@ -76,11 +76,15 @@ def masked_loss_sum(model: ModernBertForMaskedLM, batch: PackedBatch) -> torch.T
 
 @torch.inference_mode()
 def score_masked(model: ModernBertForMaskedLM, batch: PackedBatch) -> MaskedScores:
-    """Return losses and ranks of the original ids under a frozen mask."""
-    states_ND = _masked_states(model, batch)
+    """Return losses and ranks of the original ids under a frozen mask.
+
+    The decoder multiplies in float32 even under autocast: bfloat16 logits tie often, and a tie counts against the model.
+    """
+    states_ND = _masked_states(model, batch).to(model.decoder.weight.dtype)
     ranks, losses = [], []
     for states_CD, labels_C in zip(states_ND.split(CHUNK_TOKENS), batch.labels_N.split(CHUNK_TOKENS), strict=True):
-        logits_CV = model.decoder(states_CD).float()
+        with torch.autocast(states_CD.device.type, enabled=False):
+            logits_CV = model.decoder(states_CD).float()
         label_C1 = logits_CV.gather(1, labels_C[:, None])
         # Count ties against the model, except the label itself: a constant output must not score a hit.
         ranks.append((logits_CV >= label_C1).sum(1) - 1)

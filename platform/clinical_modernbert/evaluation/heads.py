@@ -5,10 +5,16 @@ from typing import Any
 
 import torch
 
-from clinical_modernbert.encoder import PACKED_SDPA, default_device, load_with_new_head, use_attention
+from clinical_modernbert.encoder import (
+    PACKED_SDPA,
+    default_device,
+    has_bfloat16,
+    load_with_new_head,
+    products_in,
+    use_attention,
+)
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.recipe.heads import HeadKind
-from clinical_modernbert.training.worker import has_bfloat16
 
 
 def load_head(
@@ -25,10 +31,10 @@ def load_base(encoder: LocalEncoder, *, attention: str = PACKED_SDPA) -> Any:
     return _on_device(model, attention=attention).eval()
 
 
-def mixed_precision() -> Any:
+def mixed_precision() -> torch.autocast:
     """Return the arithmetic of evaluation runs: bfloat16 products where the GPU has them, float32 everywhere else."""
     device = default_device()
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda" and has_bfloat16(device))
+    return products_in("bfloat16" if device.type == "cuda" and has_bfloat16(device) else "float32", device)
 
 
 def _label(encoder: LocalEncoder) -> str:

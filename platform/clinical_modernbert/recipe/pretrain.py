@@ -212,7 +212,8 @@ class TrainScaling(Section):
     zero_stage: Literal[0, 1, 2] = 1
     """DeepSpeed ZeRO stage."""
     attention: Literal["packed_sdpa", "flash_varlen"] = "packed_sdpa"
-    """Attention over packed rows: ``packed_sdpa`` runs on any hardware, ``flash_varlen`` needs flash-attn and a GPU."""
+    """Attention over packed rows: ``packed_sdpa`` runs on any hardware, ``flash_varlen`` needs flash-attn, a GPU and
+    bfloat16."""
     compile: bool = False
     """Compile the feed-forward layers with torch.compile; needs a compiler on every worker."""
     peak_teraflops: float | None = Field(default=None, gt=0)
@@ -299,6 +300,15 @@ class PretrainRecipe(Recipe):
             raise ValueError(
                 "scaling.overlap needs engine=deepspeed, zero_stage 1 or 2 and use_gpu=true, got "
                 f"{scaling.engine}, {scaling.zero_stage} and {scaling.use_gpu}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _kernel_fits_precision(self) -> Self:
+        if self.scaling.attention == "flash_varlen" and self.training.precision == "float32":
+            raise ValueError(
+                "scaling.attention=flash_varlen needs training.precision=bfloat16 (or auto on GPUs with it), got float32: "
+                "set that, or scaling.attention=packed_sdpa"
             )
         return self
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 import torch.distributed as dist
 
-from clinical_modernbert.encoder import PackedBatch, masked_loss_sum
+from clinical_modernbert.encoder import PackedBatch, Precision, masked_loss_sum, products_in
 from clinical_modernbert.recipe.pretrain import OptimizerSection, TrainScaling
 from clinical_modernbert.training.optimizer import StableAdamW, build_optimizer, partition_of
 
@@ -39,14 +39,13 @@ class Engine(Protocol):
 class MaskedLanguageLoss(torch.nn.Module):
     """The model as engines call it: from a packed batch to the summed loss."""
 
-    def __init__(self, model: torch.nn.Module, *, precision: str) -> None:
+    def __init__(self, model: torch.nn.Module, *, precision: Precision) -> None:
         super().__init__()
         self.model = model
-        self._bfloat16 = precision == "bfloat16"
+        self._precision = precision
 
     def forward(self, batch: PackedBatch) -> torch.Tensor:
-        device_type = batch.input_ids_T.device.type
-        with torch.autocast(device_type, dtype=torch.bfloat16, enabled=self._bfloat16):
+        with products_in(self._precision, batch.input_ids_T.device):
             return masked_loss_sum(self.model, batch)
 
 

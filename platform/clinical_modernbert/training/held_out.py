@@ -14,7 +14,7 @@ from transformers import ModernBertForMaskedLM
 
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.corpus.shards import PackedRows
-from clinical_modernbert.encoder import score_masked
+from clinical_modernbert.encoder import Precision, products_in, score_masked
 from clinical_modernbert.masking import MASK_KINDS, TOP_K, MaskKind, TokenRanges, evaluation_mask
 from clinical_modernbert.training.batches import pack_rows, row_chunks
 from clinical_modernbert.training.phases import Phase
@@ -27,18 +27,27 @@ def sample_rows(num_rows: int, *, max_rows: int) -> NDArray[np.int64]:
 
 
 def score_phase(
-    model: Any, corpus: Artifact, phase: Phase, *, max_rows: int, tokens: TokenRanges, worker: Worker
+    model: Any,
+    corpus: Artifact,
+    phase: Phase,
+    *,
+    max_rows: int,
+    tokens: TokenRanges,
+    worker: Worker,
+    precision: Precision,
 ) -> dict[str, float]:
     """Return ``<mask>_loss`` and ``<mask>_top<k>`` over up to ``max_rows`` held-out rows of the phase's length.
 
-    Every worker calls it and scores its share. A mask that hides no token of these rows has no figures.
+    Every worker calls it and scores its share in the precision of training. A mask that hides no token of these rows has no
+    figures.
     """
     rows = PackedRows(corpus, row_length=phase.sequence_length, split="held_out")
     numbers_R = sample_rows(len(rows), max_rows=max_rows)
     chunks = [numbers_R[chunk] for chunk in row_chunks(len(numbers_R), size=phase.micro_batch_rows)]
     figures = {}
     for kind in MASK_KINDS:
-        scored = score_rows(model, rows, chunks[worker.rank :: worker.world_size], kind=kind, tokens=tokens)
+        with products_in(precision, worker.device):
+            scored = score_rows(model, rows, chunks[worker.rank :: worker.world_size], kind=kind, tokens=tokens)
         hits = [float((scored.ranks_N < k).sum()) for k in TOP_K]
         sums = torch.tensor([float(scored.losses_N.sum()), *hits, len(scored.labels_N)], dtype=torch.float64)
         *totals, count = sum_over_workers(sums, worker).tolist()

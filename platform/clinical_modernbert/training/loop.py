@@ -180,6 +180,7 @@ class _Loop:
                 max_rows=recipe.held_out_loss.max_rows,
                 tokens=run.source.masker.tokens,
                 worker=run.worker,
+                precision=run.precision,
             )
             points.append(HeldOutPoint(step=step, held_out=held_out))
         recent = (*self._state.recent_losses, figures.loss)[-recipe.stability.window_steps :]

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from clinical_modernbert.encoder import Precision
 from clinical_modernbert.recipe.pretrain import TrainScaling
 from clinical_modernbert.training.state import Speed
-from clinical_modernbert.training.worker import Precision, Worker
+from clinical_modernbert.training.worker import Worker
 
 # Dense bfloat16 peaks by the makers' data sheets, in 10^12 operations a second; a device's name holds the key.
 _BFLOAT16_TERAFLOPS = {"A100": 312.0, "H100 PCIe": 756.0, "H100": 989.0, "H200": 989.0}

@@ -7,6 +7,9 @@ from typing import Any
 from clinical_modernbert.artifacts import Artifact, Store, open_store, resolve
 from clinical_modernbert.corpus.shards import PackedRows
 from clinical_modernbert.encoder import (
+    FLASH_VARLEN,
+    PACKED_SDPA,
+    Precision,
     build_model,
     compile_feed_forward,
     extend_vocabulary,
@@ -21,7 +24,7 @@ from clinical_modernbert.tokenizer import load_base, load_tokenizer, padded_voca
 from clinical_modernbert.training.batches import BatchSource
 from clinical_modernbert.training.engine import Engine, MaskedLanguageLoss, build_engine
 from clinical_modernbert.training.phases import Phase, lay_out
-from clinical_modernbert.training.worker import Precision, Worker, resolve_precision
+from clinical_modernbert.training.worker import Worker, resolve_precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +79,12 @@ def start_run(job: TrainJob, worker: Worker) -> Run:
     tokenizer = load_tokenizer(corpus.folder("tokenizer"))
     model = initial_model(recipe, tokenizer).to(worker.device)
     initial_weights = weights_digest(model) if worker.rank == 0 else ""
+    precision = resolve_precision(recipe.training.precision, worker=worker)
+    _check_attention(recipe.scaling.attention, precision)
     use_attention(model, recipe.scaling.attention)
     if recipe.scaling.compile:
         compile_feed_forward(model)
     phases = lay_out(recipe)
-    precision = resolve_precision(recipe.training.precision, worker=worker)
     engine = build_engine(
         MaskedLanguageLoss(model, precision=precision),
         scaling=recipe.scaling,
@@ -101,6 +105,14 @@ def start_run(job: TrainJob, worker: Worker) -> Run:
         engine=engine,
         initial_weights=initial_weights,
     )
+
+
+def _check_attention(attention: str, precision: Precision) -> None:
+    if attention == FLASH_VARLEN and precision != "bfloat16":
+        raise ModelError(
+            f"scaling.attention={FLASH_VARLEN} needs bfloat16, and training.precision=auto is {precision} on these workers: "
+            f"use GPUs from A100 on, or scaling.attention={PACKED_SDPA}"
+        )
 
 
 def initial_model(recipe: PretrainRecipe, tokenizer: Any) -> Any:

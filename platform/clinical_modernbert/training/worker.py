@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 
-Precision = Literal["float32", "bfloat16"]
+from clinical_modernbert.encoder import Precision, has_bfloat16
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +61,3 @@ def resolve_precision(setting: Literal["auto", "float32", "bfloat16"], *, worker
     if worker.world_size > 1:
         dist.all_reduce(able, op=dist.ReduceOp.MIN)
     return "bfloat16" if int(able) else "float32"
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Return whether ``device`` multiplies bfloat16 natively; a CPU without it emulates it slower than float32."""
-    if device.type == "cuda":
-        # From compute capability 8.0 (A100) on; is_bf16_supported() also counts emulation.
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
-        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    return False

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import torch
 from clinical_modernbert.artifacts import Artifact, make_plan, open_store
-from clinical_modernbert.encoder import load_model
+from clinical_modernbert.encoder import has_bfloat16, load_model
 from clinical_modernbert.errors import ArtifactError, ModelError
 from clinical_modernbert.recipe import PretrainRecipe, build_recipe, read_recipe
 from clinical_modernbert.training import loop
 from clinical_modernbert.training.launch import pretrain_in_process
-from clinical_modernbert.training.worker import has_bfloat16
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 

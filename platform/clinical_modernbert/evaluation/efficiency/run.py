@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from clinical_modernbert.encoder import default_device, use_attention
+from clinical_modernbert.encoder import default_device, has_bfloat16, products_in, use_attention
 from clinical_modernbert.encoder.forward import padded_states, states
 from clinical_modernbert.evaluation.efficiency.texts import Tokenize, synthetic_texts, timed_tokenizer
 from clinical_modernbert.evaluation.encoders import LocalEncoder
@@ -32,7 +32,6 @@ from clinical_modernbert.evaluation.report.plots import PROTOCOLS, draw_efficien
 from clinical_modernbert.evaluation.report.schema import EfficiencyReport, TimedPoint
 from clinical_modernbert.evaluation.tuning import by_length
 from clinical_modernbert.recipe.evaluate import EfficiencySection, EvaluateScaling
-from clinical_modernbert.training.worker import has_bfloat16
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +168,7 @@ def _arithmetic(protocol: str) -> Iterator[None]:
         yield
         return
     on = default_device()
-    with torch.inference_mode(), torch.autocast(on.type, dtype=torch.bfloat16, enabled=has_bfloat16(on)):
+    with torch.inference_mode(), products_in("bfloat16" if has_bfloat16(on) else "float32", on):
         yield
 
 
