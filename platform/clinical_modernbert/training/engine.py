@@ -118,7 +118,8 @@ class DeepSpeedEngine:
                 "steps_per_print": 2**31 - 1,
             },
         )
-
+        # Without ZeRO, DeepSpeed keeps no gradient norm.
+        self._measured = () if scaling.zero_stage else tuple(loss.parameters())
         if scaling.zero_stage and isinstance(inner, StableAdamW):
             _bind_partitions(inner, self._engine.optimizer)
 
@@ -133,9 +134,14 @@ class DeepSpeedEngine:
     def step(self, *, learning_rate: float) -> float:
         for group in self._engine.optimizer.param_groups:
             group["lr"] = learning_rate
+        # After the last backward pass these are the gradients of the global batch, not yet clipped.
+        gradients = [parameter.grad for parameter in self._measured if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients) if gradients else None
         self._engine.step()
-        norm = self._engine.get_global_grad_norm()
-        return float(norm) if norm is not None else float("nan")
+        if norm is None:
+            norm = self._engine.get_global_grad_norm()
+        assert norm is not None, "DeepSpeed keeps no gradient norm"
+        return float(norm)
 
     def save(self, folder: Path) -> None:
         self._engine.save_checkpoint(str(folder), tag=_TAG)

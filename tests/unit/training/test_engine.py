@@ -1,0 +1,44 @@
+"""Each ZeRO stage trains through the whole loop, with the gradient norm that plain torch measures."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch.distributed as dist
+from clinical_modernbert.artifacts import Artifact, Store, open_store
+from clinical_modernbert.training.launch import pretrain_in_process
+
+from tests.helpers.tiny import publish_tiny_corpus, tiny_pretrain_plan
+
+
+@pytest.fixture
+def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process group of this process alone, as DeepSpeed needs one."""
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = open_store(str(tmp_path / "store"))
+    publish_tiny_corpus(store)
+    return store
+
+
+def curve(model: Artifact, name: str) -> list[float]:
+    return [point[name] for point in json.loads(model.file("history.json").read_text()) if "loss" in point]
+
+
+@pytest.mark.usefixtures("group")
+@pytest.mark.parametrize("stage", [0, 1])
+def test_every_zero_stage_records_the_gradient_norm_of_plain_torch(store: Store, stage: int) -> None:
+    few = ("training.num_steps=4", "optimizer.max_gradient_norm=0.5")
+    plain = pretrain_in_process(tiny_pretrain_plan(store, *few, name="plain"))
+    sharded = pretrain_in_process(
+        tiny_pretrain_plan(store, *few, "scaling.engine=deepspeed", f"scaling.zero_stage={stage}", name="zero")
+    )
+    assert curve(sharded, "gradient_norm") == pytest.approx(curve(plain, "gradient_norm"), rel=1e-4)
+    assert curve(sharded, "loss") == pytest.approx(curve(plain, "loss"), rel=1e-5)
