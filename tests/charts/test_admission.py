@@ -159,10 +159,10 @@ def test_a_job_that_takes_the_rights_of_others_is_refused(
 
 
 def test_names_that_the_values_allow_pass(render: Render) -> None:
-    setting = "rbac.admissionPolicy.allowedSecrets[0]=mlflow"
+    setting = "rbac.admissionPolicy.allowedSecrets[0]=wandb"
     manifests = render("everything", setting)
     job = submitted(manifests)
-    _head(job)["containers"][0]["envFrom"] = [{"secretRef": {"name": "mlflow"}}]
+    _head(job)["containers"][0]["envFrom"] = [{"secretRef": {"name": "wandb"}}]
 
     assert denials(policy_of(manifests), job) == []
     assert denials(policy_of(render("everything")), job) != []

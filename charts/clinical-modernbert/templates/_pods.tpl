@@ -34,7 +34,7 @@ seccompProfile:
   type: RuntimeDefault
 {{- end -}}
 
-{{/* First fields of a pod's specification: {root, serviceAccount, node}; node has nodeSelector, tolerations and classes. No pod mounts
+{{/* First fields of a pod's specification: {root, serviceAccount, node}; node has nodeSelector, tolerations, affinity and classes. No pod mounts
      the token of its account by itself. */}}
 {{- define "cm.podBase" -}}
 automountServiceAccountToken: false
@@ -48,6 +48,9 @@ imagePullSecrets:
 {{- with .node.nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- with .node.affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- with .node.priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}
@@ -60,6 +63,9 @@ serviceAccountName: {{ .serviceAccount }}
 {{- if gt (int (.node.gpus | default 0)) 0 -}}
 {{- $tolerations = append $tolerations (dict "key" "nvidia.com/gpu" "operator" "Exists" "effect" "NoSchedule") -}}
 {{- end -}}
+{{- if not (kindIs "invalid" .node.terminationGracePeriodSeconds) }}
+terminationGracePeriodSeconds: {{ .node.terminationGracePeriodSeconds }}
+{{- end }}
 {{- with $tolerations }}
 tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -87,7 +93,16 @@ tolerations: {{- toYaml . | nindent 2 }}
 {{- with .node.annotations }}
 annotations: {{- toYaml . | nindent 2 }}
 {{- end }}
-labels: {{- include "cm.podLabels" . | nindent 2 }}
+labels: {{- merge (include "cm.podLabels" . | fromYaml) (.node.labels | default dict) | toYaml | nindent 2 }}
+{{- end -}}
+
+{{/* The mounts that a node adds to its container: the node. A mount is read-only unless it says otherwise. */}}
+{{- define "cm.extraMounts" -}}
+{{- $mounts := list -}}
+{{- range .volumeMounts }}
+{{- $mounts = append $mounts (hasKey . "readOnly" | ternary . (set (deepCopy .) "readOnly" true)) }}
+{{- end }}
+{{- with $mounts }}{{ toYaml . }}{{ end -}}
 {{- end -}}
 
 {{/* Environment of every container that runs the platform: {root, role, env}; role is the role in the store. The values are in
@@ -171,6 +186,9 @@ labels: {{- include "cm.podLabels" . | nindent 2 }}
   emptyDir:
     medium: Memory
     sizeLimit: {{ .node.memory }}
+{{- with .node.volumes }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{/* Init container that fills the Hugging Face cache before Ray starts: {root, role, image}. */}}

@@ -48,8 +48,7 @@ gcsFaultToleranceOptions:
 {{- end }}
 {{- end }}
 headGroupSpec:
-  rayStartParams:
-    num-cpus: "0"
+  rayStartParams: {{- merge (deepCopy $root.Values.head.rayStartParams) (dict "num-cpus" "0") | toYaml | nindent 4 }}
   template: {{- include "cm.headPod" . | nindent 4 }}
 workerGroupSpecs:
 {{- range $group, $count := .workers }}
@@ -60,7 +59,7 @@ workerGroupSpecs:
     {{- end }}
     minReplicas: {{ $count.minReplicas }}
     maxReplicas: {{ $count.maxReplicas }}
-    rayStartParams: {}
+    rayStartParams: {{- $node.rayStartParams | default dict | toYaml | nindent 6 }}
     template: {{- include "cm.workerPod" (dict "root" $root "component" $.component "role" $.role "serve" $.serve "node" $node) | nindent 6 }}
 {{- end }}
 {{- end -}}
@@ -77,15 +76,19 @@ spec:
   {{- if not .serve }}
   restartPolicy: Never
   {{- end }}
-  {{- if .root.Values.hubCache.enabled }}
-  initContainers: {{- include "cm.hubCacheContainer" (dict "root" .root "role" .role "image" (include "cm.image" .root)) | nindent 4 }}
+  {{- with $node.topologySpreadConstraints }}
+  topologySpreadConstraints: {{- toYaml . | nindent 4 }}
   {{- end }}
+  {{- with include "cm.initContainers" (dict "root" .root "role" .role "image" (include "cm.image" .root) "node" $node) }}{{ . | nindent 2 }}{{ end }}
   containers:
     - name: ray-head
       image: {{ include "cm.image" .root }}
       imagePullPolicy: {{ .root.Values.image.pullPolicy }}
       workingDir: /app
-      env: {{- include "cm.env" (dict "root" .root "role" .role) | nindent 8 }}
+      env: {{- include "cm.env" (dict "root" .root "role" .role "env" $node.env) | nindent 8 }}
+      {{- with $node.envFrom }}
+      envFrom: {{- toYaml . | nindent 8 }}
+      {{- end }}
       ports:
         - name: gcs-server
           containerPort: 6379
@@ -105,7 +108,10 @@ spec:
         {{- end }}
       resources: {{- include "cm.resources" $node | nindent 8 }}
       securityContext: {{- include "cm.containerSecurity" false | nindent 8 }}
-      volumeMounts: {{- include "cm.rayMounts" .root | nindent 8 }}
+      volumeMounts:
+        {{- include "cm.rayMounts" .root | nindent 8 }}
+        {{- with include "cm.extraMounts" $node }}{{ . | nindent 8 }}{{ end }}
+    {{- with $node.sidecars }}{{ toYaml . | nindent 4 }}{{ end }}
   volumes:
     {{- include "cm.rayVolumes" (dict "root" .root "node" $node) | nindent 4 }}
     {{- if .autoscale }}
@@ -136,13 +142,16 @@ spec:
   {{- include "cm.podBase" (dict "root" .root "serviceAccount" (include "cm.serviceAccountName" .root) "node" .node) | nindent 2 }}
   {{- if not .serve }}
   restartPolicy: Never
+  {{- with .node.topologySpreadConstraints }}
+  topologySpreadConstraints: {{- toYaml . | nindent 4 }}
+  {{- end }}
   {{- else }}
-  topologySpreadConstraints: {{- include "cm.spread" (include "cm.podLabels" .) | nindent 4 }}
+  topologySpreadConstraints:
+    {{- include "cm.spread" (include "cm.podLabels" .) | nindent 4 }}
+    {{- with .node.topologySpreadConstraints }}{{ toYaml . | nindent 4 }}{{ end }}
   {{- end }}
   {{- $image := gt (int (.node.gpus | default 0)) 0 | ternary (include "cm.gpuImage" .root) (include "cm.image" .root) }}
-  {{- if .root.Values.hubCache.enabled }}
-  initContainers: {{- include "cm.hubCacheContainer" (dict "root" .root "role" .role "image" $image) | nindent 4 }}
-  {{- end }}
+  {{- with include "cm.initContainers" (dict "root" .root "role" .role "image" $image "node" .node) }}{{ . | nindent 2 }}{{ end }}
   containers:
     - name: ray-worker
       image: {{ $image }}
@@ -154,6 +163,9 @@ spec:
         - name: CLINICAL_API_KEYS_FILE
           value: /etc/clinical-modernbert-keys/{{ .root.Values.endpoint.apiKeys.fileKey }}
         {{- end }}
+      {{- with .node.envFrom }}
+      envFrom: {{- toYaml . | nindent 8 }}
+      {{- end }}
       ports:
         - name: metrics
           containerPort: 8080
@@ -185,6 +197,8 @@ spec:
           mountPath: /etc/clinical-modernbert-keys
           readOnly: true
         {{- end }}
+        {{- with include "cm.extraMounts" .node }}{{ . | nindent 8 }}{{ end }}
+    {{- with .node.sidecars }}{{ toYaml . | nindent 4 }}{{ end }}
   volumes:
     {{- include "cm.rayVolumes" (dict "root" .root "node" .node) | nindent 4 }}
     {{- with $keys }}
@@ -215,4 +229,13 @@ spec:
 {{- $_ := set $workers $group (dict "replicas" $count "minReplicas" (ternary 1 $count $scales) "maxReplicas" $count) }}
 {{- end }}
 {{- include "cm.rayCluster" (dict "root" . "component" "endpoint" "role" "reader" "where" "endpoint.workers" "workers" $workers "autoscale" $scales "serve" true) -}}
+{{- end -}}
+
+{{/* The init containers of a Ray pod, if it has any: {root, role, image, node}. */}}
+{{- define "cm.initContainers" -}}
+{{- if or .root.Values.hubCache.enabled .node.initContainers -}}
+initContainers:
+  {{- if .root.Values.hubCache.enabled }}{{ include "cm.hubCacheContainer" . | nindent 2 }}{{ end }}
+  {{- with .node.initContainers }}{{ toYaml . | nindent 2 }}{{ end }}
+{{- end -}}
 {{- end -}}
