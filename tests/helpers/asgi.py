@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.types import ASGIApp, Message
@@ -11,11 +12,25 @@ async def ask(
     app: ASGIApp, method: str, path: str, body: Any = None, *, key: str | None = None, root_path: str = ""
 ) -> tuple[int, Any]:
     """Return status and JSON of the answer; ``root_path`` is the prefix below which a proxy mounts the app."""
-    headers = [(b"content-type", b"application/json")]
-    if key:
-        headers.append((b"authorization", f"Bearer {key}".encode()))
+    sent = {"authorization": f"Bearer {key}"} if key else {}
+    status, _, content = await answer_of(app, method, path, body, headers=sent, root_path=root_path)
+    return status, json.loads(content)
+
+
+async def answer_of(
+    app: ASGIApp,
+    method: str,
+    path: str,
+    body: Any = None,
+    *,
+    headers: Mapping[str, str] | None = None,
+    root_path: str = "",
+) -> tuple[int, dict[str, str], bytes]:
+    """Return status, headers and bytes of the answer."""
+    sent = {"content-type": "application/json", **(headers or {})}
     scope = {
-        "type": "http", "method": method, "path": root_path + path, "root_path": root_path, "headers": headers,
+        "type": "http", "method": method, "path": root_path + path, "root_path": root_path,
+        "headers": [(name.encode(), value.encode()) for name, value in sent.items()],
         "query_string": b"", "http_version": "1.1", "scheme": "http", "server": ("test", 80), "client": ("test", 1),
     }  # fmt: skip
     content = b"" if body is None else json.dumps(body).encode()
@@ -32,4 +47,5 @@ async def ask(
         answers.append(message)
 
     await app(scope, receive, send)
-    return answers[0]["status"], json.loads(b"".join(message.get("body", b"") for message in answers))
+    received = {name.decode(): value.decode() for name, value in answers[0]["headers"]}
+    return answers[0]["status"], received, b"".join(message.get("body", b"") for message in answers)

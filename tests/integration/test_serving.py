@@ -178,7 +178,7 @@ def test_truncate_cuts_by_the_tokenizers_own_rule_and_says_so(endpoint: Endpoint
         ({"input": CANARY, "encoding_format": CANARY}, 422, "invalid_encoding_format", "encoding_format"),
         ({"input": CANARY, "dimensions": 0}, 422, "invalid_dimensions", "dimensions"),
         ({"input": CANARY, "dimensions": 65}, 422, "invalid_dimensions", "dimensions"),
-        ({"model": None, "input": CANARY}, 422, "invalid_model", "model"),
+        ({"model": 7, "input": CANARY}, 422, "invalid_model", "model"),
         ({}, 422, "missing_field", "input"),
         ([CANARY], 422, "invalid_body", None),
     ],

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from fastapi import Response
 from fastapi.responses import JSONResponse
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clinical_modernbert.recipe.serve import ServeLimits
@@ -96,6 +96,8 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if tally.ignored:
+                    MutableHeaders(scope=message)["x-ignored-fields"] = ", ".join(sorted(tally.ignored))
             await send(message)
 
         self._num_requests += 1

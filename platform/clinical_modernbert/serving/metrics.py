@@ -5,7 +5,7 @@ Ray's Prometheus endpoint puts ``ray_`` before each name. This module does not i
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -56,6 +56,8 @@ class Tally:
     num_tokens: int = 0
     cause: str | None = None
     """Code of the refusal, if the request was refused."""
+    ignored: set[str] = field(default_factory=set)
+    """Fields of the body that were ignored, for a header of the answer; all are names that this package lists."""
 
 
 TALLY: ContextVar[Tally] = ContextVar("tally")

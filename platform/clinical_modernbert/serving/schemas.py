@@ -1,11 +1,25 @@
-"""Bodies that more than one route shares: the base class, the forms of input, and the shape of refusals (OpenAI's).
+"""Bodies that more than one route shares: the base classes, the forms of input, and the shape of refusals (OpenAI's).
 
-Unknown fields are refused: a misspelt ``dimensions`` would otherwise give vectors of another width and no hint why.
+Unknown fields are refused: a misspelt ``dimensions`` would otherwise give vectors of another width and no hint why. Fields that
+other servers define are ignored, and the answer names them.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from clinical_modernbert.serving.metrics import TALLY, Tally
+
+IGNORED_FIELDS = frozenset(
+    {"input_type", "modality", "options", "priority", "request_id", "truncate_prompt_tokens", "user"}
+)
+"""Fields of other servers' bodies that every body may have and that change nothing here.
+
+``user`` is OpenAI's, ``options`` Hugging Face's, ``input_type`` NIM's and Cohere's, ``modality`` infinity's. The others are
+vLLM's.
+"""
 
 TokenIds = Annotated[list[int], Field(fail_fast=True)]
 EmbeddingInput = (
@@ -21,6 +35,37 @@ class Schema(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, hide_input_in_errors=True
     )
+
+
+class Body(Schema):
+    """Base of what clients send: null means absent in every optional field, and fields of other servers are ignored."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_null_and_ignored(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        (TALLY.get(None) or Tally()).ignored.update(IGNORED_FIELDS & values.keys() - cls.model_fields.keys())
+        optional = {name for name, field in cls.model_fields.items() if not field.is_required()}
+        return {
+            name: value
+            for name, value in values.items()
+            if not (name in IGNORED_FIELDS and name not in cls.model_fields)
+            and not (value is None and name in optional)
+        }
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Describe that optional fields may be null."""
+        document = handler(schema)
+        fields = handler.resolve_ref_schema(document).get("properties", {})
+        for name, field in cls.model_fields.items():
+            described = fields.get(name)
+            if described is None or field.is_required() or {"type": "null"} in described.get("anyOf", [described]):
+                continue
+            about = {key: described.pop(key) for key in ("title", "description", "default") if key in described}
+            fields[name] = {**about, "anyOf": [described, {"type": "null"}]}
+        return document
 
 
 class ErrorDetail(Schema):

@@ -19,7 +19,7 @@ from clinical_modernbert.serving.engine import Engine
 from clinical_modernbert.serving.forward import EncodeTask
 from clinical_modernbert.serving.heads import find_spans, scores
 from clinical_modernbert.serving.routes.route import Examples
-from clinical_modernbert.serving.schemas import Schema, Texts, TruncationDirection
+from clinical_modernbert.serving.schemas import Body, Schema, Texts, TruncationDirection
 from clinical_modernbert.serving.service import EmbeddingService
 
 PREDICT_EXAMPLES: Examples = {
@@ -41,7 +41,7 @@ _PROBLEM_OF_FUNCTION = {
 }
 
 
-class PredictParameters(Schema):
+class PredictParameters(Body):
     """Options as Hugging Face's client sends them."""
 
     function_to_apply: Literal["softmax", "sigmoid", "none"] | None = None
@@ -50,7 +50,7 @@ class PredictParameters(Schema):
     """Number of labels to answer, the best first; absent: all."""
 
 
-class PredictRequest(Schema):
+class PredictRequest(Body):
     """Body of ``POST /predict``."""
 
     inputs: str | Annotated[list[Annotated[list[str], Field(min_length=1, max_length=1)]], Field(min_length=1)] = Field(
@@ -73,7 +73,7 @@ class ClassScore(Schema):
     label: str
 
 
-class TokenClassifyParameters(Schema):
+class TokenClassifyParameters(Body):
     """How tokens become spans, with the names of Hugging Face's pipeline."""
 
     aggregation_strategy: Literal["none", "simple", "first", "average", "max"] | None = None
@@ -84,7 +84,7 @@ class TokenClassifyParameters(Schema):
     """Must be null or absent: windows do not overlap."""
 
 
-class TokenClassifyRequest(Schema):
+class TokenClassifyRequest(Body):
     """Body of ``POST /token-classify``."""
 
     inputs: Texts = Field(examples=["Started warfarin 5 mg daily for atrial fibrillation."])

@@ -15,7 +15,7 @@ from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.forward import EncodeTask
 from clinical_modernbert.serving.routes.rendering import render_lists
 from clinical_modernbert.serving.routes.route import Examples
-from clinical_modernbert.serving.schemas import Schema, Texts
+from clinical_modernbert.serving.schemas import Body, Schema, Texts
 from clinical_modernbert.serving.service import EmbeddingService, Outputs
 
 EXAMPLES: Examples = {
@@ -24,7 +24,7 @@ EXAMPLES: Examples = {
 }
 
 
-class FillMaskParameters(Schema):
+class FillMaskParameters(Body):
     """What to answer for each mask."""
 
     top_k: Annotated[int, Field(ge=1, le=1000)] = 5
@@ -32,7 +32,7 @@ class FillMaskParameters(Schema):
     """Choose among these; each must be a single token of the vocabulary."""
 
 
-class FillMaskRequest(Schema):
+class FillMaskRequest(Body):
     """Body of ``POST /fill-mask``."""
 
     inputs: Texts = Field(examples=["warfarin 5 [MASK] daily"])

@@ -17,7 +17,7 @@ from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.forward import EncodeTask
 from clinical_modernbert.serving.routes.rendering import NUMBERS_IN_JOB, render_lists
 from clinical_modernbert.serving.routes.route import Examples
-from clinical_modernbert.serving.schemas import EmbeddingInput, Schema
+from clinical_modernbert.serving.schemas import Body, EmbeddingInput, Schema
 from clinical_modernbert.serving.service import EmbeddingService, Outputs
 
 _NOTES = ["chest pain radiating to the left arm", "no acute distress"]
@@ -29,7 +29,7 @@ EMBEDDINGS_EXAMPLES: Examples = {
 }
 
 
-class EmbeddingsRequest(Schema):
+class EmbeddingsRequest(Body):
     """Body of ``POST /v1/embeddings``."""
 
     input: EmbeddingInput = Field(examples=[_NOTES])
@@ -37,14 +37,12 @@ class EmbeddingsRequest(Schema):
 
     Token ids are those of the served model's own tokenizer with its special tokens: they begin with [CLS] and end with [SEP].
     """
-    model: str
-    """Id of the served model, ``<name>-<fingerprint>``, or its name alone."""
+    model: str | None = None
+    """Id of the served model, ``<name>-<fingerprint>``, or its name alone; absent: the served model."""
     encoding_format: Literal["float", "base64"] = "float"
     """``float``: a list of numbers; ``base64``: little-endian float32."""
     dimensions: Annotated[int, Field(ge=1)] | None = None
     """Width of the returned vectors: the first ``dimensions`` numbers, scaled to unit length again."""
-    user: str | None = None
-    """Accepted for OpenAI's clients; neither used nor logged."""
     truncate: bool = False
     """Cut texts that are too long and mark them in the answer; otherwise they are refused."""
     windows: bool = False
@@ -101,7 +99,7 @@ class ModelList(Schema):
 async def embeddings(service: EmbeddingService, request: EmbeddingsRequest) -> Response:
     """Return one vector for each text, as OpenAI's endpoint does."""
     engine = service.engine
-    if not engine.serves(request.model):
+    if request.model is not None and not engine.serves(request.model):
         raise problems.unknown_model(engine.model_id)
     service.check_dimensions(request.dimensions)
     outputs = await service.run(

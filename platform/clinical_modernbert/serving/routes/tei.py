@@ -16,7 +16,7 @@ from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.forward import EncodeTask
 from clinical_modernbert.serving.routes.rendering import NUMBERS_IN_JOB, render_lists, render_numbers
 from clinical_modernbert.serving.routes.route import Examples
-from clinical_modernbert.serving.schemas import EmbeddingInput, Schema, Texts, TruncationDirection
+from clinical_modernbert.serving.schemas import Body, EmbeddingInput, Schema, Texts, TruncationDirection
 from clinical_modernbert.serving.service import EmbeddingService, Outputs
 
 _NOTES = ["chest pain radiating to the left arm", "no acute distress"]
@@ -40,7 +40,7 @@ NoPrompt = Annotated[None, BeforeValidator(_require_null)]
 """TEI's ``prompt_name``, which its clients may send as null."""
 
 
-class EmbedRequest(Schema):
+class EmbedRequest(Body):
     """Body of ``POST /embed`` and ``POST /embed_all``."""
 
     inputs: EmbeddingInput = Field(examples=[["chest pain radiating to the left arm"]])
@@ -57,14 +57,14 @@ class EmbedRequest(Schema):
     """Must be null or absent."""
 
 
-class SimilarityInputs(Schema):
+class SimilarityInputs(Body):
     """One text, and the texts that it is compared with."""
 
     source_sentence: str
     sentences: list[str]
 
 
-class SimilarityParameters(Schema):
+class SimilarityParameters(Body):
     """How the texts are read."""
 
     truncate: bool = False
@@ -73,14 +73,14 @@ class SimilarityParameters(Schema):
     """Must be null or absent."""
 
 
-class SimilarityRequest(Schema):
+class SimilarityRequest(Body):
     """Body of ``POST /similarity``; the answer is the cosine of each sentence with the source."""
 
     inputs: SimilarityInputs = Field(examples=[_SYNONYMS])
     parameters: SimilarityParameters = SimilarityParameters()
 
 
-class TokenizeRequest(Schema):
+class TokenizeRequest(Body):
     """Body of ``POST /tokenize``."""
 
     inputs: Texts = Field(examples=["warfarin 5 mg daily"])

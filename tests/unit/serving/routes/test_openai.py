@@ -22,7 +22,15 @@ def test_other_inputs_are_refused(given: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "extra", [{"dimension": 8}, {"encoding_format": "hex"}, {"dimensions": 0}, {"dimensions": "8"}, {"truncate": "yes"}]
+    "extra",
+    [
+        {"dimension": 8},
+        {"inputs_type": "x"},
+        {"encoding_format": "hex"},
+        {"dimensions": 0},
+        {"dimensions": "8"},
+        {"truncate": "yes"},
+    ],
 )
 def test_misspelt_fields_and_wrong_types_are_refused(extra: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
