@@ -5,11 +5,12 @@ no heartbeat, so a killed run looks like a waiting one.
 """
 
 import time
-from typing import Any
 
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact, Store
 from clinical_modernbert.masking import MASK_KINDS, TOP_K
+from clinical_modernbert.recipe.overrides import dotted
+from clinical_modernbert.recipe.section import RecipeValues
 from panels.charts import MOST_SERIES, Row, line_chart
 from panels.curves import Curve, Running, finished_curve, has_curve, running, running_ids
 from store import list_kind, show_problems, store_or_stop
@@ -227,23 +228,15 @@ def _show_differences(models: list[Artifact]) -> None:
         st.markdown("None.")
 
 
-def differing(recipes: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
+def differing(recipes: dict[str, RecipeValues]) -> list[dict[str, str]]:
     """Return a row for each recipe field that is not the same everywhere, with its value by run; - where it is absent."""
-    flat = {run: flat_fields(recipe) for run, recipe in recipes.items()}
+    flat = {run: {path: str(value) for path, value in dotted(recipe).items()} for run, recipe in recipes.items()}
     fields = sorted({field for values in flat.values() for field in values})
     return [
         {"field": field, **{run: values.get(field, "-") for run, values in flat.items()}}
         for field in fields
         if len({values.get(field) for values in flat.values()}) > 1
     ]
-
-
-def flat_fields(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return the dotted paths of a recipe with their values as text."""
-    found: dict[str, str] = {}
-    for name, value in values.items():
-        found |= flat_fields(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": str(value)}
-    return found
 
 
 if __name__ == "__main__":

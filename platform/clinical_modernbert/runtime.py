@@ -18,6 +18,9 @@ R = TypeVar("R")
 
 OBJECT_STORE_BYTES = 1 << 30
 
+_Row = dict[str, Any]
+"""A row of Ray Data."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -75,7 +78,7 @@ def each_call(
     raised here with its class and message.
     """
 
-    def task(row: dict[str, Any]) -> dict[str, Any]:
+    def task(row: _Row) -> _Row:
         return _answer(row["id"], calls[row["id"]], result_type)
 
     return _each(name, len(calls), result_type, task, num_cpus=1, concurrency=concurrency)
@@ -114,11 +117,11 @@ class _Actor(Generic[C, R]):
     def __init__(self, make: Callable[[], Callable[[C], R]], calls: Sequence[C], result_type: type[R]) -> None:
         self._run, self._calls, self._result_type = make(), calls, result_type
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, row: _Row) -> _Row:
         return _answer(row["id"], lambda: self._run(self._calls[row["id"]]), self._result_type)
 
 
-def _answer(number: int, call: Callable[[], R], result_type: type[R]) -> dict[str, Any]:
+def _answer(number: int, call: Callable[[], R], result_type: type[R]) -> _Row:
     """Return a call's result as one JSON string, so that Ray Data need not guess a schema for it, or its ``UserError``.
 
     The error is a value: Ray Data raises its own exception for one that is raised, and loses the cause on the way (Ray 2.60).

@@ -191,7 +191,7 @@ def test_ours_stand_beside_reported_figures(app: AppTest, full_store: Store) -> 
     assert table_4[-1]["1"] == pytest.approx(0.6331)
     drawn = json.dumps(charts(app))
     assert '"reported"' in drawn and "0.9769" in drawn
-    assert "Table 8: long context" in said and "i2b2/2014 is not there" in said
+    assert "Table 8: long context" in said and "i2b2/2014 does not exist" in said
     assert "Figure 3" in said and "729 s" in said
     errors = [row for table in tables(app) for row in table if "taken for" in row]
     assert [row["examples"] for row in errors[:2]] == [40, pytest.approx(float("nan"), nan_ok=True)]

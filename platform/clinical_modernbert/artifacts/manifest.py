@@ -17,6 +17,7 @@ from clinical_modernbert.artifacts.layout import MANIFEST_NAME
 from clinical_modernbert.artifacts.store import Store, join_key
 from clinical_modernbert.errors import ArtifactError
 from clinical_modernbert.hashing import file_sha256
+from clinical_modernbert.recipe.section import RecipeValues
 
 
 class FileEntry(BaseModel):
@@ -55,7 +56,7 @@ class Manifest(BaseModel):
     code_version: str = __version__
     created_at: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     """UTC, ISO 8601."""
-    recipe: dict[str, Any]
+    recipe: RecipeValues
     inputs: tuple[InputEntry, ...]
     summary: dict[str, Any]
     """Counts and figures of the artifact; no text."""

@@ -5,7 +5,7 @@ batch of the job is a range of row numbers.
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,9 @@ from clinical_modernbert.sources.files import read_chunks
 
 _KINDS = (".csv", ".csv.gz", ".parquet")
 _BATCH_ROWS = 1024
+
+_Located = tuple[str, dict[str, Any]]
+"""A row's position in its file, and its values by column as the file's library reads them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +135,7 @@ def quarantine_entry(item: Quarantined) -> Entry:
     return item.file, item.position, item.reason, item.record_id
 
 
-def _row(position: str, values: dict[str, Any], *, file: str, recipe: EmbedRecipe) -> TextRow | Quarantined:
+def _row(position: str, values: Mapping[str, Any], *, file: str, recipe: EmbedRecipe) -> TextRow | Quarantined:
     name, text = _string(values[recipe.id_column]), values[recipe.text_column]
     if not name:
         return Quarantined(file, position, f"no {recipe.id_column}")
@@ -141,9 +144,7 @@ def _row(position: str, values: dict[str, Any], *, file: str, recipe: EmbedRecip
     return TextRow(position, name, text or "", tuple(_string(values[column]) for column in recipe.metadata_columns))
 
 
-def _csv_rows(
-    location: Path, file: str, columns: tuple[str, ...]
-) -> Iterator[tuple[str, dict[str, Any]] | Quarantined]:
+def _csv_rows(location: Path, file: str, columns: tuple[str, ...]) -> Iterator[_Located | Quarantined]:
     for row in read_rows(read_chunks(location), file=file, columns=columns):
         if isinstance(row, Quarantined):
             yield row
@@ -151,9 +152,7 @@ def _csv_rows(
             yield f"line {row.line}", dict(zip(columns, row.values, strict=True))
 
 
-def _parquet_rows(
-    location: Path, file: str, columns: tuple[str, ...]
-) -> Iterator[tuple[str, dict[str, Any]] | Quarantined]:
+def _parquet_rows(location: Path, file: str, columns: tuple[str, ...]) -> Iterator[_Located | Quarantined]:
     number = 0
     try:
         with pq.ParquetFile(location) as parquet:

@@ -7,10 +7,26 @@ the layout; the store enforces the policies, and ``checks.check_access`` tests w
 """
 
 from collections.abc import Iterator
-from typing import Any, Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 from clinical_modernbert.artifacts.layout import KINDS
 from clinical_modernbert.artifacts.store import join_key
+
+
+class Statement(TypedDict):
+    """One permission, in the words of AWS's policy language."""
+
+    Effect: Literal["Allow"]
+    Action: list[str]
+    Resource: list[str]
+
+
+class Policy(TypedDict):
+    """An AWS policy document."""
+
+    Version: str
+    Statement: list[Statement]
+
 
 Role = Literal["reader", "publisher", "trainer"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -33,12 +49,12 @@ def rights(role: Role) -> dict[str, frozenset[str]]:
     return {folder: frozenset(may) for folder, may in allowed.items()}
 
 
-def policy(role: Role, *, bucket: str, prefix: str = "") -> dict[str, Any]:
+def policy(role: Role, *, bucket: str, prefix: str = "") -> Policy:
     """Return the policy document of ``role`` for artifacts at ``s3://bucket/prefix``.
 
     Listing is allowed for the whole bucket: a request whether the bucket exists has no prefix, so a condition on one refuses it.
     """
-    listing = {
+    listing: Statement = {
         "Effect": "Allow",
         "Action": ["s3:ListBucket", "s3:GetBucketLocation"],
         "Resource": [f"arn:aws:s3:::{bucket}"],
@@ -46,7 +62,7 @@ def policy(role: Role, *, bucket: str, prefix: str = "") -> dict[str, Any]:
     return {"Version": "2012-10-17", "Statement": [listing, *_statements(role, bucket, prefix)]}
 
 
-def _statements(role: Role, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
+def _statements(role: Role, bucket: str, prefix: str) -> Iterator[Statement]:
     allowed = rights(role)
     for right, actions in (("read", _READ), ("write", _WRITE), ("delete", _DELETE)):
         folders = sorted(folder for folder, may in allowed.items() if right in may)

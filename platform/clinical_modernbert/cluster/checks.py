@@ -11,9 +11,8 @@ import math
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from clinical_modernbert.artifacts.layout import KINDS
 from clinical_modernbert.artifacts.store import Store, join_key
@@ -119,7 +118,7 @@ def check_access(store: Store, role: Role) -> list[Finding]:
     return findings
 
 
-def _embedding(url: str, body: dict[str, Any]) -> list[float]:
+def _embedding(url: str, body: Mapping[str, object]) -> list[float]:
     status, answer = _request(f"{url}/v1/embeddings", body=body)
     if status != 200:
         raise ClusterError(f"{url}/v1/embeddings answers {status}")
@@ -128,7 +127,7 @@ def _embedding(url: str, body: dict[str, Any]) -> list[float]:
 
 
 def _request(
-    url: str, *, headers: dict[str, str] | None = None, body: dict[str, Any] | None = None
+    url: str, *, headers: dict[str, str] | None = None, body: Mapping[str, object] | None = None
 ) -> tuple[int, bytes]:
     data = json.dumps(body).encode() if body is not None else None
     request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json", **(headers or {})})

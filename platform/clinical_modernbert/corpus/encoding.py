@@ -17,6 +17,7 @@ whose letter sets differ between Unicode versions.
 import json
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,11 +65,10 @@ class WordEncoder:
             and normalizer["type"] == "NFC"
         )
         # Some added tokens take the blanks around them, or match whole words only: texts with those go to the library.
-        greedy = [
-            token for token in state["added_tokens"] if token["lstrip"] or token["rstrip"] or token["single_word"]
-        ]
+        added = {token["content"]: token for token in state["added_tokens"]}
+        greedy = [text for text, token in added.items() if token["lstrip"] or token["rstrip"] or token["single_word"]]
         self._greedy = _any_of(greedy)
-        self._added = _any_of([token for token in state["added_tokens"] if token not in greedy])
+        self._added = _any_of([text for text in added if text not in greedy])
         self.forget()
 
     def encode(self, texts: list[str]) -> Encoded:
@@ -144,7 +144,7 @@ class WordEncoder:
         self._ends = np.concatenate((self._ends, offsets[:, 1]))
 
 
-def _any_of(tokens: list[dict[str, Any]]) -> re.Pattern[str] | None:
+def _any_of(tokens: Iterable[str]) -> re.Pattern[str] | None:
     """Return an expression that finds added tokens, the longest first as in the library; None where there are none."""
-    contents = sorted((token["content"] for token in tokens), key=len, reverse=True)
+    contents = sorted(tokens, key=len, reverse=True)
     return re.compile(f"({'|'.join(map(re.escape, contents))})") if contents else None

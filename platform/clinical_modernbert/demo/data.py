@@ -5,14 +5,22 @@ The layout is fixed: ``pubmed/`` with XML, ``notes/<set>/*.csv``, ``mimic-iv-not
 error. Narrative counts four times and ICD-10's 74,044 alike sentences a fifth, as the paper upsamples coherent discourse.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from clinical_modernbert.errors import SourceError
+from clinical_modernbert.recipe.sources import (
+    CodeSource,
+    CodeTable,
+    CodeTemplate,
+    MimicNoteSource,
+    PubMedSource,
+    SourceSection,
+    TableSource,
+)
 
 
-def real_sources(data: Path) -> list[dict[str, Any]]:
+def real_sources(data: Path) -> list[SourceSection]:
     """Return recipe sources for the real files below ``data``, in a fixed order."""
     if not data.is_dir():
         raise SourceError(f"DATA={data} is not a folder")
@@ -22,52 +30,45 @@ def real_sources(data: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _pubmed(data: Path) -> list[dict[str, Any]]:
+def _pubmed(data: Path) -> Iterator[SourceSection]:
     path = data / "pubmed"
-    return [{"type": "pubmed", "name": "pubmed", "path": str(path), "epochs": 4}] if path.is_dir() else []
+    if path.is_dir():
+        yield PubMedSource(type="pubmed", name="pubmed", path=str(path), epochs=4)
 
 
-def _mimic(data: Path) -> list[dict[str, Any]]:
+def _mimic(data: Path) -> Iterator[SourceSection]:
     path = data / "mimic-iv-note"
-    return [{"type": "mimic_note", "name": "mimic_note", "path": str(path)}] if path.is_dir() else []
+    if path.is_dir():
+        yield MimicNoteSource(type="mimic_note", name="mimic_note", path=str(path))
 
 
-# Known note sets: folder and file pattern -> columns of text, id and group.
-_NOTE_SETS: tuple[tuple[str, str, dict[str, str | None]], ...] = (
-    ("aci_bench", "notes/aci-bench/train.csv", {"text_column": "note", "id_column": "encounter_id"}),
-    ("mts_dialog", "notes/mts-dialog/MTS-Dialog-TrainingSet.csv", {"text_column": "section_text", "id_column": "ID"}),
-    ("mtsamples", "notes/mtsamples/mtsamples_322.csv", {"text_column": "transcription", "id_column": None}),
+# Known note sets: source name, file, columns of text and id.
+_NOTE_SETS: tuple[tuple[str, str, str, str | None], ...] = (
+    ("aci_bench", "notes/aci-bench/train.csv", "note", "encounter_id"),
+    ("mts_dialog", "notes/mts-dialog/MTS-Dialog-TrainingSet.csv", "section_text", "ID"),
+    ("mtsamples", "notes/mtsamples/mtsamples_322.csv", "transcription", None),
 )
 
 
-def _notes(data: Path) -> list[dict[str, Any]]:
-    return [
-        {"type": "table", "name": name, "path": str(data / path), "epochs": 4, **columns}
-        for name, path, columns in _NOTE_SETS
-        if (data / path).is_file()
-    ]
+def _notes(data: Path) -> Iterator[SourceSection]:
+    for name, file, text, id_ in _NOTE_SETS:
+        path = data / file
+        if path.is_file():
+            yield TableSource(type="table", name=name, path=str(path), epochs=4, text_column=text, id_column=id_)
 
 
 # Known code tables: source name, table, file, sentence form, epochs.
-_CODE_TABLES = (
+_CODE_TABLES: tuple[tuple[str, CodeTable, str, CodeTemplate, float], ...] = (
     ("icd9", "icd9cm", "codes/icd9cm/CMS32_DESC_LONG_DX.txt.gz", "readme", 1.0),
     ("icd10", "icd10cm", "codes/icd10cm/icd10cm-codes-2024.txt.gz", "figure1", 0.2),
 )
 
 
-def _codes(data: Path) -> list[dict[str, Any]]:
-    return [
-        {
-            "type": "codes",
-            "name": name,
-            "table": table,
-            "path": str(data / path),
-            "templates": [template],
-            "epochs": epochs,
-        }
-        for name, table, path, template, epochs in _CODE_TABLES
-        if (data / path).is_file()
-    ]
+def _codes(data: Path) -> Iterator[SourceSection]:
+    for name, table, file, template, epochs in _CODE_TABLES:
+        path = data / file
+        if path.is_file():
+            yield CodeSource(type="codes", name=name, table=table, path=str(path), templates=(template,), epochs=epochs)
 
 
-_FINDERS: tuple[Callable[[Path], list[dict[str, Any]]], ...] = (_pubmed, _mimic, _notes, _codes)
+_FINDERS: tuple[Callable[[Path], Iterator[SourceSection]], ...] = (_pubmed, _mimic, _notes, _codes)

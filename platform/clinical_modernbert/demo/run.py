@@ -12,7 +12,7 @@ import sys
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import transformers
@@ -21,7 +21,7 @@ from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, mak
 from clinical_modernbert.corpus.build import build_corpus
 from clinical_modernbert.corpus.fingerprint_inputs import fingerprint_inputs
 from clinical_modernbert.demo.data import real_sources
-from clinical_modernbert.demo.screen import render_screen
+from clinical_modernbert.demo.screen import EndpointCheck, render_screen
 from clinical_modernbert.encoder import load_encoder
 from clinical_modernbert.errors import RecipeError, UserError
 from clinical_modernbert.evaluation.codes.map import map_codes
@@ -140,9 +140,13 @@ def _corpus_recipe(data: Path | None, overrides: list[str]) -> CorpusRecipe:
         return _recipe(CorpusRecipe, "corpus/demo", overrides)
     values = read_recipe("corpus/real")
     real = real_sources(data)
-    names = {source["name"] for source in real}
+    names = {source.name for source in real}
     kept = [source for source in values["sources"] if source["name"] not in names]
-    return build_recipe(CorpusRecipe, {**values, "sources": [*real, *kept]}, overrides=overrides, origin="corpus/real")
+    # As a recipe file would hold them, so that overrides reach into them.
+    stated = [source.model_dump(mode="json", exclude_unset=True) for source in real]
+    return build_recipe(
+        CorpusRecipe, {**values, "sources": [*stated, *kept]}, overrides=overrides, origin="corpus/real"
+    )
 
 
 def _make(store: Store, recipe: T, run: Callable[[Plan[T]], Artifact], *, raw: tuple[InputEntry, ...] = ()) -> Artifact:
@@ -158,7 +162,7 @@ def _run(plan: Plan[T], run: Callable[[Plan[T]], Artifact]) -> Artifact:
     return run(plan)
 
 
-def _try_endpoint(store: Store, model: Artifact) -> dict[str, Any]:
+def _try_endpoint(store: Store, model: Artifact) -> EndpointCheck:
     """Serve the model, request vectors over HTTP, and compare them with vectors computed in this process."""
     from ray import serve
 
@@ -180,7 +184,7 @@ def _try_endpoint(store: Store, model: Artifact) -> dict[str, Any]:
     served = np.array([item["embedding"] for item in answer["data"]], dtype=np.float32)
     encoder = load_encoder(model.folder("model"))
     offline = encoder.embed(encoder.tokenize(TEXTS), pooling=recipe.pooling, normalize=recipe.normalize)
-    return {"texts": len(TEXTS), "largest_difference": float(np.abs(served - offline).max())}
+    return EndpointCheck(num_texts=len(TEXTS), largest_difference=float(np.abs(served - offline).max()))
 
 
 def _free_port() -> int:

@@ -1,10 +1,18 @@
 """The demo's closing screen: its results, each next to a reference figure, and the paths of its artifacts."""
 
-from typing import Any
+from dataclasses import dataclass
 
 from clinical_modernbert.artifacts import Artifact
 
 _WIDTH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointCheck:
+    """The endpoint's vectors against those computed in the demo's own process."""
+
+    num_texts: int
+    largest_difference: float
 
 
 def render_screen(
@@ -14,7 +22,7 @@ def render_screen(
     sweep: Artifact,
     evaluation: Artifact,
     code_map: Artifact,
-    endpoint: dict[str, Any],
+    endpoint: EndpointCheck,
     notes: list[str],
 ) -> str:
     """Return the screen as text."""
@@ -96,12 +104,12 @@ def _map(code_map: Artifact) -> list[str]:
     return lines
 
 
-def _endpoint(endpoint: dict[str, Any]) -> list[str]:
-    verdict = "equal" if endpoint["largest_difference"] <= 1e-5 else "DIFFERENT"
+def _endpoint(endpoint: EndpointCheck) -> list[str]:
+    verdict = "equal" if endpoint.largest_difference <= 1e-5 else "DIFFERENT"
     return [
         "Endpoint",
-        f"  POST /v1/embeddings for {endpoint['texts']} texts: {verdict} to the offline vectors "
-        f"(largest difference {endpoint['largest_difference']:.1e})",
+        f"  POST /v1/embeddings for {endpoint.num_texts} texts: {verdict} to the offline vectors "
+        f"(largest difference {endpoint.largest_difference:.1e})",
     ]
 
 

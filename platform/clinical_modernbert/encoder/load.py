@@ -5,7 +5,7 @@ read as far as it fits. Here each of these is a ``ModelError``.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -156,7 +156,7 @@ def _load(
     return model
 
 
-def _check_keys(info: dict[str, Any], message: str, *, new_head: bool) -> None:
+def _check_keys(info: Mapping[str, Any], message: str, *, new_head: bool) -> None:
     """Raise ``ModelError`` if a weight was not loaded; with ``new_head``, weights of heads don't count."""
     may_miss, may_remain = (_NEW_HEAD, _OLD_HEAD) if new_head else (_TIED, ())
     missing = sorted(key for key in info["missing_keys"] if not key.startswith(may_miss))

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from clinical_modernbert.artifacts import Plan, Store, make_plan, open_store
 from clinical_modernbert.evaluation.codes.figures import code_report
@@ -36,7 +35,7 @@ class Measured:
 def score_masks(plan: Plan[EvaluateRecipe]) -> None:
     """Publish the evaluation of the store's own model that ``plan`` describes, which has no tasks."""
     recipe = plan.recipe
-    on_worker(_score_masks, recipe.model_dump(mode="json"), plan.store.uri, scaling=recipe.scaling)
+    on_worker(_score_masks, recipe, plan.store.uri, scaling=recipe.scaling)
 
 
 def measure_encoders(plan: Plan[EvaluateRecipe], sections: Sequence[EncoderSection]) -> Measured:
@@ -45,23 +44,20 @@ def measure_encoders(plan: Plan[EvaluateRecipe], sections: Sequence[EncoderSecti
     with_table_4 = plan.artifacts.keys() >= {"model", "corpus"}
     if not (with_table_4 or recipe.codes or recipe.efficiency):
         return Measured()
-    encoders = [section.model_dump(mode="json") for section in sections]
-    measured: Measured = on_worker(
-        _measure, recipe.model_dump(mode="json"), encoders, plan.store.uri, with_table_4, scaling=recipe.scaling
-    )
-    return measured
+    return on_worker(_measure, recipe, tuple(sections), plan.store.uri, with_table_4, scaling=recipe.scaling)
 
 
-def _score_masks(values: dict[str, Any], store_uri: str) -> None:
-    plan = make_plan(EvaluateRecipe.model_validate(values), open_store(store_uri))
+def _score_masks(recipe: EvaluateRecipe, store_uri: str) -> None:
+    plan = make_plan(recipe, open_store(store_uri))
     if plan.existing() is None:
         score.evaluate(plan)
 
 
-def _measure(values: dict[str, Any], sections: list[dict[str, Any]], store_uri: str, with_table_4: bool) -> Measured:
-    recipe = EvaluateRecipe.model_validate(values)
+def _measure(
+    recipe: EvaluateRecipe, sections: Sequence[EncoderSection], store_uri: str, with_table_4: bool
+) -> Measured:
     scaling = recipe.scaling
-    encoders = [resolve_encoder(EncoderSection.model_validate(section)) for section in sections]
+    encoders = [resolve_encoder(section) for section in sections]
     table_4, not_scored = _table_4(recipe, open_store(store_uri), encoders) if with_table_4 else (None, {})
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

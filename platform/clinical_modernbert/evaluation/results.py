@@ -57,6 +57,28 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class RunReport:
+    """``report.json`` of a run, in the order of its keys."""
+
+    task: str
+    type: str
+    encoder: str
+    origin: str
+    mode: Mode
+    seed: int
+    num_train: int | None
+    """None: all training examples."""
+    metrics: dict[str, float]
+    counts: dict[str, int]
+    facts: Facts
+    labels: list[str]
+    epochs: list[Epoch]
+    """Empty if the encoder was frozen."""
+    best_epoch: int | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class StoredOutcome:
     """The outcome of a finished run as its artifact holds it, for error analysis."""
 
@@ -77,12 +99,12 @@ class Finished:
         """``fine_tuned`` or ``frozen``."""
         return self.recipe.mode
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> RunReport:
         """Return the run's ``report.json``."""
-        report: dict[str, Any] = json.loads(self.artifact.file("report.json").read_bytes())
-        return report
+        values = json.loads(self.artifact.file("report.json").read_bytes())
+        return RunReport(**{**values, "epochs": [Epoch(**epoch) for epoch in values["epochs"]]})
 
     def outcome(self) -> StoredOutcome:
         """Return what error analysis reads."""
         with np.load(self.artifact.file("outcomes.npz"), allow_pickle=False) as arrays:
-            return StoredOutcome(self.report()["labels"], {name: arrays[name] for name in arrays.files})
+            return StoredOutcome(self.report().labels, {name: arrays[name] for name in arrays.files})

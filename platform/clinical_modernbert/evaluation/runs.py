@@ -11,7 +11,6 @@ import tempfile
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ import torch
 from clinical_modernbert.artifacts import Artifact, Plan, Store, make_plan
 from clinical_modernbert.evaluation.encoders import LocalEncoder, resolve_encoder
 from clinical_modernbert.evaluation.fingerprint_inputs import encoder_input, task_inputs
-from clinical_modernbert.evaluation.results import Outcome
+from clinical_modernbert.evaluation.results import Outcome, RunReport
 from clinical_modernbert.evaluation.scores import Scored
 from clinical_modernbert.evaluation.tasks import KINDS, load_task, main_metric
 from clinical_modernbert.recipe import RunRecipe
@@ -43,15 +42,15 @@ def run(plan: Plan[RunRecipe]) -> Artifact:
     outcome = run_outcome(recipe, encoder)
     seconds = time.perf_counter() - began
     report = _report(recipe, encoder, outcome, seconds)
-    summary: dict[str, Any] = {key: report[key] for key in ("task", "encoder", "mode", "seed", "metrics", "counts")}
+    summary = {key: getattr(report, key) for key in ("task", "encoder", "mode", "seed", "metrics", "counts")}
     if outcome.tuned:
         summary["head"] = outcome.tuned.head
-    metric = main_metric(recipe.task.type, report["metrics"])
-    _logger.info("%s: %s %.4f in %.0f s", plan.id, metric, report["metrics"][metric], seconds)
+    metric = main_metric(recipe.task.type, report.metrics)
+    _logger.info("%s: %s %.4f in %.0f s", plan.id, metric, report.metrics[metric], seconds)
     arrays = {**outcome.scored.values, "groups": outcome.scored.groups_N, **outcome.extra}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+        (folder / "report.json").write_text(json.dumps(asdict(report), indent=1), encoding="utf-8")
         np.savez_compressed(folder / "outcomes.npz", **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for options
         if outcome.tuned:
             outcome.tuned.model.save_pretrained(folder / "model")
@@ -59,25 +58,24 @@ def run(plan: Plan[RunRecipe]) -> Artifact:
         return plan.publish_folder(folder, summary=summary)
 
 
-def _report(recipe: RunRecipe, encoder: LocalEncoder, outcome: Outcome, seconds: float) -> dict[str, Any]:
-    """Return ``report.json``."""
+def _report(recipe: RunRecipe, encoder: LocalEncoder, outcome: Outcome, seconds: float) -> RunReport:
     tuned = outcome.tuned
-    return {
-        "task": recipe.task.name,
-        "type": recipe.task.type,
-        "encoder": encoder.name,
-        "origin": encoder.origin,
-        "mode": recipe.mode,
-        "seed": recipe.seed,
-        "num_train": recipe.num_train,
-        "metrics": outcome.scored.figures(),
-        "counts": outcome.counts,
-        "facts": outcome.facts,
-        "labels": outcome.labels,
-        "epochs": [asdict(epoch) for epoch in tuned.epochs] if tuned else [],
-        "best_epoch": tuned.best_epoch if tuned else None,
-        "seconds": round(seconds, 1),
-    }
+    return RunReport(
+        task=recipe.task.name,
+        type=recipe.task.type,
+        encoder=encoder.name,
+        origin=encoder.origin,
+        mode=recipe.mode,
+        seed=recipe.seed,
+        num_train=recipe.num_train,
+        metrics=outcome.scored.figures(),
+        counts=outcome.counts,
+        facts=outcome.facts,
+        labels=outcome.labels,
+        epochs=tuned.epochs if tuned else [],
+        best_epoch=tuned.best_epoch if tuned else None,
+        seconds=round(seconds, 1),
+    )
 
 
 def read_scored(artifact: Artifact) -> Scored:

@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -88,7 +87,7 @@ def _facts(epoch: Epoch) -> tuple[float, float, float]:
     return epoch.loss, epoch.development, epoch.seconds
 
 
-def _groups(model: torch.nn.Module, section: TuningSection) -> list[dict[str, Any]]:
+def _groups(model: torch.nn.Module, section: TuningSection) -> list[dict[str, float | list[torch.nn.Parameter]]]:
     named = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return [
         {"params": [p for p in named if p.dim() > 1], "weight_decay": section.weight_decay},

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.lexicon.ordinary import EVERYDAY_DRUG_NAMES, ORDINARY_WORDS
@@ -76,6 +76,13 @@ def build_terms(section: LexiconSection) -> list[str]:
     return sorted(terms)
 
 
+class DrugList(TypedDict):
+    """The drug list as its package stores it."""
+
+    drug_variant_to_canonical: dict[str, list[str]]
+    drug_canonical_to_data: dict[str, dict[str, object]]
+
+
 def code_terms(descriptions: Iterable[str]) -> set[str]:
     """Return the clinical phrases of code descriptions."""
     terms = set(_MORE_DIAGNOSES)
@@ -86,7 +93,7 @@ def code_terms(descriptions: Iterable[str]) -> set[str]:
     return {term for term in terms if _is_clinical(term)}
 
 
-def drug_terms(dictionary: dict[str, Any]) -> set[str]:
+def drug_terms(dictionary: DrugList) -> set[str]:
     """Return the names of the drug list's medications, brand names and synonyms among them."""
     canonical_to_data = dictionary["drug_canonical_to_data"]
     terms = set(_MORE_DRUGS)
@@ -140,19 +147,21 @@ def _descriptions() -> Iterator[str]:
             yield from (line[width:].strip() for line in lines if wanted.match(line))
 
 
-def _load_drugs() -> dict[str, Any]:
+def _load_drugs() -> DrugList:
     path = (
         _package_folder("drug_named_entity_recognition", "drug-named-entity-recognition")
         / "drug_ner_dictionary.pkl.bz2"
     )
     try:
         dictionary = _PlainUnpickler(io.BytesIO(bz2.decompress(path.read_bytes()))).load()
-        dictionary["drug_variant_to_canonical"], dictionary["drug_canonical_to_data"]
+        return DrugList(
+            drug_variant_to_canonical=dictionary["drug_variant_to_canonical"],
+            drug_canonical_to_data=dictionary["drug_canonical_to_data"],
+        )
     except (OSError, pickle.UnpicklingError, KeyError, TypeError) as error:
         raise SourceError(
             f"lexicon.drug_names: {path.name} of the installed package cannot be read: {error}"
         ) from error
-    return dict(dictionary)
 
 
 class _PlainUnpickler(pickle.Unpickler):

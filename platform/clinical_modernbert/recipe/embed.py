@@ -1,11 +1,11 @@
 """Vectors of a table of texts, in bulk, and their map."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from clinical_modernbert.recipe.heads import Pooling
-from clinical_modernbert.recipe.section import EmbeddingsReference, ModelReference, Recipe, Section
+from clinical_modernbert.recipe.section import EmbeddingsReference, ModelReference, Recipe, RecipeValues, Section
 
 
 class EmbedScaling(Section):
@@ -49,7 +49,7 @@ class EmbedRecipe(Recipe):
     """Share of rows that may be quarantined before the job fails."""
     scaling: EmbedScaling = EmbedScaling()
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> RecipeValues:
         """Return the settings that decide the output; the table counts by the content of its files, not by their address."""
         return {key: value for key, value in super().identity().items() if key != "input_uri"}
 

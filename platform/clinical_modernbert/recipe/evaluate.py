@@ -1,13 +1,13 @@
 """Recipes of an evaluation (the paper's tables and figures for any encoder), of its runs, and of the code map."""
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from clinical_modernbert.recipe.corpus import SequenceLength
 from clinical_modernbert.recipe.heads import Pooling
 from clinical_modernbert.recipe.masks import TOP_K
-from clinical_modernbert.recipe.section import ModelReference, Recipe, Reference, Section
+from clinical_modernbert.recipe.section import ModelReference, Recipe, RecipeValues, Reference, Section
 from clinical_modernbert.recipe.tasks import EncoderSection, Mode, Task, TuningSection
 
 OptionalModelReference = Annotated[str | None, Reference("model")]
@@ -120,7 +120,7 @@ class EvaluateRecipe(Recipe):
         """Whether ``skip_absent`` applies. A report of masked tokens alone needs its model and corpus."""
         return self.skip_absent and bool(self.tasks or self.codes or self.efficiency)
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> RecipeValues:
         """Leave out the folder of the data: the digests of its files are inputs."""
         return {key: value for key, value in super().identity().items() if key != "data"}
 
@@ -141,7 +141,7 @@ class _Run(Recipe):
     tuning: TuningSection = TuningSection()
     scaling: EvaluateScaling = EvaluateScaling()
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> RecipeValues:
         """Leave out the locations of encoder and data: the digests of their files are inputs."""
         values = super().identity()
         encoder = {key: value for key, value in values["encoder"].items() if key not in ("source", "revision")}

@@ -18,7 +18,7 @@ from clinical_modernbert.recipe.embed import EmbedRecipe, ProjectRecipe
 from clinical_modernbert.recipe.evaluate import EvaluateRecipe, MapRecipe
 from clinical_modernbert.recipe.overrides import apply_override
 from clinical_modernbert.recipe.pretrain import PretrainRecipe
-from clinical_modernbert.recipe.section import Recipe, Section
+from clinical_modernbert.recipe.section import Recipe, RecipeValues, Section
 from clinical_modernbert.recipe.serve import ServeRecipe
 from clinical_modernbert.recipe.sweep import SweepRecipe
 
@@ -59,12 +59,12 @@ def build_recipe(expected: type[T], values: Mapping[str, Any], *, overrides: Ite
     return recipe
 
 
-def read_recipe(name: str, *, recipes_path: Path = Path("jobs/recipes")) -> dict[str, Any]:
+def read_recipe(name: str, *, recipes_path: Path = Path("jobs/recipes")) -> RecipeValues:
     """Return the raw values of a recipe file with its ``extends`` chain merged in, the file itself last."""
     return _read_chain(name, recipes_path, seen=())
 
 
-def _read_chain(name: str, recipes_path: Path, seen: tuple[str, ...]) -> dict[str, Any]:
+def _read_chain(name: str, recipes_path: Path, seen: tuple[str, ...]) -> RecipeValues:
     path = Path(name) if name.endswith((".yaml", ".yml")) else recipes_path / f"{name}.yaml"
     if str(path) in seen:
         raise RecipeError(f"extends forms a circle: {' -> '.join((*seen, str(path)))}")
@@ -93,7 +93,7 @@ def _neighbours(path: Path, recipes_path: Path) -> str:
     )
 
 
-def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> RecipeValues:
     """Merge mappings key by key; anything else, lists too, is replaced as a whole."""
     merged = dict(base)
     for key, value in top.items():

@@ -1,4 +1,7 @@
-"""Overrides of a recipe: ``path.to.field=value``, where the value is YAML and a number in the path is a position in a list."""
+"""Paths into a recipe, and overrides: ``path.to.field=value``.
+
+The value is YAML, and a number in the path is a position in a list.
+"""
 
 import re
 from collections.abc import Mapping
@@ -7,12 +10,13 @@ from typing import Any
 import yaml
 
 from clinical_modernbert.errors import RecipeError
+from clinical_modernbert.recipe.section import RecipeValues
 
 # YAML 1.1 reads `3e-4` as text; a researcher means a number. A quoted one stays text.
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
-def apply_override(values: Mapping[str, Any], override: str) -> dict[str, Any]:
+def apply_override(values: Mapping[str, Any], override: str) -> RecipeValues:
     """Return a copy of ``values`` with one override applied; raises ``RecipeError`` where its form or path is impossible."""
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
@@ -25,6 +29,14 @@ def apply_override(values: Mapping[str, Any], override: str) -> dict[str, Any]:
     if isinstance(value, str) and _EXPONENT.fullmatch(text.strip()):
         value = float(value)
     return _set(values, keys, value, override)
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> RecipeValues:
+    """Return path -> value for every setting that is not itself a mapping: the paths that overrides take."""
+    found: RecipeValues = {}
+    for name, value in values.items():
+        found |= dotted(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return found
 
 
 def _set(values: Any, keys: list[str], value: Any, override: str) -> Any:

@@ -4,6 +4,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+RecipeValues = dict[str, Any]
+"""The settings of a recipe as YAML or JSON holds them."""
+
 
 class Section(BaseModel):
     """A frozen group of settings; unknown keys are refused and each field carries a docstring with its unit."""
@@ -45,7 +48,7 @@ class Recipe(Section):
         """Return whether the recipe can run where the store lacks the artifact of ``field``."""
         return False
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> RecipeValues:
         """Return the settings that decide the output: all but scaling, logging, checkpointing and the references.
 
         The digest of the resolved artifact replaces a reference, so that two names of one artifact give one fingerprint.

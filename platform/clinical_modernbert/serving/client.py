@@ -11,7 +11,7 @@ import http.client
 import json
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -78,7 +78,7 @@ class Client:
         answer: dict[str, Any] = self.call("GET", "/info")
         return answer
 
-    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    def call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
         """Return the JSON of an answer; retries transient failures and honours ``Retry-After``."""
         data = None if body is None else json.dumps(body).encode()
         self.attempts.num_requests += 1

@@ -8,7 +8,7 @@ with their error.
 
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +71,17 @@ def _run_trials(plan: Plan[SweepRecipe], base: SweepBase, folder: Path) -> list[
     recipe = plan.recipe
     num_at_once = fitting(recipe.scaling.max_concurrent_trials, example_trials(recipe, base), cluster_room())
     search = _ablation(recipe, num_at_once) if recipe.arms else _search(plan, num_at_once)
-    # Tune sends plain values to a trial's driver, so sections and the base travel as dicts.
-    halving = recipe.halving.model_dump() if recipe.halving else None
-    trial = tune.with_parameters(_trial, base=asdict(base), store_uri=plan.store.uri, sweep_id=plan.id, halving=halving)
+    trial = tune.with_parameters(_trial, base=base, store_uri=plan.store.uri, sweep_id=plan.id, halving=recipe.halving)
     tuner = tune.Tuner(
         tune.with_resources(trial, resources={"memory": _DRIVER_BYTES}),
         param_space=search.space,
-        tune_config=tune.TuneConfig(metric=METRIC, mode="min", **search.options),
+        tune_config=tune.TuneConfig(
+            metric=METRIC,
+            mode="min",
+            num_samples=search.num_samples,
+            max_concurrent_trials=search.max_concurrent_trials,
+            search_alg=search.algorithm,
+        ),
         run_config=tune.RunConfig(name=plan.id, storage_path=str(folder), verbose=0),
     )
     points = known_points(recipe)
@@ -118,11 +122,16 @@ def example_trials(recipe: SweepRecipe, base: SweepBase) -> list[PretrainRecipe]
 
 @dataclass(frozen=True, slots=True)
 class _TuneSearch:
-    """What Tune visits: its parameter space, options of ``TuneConfig``, and the number of trials."""
+    """What Tune visits."""
 
-    space: dict[str, Any]
-    options: dict[str, Any]
+    space: dict[str, object]
+    """Tune's domain or grid of each value."""
     num_trials: int
+    num_samples: int = 1
+    """How many points Tune draws from the space; a grid is drawn once."""
+    max_concurrent_trials: int | None = None
+    algorithm: object = None
+    """What proposes points; None visits the grids of the space."""
 
 
 def _ablation(recipe: SweepRecipe, num_at_once: int) -> _TuneSearch:
@@ -130,7 +139,7 @@ def _ablation(recipe: SweepRecipe, num_at_once: int) -> _TuneSearch:
     from ray import tune
 
     points = known_points(recipe)
-    return _TuneSearch({"point": tune.grid_search(points)}, {"max_concurrent_trials": num_at_once}, len(points))
+    return _TuneSearch({"point": tune.grid_search(points)}, len(points), max_concurrent_trials=num_at_once)
 
 
 def _search(plan: Plan[SweepRecipe], num_at_once: int) -> _TuneSearch:
@@ -143,7 +152,7 @@ def _search(plan: Plan[SweepRecipe], num_at_once: int) -> _TuneSearch:
     recipe = plan.recipe
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     choices = {p: list(d.values) for p, d in recipe.space.items() if isinstance(d, GridDimension)}
-    space: dict[str, Any] = {path: tune.choice(values) for path, values in choices.items()}
+    space: dict[str, object] = {path: tune.choice(values) for path, values in choices.items()}
     for path, dimension in recipe.space.items():
         if not isinstance(dimension, GridDimension):
             space[path] = tune.loguniform(dimension.low, dimension.high)
@@ -155,19 +164,19 @@ def _search(plan: Plan[SweepRecipe], num_at_once: int) -> _TuneSearch:
     else:
         algorithm = searcher(recipe, Proposals(plan.store.uri, plan.id), metric=METRIC)
     limited = ConcurrencyLimiter(algorithm, max_concurrent=num_at_once)
-    return _TuneSearch(space, {"num_samples": num_trials, "search_alg": limited}, num_trials)
+    return _TuneSearch(space, num_trials, num_samples=num_trials, algorithm=limited)
 
 
 def _trial(
-    config: dict[str, Any], *, base: dict[str, Any], store_uri: str, sweep_id: str, halving: dict[str, Any] | None
+    config: Mapping[str, Any], *, base: SweepBase, store_uri: str, sweep_id: str, halving: HalvingSection | None
 ) -> None:
     """Train one trial in a driver process of Tune. A user's error is the trial's result, not a failure that Tune retries."""
     from ray import tune
 
-    plan = trial_plan(SweepBase(**base), config.get("point", config), open_store(store_uri))
+    plan = trial_plan(base, config.get("point", config), open_store(store_uri))
     try:
         if halving:
-            loss = train_while_it_keeps_up(plan, HalvingSection(**halving), Board(plan.store, sweep_id))
+            loss = train_while_it_keeps_up(plan, halving, Board(plan.store, sweep_id))
         else:
             loss = (plan.existing() or pretrain(plan)).summary["held_out"]["uniform_loss"]
     except UserError as error:

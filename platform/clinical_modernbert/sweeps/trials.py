@@ -4,13 +4,13 @@ import hashlib
 import itertools
 import json
 from dataclasses import dataclass
-from typing import Any
 
 import yaml
 
 from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, make_plan, resolve
 from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe, build_recipe, read_recipe
+from clinical_modernbert.recipe.section import RecipeValues
 from clinical_modernbert.recipe.sweep import GridDimension, HalvingSection, Scalar
 
 _CORPUS = "corpus"  # the one field of a pretraining recipe that names an artifact
@@ -24,7 +24,7 @@ Point = dict[str, Scalar]
 class SweepBase:
     """The recipe, overrides and corpus that all trials of a sweep share."""
 
-    values: dict[str, Any]
+    values: RecipeValues
     """The base recipe's values, as its file holds them."""
     name: str
     """Name of every trial's model, different from that of other runs of the base."""

@@ -6,11 +6,10 @@ later launch of the same run starts anew.
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from clinical_modernbert.artifacts import FileEntry, Store, join_key
 from clinical_modernbert.artifacts.layout import work_prefix
-from clinical_modernbert.training.state import History, history_from_json, point_to_json
+from clinical_modernbert.training.state import History, JsonObject, history_from_json, point_to_json
 
 PROGRESS_NAME = "progress.json"
 RESULT_NAME = "result.json"
@@ -122,12 +121,12 @@ class Records:
         """Return the store's key of the record ``name``."""
         return join_key(work_prefix("model", self.run_id), name)
 
-    def _write(self, name: str, values: dict[str, Any]) -> None:
+    def _write(self, name: str, values: JsonObject) -> None:
         self.store.write_bytes(self.key(name), json.dumps(values).encode())
 
-    def _read(self, name: str) -> dict[str, Any] | None:
+    def _read(self, name: str) -> JsonObject | None:
         try:
-            values: dict[str, Any] = json.loads(self.store.read_bytes(self.key(name)))
+            values: JsonObject = json.loads(self.store.read_bytes(self.key(name)))
         except KeyError:
             return None
         return values

@@ -20,6 +20,7 @@ from clinical_modernbert.encoder import (
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.masking import Masker, MaskSpan, TokenRanges, token_ranges
 from clinical_modernbert.recipe import PretrainRecipe
+from clinical_modernbert.recipe.section import RecipeValues
 from clinical_modernbert.tokenizer import load_base, load_tokenizer, padded_vocabulary_size, special_ids
 from clinical_modernbert.training.batches import BatchSource
 from clinical_modernbert.training.engine import Engine, MaskedLanguageLoss, build_engine
@@ -31,7 +32,7 @@ from clinical_modernbert.training.worker import Worker, resolve_precision
 class TrainJob:
     """What the driver sends to each worker: plain values, because Ray sends them to other nodes."""
 
-    recipe: dict[str, Any]
+    recipe: RecipeValues
     """The recipe as JSON values; the worker validates it again."""
     store_uri: str
     run_id: str

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+JsonObject = dict[str, Any]
+"""An object in one of these files."""
+
 Skip = tuple[int, int]
 """``(first step, batches)``: from this step on, training is this number of batches further in the order of the rows."""
 
@@ -112,7 +115,7 @@ class RunState:
         return next(points, {})
 
 
-def point_to_json(point: Point) -> dict[str, Any]:
+def point_to_json(point: Point) -> JsonObject:
     """Return the point as the store holds it; a training step is one flat object."""
     if isinstance(point, StepPoint):
         return _values(point.figures) | _values(point.speed)
@@ -131,12 +134,12 @@ def point_from_json(values: Mapping[str, Any]) -> Point:
     return StepPoint(figures=figures, speed=Speed(**{name: values[name] for name in Speed.__slots__}))
 
 
-def _values(point: StepFigures | Speed | StartPoint | RollbackPoint | HeldOutPoint) -> dict[str, Any]:
+def _values(point: StepFigures | Speed | StartPoint | RollbackPoint | HeldOutPoint) -> JsonObject:
     # Not dataclasses.asdict: it copies deeply, and a long run writes thousands of points at a time.
     return {name: getattr(point, name) for name in point.__slots__}
 
 
-def history_to_json(history: History) -> list[dict[str, Any]]:
+def history_to_json(history: History) -> list[JsonObject]:
     """Return the curve as ``history.json`` holds it."""
     return [point_to_json(point) for point in history]
 
@@ -146,7 +149,7 @@ def history_from_json(values: Iterable[Mapping[str, Any]]) -> History:
     return tuple(point_from_json(point) for point in values)
 
 
-def state_to_json(state: RunState) -> dict[str, Any]:
+def state_to_json(state: RunState) -> JsonObject:
     """Return the state as a checkpoint's ``run.json`` holds it."""
     return {
         "step": state.step,

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Protocol
 
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.progress import polling
 from clinical_modernbert.recipe import PretrainRecipe
+from clinical_modernbert.recipe.overrides import dotted
 from clinical_modernbert.training.state import HeldOutPoint, History, Point, point_to_json
 
 POLL_S = 5.0
@@ -103,7 +104,7 @@ class _Mlflow:
             self._mlflow.set_tracking_uri(f"sqlite:///{folder.absolute()}/mlflow.db")
         self._mlflow.set_experiment("clinical-modernbert")
         self._mlflow.start_run(run_name=run_id)
-        self._mlflow.log_params(_flat(recipe.model_dump(mode="json")))
+        self._mlflow.log_params(dotted(recipe.model_dump(mode="json")))
 
     def log(self, step: int, figures: dict[str, float]) -> None:
         self._mlflow.log_metrics(figures, step=step)
@@ -142,7 +143,7 @@ def ray_gauges(run_id: str) -> Callable[[Point], None]:
     """Return a function that sets a point's figures on Ray's Prometheus endpoint: ``ray_cm_train_<figure>``, tagged by run."""
     from ray.util.metrics import Gauge
 
-    gauges: dict[str, Any] = {}
+    gauges: dict[str, Gauge] = {}
 
     def observe(point: Point) -> None:
         for name, value in {"train/step": float(point.step), **figures_of(point)}.items():
@@ -162,10 +163,3 @@ def _require(module: str, extra: str) -> ModuleType:
             f"logging.trackers names {module}, which is not installed: pip install 'clinical-modernbert[{extra}]', "
             f"or remove {module} from logging.trackers"
         ) from None
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in values.items():
-        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
-    return flat

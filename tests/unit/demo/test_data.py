@@ -28,8 +28,10 @@ def lay_out(folder: Path, *files: str) -> Path:
 def test_every_known_file_becomes_a_source_of_a_valid_recipe(tmp_path: Path) -> None:
     sources = real_sources(lay_out(tmp_path, *FILES))
     names = ["pubmed", "mimic_note", "aci_bench", "mts_dialog", "mtsamples", "icd9", "icd10"]
-    assert [source["name"] for source in sources] == names
-    recipe = build_recipe(CorpusRecipe, {"kind": "corpus", "name": "x", "sources": sources}, origin="test")
+    assert [source.name for source in sources] == names
+    values = [source.model_dump(mode="json", exclude_unset=True) for source in sources]
+    recipe = build_recipe(CorpusRecipe, {"kind": "corpus", "name": "x", "sources": values}, origin="test")
+    assert list(recipe.sources) == sources
     epochs = {source.name: source.epochs for source in recipe.sources}
     assert epochs["pubmed"] == epochs["aci_bench"] == 4 and epochs["icd10"] == 0.2
 
@@ -37,7 +39,7 @@ def test_every_known_file_becomes_a_source_of_a_valid_recipe(tmp_path: Path) -> 
 @pytest.mark.parametrize(("file", "name"), FILES.items())
 def test_one_file_gives_one_source(tmp_path: Path, file: str, name: str) -> None:
     (source,) = real_sources(lay_out(tmp_path, file, "notes/unknown/notes.csv", "README.md"))
-    assert source["name"] == name and Path(source["path"]).exists()
+    assert source.name == name and Path(source.model_dump()["path"]).exists()
 
 
 def test_a_folder_without_any_known_file_is_refused(tmp_path: Path) -> None:
@@ -48,5 +50,5 @@ def test_a_folder_without_any_known_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_layout_of_the_real_folder_is_known(shared_data: Path) -> None:
-    names = {source["name"] for source in real_sources(shared_data)}
+    names = {source.name for source in real_sources(shared_data)}
     assert names >= {"pubmed", "aci_bench", "mts_dialog", "mtsamples", "icd9", "icd10"}

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from clinical_modernbert.artifacts import Artifact, Manifest, open_store
-from clinical_modernbert.demo.screen import render_screen
+from clinical_modernbert.demo.screen import EndpointCheck, render_screen
 
 ACCOUNT = {
     "records": 1200,
@@ -77,7 +77,7 @@ def screen(*, difference: float = 1e-7, **changes: Any) -> str:
         sweep=artifact("sweep"),
         evaluation=artifact("evaluation"),
         code_map=artifact("map", **changes.get("map", {})),
-        endpoint={"texts": 3, "largest_difference": difference},
+        endpoint=EndpointCheck(num_texts=3, largest_difference=difference),
         notes=["make serve"],
     )
 

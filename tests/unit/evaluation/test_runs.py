@@ -1,6 +1,7 @@
 """A run learns, is repeatable, is published with its head, and is found again; early stopping keeps the best epoch."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,9 @@ def test_a_probe_leaves_the_encoder_alone_and_publishes_no_model(
     artifact = run(tiny_run_plan(ProbeRecipe, DRUG_TASK, encoder_folders["modernbert"], task_files, str(tmp_path)))
     assert artifact.manifest.kind == "evaluation" and "head" not in artifact.summary
     assert {entry.path for entry in artifact.manifest.files} == {"outcomes.npz", "report.json"}
+    report = Finished(ProbeRecipe.model_validate(artifact.manifest.recipe), artifact).report()
+    assert report.metrics == artifact.summary["metrics"] and report.epochs == []
+    assert artifact.file("report.json").read_text() == json.dumps(asdict(report), indent=1)
     assert artifact.summary["metrics"]["f1"] > 0.5  # even random features know the word
 
 

@@ -1,5 +1,6 @@
 """Recipes from YAML: extends, overrides, and one clear message for everything that is wrong."""
 
+import json
 import string
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,8 @@ import yaml
 from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.recipe import CorpusRecipe, MapRecipe, PretrainRecipe, SweepRecipe, build_recipe, load_recipe
 from clinical_modernbert.recipe.loader import read_recipe
-from clinical_modernbert.recipe.overrides import apply_override
+from clinical_modernbert.recipe.overrides import apply_override, dotted
+from clinical_modernbert.recipe.section import RecipeValues
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -277,3 +279,13 @@ def test_a_sweep_that_cannot_run_is_refused(values: dict[str, Any], message: str
     with pytest.raises(RecipeError) as caught:
         build_recipe(SweepRecipe, SWEEP | values, origin="test")
     assert message in str(caught.value)
+
+
+def test_dotted_paths_are_those_of_overrides() -> None:
+    values = {"kind": "pretrain", "training": {"seed": 3, "phases": [{"rows": 2}]}, "optimizer": {}}
+    paths = dotted(values)
+    assert paths == {"kind": "pretrain", "training.seed": 3, "training.phases": [{"rows": 2}]}
+    rebuilt: RecipeValues = {"optimizer": {}}
+    for path, value in paths.items():
+        rebuilt = apply_override(rebuilt, f"{path}={json.dumps(value)}")
+    assert rebuilt == values

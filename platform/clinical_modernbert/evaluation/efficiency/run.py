@@ -90,7 +90,7 @@ def efficiency_report(
 
 def _rounds(
     protocol: str,
-    models: dict[str, Any],
+    models: dict[str, torch.nn.Module],
     tokenize: dict[str, Tokenize],
     *,
     section: EfficiencySection,

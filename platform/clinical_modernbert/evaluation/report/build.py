@@ -178,6 +178,6 @@ def _facts(runs: Sequence[Finished]) -> dict[str, list[str]]:
     """Return what was cut, left out or lost, with the encoder that it is about."""
     facts: dict[str, set[str]] = {}
     for run in runs:
-        for name, value in run.report()["facts"].items():
+        for name, value in run.report().facts.items():
             facts.setdefault(name, set()).add(f"{run.recipe.encoder.name}: {value}")
     return {name: sorted(values) for name, values in sorted(facts.items())}

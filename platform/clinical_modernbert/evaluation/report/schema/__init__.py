@@ -29,7 +29,14 @@ from clinical_modernbert.evaluation.report.schema.errors import (
 )
 from clinical_modernbert.evaluation.report.schema.figures import CodeFigures, CodesReport, EfficiencyReport, TimedPoint
 from clinical_modernbert.evaluation.report.schema.masks import Accuracies, MaskFigures, Shares, Table4
-from clinical_modernbert.evaluation.report.schema.section import Estimate, Range, Section, mode_name, section_json
+from clinical_modernbert.evaluation.report.schema.section import (
+    Estimate,
+    JsonObject,
+    Range,
+    Section,
+    mode_name,
+    section_json,
+)
 from clinical_modernbert.evaluation.report.schema.tasks import (
     Calibration,
     CalibrationIntervals,
@@ -113,9 +120,9 @@ def read_report(values: Mapping[str, Any], *, called: str) -> Report:
         raise ArtifactError(f"{called} is not a report of an evaluation: {field}: {first['msg']}") from None
 
 
-def report_json(report: Report) -> dict[str, Any]:
+def report_json(report: Report) -> JsonObject:
     """Return the report as the store keeps it."""
-    values: dict[str, Any] = {}
+    values: JsonObject = {}
     for section in (report.comparison, report.table_4):
         values |= section_json(section) if section else {}
     for name, figure in (("codes", report.codes), ("efficiency", report.efficiency)):

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_serializer
 
-from clinical_modernbert.evaluation.report.schema.section import Range, Section
+from clinical_modernbert.evaluation.report.schema.section import JsonObject, Range, Section
 
 
 class LabelPair(Section):
@@ -71,8 +71,8 @@ class QueryBucket(RetrievalFigures):
 
     # In the JSON the range comes before the figures.
     @model_serializer(mode="wrap")
-    def _words_first(self, handler: Any) -> dict[str, Any]:
-        values: dict[str, Any] = handler(self)
+    def _words_first(self, handler: Any) -> JsonObject:
+        values: JsonObject = handler(self)
         return {"words": values.pop("words"), **values}
 
     words: tuple[int, int]

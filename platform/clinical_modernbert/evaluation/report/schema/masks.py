@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import model_serializer, model_validator
 
-from clinical_modernbert.evaluation.report.schema.section import Range, Section
+from clinical_modernbert.evaluation.report.schema.section import JsonObject, Range, Section
 
 Shares = dict[str, float]
 """k -> share of hidden tokens that are among the first k guesses. Keys are strings, as in JSON."""
@@ -32,8 +32,8 @@ class Accuracies(Section):
         return {**values, "shares": {name: values[name] for name in values["intervals"] if name in values}}
 
     @model_serializer(mode="wrap")
-    def _spread_predictors(self, handler: Any) -> dict[str, Any]:
-        values: dict[str, Any] = handler(self)
+    def _spread_predictors(self, handler: Any) -> JsonObject:
+        values: JsonObject = handler(self)
         shares, sources = values.pop("shares"), values.pop("sources", None)
         loss = {"loss": values.pop("loss")} if "loss" in values else {}
         return {**loss, **values, **shares, **({} if sources is None else {"sources": sources})}

@@ -4,6 +4,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+JsonObject = dict[str, Any]
+"""An object of ``report.json`` as the store holds it."""
+
 Range = tuple[float, float]
 """The ends of a 95 % interval, or the least and the greatest value of a bucket."""
 
@@ -22,7 +25,7 @@ class Estimate(Section):
     high: float
 
 
-def section_json(section: Section) -> dict[str, Any]:
+def section_json(section: Section) -> JsonObject:
     """Return a section as the store keeps it."""
     return section.model_dump(mode="json", exclude_defaults=True)
 
