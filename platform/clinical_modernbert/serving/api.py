@@ -47,6 +47,7 @@ ROUTES = (
         exclude_none=True,
     ),
     Route("/v1/models", openai.models, method="GET", answer=openai.ModelList, scope="any"),
+    Route("/v1/models/{model_id}", openai.model, method="GET", answer=openai.ModelCard, scope="any"),
     Route("/info", status.info, method="GET", answer=status.Info, scope="any", exclude_none=True),
     Route("/health", status.health, method="GET", answer=status.Health, scope=None),
     Route("/ping", status.health, method="GET", answer=status.Health, scope=None, is_listed=False),
@@ -111,7 +112,10 @@ async def _answer_problem(_: Request, error: Exception) -> Response:
 
 async def _answer_http(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    problem = problems.ProblemError(error.status_code, "http_error", str(error.detail))
+    if error.status_code in (404, 405):
+        problem = problems.not_found(error.status_code)
+    else:
+        problem = problems.ProblemError(error.status_code, "http_error", "the request is not a valid one")
     _tally(problem)
     return JSONResponse(problem.body.model_dump(), status_code=error.status_code, headers=error.headers)
 

@@ -73,9 +73,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        # An unknown path is the client's text.
-        path = route_path(scope)
-        route = path if path in self._scopes else "other"
+        route = self._known(route_path(scope))
         if route in self._open:
             await self._handle(scope, receive, send, route=route)
             return
@@ -89,6 +87,13 @@ class Gate:
     async def _handle(self, scope: Scope, receive: Receive, send: Send, *, route: str) -> tuple[int, Tally]:
         """Answer one request, also if its route fails; return the status and the tally of the request."""
         started, tally, status = time.perf_counter(), Tally(), 0
+    def _known(self, path: str) -> str:
+        """Return the path of the route, with the name of a parameter for its value; "other" for the client's own text."""
+        if path in self._scopes:
+            return path
+        folder, _, last = path.rpartition("/")
+        return next((known for known in self._scopes if last and known.startswith(f"{folder}/{{")), "other")
+
         TALLY.set(tally)
         key = find_key(self._keys, Headers(scope=scope).get("authorization")) if self._keys else None
 

@@ -38,11 +38,11 @@ def unknown_model(model_id: str) -> ProblemError:
     return ProblemError(404, "model_not_found", f"this endpoint serves {model_id} and no other model", param="model")
 
 
-def empty_input(param: str) -> ProblemError:
-    """400: nothing to embed at ``param``."""
-    return ProblemError(
-        400, "empty_input", f"{param} is empty: each text needs at least one character or token", param=param
-    )
+def empty_input(*params: str) -> ProblemError:
+    """400: nothing to embed at ``params``; ``param`` of the answer is the first of them."""
+    verb = "is" if len(params) == 1 else "are"
+    message = f"{', '.join(params)} {verb} empty: each text needs at least one character or token"
+    return ProblemError(400, "empty_input", message, param=params[0])
 
 
 def too_many_texts(param: str, number: int, limit: int) -> ProblemError:
@@ -99,6 +99,19 @@ def too_many_tokens(param: str, number: int, limit: int) -> ProblemError:
     """422: a text longer than the model's limit."""
     message = f"{param} has {number} tokens; the limit is max_tokens={limit} a text: split it, or set truncate to true"
     return ProblemError(422, "text_too_long", message, param=param)
+
+
+def other_tokenizer(param: str, reason: str) -> ProblemError:
+    """422: ids of another model's tokenizer; the message names the setting of the client that sends them by default."""
+    hint = "send texts instead (in LangChain's OpenAIEmbeddings: check_embedding_ctx_length=False)"
+    return bad_token_ids(param, f"{reason}; {hint}")
+
+
+def not_found(status: int = 404) -> ProblemError:
+    """404 or 405: no route has this path, or this path with this method."""
+    if status == 405:
+        return ProblemError(405, "method_not_allowed", "this path takes another method: /openapi.json lists the routes")
+    return ProblemError(404, "not_found", "no route has this path: /openapi.json lists the routes")
 
 
 def bad_token_ids(param: str, reason: str) -> ProblemError:

@@ -113,8 +113,7 @@ class EmbeddingService:
             raise problems.empty_input(field)
         if len(texts) > limits.max_texts:
             raise problems.too_many_texts(field, len(texts), limits.max_texts)
-        for text, param in zip(texts, params, strict=True):
-            self._check(text, param)
+        self._check(texts, params)
         tally = TALLY.get(None) or Tally()
         tally.num_texts = len(texts)
         try:
@@ -161,10 +160,15 @@ class EmbeddingService:
         self._tokenizing.close()
         self._rendering.close()
 
-    def _check(self, text: Text, param: str) -> None:
+    def _check(self, texts: Sequence[Text], params: Sequence[str]) -> None:
+        empty = [param for text, param in zip(texts, params, strict=True) if not text]
+        if empty:
+            raise problems.empty_input(*empty)
+        for text, param in zip(texts, params, strict=True):
+            self._check_one(text, param)
+
+    def _check_one(self, text: Text, param: str) -> None:
         limits = self.engine.recipe.limits
-        if not text:
-            raise problems.empty_input(param)
         if isinstance(text, str):
             if len(text) > limits.max_characters:
                 raise problems.too_many_characters(param, len(text), limits.max_characters)
@@ -175,11 +179,11 @@ class EmbeddingService:
             return
         tokenizer = self.engine.encoder.tokenizer
         if min(text) < 0 or max(text) >= self.engine.vocabulary_size:
-            raise problems.bad_token_ids(param, f"ids must be from 0 to {self.engine.vocabulary_size - 1}")
+            raise problems.other_tokenizer(param, f"ids must be from 0 to {self.engine.vocabulary_size - 1}")
         # Ids of another model's tokenizer would give vectors that look right and are meaningless.
         if text[0] != tokenizer.cls_token_id or text[-1] != tokenizer.sep_token_id:
             ends = f"begin with [CLS]={tokenizer.cls_token_id} and end with [SEP]={tokenizer.sep_token_id}"
-            raise problems.bad_token_ids(param, f"ids must be those of this model's own tokenizer: they {ends}")
+            raise problems.other_tokenizer(param, f"ids must be those of this model's own tokenizer: they {ends}")
 
     async def tokenize(self, texts: Sequence[Text]) -> list[list[int]]:
         """Return the token ids of each text, strings tokenised in the tokenising thread."""
@@ -208,8 +212,7 @@ class EmbeddingService:
             raise problems.empty_input(field)
         if len(texts) > limit:
             raise problems.too_many_texts(field, len(texts), limit)
-        for i, text in enumerate(texts):
-            self._check(text, field if isinstance(inputs, str) else f"{field}[{i}]")
+        self._check(texts, [field] if isinstance(inputs, str) else [f"{field}[{i}]" for i in range(len(texts))])
         return texts
 
     def _fit(self, ids: list[int], param: str, *, truncate: bool, windows: bool, cut_left: bool) -> list[list[int]]:

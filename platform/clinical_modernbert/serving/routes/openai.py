@@ -122,9 +122,19 @@ async def embeddings(service: EmbeddingService, request: EmbeddingsRequest) -> R
 
 async def models(service: EmbeddingService) -> ModelList:
     """List the served model."""
+    return ModelList(data=[_card(service)])
+
+
+async def model(service: EmbeddingService, model_id: str) -> ModelCard:
+    """Return the served model by its id or its name alone."""
+    if not service.engine.serves(model_id):
+        raise problems.unknown_model(service.engine.model_id)
+    return _card(service)
+
+
+def _card(service: EmbeddingService) -> ModelCard:
     manifest = service.engine.manifest
-    created = int(datetime.fromisoformat(manifest.created_at).timestamp())
-    return ModelList(data=[ModelCard(id=manifest.id, created=created)])
+    return ModelCard(id=manifest.id, created=int(datetime.fromisoformat(manifest.created_at).timestamp()))
 
 
 def encode_vector(vector_D: NDArray[np.float32], encoding_format: Literal["float", "base64"]) -> list[float] | str:
