@@ -89,6 +89,7 @@ def build_api(service: EmbeddingService, *, keys: tuple[Key, ...] = ()) -> FastA
         keys=keys,
         record=service.record,
         trace=service.trace,
+        model_id=service.engine.model_id,
         scopes={"/openapi.json": None, **{route.path: route.scope for route in ROUTES}},
     )
     for route in ROUTES:

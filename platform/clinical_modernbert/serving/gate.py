@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 
 from fastapi import Response
 from fastapi.responses import JSONResponse
@@ -21,6 +22,7 @@ from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.body import ClientLeftError, read_body, wait_for_leave
 from clinical_modernbert.serving.keys import AnyKey, Key, KeyScope, find_key
 from clinical_modernbert.serving.metrics import TALLY, Record, Tally
+from clinical_modernbert.serving.request_id import request_id
 from clinical_modernbert.serving.tracing import Trace
 
 _CLIENT_LEFT = 499
@@ -60,12 +62,13 @@ class Gate:
         record: Record,
         trace: Trace,
         scopes: Mapping[str, KeyScope | AnyKey | None],
+        model_id: str,
     ) -> None:
         self._app = app
         self._limits = limits
         self._keys = keys
         self._record, self._trace = record, trace
-        self._scopes = scopes
+        self._scopes, self._model_id = scopes, model_id
         self._open = frozenset(path for path, needed in scopes.items() if needed is None)
         self._num_requests = 0
 
@@ -84,9 +87,6 @@ class Gate:
             note("texts", tally.num_texts)
             note("tokens", tally.num_tokens)
 
-    async def _handle(self, scope: Scope, receive: Receive, send: Send, *, route: str) -> tuple[int, Tally]:
-        """Answer one request, also if its route fails; return the status and the tally of the request."""
-        started, tally, status = time.perf_counter(), Tally(), 0
     def _known(self, path: str) -> str:
         """Return the path of the route, with the name of a parameter for its value; "other" for the client's own text."""
         if path in self._scopes:
@@ -94,6 +94,9 @@ class Gate:
         folder, _, last = path.rpartition("/")
         return next((known for known in self._scopes if last and known.startswith(f"{folder}/{{")), "other")
 
+    async def _handle(self, scope: Scope, receive: Receive, send: Send, *, route: str) -> tuple[int, Tally]:
+        """Answer one request, also if its route fails; return the status and the tally of the request."""
+        started, tally, status = time.perf_counter(), Tally(), 0
         TALLY.set(tally)
         key = find_key(self._keys, Headers(scope=scope).get("authorization")) if self._keys else None
 
@@ -126,7 +129,7 @@ class Gate:
             await respond(problems.internal_error())(scope, receive, watch)
         finally:
             self._num_requests -= 1
-            self._note(route, status, time.perf_counter() - started, key=key, tally=tally)
+            self._note(scope, route, status, time.perf_counter() - started, key=key, tally=tally)
         return status, tally
 
     def _admit(self, route: str, *, key: Key | None) -> None:
@@ -182,9 +185,14 @@ class Gate:
             raise ClientLeftError
         raise problems.request_timeout(self._limits.request_timeout_s)
 
-    def _note(self, route: str, status: int, seconds: float, *, key: Key | None, tally: Tally) -> None:
+    def _note(self, scope: Scope, route: str, status: int, seconds: float, *, key: Key | None, tally: Tally) -> None:
+        peer = scope.get("client")
         line = {
             "key": key.name if key else None,
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "request_id": request_id(Headers(scope=scope).get("x-request-id")),
+            "peer": peer[0] if peer else None,
+            "model": self._model_id,
             "route": route,
             "status": status,
             "texts": tally.num_texts,

@@ -12,7 +12,9 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clinical_modernbert.serving import problems
+from clinical_modernbert.serving.gate import respond
 from clinical_modernbert.serving.metrics import PROXY_REFUSALS, Record, drop
+from clinical_modernbert.serving.request_id import request_id
 
 _PROXY_PATHS = ("/-/",)
 
@@ -36,9 +38,14 @@ class JsonRefusals:
             await self._app(scope, receive, send)
             return
         problem: problems.ProblemError | None = None
+        started = False
+        # Ray's access log prints the client's x-request-id as it is: another text than a plain id is replaced.
+        inward = MutableHeaders(scope=scope)
+        inward["x-request-id"] = request_id(inward.get("x-request-id"))
 
         async def translate(message: Message) -> None:
-            nonlocal problem
+            nonlocal problem, started
+            started = True
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(raw=list(message["headers"]))
                 plain = not headers.get("content-type", "").startswith("application/json")
@@ -56,4 +63,12 @@ class JsonRefusals:
                 return  # drop the plain text
             await send(message)
 
-        await self._app(scope, receive, translate)
+        try:
+            await self._app(scope, receive, translate)
+        except Exception as error:  # noqa: BLE001  # the message of a lost replica names actors, that of a failure may quote input
+            if started:
+                raise RuntimeError(f"the answer broke off with {type(error).__name__}") from None
+            lost = problems.of_proxy(503)
+            assert lost
+            self._record(PROXY_REFUSALS.name, 1, {"cause": lost.body.error.code})
+            await respond(lost)(scope, receive, send)

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import pytest
 from clinical_modernbert.serving.proxy import JsonRefusals, middlewares
+from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
 counts: list[tuple[str, float, dict[str, str]]] = []
@@ -31,7 +33,7 @@ def answered(status: int, kind: str, text: bytes, *, path: str = "/embed") -> tu
     assert middleware.cls is JsonRefusals
     counts.clear()
     record = lambda name, value, tags: counts.append((name, value, tags))  # noqa: E731
-    asyncio.run(JsonRefusals(app, record=record)({"type": "http", "path": path}, receive, send))
+    asyncio.run(JsonRefusals(app, record=record)({"type": "http", "path": path, "headers": []}, receive, send))
     head, *bodies = sent
     names = {name.decode(): value.decode() for name, value in head["headers"]}
     return head["status"], names, b"".join(body.get("body", b"") for body in bodies)
@@ -68,3 +70,62 @@ def test_an_answer_of_a_replica_passes_untouched(status: int, kind: str) -> None
 
 def test_the_proxy_s_own_pages_pass_untouched() -> None:
     assert answered(503, "text/plain", b"draining", path="/-/healthz")[2] == b"draining"
+
+
+async def _receive() -> Message:
+    return {"type": "http.request", "body": b""}
+
+
+def test_a_replica_that_dies_is_a_503_to_be_tried_again() -> None:
+    async def dying(scope: Scope, receive: Receive, send: Send) -> None:
+        raise RuntimeError("ActorDiedError: the note said Zebulon")
+
+    sent: list[Any] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    counts.clear()
+    app = JsonRefusals(dying, record=lambda name, value, tags: counts.append((name, value, tags)))
+    asyncio.run(app({"type": "http", "path": "/embed", "headers": []}, _receive, send))
+    head, body = sent
+    headers = dict(head["headers"])
+    assert (head["status"], headers[b"retry-after"], headers[b"content-type"]) == (503, b"1", b"application/json")
+    assert json.loads(body["body"])["error"]["code"] == "unavailable"
+    assert b"Zebulon" not in body["body"]
+    assert counts == [("cm_proxy_refusals", 1, {"cause": "unavailable"})]
+
+
+def test_an_answer_that_breaks_off_gets_no_second_head_and_no_message() -> None:
+    async def breaking(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        raise RuntimeError("the note said Zebulon")
+
+    sent: list[Any] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    with pytest.raises(RuntimeError) as broken:
+        asyncio.run(JsonRefusals(breaking)({"type": "http", "path": "/embed", "headers": []}, _receive, send))
+    assert len(sent) == 1
+    assert "Zebulon" not in str(broken.value)
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"), [("a-1", True), ("Zebulon MRN 12", False), ("a" * 65, False), ("", False), (None, False)]
+)
+def test_a_request_id_that_may_be_text_is_replaced_before_ray_logs_it(sent: str | None, kept: bool) -> None:
+    seen: list[str | None] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(Headers(scope=scope).get("x-request-id"))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(message: Message) -> None:
+        pass
+
+    headers = [] if sent is None else [(b"x-request-id", sent.encode())]
+    asyncio.run(JsonRefusals(app)({"type": "http", "path": "/embed", "headers": headers}, _receive, send))
+    assert (seen == [sent]) == kept
+    assert seen[0] and re.fullmatch("[A-Za-z0-9-]{1,64}", seen[0])
