@@ -82,6 +82,8 @@ def recipe_values(raw: Path, **changes: Any) -> dict[str, Any]:
         "held_out": {"fraction": 0.25},
         # Shards so small that every split has several.
         "packing": {"sequence_lengths": [64, 128], "shard_tokens": 8192},
+        # Two of the ten citations are damaged, and the cut archive may lack about as many as it has.
+        "max_quarantined_fraction": 0.6,
         **changes,
     }
 
@@ -285,12 +287,13 @@ def test_the_area_of_a_build_that_was_killed_after_its_manifest_goes_with_the_ne
     [
         (
             {"filters": {"min_characters": 1_000_000}},
-            "error: no document is left of 10 records: dropped {'too_short': 7, 'no_abstract': 1}, quarantined 2 "
-            "pubmed/a.xml record 6: no PMID",
+            r"error: source pubmed: no document is left of 10 records: dropped \{'too_short': 7, 'no_abstract': 1\}, "
+            "quarantined 2 pubmed/a.xml record 6: no PMID",
         ),
         (
             {"max_quarantined_fraction": 0.1},
-            "error: 2 of 10 records had to be quarantined, more than max_quarantined_fraction=0.1 allows: pubmed/a.xml record 6",
+            r"error: source pubmed: 2 of 10 records had to be quarantined and about \d+ more were not read after damage, "
+            "more than max_quarantined_fraction=0.1 allows: pubmed/a.xml record 6",
         ),
     ],
     ids=["nothing is kept", "too much is quarantined"],
@@ -298,7 +301,7 @@ def test_the_area_of_a_build_that_was_killed_after_its_manifest_goes_with_the_ne
 def test_a_build_that_cannot_succeed_exits_with_2_and_says_why(
     changes: dict[str, Any], message: str, raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    values = recipe_values(raw, max_quarantined_fraction=0.5) | changes
+    values = recipe_values(raw, max_quarantined_fraction=0.9) | changes
     values["sources"] = [source for source in values["sources"] if source["name"] == "pubmed"]
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump(values))
     with pytest.raises(SystemExit) as stop:
@@ -310,6 +313,6 @@ def test_a_build_that_cannot_succeed_exits_with_2_and_says_why(
         )
     assert stop.value.code == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1 and message in errors[0]
+    assert len(errors) == 1 and re.search(message, errors[0])
     assert CANARY not in errors[0]
     assert list_artifacts(open_store(str(tmp_path / "store")), "corpus") == []

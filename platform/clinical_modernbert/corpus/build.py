@@ -7,9 +7,7 @@ then its result in the work area, so that a killed build continues with the task
 their arguments: the shards are byte-equal whatever the number of workers.
 """
 
-import math
 import tempfile
-from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -30,6 +28,7 @@ from clinical_modernbert.corpus.dedup.shingles import evaluation_ngrams
 from clinical_modernbert.corpus.documents import parse_unit
 from clinical_modernbert.corpus.piece_files import Piece, PieceId
 from clinical_modernbert.corpus.publish import Built, publish_corpus
+from clinical_modernbert.corpus.refusals import refuse_bad_input
 from clinical_modernbert.corpus.results import (
     Dropped,
     EvaluationNgrams,
@@ -40,7 +39,7 @@ from clinical_modernbert.corpus.results import (
     Vocabulary,
 )
 from clinical_modernbert.corpus.tokens import Shard, ShardSegment, pack_shard, read_texts, tokenise_piece
-from clinical_modernbert.errors import CorpusError, UserError
+from clinical_modernbert.errors import UserError
 from clinical_modernbert.lexicon import build_terms
 from clinical_modernbert.recipe import CorpusRecipe
 from clinical_modernbert.runtime import each_call, start_ray
@@ -92,7 +91,7 @@ def _build(plan: Plan[CorpusRecipe], area: WorkArea) -> Artifact:
             partial(parse_unit, area, recipe, unit, number=n, num_bands_partitions=near) for n, unit in enumerate(units)
         ]
         parsed = each_call("parse", parse, Parsed, concurrency=num_cpus)
-        _refuse_bad_input(recipe, parsed)
+        refuse_bad_input(recipe, parsed)
     finally:
         if tools is not None:
             ray.wait([tools])  # nothing may write to an area that a refusal is about to clear
@@ -153,35 +152,6 @@ def _prepare_evaluation(area: WorkArea, paths: tuple[str, ...]) -> EvaluationNgr
         return EvaluationNgrams(len(ngrams))
 
     return area.once("evaluation", run, EvaluationNgrams)
-
-
-def _refuse_bad_input(recipe: CorpusRecipe, parsed: Sequence[Parsed]) -> None:
-    records = sum(step.count("records") for step in parsed)
-    num_bad = sum(step.count("quarantined") for step in parsed)
-    bad = [entry for step in parsed for entry in step.quarantine]
-    shown = "; ".join(f"{e.source}/{e.file} {e.position}: {e.reason}" for e in bad[:5])
-    lost = sum(unread_records([step for step in parsed if step.source == s.name]) for s in recipe.sources)
-    if num_bad + lost > recipe.max_quarantined_fraction * (records + lost):
-        unread = f" and about {lost:.0f} more were not read after damage" if lost else ""
-        raise CorpusError(
-            f"{num_bad} of {records} records had to be quarantined{unread}, more than max_quarantined_fraction="
-            f"{recipe.max_quarantined_fraction} allows: {shown}"
-        )
-    if not any(step.count("read") for step in parsed):
-        reasons = sum((Counter(step.dropped) for step in parsed), Counter[str]())
-        raise CorpusError(
-            f"no document is left of {records} records: dropped {dict(reasons)}, quarantined {num_bad} {shown}"
-        )
-
-
-def unread_records(parsed: Sequence[Parsed]) -> float:
-    """Return about how many records of one source follow damage: its unread bytes at its average records per read byte."""
-    unread = sum(step.unread_bytes for step in parsed)
-    read = sum(step.bytes for step in parsed) - unread
-    if not unread:
-        return 0.0
-    # Where nothing was read, the number of records is unknown too: more than any share allows.
-    return unread * sum(step.count("records") for step in parsed) / read if read else math.inf
 
 
 def _trains_tokenizer(recipe: CorpusRecipe) -> bool:

@@ -73,7 +73,7 @@ def render_card(card: Card) -> str:
     lines += _counted("Identifiers found", {name: source.identifiers for name, source in card.sources.items()})
     for name, source in card.sources.items():
         if source.quarantined:
-            unread = f", {source.unread_bytes:,} bytes behind damage were not read" if source.unread_bytes else ""
+            unread = f", {source.unread_bytes:,} bytes follow damage or are missing" if source.unread_bytes else ""
             lines += ["", f"{name}: {source.quarantined:,} records quarantined{unread} (`quarantine.jsonl`)."]
     lines += ["", "## Lengths", "", "Documents below each power of two, in tokens.", ""]
     for name, source in card.sources.items():

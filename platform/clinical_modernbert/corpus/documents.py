@@ -113,12 +113,14 @@ class _UnitParser:
             counts=dict(self._counts),
             pieces=tuple(self._sizes),
             quarantine=tuple(self._quarantine[:_QUARANTINE_SHOWN]),
-            bytes=progress.size_bytes,
+            bytes=progress.size_bytes + progress.missing_bytes,
             unread_bytes=progress.unread_bytes,
         )
 
     def _set_aside(self, record: Quarantined) -> None:
         self._counts["quarantined"] += 1
+        if record.num_lost:
+            self._counts["lost"] += record.num_lost
         entry = QuarantineEntry(
             self._unit.source, record.file, record.position, record.reason, record.record_id, record.sha256
         )

@@ -47,15 +47,16 @@ class Parsed:
     """Name of its source in the recipe."""
     unit: str
     counts: dict[str, int]
-    """``records``, ``read``, ``quarantined``, ``with_identifiers``, and ``dropped:``, ``language:`` and ``identifier:`` with
-    their reasons, codes and kinds."""
+    """``records``, ``read``, ``quarantined``, ``lost`` (further records, estimated), ``with_identifiers``, and ``dropped:``,
+    ``language:`` and ``identifier:`` with their reasons, codes and kinds."""
     pieces: tuple[int, ...]
     """Documents of each piece."""
     quarantine: tuple[QuarantineEntry, ...]
     """The first of them."""
     bytes: int
+    """Size of the file, and what a cut archive is assumed to lack."""
     unread_bytes: int
-    """Of ``bytes``, those that follow damage."""
+    """Of ``bytes``, those that follow damage or are missing."""
 
     def count(self, name: str) -> int:
         """Return one of ``counts``, 0 where nothing was counted."""

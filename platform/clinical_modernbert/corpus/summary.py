@@ -20,7 +20,8 @@ class Account:
     """By reason."""
     quarantined: int
     unread_bytes: int
-    """Bytes that follow damage; the number of records in them is unknown and not in the balance."""
+    """Bytes that follow damage, and as many bytes as a cut archive has, because what it lacks is unknown. The number of
+    records in them is unknown and not in the balance."""
     tokens: dict[str, int]
     """By split, without [CLS] and [SEP]."""
     salient_tokens: int

@@ -131,8 +131,8 @@ class CorpusRecipe(Recipe):
     held_out: HeldOutSection = HeldOutSection()
     packing: PackingSection = PackingSection()
     max_quarantined_fraction: float = Field(default=0.01, ge=0, le=1)
-    """The build fails when a larger share of the records had to be quarantined. Unread bytes after damage are counted too, at the
-    source's average records per byte."""
+    """The build fails when a larger share of one source's records had to be quarantined. What is lost with them is counted too:
+    unread bytes at the source's average records per byte, and the lines that an unclosed quote swallowed."""
     scaling: CorpusScaling = CorpusScaling()
 
     @model_validator(mode="after")

@@ -1,23 +1,26 @@
 """CSV rows with named columns (RFC 4180, UTF-8), streamed; a row that cannot be read is quarantined with its line.
 
-After a broken quote the borders of rows are unknown: reading continues at the next line that has the header's number of columns,
-and everything before that line counts as one quarantined record.
+After a broken quote the borders of rows are unknown. Everything up to the next line that is surely a row is one quarantined
+record, which counts the rows that it swallowed; ``csv_loss`` decides where rows begin again.
 """
 
 import codecs
 import csv
 import hashlib
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from clinical_modernbert.sources.column_names import check_names
+from clinical_modernbert.sources.csv_loss import Loss, column_shapes, skip_quoted
 from clinical_modernbert.sources.document import Quarantined
 from clinical_modernbert.sources.files import DamagedFileError, read_chunks
 
 # A discharge summary has up to about 100,000 characters; a longer field is an unclosed quote.
 _MOST_CHARACTERS = 1 << 24
+_COMPARED_ROWS = 8
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")
 
 
@@ -43,7 +46,8 @@ def read_rows(chunks: Iterable[bytes], *, file: str, columns: tuple[str, ...]) -
     try:
         header = next(reader, None)
     except csv.Error as error:
-        yield Quarantined(file, "line 1", f"the header is no CSV ({error})")
+        lost = sum(1 for _ in lines)
+        yield Quarantined(file, "line 1", f"the header is no CSV ({error})", num_lost=lost)
         return
     if header is None:
         position, reason = lines.damage or ("line 1", "the file is empty, expected a CSV header")
@@ -51,36 +55,58 @@ def read_rows(chunks: Iterable[bytes], *, file: str, columns: tuple[str, ...]) -
         return
     check_names(header, columns, file)
     indexes = [header.index(column) for column in columns]
-    number, lost = 0, False
-    while True:
-        line = reader.line_num + 1
-        try:
-            row = next(reader)
-        except StopIteration:
-            break
-        except csv.Error as error:
-            if lines.damage:  # the damage cut this row; it is reported once, below
-                break
-            number += 1
-            lost = True
-            yield Quarantined(file, f"lines {line}-{reader.line_num}", f"broken CSV quoting ({error})")
-            continue
-        if not row or (lost and len(row) != len(header)):
-            continue
-        lost = False
+    number = 0
+    for line, row in _table_rows(reader, lines, file=file, num_columns=len(header)):
         number += 1
-        if len(row) != len(header):
+        if isinstance(row, Quarantined):
+            yield row
+        elif len(row) != len(header):
             reason = f"{len(row)} columns where the header has {len(header)}"
             yield Quarantined(file, f"line {line}", reason, sha256=_row_hash(row))
-            continue
-        values = tuple([row[index] for index in indexes])
-        if any(_NOT_UTF8.search(value) for value in values):
-            yield Quarantined(file, f"line {line}", "the row is not UTF-8", sha256=_row_hash(row))
-            continue
-        yield Row(number, line, values)
+        else:
+            values = tuple([row[index] for index in indexes])
+            if any(_NOT_UTF8.search(value) for value in values):
+                yield Quarantined(file, f"line {line}", "the row is not UTF-8", sha256=_row_hash(row))
+            else:
+                yield Row(number, line, values)
     if lines.damage:
         position, reason = lines.damage
         yield Quarantined(file, f"row {number + 1}, {position}", reason)
+
+
+def _table_rows(
+    reader: Iterator[list[str]], lines: "_Lines", *, file: str, num_columns: int
+) -> Iterator[tuple[int, list[str] | Quarantined]]:
+    """Yield (first line, row) for each row that is not blank, and one record for the lines from a broken quote to a row."""
+    recent: deque[list[str]] = deque(maxlen=_COMPARED_ROWS)
+    num_rows = num_lines = 0
+    loss: Loss | None = None
+    while True:
+        line = lines.number + 1
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            if lines.damage:  # the damage cut this row; it is reported once, by the caller
+                break
+            if loss is None:
+                loss = Loss(
+                    line, str(error), num_lines / num_rows if num_rows else 1.0, column_shapes(recent, num_columns)
+                )
+            skip_quoted(lines.last, iter(lines), inside=lines.number > line)
+            continue
+        if row is None:
+            break
+        if not row or (loss and not loss.ends_at(row)):
+            continue
+        if loss:
+            yield loss.first_line, loss.quarantined(file, line - 1)
+            loss = None
+        if len(row) == num_columns:
+            recent.append(row)
+            num_rows, num_lines = num_rows + 1, num_lines + lines.number - line + 1
+        yield line, row
+    if loss:
+        yield loss.first_line, loss.quarantined(file, lines.number)
 
 
 def check_columns(location: Path, *, file: str, columns: tuple[str, ...]) -> None:
@@ -97,18 +123,25 @@ class _Lines:
     """Whole lines of text from chunks of bytes; where the bytes end early, ``damage`` is set and the torn line left out."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = chunks
         self.damage: tuple[str, str] | None = None
+        self.number = 0
+        self.last = ""
+        """The line that was read last, and its number."""
+        self._lines = self._read(chunks)
 
     def __iter__(self) -> Iterator[str]:
+        return self._lines
+
+    def _read(self, chunks: Iterable[bytes]) -> Iterator[str]:
         # Bytes that are not UTF-8 become lone surrogates, so that only their row is quarantined.
         decoder = codecs.getincrementaldecoder("utf-8-sig")(errors="surrogateescape")
         pending = ""
         try:
-            for chunk in self._chunks:
+            for chunk in chunks:
                 *whole, pending = (pending + decoder.decode(chunk)).split("\n")
                 for line in whole:
-                    yield line + "\n"
+                    self.number, self.last = self.number + 1, line + "\n"
+                    yield self.last
                 if len(pending) > _MOST_CHARACTERS:
                     self.damage = (f"after {_MOST_CHARACTERS} characters", "a line without end")
                     return
@@ -117,4 +150,5 @@ class _Lines:
             return
         pending += decoder.decode(b"", final=True)
         if pending:
+            self.number, self.last = self.number + 1, pending
             yield pending

@@ -45,6 +45,8 @@ class Quarantined:
     record_id: str | None = None
     sha256: str | None = None
     """Hash of the record's bytes where its borders are known."""
+    num_lost: int = 0
+    """About how many further records are lost with this one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,20 +29,28 @@ class Progress:
     read_bytes: int = 0
     is_whole: bool = False
     """Whether its end was reached, undamaged."""
+    missing_bytes: int = 0
+    """What a cut archive lacks. It is unknown, and assumed to be as much as the archive has."""
 
     @property
     def unread_bytes(self) -> int:
-        """Bytes of the file that were not read, to within 64 KiB."""
-        return 0 if self.is_whole else self.size_bytes - self.read_bytes
+        """Bytes that were not read, to within 64 KiB: of the file after damage, and the missing ones."""
+        return 0 if self.is_whole else self.size_bytes - self.read_bytes + self.missing_bytes
+
+    def count_rows(self, done: int, total: int) -> None:
+        """Note that ``done`` of the ``total`` rows of a Parquet file were read; its bytes are counted in proportion."""
+        self.read_bytes = self.size_bytes * done // max(total, 1)
 
 
 class DamagedFileError(Exception):
     """A file cannot be read from a position on; everything before it was yielded."""
 
-    def __init__(self, position: str, reason: str) -> None:
+    def __init__(self, position: str, reason: str, *, is_cut: bool = False) -> None:
         super().__init__(f"{position}: {reason}")
         self.position = position
         self.reason = reason
+        self.is_cut = is_cut
+        """Whether the file ends there although more was to come."""
 
 
 def find_files(
@@ -129,9 +137,14 @@ def read_chunks(location: Path, progress: Progress | None = None) -> Iterator[by
     progress = progress or Progress()
     progress.size_bytes = location.stat().st_size
     with location.open("rb") as stream:
-        for chunk in _content(stream):
-            progress.read_bytes = stream.tell()
-            yield chunk
+        try:
+            for chunk in _content(stream):
+                progress.read_bytes = stream.tell()
+                yield chunk
+        except DamagedFileError as error:
+            if error.is_cut:
+                progress.read_bytes = progress.missing_bytes = progress.size_bytes
+            raise
     progress.is_whole = True
 
 
@@ -196,7 +209,7 @@ def _inflate(head: bytes, later: Iterator[bytes]) -> Iterator[bytes]:
         if not data:
             data = next(later, b"")
             if not data:
-                raise DamagedFileError(f"byte {position}", "the gzip archive is truncated")
+                raise DamagedFileError(f"byte {position}", "the gzip archive is truncated", is_cut=True)
         before = member.copy()
         try:
             chunk = member.decompress(data, _OUTPUT_BYTES)

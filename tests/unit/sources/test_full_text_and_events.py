@@ -225,6 +225,20 @@ def test_hugging_face_folders(tmp_path: Path) -> None:
         list(read_unit(dataset(str(tmp_path / "plain"), split="test"), unit))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("second", [b"PAR1 torn", None], ids=["torn", "other columns"])
+def test_a_data_set_with_a_broken_shard_is_refused_with_its_name(second: bytes | None, tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "train-0.parquet")
+    pq.write_table(pa.table({"other": [1]}), tmp_path / "train-1.parquet")
+    if second:
+        (tmp_path / "train-1.parquet").write_bytes(second)
+    source = dataset(str(tmp_path))
+    (unit,) = list_units(source)
+    with pytest.raises(SourceError, match=r"after row 3 .*train-1\.parquet"):
+        list(read_unit(source, unit))
+
+
 def test_a_hub_id_needs_its_commit() -> None:
     with pytest.raises(SourceError, match=r"together with revision, its commit"):
         list_units(dataset("owner/nowhere"))

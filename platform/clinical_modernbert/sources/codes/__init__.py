@@ -40,7 +40,7 @@ def read(source: CodeSource, unit: Unit, progress: Progress) -> Iterator[Record]
     """Yield one value for each code and form."""
     # Located again: on another machine the package may be in another folder.
     location = table_location(source.table, source.path)
-    return read_code_documents(location, file=unit.name, source=source)
+    return read_code_documents(location, file=unit.name, source=source, progress=progress)
 
 
 def licence(source: CodeSource) -> str:

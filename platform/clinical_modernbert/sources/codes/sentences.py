@@ -24,7 +24,7 @@ from clinical_modernbert.sources.codes.relations import (
 )
 from clinical_modernbert.sources.codes.tables import READERS, CodeRow, read_order_file
 from clinical_modernbert.sources.document import Document, Dropped, Quarantined
-from clinical_modernbert.sources.files import read_chunks
+from clinical_modernbert.sources.files import Progress, read_chunks
 
 _DASHED = {
     "icd9cm": "ICD-9",
@@ -40,14 +40,16 @@ _DASHED = {
 _WORD = re.compile(r"[^\W\d_]+")
 
 
-def read_code_documents(location: Path, *, file: str, source: CodeSource) -> Iterator[Document | Dropped | Quarantined]:
+def read_code_documents(
+    location: Path, *, file: str, source: CodeSource, progress: Progress | None = None
+) -> Iterator[Document | Dropped | Quarantined]:
     """Yield each code in each of the source's forms; the id is ``<system>:<code>``, and ``<system>:<code>#<form>``
     for every form but the first.
 
     A name of several in a table (RxNorm) gets its number: ``rxnorm:161:2``. A code of which a form has nothing to say (no
     counterpart, or not in the tabular list) is dropped under that form's reason.
     """
-    rows = list(_code_rows(location, file=file, source=source))
+    rows = list(_code_rows(read_chunks(location, progress), file=file, source=source))
     common = _common_words(row.description for row in rows if isinstance(row, CodeRow))
     places = read_hierarchy(tabular_location(source.hierarchy_path)) if "hierarchy" in source.templates else {}
     mappings = read_gem(Path(source.crosswalk_path)) if source.crosswalk_path is not None else []
@@ -78,8 +80,7 @@ def read_code_documents(location: Path, *, file: str, source: CodeSource) -> Ite
                 yield Document(name if index == 0 else f"{name}#{template}", source.name, group, text)
 
 
-def _code_rows(location: Path, *, file: str, source: CodeSource) -> Iterator[CodeRow | Dropped | Quarantined]:
-    chunks = read_chunks(location)
+def _code_rows(chunks: Iterable[bytes], *, file: str, source: CodeSource) -> Iterator[CodeRow | Dropped | Quarantined]:
     if source.table in ("icd9cm", "icd10cm"):
         table: Table = "icd9cm" if source.table == "icd9cm" else "icd10cm"
         for entry in read_table(chunks, table, file=file):

@@ -226,7 +226,8 @@ def _tabbed(
     chunks: Iterable[bytes], columns: tuple[str, ...], *, file: str
 ) -> Iterator[tuple[int, list[str] | Quarantined]]:
     header: list[str] | None = None
-    for number, line in numbered_texts(chunks, file=file):
+    lines = numbered_texts(chunks, file=file)
+    for number, line in lines:
         if isinstance(line, Quarantined):
             yield number, line
             continue
@@ -235,7 +236,9 @@ def _tabbed(
             header = [name.strip().strip('"').removeprefix("\ufeff") for name in fields]
             missing = [column for column in columns if column not in header]
             if missing:
-                yield number, Quarantined(file, "line 1", f"the header has no column {', '.join(missing)}")
+                lost = sum(1 for _ in lines)
+                reason = f"the header has no column {', '.join(missing)}"
+                yield number, Quarantined(file, f"line {number}", reason, num_lost=lost)
                 return
         elif len(fields) < len(header) - 1:
             if line.strip():

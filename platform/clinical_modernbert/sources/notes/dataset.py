@@ -49,9 +49,11 @@ def dataset_digest(source: DatasetSource) -> str:
 def read_dataset(source: DatasetSource) -> Iterator[Record]:
     """Yield one value for each row of a data set, streaming; ids and groups as in ``read_table``.
 
-    Raises ``SourceError`` where it cannot be loaded (offline, unknown id or split) or lacks a column.
+    Raises ``SourceError`` where it cannot be loaded (offline, unknown id or split), lacks a column, or has a file that cannot be
+    read: how many rows would be lost with that file is unknown.
     """
     import datasets
+    import pyarrow as pa
 
     folder = Path(source.path)
     try:
@@ -74,5 +76,29 @@ def read_dataset(source: DatasetSource) -> Iterator[Record]:
         return
     check_names(list(first), table_columns(source), source.path)
     yield record_of(first, 1, "row 1", file=source.path, source=source)
-    for number, row in enumerate(rows, start=2):
-        yield record_of(row, number, f"row {number}", file=source.path, source=source)
+    number = 1
+    try:
+        for number, row in enumerate(rows, start=2):
+            yield record_of(row, number, f"row {number}", file=source.path, source=source)
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException, datasets.exceptions.DatasetsError) as error:
+        raise SourceError(
+            f"{path_field(source.name)}: the data set {source.path!r} cannot be read after row {number} ({type(error).__name__})"
+            f"{_odd_file(folder)}; repair it, or leave its broken file out"
+        ) from None
+
+
+def _odd_file(folder: Path) -> str:
+    """Return which Parquet file below ``folder`` is broken or has other columns than the first, for a message."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names: list[str] | None = None
+    for path in sorted(folder.rglob("*.parquet")) if folder.is_dir() else ():
+        try:
+            found = pq.read_schema(path).names
+        except (OSError, pa.ArrowException):
+            return f": {path.relative_to(folder).as_posix()} is no readable Parquet"
+        names = names or found
+        if found != names:
+            return f": {path.relative_to(folder).as_posix()} has other columns than the first file"
+    return ""

@@ -30,7 +30,7 @@ def units(source: MedsSource) -> list[Unit]:
 
 def read(source: MedsSource, unit: Unit, progress: Progress) -> Iterator[Record]:
     """Yield one value for each subject."""
-    return read_subjects(Path(unit.location), file=unit.name, source=source)
+    return read_subjects(Path(unit.location), file=unit.name, source=source, progress=progress)
 
 
 def licence(source: MedsSource) -> None:
@@ -55,19 +55,23 @@ class BrokenEventsError(Exception):
         self.reason = reason
 
 
-def read_subjects(location: Path, *, file: str, source: MedsSource) -> Iterator[Document | Dropped | Quarantined]:
+def read_subjects(
+    location: Path, *, file: str, source: MedsSource, progress: Progress | None = None
+) -> Iterator[Document | Dropped | Quarantined]:
     """Yield one value for each subject; the id is the subject's, the group ``subject_id:<id>`` as in MIMIC's notes.
 
     Codes of ``source.leave_out`` (prefixes) are left out; a subject without any other event is dropped as ``empty``.
     """
     try:
-        for subject, events in subject_events(location, whole=False):
+        for subject, events in subject_events(location, whole=False, progress=progress):
             yield _subject(subject, events, source)
     except BrokenEventsError as error:
         yield Quarantined(file, error.position, error.reason)
 
 
-def subject_events(location: Path, *, whole: bool) -> Iterator[tuple[int, list[Event]]]:
+def subject_events(
+    location: Path, *, whole: bool, progress: Progress | None = None
+) -> Iterator[tuple[int, list[Event]]]:
     """Yield each subject of a file with its rows in the file's order; raises ``BrokenEventsError``.
 
     ``whole`` refuses a file without numbers and a row without a code; a corpus reads the file and leaves the row out.
@@ -75,6 +79,8 @@ def subject_events(location: Path, *, whole: bool) -> Iterator[tuple[int, list[E
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    progress = progress or Progress()
+    progress.size_bytes = location.stat().st_size
     try:
         parquet = pq.ParquetFile(location)
         columns = _columns(parquet.schema_arrow, numbers=whole)
@@ -96,6 +102,7 @@ def subject_events(location: Path, *, whole: bool) -> Iterator[tuple[int, list[E
                     if subject is not None:
                         yield subject, events
                     missing = "subject_id" if number is None else "code"
+                    progress.count_rows(row, parquet.metadata.num_rows)
                     place = f"row {row}" if grouped else f"row {row} by subject"
                     raise BrokenEventsError(place, f"{missing} is null; MEDS states it for each event")
                 if number != subject:
@@ -104,9 +111,11 @@ def subject_events(location: Path, *, whole: bool) -> Iterator[tuple[int, list[E
                     subject, events = number, []
                 if event[1] is not None:
                     events.append(Event(*event))
+            progress.count_rows(row, parquet.metadata.num_rows)
+        progress.is_whole = True
         if subject is not None:
             yield subject, events
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise BrokenEventsError("the whole file", f"no readable Parquet ({type(error).__name__})") from None
 
 

@@ -36,7 +36,7 @@ def units(source: TableSource) -> list[Unit]:
 
 def read(source: TableSource, unit: Unit, progress: Progress) -> Iterator[Record]:
     """Yield one value for each row."""
-    return read_table(Path(unit.location), file=unit.name, source=source)
+    return read_table(Path(unit.location), file=unit.name, source=source, progress=progress)
 
 
 def licence(source: TableSource) -> None:
@@ -64,7 +64,7 @@ def check_table(location: Path, source: TableSource) -> None:
         check_names(names, columns, location.name)
 
 
-def read_table(location: Path, *, file: str, source: TableSource) -> Iterator[Record]:
+def read_table(location: Path, *, file: str, source: TableSource, progress: Progress) -> Iterator[Record]:
     """Yield one value for each row; rows without text are dropped as ``empty``.
 
     The id is the id column's value, or the row number from 1. The group is ``<group_column>:<value>``, so that tables which
@@ -73,16 +73,16 @@ def read_table(location: Path, *, file: str, source: TableSource) -> Iterator[Re
     kind = _kind(location)
     if kind == "csv":
         columns = table_columns(source)
-        for row in read_rows(read_chunks(location), file=file, columns=columns):
+        for row in read_rows(read_chunks(location, progress), file=file, columns=columns):
             if isinstance(row, Quarantined):
                 yield row
             else:
                 named = dict(zip(columns, row.values, strict=True))
                 yield record_of(named, row.number, f"line {row.line}", file=file, source=source)
     elif kind == "parquet":
-        yield from _read_parquet(location, file=file, source=source)
+        yield from _read_parquet(location, file=file, source=source, progress=progress)
     else:
-        yield from _read_json_lines(read_chunks(location), file=file, source=source)
+        yield from _read_json_lines(read_chunks(location, progress), file=file, source=source)
 
 
 def record_of(
@@ -109,12 +109,13 @@ def _string(value: Any) -> str:
     return "" if value is None else str(value).strip()
 
 
-def _read_parquet(location: Path, *, file: str, source: TableSource) -> Iterator[Record]:
+def _read_parquet(location: Path, *, file: str, source: TableSource, progress: Progress) -> Iterator[Record]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     columns = table_columns(source)
     number = 0
+    progress.size_bytes = location.stat().st_size
     try:
         parquet = pq.ParquetFile(location)
         check_names(parquet.schema_arrow.names, columns, file)
@@ -122,7 +123,9 @@ def _read_parquet(location: Path, *, file: str, source: TableSource) -> Iterator
             for row in batch.to_pylist():
                 number += 1
                 yield record_of(row, number, f"row {number}", file=file, source=source)
-    except (pa.ArrowInvalid, OSError) as error:
+            progress.count_rows(number, parquet.metadata.num_rows)
+        progress.is_whole = True
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         yield Quarantined(file, f"row {number + 1}", f"broken Parquet ({type(error).__name__}); the rest is not read")
 
 
