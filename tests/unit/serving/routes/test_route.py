@@ -22,24 +22,24 @@ from fastapi import FastAPI
 from tests.helpers.asgi import ask
 
 
-class CountRequest(Schema):
-    """Body of ``POST /count``."""
+class LengthRequest(Schema):
+    """Body of ``POST /length``."""
 
     inputs: str
     """One text."""
 
 
-async def count(_: EmbeddingService, request: CountRequest) -> int:
+async def length(_: EmbeddingService, request: LengthRequest) -> int:
     """Return the number of characters."""
     return len(request.inputs)
 
 
-COUNT = Route("/count", count, answer=int, scope="predict", examples={"one_text": {"inputs": "chest pain"}})
+LENGTH = Route("/length", length, answer=int, scope="predict", examples={"one_text": {"inputs": "chest pain"}})
 
 
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch) -> FastAPI:
-    monkeypatch.setattr(api, "ROUTES", (*api.ROUTES, COUNT))
+    monkeypatch.setattr(api, "ROUTES", (*api.ROUTES, LENGTH))
     recipe = ServeRecipe.model_validate({"name": "tiny", "model": "tiny"})
     engine = SimpleNamespace(recipe=recipe, model_id="tiny-0123456789ab")
     service: Any = SimpleNamespace(engine=engine, record=lambda *_: None, trace=no_trace, check_threads=lambda: None)
@@ -61,11 +61,11 @@ PREFIXES = pytest.mark.parametrize("root_path", ["", "/two", "/embed"])
 def test_a_new_route_answers_a_key_with_its_scope_and_no_other(app: FastAPI, root_path: str) -> None:
     async def body() -> None:
         sent = {"inputs": "chest"}
-        assert await ask(app, "POST", "/count", sent, key="predict", root_path=root_path) == (200, 5)
-        status, answer = await ask(app, "POST", "/count", sent, key="embed", root_path=root_path)
+        assert await ask(app, "POST", "/length", sent, key="predict", root_path=root_path) == (200, 5)
+        status, answer = await ask(app, "POST", "/length", sent, key="embed", root_path=root_path)
         assert (status, answer["error"]["code"]) == (403, "insufficient_scope")
         assert "the scope predict" in answer["error"]["message"]
-        status, answer = await ask(app, "POST", "/count", sent, root_path=root_path)
+        status, answer = await ask(app, "POST", "/length", sent, root_path=root_path)
         assert (status, answer["error"]["code"]) == (401, "invalid_api_key")
         assert await ask(app, "GET", "/health", root_path=root_path) == (200, {"status": "ok"})
 
@@ -76,10 +76,10 @@ def test_a_new_route_answers_a_key_with_its_scope_and_no_other(app: FastAPI, roo
 def test_a_new_route_refuses_unknown_fields_by_naming_its_known_ones(app: FastAPI, root_path: str) -> None:
     async def body() -> None:
         sent = {"inputs": "x", "Zebulon": 1}
-        status, answer = await ask(app, "POST", "/count", sent, key="predict", root_path=root_path)
+        status, answer = await ask(app, "POST", "/length", sent, key="predict", root_path=root_path)
         assert (status, answer["error"]["code"]) == (422, "unknown_field")
         assert answer["error"]["message"].endswith("known fields: inputs")
-        status, answer = await ask(app, "POST", "/count", {}, key="predict", root_path=root_path)
+        status, answer = await ask(app, "POST", "/length", {}, key="predict", root_path=root_path)
         assert (status, answer["error"]["code"], answer["error"]["param"]) == (422, "missing_field", "inputs")
 
     asyncio.run(body())
@@ -99,11 +99,11 @@ def test_every_key_may_read_which_model_is_served_and_learn_that_a_path_is_unkno
 
 def test_a_slash_at_the_end_is_another_path_and_not_a_redirect(app: FastAPI) -> None:
     """A redirect would repeat the Host header of the request."""
-    assert asyncio.run(ask(app, "POST", "/count/", {"inputs": "x"}, key="predict"))[0] == 404
+    assert asyncio.run(ask(app, "POST", "/length/", {"inputs": "x"}, key="predict"))[0] == 404
 
 
 def test_a_new_route_is_described_with_its_example_and_its_refusals(app: FastAPI) -> None:
-    operation = app.openapi()["paths"]["/count"]["post"]
+    operation = app.openapi()["paths"]["/length"]["post"]
     assert operation["description"] == "Return the number of characters."
     content = operation["requestBody"]["content"]["application/json"]
     assert content["examples"]["one_text"] == {"summary": "one text", "value": {"inputs": "chest pain"}}
@@ -114,7 +114,7 @@ def test_a_new_route_is_described_with_its_example_and_its_refusals(app: FastAPI
 def test_the_guide_describes_every_route_and_scope_and_no_other(repository: Path) -> None:
     guide = (repository / "docs" / "serving.md").read_text(encoding="utf-8")
     assert undescribed(api.ROUTES, guide) == set()
-    assert undescribed((*api.ROUTES, COUNT), guide) == {"POST /count"}
+    assert undescribed((*api.ROUTES, LENGTH), guide) == {"POST /length"}
     assert {route.scope for route in api.ROUTES} - {None, "any"} == SCOPES
     assert {scope for scope in SCOPES if f"`{scope}`" not in guide} == set()
 
