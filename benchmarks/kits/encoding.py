@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import transformers
 from clinical_modernbert.encoder import Encoder, load_encoder
-from clinical_modernbert.recipe.heads import Pooling
+from clinical_modernbert.recipe.vocabulary import Pooling
 from numpy.typing import NDArray
 from transformers import ModernBertModel
 

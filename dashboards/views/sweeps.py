@@ -11,24 +11,13 @@ from dataclasses import asdict
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.evaluation.report.reported import TABLE_5
-from clinical_modernbert.recipe.masks import MaskKind
-from clinical_modernbert.sweeps.results import ArmCurve, Comparison, FailedFit, Fit, Pairing, SweepReport
+from clinical_modernbert.recipe.vocabulary import MaskKind
+from clinical_modernbert.sweeps.results import HIDDEN, ArmCurve, Comparison, FailedFit, Fit, SweepReport
 from clinical_modernbert.sweeps.results_json import curves_from_json, report_from_json
 from panels.artifact_picker import artifacts_or_stop, choose, show_origin
 from panels.charts import MOST_SERIES, interval_chart, line_chart
 
 _METRICS = {"top1": "top-1", "top5": "top-5", "top10": "top-10", "top25": "top-25", "loss": "loss"}
-_MASKS: dict[MaskKind, str] = {
-    "uniform": "15 % of all tokens hidden",
-    "entity": "15 % of clinical tokens hidden, as whole terms",
-}
-_PAIRED = {
-    "initial_weights": "initial weights",
-    "row_order": "rows at each step",
-    "token_places": "number of training tokens",
-    "corpus": "training corpus",
-    "hidden_tokens": "hidden tokens",
-}
 
 
 def page() -> None:
@@ -38,8 +27,8 @@ def page() -> None:
     sweep = choose(found, label="Sweep", key="sweep")
     show_origin(sweep)
     report, curves = _loaded(sweep, sweep.uri, sweep.manifest.digest)
-    mask = st.segmented_control("Mask", list(_MASKS), default="uniform", key="mask") or "uniform"
-    st.caption(f"Held-out text, {mask} mask: {_MASKS[mask]}.")
+    mask = st.segmented_control("Mask", list(HIDDEN), default="uniform", key="mask") or "uniform"
+    st.caption(f"Held-out text, {mask} mask: {HIDDEN[mask]}.")
     if report.comparison:
         _show_arms(report.comparison, mask)
     else:
@@ -106,12 +95,11 @@ def _show_arms(comparison: Comparison, mask: MaskKind) -> None:
         right.dataframe(differences, hide_index=True)
         if few:
             st.caption(f"Undecided, because they have fewer than {comparison.seeds_needed} seeds: {', '.join(few)}.")
-    _show_pairing(comparison.pairing)
+    _show_pairing(comparison)
 
 
-def _show_pairing(pairing: dict[str, Pairing]) -> None:
-    same = [word for key, word in _PAIRED.items() if all(getattr(pairs, key) for pairs in pairing.values())]
-    other = [word for word in _PAIRED.values() if word not in same]
+def _show_pairing(comparison: Comparison) -> None:
+    same, other = comparison.same_within_seeds, comparison.different_within_seeds
     if other:
         st.warning(
             f"Within a seed the arms differ in {', '.join(other)}: this may be the cause of a difference.",
@@ -120,7 +108,7 @@ def _show_pairing(pairing: dict[str, Pairing]) -> None:
     if same:
         st.caption(f"Within a seed all arms had the same {', '.join(same)}.")
     with st.expander("Evidence"):
-        proofs = {seed: asdict(pairs.shown_by) for seed, pairs in pairing.items()}
+        proofs = {seed: asdict(pairs.shown_by) for seed, pairs in comparison.pairing.items()}
         st.json(next(iter(proofs.values())) if len(proofs) == 1 else proofs)
 
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from clinical_modernbert.encoder import forward, limits
 from clinical_modernbert.errors import ModelError
-from clinical_modernbert.recipe.heads import HeadKind, Pooling
+from clinical_modernbert.recipe.vocabulary import HeadKind, Pooling
 
 
 @dataclass(frozen=True, slots=True)

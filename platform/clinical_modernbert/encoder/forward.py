@@ -19,7 +19,7 @@ from transformers import ModernBertForSequenceClassification
 
 from clinical_modernbert.encoder.attention import SegmentLayout
 from clinical_modernbert.encoder.packed import encode_first, encode_packed
-from clinical_modernbert.recipe.heads import Pooling
+from clinical_modernbert.recipe.vocabulary import Pooling
 
 TokenLists = Sequence[Sequence[int]]
 

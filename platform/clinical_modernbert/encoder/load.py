@@ -27,7 +27,7 @@ from clinical_modernbert.encoder.attention import PACKED_SDPA, register
 from clinical_modernbert.encoder.embed import Encoder
 from clinical_modernbert.encoder.model import keep_freed_memory
 from clinical_modernbert.errors import ModelError
-from clinical_modernbert.recipe.heads import HeadKind, Pooling
+from clinical_modernbert.recipe.vocabulary import HeadKind, Pooling
 from clinical_modernbert.tokenizer import load_tokenizer
 
 # By the end of the name of a transformers class: BertForTokenClassification, LongformerModel.

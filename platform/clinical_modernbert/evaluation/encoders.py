@@ -14,8 +14,8 @@ from typing import Any
 
 from clinical_modernbert.artifacts import Artifact, find_artifact, open_store
 from clinical_modernbert.errors import ModelError
-from clinical_modernbert.recipe.heads import Pooling
 from clinical_modernbert.recipe.tasks import EncoderSection
+from clinical_modernbert.recipe.vocabulary import Pooling
 
 _FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
 

@@ -14,7 +14,7 @@ from clinical_modernbert.encoder import (
     use_attention,
 )
 from clinical_modernbert.evaluation.encoders import LocalEncoder
-from clinical_modernbert.recipe.heads import HeadKind
+from clinical_modernbert.recipe.vocabulary import HeadKind
 
 
 def load_head(

@@ -18,7 +18,7 @@ from clinical_modernbert.evaluation.heads import load_base, load_head, mixed_pre
 from clinical_modernbert.evaluation.results import Tuned
 from clinical_modernbert.evaluation.tuning import Problem, by_length, linear_probe, tune
 from clinical_modernbert.recipe import RunRecipe
-from clinical_modernbert.recipe.heads import MANIFEST_KIND, HeadKind
+from clinical_modernbert.recipe.vocabulary import MANIFEST_KIND, HeadKind
 
 Read = Callable[[Any, Sequence["Item"]], torch.Tensor]
 """(model, batch) -> one row for each target of the batch, in their order."""

@@ -13,7 +13,7 @@ from clinical_modernbert.masking.masks import (
     term_starts,
     token_ranges,
 )
-from clinical_modernbert.recipe.masks import MASK_KINDS, TOP_K, MaskKind
+from clinical_modernbert.recipe.vocabulary import MASK_KINDS, TOP_K, MaskKind
 
 __all__ = [
     "EVALUATION_RATE",

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clinical_modernbert.recipe.masks import MaskKind
+from clinical_modernbert.recipe.vocabulary import MaskKind
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from clinical_modernbert.recipe.heads import Pooling
 from clinical_modernbert.recipe.section import ModelReference, Recipe, Section
+from clinical_modernbert.recipe.vocabulary import Pooling
 
 
 class ServeScaling(Section):

@@ -4,8 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from clinical_modernbert.recipe.heads import Pooling
 from clinical_modernbert.recipe.section import Section
+from clinical_modernbert.recipe.vocabulary import Pooling
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?$")]
 

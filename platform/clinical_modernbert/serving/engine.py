@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from clinical_modernbert.artifacts import Manifest, open_store, resolve
 from clinical_modernbert.encoder import Encoder, check_pooling, load_export
 from clinical_modernbert.recipe import ServeRecipe
-from clinical_modernbert.recipe.heads import HeadKind
+from clinical_modernbert.recipe.vocabulary import HeadKind
 from clinical_modernbert.serving.forward import EncodeTask, run_batch
 from clinical_modernbert.serving.heads import labels_of
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from clinical_modernbert.encoder import forward
-from clinical_modernbert.recipe.heads import Pooling
+from clinical_modernbert.recipe.vocabulary import Pooling
 
 _MASKS_AT_ONCE = 256
 

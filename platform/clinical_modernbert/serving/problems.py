@@ -6,7 +6,7 @@ Messages of pydantic and FastAPI may contain input, so these messages use only t
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clinical_modernbert.recipe.heads import HeadKind
+from clinical_modernbert.recipe.vocabulary import HeadKind
 from clinical_modernbert.serving.schemas import ErrorBody, ErrorDetail
 
 _INPUT_KINDS = "a string, a list of strings, a list of token ids, or a list of lists of token ids"

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from clinical_modernbert.masking import MASK_KINDS, MaskKind
 from clinical_modernbert.recipe import SweepRecipe
 from clinical_modernbert.sweeps.results import (
+    HIDDEN,
     Comparison,
     Difference,
     FailedFit,
     Fit,
     MetricComparison,
-    Pairing,
     SweepReport,
     Trial,
 )
@@ -18,17 +18,6 @@ from clinical_modernbert.sweeps.scores import METRICS
 
 _COLUMNS = (*(metric for metric in METRICS if metric != "loss"), "loss")
 _HEADS = {metric: metric.replace("top", "Top-") for metric in METRICS}
-_HIDDEN: dict[MaskKind, str] = {
-    "uniform": "15 % of all tokens hidden",
-    "entity": "15 % of clinical tokens hidden, as whole terms",
-}
-_PAIRED = {
-    "initial_weights": "initial weights",
-    "row_order": "rows at each step",
-    "token_places": "number of training tokens",
-    "corpus": "training corpus",
-    "hidden_tokens": "hidden tokens",
-}
 _NONE = "–"
 
 
@@ -66,7 +55,7 @@ def _mask_tables(comparison: Comparison, mask: MaskKind) -> list[str]:
             cells = [_difference(compared[metric].seeds[seed], metric) for metric in _COLUMNS] if compared else []
             differences.append([name, seed, *cells])
     return [
-        f"## Held-out figures, {mask} mask ({_HIDDEN[mask]})",
+        f"## Held-out figures, {mask} mask ({HIDDEN[mask]})",
         "",
         "Mean over the seeds, in brackets each seed.",
         "",
@@ -91,7 +80,7 @@ def findings(report: SweepReport, comparison: Comparison) -> list[str]:
     few = _with_few_seeds(comparison)
     if few:
         lines.append(f"Undecided because fewer than {needed} seeds were compared with the baseline: {', '.join(few)}.")
-    lines += _pairing(comparison.pairing)
+    lines += _pairing(comparison)
     compute = [trial.trained.training_flops for trial in report.trials if trial.trained]
     lines.append(
         f"Compute of the trials: {min(compute):.3g} to {max(compute):.3g} FLOPs each (the head runs on masked tokens only)."
@@ -129,16 +118,17 @@ def _with_few_seeds(comparison: Comparison) -> list[str]:
     return few
 
 
-def _pairing(pairing: dict[str, Pairing]) -> list[str]:
+def _pairing(comparison: Comparison) -> list[str]:
     """Return what the arms had in common and what not, and the digests of the hidden tokens."""
-    same = [words for name, words in _PAIRED.items() if all(getattr(pairs, name) for pairs in pairing.values())]
-    different = [words for words in _PAIRED.values() if words not in same]
+    same, different = comparison.same_within_seeds, comparison.different_within_seeds
     lines = [f"Within a seed all arms had the same {', '.join(same)}."] if same else []
     if different:
         lines.append(f"Within a seed the arms differ in {', '.join(different)}, which may explain a difference.")
     digests = []
     for mask in MASK_KINDS:
-        shown = sorted({f"`{digest[:12]}`" for p in pairing.values() for digest in p.shown_by.hidden_tokens[mask]})
+        shown = sorted(
+            {f"`{digest[:12]}`" for p in comparison.pairing.values() for digest in p.shown_by.hidden_tokens[mask]}
+        )
         digests.append(f"{mask} mask {', '.join(shown)}")
     return [*lines, f"Digests of the hidden tokens that the trials were scored on: {'; '.join(digests)}."]
 

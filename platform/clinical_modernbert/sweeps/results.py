@@ -8,6 +8,12 @@ from clinical_modernbert.sweeps.trials import Point
 
 METRIC = "held_out_loss"
 
+HIDDEN: dict[MaskKind, str] = {
+    "uniform": "15 % of all tokens hidden",
+    "entity": "15 % of clinical tokens hidden, as whole terms",
+}
+"""What each frozen mask hides, in words."""
+
 
 @dataclass(frozen=True, slots=True)
 class Trained:
@@ -122,6 +128,15 @@ class Pairing:
     shown_by: PairingProof
 
 
+_PAIRED = {
+    "initial_weights": "initial weights",
+    "row_order": "rows at each step",
+    "token_places": "number of training tokens",
+    "corpus": "training corpus",
+    "hidden_tokens": "hidden tokens",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """The arms of an ablation against its baseline."""
@@ -132,6 +147,16 @@ class Comparison:
     arms: dict[str, ArmResult]
     pairing: dict[str, Pairing]
     """By seed."""
+
+    @property
+    def same_within_seeds(self) -> list[str]:
+        """What all arms of each seed had in common, in words."""
+        return [words for name, words in _PAIRED.items() if all(getattr(p, name) for p in self.pairing.values())]
+
+    @property
+    def different_within_seeds(self) -> list[str]:
+        """What differed between arms of a seed, in words."""
+        return [words for words in _PAIRED.values() if words not in self.same_within_seeds]
 
 
 @dataclass(frozen=True, slots=True)

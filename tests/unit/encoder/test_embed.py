@@ -5,7 +5,7 @@ import pytest
 import torch
 from clinical_modernbert.encoder import Encoder
 from clinical_modernbert.errors import ModelError
-from clinical_modernbert.recipe.heads import Pooling
+from clinical_modernbert.recipe.vocabulary import Pooling
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel

@@ -17,7 +17,7 @@ from clinical_modernbert.encoder.forward import (
     vectors,
     word_logits,
 )
-from clinical_modernbert.recipe.heads import HeadKind, Pooling
+from clinical_modernbert.recipe.vocabulary import HeadKind, Pooling
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification

@@ -9,7 +9,7 @@ import pytest
 import torch
 from clinical_modernbert.encoder import Encoder, load_export, load_model
 from clinical_modernbert.errors import ModelError
-from clinical_modernbert.recipe.heads import Pooling
+from clinical_modernbert.recipe.vocabulary import Pooling
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,

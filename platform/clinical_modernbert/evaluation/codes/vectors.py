@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from clinical_modernbert.encoder import Encoder
 from clinical_modernbert.evaluation.tasks.windows import encode_texts
-from clinical_modernbert.recipe.heads import Pooling
+from clinical_modernbert.recipe.vocabulary import Pooling
 
 
 def encoder_vectors(

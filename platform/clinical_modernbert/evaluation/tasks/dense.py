@@ -10,7 +10,7 @@ from clinical_modernbert.encoder.forward import pool, states
 from clinical_modernbert.evaluation.heads import mixed_precision
 from clinical_modernbert.evaluation.tasks.ranking import unit
 from clinical_modernbert.evaluation.tuning import Problem
-from clinical_modernbert.recipe.heads import Pooling
+from clinical_modernbert.recipe.vocabulary import Pooling
 
 _TEMPERATURE = 0.05
 

@@ -17,8 +17,8 @@ from clinical_modernbert.evaluation.tasks.ranking import METRICS, first_ranks, r
 from clinical_modernbert.evaluation.tasks.retrieval_sets import RetrievalSet, retrieval_set
 from clinical_modernbert.evaluation.tasks.windows import encode_texts
 from clinical_modernbert.recipe import RunRecipe
-from clinical_modernbert.recipe.heads import MANIFEST_KIND
 from clinical_modernbert.recipe.tasks import Mode, RetrievalTask
+from clinical_modernbert.recipe.vocabulary import MANIFEST_KIND
 from clinical_modernbert.statistics import Floats
 
 TITLE = "retrieval"

@@ -13,7 +13,7 @@ from fastapi import Response
 from numpy.typing import NDArray
 from pydantic import Field
 
-from clinical_modernbert.recipe.heads import HeadKind
+from clinical_modernbert.recipe.vocabulary import HeadKind
 from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.engine import Engine
 from clinical_modernbert.serving.forward import EncodeTask

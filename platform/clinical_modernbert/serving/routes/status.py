@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 
 from clinical_modernbert import __version__
-from clinical_modernbert.recipe.heads import HeadKind
+from clinical_modernbert.recipe.vocabulary import HeadKind
 from clinical_modernbert.serving.engine import Engine
 from clinical_modernbert.serving.schemas import Schema
 from clinical_modernbert.serving.service import EmbeddingService

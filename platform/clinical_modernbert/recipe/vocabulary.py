@@ -1,4 +1,7 @@
-"""The vocabulary of heads and poolings, shared by recipes, models, serving and evaluation."""
+"""Closed sets of words that recipes, models, serving and evaluation share: poolings, heads, and the frozen evaluation masks.
+
+Defined here because defaults of recipes need them. Code above the recipes takes the masks from ``masking``.
+"""
 
 from typing import Literal
 
@@ -14,3 +17,9 @@ MANIFEST_KIND: dict[HeadKind, str] = {
     "token": "token_classification",
     "embedding": "embedding",
 }
+
+MaskKind = Literal["uniform", "entity"]
+"""The frozen evaluation masks by name."""
+MASK_KINDS: tuple[MaskKind, ...] = ("uniform", "entity")
+TOP_K = (1, 5, 10, 25)
+"""The ranks at which accuracy under these masks is counted."""
