@@ -1,4 +1,4 @@
-// Hands what the server adds to a map over to it, and asks the server for texts on its behalf: the points are not sent again.
+// Passes to a map what the server adds, and requests texts from the server for it: the points are not sent again.
 export default function ({ data, setTriggerValue }) {
   const maps = (globalThis.clinicalMaps ??= new Map());
   const map = maps.get(data.name);

@@ -1,4 +1,4 @@
-// Points as they travel, and questions about them: which is nearest, which lie in an area. No drawing and no DOM.
+// Points as they travel, and questions about them: which is nearest, which are in an area. No drawing and no DOM.
 // Places are whole numbers from 0 to 65535 on both axes with one scale; y grows upwards.
 
 const SIDE = 65536;

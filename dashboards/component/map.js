@@ -1,4 +1,4 @@
-// The map: view, pointer, keyboard, legend, area. It asks the server for nothing on hover but texts, and never for points.
+// The map: view, pointer, keyboard, legend, area. On hover it requests only texts from the server, never points.
 // What the server adds later (marks, texts, an area from a link) comes through companion.js, by the map's name.
 
 const MOST_CORNERS = 48;

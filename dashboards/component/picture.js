@@ -1,4 +1,4 @@
-// What stands beside the points: the legend that filters, and the picture with its provenance.
+// What is next to the points: the legend that filters, and the picture with its provenance.
 
 /** A list of buttons, one a group: a press hides or shows it, "only" shows it alone. */
 function buildLegend(list, groups, hidden, changed) {

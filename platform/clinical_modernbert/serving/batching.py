@@ -23,7 +23,7 @@ def choose_batch(
         waiting   b=3:1  c=6:1  e=3:0             e is as long as b and fits: 6; c does not fit
         batch     b, e                            c was overtaken again; at 4 overtakes it precedes all texts but the oldest
     """
-    # 1. The oldest text: without this rule it could wait for ever.
+    # 1. The oldest text: without this rule it could wait forever.
     taken, num_tokens = [0], lengths[0]
     # 2. Overdue texts, oldest first.
     for i in range(1, len(lengths)):

@@ -36,7 +36,7 @@ class Condition:
     new_drugs: tuple[str, ...]
     follow_up: str
     history_name: str | None = None
-    """How it stands in a past medical history; None for what passes."""
+    """Its name in a past medical history; None for what passes."""
 
 
 NORMAL_LABS = (
