@@ -4,7 +4,7 @@ python jobs/build_corpus.py corpus/demo [--set path=value] [--root URI] [--dry-r
 """
 
 from clinical_modernbert.artifacts import Artifact, Plan
-from clinical_modernbert.corpus.fingerprint_inputs import fingerprint_inputs
+from clinical_modernbert.corpus.checks import checked_inputs
 from clinical_modernbert.job import main
 from clinical_modernbert.recipe import CorpusRecipe
 
@@ -17,4 +17,4 @@ def run(plan: Plan[CorpusRecipe]) -> Artifact:
 
 
 if __name__ == "__main__":
-    main(CorpusRecipe, run, raw_inputs=fingerprint_inputs)
+    main(CorpusRecipe, run, raw_inputs=checked_inputs)

@@ -152,6 +152,14 @@ def _each(name: str, number: int, result_type: type[R], run: Callable[..., Any],
     return [results[i] for i in range(number)]
 
 
+def result_of(task: Any) -> Any:
+    """Return the result of a Ray task; a ``UserError`` of the task is raised with its class and its own message."""
+    try:
+        return ray.get(task)
+    except ray.exceptions.RayTaskError as error:
+        raise user_error(error) or error from None
+
+
 def user_error(error: BaseException | None) -> UserError | None:
     """Return the ``UserError`` that a task raised, without the errors in which Ray wraps it, or None."""
     while error is not None:

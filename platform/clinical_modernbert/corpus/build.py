@@ -18,6 +18,7 @@ from clinical_modernbert.artifacts import Artifact, Plan, find_artifact
 from clinical_modernbert.artifacts.layout import work_prefix
 from clinical_modernbert.artifacts.work_area import WorkArea
 from clinical_modernbert.corpus import SPLITS
+from clinical_modernbert.corpus.checks import check_recipe, check_store
 from clinical_modernbert.corpus.dedup.exact import (
     find_duplicates,
     find_near_duplicates,
@@ -28,7 +29,7 @@ from clinical_modernbert.corpus.dedup.shingles import evaluation_ngrams
 from clinical_modernbert.corpus.documents import parse_unit
 from clinical_modernbert.corpus.piece_files import Piece, PieceId
 from clinical_modernbert.corpus.publish import Built, publish_corpus
-from clinical_modernbert.corpus.refusals import refuse_bad_input
+from clinical_modernbert.corpus.refusals import cleared_at_the_end, refuse_bad_input
 from clinical_modernbert.corpus.results import (
     Dropped,
     EvaluationNgrams,
@@ -39,13 +40,12 @@ from clinical_modernbert.corpus.results import (
     Vocabulary,
 )
 from clinical_modernbert.corpus.tokens import Shard, ShardSegment, pack_shard, read_texts, tokenise_piece
-from clinical_modernbert.errors import UserError
 from clinical_modernbert.lexicon import build_terms
 from clinical_modernbert.recipe import CorpusRecipe
-from clinical_modernbert.runtime import each_call, start_ray
+from clinical_modernbert.runtime import each_call, result_of, start_ray
 from clinical_modernbert.sources import list_units
 from clinical_modernbert.sources.document import Unit
-from clinical_modernbert.tokenizer import build_tokenizer, padded_vocabulary_size
+from clinical_modernbert.tokenizer import build_tokenizer, load_base, padded_vocabulary_size
 
 _DOCUMENTS_A_PARTITION = 2_000_000
 _INPUT_A_BANDS_PARTITION = 128_000_000
@@ -54,17 +54,17 @@ _GENERATED_BYTES = 2000
 
 
 def build_corpus(plan: Plan[CorpusRecipe]) -> Artifact:
-    """Build the corpus that ``plan`` describes and publish it; a build that is refused leaves nothing in the store."""
+    """Build the corpus that ``plan`` describes and publish it.
+
+    A build that is refused leaves nothing in the store; after any other error the next run continues.
+    """
+    area = WorkArea(plan.store.uri, work_prefix("corpus", plan.id))
+    check_recipe(plan.recipe)
+    check_store(plan, area)
     start_ray(num_cpus=plan.recipe.scaling.num_cpus)
     _clear_published(plan)
-    area = WorkArea(plan.store.uri, work_prefix("corpus", plan.id))
-    try:
-        artifact = _build(plan, area)
-    except UserError:
-        area.clear()
-        raise
-    area.clear()
-    return artifact
+    with cleared_at_the_end(area):
+        return _build(plan, area)
 
 
 def _clear_published(plan: Plan[CorpusRecipe]) -> None:
@@ -82,7 +82,9 @@ def _build(plan: Plan[CorpusRecipe], area: WorkArea) -> Artifact:
     near = 1 + sum(map(_raw_bytes, units)) // _INPUT_A_BANDS_PARTITION
 
     if recipe.decontamination.paths:
-        ray.get(ray.remote(num_cpus=1)(_prepare_evaluation).remote(area, recipe.decontamination.paths))
+        result_of(ray.remote(num_cpus=1)(_prepare_evaluation).remote(area, recipe.decontamination.paths))
+    if recipe.tokenizer.base != "train":
+        result_of(ray.remote(num_cpus=0)(_check_base).remote(recipe.tokenizer.base))
     # Takes no CPU: it must not keep a file waiting.
     prepare_tools = ray.remote(num_cpus=0)(_prepare_tools)
     tools = None if _trains_tokenizer(recipe) else prepare_tools.remote(area, recipe, [], Partitions())
@@ -103,7 +105,7 @@ def _build(plan: Plan[CorpusRecipe], area: WorkArea) -> Artifact:
     partitions = _deduplicate(area, recipe, pieces, num_near=near)
     if tools is None:
         tools = prepare_tools.remote(area, recipe, pieces, partitions)
-    vocabulary: Vocabulary = ray.get(tools)
+    vocabulary: Vocabulary = result_of(tools)
     tokenise = [partial(tokenise_piece, area, piece, partitions=partitions) for piece in pieces]
     tokenised = each_call("tokenise", tokenise, Tokenised, concurrency=num_cpus)
     shards = _plan_shards(recipe, pieces, tokenised)
@@ -156,6 +158,11 @@ def _prepare_evaluation(area: WorkArea, paths: tuple[str, ...]) -> EvaluationNgr
 
 def _trains_tokenizer(recipe: CorpusRecipe) -> bool:
     return recipe.tokenizer.base == "train" or recipe.tokenizer.num_clinical_tokens > 0
+
+
+def _check_base(base: str) -> None:
+    """Load the base tokenizer in a task, before the hours of parsing; the task that needs it finds it in the cache."""
+    load_base(base)
 
 
 def _prepare_tools(area: WorkArea, recipe: CorpusRecipe, pieces: Sequence[Piece], partitions: Partitions) -> Vocabulary:

@@ -3,15 +3,39 @@
 Each source is judged alone: a small source that is lost as a whole would not be seen in the share of all records.
 """
 
+import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+from clinical_modernbert.artifacts.work_area import WorkArea
 from clinical_modernbert.corpus.results import Parsed
 from clinical_modernbert.errors import CorpusError
 from clinical_modernbert.recipe import CorpusRecipe
 
 _SHOWN = 5
+
+_logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def cleared_at_the_end(area: WorkArea) -> Iterator[None]:
+    """Clear ``area`` when the build ends or is refused; any other error keeps it, and the next run continues from there.
+
+    Only a refusal is final. A full store, expired keys or a hub that does not answer are not: hours of parsing would be lost.
+    """
+    try:
+        yield
+    except CorpusError:
+        area.clear()
+        raise
+    except Exception:
+        _logger.warning(
+            "the work area %s/%s is kept; the next run of this recipe continues from it", area.store_uri, area.prefix
+        )
+        raise
+    area.clear()
 
 
 def refuse_bad_input(recipe: CorpusRecipe, parsed: Sequence[Parsed]) -> None:
