@@ -1,8 +1,8 @@
-"""Submit a job to a cluster and follow it to its end, or cancel it. See docs/researcher.md.
+"""Submit a job to a cluster and follow it to its end; follow, look at or cancel it by name. See docs/researcher.md.
 
 python jobs/submit.py pretrain pretrain/demo --address http://localhost:8265              (a running Ray cluster)
 python jobs/submit.py pretrain pretrain/demo --release NAME --namespace ml --workers cpu=2  (a RayJob with its own cluster)
-python jobs/submit.py cancel NAME --namespace ml
+python jobs/submit.py follow|status|cancel NAME --namespace ml
 """
 
 from clinical_modernbert.cluster.command import main

@@ -9,6 +9,7 @@
     │   ├── CorpusError      a corpus build
     │   ├── ModelError       a model
     │   └── ClusterError     a Kubernetes object, or the cluster
+    │       └── UnavailableError  the cluster's API does not answer for now; `jobs/submit.py` exits with 3
     └── RunStopped           a run ended on request; a job exits with 143
 
 A message names the field or file, the value, and what would be right. For a broken invariant of its own, code uses ``assert``
@@ -46,6 +47,10 @@ class ModelError(UserError):
 
 class ClusterError(UserError):
     """A Kubernetes object would be refused, or the cluster is unreachable or ended the job."""
+
+
+class UnavailableError(ClusterError):
+    """The API of the cluster does not answer, or refuses for now; what runs there is not affected."""
 
 
 class RunStopped(Exception):  # noqa: N818  # nothing went wrong

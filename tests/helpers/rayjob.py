@@ -4,7 +4,7 @@ from typing import Any
 
 import yaml
 
-from tests.helpers.api_stub.state import Object, State
+from tests.helpers.api_stub.state import Object, RefusedError, State
 
 
 def _pod(container: str, image: str, secret: str, resources: dict[str, str]) -> dict[str, Any]:
@@ -69,14 +69,17 @@ def config_map_data() -> dict[str, str]:
 
 
 class ScriptedState(State):
-    """Returns ``states`` as the status of a RayJob, one at each read, the last one from then on."""
+    """Returns ``states`` as the status of a RayJob, one at each read, the last one from then on; a number is an error's code."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.states: list[dict[str, Any]] = [{}]
+        self.states: list[dict[str, Any] | int] = [{}]
 
     def get(self, plural: str, namespace: str, name: str) -> Object:
         stored = super().get(plural, namespace, name)
         if plural == "rayjobs":
-            stored["status"] = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+            state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+            if isinstance(state, int):
+                raise RefusedError(state, "Unavailable", "etcdserver: leader changed")
+            stored["status"] = state
         return stored

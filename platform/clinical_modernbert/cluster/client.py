@@ -1,26 +1,29 @@
-"""Send RayJobs to Kubernetes and follow them: the only module that imports the ``kubernetes`` client.
+"""Send RayJobs to Kubernetes and read their state: the only module that calls the ``kubernetes`` client.
 
-It reads and writes ``ray.io/v1`` objects and reads why pods wait. It does not schedule, retry or clean up: KubeRay does.
-Errors of the API become ``ClusterError`` with the server's reason and without request headers.
+It reads and writes ``ray.io/v1`` objects and reads why pods wait. It does not schedule or clean up: KubeRay does. Errors of
+the API become ``ClusterError`` with the server's reason and without request headers; those that can pass by themselves become
+``UnavailableError``.
 """
 
 import json
 import os
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
+import yaml
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from clinical_modernbert.cluster.kuberay_rules import KubernetesObject
-from clinical_modernbert.cluster.skeleton import skeleton_for
-from clinical_modernbert.errors import ClusterError
+from clinical_modernbert.cluster.pod_reasons import why_waiting
+from clinical_modernbert.cluster.skeleton import QUEUE_LABEL, skeleton_for
+from clinical_modernbert.errors import ClusterError, UnavailableError
 
 _GROUP, _VERSION, _PLURAL = "ray.io", "v1", "rayjobs"
 _TIMEOUT_S = 30
+_TRANSIENT = frozenset({429, 500, 502, 503, 504})
 _ENDED = frozenset({"Complete", "Failed", "ValidationFailed"})
 
 
@@ -35,10 +38,17 @@ class JobState:
     reason: str
     message: str
     failed_attempts: int
+    queue: str
+    """Kueue's queue, or an empty text."""
 
     @property
     def ended(self) -> bool:
         return self.deployment in _ENDED
+
+    @property
+    def started(self) -> bool:
+        """Whether the command runs or has run; a cluster can be there before."""
+        return self.ended or self.job not in ("", "PENDING")
 
     @property
     def succeeded(self) -> bool:
@@ -66,7 +76,7 @@ class Cluster:
                 config.load_incluster_config(client_configuration=settings)
             else:
                 config.load_kube_config(config_file=kubeconfig, context=context, client_configuration=settings)
-        except config.ConfigException as error:
+        except (config.ConfigException, yaml.YAMLError) as error:
             raise ClusterError(
                 f"cannot connect to a cluster: {error}; set KUBECONFIG or choose another --context"
             ) from None
@@ -103,24 +113,23 @@ class Cluster:
             reason=status.get("reason") or "",
             message=status.get("message") or "",
             failed_attempts=status.get("failed") or 0,
+            queue=(job["metadata"].get("labels") or {}).get(QUEUE_LABEL, ""),
         )
 
-    def follow(self, name: str, *, poll_s: float = 5) -> Iterator[JobState]:
-        """Yield the state of a RayJob every ``poll_s`` seconds until it has ended; raises ``ClusterError`` if it is deleted."""
-        while True:
-            state = self.state(name)
-            yield state
-            if state.ended:
-                return
-            time.sleep(poll_s)
-
-    def waiting(self, cluster: str) -> dict[str, str]:
-        """Return ``pod -> why it waits`` for the pods of a Ray cluster that are not scheduled or do not start."""
-        selector = f"ray.io/cluster={cluster}"
-        with self._explained(f"listing the pods of {cluster}"):
+    def waiting(self, selector: str) -> dict[str, str]:
+        """Return ``pod -> why it waits`` for the pods with the labels of ``selector`` that do not start."""
+        with self._explained(f"listing the pods with {selector}"):
             pods = self._core.list_namespaced_pod(self.namespace, label_selector=selector, _request_timeout=_TIMEOUT_S)
-        reasons = {pod.metadata.name: _why(pod) for pod in pods.items}
+        reasons = {pod.metadata.name: why_waiting(pod) for pod in pods.items}
         return {name: reason for name, reason in reasons.items() if reason}
+
+    def warnings(self, name: str) -> list[str]:
+        """Return the latest warning of each reason about an object of this name, such as a quota that refuses its pods."""
+        with self._explained(f"listing the events of {name}"):
+            events = self._core.list_namespaced_event(
+                self.namespace, field_selector=f"involvedObject.name={name}", _request_timeout=_TIMEOUT_S
+            )
+        return list({e.reason: f"{e.reason}: {e.message}" for e in events.items if e.type == "Warning"}.values())
 
     def submitters(self, name: str) -> list[str]:
         """Return the submitter pods of a RayJob that have started: their logs contain the output of the job."""
@@ -135,7 +144,7 @@ class Cluster:
         with self._explained(f"reading the log of {pod}"):
             answer = self._core.read_namespaced_pod_log(pod, self.namespace, follow=True, _preload_content=False)
         unfinished = b""
-        with closing(answer):
+        with closing(answer), self._explained(f"reading the log of {pod}"):
             for chunk in answer.stream():
                 *lines, unfinished = (unfinished + chunk).split(b"\n")
                 yield from (f"{line.decode(errors='replace')}\n" for line in lines)
@@ -154,9 +163,10 @@ class Cluster:
         try:
             yield
         except ApiException as error:
-            raise ClusterError(f"{doing} in namespace {self.namespace}: {_reason(error)}") from None
+            kind = UnavailableError if error.status in _TRANSIENT else ClusterError
+            raise kind(f"{doing} in namespace {self.namespace}: {_reason(error)}") from None
         except HTTPError as error:
-            raise ClusterError(f"{doing}: {self._address} does not answer ({type(error).__name__})") from None
+            raise UnavailableError(f"{doing}: {self._address} does not answer ({type(error).__name__})") from None
 
 
 def _reason(error: ApiException) -> str:
@@ -170,17 +180,9 @@ def _reason(error: ApiException) -> str:
         404: "check the name and --namespace; for a RayJob, check that the KubeRay operator 1.7 is installed",
         409: "choose another --name, or delete the RayJob first",
     }
-    hint = hints.get(error.status or 0)
+    hint = (
+        "wait until other pods end, or request more quota"
+        if "exceeded quota" in message
+        else hints.get(error.status or 0)
+    )
     return f"{error.status} {message}" + (f" ({hint})" if hint else "")
-
-
-def _why(pod: client.V1Pod) -> str:
-    """Return the scheduler's message, or what the kubelet waits for, or an empty text."""
-    for condition in pod.status.conditions or []:
-        if condition.type == "PodScheduled" and condition.status == "False":
-            return f"{condition.reason}: {condition.message}"
-    for container in [*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])]:
-        waiting = container.state.waiting if container.state else None
-        if waiting and waiting.reason not in ("PodInitializing", "ContainerCreating"):
-            return f"{container.name}: {waiting.reason}" + (f": {waiting.message}" if waiting.message else "")
-    return ""

@@ -1,8 +1,10 @@
-"""The command line of ``jobs/submit.py``: send one job, follow it to its end, or cancel it.
+"""The command line of ``jobs/submit.py``: send one job, follow it to its end, look at it, or cancel it.
 
 A job goes to a running Ray cluster (``--address``), with an upload of the checkout, or becomes a RayJob with its own cluster
-(``--release`` or ``--skeleton``), which runs the image. The exit code is 0 if the job succeeded, 1 if it failed, and 2 if the
-input is wrong or the cluster refuses it. Ctrl-C stops following; the job continues, and a message says how to stop it.
+(``--release`` or ``--skeleton``), which runs the image. The recipe is checked against this checkout before it is sent.
+The exit code is 0 if the job succeeded, 1 if it failed, 2 if the input is wrong or the cluster refuses it, and 3 if the
+cluster does not answer. Ctrl-C (130) stops following; the job continues, and a message says how to follow it again and how
+to stop it.
 """
 
 import argparse
@@ -15,21 +17,31 @@ import yaml
 
 from clinical_modernbert import __version__
 from clinical_modernbert.cluster.client import Cluster
-from clinical_modernbert.cluster.follow import follow
+from clinical_modernbert.cluster.follow import describe, follow, waiting
 from clinical_modernbert.cluster.kuberay_rules import KubernetesObject
 from clinical_modernbert.cluster.skeleton import JOB_KINDS, entrypoint, fill, parse_skeleton
-from clinical_modernbert.errors import ClusterError, UserError
-from clinical_modernbert.recipe import RECIPE_TYPES, load_recipe, read_recipe
+from clinical_modernbert.errors import ClusterError, UnavailableError, UserError
+from clinical_modernbert.recipe import RECIPE_TYPES, load_recipe
+
+ACTIONS = ("follow", "status", "cancel")
+# Options that have no effect: of an action, of a job for a Ray cluster, and of a RayJob.
+_OF_A_NEW_JOB = ("overrides", "release", "skeleton", "root", "workers", "name", "no_follow", "dry_run", "no_check")
+_OF_A_RAYJOB = ("workers", "name", "namespace", "context", "no_check")
+_RECIPE_KINDS = {"build_corpus": "corpus", "map_codes": "map"}
 
 _logger = logging.getLogger(__name__)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Submit or cancel one job from the command line and exit."""
+    """Submit, follow or cancel one job from the command line and exit."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     options = _parser().parse_args(arguments)
     try:
+        _refuse_options_without_effect(options)
         sys.exit(_run_on_ray(options) if options.address else _run_on_kubernetes(options))
+    except UnavailableError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(3)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
@@ -37,10 +49,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Run jobs/<kind>.py <recipe> on a cluster and follow it, or cancel it."
+        description="Run jobs/<kind>.py <recipe> on a cluster and follow it, or follow, look at or cancel a job by its name."
     )
-    parser.add_argument("kind", choices=(*JOB_KINDS, "cancel"))
-    parser.add_argument("recipe", help="<kind>/<name> below jobs/recipes; with `cancel` the name of the job")
+    parser.add_argument("kind", choices=(*JOB_KINDS, *ACTIONS))
+    parser.add_argument(
+        "recipe", help="<kind>/<name> below jobs/recipes; with follow, status and cancel the name of the job"
+    )
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="PATH=VALUE")
     way = parser.add_mutually_exclusive_group()
     way.add_argument("--address", help="URL of a Ray cluster's dashboard, such as http://localhost:8265: submit there")
@@ -51,12 +65,33 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--root", help="with --address: artifact store; default: the one of the cluster")
     parser.add_argument("--workers", action="append", default=[], metavar="GROUP=COUNT", help="of a RayJob; repeatable")
     parser.add_argument("--name", help="name of the RayJob; default: kind, recipe and time")
-    parser.add_argument("--namespace", default="default")
+    parser.add_argument("--namespace", help="of the RayJob; default: default")
     parser.add_argument("--context", help="context of the kubeconfig")
     parser.add_argument("--poll-s", type=float, default=5)
     parser.add_argument("--no-follow", action="store_true", help="submit the job and stop")
+    parser.add_argument("--no-check", action="store_true", help="send a recipe of the image that this checkout lacks")
     parser.add_argument("--dry-run", action="store_true", help="print what would be submitted and stop")
     return parser
+
+
+def _refuse_options_without_effect(options: argparse.Namespace) -> None:
+    without_effect: tuple[str, ...] = ()
+    if options.kind in ACTIONS:
+        without_effect = _OF_A_NEW_JOB
+    if options.address:
+        without_effect += _OF_A_RAYJOB
+    elif options.root:
+        raise ClusterError("--root has no effect on a RayJob: its store is that of the release; use --address")
+    for option in without_effect:
+        if getattr(options, option):
+            flag = "--set" if option == "overrides" else f"--{option.replace('_', '-')}"
+            raise ClusterError(f"{flag} has no effect with {options.kind if options.kind in ACTIONS else '--address'}")
+
+
+def _check_recipe(options: argparse.Namespace) -> None:
+    """Refuse an unknown recipe or key, or a recipe of another kind of job, before a cluster starts for it."""
+    expected = RECIPE_TYPES[_RECIPE_KINDS.get(options.kind, options.kind)]
+    load_recipe(expected, options.recipe, overrides=options.overrides)
 
 
 def _run_on_ray(options: argparse.Namespace) -> int:
@@ -67,10 +102,12 @@ def _run_on_ray(options: argparse.Namespace) -> int:
         stopped = ray_jobs.cancel(options.address, options.recipe)
         _logger.info("%s %s", options.recipe, "is stopping" if stopped else "had already ended")
         return 0
-    # This checkout is what runs, so a wrong recipe can be refused here.
-    recipe_type = RECIPE_TYPES[read_recipe(options.recipe)["kind"]]
-    load_recipe(recipe_type, options.recipe, overrides=options.overrides)
+    if options.kind == "follow":
+        return 0 if ray_jobs.follow(options.address, options.recipe) else 1
+    if options.kind == "status":
+        raise ClusterError(f"status is for RayJobs; run: ray job status {options.recipe} --address {options.address}")
     command = entrypoint(options.kind, options.recipe, options.overrides)
+    _check_recipe(options)
     if options.dry_run:
         sys.stdout.write(f"{command}\n")
         return 0
@@ -88,18 +125,20 @@ def _run_on_ray(options: argparse.Namespace) -> int:
 
 
 def _run_on_kubernetes(options: argparse.Namespace) -> int:
+    namespace = options.namespace or "default"
+    if options.kind in ACTIONS:
+        return _act(Cluster.connect(namespace=namespace, context=options.context), options)
+    command = entrypoint(options.kind, options.recipe, options.overrides)
+    if not options.no_check:
+        _check_recipe(options)
     cluster = None
-    if options.release or options.kind == "cancel" or not options.dry_run:
-        cluster = Cluster.connect(namespace=options.namespace, context=options.context)
-    if cluster is not None and options.kind == "cancel":
-        cluster.delete(options.recipe)
-        _logger.info("RayJob %s and its cluster are deleted; its finished artifacts stay in the store", options.recipe)
-        return 0
+    if options.release or not options.dry_run:
+        cluster = Cluster.connect(namespace=namespace, context=options.context)
     job = fill(
         _skeleton(options, cluster),
         name=options.name or default_name(options.kind, options.recipe, time.gmtime()),
-        namespace=options.namespace,
-        command=entrypoint(options.kind, options.recipe, options.overrides),
+        namespace=namespace,
+        command=command,
         workers=parse_workers(options.workers),
     )
     if options.dry_run or cluster is None:
@@ -107,14 +146,33 @@ def _run_on_kubernetes(options: argparse.Namespace) -> int:
         return 0
     name = cluster.submit(job)
     _logger.info("submitted RayJob %s: %s", name, job["spec"]["entrypoint"])
-    if options.no_follow:
-        return 0
+    return 0 if options.no_follow else _follow(cluster, name, poll_s=options.poll_s)
+
+
+def _act(cluster: Cluster, options: argparse.Namespace) -> int:
+    name = options.recipe
+    if options.kind == "follow":
+        return _follow(cluster, name, poll_s=options.poll_s)
+    if options.kind == "status":
+        state = cluster.state(name)
+        sys.stdout.writelines(f"{line}\n" for line in (describe(state), *waiting(cluster, state)))
+        return 1 if state.ended and not state.succeeded else 0
+    cluster.delete(name)
+    _logger.info("RayJob %s and its cluster are deleted; its finished artifacts stay in the store", name)
+    return 0
+
+
+def _follow(cluster: Cluster, name: str, *, poll_s: float) -> int:
+    cancel, again = (
+        f"python jobs/submit.py {way} {name} --namespace {cluster.namespace}" for way in ("cancel", "follow")
+    )
     try:
-        return 0 if follow(cluster, name, poll_s=options.poll_s) else 1
+        return 0 if follow(cluster, name, poll_s=poll_s) else 1
     except KeyboardInterrupt:
-        how_to_cancel = f"python jobs/submit.py cancel {name} --namespace {options.namespace}"
-        _logger.info("RayJob %s continues; stop it by: %s", name, how_to_cancel)
+        _logger.info("RayJob %s continues; stop it by: %s ; follow it by: %s", name, cancel, again)
         return 130
+    except UnavailableError as error:
+        raise UnavailableError(f"{error}; the job is not affected, follow it again by: {again}") from None
 
 
 def _skeleton(options: argparse.Namespace, cluster: Cluster | None) -> KubernetesObject:

@@ -1,25 +1,36 @@
-"""Follow a RayJob to its end: report each change of its state, why pods wait, a line of progress each minute, and its log."""
+"""Follow a RayJob to its end: report each change of its state, why it waits, a line of progress each minute, and its log.
+
+An API server that is away for some minutes (an upgrade of the control plane, a lost connection) does not end it.
+"""
 
 import logging
 import sys
 import threading
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 from clinical_modernbert.cluster.client import Cluster, JobState
+from clinical_modernbert.errors import ClusterError, UnavailableError
 
 PROGRESS_S = 60.0
+PATIENCE_S = 900.0
+_LONGEST_PAUSE_S = 30.0
 
+T = TypeVar("T")
 _logger = logging.getLogger(__name__)
 
 
-def follow(cluster: Cluster, name: str, *, poll_s: float) -> bool:
-    """Return whether the job succeeded; its log goes to stdout, everything else to the logger."""
+def follow(cluster: Cluster, name: str, *, poll_s: float, patience_s: float = PATIENCE_S) -> bool:
+    """Return whether the job succeeded; its log goes to stdout, everything else to the logger.
+
+    Raises ``UnavailableError`` if the cluster does not answer for ``patience_s``.
+    """
     logs = _Logs(cluster, name)
     reported: set[str] = set()
     started = last = time.monotonic()
-    state = None
-    for state in cluster.follow(name, poll_s=poll_s):
-        lines = {_line(state), *_waiting(cluster, state)}
+    while True:
+        state, lines = patiently(lambda: _look(cluster, name, logs), patience_s=patience_s)
         for line in sorted(lines - reported):
             _logger.info("%s", line)
         now = time.monotonic()
@@ -27,11 +38,57 @@ def follow(cluster: Cluster, name: str, *, poll_s: float) -> bool:
             last = now
         elif now - last >= PROGRESS_S:
             last = now
-            _logger.info("%s after %s", _line(state), time.strftime("%H:%M:%S", time.gmtime(now - started)))
+            _logger.info("%s after %s", describe(state), time.strftime("%H:%M:%S", time.gmtime(now - started)))
         reported = lines
-        logs.read_new()
+        if state.ended:
+            break
+        time.sleep(poll_s)
     logs.finish()
-    return state is not None and state.succeeded
+    return state.succeeded
+
+
+def patiently(call: Callable[[], T], *, patience_s: float, pause_s: float = 1) -> T:
+    """Return ``call()``, repeated after growing pauses while the cluster does not answer, for at most ``patience_s``."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return call()
+        except UnavailableError as error:
+            if time.monotonic() + pause_s > deadline:
+                raise
+            _logger.warning("%s; the job is not affected, next try in %.0f s", error, pause_s)
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def waiting(cluster: Cluster, state: JobState) -> list[str]:
+    """Return a line for each reason why the command of a job does not run yet."""
+    if state.started:
+        return []
+    lines = []
+    if state.deployment == "Suspended" and state.queue:
+        lines.append(f"waits for admission to Kueue's queue {state.queue}: kubectl get workloads says why")
+    selectors = [f"job-name={state.name}"] + ([f"ray.io/cluster={state.cluster}"] if state.cluster else [])
+    for selector in selectors:
+        lines += [f"pod {pod} waits: {reason}" for pod, reason in cluster.waiting(selector).items()]
+    for name in (state.name, state.cluster):
+        lines += [f"event of {name}: {warning}" for warning in (cluster.warnings(name) if name else [])]
+    return lines
+
+
+def describe(state: JobState) -> str:
+    """Return one line with the state of a job."""
+    parts = [f"RayJob {state.name}", state.deployment, state.job, state.reason, state.message]
+    if state.failed_attempts:
+        parts.append(f"failed attempts: {state.failed_attempts}")
+    return " · ".join(part for part in parts if part)
+
+
+def _look(cluster: Cluster, name: str, logs: "_Logs") -> tuple[JobState, set[str]]:
+    state = cluster.state(name)
+    lines = {describe(state), *waiting(cluster, state)}
+    logs.read_new()
+    return state, lines
 
 
 class _Logs:
@@ -50,24 +107,22 @@ class _Logs:
 
     def finish(self) -> None:
         """Wait a few seconds for the rest of the logs; not longer, because a pod may outlive its job."""
-        self.read_new()
         for thread in self._threads.values():
             thread.join(timeout=5)
 
     def _copy(self, pod: str) -> None:
-        for line in self._cluster.log(pod):
-            sys.stdout.write(line)
-            sys.stdout.flush()
+        written = 0
 
+        def copy() -> None:
+            # A lost connection starts the log again: lines that are written already are skipped.
+            nonlocal written
+            for number, line in enumerate(self._cluster.log(pod)):
+                if number >= written:
+                    sys.stdout.write(line)
+                    sys.stdout.flush()
+                    written = number + 1
 
-def _waiting(cluster: Cluster, state: JobState) -> list[str]:
-    if not state.cluster or state.deployment != "Initializing":
-        return []
-    return [f"pod {pod} waits: {reason}" for pod, reason in cluster.waiting(state.cluster).items()]
-
-
-def _line(state: JobState) -> str:
-    parts = [f"RayJob {state.name}", state.deployment, state.job, state.reason, state.message]
-    if state.failed_attempts:
-        parts.append(f"failed attempts: {state.failed_attempts}")
-    return " · ".join(part for part in parts if part)
+        try:
+            patiently(copy, patience_s=PATIENCE_S)
+        except ClusterError as error:
+            _logger.warning("%s", error)

@@ -18,7 +18,7 @@ _RECIPE = re.compile(r"[a-z0-9_]+/[A-Za-z0-9_.-]+")
 _OVERRIDE = re.compile(r"[A-Za-z0-9_.]+=[A-Za-z0-9_.:/,+@%=\[\]{}\" -]*")
 # What `fill` and the rules of KubeRay read; the API server checks all other fields.
 _NEEDED = ("spec.rayClusterSpec.headGroupSpec.template.spec", "spec.rayClusterSpec.workerGroupSpecs")
-_QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
 
 def skeleton_for(kind: str, data: Mapping[str, str], *, origin: str) -> KubernetesObject:
@@ -63,7 +63,7 @@ def fill(
     metadata, spec = skeleton.get("metadata", {}), skeleton["spec"]
     cluster = spec["rayClusterSpec"]
     sized = {**cluster, "workerGroupSpecs": list(_sized(cluster["workerGroupSpecs"], workers))}
-    suspend = {"suspend": True} if _QUEUE_LABEL in metadata.get("labels", {}) else {}
+    suspend = {"suspend": True} if QUEUE_LABEL in metadata.get("labels", {}) else {}
     job = {
         **skeleton,
         "metadata": {**metadata, "name": name, "namespace": namespace},

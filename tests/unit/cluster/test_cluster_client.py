@@ -8,8 +8,9 @@ import pytest
 import yaml
 from clinical_modernbert.cluster.client import Cluster
 from clinical_modernbert.cluster.command import default_name, main, parse_workers
-from clinical_modernbert.cluster.skeleton import fill
-from clinical_modernbert.errors import ClusterError
+from clinical_modernbert.cluster.follow import follow, waiting
+from clinical_modernbert.cluster.skeleton import QUEUE_LABEL, fill
+from clinical_modernbert.errors import ClusterError, UnavailableError
 
 from tests.helpers.api_stub.server import Stub, write_kubeconfig
 from tests.helpers.api_stub.state import State
@@ -33,7 +34,7 @@ def cluster(stub: Stub) -> Cluster:
     return Cluster.connect(namespace="ml")
 
 
-def script(stub: Stub, states: list[dict[str, Any]]) -> None:
+def script(stub: Stub, states: list[dict[str, Any] | int]) -> None:
     assert isinstance(stub.state, ScriptedState)
     stub.state.states = states
 
@@ -64,13 +65,16 @@ def test_a_second_job_of_the_name_is_refused(stub: Stub, cluster: Cluster) -> No
         cluster.submit(job())
 
 
-def test_following_ends_with_the_job(stub: Stub, cluster: Cluster) -> None:
+def test_complete_is_the_only_success(stub: Stub, cluster: Cluster) -> None:
     cluster.submit(job())
-    script(stub, [{}, INITIALIZING, RUNNING, COMPLETE])
-    states = list(cluster.follow("run", poll_s=0))
+    states = [{}, INITIALIZING, RUNNING, COMPLETE]
+    script(stub, list(states))
+    seen = [cluster.state("run") for _ in states]
 
-    assert [state.deployment for state in states] == ["New", "Initializing", "Running", "Complete"]
-    assert [state.succeeded for state in states] == [False, False, False, True]
+    assert [state.deployment for state in seen] == ["New", "Initializing", "Running", "Complete"]
+    assert [state.started for state in seen] == [False, False, True, True]
+    assert [state.ended for state in seen] == [False, False, False, True]
+    assert [state.succeeded for state in seen] == [False, False, False, True]
 
 
 @pytest.mark.parametrize("job_status", ["STOPPED", "FAILED"])
@@ -78,17 +82,93 @@ def test_complete_is_not_success_by_itself(stub: Stub, cluster: Cluster, job_sta
     cluster.submit(job())
     script(stub, [{"jobDeploymentStatus": "Complete", "jobStatus": job_status}])
 
-    assert [(state.ended, state.succeeded) for state in cluster.follow("run", poll_s=0)] == [(True, False)]
+    assert follow(cluster, "run", poll_s=0) is False
 
 
 def test_a_job_deleted_meanwhile_is_an_error(stub: Stub, cluster: Cluster) -> None:
     cluster.submit(job())
-    states = cluster.follow("run", poll_s=0)
-    next(states)
     cluster.delete("run")
 
     with pytest.raises(ClusterError, match="404"):
-        next(states)
+        follow(cluster, "run", poll_s=0)
+
+
+@pytest.mark.parametrize("code", [429, 500, 503])
+def test_following_survives_an_api_server_that_is_away(stub: Stub, code: int, caplog: pytest.LogCaptureFixture) -> None:
+    script(stub, [RUNNING, code, RUNNING, COMPLETE])
+    with caplog.at_level(logging.INFO), pytest.raises(SystemExit) as ended:
+        main([*SUBMIT, "--name", "run"])
+
+    assert ended.value.code == 0
+    assert "leader changed" in caplog.text and "the job is not affected, next try in 1 s" in caplog.text
+
+
+def test_an_api_server_that_stays_away_is_no_error_of_the_job(stub: Stub, cluster: Cluster) -> None:
+    cluster.submit(job())
+    script(stub, [503])
+
+    with pytest.raises(UnavailableError, match="leader changed"):
+        follow(cluster, "run", poll_s=0, patience_s=0)
+
+
+def test_a_cluster_that_does_not_answer_ends_with_3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_kubeconfig(tmp_path / "config", Stub("http://127.0.0.1:9", State(), token="token"))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    with pytest.raises(SystemExit) as ended:
+        main(["status", "run", "--namespace", "ml"])
+
+    assert ended.value.code == 3 and "does not answer" in capsys.readouterr().err
+
+
+def test_a_job_is_followed_again_and_looked_at_by_its_name(
+    stub: Stub, cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.submit(job())
+    script(stub, [INITIALIZING])
+    unschedulable = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
+    stub.create("pods", pending("worker-1", conditions=[unschedulable]))
+    for states, action, code in (
+        ([INITIALIZING], "status", 0),
+        ([RUNNING, COMPLETE], "follow", 0),
+        ([FAILED], "follow", 1),
+    ):
+        script(stub, list(states))
+        with pytest.raises(SystemExit) as ended:
+            main([action, "run", "--namespace", "ml", "--poll-s", "0"])
+        assert ended.value.code == code
+    assert capsys.readouterr().out == ("RayJob run · Initializing\npod worker-1 waits: Unschedulable: 0/3 nodes\n")
+
+
+def test_waiting_names_quota_queue_submitter_and_failed_init_container(stub: Stub, cluster: Cluster) -> None:
+    cluster.submit({**job(), "metadata": {"name": "run", "namespace": "ml", "labels": {QUEUE_LABEL: "research"}}})
+    quota = {"type": "Warning", "reason": "FailedToCreateWorkerPod", "message": "exceeded quota: tight"}
+    for number, (name, event) in enumerate(
+        [("run-abc", quota), ("run-abc", {**quota, "type": "Normal"}), ("other", quota)]
+    ):
+        about = {"kind": "RayCluster", "name": name, "namespace": "ml"}
+        stub.create("events", {"metadata": {"name": f"e{number}"}, "involvedObject": about, **event})
+    container = {"image": "x", "imageID": "", "ready": False, "restartCount": 0, "name": "hub-cache"}
+    failed = {**container, "state": {"terminated": {"exitCode": 1}}}
+    pulling = {**container, "name": "ray-job-submitter", "state": {"waiting": {"reason": "ImagePullBackOff"}}}
+    stub.create("pods", pending("head", initContainerStatuses=[failed]))
+    submitter = pending("run-xyz", containerStatuses=[pulling])
+    stub.create("pods", {**submitter, "metadata": {"name": "run-xyz", "labels": {"job-name": "run"}}})
+
+    script(stub, [{"jobDeploymentStatus": "Suspended"}])
+    assert waiting(cluster, cluster.state("run")) == [
+        "waits for admission to Kueue's queue research: kubectl get workloads says why",
+        "pod run-xyz waits: ray-job-submitter: ImagePullBackOff",
+    ]
+    script(stub, [{"jobDeploymentStatus": "Running", "rayClusterName": "run-abc"}])
+    assert waiting(cluster, cluster.state("run")) == [
+        "pod run-xyz waits: ray-job-submitter: ImagePullBackOff",
+        "pod head waits: init container hub-cache failed with exit code 1",
+        "event of run-abc: FailedToCreateWorkerPod: exceeded quota: tight",
+    ]
+    script(stub, [RUNNING])
+    assert waiting(cluster, cluster.state("run")) == []
 
 
 def test_pending_pods_say_why(stub: Stub, cluster: Cluster) -> None:
@@ -117,7 +197,7 @@ def test_pending_pods_say_why(stub: Stub, cluster: Cluster) -> None:
     for pod in pods:
         stub.create("pods", pod)
 
-    assert cluster.waiting("run-abc") == {
+    assert cluster.waiting("ray.io/cluster=run-abc") == {
         "worker-1": "Unschedulable: 0/3 nodes: no gpu",
         "worker-2": "ray-worker: ImagePullBackOff: no such image",
     }
@@ -182,6 +262,8 @@ def test_the_command_ends_with_1_where_the_job_fails(stub: Stub, caplog: pytest.
         (["--set", "a=$HOME"], "two shells"),
         (["--workers", "h100=1"], "no worker group 'h100'; this release has: a100, cpu"),
         (["--release", "absent"], "ConfigMap absent-rayjob"),
+        (["--set", "optimizer.lerning_rate=1"], "did you mean 'optimizer.learning_rate'?"),
+        (["--root", "s3://other"], "--root has no effect on a RayJob"),
     ],
 )
 def test_wrong_input_ends_with_2_and_one_message(
@@ -193,6 +275,37 @@ def test_wrong_input_ends_with_2_and_one_message(
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
     assert stub.state.list("rayjobs") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pretrain", "pretrain/doesnotexist", "--release", "cm"], "doesnotexist"),
+        (["pretrain", "corpus/demo", "--release", "cm"], "kind is 'corpus', this job runs kind: pretrain"),
+        (["pretrain", "corpus/demo", "--address", "http://x", "--dry-run"], "kind is 'corpus'"),
+        (["pretrain", "pretrain/demo", "--address", "http://x", "--workers", "cpu=1"], "--workers has no effect with --address"),
+        (["pretrain", "pretrain/demo", "--address", "http://x", "--namespace", "ml"], "--namespace has no effect"),
+        (["cancel", "run", "--set", "a=1"], "--set has no effect with cancel"),
+        (["follow", "run", "--dry-run"], "--dry-run has no effect with follow"),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_refused_before_anything_is_sent(
+    stub: Stub, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+    assert stub.requests == []
+
+
+def test_a_recipe_that_only_the_image_has_can_be_sent(stub: Stub) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*SUBMIT[:1], "pretrain/ours", *SUBMIT[2:], "--name", "run", "--no-follow", "--no-check"])
+
+    assert ended.value.code == 0
+    assert stub.state.get("rayjobs", "ml", "run")["spec"]["entrypoint"] == "python jobs/pretrain.py pretrain/ours"
 
 
 @pytest.mark.parametrize("option", ["--skeleton", "--shape"])
