@@ -14,6 +14,7 @@ from clinical_modernbert.errors import SourceError
 from clinical_modernbert.hashing import file_sha256
 from clinical_modernbert.sources.document import Quarantined, Unit
 
+_BOM = b"\xef\xbb\xbf"
 _GZIP_MAGIC = b"\x1f\x8b"
 _INPUT_BYTES = 1 << 16
 _OUTPUT_BYTES = 1 << 18
@@ -117,7 +118,7 @@ def numbered_texts(chunks: Iterable[bytes], *, file: str) -> Iterator[tuple[int,
     number = 0
     try:
         for number, line in numbered_lines(chunks):
-            yield number, _utf8_or_latin1(line)
+            yield number, _utf8_or_latin1(line.removeprefix(_BOM) if number == 1 else line)
     except DamagedFileError as error:
         yield number + 1, Quarantined(file, f"line {number + 1}, {error.position}", error.reason)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clinical_modernbert.errors import SourceError
+from clinical_modernbert.sources.codes.shapes import has_shape
 from clinical_modernbert.sources.codes.tables import icd9_dotted, icd10_dotted
 from clinical_modernbert.sources.files import DamagedFileError, read_chunks
 
@@ -111,7 +112,8 @@ def read_gem(location: Path) -> list[Mapping]:
 
     Raises ``SourceError`` with the line for anything else.
     """
-    mappings = []
+    mappings: list[Mapping] = []
+    num_fitting = num_rows = 0
     try:
         text = b"".join(read_chunks(location)).decode("utf-8-sig")
     except (DamagedFileError, UnicodeDecodeError) as error:
@@ -129,8 +131,15 @@ def read_gem(location: Path) -> list[Mapping]:
             continue
         else:
             raise SourceError(f"{location.name}, line {number}: expected an ICD-9-CM code, an ICD-10-CM code and flags")
+        num_fitting += has_shape("icd9cm", source) and (has_shape("icd10cm", target) or no_map == "1")
+        num_rows += 1
         if no_map == "0":
             mappings.append(Mapping(icd9_dotted(source), icd10_dotted(target), approximate == "1", combination == "1"))
+    if 2 * num_fitting < num_rows:
+        raise SourceError(
+            f"{location.name}: only {num_fitting} of {num_rows} rows lead from an ICD-9-CM to an ICD-10-CM code; this seems "
+            "to be the other direction (I10gem), expected CMS's I9gem"
+        )
     return mappings
 
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from clinical_modernbert.sources.codes.shapes import plain_code
 from clinical_modernbert.sources.csv_rows import read_rows
 from clinical_modernbert.sources.document import Dropped, Quarantined
 from clinical_modernbert.sources.files import numbered_texts
@@ -93,9 +94,14 @@ def read_mimic_icd(chunks: Iterable[bytes], table: str, *, file: str) -> Rows:
         if isinstance(row, Quarantined):
             yield row
             continue
-        code, version, title = (value.strip() for value in row.values)
-        if version not in ("9", "10") or not code:
+        stated, version, title = (value.strip() for value in row.values)
+        if version not in ("9", "10") or not stated:
             yield Quarantined(file, f"line {row.line}", "no icd_code, or an icd_version other than 9 and 10")
+            continue
+        system = f"icd{version}{'cm' if diagnoses else 'pcs'}"
+        code = plain_code(system, stated, place=f"{file}, line {row.line}")
+        if code is None:
+            yield Quarantined(file, f"line {row.line}", f"icd_code has not the form of {system}")
         elif not title:
             yield Dropped("no_description")
         elif not diagnoses:
@@ -121,9 +127,10 @@ def read_hcpcs(chunks: Iterable[bytes], table: str, *, file: str) -> Rows:
         if isinstance(row, Quarantined):
             yield row
             continue
-        code, long, short = (_clean(value) for value in row.values)
-        if not code:
-            yield Quarantined(file, f"line {row.line}", f"no {columns[0]}")
+        stated, long, short = (_clean(value) for value in row.values)
+        code = plain_code("hcpcs", stated, place=f"{file}, line {row.line}")
+        if code is None:
+            yield Quarantined(file, f"line {row.line}", f"no {columns[0]}, or not the form of HCPCS or CPT")
         elif not (long or short):
             yield Dropped("no_description")
         else:
