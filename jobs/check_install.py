@@ -18,6 +18,7 @@ def main() -> None:
     parser.add_argument("--root", help="artifact store, a folder or s3://bucket/prefix (or ARTIFACT_ROOT)")
     parser.add_argument("--research", help="URL of the research cluster's Ray dashboard; RAY_AUTH_TOKEN has its token")
     parser.add_argument("--endpoint", help="URL of the endpoint")
+    parser.add_argument("--model", help="model that the endpoint must serve, a reference into the store")
     parser.add_argument("--explorer", help="URL of the explorer")
     options = parser.parse_args()
     try:
@@ -25,7 +26,7 @@ def main() -> None:
         if options.research:
             sys.stdout.write(f"{check_token(options.research, os.environ.get('RAY_AUTH_TOKEN'))}\n")
         if options.endpoint:
-            sys.stdout.write(f"{check_endpoint(options.endpoint)}\n")
+            sys.stdout.write(f"{check_endpoint(options.endpoint, model=options.model)}\n")
         if options.explorer:
             sys.stdout.write(f"{check_explorer(options.explorer)}\n")
     except UserError as error:

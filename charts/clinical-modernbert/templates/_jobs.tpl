@@ -51,9 +51,10 @@ backoffLimit: {{ $settings.backoffLimit }}
 activeDeadlineSeconds: {{ $settings.activeDeadlineSeconds | int64 }}
 preRunningDeadlineSeconds: {{ $settings.preRunningDeadlineSeconds | int64 }}
 {{- if $settings.queue }}
-# Kueue suspends the job until it is admitted, and KubeRay does not suspend a job that has deletion rules.
+# Kueue suspends the job until it is admitted, and KubeRay does not suspend a job that has deletion rules. Kueue frees the quota when the
+# job ends, so the cluster must not occupy the nodes of the next job for long, also after a failure.
 shutdownAfterJobFinishes: true
-ttlSecondsAfterFinished: {{ $settings.keepFailedSeconds | int64 }}
+ttlSecondsAfterFinished: {{ min $settings.keepFailedSeconds $settings.keepSucceededSeconds | int64 }}
 {{- else }}
 deletionStrategy:
   deletionRules:

@@ -15,6 +15,13 @@ authOptions:
 enableInTreeAutoscaling: true
 autoscalerOptions:
   version: v2
+  # The container is not restarted, and it ends if the API server does not answer when it starts: a cluster without it never gets a worker.
+  # The shell passes on SIGTERM, so that the pod stops at once.
+  args:
+    - >-
+      trap 'kill -TERM $child; exit 0' TERM;
+      until { $KUBERAY_GEN_AUTOSCALER_START_CMD & child=$!; wait $child; };
+      do echo 'the autoscaler ended; next start in 5 s'; sleep 5 & child=$!; wait $child; done
   idleTimeoutSeconds: {{ $root.Values.research.idleTimeoutSeconds }}
   imagePullPolicy: {{ $root.Values.image.pullPolicy }}
   env:

@@ -56,15 +56,24 @@ def check_token(url: str, token: str | None) -> str:
     return f"research {url}: refuses requests without the token, accepts them with it"
 
 
-def check_endpoint(url: str) -> str:
-    """Check that the endpoint is ready and returns the same unit vector twice; with API keys, check only that it needs one."""
+def check_endpoint(url: str, *, model: str | None = None) -> str:
+    """Check that the endpoint is ready, serves ``model`` and returns the same unit vector twice.
+
+    An endpoint with API keys is only checked to be ready and to need one. ``model`` is a reference: a name, with or without a
+    fingerprint. A failed upgrade leaves the old model in place, and an endpoint that answers is not proof of the new one.
+    """
     status, _ = _request(f"{url}/health")
     if status != 200:
         raise ClusterError(f"{url}/health answers {status}: no replica is ready")
     status, models = _request(f"{url}/v1/models")
     if status == 401:
         return f"endpoint {url}: ready, needs an API key"
-    body = {"model": json.loads(models)["data"][0]["id"], "input": _TEXT}
+    served = [str(entry["id"]) for entry in json.loads(models)["data"]]
+    if model and not any(_is_of(reference=model, artifact=name) for name in served):
+        raise ClusterError(
+            f"{url} serves {', '.join(served)}, and the values name {model!r}: the RayService's status says why"
+        )
+    body = {"model": served[0], "input": _TEXT}
     first, second = _embedding(url, body), _embedding(url, body)
     length = math.sqrt(sum(number * number for number in first))
     if not math.isclose(length, 1, abs_tol=1e-3) or any(
@@ -72,6 +81,12 @@ def check_endpoint(url: str) -> str:
     ):
         raise ClusterError(f"{url}: a vector of length {length:.4f} (1 is needed), or two answers that differ")
     return f"endpoint {url}: {len(first)} numbers of unit length, the same twice"
+
+
+def _is_of(*, reference: str, artifact: str) -> bool:
+    """Whether a name, a name with (the start of) a fingerprint, or a URI can mean the artifact ``<name>-<fingerprint>``."""
+    last = reference.rstrip("/").rpartition("/")[2]
+    return artifact == last or artifact.startswith(last if "-" in last else f"{last}-")
 
 
 def check_explorer(url: str) -> str:

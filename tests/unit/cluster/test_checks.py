@@ -76,6 +76,9 @@ def test_endpoint_must_give_unit_vectors(serve: Callable[[Answers], str]) -> Non
         )
 
     assert "2 numbers of unit length" in check_endpoint(endpoint([0.6, 0.8]))
+    assert "2 numbers of unit length" in check_endpoint(endpoint([0.6, 0.8]), model="demo")
+    with pytest.raises(ClusterError, match="serves demo, and the values name 'later'"):
+        check_endpoint(endpoint([0.6, 0.8]), model="later")
     with pytest.raises(ClusterError, match=r"length 5\.0000"):
         check_endpoint(endpoint([3, 4]))
     with pytest.raises(ClusterError, match="no replica is ready"):
