@@ -6,18 +6,32 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
+from clinical_modernbert.outages import Outage
+
 _POLL_S = 1.0
 
 
 @contextmanager
 def polling(look: Callable[[], None], *, every_s: float) -> Iterator[None]:
-    """Call ``look`` in a thread every ``every_s`` seconds until the block ends, and once more after it."""
-    stop = threading.Event()
+    """Call ``look`` in a thread every ``every_s`` seconds until the block ends, and once more after it.
+
+    A look that raises is tried again later, with a line in the log: the store may be away while the work continues.
+    """
+    stop, outage = threading.Event(), Outage("looking at the progress")
+
+    def try_look() -> float:
+        try:
+            look()
+        except Exception as error:  # noqa: BLE001  # looking must not end the work
+            return max(outage.failed(error), every_s)
+        outage.ended()
+        return every_s
 
     def follow() -> None:
-        while not stop.wait(every_s):
-            look()
-        look()
+        pause_s = every_s
+        while not stop.wait(pause_s):
+            pause_s = try_look()
+        try_look()
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()

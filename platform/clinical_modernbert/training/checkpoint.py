@@ -2,16 +2,18 @@
 
 - A checkpoint has its own folder, which is never reused, so that an incomplete upload can't mix with a complete one.
 - Resume takes the newest checkpoint whose every file matches its manifest, and checks that before it reads any of them.
-- Training waits only while the state is written to the local disk. There is one upload at a time, and a failed upload fails
-  the run.
+- Training waits only while the state is written to the local disk. There is one upload at a time. While the store is away it is
+  tried again for minutes; an upload that fails for good fails the run.
 """
 
 import json
 import logging
 import tempfile
+import threading
 import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from clinical_modernbert.artifacts import (
@@ -26,6 +28,7 @@ from clinical_modernbert.artifacts import (
 )
 from clinical_modernbert.artifacts.layout import MANIFEST_NAME, checkpoint_prefix, checkpoints_prefix
 from clinical_modernbert.errors import ArtifactError, StoreError
+from clinical_modernbert.outages import patiently
 from clinical_modernbert.recipe.pretrain import CheckpointSection
 from clinical_modernbert.training.checkpoint_shape import FORMAT_VERSION, CheckpointShape
 from clinical_modernbert.training.engine import Engine
@@ -56,6 +59,7 @@ class Checkpoints:
         self._store, self._run_id, self._worker = store, run_id, worker
         self._shape, self._section = shape, section
         self._uploader = ThreadPoolExecutor(max_workers=1)
+        self._closing = threading.Event()
         self._pending: _Upload | None = None
 
     def save(self, engine: Engine, state: RunState) -> None:
@@ -67,7 +71,8 @@ class Checkpoints:
         engine.save(Path(folder.name))
         if self._worker.rank == 0:
             (Path(folder.name) / _STATE).write_text(json.dumps(state_to_json(state)), encoding="utf-8")
-        entries = self._uploader.submit(upload_folder, self._store, prefix, Path(folder.name))
+        upload = partial(upload_folder, self._store, prefix, Path(folder.name))
+        entries = self._uploader.submit(patiently, upload, work="uploading a checkpoint", wait=self._closing.wait)
         self._pending = _Upload(prefix, state, folder, entries)
 
     @property
@@ -95,9 +100,8 @@ class Checkpoints:
                 f"checkpoint after step {pending.state.step} could not be uploaded: {failures[0]}"
             ) from error
         if self._worker.rank == 0:
-            self._write_manifest(
-                pending, [entry for entries in uploads for entry in entries if not isinstance(entry, str)]
-            )
+            files = [entry for entries in uploads for entry in entries if not isinstance(entry, str)]
+            patiently(lambda: self._write_manifest(pending, files), work="writing a checkpoint's manifest")
             self._delete_old()
         wait_for_workers(self._worker)
 
@@ -113,6 +117,7 @@ class Checkpoints:
 
     def close(self) -> None:
         """End the uploading thread. A pending checkpoint gets no manifest."""
+        self._closing.set()
         self._uploader.shutdown(wait=True)
         if self._pending:
             self._pending.folder.cleanup()
@@ -171,12 +176,15 @@ class Checkpoints:
         return complete
 
     def _delete_old(self) -> None:
-        complete = self._complete()
-        kept = {*list(complete)[-self._section.keep :]}
-        kept |= {name for _, name in _by_loss(complete)[: self._section.keep_best]}
-        for name in complete:
-            if name not in kept:
-                _delete(self._store, self._run_id, name)
+        try:
+            complete = self._complete()
+            kept = {*list(complete)[-self._section.keep :]}
+            kept |= {name for _, name in _by_loss(complete)[: self._section.keep_best]}
+            for name in complete:
+                if name not in kept:
+                    _delete(self._store, self._run_id, name)
+        except StoreError as error:  # the next checkpoint deletes them
+            _logger.warning("old checkpoints of %s were not deleted: %s", self._run_id, error)
 
 
 def _by_loss(checkpoints: dict[str, Artifact]) -> list[tuple[float, str]]:

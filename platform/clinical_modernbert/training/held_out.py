@@ -5,6 +5,7 @@ Training, the evaluation and sweeps use these functions, so that every figure ca
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.corpus.shards import PackedRows
 from clinical_modernbert.encoder import Precision, products_in, score_masked
 from clinical_modernbert.masking import MASK_KINDS, TOP_K, MaskKind, TokenRanges, evaluation_mask
+from clinical_modernbert.outages import patiently
 from clinical_modernbert.training.batches import pack_rows, row_chunks
 from clinical_modernbert.training.phases import Phase
 from clinical_modernbert.training.worker import Worker, sum_over_workers
@@ -41,7 +43,8 @@ def score_phase(
     Every worker calls it and scores its share in the precision of training. A mask that hides no token of these rows has no
     figures.
     """
-    rows = PackedRows(corpus, row_length=phase.sequence_length, split="held_out")
+    open_rows = partial(PackedRows, corpus, row_length=phase.sequence_length, split="held_out")
+    rows = patiently(open_rows, work="opening held-out rows")
     numbers_R = sample_rows(len(rows), max_rows=max_rows)
     chunks = [numbers_R[chunk] for chunk in row_chunks(len(numbers_R), size=phase.micro_batch_rows)]
     figures = {}
@@ -96,7 +99,7 @@ def score_rows(
     was_training = model.training
     model.eval()
     for numbers_R in chunks:
-        batch = rows.read(numbers_R)
+        batch = patiently(partial(rows.read, numbers_R), work="reading held-out rows")
         maskable = batch.valid_RL & ~np.isin(batch.ids_RL, tokens.special_ids)
         selected = evaluation_mask(kind, salient_RL=batch.salient_RL, maskable_RL=maskable, rows_R=numbers_R)
         if not selected.any():

@@ -6,6 +6,7 @@ is not a number) is recorded for the driver, and a group that Ray restarts after
 """
 
 import faulthandler
+import logging
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,8 @@ from typing import Any
 import torch
 
 from clinical_modernbert.artifacts import Artifact, Plan, open_store
-from clinical_modernbert.errors import ArtifactError, ModelError, RecipeError, RunStopped
+from clinical_modernbert.errors import ArtifactError, ModelError, RecipeError, RunStopped, StoreError
+from clinical_modernbert.outages import patiently
 from clinical_modernbert.progress import watch
 from clinical_modernbert.recipe import PretrainRecipe
 from clinical_modernbert.runtime import start_ray
@@ -27,6 +29,8 @@ from clinical_modernbert.training.start import TrainJob
 from clinical_modernbert.training.stop_signal import stop_on_sigterm
 from clinical_modernbert.training.trackers import ray_gauges, tracking
 from clinical_modernbert.training.worker import Worker
+
+_logger = logging.getLogger(__name__)
 
 
 def pretrain(plan: Plan[PretrainRecipe]) -> Artifact:
@@ -71,8 +75,9 @@ def ray_worker(config: dict[str, Any]) -> None:
         rank=context.get_world_rank(), world_size=context.get_world_size(), device=ray.train.torch.get_device()
     )
     job = TrainJob(**config)
-    records = Records(open_store(job.store_uri), job.run_id)
-    if records.error(job.launch):
+    # A group that restarts during an outage would use up its retries in seconds.
+    records = Records(patiently(lambda: open_store(job.store_uri), work="opening the store"), job.run_id)
+    if patiently(lambda: records.error(job.launch), work="reading the records"):
         return  # an earlier group of this launch recorded a final error, which the driver raises
     timeout_s = PretrainRecipe.model_validate(job.recipe).scaling.hang_timeout_s
     try:
@@ -84,10 +89,17 @@ def ray_worker(config: dict[str, Any]) -> None:
             observe=ray_gauges(job.run_id),
         )
     except (ModelError, RecipeError, ArtifactError) as error:
-        records.write_error(job.launch, str(error))
+        _record_final(records, job, error)
         raise
     finally:
         faulthandler.cancel_dump_traceback_later()
+
+
+def _record_final(records: Records, job: TrainJob, error: Exception) -> None:
+    try:
+        records.write_error(job.launch, str(error))
+    except StoreError as failure:  # raised here, it would hide why the run ended
+        _logger.warning("the final error of %s was not recorded: %s", job.run_id, failure)
 
 
 def publish_model(plan: Plan[PretrainRecipe]) -> Artifact:
@@ -140,7 +152,15 @@ def _train_on_ray(plan: Plan[PretrainRecipe]) -> None:
     try:
         run_group(ray_worker, asdict(job), group, name=plan.id)
     except ModelError as error:
-        raise ModelError(records.error(job.launch) or f"training {plan.id} failed: {error}") from error
-    final_error = records.error(job.launch)
+        raise ModelError(_final_error(records, job) or f"training {plan.id} failed: {error}") from error
+    final_error = _final_error(records, job)
     if final_error:
         raise ModelError(final_error)
+
+
+def _final_error(records: Records, job: TrainJob) -> str | None:
+    try:
+        return records.error(job.launch)
+    except StoreError as failure:
+        _logger.warning("the records of %s cannot be read: %s", job.run_id, failure)
+        return None

@@ -5,17 +5,20 @@ and gives the losses of an unbroken one.
 """
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import torch
 
 from clinical_modernbert.encoder import keep_freed_memory, set_global_rope_theta
 from clinical_modernbert.errors import ModelError
+from clinical_modernbert.outages import patiently
 from clinical_modernbert.training.batches import WorkerShare
 from clinical_modernbert.training.checkpoint import Checkpoints
 from clinical_modernbert.training.checkpoint_shape import CheckpointShape
@@ -67,11 +70,12 @@ def train_worker(
         beat()
         if state.step < run.num_steps:
             if worker.rank == 0:
-                records.write_result(Stopped(state.step))
+                patiently(lambda: records.write_result(Stopped(state.step)), work="writing the result")
             return
         exported = load_export(run, checkpoints, state)
     if worker.rank == 0:
-        records.write_result(export_model(run, state, exported))
+        result = patiently(lambda: export_model(run, state, exported), work="uploading the model")
+        patiently(lambda: records.write_result(result), work="writing the result")
 
 
 class _Loop:
@@ -87,7 +91,9 @@ class _Loop:
         observe: Callable[[Point], None],
     ) -> None:
         self._run, self._checkpoints = run, checkpoints
-        self._progress = ProgressWriter(records, num_steps=run.num_steps)
+        self._records = records
+        self._progress: ProgressWriter | None = None
+        self._ending = threading.Event()
         self._beat, self._observe = beat, observe
         self._context = StepContext(run.engine, run.worker, run.phases, run.source.masker, run.recipe.optimizer)
         self._meter = Meter(peak=peak_flops(run.recipe.scaling, run.worker, run.precision))
@@ -100,13 +106,16 @@ class _Loop:
         if state.step:
             _logger.info("resuming %s after step %d", run.job.run_id, state.step)
         self._state = _with_points(state, StartPoint(step=state.step, started=datetime.now(UTC).isoformat()))
-        stop = StopRequest(run.store, run.job.run_id) if run.worker.rank == 0 else None
-        try:
-            with ThreadPoolExecutor(max_workers=1) as reader:
-                self._train_steps(reader, stop)
-        finally:
-            if stop:
-                stop.close()
+        stop = None
+        with ExitStack() as stack:
+            if run.worker.rank == 0:
+                stop = StopRequest(run.store, run.job.run_id)
+                stack.callback(stop.close)
+                self._progress = ProgressWriter(self._records, num_steps=run.num_steps)
+                stack.callback(self._progress.close)
+            reader = stack.enter_context(ThreadPoolExecutor(max_workers=1))
+            stack.callback(self._ending.set)  # first of all: the reader may wait for the store
+            self._train_steps(reader, stop)
         self._checkpoints.finish()
         return self._state
 
@@ -162,7 +171,8 @@ class _Loop:
         """Begin to read the batches of ``step``; None after the last step."""
         if step >= self._run.num_steps:
             return None
-        return reader.submit(self._run.source.share, step, skipped=skipped_batches(step, self._state.skips))
+        share = partial(self._run.source.share, step, skipped=skipped_batches(step, self._state.skips))
+        return reader.submit(patiently, share, work="reading training rows", wait=self._ending.wait)
 
     def _record(self, figures: StepFigures) -> None:
         """Advance the state by a step, with the points that are due: its figures, and held-out figures."""
@@ -185,11 +195,10 @@ class _Loop:
             points.append(HeldOutPoint(step=step, held_out=held_out))
         recent = (*self._state.recent_losses, figures.loss)[-recipe.stability.window_steps :]
         self._state = replace(_with_points(self._state, *points), step=step + 1, recent_losses=recent)
-        if run.worker.rank == 0 and points:
+        if self._progress and points:
             for point in points:
                 self._observe(point)
-            progress = Progress(step=self._state.step, history=self._state.history)
-            self._progress.write(progress)
+            self._progress.write(Progress(step=self._state.step, history=self._state.history))
 
     def _save_if_due(self, *, stop: bool) -> None:
         """Begin a checkpoint if its step has come or the run shall stop; never after the last step."""

@@ -5,10 +5,12 @@ later launch of the same run starts anew.
 """
 
 import json
+import threading
 from dataclasses import asdict, dataclass
 
 from clinical_modernbert.artifacts import FileEntry, Store, join_key
 from clinical_modernbert.artifacts.layout import work_prefix
+from clinical_modernbert.outages import Outage
 from clinical_modernbert.training.state import History, JsonObject, history_from_json, point_to_json
 
 PROGRESS_NAME = "progress.json"
@@ -133,15 +135,62 @@ class Records:
 
 
 class ProgressWriter:
-    """Writes the progress of a run. Keeps the JSON text of earlier points, because a long run writes its curve many times."""
+    """Writes the progress of a run in a thread, so that no step waits for the store. ``close`` writes the newest.
+
+    A write that fails is tried again with what is newest then. Keeps the JSON text of earlier points, because a long run writes
+    its curve many times.
+    """
 
     def __init__(self, records: Records, *, num_steps: int) -> None:
         self._records, self._num_steps = records, num_steps
         self._history: History = ()
         self._texts: list[str] = []
+        self._newest: Progress | None = None
+        self._changed, self._closed = threading.Condition(), False
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
 
     def write(self, progress: Progress) -> None:
-        """Set how far the run has come."""
+        """Set how far the run has come; the store has it soon after."""
+        with self._changed:
+            self._newest = progress
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Try once more to write the newest progress, and end the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        outage, pause_s = Outage("writing the progress"), 0.0
+        while True:
+            with self._changed:
+                if pause_s:
+                    self._changed.wait_for(lambda: self._closed, timeout=pause_s)
+                else:
+                    self._changed.wait_for(lambda: self._closed or self._newest is not None)
+                progress, self._newest = self._newest, None
+                last = self._closed
+            pause_s = 0.0
+            if progress is not None:
+                pause_s = self._try_write(progress, outage)
+            if last:
+                return
+
+    def _try_write(self, progress: Progress, outage: Outage) -> float:
+        """Write; return the seconds to wait before the next try, 0 after a success."""
+        try:
+            self._records.store.write_bytes(self._records.key(PROGRESS_NAME), self._text(progress).encode())
+        except Exception as error:  # noqa: BLE001  # the curve is also in each checkpoint, and the next write has it whole
+            with self._changed:
+                self._newest = self._newest or progress
+            return outage.failed(error)
+        outage.ended()
+        return 0.0
+
+    def _text(self, progress: Progress) -> str:
         # A curve only grows, except after a rollback: then its points are other objects.
         pairs = enumerate(zip(self._history, progress.history, strict=False))
         num_shared = min(len(self._history), len(progress.history))
@@ -149,5 +198,4 @@ class ProgressWriter:
         new = (json.dumps(point_to_json(point)) for point in progress.history[num_shared:])
         self._history, self._texts = progress.history, [*self._texts[:num_shared], *new]
         head = f'"step": {progress.step}, "num_steps": {self._num_steps}'
-        text = f'{{{head}, "history": [{", ".join(self._texts)}]}}'
-        self._records.store.write_bytes(self._records.key(PROGRESS_NAME), text.encode())
+        return f'{{{head}, "history": [{", ".join(self._texts)}]}}'

@@ -3,6 +3,7 @@
 A signal would not reach workers on other machines, or a worker that trains in a thread.
 """
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -11,8 +12,11 @@ from types import FrameType
 
 from clinical_modernbert.artifacts import Store, join_key
 from clinical_modernbert.artifacts.layout import work_prefix
+from clinical_modernbert.errors import StoreError
+from clinical_modernbert.outages import Outage, patiently
 
 POLL_S = 1.0
+_logger = logging.getLogger(__name__)
 
 
 def stop_key(run_id: str) -> str:
@@ -21,30 +25,32 @@ def stop_key(run_id: str) -> str:
 
 
 class StopRequest:
-    """Whether the run was requested to stop; a thread looks it up once a second."""
+    """Whether the run was requested to stop; a thread looks it up once a second.
+
+    A store that is away does not end the training: the look-up is tried again.
+    """
 
     def __init__(self, store: Store, run_id: str) -> None:
         self._store, self._key = store, stop_key(run_id)
         self._seen, self._closed = threading.Event(), threading.Event()
-        self._error: Exception | None = None
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
     def _follow(self) -> None:
-        while not self._closed.is_set():
+        outage, pause_s = Outage("looking for a request to stop"), 0.0
+        while not self._closed.wait(pause_s):
             try:
                 self._store.read_bytes(self._key)
-                self._seen.set()
-                return
             except KeyError:
-                self._closed.wait(POLL_S)
-            except Exception as error:  # noqa: BLE001  # raised where the training runs
-                self._error = error
+                outage.ended()
+                pause_s = POLL_S
+            except Exception as error:  # noqa: BLE001  # a look-up must not end the training
+                pause_s = outage.failed(error)
+            else:
+                self._seen.set()
                 return
 
     def __bool__(self) -> bool:
-        if self._error:
-            raise self._error
         return self._seen.is_set()
 
     def close(self) -> None:
@@ -65,14 +71,21 @@ def stop_on_sigterm(store: Store, run_id: str) -> Iterator[None]:
         return
     former = signal.getsignal(signal.SIGTERM)
 
+    def write_request() -> None:
+        patiently(lambda: store.write_bytes(stop_key(run_id), b""), work="writing the request to stop")
+
     def request_stop(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, former)
         # Not in the handler itself: this thread may be inside a call of the store's client.
-        threading.Thread(target=store.write_bytes, args=(stop_key(run_id), b"")).start()
+        threading.Thread(target=write_request, daemon=True).start()
 
     signal.signal(signal.SIGTERM, request_stop)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, former)
-        store.delete(stop_key(run_id))
+        try:
+            store.delete(stop_key(run_id))
+        except StoreError as error:
+            # The next launch deletes it too. Raised here, it would hide why the run ended.
+            _logger.warning("the request to stop was not deleted: %s", error)

@@ -46,7 +46,7 @@ def tracking(recipe: PretrainRecipe, run_id: str, *, history: Callable[[], Histo
     """Pass each point of ``history()`` once to the recipe's trackers until the block ends.
 
     Raises ``ModelError`` before the block if a package is not installed. A tracker that raises later is dropped, with an error
-    in the log, and the run continues.
+    in the log, and the run continues. A curve that cannot be read is read again later.
     """
     folder = Path(recipe.logging.trackers_path) / run_id
     trackers = [TRACKERS[name](folder, recipe, run_id) for name in recipe.logging.trackers]
@@ -70,7 +70,7 @@ def tracking(recipe: PretrainRecipe, run_id: str, *, history: Callable[[], Histo
             yield
     finally:
         for tracker in trackers:
-            tracker.close()
+            _close(tracker)
 
 
 def _log(tracker: Tracker, point: Point, trackers: list[Tracker]) -> None:
@@ -79,6 +79,13 @@ def _log(tracker: Tracker, point: Point, trackers: list[Tracker]) -> None:
     except Exception:  # any error of a third-party library: a run of days must not end because of it
         _logger.exception("%s failed and gets no more figures", type(tracker).__name__)
         trackers.remove(tracker)
+
+
+def _close(tracker: Tracker) -> None:
+    try:
+        tracker.close()
+    except Exception:  # raised here, it would hide why the run ended
+        _logger.exception("%s could not write its last figures", type(tracker).__name__)
 
 
 class _TensorBoard:

@@ -14,6 +14,7 @@ import pytest
 import ray.train
 import ray.train.torch
 import torch
+from clinical_modernbert import outages
 from clinical_modernbert.artifacts import Artifact, Plan, Store, find_artifact, open_store
 from clinical_modernbert.artifacts.artifact import artifact_at
 from clinical_modernbert.artifacts.file_store import FileStore
@@ -112,6 +113,7 @@ def test_a_failed_upload_is_an_error_of_the_run(store: Store, monkeypatch: pytes
         put(self, local_path, key)
 
     monkeypatch.setattr(FileStore, "put_file", refuses)
+    monkeypatch.setattr(outages, "PATIENCE_S", 0)
     plan = tiny_pretrain_plan(store, "checkpoint.every_steps=10")
     with pytest.raises(StoreError, match="after step 10 could not be uploaded: the disk is full"):
         pretrain_in_process(plan)
