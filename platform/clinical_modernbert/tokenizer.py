@@ -40,17 +40,19 @@ def build_tokenizer(
     return add_clinical_words(base, spellings)
 
 
-def load_base(base: str) -> PreTrainedTokenizerFast:
-    """Load a byte-level BPE tokenizer with ModernBERT's special tokens from a hub id or a folder."""
+def load_base(base: str, *, field: str = "tokenizer.base") -> PreTrainedTokenizerFast:
+    """Load a byte-level BPE tokenizer with ModernBERT's special tokens from a hub id or a folder; errors name ``field``."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(base)
     except (OSError, ValueError) as error:
-        raise RecipeError(f"tokenizer.base: cannot load {base!r}: {str(error).splitlines()[0]}") from None
+        incomplete = Path(base).is_dir() and not (Path(base) / "tokenizer.json").is_file()
+        reason = "the folder has no tokenizer.json" if incomplete else str(error).splitlines()[0]
+        raise RecipeError(f"{field}: cannot load the tokenizer of {base!r}: {reason}") from None
     absent = [name for name in SPECIAL_TOKENS if getattr(tokenizer, f"{name}_token_id", None) is None]
     kind = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["type"]
     if absent or kind != "BPE":
         raise RecipeError(
-            f"tokenizer.base: {base!r} is a {kind} tokenizer without {absent or 'nothing'}; "
+            f"{field}: {base!r} is a {kind} tokenizer without {absent or 'nothing'}; "
             "a byte-level BPE with [UNK], [CLS], [SEP], [PAD] and [MASK] is needed"
         )
     return tokenizer

@@ -13,6 +13,7 @@ from clinical_modernbert.encoder.load import (
 )
 from clinical_modernbert.encoder.model import (
     build_model,
+    check_rope_theta,
     compile_feed_forward,
     extend_vocabulary,
     global_rope_theta,
@@ -40,6 +41,7 @@ __all__ = [
     "SegmentLayout",
     "build_model",
     "check_pooling",
+    "check_rope_theta",
     "compile_feed_forward",
     "decoded_cross_entropy",
     "default_device",

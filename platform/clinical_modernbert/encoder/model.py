@@ -52,10 +52,22 @@ def global_rope_theta(model: ModernBertForMaskedLM) -> float:
     return float(model.config.rope_parameters["full_attention"]["rope_theta"])
 
 
+def check_rope_theta(model: ModernBertForMaskedLM, theta: float) -> None:
+    """Raise ``ModelError`` if the RoPE base of the global layers cannot become ``theta``: scaled RoPE has no such base."""
+    rope_type = model.config.rope_parameters["full_attention"].get("rope_type", "default")
+    if rope_type != "default" and global_rope_theta(model) != theta:
+        raise ModelError(
+            f"global_rope_theta={theta:g} cannot be set: the checkpoint's global layers have rope_type={rope_type} with base "
+            f"{global_rope_theta(model):g}; leave training.phases.*.global_rope_theta unset, or start from a checkpoint with "
+            "rope_type=default"
+        )
+
+
 def set_global_rope_theta(model: ModernBertForMaskedLM, theta: float) -> None:
     """Change the RoPE base of the global layers, in the config for exports and in the model's frequency tables."""
     if global_rope_theta(model) == theta:
         return
+    check_rope_theta(model, theta)
     config, rotary = model.config, model.model.rotary_emb
     config.rope_parameters["full_attention"]["rope_theta"] = theta
     inverse, _ = rotary.compute_default_rope_parameters(config, model.device, layer_type="full_attention")

@@ -11,10 +11,11 @@ PAPER_NUM_STEPS = 150_000
 
 
 class ModelSection(Section):
-    """The encoder: a checkpoint to continue from, or the shape of one built from scratch."""
+    """The encoder: a checkpoint to continue from, which has its own shape, or the shape of one built from scratch."""
 
     init: str = "scratch"
-    """``scratch``, or a hub id, a folder or a store URI of a ModernBERT checkpoint."""
+    """``scratch``, or a hub id, a folder or a store URI of a ModernBERT checkpoint. A checkpoint has its own
+    shape: a shape field that is not at its default must equal the checkpoint's."""
     hidden_size: int = Field(default=768, ge=32)
     """Width of the residual stream."""
     intermediate_size: int = Field(default=1152, ge=32)
@@ -78,7 +79,10 @@ class OptimizerSection(Section):
     epsilon: float = Field(default=1e-6, gt=0)
     """Added to the square root of the second moment."""
     weight_decay: float = Field(default=0.01, ge=0)
-    """Weight decay, multiplied by the learning rate of the step; norms and biases are excluded."""
+    """Weight decay, multiplied by the learning rate of the step; norms and biases are excluded. ModernBERT and BioClinical
+    ModernBERT state theirs (1e-5, ``decoupled_stableadamw``) for a decay that is multiplied by the rate's share of its peak
+    instead: divide such a number by learning_rate (1e-5 at a rate of 3e-4 is 0.033 here). Numbers for AdamW in torch or
+    transformers apply as they are."""
     warmup_fraction: float = Field(default=0.1, ge=0, lt=1)
     """Share of the steps over which the learning rate rises linearly from 0."""
     decay_fraction: float = Field(default=0.1, gt=0, le=1)
@@ -146,7 +150,7 @@ class TrainingSection(Section):
     mask), if it is lower than the last; needs held_out_loss.every_steps."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of forward and backward; weights are float32. ``auto``: bfloat16 if the hardware of every worker has it."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the initial weights, the row order and the masks."""
 
     @property

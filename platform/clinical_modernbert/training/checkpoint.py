@@ -6,12 +6,16 @@
   tried again for minutes; an upload that fails for good fails the run.
 """
 
+import errno
 import json
 import logging
+import shutil
 import tempfile
 import threading
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -27,7 +31,7 @@ from clinical_modernbert.artifacts import (
     write_manifest,
 )
 from clinical_modernbert.artifacts.layout import MANIFEST_NAME, checkpoint_prefix, checkpoints_prefix
-from clinical_modernbert.errors import ArtifactError, StoreError
+from clinical_modernbert.errors import ArtifactError, ModelError, StoreError
 from clinical_modernbert.outages import patiently
 from clinical_modernbert.recipe.pretrain import CheckpointSection
 from clinical_modernbert.training.checkpoint_shape import FORMAT_VERSION, CheckpointShape
@@ -68,9 +72,10 @@ class Checkpoints:
         unique = from_first_worker(uuid.uuid4().hex[:8], self._worker)
         prefix = checkpoint_prefix(self._run_id, step=state.step, unique=unique)
         folder = tempfile.TemporaryDirectory(prefix="clinical-modernbert-checkpoint-")
-        engine.save(Path(folder.name))
-        if self._worker.rank == 0:
-            (Path(folder.name) / _STATE).write_text(json.dumps(state_to_json(state)), encoding="utf-8")
+        with _naming_a_full_disk(Path(folder.name), step=state.step):
+            engine.save(Path(folder.name))
+            if self._worker.rank == 0:
+                (Path(folder.name) / _STATE).write_text(json.dumps(state_to_json(state)), encoding="utf-8")
         upload = partial(upload_folder, self._store, prefix, Path(folder.name))
         entries = self._uploader.submit(patiently, upload, work="uploading a checkpoint", wait=self._closing.wait)
         self._pending = _Upload(prefix, state, folder, entries)
@@ -185,6 +190,22 @@ class Checkpoints:
                     _delete(self._store, self._run_id, name)
         except StoreError as error:  # the next checkpoint deletes them
             _logger.warning("old checkpoints of %s were not deleted: %s", self._run_id, error)
+
+
+@contextmanager
+def _naming_a_full_disk(folder: Path, *, step: int) -> Iterator[None]:
+    """Turn the error of a full disk into a ``ModelError``; torch's own says neither disk nor folder."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        full = "inline_container" in str(error) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        if not full:
+            raise
+        written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        raise ModelError(
+            f"checkpoint after step {step}: the disk of {folder.parent} is full: {written:,} bytes of the state were written, "
+            f"{shutil.disk_usage(folder).free:,} bytes are free; free space there, or set TMPDIR to a larger disk"
+        ) from error
 
 
 def _by_loss(checkpoints: dict[str, Artifact]) -> list[tuple[float, str]]:

@@ -23,6 +23,7 @@ from clinical_modernbert.recipe import PretrainRecipe
 from clinical_modernbert.recipe.section import RecipeValues
 from clinical_modernbert.tokenizer import load_base, load_tokenizer, padded_vocabulary_size, special_ids
 from clinical_modernbert.training.batches import BatchSource
+from clinical_modernbert.training.checkpoint_model import check_checkpoint
 from clinical_modernbert.training.engine import Engine, MaskedLanguageLoss, build_engine
 from clinical_modernbert.training.phases import Phase, lay_out
 from clinical_modernbert.training.worker import Worker, resolve_precision
@@ -78,7 +79,8 @@ def start_run(job: TrainJob, worker: Worker) -> Run:
     store = open_store(job.store_uri)
     corpus = resolve(store, "corpus", job.corpus_id)
     tokenizer = load_tokenizer(corpus.folder("tokenizer"))
-    model = initial_model(recipe, tokenizer).to(worker.device)
+    # A loaded checkpoint is in evaluation mode: its dropout would be off.
+    model = initial_model(recipe, tokenizer).to(worker.device).train()
     initial_weights = weights_digest(model) if worker.rank == 0 else ""
     precision = resolve_precision(recipe.training.precision, worker=worker)
     _check_attention(recipe.scaling.attention, precision)
@@ -124,14 +126,8 @@ def initial_model(recipe: PretrainRecipe, tokenizer: Any) -> Any:
             recipe.model, vocabulary_size=size, special_ids=special_ids(tokenizer), seed=recipe.training.seed
         )
     model = load_model(recipe.model.init)
-    # From the checkpoint, not from the recipe: later positions were never trained.
-    longest = max(phase.sequence_length for phase in recipe.training.resolved_phases)
-    if longest > model.config.max_position_embeddings:
-        raise ModelError(
-            f"{recipe.model.init} takes segments of up to {model.config.max_position_embeddings} tokens, "
-            f"training.sequence_length is {longest}"
-        )
-    extend_vocabulary(model, load_base(recipe.model.init), tokenizer)
+    check_checkpoint(model, recipe)
+    extend_vocabulary(model, load_base(recipe.model.init, field="model.init"), tokenizer)
     return model
 
 

@@ -1,9 +1,11 @@
 """What happens around the steps: uploads beside them, checkpoints kept, a stop on request, losses that are no numbers."""
 
+import errno
 import json
 import math
 import os
 import signal
+import tempfile
 import threading
 import time
 from dataclasses import asdict, replace
@@ -22,6 +24,7 @@ from clinical_modernbert.corpus.shards import PackedRows
 from clinical_modernbert.errors import ModelError, RecipeError, RunStopped, StoreError
 from clinical_modernbert.recipe.pretrain import StabilitySection
 from clinical_modernbert.training import launch, loop
+from clinical_modernbert.training.engine import TorchEngine
 from clinical_modernbert.training.launch import pretrain_in_process, ray_worker, train_job
 from clinical_modernbert.training.records import Records, Stopped
 from clinical_modernbert.training.row_order import RowOrder
@@ -118,6 +121,28 @@ def test_a_failed_upload_is_an_error_of_the_run(store: Store, monkeypatch: pytes
     with pytest.raises(StoreError, match="after step 10 could not be uploaded: the disk is full"):
         pretrain_in_process(plan)
     assert plan.existing() is None and kept(store, plan) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 7936 vs 7830"),  # torch.save's
+    ],
+)
+def test_a_full_disk_is_named_with_its_folder_and_bytes(
+    store: Store, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fills(self: TorchEngine, folder: Path) -> None:
+        (folder / "state.pt").write_bytes(b"." * 7830)
+        raise error
+
+    monkeypatch.setattr(TorchEngine, "save", fills)
+    message = (
+        rf"after step 4: the disk of {tempfile.gettempdir()} is full: 7,830 bytes .* [\d,]+ bytes are free; .* TMPDIR"
+    )
+    with pytest.raises(ModelError, match=message):
+        pretrain_in_process(tiny_pretrain_plan(store))
 
 
 def test_the_newest_and_the_best_checkpoints_are_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
