@@ -1,11 +1,15 @@
 """Why a pod does not run: the scheduler's message, what the kubelet waits for, or how an init container failed."""
 
-from kubernetes import client
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kubernetes.client import V1Pod
+
 
 _NORMAL = ("PodInitializing", "ContainerCreating")
 
 
-def why_waiting(pod: client.V1Pod) -> str:
+def why_waiting(pod: "V1Pod") -> str:
     """Return the reason for which a pod does not start, or an empty text."""
     for condition in pod.status.conditions or []:
         if condition.type == "PodScheduled" and condition.status == "False":
