@@ -12,13 +12,15 @@ from clinical_modernbert.training.launch import pretrain_in_process
 from tests.helpers.tiny import publish_tiny_corpus, tiny_pretrain_plan
 
 
-@pytest.fixture
-def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A process group of this process alone, as DeepSpeed needs one."""
-    monkeypatch.setenv("LOCAL_RANK", "0")
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
+@pytest.fixture(scope="module")
+def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A process group of this process alone, as DeepSpeed needs one; it keeps the first group that it sees."""
+    file = tmp_path_factory.mktemp("group") / "group"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOCAL_RANK", "0")
+        dist.init_process_group("gloo", init_method=f"file://{file}", rank=0, world_size=1)
+        yield
+        dist.destroy_process_group()
 
 
 @pytest.fixture
