@@ -4,6 +4,7 @@
     ├── UserError            the input is wrong; a job prints the message and exits with 2
     │   ├── RecipeError      a recipe or an override
     │   ├── StoreError       the artifact store
+    │   │   └── StoreOutage  the store does not answer for now; a job exits with 3
     │   ├── ArtifactError    an artifact in the store
     │   ├── SourceError      a raw file or record
     │   ├── CorpusError      a corpus build
@@ -27,6 +28,10 @@ class RecipeError(UserError):
 
 class StoreError(UserError):
     """The artifact store is unreachable, misconfigured, or refuses an operation."""
+
+
+class StoreOutage(StoreError):  # noqa: N818  # the field's word
+    """The store does not answer, or breaks off its answers, for longer than the store's client tries again."""
 
 
 class ArtifactError(UserError):

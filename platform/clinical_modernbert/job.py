@@ -16,7 +16,7 @@ import yaml
 
 from clinical_modernbert import __version__
 from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, make_plan, open_store
-from clinical_modernbert.errors import RunStopped, StoreError, UserError
+from clinical_modernbert.errors import RunStopped, StoreError, StoreOutage, UserError
 from clinical_modernbert.recipe import Recipe, load_recipe
 
 T = TypeVar("T", bound=Recipe)
@@ -32,7 +32,7 @@ def main(
     planned: Callable[[T, Store], Plan[T]] | None = None,
     arguments: list[str] | None = None,
 ) -> None:
-    """Run one job from the command line; exits with 2 and one message where the user's input is wrong.
+    """Run one job from the command line; a wrong input is one message and exit code 2, an outage of the store code 3.
 
     ``raw_inputs`` returns what the recipe reads besides artifacts. ``planned`` makes the plan instead, where more than the
     recipe's references must be resolved.
@@ -64,7 +64,7 @@ def main(
             _logger.info("finished %s", artifact.uri)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
+        sys.exit(3 if isinstance(error, StoreOutage) else 2)
     except RunStopped as stopped:
         sys.stderr.write(f"stopped: {stopped}\n")
         sys.exit(128 + signal.SIGTERM)

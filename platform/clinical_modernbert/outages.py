@@ -37,8 +37,15 @@ class Outage:
         self._wait_s = 0.0
 
 
-def patiently(do: Callable[[], T], *, work: str, wait: Callable[[float], object] = time.sleep) -> T:
-    """Return ``do()``, tried again while it raises ``StoreError``; after ``PATIENCE_S`` the first error is raised.
+def patiently(
+    do: Callable[[], T],
+    *,
+    work: str,
+    wait: Callable[[float], object] = time.sleep,
+    patience_s: float = PATIENCE_S,
+    error_type: type[StoreError] = StoreError,
+) -> T:
+    """Return ``do()``, tried again while it raises an ``error_type``; after ``patience_s`` seconds the first error is raised.
 
     ``wait`` may cut a pause short by a true value: then the first error is raised at once.
     """
@@ -46,10 +53,10 @@ def patiently(do: Callable[[], T], *, work: str, wait: Callable[[float], object]
     while True:
         try:
             result = do()
-        except StoreError as error:
+        except error_type as error:
             first = first or error
             pause = outage.failed(error)
-            if time.monotonic() - began + pause > PATIENCE_S or wait(pause):
+            if time.monotonic() - began + pause > patience_s or wait(pause):
                 raise first from None
             continue
         outage.ended()

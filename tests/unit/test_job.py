@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from clinical_modernbert.artifacts import Artifact, InputEntry, Manifest, Plan, open_store, upload, write_manifest
-from clinical_modernbert.errors import CorpusError, StoreError
+from clinical_modernbert.errors import CorpusError, StoreError, StoreOutage
 from clinical_modernbert.job import main, open_root
 from clinical_modernbert.recipe import CorpusRecipe
 
@@ -109,6 +109,20 @@ def test_the_users_mistake_is_exit_code_2_and_one_message(
     assert shown.err.startswith("error: ")
     assert message in shown.err
     assert "Traceback" not in shown.err
+
+
+def test_an_outage_of_the_store_has_an_exit_code_of_its_own(
+    recipe_path: str, root: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody's input is wrong: the same command continues later, and what runs it may start it again."""
+
+    def store_is_away(plan: Plan) -> Artifact:
+        raise StoreOutage(f"{plan.uri}: writing a failed with ConnectionError")
+
+    with pytest.raises(SystemExit) as caught:
+        main(CorpusRecipe, store_is_away, arguments=[recipe_path, "--root", root])
+    assert caught.value.code == 3
+    assert "writing a failed with ConnectionError" in capsys.readouterr().err
 
 
 def test_our_own_mistake_is_not_hidden(recipe_path: str, root: str) -> None:

@@ -4,24 +4,43 @@ The only module that imports an S3 client. Endpoint and keys come from the envir
 hold them. A PUT of one object is atomic by S3's own rules.
 """
 
+import functools
 import io
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
+import certifi
 from minio import Minio
+from minio.datatypes import Object
 from minio.deleteobjects import DeleteObject
-from minio.error import MinioException, S3Error
+from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+from urllib3 import PoolManager, Retry, Timeout
 from urllib3.exceptions import HTTPError, MaxRetryError
 
 from clinical_modernbert.artifacts.store import ObjectInfo, join_key
-from clinical_modernbert.errors import StoreError
+from clinical_modernbert.errors import StoreError, StoreOutage
+from clinical_modernbert.outages import patiently
 
 # MinioException: S3 refuses, or the answer is not S3. ValueError: the client refuses a bucket or key.
 _FAILURES = (MinioException, HTTPError, ValueError)
+_PASSING_STATUSES = (500, 502, 503, 504)
+_PASSING = frozenset({"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown"})
 _ABSENT = frozenset({"NoSuchKey", "NoSuchObject", "ResourceNotFound"})
+
+# A service that restarts, or moves to another node, is away for about a minute. The client's own waits for a connection or for
+# the next bytes must be shorter than the patience, or a stalled request would never be sent again.
+PATIENCE_S = 90.0
+CONNECT_S = 10.0
+READ_S = 30.0
+_CONNECTIONS = 16
+_COPY_BYTES = 1 << 20
+
+T = TypeVar("T")
 
 
 class S3Store:
@@ -33,11 +52,11 @@ class S3Store:
         self._prefix = prefix
         self.uri = f"s3://{join_key(bucket, prefix)}"
         try:
-            exists = client.bucket_exists(bucket)
+            _find_bucket(client, bucket)
         except _FAILURES as error:
             raise self._refused("opening the bucket", "", error) from None
-        if not exists:
-            raise StoreError(f"{self.uri}: bucket {bucket!r} does not exist at the endpoint; create it first")
+        except KeyError:
+            raise StoreError(f"{self.uri}: bucket {bucket!r} does not exist at the endpoint; create it first") from None
 
     @classmethod
     def from_environment(cls, *, bucket: str, prefix: str) -> "S3Store":
@@ -52,41 +71,40 @@ class S3Store:
         parts = urlsplit(endpoint)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise StoreError(f"S3_ENDPOINT_URL={endpoint!r} must be an http:// or https:// URL")
-        client = Minio(
-            parts.netloc,
-            access_key=os.environ.get("AWS_ACCESS_KEY_ID"),
-            secret_key=os.environ.get("AWS_SECRET_ACCESS_KEY"),
-            session_token=os.environ.get("AWS_SESSION_TOKEN"),
-            region=os.environ.get("AWS_REGION", "us-east-1"),
-            secure=parts.scheme == "https",
-        )
-        return cls(client, bucket=bucket, prefix=prefix)
+        names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+        keys = tuple(os.environ.get(name) for name in names)
+        region = os.environ.get("AWS_REGION", "us-east-1")
+        return cls(_client(parts.scheme, parts.netloc, keys, region), bucket=bucket, prefix=prefix)
 
     def read_bytes(self, key: str) -> bytes:
-        try:
+        def read() -> bytes:
             with closing(self._client.get_object(self._bucket, self._name(key))) as response:
                 return response.read()
-        except _FAILURES as error:
-            raise self._absent_or_refused("reading", key, error) from None
+
+        return self._try("reading", key, read)
 
     def write_bytes(self, key: str, data: bytes) -> None:
-        try:
-            self._client.put_object(self._bucket, self._name(key), io.BytesIO(data), len(data))
-        except _FAILURES as error:
-            raise self._refused("writing", key, error) from None
+        self._try(
+            "writing",
+            key,
+            lambda: self._client.put_object(self._bucket, self._name(key), io.BytesIO(data), len(data)),
+        )
 
     def put_file(self, local_path: Path, key: str) -> None:
-        try:
-            self._client.fput_object(self._bucket, self._name(key), str(local_path))
-        except _FAILURES as error:
-            raise self._refused("writing", key, error) from None
+        self._try("writing", key, lambda: self._client.fput_object(self._bucket, self._name(key), str(local_path)))
 
     def get_file(self, key: str, local_path: Path) -> Path:
-        local_path.parent.mkdir(parents=True, exist_ok=True)
+        def download() -> None:
+            with closing(self._client.get_object(self._bucket, self._name(key))) as response:
+                local_path.parent.mkdir(parents=True, exist_ok=True)
+                with local_path.open("wb") as file:
+                    shutil.copyfileobj(response, file, _COPY_BYTES)
+
         try:
-            self._client.fget_object(self._bucket, self._name(key), str(local_path))
-        except _FAILURES as error:
-            raise self._absent_or_refused("reading", key, error) from None
+            self._try("reading", key, download)
+        except (StoreError, OSError):
+            local_path.unlink(missing_ok=True)
+            raise
         return local_path
 
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:
@@ -100,26 +118,40 @@ class S3Store:
         return sorted({key.rsplit("/", 1)[-1] for key in keys})
 
     def delete(self, key: str) -> None:
-        try:
-            self._client.remove_object(self._bucket, self._name(key))
-        except _FAILURES as error:
-            raise self._refused("deleting", key, error) from None
+        self._try("deleting", key, lambda: self._client.remove_object(self._bucket, self._name(key)))
 
     def clear(self, prefix: str) -> None:
-        doomed = (DeleteObject(self._name(item.key)) for item in list(self.walk(prefix)))
-        try:
+        def clear() -> None:
+            doomed = (DeleteObject(self._name(item.key)) for item in list(self.walk(prefix)))
             # One request for a thousand objects; the client sends them only while its answers are read.
             for refused in self._client.remove_objects(self._bucket, doomed):
                 raise StoreError(f"{self.uri}: deleting {prefix} failed with {refused.code}: {refused.message}")
-        except _FAILURES as error:
-            raise self._refused("deleting", prefix, error) from None
 
-    def _objects(self, prefix: str, *, recursive: bool):  # type: ignore[no-untyped-def]  # minio ships no types for listings
+        self._try("deleting", prefix, clear)
+
+    def _objects(self, prefix: str, *, recursive: bool) -> list[Object]:
         name = self._name(prefix)
-        try:
-            yield from self._client.list_objects(self._bucket, f"{name}/" if name else "", recursive=recursive)
-        except _FAILURES as error:
-            raise self._refused("listing", prefix, error) from None
+        return self._try(
+            "listing",
+            prefix,
+            lambda: [*self._client.list_objects(self._bucket, f"{name}/" if name else "", recursive=recursive)],
+        )
+
+    def _try(self, doing: str, key: str, do: Callable[[], T]) -> T:
+        """Return ``do()``, tried again while the service does not answer; ``do`` may run more than once.
+
+        Raises ``KeyError`` for an absent object, ``StoreOutage`` after ``PATIENCE_S`` seconds, else ``StoreError``.
+        """
+
+        def once() -> T:
+            try:
+                return do()
+            except _FAILURES as error:
+                if isinstance(error, S3Error) and error.code in _ABSENT:
+                    raise KeyError(key) from None
+                raise self._refused(doing, key, error) from None
+
+        return patiently(once, work=f"{doing} {key}", patience_s=PATIENCE_S, error_type=StoreOutage)
 
     def _name(self, key: str) -> str:
         return join_key(self._prefix, key)
@@ -127,14 +159,47 @@ class S3Store:
     def _key(self, name: str) -> str:
         return name[len(self._prefix) + 1 :] if self._prefix else name
 
-    def _absent_or_refused(self, doing: str, key: str, error: Exception) -> Exception:
-        if isinstance(error, S3Error) and error.code in _ABSENT:
-            return KeyError(key)
-        return self._refused(doing, key, error)
-
     def _refused(self, doing: str, key: str, error: Exception) -> StoreError:
         reason = f"{error.code}: {error.message}" if isinstance(error, S3Error) else _in_words(error)
-        return StoreError(f"{self.uri}: {doing} {key or 'it'} failed with {reason}")
+        error_type = StoreOutage if _passes(error) else StoreError
+        return error_type(f"{self.uri}: {doing} {key or 'it'} failed with {reason}")
+
+
+@functools.cache
+def _client(scheme: str, host: str, keys: tuple[str | None, ...], region: str) -> Minio:
+    """Return the process' client for these keys; its connections are shared by all stores and threads."""
+    pool = PoolManager(
+        maxsize=_CONNECTIONS,
+        timeout=Timeout(connect=CONNECT_S, read=READ_S),
+        retries=Retry(2, read=0, backoff_factor=0.2, status_forcelist=_PASSING_STATUSES),
+        cert_reqs="CERT_REQUIRED",
+        ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
+    )
+    access_key, secret_key, session_token = keys
+    return Minio(
+        host,
+        access_key=access_key,
+        secret_key=secret_key,
+        session_token=session_token,
+        region=region,
+        secure=scheme == "https",
+        http_client=pool,
+    )
+
+
+@functools.cache
+def _find_bucket(client: Minio, bucket: str) -> None:
+    """Raise ``KeyError`` unless the bucket exists: one request a process, sent once, so that a wrong address shows at once."""
+    if not client.bucket_exists(bucket):
+        raise KeyError(bucket)
+
+
+def _passes(error: Exception) -> bool:
+    """Whether the same request may succeed later: no answer, half an answer, or an answer of a service in trouble."""
+    if isinstance(error, S3Error):
+        return error.code in _PASSING or getattr(error.response, "status", 0) in _PASSING_STATUSES
+    # ServerError and InvalidResponseError: a proxy answers in the place of the service.
+    return isinstance(error, HTTPError | ServerError | InvalidResponseError)
 
 
 def _in_words(error: Exception) -> str:

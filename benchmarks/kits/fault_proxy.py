@@ -1,0 +1,137 @@
+"""A TCP proxy that breaks connections on request: what a network, a load balancer or a dying server does to a client.
+
+Every fault is armed once and hits the next connection's first request. Between faults the proxy only forwards bytes.
+"""
+
+import queue
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["cut_request", "cut_response", "stall", "unavailable", "slow"]
+KINDS: tuple[Kind, ...] = ("cut_request", "cut_response", "stall", "unavailable", "slow")
+
+_CHUNK_BYTES = 1 << 16
+_UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault of one connection."""
+
+    kind: Kind
+    after_bytes: int = 0
+    """Bytes that pass in the faulty direction before it strikes."""
+    seconds: float = 0.0
+    """Length of a stall, or of each pause of a slow answer."""
+
+
+class FaultProxy:
+    """Forwards connections to ``target``; ``arm`` breaks the next one."""
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        self.target = target
+        self.struck: list[Fault] = []
+        """Faults that hit a connection, in order."""
+        self._armed: queue.SimpleQueue[Fault] = queue.SimpleQueue()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: set[socket.socket] = set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        """The port to connect to."""
+        return int(self._listener.getsockname()[1])
+
+    def arm(self, fault: Fault) -> None:
+        """Break the next connection; open ones are dropped, so that the next request needs it."""
+        self._armed.put(fault)
+        self.drop_connections()
+
+    def drop_connections(self) -> None:
+        """End every open connection."""
+        for client in list(self._open):
+            _end(client)
+
+    def close(self) -> None:
+        """Accept no more connections and end the open ones."""
+        _end(self._listener)
+        self.drop_connections()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        self._open.add(client)
+        try:
+            first = client.recv(_CHUNK_BYTES)
+            if not first:
+                return
+            fault = self._next_fault()
+            if fault and fault.kind == "unavailable":
+                client.sendall(_UNAVAILABLE)
+                return
+            with socket.create_connection(self.target, timeout=10) as server:
+                server.settimeout(None)
+                upward = fault if fault and fault.kind == "cut_request" else None
+                downward = fault if fault and fault.kind != "cut_request" else None
+                threading.Thread(target=_pump, args=(server, client, downward), daemon=True).start()
+                _pump(client, server, upward, first=first)
+        except OSError:
+            pass
+        finally:
+            self._open.discard(client)
+            _end(client)
+
+    def _next_fault(self) -> Fault | None:
+        try:
+            fault = self._armed.get_nowait()
+        except queue.Empty:
+            return None
+        self.struck.append(fault)
+        return fault
+
+
+def _pump(source: socket.socket, target: socket.socket, fault: Fault | None, *, first: bytes = b"") -> None:
+    """Forward bytes until one side ends; with a fault, forward ``after_bytes`` of them and strike."""
+    passed, data = 0, first
+    with suppress(OSError):
+        while data or (data := source.recv(_CHUNK_BYTES)):
+            if fault and passed + len(data) > fault.after_bytes:
+                target.sendall(data[: fault.after_bytes - passed])
+                data = data[fault.after_bytes - passed :]
+                if fault.kind.startswith("cut"):
+                    break
+                time.sleep(fault.seconds)
+                fault = None if fault.kind == "stall" else Fault("slow", _CHUNK_BYTES, fault.seconds)
+                passed = -len(data)
+            target.sendall(data)
+            passed, data = passed + len(data), b""
+    _end(source)
+    _end(target)
+
+
+def _end(one: socket.socket) -> None:
+    with suppress(OSError):
+        one.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads from it, which a close alone does not
+    with suppress(OSError):
+        one.close()
+
+
+@contextmanager
+def running_fault_proxy(host: str, port: int) -> Iterator[FaultProxy]:
+    """A proxy to ``host:port`` for the length of the block."""
+    proxy = FaultProxy((host, port))
+    try:
+        yield proxy
+    finally:
+        proxy.close()

@@ -1,0 +1,101 @@
+"""The store's client on a network that breaks: a request is sent again, nothing torn is visible, an outage is an error."""
+
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clinical_modernbert import outages
+from clinical_modernbert.artifacts import Store, open_store, s3_store
+from clinical_modernbert.errors import StoreError, StoreOutage
+
+from benchmarks.kits.fault_proxy import Fault, FaultProxy, running_fault_proxy
+from tests.helpers.s3_server import S3Server
+
+pytestmark = pytest.mark.s3
+# More than a part of a multipart upload, so that a fault hits parts, their beginning and their end.
+BODY = bytes(range(256)) * 40_000
+CONTENT = BODY[:12_345]
+
+
+@pytest.fixture
+def proxy(s3_environment: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """A proxy before the server; ``S3_ENDPOINT_URL`` names it, and the client's waits are short."""
+    host, _, port = s3_environment.endpoint.removeprefix("http://").partition(":")
+    monkeypatch.setattr(outages, "FIRST_WAIT_S", 0.05)
+    monkeypatch.setattr(s3_store, "READ_S", 1.0)
+    monkeypatch.setattr(s3_store, "PATIENCE_S", 20.0)
+    with running_fault_proxy(host, int(port)) as proxy:
+        monkeypatch.setenv("S3_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
+        yield proxy
+
+
+@pytest.fixture
+def store(proxy: FaultProxy, s3_environment: S3Server) -> Store:
+    return open_store(f"s3://{s3_environment.bucket}/{uuid.uuid4().hex}")
+
+
+FAULTS = [
+    Fault("cut_request"),
+    Fault("cut_request", after_bytes=5_000),
+    Fault("cut_response"),
+    Fault("cut_response", after_bytes=300),
+    Fault("cut_response", after_bytes=9_000),
+    Fault("stall", after_bytes=300, seconds=2),
+    Fault("unavailable"),
+    Fault("slow", seconds=0.05),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.kind}-{fault.after_bytes}")
+def test_a_fault_that_passes_costs_a_retry_and_nothing_else(
+    store: Store, proxy: FaultProxy, tmp_path: Path, fault: Fault
+) -> None:
+    source = tmp_path / "source.bin"
+    source.write_bytes(BODY)
+
+    proxy.arm(fault)
+    store.write_bytes("a/small", CONTENT)
+    proxy.arm(fault)
+    store.put_file(source, "a/large")
+    proxy.arm(fault)
+    assert store.read_bytes("a/small") == CONTENT
+    proxy.arm(fault)
+    assert store.get_file("a/large", tmp_path / "target.bin").read_bytes() == BODY
+    proxy.arm(fault)
+    assert [item.key for item in store.walk("a")] == ["a/large", "a/small"]
+    proxy.arm(fault)
+    store.clear("a")
+
+    assert proxy.struck == [fault] * 6
+    assert [*store.walk("")] == []
+
+
+def test_a_service_that_stays_away_is_an_outage_and_leaves_no_file(
+    store: Store, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(s3_store, "PATIENCE_S", 2.0)
+    store.write_bytes("key", CONTENT)
+    proxy.close()
+    with pytest.raises(StoreOutage, match="reading key failed with"):
+        store.get_file("key", tmp_path / "target.bin")
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_service_that_comes_back_is_used_again(store: Store, proxy: FaultProxy) -> None:
+    store.write_bytes("key", CONTENT)
+    target, proxy.target = proxy.target, ("127.0.0.1", 9)
+    proxy.drop_connections()
+    threading.Timer(3, setattr, (proxy, "target", target)).start()
+    assert store.read_bytes("key") == CONTENT
+
+
+def test_a_refusal_is_not_tried_again(
+    store: Store, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(StoreError) as caught:
+        open_store(store.uri)
+    assert not isinstance(caught.value, StoreOutage)
+    assert not caplog.records
