@@ -7,6 +7,7 @@ It shows finished artifacts. It loads no model, computes no projection and write
 import streamlit as st
 from clinical_modernbert.errors import ArtifactError, StoreError
 from mode import choose_mode, offer_researcher
+from panels.cut_table import STYLE
 from store import show_problems, show_store_error
 
 # No icons on pages: the browser would fetch them, as favicons, from a public font service.
@@ -28,6 +29,7 @@ _TRAINING = (("views/runs.py", "Runs", "runs"), ("views/sweeps.py", "Sweeps", "s
 def main() -> None:
     """Show the page that the address names, below the banner that is on every page."""
     st.set_page_config(page_title="Clinical ModernBERT explorer", layout="wide")
+    st.html(STYLE)
     researcher = choose_mode()
     pages = {
         "Maps": [st.Page(path, title=title, url_path=url, default=not url) for path, title, url in _MAPS],

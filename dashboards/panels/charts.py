@@ -17,6 +17,7 @@ _SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down
 MOST_SERIES = len(COLOURS)
 _MOST_DOTS = 60
 _SHORT_NAME = 22
+_LINE = 26  # pixels that a name needs, so that none covers the next
 # Streamlit's own grey has too little contrast for text (WCAG 1.4.3).
 _INK = {"labelColor": "#31333F", "titleColor": "#31333F"}
 _CONFIG = {"axis": _INK, "legend": _INK, "title": {"color": "#31333F"}}
@@ -63,7 +64,7 @@ def bar_chart(rows: Rows, *, x: str, y: str, alt: str, series: str | None = None
         rows,
         {"mark": {"type": "bar", "color": COLOURS[0]}, "encoding": encoding},
         alt=alt,
-        height=70 + 22 * (num_bars + num_legend),
+        height=70 + _LINE * (num_bars + num_legend),
     )
 
 
@@ -109,7 +110,7 @@ def interval_chart(rows: Rows, *, x: str, y: str, series: str, alt: str, zero_ru
         }
         layers.insert(0, rule)
     num_lines = len({(row[y], row[series]) for row in rows})
-    _draw(rows, {"layer": layers}, alt=alt, height=90 + 22 * (num_lines + _legend_lines(names)))
+    _draw(rows, {"layer": layers}, alt=alt, height=90 + _LINE * (num_lines + _legend_lines(names)))
 
 
 def _names(rows: Rows, field: str) -> list[str]:
@@ -131,7 +132,7 @@ def _name(name: str) -> Channel:
 
 
 def _place(name: str) -> Channel:
-    return {**_name(name), "title": None, "sort": None, "axis": {"labelLimit": 260}}
+    return {**_name(name), "title": None, "sort": None, "axis": {"labelLimit": 260, "labelOverlap": False}}
 
 
 def _colour(series: str, names: Sequence[str], *, symbol: str | None = None) -> Channel:

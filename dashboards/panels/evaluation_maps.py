@@ -59,6 +59,7 @@ def show_maps(evaluation: Artifact) -> None:
                 listed=_ABOUT,
                 text_column="description",
                 provenance=provenance(evaluation),
+                codes_of="icd9cm",
                 file=evaluation.manifest.id,
             ),
         )

@@ -1,7 +1,7 @@
-"""How one group of rows differs from another: shares of values, and terms. Pure functions over Arrow columns.
+"""How one group of rows differs from another: shares of values, and words. Pure functions over Arrow columns.
 
-Terms are ranked by the log-odds ratio with an informative Dirichlet prior, in standard errors (Monroe, Colaresi and Quinn 2008,
-section 3.5): frequent words of both groups rank low, and a word seen once does not rank high.
+A row counts once for a word, however often it has it. Each word, and each value, is tested by Fisher's exact test and the
+p values are corrected for the number of tests (Benjamini and Hochberg 1995), so a random group shows nothing.
 """
 
 import re
@@ -11,10 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from scipy.stats import false_discovery_control, hypergeom
 
 _WORD = re.compile(r"[^\W\d_]{3,}")
-_PRIOR_WORDS = 500.0
-_LEAST_Z = 1.96
+_LEAST_ROWS = 5
+FALSE_DISCOVERIES = 0.05
+"""Expected share of listed words, or values, that do not differ."""
 
 Rows = NDArray[np.intp]
 
@@ -22,50 +24,67 @@ Rows = NDArray[np.intp]
 def shares(values: pa.ChunkedArray, ours: Rows, others: Rows, *, floor: int = 1) -> pa.Table:
     """Return each value's count in the group and its share in both, largest difference first.
 
-    A value with a count below ``floor`` in either group is not listed.
+    ``beyond chance`` is the corrected test. A value with a count below ``floor`` in either group is not listed.
     """
     first, second = _counts(values, ours), _counts(values, others)
-    lines = []
-    for name in first | second:
-        a, b = first[name], second[name]
-        if min(count for count in (a, b, floor) if count) < floor:
-            continue
-        lines.append((name, a, a / max(len(ours), 1), b / max(len(others), 1)))
+    names = [
+        name for name in first | second if min(count for count in (first[name], second[name], floor) if count) >= floor
+    ]
+    differ = _differ([first[name] for name in names], [second[name] for name in names], len(ours), len(others))
+    lines = [
+        (name, first[name], first[name] / max(len(ours), 1), second[name] / max(len(others), 1), bool(beyond))
+        for name, beyond in zip(names, differ, strict=True)
+    ]
     lines.sort(key=lambda line: (-abs(line[2] - line[3]), line[0]))
-    columns = list(zip(*lines, strict=True)) or [()] * 4
+    columns = list(zip(*lines, strict=True)) or [()] * 5
     return pa.table(
         {
             "value": pa.array(columns[0], pa.string()),
             "in the group": pa.array(columns[1], pa.int64()),
             "share": pa.array(columns[2], pa.float64()),
             "share in the other": pa.array(columns[3], pa.float64()),
+            "beyond chance": pa.array(columns[4], pa.bool_()),
         }
     )
 
 
 def terms(texts: pa.ChunkedArray, ours: Rows, others: Rows, *, most: int = 15) -> pa.Table:
-    """Return the words that are more frequent in the group, the most significant first; only those with z > 1.96."""
+    """Return the words that more rows of the group have than chance explains, the largest difference of shares first."""
     first, second = _words(texts, ours), _words(texts, others)
-    both = first + second
-    size_a, size_b, size = first.total(), second.total(), both.total()
-    lines = []
-    for word, count in both.items():
-        prior = _PRIOR_WORDS * count / size
-        a, b = first[word] + prior, second[word] + prior
-        odds = np.log(a / (size_a + _PRIOR_WORDS - a)) - np.log(b / (size_b + _PRIOR_WORDS - b))
-        z = odds / np.sqrt(1 / a + 1 / b)
-        if z > _LEAST_Z:
-            lines.append((word, first[word], second[word], float(z)))
-    lines.sort(key=lambda line: (-line[3], line[0]))
+    words = [word for word in first if first[word] >= _LEAST_ROWS]
+    more = _differ(
+        [first[word] for word in words], [second[word] for word in words], len(ours), len(others), one_sided=True
+    )
+    lines = [
+        (word, first[word] / len(ours), second[word] / max(len(others), 1), first[word])
+        for word, beyond in zip(words, more, strict=True)
+        if beyond
+    ]
+    lines.sort(key=lambda line: (line[2] - line[1], line[0]))
     columns = list(zip(*lines[:most], strict=True)) or [()] * 4
     return pa.table(
         {
-            "term": pa.array(columns[0], pa.string()),
-            "in the group": pa.array(columns[1], pa.int64()),
-            "in the other": pa.array(columns[2], pa.int64()),
-            "z": pa.array(columns[3], pa.float64()),
+            "word": pa.array(columns[0], pa.string()),
+            "in the group": pa.array(columns[3], pa.int64()),
+            "share": pa.array(columns[1], pa.float64()),
+            "share in the other": pa.array(columns[2], pa.float64()),
         }
     )
+
+
+def _differ(
+    ours: list[int], others: list[int], size_ours: int, size_others: int, *, one_sided: bool = False
+) -> NDArray[np.bool_]:
+    """Return which counts differ beyond chance, all tested together."""
+    if not ours or not size_ours or not size_others:
+        return np.zeros(len(ours), bool)
+    a = np.asarray(ours)
+    law = hypergeom(size_ours + size_others, a + np.asarray(others), size_ours)
+    p = law.sf(a - 1)
+    if not one_sided:
+        p = 2 * np.minimum(p, law.cdf(a))
+    found: NDArray[np.bool_] = false_discovery_control(np.clip(p, 0, 1)) <= FALSE_DISCOVERIES
+    return found
 
 
 def _counts(values: pa.ChunkedArray, rows: Rows) -> Counter[str]:
@@ -76,5 +95,5 @@ def _counts(values: pa.ChunkedArray, rows: Rows) -> Counter[str]:
 def _words(texts: pa.ChunkedArray, rows: Rows) -> Counter[str]:
     counter: Counter[str] = Counter()
     for text in texts.take(pa.array(rows)).to_pylist():
-        counter.update(word.lower() for word in _WORD.findall(text or ""))
+        counter.update({word.lower() for word in _WORD.findall(text or "")})
     return counter

@@ -6,6 +6,7 @@ Typed text stays in the session: it is in no address, no log and no file. A phra
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,8 @@ import streamlit as st
 from clinical_modernbert.artifacts import Artifact
 from endpoint import EndpointUnusableError, embed_phrase, open_endpoint
 from numpy.typing import NDArray
+
+from panels.cut_table import cut_table
 
 _SHOWN = 200
 _NEAREST = 25
@@ -103,25 +106,26 @@ def show_found(codes: pa.Table, matches: Matches, *, key: str, take: Callable[[i
     else:
         note = f", the first {_SHOWN} are listed" if len(matches.rows) > _SHOWN else ""
         st.markdown(f"**{len(matches.rows):,} found**{note}")
-    selectable(f"{key}-{hash(tuple(rows))}", shown, rows, take=take)
+    selectable(f"{key}-{hash(tuple(rows))}", shown, rows, cut=len(rows) < len(matches.rows), take=take)
 
 
-def selectable(key: str, shown: pa.Table, rows: list[int], *, take: Callable[[int], None]) -> None:
-    """Show a table with one selectable line, whose row is passed to ``take``."""
+def selectable(key: str, shown: pa.Table, rows: list[int], *, take: Callable[[int], None], cut: bool = False) -> None:
+    """Show a table with one selectable line, whose row is passed to ``take``; ``cut`` if a longer table has more lines."""
 
     def chosen() -> None:
         lines = st.session_state[key]["selection"]["rows"]
         if lines:
             take(rows[lines[0]])
 
-    st.dataframe(
-        shown,
-        key=key,
-        hide_index=True,
-        selection_mode="single-row",
-        on_select=chosen,
-        column_config={"similarity": st.column_config.NumberColumn(format="%.3f")},
-    )
+    settings: dict[str, Any] = {
+        "selection_mode": "single-row",
+        "on_select": chosen,
+        "column_config": {"similarity": st.column_config.NumberColumn(format="%.3f")},
+    }
+    if cut:
+        cut_table(shown, key=key, **settings)
+    else:
+        st.dataframe(shown, key=key, hide_index=True, **settings)
 
 
 def _by_meaning(phrase: str, artifact: Artifact, vectors: Callable[[], NDArray[np.float32]]) -> Matches | None:

@@ -9,8 +9,9 @@ import pyarrow.compute as pc
 import streamlit as st
 from numpy.typing import NDArray
 
-from panels.explain import shares, terms
-from panels.export import as_csv
+from panels.cut_table import cut_table
+from panels.explain import FALSE_DISCOVERIES, shares, terms
+from panels.export import Export, offer_exports
 
 _REST = "everything else"
 _KEPT = "the group that you kept"
@@ -33,6 +34,8 @@ class Grouping:
     provenance: Sequence[str]
     file: str
     """Name of the export, without its ending."""
+    codes_of: str | None = None
+    """The code table whose codes the rows are."""
     floor: int = 1
     """Selections of fewer rows, and counts below it, are not shown."""
 
@@ -57,18 +60,12 @@ def show_selection(table: pa.Table, rows: NDArray[np.intp] | None, grouping: Gro
     _compare(table, rows, grouping)
     chosen = table.select(list(grouping.listed)).take(pa.array(rows))
     with st.expander(f"List of the {len(rows):,} selected {grouping.unit}"):
-        st.dataframe(chosen.slice(0, _LISTED), hide_index=True)
+        cut_table(chosen.slice(0, _LISTED), key=f"{grouping.page}-listed")
         if len(rows) > _LISTED:
-            st.caption(f"The first {_LISTED}; the export holds all.")
-    st.download_button(
-        "Export as CSV",
-        # Made on demand: nothing is held in memory until then.
-        data=lambda: as_csv(chosen, [*grouping.provenance, f"{len(rows)} {grouping.unit} selected"]),
-        file_name=f"{grouping.file}-selection.csv",
-        mime="text/csv",
-        icon=":material/download:",
-        on_click="ignore",
-    )
+            st.caption(f"The first {_LISTED}; the files hold all.")
+    lines = [*grouping.provenance, f"{len(rows)} {grouping.unit} selected"]
+    export = Export(chosen, f"{grouping.file}-selection", lines, codes_of=grouping.codes_of)
+    offer_exports(export, key=f"{grouping.page}-export")
 
 
 def _compare(table: pa.Table, rows: NDArray[np.intp], grouping: Grouping) -> None:
@@ -94,9 +91,15 @@ def _compare(table: pa.Table, rows: NDArray[np.intp], grouping: Grouping) -> Non
         return
     with right:
         st.markdown("**Words that are more frequent in this group**")
-        z = {"z": st.column_config.NumberColumn(format="%.1f")}
-        st.dataframe(terms(table[grouping.text_column], rows, others), hide_index=True, column_config=z, height=280)
-        st.caption("z: log-odds against the other group, in standard errors. Words above 1.96 are listed.")
+        found = terms(table[grouping.text_column], rows, others)
+        if found.num_rows:
+            st.dataframe(found, hide_index=True, column_config=widths, height=280)
+        else:
+            st.info("Nothing beyond chance.", icon=":material/balance:")
+        st.caption(
+            f"Words of more {grouping.unit} than chance explains, corrected for the number of words "
+            f"(false discoveries below {FALSE_DISCOVERIES:.0%})."
+        )
 
 
 def _other(table: pa.Table, rows: NDArray[np.intp], grouping: Grouping) -> tuple[NDArray[np.intp], str]:

@@ -64,6 +64,7 @@ def page() -> None:
             listed=("code", "description", "chapter_id", "chapter", "held_out"),
             text_column="description",
             provenance=provenance(artifact),
+            codes_of=str(artifact.summary["table"]),
             file=artifact.manifest.id,
         ),
     )

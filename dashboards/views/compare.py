@@ -64,6 +64,7 @@ def page() -> None:
             listed=("code", "description", "chapter_id", "chapter"),
             text_column="description",
             provenance=provenance(left, right),
+            codes_of=_table(left),
             file=f"{left.manifest.id}-{right.manifest.id}",
         ),
     )
@@ -159,7 +160,7 @@ def _show_moved(pair: Pair) -> None:
     st.subheader("What moved most")
     st.markdown("Codes whose nearest codes changed most between the two models; choose a line to see it on both maps.")
     table, rows = moved_most(pair, most=_MOVED)
-    selectable(f"{_PAGE}-moved", table, rows, take=lambda row: map_panel.choose(_PAGE, row))
+    selectable(f"{_PAGE}-moved", table, rows, cut=True, take=lambda row: map_panel.choose(_PAGE, row))
 
 
 if __name__ == "__main__":

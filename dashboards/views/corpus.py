@@ -17,6 +17,7 @@ from mode import is_researcher
 from panels.artifact_picker import artifacts_or_stop, choose, show_origin
 from panels.charts import Row, bar_chart, column_chart
 from panels.counts import explain_withheld, shown_counts
+from panels.cut_table import cut_table
 from store import reveal, show_problems
 
 _REASONS = {
@@ -228,12 +229,12 @@ def _show_quarantine(summary: Summary, accounts: Mapping[str, Account], public: 
         listed = summary.quarantine[:_QUARANTINE_SHOWN]
         with st.expander(f"Where they are ({len(listed)} shown, all in quarantine.jsonl)"):
             # A record's id can contain a patient's id: outside public sources only file and position are shown.
-            st.dataframe(
+            cut_table(
                 [
                     {**asdict(entry), "record_id": entry.record_id if entry.source in public else None}
                     for entry in listed
                 ],
-                hide_index=True,
+                key="quarantine",
             )
 
 

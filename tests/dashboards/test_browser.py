@@ -69,11 +69,13 @@ def test_the_map_in_a_browser(watched: Watched, address: str, publish_map: Publi
     assert selected >= 10
     expect(page.get_by_text(f"{selected} codes", exact=True)).to_be_visible()
     with page.expect_download() as waiting:
-        page.get_by_role("button", name="Export as CSV").click()
+        page.get_by_role("button", name="CSV", exact=True).click()
     lines = waiting.value.path().read_text().splitlines()
-    head = [line for line in lines if line.startswith("# ")]
-    assert any(artifact.manifest.fingerprint in line and "model m-1" in line for line in head)
-    assert len(lines) - len(head) == selected + 1
+    assert lines[0].startswith("code,description") and len(lines) == selected + 1
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Provenance").click()
+    lines = waiting.value.path().read_text().splitlines()
+    assert any(artifact.manifest.fingerprint in line and "model m-1" in line for line in lines)
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Save picture").click()
     picture = Image.open(waiting.value.path())
@@ -149,9 +151,13 @@ def test_two_models_in_a_browser(watched: Watched, address: str, publish_map: Pu
     expect(page.locator("[data-testid=stStatusWidget]")).to_have_count(0)
     expect(page.get_by_role("heading", name="What moved most")).to_be_visible()
     page.wait_for_timeout(1000)
+    # A table that shows the first rows only offers no file of them.
+    cut = page.locator("[class*='st-key-cut-'] [data-testid=stDataFrame]").last
+    cut.hover()
+    expect(page.locator("[class*='st-key-cut-'] [data-testid=stElementToolbar]").last).to_be_hidden()
     with page.expect_download() as waiting:
-        page.get_by_role("button", name="Export as CSV").click()
+        page.get_by_role("button", name="Provenance").click()
     head = waiting.value.path().read_text().splitlines()[:3]
-    assert {line.split("-")[0] for line in head[1:]} == {"# map first", "# map second"}
+    assert {line.split("-")[0] for line in head[1:]} == {"map first", "map second"}
     assert watched.elsewhere == []
     assert watched.errors == []

@@ -1,11 +1,8 @@
-"""What sets a group apart, and what leaves the explorer as a file."""
+"""What sets a group apart."""
 
 import numpy as np
 import pyarrow as pa
 from panels.explain import shares, terms
-from panels.export import as_csv, provenance
-
-from tests.helpers.explorer_page import PublishMap
 
 VALUES = pa.chunked_array([["a"] * 30 + ["b"] * 20 + [None] * 5 + ["c"] * 45])
 
@@ -17,7 +14,8 @@ def rows(*numbers: range) -> np.ndarray:
 def test_shares_are_of_each_group_and_the_largest_difference_comes_first() -> None:
     found = shares(VALUES, rows(range(30), range(50, 55)), rows(range(30, 50), range(55, 100))).to_pylist()
     assert [line["value"] for line in found] == ["a", "c", "b", "no value"]
-    assert found[0] == {"value": "a", "in the group": 30, "share": 30 / 35, "share in the other": 0}
+    first = {"value": "a", "in the group": 30, "share": 30 / 35, "share in the other": 0, "beyond chance": True}
+    assert found[0] == first
     assert found[1]["share in the other"] == 45 / 65
 
 
@@ -30,19 +28,26 @@ def test_no_count_below_the_floor_is_shown_of_either_group() -> None:
 def test_terms_set_a_group_apart_and_common_words_do_not() -> None:
     texts = pa.chunked_array([["Fracture of the femur"] * 30 + ["Infection of the lung"] * 30 + ["Rare femur"]])
     found = terms(texts, np.arange(30), np.arange(30, 61)).to_pylist()
-    assert {line["term"] for line in found} == {"fracture", "femur"}
-    assert found[0]["term"] == "fracture"
-    assert (found[0]["in the group"], found[0]["in the other"]) == (30, 0)
-    assert all(line["z"] > 1.96 for line in found)
+    assert {line["word"] for line in found} == {"fracture", "femur"}
+    assert found[0] == {"word": "fracture", "in the group": 30, "share": 1, "share in the other": 0}
     assert len(terms(texts, np.arange(30), np.arange(30))) == 0
 
 
-def test_a_file_says_where_it_comes_from_and_runs_nothing_in_a_spreadsheet(publish_map: PublishMap) -> None:
-    artifact = publish_map()
-    table = pa.table({"id": ["=cmd()", "+1", "plain, with comma"], "n": [-1, 2, 3], "l": [["a", "b"], [], ["c"]]})
-    lines = as_csv(table, provenance(artifact)).decode().splitlines()
-    assert lines[0] == "# Clinical ModernBERT. Research use, not for care."
-    for fact in ("model m-1", artifact.manifest.fingerprint, "recipe map/tiny", artifact.manifest.created_at[:10]):
-        assert fact in lines[1]
-    assert lines[2].startswith("# exported 20")
-    assert lines[3:] == ["id,n,l", "'=cmd(),-1,a; b", "'+1,2,", '"plain, with comma",3,c']
+def test_a_word_counts_once_in_a_row_and_in_five_rows_at_least() -> None:
+    texts = pa.chunked_array([["Pain pain pain pain pain"] * 4 + ["Rest"] * 60])
+    assert len(terms(texts, np.arange(4), np.arange(4, 64))) == 0
+
+
+def test_random_groups_show_nothing_beyond_chance() -> None:
+    """Ten random groups of 200 of 6,000 descriptions with a long tail of words, as the real tables have."""
+    rng = np.random.default_rng(0)
+    words = np.array([f"w{chr(97 + n // 676 % 26)}{chr(97 + n // 26 % 26)}{chr(97 + n % 26)}" for n in range(4000)])
+    drawn = words[np.minimum(rng.zipf(1.3, size=(6000, 8)), 4000) - 1]
+    texts = pa.chunked_array([[" ".join(line) for line in drawn]])
+    chapter = pa.chunked_array([[f"chapter {n}" for n in rng.integers(20, size=6000)]])
+    listed = 0
+    for _ in range(10):
+        group = np.sort(rng.choice(6000, size=200, replace=False))
+        rest = np.setdiff1d(np.arange(6000), group)
+        listed += len(terms(texts, group, rest)) + sum(shares(chapter, group, rest)["beyond chance"].to_pylist())
+    assert listed <= 1

@@ -107,6 +107,23 @@ def test_signs_in_a_name_are_no_way_into_an_object() -> None:
     assert chart["rows"][1]["optimizer.rate"] == 2.0
 
 
+def test_every_bar_and_interval_keeps_its_name() -> None:
+    """Vega drops labels that overlap unless it is told not to; a line needs about 20 pixels."""
+
+    def page() -> None:
+        from panels.charts import bar_chart, interval_chart
+
+        rows = [{"source": f"source {n}", "value": float(n), "arm": "a", "low": None, "high": None} for n in range(30)]
+        bar_chart(rows, x="value", y="source", alt="Bars.")
+        interval_chart(rows, x="value", y="source", series="arm", alt="Intervals.")
+
+    app = AppTest.from_function(page).run()
+    for chart in charts(app):
+        encodings = [layer["encoding"] for layer in chart.get("layer", [chart])]
+        assert all(encoding["y"]["axis"]["labelOverlap"] is False for encoding in encodings)
+        assert chart["height"] >= 70 + 30 * 24
+
+
 def test_a_curve_keeps_few_points_and_their_mean() -> None:
     points: list[dict[str, Any]] = [{"step": n, "loss": float(n), "mfu": None} for n in range(10 * MOST_POINTS + 3)]
     thin = thinned(points)
