@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from clinical_modernbert.corpus.documents import normalise
+from clinical_modernbert.corpus.normalise import normalise
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import PubMedSource, Source, TableSource
 from clinical_modernbert.sources import list_units, read_unit

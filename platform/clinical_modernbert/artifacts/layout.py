@@ -23,7 +23,7 @@ ARTIFACT_KIND_OF_RECIPE = {
 
 # Raised when the code's output for the same recipe changes, so that old work is never taken for new.
 FORMAT_VERSION = {
-    "corpus": 3,
+    "corpus": 4,
     "model": 3,
     "sweep": 3,
     "evaluation": 2,

@@ -5,9 +5,7 @@ decided by later passes, over all units.
 """
 
 import json
-import re
 import tempfile
-import unicodedata
 from collections import Counter
 from dataclasses import asdict
 from functools import lru_cache
@@ -21,6 +19,7 @@ from clinical_modernbert.corpus import is_held_out
 from clinical_modernbert.corpus.dedup.shingles import is_contaminated
 from clinical_modernbert.corpus.filters import detect_language, drop_reason
 from clinical_modernbert.corpus.identifiers import mask_identifiers
+from clinical_modernbert.corpus.normalise import normalise
 from clinical_modernbert.corpus.piece_files import (
     NO_ROW,
     PIECE_DOCUMENTS,
@@ -39,11 +38,6 @@ from clinical_modernbert.sources.files import Progress
 NO_NGRAMS: NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
 _QUARANTINE_SHOWN = 5
 
-# Tab and newline stay; a carriage return becomes a newline; every other control, surrogate or zero-width mark is removed.
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
-_LINE_END_BLANKS = re.compile(r"[ \t\u00a0]+(?=\n|$)")
-_MANY_NEWLINES = re.compile(r"\n{3,}")
-
 
 def parse_unit(
     area: WorkArea, recipe: CorpusRecipe, unit: Unit, *, number: int, num_bands_partitions: int = 1
@@ -57,16 +51,6 @@ def parse_unit(
 def quarantine_name(number: int) -> str:
     """Return the name of a unit's quarantined records in the work area; there is such a file only where there are some."""
     return f"quarantine/{number:06d}.jsonl"
-
-
-def normalise(text: str) -> str:
-    """Return ``text`` in NFC without control characters, trailing blanks or more than one empty line in a row.
-
-    Nothing is folded: case, accents, digits and punctuation stay, because a dose or a code may depend on them.
-    """
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    text = unicodedata.normalize("NFC", _CONTROL.sub("", text))
-    return _MANY_NEWLINES.sub("\n\n", _LINE_END_BLANKS.sub("", text)).strip()
 
 
 class _UnitParser:
@@ -98,7 +82,7 @@ class _UnitParser:
                             self._add_version(record.record, record.order, record.version, row=NO_ROW)
                     case Deleted():
                         self._counts["dropped:deletion_notice"] += 1
-                        self._add_version(record.record, record.order, 0, row=NO_ROW, deleted=True)
+                        self._add_version(record.record, record.order, record.version, row=NO_ROW, deleted=True)
                     case Document():
                         self._add_document(record)
             self._put_piece()

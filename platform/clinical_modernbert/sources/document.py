@@ -16,7 +16,7 @@ class Document:
     """Held out as a whole: the patient, PMID or code concept."""
     text: str
     version: int = 0
-    """Version of the record where its format numbers them (a PMID's ``Version``); the highest wins."""
+    """Version of the record where its format numbers them (a PMID's ``Version``), from 1; the highest wins."""
     order: int = 0
     """Position of its file in the order of updates; of equal versions the later file wins."""
     record: str | None = None
@@ -68,6 +68,8 @@ class Deleted:
     """The record within the source."""
     order: int = 0
     """Position of its file in the order of updates: a record that a later file brings again stays."""
+    version: int = 0
+    """The version that it removes; 0 for all versions."""
 
 
 Record = Document | Deleted | Dropped | Quarantined

@@ -110,24 +110,24 @@ def numbered_lines(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 def numbered_texts(chunks: Iterable[bytes], *, file: str) -> Iterator[tuple[int, str | Quarantined]]:
-    """Yield (number from 1, line) in UTF-8 or Latin-1; damage is one quarantined value at the end.
+    """Yield (number from 1, line) in UTF-8 or Windows-1252; damage is one quarantined value at the end.
 
-    CMS ships ICD-9-CM v32 (Ménière) and FDA its products in Latin-1, copies in UTF-8 exist; no Latin-1 text of theirs is
-    valid UTF-8.
+    CMS ships ICD-9-CM v32 (Ménière) in Latin-1 and FDA its products in Windows-1252, which has the same letters and typographic
+    dashes and quotes; copies in UTF-8 exist. No text of theirs in one of the former is valid UTF-8.
     """
     number = 0
     try:
         for number, line in numbered_lines(chunks):
-            yield number, _utf8_or_latin1(line.removeprefix(_BOM) if number == 1 else line)
+            yield number, _decode(line.removeprefix(_BOM) if number == 1 else line)
     except DamagedFileError as error:
         yield number + 1, Quarantined(file, f"line {number + 1}, {error.position}", error.reason)
 
 
-def _utf8_or_latin1(line: bytes) -> str:
+def _decode(line: bytes) -> str:
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError:
-        return line.decode("latin-1")
+        return line.decode("cp1252", errors="replace")
 
 
 def read_chunks(location: Path, progress: Progress | None = None) -> Iterator[bytes]:

@@ -5,7 +5,7 @@ holds one partition of the hashes and the drops of the earlier passes, 8 bytes e
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,8 +28,9 @@ def resolve_versions(area: WorkArea, *, pieces: Sequence[PieceId], partition: in
 
 def _resolve(area: WorkArea, pieces: Sequence[PieceId], partition: int, num_partitions: int) -> Dropped:
     keys, piece_of = _slices(area, "keys", "key", pieces, partition, num_partitions)
-    # The key holds the source, so pieces of different sources never share one.
-    order = np.lexsort((keys["place"], piece_of, keys["version"], keys["order"], keys["key"]))
+    # The key holds the source, so pieces of different sources never share one. Versions rank before files: a file may bring an
+    # earlier version again.
+    order = np.lexsort((keys["place"], piece_of, keys["order"], keys["version"], keys["key"]))
     keys, piece_of = keys[order], piece_of[order]
     drops = []
     first = np.ones(len(keys), dtype=bool)
@@ -39,23 +40,34 @@ def _resolve(area: WorkArea, pieces: Sequence[PieceId], partition: int, num_part
     several = (sizes > 1).nonzero()[0]
     for start, size in zip(starts[several].tolist(), sizes[several].tolist(), strict=True):
         group, pieces_of = keys[start : start + size], piece_of[start : start + size]
-        notices = group["order"][group["deleted"]]
-        versions = np.flatnonzero(~group["deleted"])
-        if not len(versions):
-            continue
-        newest, newest_piece = group[versions[-1]], pieces_of[versions[-1]]
-        deleted = len(notices) > 0 and notices.max() >= newest["order"]
-        for record, piece in zip(group, pieces_of.tolist(), strict=True):
-            if record["row"] == NO_ROW:
-                continue
-            # A citation's abstracts are one version, at one place.
-            current = piece == newest_piece and all(
-                record[name] == newest[name] for name in ("order", "version", "place")
-            )
-            if deleted or not current:
-                reason = "deleted" if deleted and current else "superseded"
-                drops.append((piece, record["row"], REASONS.index(reason)))
+        for n, reason in _resolved(group, pieces_of):
+            if group["row"][n] != NO_ROW:
+                drops.append((pieces_of[n], group["row"][n], REASONS.index(reason)))
     return _keep(area, "versions", partition, np.array(drops, dtype=DROP))
+
+
+def _resolved(group: NDArray[np.void], pieces_of: NDArray[np.uint32]) -> Iterator[tuple[int, str]]:
+    """Yield which entries of one record are dropped, and why; the entries are in the order of version, file and place.
+
+    A notice deletes its version, or all versions where it names none, as far as earlier files brought them. Of what is left the
+    last one stays, with the other abstracts at its place.
+    """
+    columns = [group[name].tolist() for name in ("version", "order", "place", "deleted")]
+    notices: dict[int, int] = {}  # version -> order of its last notice
+    texts, left = [], None
+    for n, (version, order, _, is_notice) in enumerate(zip(*columns, strict=True)):
+        if is_notice:
+            notices[version] = max(order, notices.get(version, order))
+        else:
+            texts.append(n)
+    at = {n: (columns[0][n], columns[1][n], int(pieces_of[n]), columns[2][n]) for n in texts}
+    for n in texts:
+        version, order = at[n][:2]
+        if max(notices.get(version, -1), notices.get(0, -1)) < order:
+            left = at[n]
+    for n in texts:
+        if at[n] != left:
+            yield n, "superseded" if at[n] != at[texts[-1]] else "deleted"
 
 
 def find_duplicates(

@@ -104,8 +104,8 @@ def read_citations(
         match record:
             case Damage(position, reason):
                 yield Quarantined(file, position, reason)
-            case Deletion(pmid):
-                yield Deleted(pmid, order)
+            case Deletion(pmid, version):
+                yield Deleted(pmid, order, version)
             case Citation():
                 yield _main_document(record, source, order)
                 if source.other_languages and record.others:

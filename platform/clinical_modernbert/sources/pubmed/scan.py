@@ -18,7 +18,14 @@ from dataclasses import dataclass
 from xml.parsers import expat
 
 from clinical_modernbert.sources.files import DamagedFileError
-from clinical_modernbert.sources.pubmed.xml import Citation, Element, block_citation, block_element, element_citation
+from clinical_modernbert.sources.pubmed.xml import (
+    Citation,
+    Element,
+    block_citation,
+    block_element,
+    element_citation,
+    version_of,
+)
 
 ROOTS = ("PubmedArticleSet", "MedlineCitationSet", "PubmedBookArticleSet")
 _CITATIONS = ("PubmedArticle", "MedlineCitation", "PubmedBookArticle")
@@ -47,6 +54,8 @@ class Deletion:
     """A PMID that NLM took back."""
 
     pmid: str
+    version: int
+    """The version that was taken back, 0 where the notice names none."""
 
 
 def scan_records(chunks: Iterable[bytes]) -> Iterator[Citation | Deletion | Damage]:
@@ -192,7 +201,7 @@ def _read_element(element: Element) -> Iterator[Citation | Deletion | None]:
     if element.tag in _DELETIONS:
         for number in element.iterchildren("PMID"):
             pmid = (number.text or "").strip()
-            yield Deletion(pmid) if pmid else None
+            yield Deletion(pmid, version_of(number.get("Version", ""), absent=0)) if pmid else None
         return
     yield element_citation(element)
 

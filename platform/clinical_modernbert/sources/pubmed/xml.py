@@ -82,8 +82,14 @@ def element_citation(element: Element) -> Citation | None:
         OtherAbstract(e.get("Language", "").strip(), e.get("Type", "").strip(), _element_sections(e))
         for e in citation.iterchildren("OtherAbstract")
     )
-    version = number.get("Version", "").strip()
-    return Citation(pmid, int(version) if version.isdecimal() else 0, title, vernacular, sections, languages, others)
+    version = version_of(number.get("Version", ""))
+    return Citation(pmid, version, title, vernacular, sections, languages, others)
+
+
+def version_of(attribute: str, *, absent: int = 1) -> int:
+    """Return a ``Version`` attribute as a number; NLM numbers versions from 1."""
+    version = attribute.strip()
+    return int(version) if version.isdecimal() else absent
 
 
 def block_element(block: bytes) -> Element:
@@ -105,7 +111,7 @@ def block_citation(block: bytes) -> Citation | None:
     if head is None:
         return None
     pmid = head[3].decode().strip()
-    version = _attributes(head[2]).get("Version", "").strip()
+    version = version_of(_attributes(head[2]).get("Version", ""))
     start = _ARTICLE.search(block, head.end())
     end = -1 if start is None else block.find(b"</Article>", start.end())
     if not pmid or start is None or end < 0:
@@ -132,7 +138,7 @@ def block_citation(block: bytes) -> Citation | None:
         others = tuple(abstracts)
     return Citation(
         pmid,
-        int(version) if version.isdecimal() else 0,
+        version,
         _tagged(block, b"ArticleTitle", first, end),
         _tagged(block, b"VernacularTitle", after, end),
         sections,

@@ -31,7 +31,7 @@ def drops(area: WorkArea, pieces: list[PieceId], *, number: int) -> list[dict[st
     return [piece_drops(area, piece=piece, partitions=Partitions(versions=number)) for piece in pieces]
 
 
-def test_order_then_version_decide_and_notices_delete_what_came_before(tmp_path: Path) -> None:
+def test_version_then_order_decide_and_notices_delete_what_came_before(tmp_path: Path) -> None:
     high = 1 << 63
     units = [
         # key, order, version, place, row, deleted
@@ -55,6 +55,28 @@ def test_order_then_version_decide_and_notices_delete_what_came_before(tmp_path:
 def test_a_deleted_document_is_counted_as_deleted(tmp_path: Path) -> None:
     area = area_with(tmp_path, [[(9, 1, 1, 1, 0, 0), (9, 1, 2, 2, 1, 0)], [(9, 2, 0, 1, NO_ROW, 1)]])
     assert drops(area, PIECES[:2], number=1) == [{"superseded": 1, "deleted": 1}, {}]
+
+
+@pytest.mark.parametrize(
+    ("later", "kept", "dropped"),
+    [
+        ((9, 3, 1, 1, 0, 0), [False, True, False], {"superseded": 2}),  # version 1 is issued again
+        ((9, 3, 1, 1, NO_ROW, 1), [False, True], {"superseded": 1}),  # version 1 is deleted
+        ((9, 3, 2, 1, NO_ROW, 1), [True, False], {"deleted": 1}),  # version 2 is deleted
+        ((9, 3, 0, 1, NO_ROW, 1), [False, False], {"superseded": 1, "deleted": 1}),  # all are
+        ((9, 3, 3, 1, NO_ROW, 0), [False, False], {"superseded": 2}),  # version 3 is dropped by a rule
+    ],
+)
+def test_a_version_outranks_the_file_that_brings_it(
+    tmp_path: Path, later: tuple[int, ...], kept: list[bool], dropped: dict[str, int]
+) -> None:
+    area = area_with(tmp_path, [[(9, 1, 1, 1, 0, 0), (9, 2, 2, 2, 1, 0)], [later]])
+    counts = sum(map(Counter, drops(area, PIECES[:2], number=1)), Counter())
+    rows = [
+        kept_rows(area, piece=Piece(piece, "pubmed", size), partitions=Partitions(versions=1)).tolist()
+        for piece, size in zip(PIECES, (2, len(kept) - 2), strict=False)
+    ]
+    assert ([*rows[0], *rows[1]], counts) == (kept, dropped)
 
 
 def test_the_text_of_a_superseded_version_drops_no_other_document(tmp_path: Path) -> None:

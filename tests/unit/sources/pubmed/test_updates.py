@@ -59,7 +59,7 @@ def test_version_and_order_travel_with_documents_and_deletions() -> None:
     )
     assert records == [
         Document("7", "s", "pmid:7", "[Heart.]\n\nEnglish text.", version=3, order=2026_001301, record="7"),
-        Deleted("8", order=2026_001301),
+        Deleted("8", order=2026_001301, version=1),
     ]
 
 
@@ -92,12 +92,12 @@ def test_real_other_abstracts(shared_data: Path) -> None:
 def test_titles_alone_are_kept_by_rule() -> None:
     title = "<PubmedArticle><MedlineCitation><PMID>5</PMID><Article><ArticleTitle>{}</ArticleTitle></Article></MedlineCitation></PubmedArticle>"
     content = article_set(title.format("Only a title."), title.format("[Not Available]."))
-    assert read(content) == [Dropped("no_abstract", "5", 0, 2026_001301)] * 2
+    assert read(content) == [Dropped("no_abstract", "5", 1, 2026_001301)] * 2
     kept, dropped = read(content, title_only="keep")
     assert (
         isinstance(kept, Document)
         and kept.text == "Only a title."
-        and dropped == Dropped("no_abstract", "5", 0, 2026_001301)
+        and dropped == Dropped("no_abstract", "5", 1, 2026_001301)
     )
 
 
