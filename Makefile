@@ -52,6 +52,9 @@ charts: install .tools/helm ## lint and render the chart, and check it against K
 image-test: install ## build the cpu image with buildah and run a job in it (minutes; needs root, buildah, debootstrap)
 	@$(BIN)/pytest tests/image -m image
 
+cluster-test: install .tools/helm ## test the chart and its jobs on the cluster that KUBECONFIG names (minutes; CONTRIBUTING.md)
+	@$(BIN)/pytest tests/cluster -m cluster --exitfirst --verbose --durations=0 --durations-min=1
+
 bench: install ## run one measurement against a peer: ROW=<name>
 	@$(BIN)/python -m benchmarks.run $(ROW)
 
@@ -62,4 +65,4 @@ clean: ## remove everything that is not in git
 	@rm -rf .venv .tools build artifacts .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -prune -exec rm -rf {} + ; rm -rf platform/*.egg-info
 
-.PHONY: help install demo serve explore check test charts image-test bench drill clean
+.PHONY: help install demo serve explore check test charts image-test cluster-test bench drill clean

@@ -38,7 +38,7 @@ def start_ray(*, num_cpus: int | None = None) -> None:
     else:
         # "local": by default Ray would join any cluster that `ray start` left running on this machine, and refuse num_cpus.
         ray.init("local", num_cpus=num_cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **options)
-    _logger.info("ray %s with %s CPUs", ray.__version__, ray.cluster_resources().get("CPU"))
+    _logger.info("ray %s with %g CPUs", ray.__version__, ray.cluster_resources().get("CPU", 0))
 
 
 def cluster_room() -> dict[str, float]:

@@ -216,8 +216,15 @@ def test_submitters_get_only_the_rights_that_submitting_needs(render: Render) ->
     assert rights["configmaps"]["resourceNames"] == ["cm-clinical-modernbert-rayjob"]
     assert [
         resource for resource, rule in rights.items() if {"create", "delete", "update", "patch"} & set(rule["verbs"])
-    ] == ["rayjobs"]
+    ] == ["rayjobs", "pods/portforward"]
+    assert rights["services"]["resourceNames"] == ["cm-clinical-modernbert-research-head-svc"]
+    assert rights["services"]["verbs"] == ["get"]
     assert not of_kind(render("minimal"), "Role")
+
+    submitter = ("rbac.submitters[0].kind=Group", "rbac.submitters[0].name=researchers")
+    (role,) = of_kind(render("minimal", *submitter), "Role")
+    (secrets,) = [rule for rule in role["rules"] if "secrets" in rule["resources"]]
+    assert secrets["resourceNames"] == ["cm-clinical-modernbert-research"]  # KubeRay's own token
 
 
 def test_the_endpoint_scales_only_for_an_incremental_upgrade(render: Render) -> None:

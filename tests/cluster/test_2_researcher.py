@@ -1,0 +1,147 @@
+"""A researcher whose only right is ``rbac.submitters``: submits, follows, cancels, returns, and reads no Secret."""
+
+import copy
+import json
+import signal
+from typing import Any
+
+import pytest
+import yaml
+
+from benchmarks.kits.cluster import FULL_NAME, NAMESPACE, Cluster, wait_for
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
+
+CORPUS = (
+    "sources=[{type: synthetic_notes, name: notes, num_documents: 400}]",
+    "tokenizer={base: train, vocabulary_size: 1024}",
+)
+OWN_CLUSTER = ("--release", FULL_NAME, "--workers", "cpu=1")
+STOLEN = {"name": "STOLEN", "valueFrom": {"secretKeyRef": {"name": "platform-login", "key": "password"}}}
+
+
+def sets(*overrides: str) -> list[str]:
+    return [part for override in overrides for part in ("--set", override)]
+
+
+def test_a_corpus_is_built_and_its_log_shown(researcher: Cluster) -> None:
+    done = researcher.submit("build_corpus", "corpus/demo", *sets(*CORPUS), *OWN_CLUSTER, "--name", "corpus")
+    assert "RayJob corpus · Complete · SUCCEEDED" in done.stderr
+    assert "s3://platform/test/corpus/demo-" in done.stdout
+
+
+def test_what_is_wrong_is_refused_before_a_cluster_starts(researcher: Cluster) -> None:
+    for arguments, named in (
+        (("pretrain/doesnotexist",), "doesnotexist"),
+        (("pretrain/smoke", "--set", "optimizer.lerning_rate=1"), "lerning_rate"),
+        (("corpus/demo",), "corpus/demo"),
+    ):
+        done = researcher.submit("pretrain", *arguments, *OWN_CLUSTER, check=False)
+        assert done.returncode == 2
+        assert named in done.stderr
+    assert [job["metadata"]["name"] for job in researcher.list("rayjobs")] == ["corpus"]
+
+
+def test_a_cancelled_job_leaves_no_pod(researcher: Cluster) -> None:
+    researcher.submit("pretrain", "pretrain/smoke", *OWN_CLUSTER, "--name", "cancelled", "--no-follow")
+    wait_for(lambda: pods_of(researcher, "cancelled"), timeout_s=60)
+    researcher.submit("cancel", "cancelled")
+    wait_for(lambda: not pods_of(researcher, "cancelled"), timeout_s=90)
+
+
+def test_a_job_is_left_looked_at_and_followed_again(researcher: Cluster) -> None:
+    """Ctrl-C leaves the pretraining run alone; status and follow return to it."""
+    run = ("pretrain", "pretrain/smoke", *sets("scaling.num_workers=1"))
+    following = researcher.start_submit(*run, *OWN_CLUSTER, "--name", "pretrain", "--poll-s", "1")
+    assert following.stdout is not None
+    for line in following.stdout:
+        if "RayJob pretrain · Initializing" in line:
+            break
+    following.send_signal(signal.SIGINT)
+    rest = following.communicate(timeout=60)[0]
+    assert following.returncode == 130, rest
+    assert f"follow it by: python jobs/submit.py follow pretrain --namespace {NAMESPACE}" in rest
+    assert researcher.submit("status", "pretrain").stdout.startswith("RayJob pretrain · ")
+
+    done = researcher.submit("follow", "pretrain")
+    assert "s3://platform/test/model/smoke-" in done.stdout
+    assert "RayJob pretrain · Complete · SUCCEEDED" in done.stderr
+
+
+def test_no_job_shows_a_secret_of_others(cluster: Cluster, researcher: Cluster) -> None:
+    """By a variable, a volume, another account, the token of one, or the pods of a Ray cluster that exists."""
+    cluster.kubectl("create", "secret", "generic", "platform-login", "--from-literal=password=top-secret")
+    printed = researcher.submit("build_corpus", "corpus/demo", *OWN_CLUSTER, "--name", "theft", "--dry-run").stdout
+    job: dict[str, Any] = yaml.safe_load(printed)
+    assert create(researcher, job).returncode == 0
+
+    for change, message in (
+        (lambda pod: pod["containers"][0]["env"].append(STOLEN), "from a Secret that this release does not use"),
+        (
+            lambda pod: pod["containers"][0].update(envFrom=[{"secretRef": {"name": "platform-login"}}]),
+            "takes its environment",
+        ),
+        (
+            lambda pod: pod["volumes"].append({"name": "s", "secret": {"secretName": "platform-login"}}),
+            "a volume holds a Secret",
+        ),
+        (lambda pod: pod.update(serviceAccountName=f"{FULL_NAME}-head"), "one of the ServiceAccounts"),
+        (lambda pod: pod.update(automountServiceAccountToken=True), "automountServiceAccountToken"),
+    ):
+        changed = copy.deepcopy(job)
+        for template in (
+            changed["spec"]["rayClusterSpec"]["headGroupSpec"]["template"],
+            changed["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["template"],
+        ):
+            change(template["spec"])
+        refused = create(researcher, changed)
+        assert refused.returncode != 0
+        assert message in refused.stderr
+
+
+def test_the_head_of_the_research_cluster_has_no_token_and_its_account_plants_nothing(cluster: Cluster) -> None:
+    research = f"{FULL_NAME}-research"
+    (head,) = cluster.list("pods", "--selector", f"ray.io/cluster={research},ray.io/node-type=head")
+    inside = ("exec", head["metadata"]["name"], "--container", "ray-head", "--", "ls", "/var/run/secrets/kubernetes.io")
+    assert cluster.run("kubectl", "--namespace", NAMESPACE, *inside, check=False).returncode != 0
+
+    path = "/spec/headGroupSpec/template/spec/containers/0/env/-"
+    patch = json.dumps([{"op": "add", "path": path, "value": STOLEN}])
+    account = f"system:serviceaccount:{NAMESPACE}:{FULL_NAME}-head"
+    command = (
+        "patch",
+        "raycluster",
+        research,
+        "--type=json",
+        f"--patch={patch}",
+        f"--as={account}",
+        "--dry-run=server",
+    )
+    refused = cluster.run("kubectl", "--namespace", NAMESPACE, *command, check=False)
+    assert "a Secret that this release does not use" in refused.stderr
+
+
+def test_the_researchers_own_rights_end_there(researcher: Cluster) -> None:
+    for allowed, question in (
+        ("yes", ("create", "rayjobs.ray.io")),
+        ("yes", ("get", f"secrets/{FULL_NAME}-research")),
+        ("no", ("get", "secrets/clinical-modernbert-s3")),
+        ("no", ("list", "secrets")),
+        ("no", ("patch", "rayclusters.ray.io")),
+        ("no", ("create", "pods")),
+        ("no", ("create", "pods/exec")),
+    ):
+        answer = researcher.run("kubectl", "--namespace", NAMESPACE, "auth", "can-i", *question, check=False)
+        assert answer.stdout.strip() == allowed, question
+
+
+def create(person: Cluster, job: dict[str, Any]) -> Any:
+    """Try to create an object, without keeping it."""
+    command = ("kubectl", "--namespace", NAMESPACE, "create", "--dry-run=server", "--filename", "-")
+    return person.run(*command, input=json.dumps(job), check=False)
+
+
+def pods_of(cluster: Cluster, job: str) -> list[str]:
+    """The pods of a RayJob: its Ray cluster's and its submitter."""
+    names = [pod["metadata"]["name"] for pod in cluster.list("pods")]
+    return [name for name in names if name.startswith(f"{job}-")]
