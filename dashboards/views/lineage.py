@@ -17,6 +17,7 @@ _KINDS = {
     "sweep": "models with different settings, compared",
     "evaluation": "how well a model performs",
     "map": "a map of codes or documents",
+    "pairs": "pairs of terms that mean the same",
     "embeddings": "vectors of a table of texts",
 }
 

@@ -6,11 +6,12 @@ that a build keeps between its steps and deletes at the end.
 
 from clinical_modernbert.artifacts.store import join_key
 
-KINDS = ("corpus", "model", "sweep", "evaluation", "map", "embeddings")
+KINDS = ("corpus", "pairs", "model", "sweep", "evaluation", "map", "embeddings")
 
 # Kind of recipe -> kind of artifact that it makes.
 ARTIFACT_KIND_OF_RECIPE = {
     "corpus": "corpus",
+    "pairs": "pairs",
     "pretrain": "model",
     "sweep": "sweep",
     "evaluate": "evaluation",
@@ -24,6 +25,7 @@ ARTIFACT_KIND_OF_RECIPE = {
 # Raised when the code's output for the same recipe changes, so that old work is never taken for new.
 FORMAT_VERSION = {
     "corpus": 4,
+    "pairs": 1,
     "model": 3,
     "sweep": 3,
     "evaluation": 2,

@@ -17,6 +17,7 @@ from clinical_modernbert.recipe.corpus import CorpusRecipe
 from clinical_modernbert.recipe.embed import EmbedRecipe, ProjectRecipe
 from clinical_modernbert.recipe.evaluate import EvaluateRecipe, MapRecipe
 from clinical_modernbert.recipe.overrides import apply_override
+from clinical_modernbert.recipe.pairs import PairsRecipe
 from clinical_modernbert.recipe.pretrain import PretrainRecipe
 from clinical_modernbert.recipe.section import Recipe, RecipeValues, Section
 from clinical_modernbert.recipe.serve import ServeRecipe
@@ -26,6 +27,7 @@ T = TypeVar("T", bound=Recipe)
 
 RECIPE_TYPES: Mapping[str, type[Recipe]] = {
     "corpus": CorpusRecipe,
+    "pairs": PairsRecipe,
     "pretrain": PretrainRecipe,
     "sweep": SweepRecipe,
     "evaluate": EvaluateRecipe,

@@ -46,8 +46,8 @@ def tabular_location(path: str | None) -> Path:
     return locations[0]
 
 
-def read_hierarchy(location: Path) -> dict[str, Place]:
-    """Return the place of every code and category of CMS's tabular XML, by code with its dot."""
+def read_tabular(location: Path) -> Any:
+    """Return the root element of CMS's tabular XML."""
     from lxml import etree
 
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True)
@@ -57,8 +57,13 @@ def read_hierarchy(location: Path) -> dict[str, Place]:
         raise SourceError(f"{location.name}: no readable tabular XML ({type(error).__name__})") from None
     if root.tag != "ICD10CM.tabular":
         raise SourceError(f"{location.name}: root element {root.tag!r}, expected 'ICD10CM.tabular'")
+    return root
+
+
+def read_hierarchy(location: Path) -> dict[str, Place]:
+    """Return the place of every code and category of CMS's tabular XML, by code with its dot."""
     places: dict[str, Place] = {}
-    for chapter in root.iterchildren("chapter"):
+    for chapter in read_tabular(location).iterchildren("chapter"):
         chapter_name, chapter_id = _ranged(chapter)
         for section in chapter.iterchildren("section"):
             block, _ = _ranged(section)

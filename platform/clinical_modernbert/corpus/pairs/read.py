@@ -1,0 +1,60 @@
+"""Read a pair set for training and evaluation, by source and split.
+
+Legend: N pairs, L longest lineage.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from clinical_modernbert.artifacts import Artifact
+from clinical_modernbert.corpus.pairs.build import PAIRS_NAME
+
+
+@dataclass(frozen=True, slots=True)
+class PairTexts:
+    """Pairs of one source, in the order of the artifact."""
+
+    anchors: Sequence[str]
+    positives: Sequence[str]
+    anchor_lineages: Sequence[Sequence[str]]
+    positive_lineages: Sequence[Sequence[str]]
+
+    def __len__(self) -> int:
+        return len(self.anchors)
+
+
+def read_pair_set(pairs: Artifact, *, split: Literal["train", "held_out", "all"]) -> dict[str, PairTexts]:
+    """Return the pairs of each source that has any in the split, in the order of the recipe's sources."""
+    table = pq.read_table(pairs.file(PAIRS_NAME))
+    if split != "all":
+        table = table.filter(pc.equal(table["split"].cast(pa.string()), split))
+    names = table["source"].cast(pa.string())
+    found = {}
+    for source in pairs.manifest.recipe["sources"]:
+        rows = table.filter(pc.equal(names, source["name"]))
+        if len(rows):
+            columns = ("anchor", "positive", "anchor_lineage", "positive_lineage")
+            found[source["name"]] = PairTexts(*(rows[name].to_pylist() for name in columns))
+    return found
+
+
+def concept_ids(lineages: Sequence[Sequence[str]], *, depth: int) -> NDArray[np.int64]:
+    """Return the hashes of each concept and of those above it, int64 [N, L]; 0 where a lineage is shorter than ``depth``."""
+    ids_NL = np.zeros((len(lineages), depth), dtype=np.int64)
+    for row, lineage in enumerate(lineages):
+        for column, name in enumerate(lineage[:depth]):
+            ids_NL[row, column] = name_id(name)
+    return ids_NL
+
+
+def name_id(name: str) -> int:
+    """Return a 63-bit hash of a name, never 0."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little") >> 1 | 1

@@ -1,0 +1,53 @@
+"""A pair set: pairs of terms that mean the same, with the concepts that are held out of them."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from clinical_modernbert.recipe.corpus import HeldOutSection
+from clinical_modernbert.recipe.section import Recipe, RecipeValues
+from clinical_modernbert.recipe.terms import TermSource
+
+
+class PairsRecipe(Recipe):
+    """Pairs of terms from vocabularies, for contrastive training."""
+
+    kind: Literal["pairs"] = "pairs"
+    sources: Annotated[tuple[TermSource, ...], Field(min_length=1)]
+    """The sources of the pairs; a pair that two sources have counts for the first."""
+    data: str = "."
+    """Folder that relative paths of the sources begin in; it does not change the fingerprint, the files' content does."""
+    held_out: HeldOutSection = HeldOutSection(fraction=0.2)
+    """Concepts that are held out, with every name that they have in any source. The same seed draws the same ICD categories as
+    a corpus does, and a larger fraction includes those of a smaller one."""
+    max_characters: int = Field(default=300, ge=20)
+    """Longest text of a pair; pairs with a longer one are dropped."""
+    max_quarantined_fraction: float = Field(default=0.01, ge=0, le=1)
+    """Share of one source's records that may be unreadable before the build fails."""
+
+    @property
+    def located_sources(self) -> tuple[TermSource, ...]:
+        """The sources with their paths below ``data``."""
+        return tuple(
+            source.model_copy(
+                update={
+                    name: str(Path(self.data) / value)
+                    for name, value in source
+                    if (name == "path" or name.endswith("_path")) and value is not None
+                }
+            )
+            for source in self.sources
+        )
+
+    def identity(self) -> RecipeValues:
+        """Return the settings that decide the output; files count by their content, not by the folder they are in."""
+        return {key: value for key, value in super().identity().items() if key != "data"}
+
+    @model_validator(mode="after")
+    def _distinct_names(self) -> "PairsRecipe":
+        names = [source.name for source in self.sources]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"source names must be distinct, these occur twice: {twice}")
+        return self

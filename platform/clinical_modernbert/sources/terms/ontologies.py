@@ -1,0 +1,163 @@
+"""Pairs of ontologies: Disease Ontology as tables, any ontology in OBO 1.2 (the Human Phenotype Ontology), SNOMED CT in RF2."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from clinical_modernbert.errors import SourceError
+from clinical_modernbert.recipe.terms import DiseaseOntologyTerms, OboTerms, SnomedTerms
+from clinical_modernbert.sources.codes.diagnoses import code_table, table_location
+from clinical_modernbert.sources.document import Dropped, Quarantined
+from clinical_modernbert.sources.files import numbered_texts, read_chunks
+from clinical_modernbert.sources.terms.rows import existing, read_rows
+from clinical_modernbert.sources.terms.term import Follows, Term, TermPair, TermRecord, code_term, one_line
+
+# Resource of a cross reference -> system of its concepts. A prefix of ours is never an id of theirs.
+_CODES = {"ICD9": "icd9cm", "ICD9CM": "icd9cm", "ICD10": "icd10cm", "ICD-10": "icd10cm", "ICD10CM": "icd10cm"}
+_CONCEPTS = {
+    "MSH": "mesh",
+    "MESH": "mesh",
+    "UMLS": "umls",
+    "UMLS_CUI": "umls",
+    "SNOMEDCT": "snomed",
+    "SNOMEDCT_US": "snomed",
+}
+_SYNONYM = re.compile(r'synonym: "((?:[^"\\]|\\.)*)" (EXACT|RELATED|NARROW|BROAD)(?: ([^\[]+?))? ?\[')
+_ESCAPE = re.compile(r"\\(.)")
+_TAG = re.compile(r"\s*\([^()]*\)$")
+_FULLY_SPECIFIED, _RF2_SYNONYM = "900000000000003001", "900000000000013009"
+
+
+def disease_ontology_files(source: DiseaseOntologyTerms) -> list[Path]:
+    """Return the tables of names and cross references, and the ICD-9-CM list."""
+    tables = existing(source.path, source, "path"), existing(source.references_path, source, "references_path")
+    return [*tables, table_location("icd9cm", source.icd9_path)]
+
+
+def read_disease_ontology(source: DiseaseOntologyTerms) -> Iterator[TermRecord]:
+    """Yield synonym and name of each term, and name and ICD-9-CM description by cross reference.
+
+    A term is held out with the ICD categories that it refers to; what it shares with other vocabularies is held out with it.
+    """
+    names: dict[str, str] = {}
+    synonyms: list[tuple[str, str]] = []
+    for row in read_rows(existing(source.path, source, "path"), ("doid", "name", "type"), delimiter="\t"):
+        if isinstance(row, Quarantined):
+            yield row
+        elif row[2] == "name":
+            names[row[0]] = one_line(row[1])
+        else:
+            synonyms.append((row[0], one_line(row[1])))
+    for doid, text in synonyms:
+        if doid in names:
+            concept = (doid.lower(),)
+            yield TermPair("synonym", Term(text, concept), Term(names[doid], concept))
+        else:
+            yield Dropped("no_name")
+    yield from _references(source, names)
+
+
+def _references(source: DiseaseOntologyTerms, names: dict[str, str]) -> Iterator[TermRecord]:
+    icd9 = {entry.code: entry.description for entry in code_table("icd9cm", source.icd9_path)}
+    columns = ("doid_code", "resource", "resource_id")
+    for row in read_rows(existing(source.references_path, source, "references_path"), columns, delimiter="\t"):
+        if isinstance(row, Quarantined):
+            yield row
+            continue
+        doid, resource, target = row
+        yield from _links(doid.lower(), resource, target)
+        if _CODES.get(resource) != "icd9cm":
+            continue
+        if target in icd9 and doid in names:
+            positive = code_term(icd9[target], "icd9cm", target)
+            yield TermPair("cross_reference", Term(names[doid], (doid.lower(),)), positive)
+        else:
+            yield Dropped("no_description")
+
+
+def _links(concept: str, resource: str, target: str) -> Iterator[Follows]:
+    """Yield that a concept goes with the ICD category it refers to, and that other vocabularies go with the concept."""
+    if table := _CODES.get(resource):
+        yield Follows(concept, f"{table}:{target.partition('.')[0]}")
+    elif system := _CONCEPTS.get(resource):
+        yield Follows(f"{system}:{target}", concept)
+
+
+def obo_files(source: OboTerms) -> list[Path]:
+    """Return the ontology."""
+    return [existing(source.path, source, "path")]
+
+
+def read_obo(source: OboTerms) -> Iterator[TermRecord]:
+    """Yield synonym and name of each term that is not obsolete."""
+    location = existing(source.path, source, "path")
+    stanza: list[str] = []
+    num_terms = 0
+    for _, line in numbered_texts(read_chunks(location), file=location.name):
+        if isinstance(line, Quarantined):
+            yield line
+        elif line.startswith("["):
+            num_terms += stanza[:1] == ["[Term]"]
+            yield from _stanza(stanza, source)
+            stanza = [line.strip()]
+        else:
+            stanza.append(line.strip())
+    num_terms += stanza[:1] == ["[Term]"]
+    yield from _stanza(stanza, source)
+    if not num_terms:
+        raise SourceError(
+            f"sources[{source.name}].path: {location.name} has no [Term]; expected an ontology in OBO 1.2"
+        )
+
+
+def _stanza(lines: list[str], source: OboTerms) -> Iterator[TermRecord]:
+    if lines[:1] != ["[Term]"]:
+        return
+    values = {tag: value for tag, _, value in (line.partition(": ") for line in lines[1:]) if tag in ("id", "name")}
+    if "is_obsolete: true" in lines or values.keys() != {"id", "name"}:
+        yield Dropped("obsolete" if "is_obsolete: true" in lines else "no_name")
+        return
+    concept = values["id"].lower()
+    name = Term(one_line(values["name"]), (concept,))
+    for line in lines:
+        if line.startswith("xref: "):
+            resource, _, target = line.removeprefix("xref: ").split(" ")[0].partition(":")
+            if table := _CODES.get(resource):
+                yield Follows(concept, f"{table}:{target.partition('.')[0]}")
+            elif system := _CONCEPTS.get(resource):
+                yield Follows(concept, f"{system}:{target}")
+        elif match := _SYNONYM.match(line):
+            kind = match[3] or "synonym"
+            if match[2] not in source.scopes or "obsolete" in kind:
+                yield Dropped("scope" if match[2] not in source.scopes else "obsolete")
+                continue
+            text = one_line(_ESCAPE.sub(r"\1", match[1]))
+            relation = kind if kind.replace("_", "").isalpha() else "synonym"
+            yield TermPair(relation, Term(text, (concept,)), name)
+
+
+def snomed_files(source: SnomedTerms) -> list[Path]:
+    """Return the snapshot of descriptions."""
+    return [existing(source.path, source, "path")]
+
+
+def read_snomed(source: SnomedTerms) -> Iterator[TermRecord]:
+    """Yield each active synonym with the fully specified name, whose tag (``(disorder)``) is left out."""
+    location = existing(source.path, source, "path")
+    names: dict[str, str] = {}
+    synonyms: list[tuple[str, str]] = []
+    for row in read_rows(location, ("active", "conceptId", "typeId", "term"), delimiter="\t"):
+        if isinstance(row, Quarantined):
+            yield row
+        elif row[0] != "1" or row[2] not in (_FULLY_SPECIFIED, _RF2_SYNONYM):
+            yield Dropped("inactive" if row[0] != "1" else "definition")
+        elif row[2] == _FULLY_SPECIFIED:
+            names[row[1]] = _TAG.sub("", one_line(row[3]))
+        else:
+            synonyms.append((row[1], one_line(row[3])))
+    for concept, text in synonyms:
+        if concept in names:
+            lineage = (f"snomed:{concept}",)
+            yield TermPair("synonym", Term(text, lineage), Term(names[concept], lineage))
+        else:
+            yield Dropped("no_name")

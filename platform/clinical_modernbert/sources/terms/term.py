@@ -1,0 +1,66 @@
+"""The values that readers of vocabularies yield: pairs of terms, and which concepts are held out with which.
+
+A concept is named ``<system>:<id>`` (``icd10cm:E11.65``, ``doid:9351``, ``hp:0000083``, ``umls:C0011849``). Concepts are held out
+by group: of an ICD code the category, of any other concept the concept itself.
+"""
+
+import re
+from dataclasses import dataclass
+
+from clinical_modernbert.sources.codes.diagnoses import Table
+from clinical_modernbert.sources.document import Dropped, Quarantined
+
+_WORD = re.compile(r"[^\W_]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A name of a concept."""
+
+    text: str
+    lineage: tuple[str, ...]
+    """The concept, then those above it in its code system up to its group."""
+
+    @property
+    def group(self) -> str:
+        """The concept that is held out as a whole."""
+        return self.lineage[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class TermPair:
+    """Two terms that mean the same, or of which the second is the more general one."""
+
+    relation: str
+    """``crosswalk``, ``parent``, ``inclusion``, ``cross_reference``, ``synonym`` or a synonym's type (``layperson``)."""
+    anchor: Term
+    positive: Term
+
+
+@dataclass(frozen=True, slots=True)
+class Follows:
+    """The group ``follower`` is held out wherever the group ``leader`` is, because they mean the same."""
+
+    follower: str
+    leader: str
+
+
+TermRecord = TermPair | Follows | Dropped | Quarantined
+"""What a reader yields; a cross reference is no record of its own."""
+
+
+def code_term(text: str, table: Table, code: str) -> Term:
+    """Return the term of an ICD code with its dot; the codes above it are its prefixes down to the category."""
+    category, _, digits = code.partition(".")
+    above = [f"{category}.{digits[:length]}" for length in range(len(digits), 0, -1)]
+    return Term(text, tuple(f"{table}:{name}" for name in (*above, category)))
+
+
+def one_line(text: str) -> str:
+    """Return the text with single spaces."""
+    return " ".join(text.split())
+
+
+def text_key(text: str) -> str:
+    """Return what equal names have in common: their words in lower case, sorted (``Failure, kidney`` = ``kidney failure``)."""
+    return " ".join(sorted(_WORD.findall(text.casefold())))

@@ -1,0 +1,197 @@
+"""Vocabularies in files: their pairs, cross references, drops and damaged rows. All rows are made up."""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clinical_modernbert.errors import SourceError
+from clinical_modernbert.recipe import PairsRecipe
+from clinical_modernbert.sources.document import Dropped, Quarantined
+from clinical_modernbert.sources.terms import Follows, TermPair, TermRecord, read_pairs, source_files, text_key
+
+
+def records(**source: Any) -> list[TermRecord]:
+    recipe = PairsRecipe.model_validate({"name": "p", "sources": [{"name": "s", **source}]})
+    return list(read_pairs(recipe.sources[0]))
+
+
+def shown(found: list[TermRecord]) -> list[tuple[str, str, str]]:
+    return [(r.relation, r.anchor.text, r.positive.text) for r in found if isinstance(r, TermPair)]
+
+
+def links(found: list[TermRecord]) -> set[tuple[str, str]]:
+    return {(r.follower, r.leader) for r in found if isinstance(r, Follows)}
+
+
+def drops(found: list[TermRecord]) -> list[str]:
+    return [r.reason for r in found if isinstance(r, Dropped)]
+
+
+def written(path: Path, *lines: str) -> str:
+    content = ("\n".join(lines) + "\n").encode()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return str(path)
+
+
+TABULAR = """<ICD10CM.tabular><chapter><desc>Letters (A00-B99)</desc><section id="A00-A09"><desc>Bowels (A00-A09)</desc>
+<diag><name>A01</name><desc>Blue fever</desc><includes><note>fever from <b>blue</b> paint</note></includes>
+<diag><name>A01.0</name><desc>Blue fever of hands</desc><inclusionTerm><note>Painter's hands</note></inclusionTerm></diag></diag>
+</section></chapter></ICD10CM.tabular>"""
+
+
+def test_the_tabular_list_gives_inclusion_terms_and_parents(tmp_path: Path) -> None:
+    path = written(tmp_path / "tabular.xml", TABULAR)
+    codes = written(tmp_path / "codes.txt", "A010   Blue fever of hands", "A010XA Blue fever of hands, first visit")
+
+    inclusions = records(type="icd10cm_tabular", relation="inclusion", path=path)
+    parents = records(type="icd10cm_tabular", relation="parent", path=path, codes_path=codes)
+
+    assert shown(inclusions) == [
+        ("inclusion", "fever from blue paint", "Blue fever"),
+        ("inclusion", "Painter's hands", "Blue fever of hands"),
+    ]
+    assert shown(parents) == [
+        ("parent", "Blue fever of hands", "Blue fever"),
+        ("parent", "Blue fever of hands, first visit", "Blue fever of hands"),
+    ]
+    last = parents[-1]
+    assert isinstance(last, TermPair)
+    assert last.anchor.lineage == ("icd10cm:A01.0XA", "icd10cm:A01.0X", "icd10cm:A01.0", "icd10cm:A01")
+    assert last.anchor.group == last.positive.group == "icd10cm:A01"
+
+
+def test_a_crosswalk_gives_descriptions_and_holds_out_the_target_with_its_source(tmp_path: Path) -> None:
+    gem = written(tmp_path / "gem.txt", "0010  A010  00000", "0011  A019  10000", "0012  NoDx  11000")
+    icd9 = written(tmp_path / "icd9.txt", "0010  Blue fever hands", "0011  Blue fever NOS")
+    icd10 = written(tmp_path / "icd10.txt", "A010   Blue fever of hands")
+
+    found = records(type="gem", path=gem, icd9_path=icd9, icd10_path=icd10)
+
+    assert shown(found) == [("crosswalk", "Blue fever hands", "Blue fever of hands")]
+    assert links(found) == {("icd10cm:A01", "icd9cm:001")}
+    assert drops(found) == ["no_description"]
+
+
+def test_disease_ontology_gives_synonyms_and_icd9_descriptions(tmp_path: Path) -> None:
+    names = written(
+        tmp_path / "names.tsv.gz",
+        "doid\tname\ttype",
+        "DOID:7\tblue fever\tname",
+        'DOID:7\t"painter\'s" fever\texact-synonym',
+        "DOID:8\tlost\texact-synonym",
+        "DOID:9\tbroken",
+    )
+    references = written(
+        tmp_path / "references.tsv",
+        "doid_code\tdoid_name\tresource\tresource_id",
+        "DOID:7\tblue fever\tICD9\t001.0",
+        "DOID:7\tblue fever\tICD9\t001",
+        "DOID:7\tblue fever\tUMLS\tC1",
+        "DOID:7\tblue fever\tOMIM\t5",
+    )
+    icd9 = written(tmp_path / "icd9.txt", "0010  Blue fever hands")
+
+    found = records(type="disease_ontology", path=names, references_path=references, icd9_path=icd9)
+
+    assert shown(found) == [
+        ("synonym", '"painter\'s" fever', "blue fever"),
+        ("cross_reference", "blue fever", "Blue fever hands"),
+    ]
+    assert links(found) == {("doid:7", "icd9cm:001"), ("umls:C1", "doid:7")}
+    assert drops(found) == ["no_name", "no_description"]
+    assert [r.position for r in found if isinstance(r, Quarantined)] == ["line 5"]
+
+
+OBO = (
+    "format-version: 1.2",
+    "",
+    "[Term]",
+    "id: HP:0000007",
+    "name: Cyanochromia",
+    'synonym: "Blue \\"skin\\"" EXACT layperson [ORCID:1]',
+    'synonym: "Blueness" BROAD []',
+    'synonym: "Cyanochromy" EXACT obsolete_synonym []',
+    "xref: UMLS:C1",
+    "xref: MEDDRA:1",
+    "",
+    "[Term]",
+    "id: HP:0000008",
+    "name: obsolete Redness",
+    "is_obsolete: true",
+    "",
+    "[Typedef]",
+    "id: part_of",
+    "name: part of",
+)
+
+
+def test_an_ontology_in_obo_gives_synonyms_by_type(tmp_path: Path) -> None:
+    found = records(type="obo", path=written(tmp_path / "h.obo.gz", *OBO), scopes=["EXACT"])
+
+    assert shown(found) == [("layperson", 'Blue "skin"', "Cyanochromia")]
+    assert links(found) == {("hp:0000007", "umls:C1")}
+    assert drops(found) == ["scope", "obsolete", "obsolete"]
+
+
+def rrf(concept: str, name: str, *, sab: str = "MTH", code: str = "1", language: str = "ENG", **fields: str) -> str:
+    ts, stt, preferred, suppress = (fields.get(k, v) for k, v in (("ts", "S"), ("stt", "VO"), ("p", "N"), ("s", "N")))
+    return f"{concept}|{language}|{ts}|L1|{stt}|S1|{preferred}|A1||||{sab}|PT|{code}|{name}|0|{suppress}||"
+
+
+def test_concept_files_of_nlm_give_names_with_the_preferred_one(tmp_path: Path) -> None:
+    path = written(
+        tmp_path / "MRCONSO.RRF",
+        rrf("C1", "Painters' fever"),
+        rrf("C1", "Blue fever", ts="P", stt="PF", p="Y"),
+        rrf("C1", "Fever, Blue", sab="ICD9CM", code="001.0"),
+        rrf("C1", "Blaufieber", language="GER"),
+        rrf("C1", "BF", s="O"),
+        "C1|broken",
+        rrf("C2", "Alone", sab="MSH", code="D1"),
+    )
+
+    found = records(type="rrf", path=path, system="umls")
+
+    assert shown(found) == [("synonym", "Painters' fever", "Blue fever")]  # "Fever, Blue" has the same words
+    assert links(found) == {("umls:C1", "icd9cm:001"), ("mesh:D1", "umls:C2")}
+    assert sorted(drops(found)) == ["language", "suppressed"]
+    assert [r.position for r in found if isinstance(r, Quarantined)] == ["line 6"]
+
+
+def test_snomed_gives_active_synonyms_with_the_fully_specified_name(tmp_path: Path) -> None:
+    header = "id\teffectiveTime\tactive\tmoduleId\tconceptId\tlanguageCode\ttypeId\tterm\tcaseSignificanceId"
+    rows = [
+        ("1", "7", "900000000000003001", "Blue fever (disorder)"),
+        ("1", "7", "900000000000013009", "Painter's fever"),
+    ]
+    rows += [("0", "7", "900000000000013009", "Old fever"), ("1", "8", "900000000000013009", "Nameless")]
+    lines = [f"{n}\t2026\t{active}\t9\t{c}\ten\t{kind}\t{term}\t9" for n, (active, c, kind, term) in enumerate(rows)]
+
+    found = records(type="snomed", path=written(tmp_path / "d.txt", header, *lines))
+
+    assert shown(found) == [("synonym", "Painter's fever", "Blue fever")]
+    assert drops(found) == ["inactive", "no_name"]
+
+
+def test_a_table_gives_a_term_and_its_name(tmp_path: Path) -> None:
+    path = written(tmp_path / "drugs.csv", "brand,generic,id", '"Blue, forte",blumicin,7', "Rot,,8")
+
+    found = records(type="term_table", path=path, term_column="brand", name_column="generic")
+
+    assert shown(found) == [("synonym", "Blue, forte", "blumicin")]
+    assert drops(found) == ["no_name"]
+    with pytest.raises(SourceError, match="has no column 'made'; its columns are brand, generic, id"):
+        records(type="term_table", path=path, term_column="made", name_column="generic")
+
+
+def test_an_absent_file_is_named_with_its_field(tmp_path: Path) -> None:
+    recipe = PairsRecipe.model_validate(
+        {"name": "p", "data": str(tmp_path), "sources": [{"name": "s", "type": "obo", "path": "h.obo"}]}
+    )
+    with pytest.raises(SourceError, match=r"sources\[s\].path: '.*h.obo' is not a file"):
+        source_files(recipe.located_sources[0])
+
+
+def test_equal_names_have_equal_keys() -> None:
+    assert text_key("Failure, Kidney") == text_key("kidney failure") != text_key("kidney failures")
