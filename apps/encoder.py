@@ -3,11 +3,13 @@
     serve run apps.encoder:build model=demo root=file:///data/artifacts
     serve run apps.encoder:build recipe=serve/demo limits.max_texts=32
 
-Every argument other than ``recipe`` and ``root`` overrides a field of the recipe, with the same dotted paths as ``--set``.
+Every argument other than ``recipe``, ``root`` and ``wait_for_model`` overrides a field of the recipe, with the same dotted
+paths as ``--set``.
 """
 
 import json
 
+from clinical_modernbert.artifacts import wait_until_there
 from clinical_modernbert.job import open_root
 from clinical_modernbert.recipe import ServeRecipe, build_recipe, read_recipe
 from clinical_modernbert.serving.app import build_application
@@ -25,11 +27,14 @@ class ServingArgs(BaseModel):
     required."""
     root: str | None = None
     """Artifact store, file:///folder or s3://bucket/prefix; by default ARTIFACT_ROOT."""
+    wait_for_model: bool = False
+    """Wait for a model that is not finished yet, as the chart sets it; otherwise an absent model is an error."""
 
 
 def build(args: ServingArgs) -> Application:
     """Return the application that ``args`` describe."""
-    return build_application(open_root(args.root), recipe_of(args))
+    store = wait_until_there(lambda: open_root(args.root), patience_s=float("inf") if args.wait_for_model else 0)
+    return build_application(store, recipe_of(args), wait_for_model=args.wait_for_model)
 
 
 def recipe_of(args: ServingArgs) -> ServeRecipe:

@@ -6,6 +6,7 @@
     │   ├── StoreError       the artifact store
     │   │   └── StoreOutage  the store does not answer for now; a job exits with 3
     │   ├── ArtifactError    an artifact in the store
+    │   │   └── AbsentArtifactError  no artifact of this name is finished yet; a job may wait for it
     │   ├── SourceError      a raw file or record
     │   ├── CorpusError      a corpus build
     │   ├── ModelError       a model
@@ -36,6 +37,10 @@ class StoreOutage(StoreError):  # noqa: N818  # the field's word
 
 class ArtifactError(UserError):
     """An artifact is absent, ambiguous, incomplete or differs from its manifest."""
+
+
+class AbsentArtifactError(ArtifactError):
+    """No artifact of this name is finished yet: a later look-up may find it."""
 
 
 class SourceError(UserError):

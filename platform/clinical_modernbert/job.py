@@ -15,7 +15,7 @@ from typing import TypeVar
 import yaml
 
 from clinical_modernbert import __version__
-from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, make_plan, open_store
+from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, make_plan, open_store, wait_until_there
 from clinical_modernbert.errors import RunStopped, StoreError, StoreOutage, UserError
 from clinical_modernbert.recipe import Recipe, load_recipe
 
@@ -44,12 +44,18 @@ def main(
         "--root", default=None, help="artifact store: file:///folder or s3://bucket/prefix (or ARTIFACT_ROOT)"
     )
     parser.add_argument("--dry-run", action="store_true", help="print recipe, fingerprint and output URI, and stop")
+    parser.add_argument(
+        "--wait-for-inputs", type=float, default=0, metavar="SECONDS", help="wait for an input that is not finished yet"
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         recipe = load_recipe(recipe_type, options.recipe, overrides=options.overrides)
         store = open_root(options.root)
-        plan = planned(recipe, store) if planned else make_plan(recipe, store, raw_inputs=raw_inputs(recipe))
+        plan = wait_until_there(
+            lambda: planned(recipe, store) if planned else make_plan(recipe, store, raw_inputs=raw_inputs(recipe)),
+            patience_s=0 if options.dry_run else options.wait_for_inputs,
+        )
         if options.dry_run:
             _show(plan)
             return

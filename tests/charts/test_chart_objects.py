@@ -68,7 +68,7 @@ def test_every_pod_is_restricted_and_gets_no_token(render: Render, preset: str) 
     assert len(pods) >= 3
     assert {key: restricted_violations(spec) for key, spec in pods.items() if restricted_violations(spec)} == {}
     assert not [key for key, spec in pods.items() if spec["automountServiceAccountToken"]]
-    # KubeRay's autoscaler, in the head of a cluster that scales itself, is the only container that calls the API server.
+    # Two containers call the API server: KubeRay's autoscaler, in the head of a cluster that scales itself, and `helm test`.
     tokens = {
         (*key, container["name"])
         for key, spec in pods.items()
@@ -81,7 +81,9 @@ def test_every_pod_is_restricted_and_gets_no_token(render: Render, preset: str) 
         for manifest in render(preset)
         if manifest["kind"] in RAY_KINDS and cluster_spec(manifest).get("enableInTreeAutoscaling")
     }
-    assert tokens == scaled
+    (test,) = of_kind(render(preset), "Pod")
+    assert tokens == scaled | {("Pod", test["metadata"]["name"], "pod", "test")}
+    assert test["spec"]["serviceAccountName"].endswith("-test")
     assert all(spec["serviceAccountName"] != "default" for spec in pods.values())
 
 
@@ -145,7 +147,8 @@ def test_the_explorer_knows_its_endpoint_its_login_and_its_mode(render: Render) 
 
 
 def test_gpu_workers_get_the_gpu_image_and_its_toleration(render: Render) -> None:
-    (job,) = [m for m in of_kind(render("a100-2x8"), "RayJob") if m["metadata"]["name"] == "cmb-pretrain-paper"]
+    jobs = of_kind(render("a100-2x8", "jobs.pretrain-paper.enabled=true"), "RayJob")
+    (job,) = [m for m in jobs if m["metadata"]["name"] == "cmb-pretrain-paper"]
     (group,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     pod = group["template"]["spec"]
 
@@ -160,7 +163,8 @@ def test_gpu_workers_get_the_gpu_image_and_its_toleration(render: Render) -> Non
 
 
 def test_a_job_in_a_queue_can_be_suspended_and_is_not_resuspended_by_an_upgrade(render: Render) -> None:
-    (job,) = [m for m in of_kind(render("a100-2x8"), "RayJob") if m["metadata"]["name"] == "cmb-pretrain-paper"]
+    jobs = of_kind(render("a100-2x8", "jobs.pretrain-paper.enabled=true"), "RayJob")
+    (job,) = [m for m in jobs if m["metadata"]["name"] == "cmb-pretrain-paper"]
 
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "research"
     assert "suspend" not in job["spec"]
@@ -182,8 +186,16 @@ def test_the_endpoint_serves_the_application_with_its_arguments(render: Render) 
 
     assert application["import_path"] == "apps.encoder:build"
     assert application["args"] == {
-        "recipe": "serve/demo", "root": "s3://clinical-modernbert/cpu", "scaling.num_replicas": 2
+        "recipe": "serve/demo", "root": "s3://clinical-modernbert/cpu", "scaling.num_replicas": 2, "wait_for_model": True
     }  # fmt: skip
+
+
+def test_jobs_of_the_chart_wait_for_their_inputs(render: Render) -> None:
+    def commands(*settings: str) -> list[str]:
+        return [manifest["spec"]["entrypoint"] for manifest in of_kind(render("cpu", *settings), "RayJob")]
+
+    assert all(command.endswith(" --wait-for-inputs 86400") for command in commands())
+    assert not any("--wait" in command for command in commands("jobDefaults.inputWaitSeconds=0"))
 
 
 def test_the_crd_rules_are_really_evaluated(render: Render, repository: Path) -> None:

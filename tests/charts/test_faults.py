@@ -46,7 +46,8 @@ def test_an_autoscaler_stops_at_once_with_its_pod(render: Render, tmp_path: Path
 
 
 def test_a_job_with_a_queue_leaves_its_nodes_soon(render: Render) -> None:
-    (job,) = [m for m in of_kind(render("a100-2x8"), "RayJob") if m["metadata"]["name"] == "cmb-pretrain-paper"]
+    jobs = of_kind(render("a100-2x8", "jobs.pretrain-paper.enabled=true"), "RayJob")
+    (job,) = [m for m in jobs if m["metadata"]["name"] == "cmb-pretrain-paper"]
 
     assert job["spec"]["ttlSecondsAfterFinished"] == 300
 

@@ -14,6 +14,7 @@ import pytest
 import ray
 import yaml
 from clinical_modernbert.artifacts import open_store
+from clinical_modernbert.cluster.drift import differences
 from clinical_modernbert.errors import StoreError
 from clinical_modernbert.serving.metrics import METRICS
 
@@ -207,8 +208,31 @@ def test_each_component_gets_the_keys_of_its_role(render: Render) -> None:
     }
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_helm_test_compares_the_live_objects_with_what_the_release_renders(render: Render, preset: str) -> None:
+    manifests = render(preset)
+    (test,) = of_kind(manifests, "Pod")
+    (volume,) = [volume for volume in test["spec"]["volumes"] if volume["name"] == "manifests"]
+    (data,) = [
+        m["data"] for m in of_kind(manifests, "ConfigMap") if m["metadata"]["name"] == volume["configMap"]["name"]
+    ]
+    (role,) = [m for m in of_kind(manifests, "Role") if m["metadata"]["name"] == test["spec"]["serviceAccountName"]]
+    compared = list(yaml.safe_load_all(data["manifests.yaml"]))
+
+    assert compared == [*of_kind(manifests, "RayCluster"), *of_kind(manifests, "RayService")]
+    assert {(rule["resources"][0], rule["resourceNames"][0]) for rule in role["rules"]} == {
+        (f"{manifest['kind'].lower()}s", manifest["metadata"]["name"]) for manifest in compared
+    }
+    assert all(rule["verbs"] == ["get"] for rule in role["rules"])
+    assert differences(compared[0], compared[0]) == []
+    without = render(preset, "serviceAccount.create=false", "serviceAccount.name=a", "serviceAccount.headName=b")
+    (test,) = of_kind(without, "Pod")
+    assert test["spec"]["serviceAccountName"] == "a" and "manifests" not in yaml.safe_dump(test)
+
+
 def test_submitters_get_only_the_rights_that_submitting_needs(render: Render) -> None:
-    (role,), (binding,) = (of_kind(render("everything"), kind) for kind in ("Role", "RoleBinding"))
+    roles, bindings = (of_kind(render("everything"), kind) for kind in ("Role", "RoleBinding"))
+    (role,), (binding,) = ([m for m in ms if m["metadata"]["name"].endswith("-submitter")] for ms in (roles, bindings))
     rights = {resource: rule for rule in role["rules"] for resource in rule["resources"]}
 
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
@@ -219,10 +243,12 @@ def test_submitters_get_only_the_rights_that_submitting_needs(render: Render) ->
     ] == ["rayjobs", "pods/portforward"]
     assert rights["services"]["resourceNames"] == ["cm-clinical-modernbert-research-head-svc"]
     assert rights["services"]["verbs"] == ["get"]
-    assert not of_kind(render("minimal"), "Role")
+    assert not [m for m in of_kind(render("minimal"), "Role") if m["metadata"]["name"].endswith("-submitter")]
 
     submitter = ("rbac.submitters[0].kind=Group", "rbac.submitters[0].name=researchers")
-    (role,) = of_kind(render("minimal", *submitter), "Role")
+    (role,) = [
+        m for m in of_kind(render("minimal", *submitter), "Role") if m["metadata"]["name"].endswith("-submitter")
+    ]
     (secrets,) = [rule for rule in role["rules"] if "secrets" in rule["resources"]]
     assert secrets["resourceNames"] == ["cm-clinical-modernbert-research"]  # KubeRay's own token
 

@@ -28,7 +28,8 @@ def groups(manifests: list[Object]) -> Iterator[tuple[str, Object]]:
 
 
 def test_the_preset_for_a_paper_mounts_its_raw_data_read_only_in_every_ray_pod(render: Render) -> None:
-    found = dict(groups(render("a100-2x8")))
+    enabled = [f"{part}.enabled=true" for part in ("jobs.pretrain-paper", "jobs.evaluate", "endpoint")]
+    found = dict(groups(render("a100-2x8", *enabled)))
 
     assert len(found) > 10
     for where, group in found.items():

@@ -62,7 +62,8 @@ def test_a_submitted_job_is_the_one_that_the_chart_renders(render: Render, prese
     for name, job in values["jobs"].items():
         if job.get("enabled", True):
             theirs = rendered.pop(f"{fullname}-{name}")
-            command = entrypoint(job["kind"], job["recipe"], job.get("overrides", []))
+            waits = " --wait-for-inputs 86400"  # a submitted job is refused instead
+            command = entrypoint(job["kind"], job["recipe"], job.get("overrides", [])) + waits
             ours = submitted(manifests, job["kind"], job["workers"], command=command)
             compared = ("entrypoint", "submitterPodTemplate", "rayClusterSpec")
             for field in ours["spec"] if not job.keys() & LIMITS else compared:

@@ -10,7 +10,9 @@ import yaml
 from clinical_modernbert.artifacts import Artifact, InputEntry, Manifest, Plan, open_store, upload, write_manifest
 from clinical_modernbert.errors import CorpusError, StoreError, StoreOutage
 from clinical_modernbert.job import main, open_root
-from clinical_modernbert.recipe import CorpusRecipe
+from clinical_modernbert.recipe import CorpusRecipe, MapRecipe
+
+from tests.helpers.artifacts import publish_artifact
 
 CORPUS = {
     "kind": "corpus",
@@ -184,3 +186,26 @@ def test_a_submitted_job_refuses_a_root_that_ends_with_it(monkeypatch: pytest.Mo
     with pytest.raises(StoreError, match="is deleted after it"):
         open_root(root)
     assert open_root("file:///shared/store").uri == "file:///shared/store"
+
+
+def test_a_job_waits_for_an_input_that_is_not_finished_yet(
+    recipe_path: str, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first look finds no corpus; it is finished while the job sleeps."""
+    path = tmp_path / "p.yaml"
+    path.write_text(yaml.safe_dump({"kind": "map", "name": "m", "model": "c"}))
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        publish_artifact(open_store(root), "model", "c-1", tmp_path)
+
+    monkeypatch.setattr("clinical_modernbert.artifacts.waiting.time.sleep", sleep)
+    with pytest.raises(SystemExit) as ended:
+        main(MapRecipe, never, arguments=[str(path), "--root", root])
+    assert ended.value.code == 2
+    assert "no model 'c' in" in capsys.readouterr().err
+
+    with pytest.raises(AssertionError, match="the job must not run"):
+        main(MapRecipe, never, arguments=[str(path), "--root", root, "--wait-for-inputs", "60"])
+    assert slept == [30]

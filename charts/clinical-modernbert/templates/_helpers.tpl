@@ -225,6 +225,31 @@ dashboard: {{ . }}
 {{- if and .Values.endpoint.enabled (eq .Values.endpoint.upgradeStrategy "NewClusterWithIncrementalUpgrade") }}true{{ end -}}
 {{- end -}}
 
+{{/* "true" if `helm test` compares live Ray objects with the release's: it needs an account of its own. */}}
+{{- define "cm.testsCompare" -}}
+{{- if and .Values.serviceAccount.create (or .Values.research.enabled .Values.endpoint.enabled) }}true{{ end -}}
+{{- end -}}
+
+{{/* A volume with the token of the pod's account, for a single container: its name. */}}
+{{- define "cm.tokenVolume" -}}
+- name: {{ . }}
+  projected:
+    sources:
+      - serviceAccountToken:
+          path: token
+          expirationSeconds: 3607
+      - configMap:
+          name: kube-root-ca.crt
+          items:
+            - key: ca.crt
+              path: ca.crt
+      - downwardAPI:
+          items:
+            - path: namespace
+              fieldRef:
+                fieldPath: metadata.namespace
+{{- end -}}
+
 {{/* The Secrets that an object names anywhere below it, except for pulling images, one a line and sorted: the object. */}}
 {{- define "cm.secretNames" -}}
 {{- regexFindAll "[^ \n]+" (include "cm.eachSecretName" .) -1 | uniq | sortAlpha | join "\n" -}}

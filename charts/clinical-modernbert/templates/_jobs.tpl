@@ -1,8 +1,9 @@
-{{/* The command of a job: {kind, recipe, overrides}. Two shells read it, the submitter's and the driver's: the quotes keep a value
+{{/* The command of a job: {kind, recipe, overrides, inputWaitSeconds}. Two shells read it, the submitter's and the driver's: the quotes keep a value
      whole in the first, Ray quotes it again for the second, and the schema refuses characters that could end the quotes. */}}
 {{- define "cm.entrypoint" -}}
 python jobs/{{ .kind }}.py {{ .recipe }}
 {{- range .overrides }} --set '{{ . }}'{{ end }}
+{{- with .inputWaitSeconds }} --wait-for-inputs {{ int64 . }}{{ end }}
 {{- end -}}
 
 {{/* The pod that calls `ray job submit`: {root, component}. KubeRay fills in its command. */}}

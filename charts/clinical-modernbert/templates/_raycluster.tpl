@@ -122,22 +122,7 @@ spec:
   volumes:
     {{- include "cm.rayVolumes" (dict "root" .root "node" $node) | nindent 4 }}
     {{- if .autoscale }}
-    - name: autoscaler-token
-      projected:
-        sources:
-          - serviceAccountToken:
-              path: token
-              expirationSeconds: 3607
-          - configMap:
-              name: kube-root-ca.crt
-              items:
-                - key: ca.crt
-                  path: ca.crt
-          - downwardAPI:
-              items:
-                - path: namespace
-                  fieldRef:
-                    fieldPath: metadata.namespace
+    {{- include "cm.tokenVolume" "autoscaler-token" | nindent 4 }}
     {{- end }}
 {{- end -}}
 

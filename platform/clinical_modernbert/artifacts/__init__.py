@@ -13,6 +13,7 @@ from clinical_modernbert.artifacts.manifest import (
 from clinical_modernbert.artifacts.open import open_store
 from clinical_modernbert.artifacts.plan import Plan, make_plan
 from clinical_modernbert.artifacts.store import ObjectInfo, Store, join_key
+from clinical_modernbert.artifacts.waiting import wait_until_there
 
 __all__ = [
     "Artifact",
@@ -32,5 +33,6 @@ __all__ = [
     "resolve",
     "upload",
     "upload_folder",
+    "wait_until_there",
     "write_manifest",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 from clinical_modernbert.artifacts.layout import KINDS, artifact_prefix
 from clinical_modernbert.artifacts.manifest import Manifest, read_manifest
 from clinical_modernbert.artifacts.store import Store, join_key
-from clinical_modernbert.errors import ArtifactError
+from clinical_modernbert.errors import AbsentArtifactError, ArtifactError
 from clinical_modernbert.hashing import file_sha256
 
 
@@ -118,7 +118,7 @@ def resolve(store: Store, kind: str, reference: str) -> Artifact:
         return finished[0]
     if not finished:
         others = [artifact.manifest.id for artifact in list_artifacts(store, kind)]
-        raise ArtifactError(
+        raise AbsentArtifactError(
             f"no {kind} {reference!r} in {store.uri}; finished there: {', '.join(others) or 'none'}. Build it first"
         )
     ids = [artifact.manifest.id for artifact in finished]

@@ -1,6 +1,6 @@
-"""Checks of an installation from inside: ``helm test`` runs the first four, ``jobs/check_store.py`` checks the keys of a role.
+"""Checks of an installation from inside: ``helm test`` runs the first five, ``jobs/check_store.py`` checks the keys of a role.
 
-Each of the four returns one line with what it saw, or raises ``ClusterError`` with what would be right. HTTP is the standard
+Each of the five returns one line with what it saw, or raises ``ClusterError`` with what would be right. HTTP is the standard
 library's. ``check_access`` tries each right in each folder with objects of random names. It leaves only the objects that the role
 may not delete: a few bytes each, under ``<kind>/access-check-*``. Not covered: rights that depend on something other than
 the folder.
@@ -14,10 +14,11 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from clinical_modernbert.artifacts import resolve
 from clinical_modernbert.artifacts.layout import KINDS
 from clinical_modernbert.artifacts.store import Store, join_key
 from clinical_modernbert.cluster.access import CHECKPOINT, HUB, WORK, Role, rights
-from clinical_modernbert.errors import ClusterError, StoreError
+from clinical_modernbert.errors import ArtifactError, ClusterError, StoreError
 
 FOLDERS = (*KINDS, CHECKPOINT, WORK, HUB)
 
@@ -81,6 +82,14 @@ def check_endpoint(url: str, *, model: str | None = None) -> str:
     ):
         raise ClusterError(f"{url}: a vector of length {length:.4f} (1 is needed), or two answers that differ")
     return f"endpoint {url}: {len(first)} numbers of unit length, the same twice"
+
+
+def check_model(store: Store, model: str) -> str:
+    """Check that the store has the model that the endpoint is to serve: without it the endpoint waits."""
+    try:
+        return f"model {resolve(store, 'model', model).uri}: finished"
+    except ArtifactError as error:
+        raise ClusterError(f"the endpoint waits, and starts when its model is there: {error}") from None
 
 
 def _is_of(*, reference: str, artifact: str) -> bool:

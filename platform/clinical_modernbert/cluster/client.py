@@ -7,6 +7,7 @@ the API become ``ClusterError`` with the server's reason and without request hea
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -22,9 +23,11 @@ from clinical_modernbert.cluster.skeleton import QUEUE_LABEL, skeleton_for
 from clinical_modernbert.errors import ClusterError, UnavailableError
 
 _GROUP, _VERSION, _PLURAL = "ray.io", "v1", "rayjobs"
+_PLURALS = {"RayCluster": "rayclusters", "RayService": "rayservices"}
 _TIMEOUT_S = 30
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
 _ENDED = frozenset({"Complete", "Failed", "ValidationFailed"})
+_EXIT_CODE = re.compile(r"failed with exit code (\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,12 @@ class JobState:
     failed_attempts: int
     queue: str
     """Kueue's queue, or an empty text."""
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code of a command that failed, None while it is not known."""
+        found = _EXIT_CODE.search(self.message)
+        return int(found.group(1)) if found else None
 
     @property
     def ended(self) -> bool:
@@ -88,6 +97,14 @@ class Cluster:
         with self._explained(f"reading ConfigMap {name}"):
             config_map = self._core.read_namespaced_config_map(name, self.namespace, _request_timeout=_TIMEOUT_S)
         return skeleton_for(kind, config_map.data or {}, origin=f"ConfigMap {self.namespace}/{name}")
+
+    def read(self, kind: str, name: str) -> KubernetesObject:
+        """Return a RayCluster or RayService."""
+        with self._explained(f"reading {kind} {name}"):
+            live: KubernetesObject = self._objects.get_namespaced_custom_object(
+                _GROUP, _VERSION, self.namespace, _PLURALS[kind], name, _request_timeout=_TIMEOUT_S
+            )
+        return live
 
     def submit(self, job: KubernetesObject) -> str:
         """Create a RayJob and return its name; raises ``ClusterError`` if the name is taken."""

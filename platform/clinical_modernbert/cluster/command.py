@@ -18,10 +18,11 @@ import yaml
 from clinical_modernbert import __version__
 from clinical_modernbert.cluster.client import Cluster
 from clinical_modernbert.cluster.follow import describe, follow, waiting
+from clinical_modernbert.cluster.inputs import check_inputs
 from clinical_modernbert.cluster.kuberay_rules import KubernetesObject
 from clinical_modernbert.cluster.skeleton import JOB_KINDS, entrypoint, fill, parse_skeleton
 from clinical_modernbert.errors import ClusterError, UnavailableError, UserError
-from clinical_modernbert.recipe import RECIPE_TYPES, load_recipe
+from clinical_modernbert.recipe import RECIPE_TYPES, Recipe, load_recipe
 
 ACTIONS = ("follow", "status", "cancel")
 # Options that have no effect: of an action, of a job for a Ray cluster, and of a RayJob.
@@ -69,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--context", help="context of the kubeconfig")
     parser.add_argument("--poll-s", type=float, default=5)
     parser.add_argument("--no-follow", action="store_true", help="submit the job and stop")
-    parser.add_argument("--no-check", action="store_true", help="send a recipe of the image that this checkout lacks")
+    parser.add_argument("--no-check", action="store_true", help="send a recipe without a check of it and its inputs")
     parser.add_argument("--dry-run", action="store_true", help="print what would be submitted and stop")
     return parser
 
@@ -88,10 +89,10 @@ def _refuse_options_without_effect(options: argparse.Namespace) -> None:
             raise ClusterError(f"{flag} has no effect with {options.kind if options.kind in ACTIONS else '--address'}")
 
 
-def _check_recipe(options: argparse.Namespace) -> None:
-    """Refuse an unknown recipe or key, or a recipe of another kind of job, before a cluster starts for it."""
+def _checked_recipe(options: argparse.Namespace) -> Recipe:
+    """Load the recipe: refuse an unknown recipe or key, or a recipe of another kind of job, before a cluster starts for it."""
     expected = RECIPE_TYPES[_RECIPE_KINDS.get(options.kind, options.kind)]
-    load_recipe(expected, options.recipe, overrides=options.overrides)
+    return load_recipe(expected, options.recipe, overrides=options.overrides)
 
 
 def _run_on_ray(options: argparse.Namespace) -> int:
@@ -107,7 +108,7 @@ def _run_on_ray(options: argparse.Namespace) -> int:
     if options.kind == "status":
         raise ClusterError(f"status is for RayJobs; run: ray job status {options.recipe} --address {options.address}")
     command = entrypoint(options.kind, options.recipe, options.overrides)
-    _check_recipe(options)
+    _checked_recipe(options)
     if options.dry_run:
         sys.stdout.write(f"{command}\n")
         return 0
@@ -129,8 +130,7 @@ def _run_on_kubernetes(options: argparse.Namespace) -> int:
     if options.kind in ACTIONS:
         return _act(Cluster.connect(namespace=namespace, context=options.context), options)
     command = entrypoint(options.kind, options.recipe, options.overrides)
-    if not options.no_check:
-        _check_recipe(options)
+    recipe = None if options.no_check else _checked_recipe(options)
     cluster = None
     if options.release or not options.dry_run:
         cluster = Cluster.connect(namespace=namespace, context=options.context)
@@ -144,6 +144,8 @@ def _run_on_kubernetes(options: argparse.Namespace) -> int:
     if options.dry_run or cluster is None:
         sys.stdout.write(yaml.safe_dump(job, sort_keys=False))
         return 0
+    if recipe and (reason := check_inputs(recipe, job)):
+        _logger.info("inputs are not checked before the cluster starts: %s", reason)
     name = cluster.submit(job)
     _logger.info("submitted RayJob %s: %s", name, job["spec"]["entrypoint"])
     return 0 if options.no_follow else _follow(cluster, name, poll_s=options.poll_s)

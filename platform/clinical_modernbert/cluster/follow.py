@@ -1,6 +1,7 @@
 """Follow a RayJob to its end: report each change of its state, why it waits, a line of progress each minute, and its log.
 
-An API server that is away for some minutes (an upgrade of the control plane, a lost connection) does not end it.
+An API server that is away for some minutes (an upgrade of the control plane, a lost connection) does not end it. A job whose
+input is wrong is deleted after its first attempt: KubeRay cannot tell such a failure from others and would start new clusters.
 """
 
 import logging
@@ -13,6 +14,8 @@ from typing import TypeVar
 from clinical_modernbert.cluster.client import Cluster, JobState
 from clinical_modernbert.errors import ClusterError, UnavailableError
 
+# What a job exits with when its recipe or its input is wrong.
+WRONG_INPUT = 2
 PROGRESS_S = 60.0
 PATIENCE_S = 900.0
 _LONGEST_PAUSE_S = 30.0
@@ -24,7 +27,8 @@ _logger = logging.getLogger(__name__)
 def follow(cluster: Cluster, name: str, *, poll_s: float, patience_s: float = PATIENCE_S) -> bool:
     """Return whether the job succeeded; its log goes to stdout, everything else to the logger.
 
-    Raises ``UnavailableError`` if the cluster does not answer for ``patience_s``.
+    Raises ``UnavailableError`` if the cluster does not answer for ``patience_s``, and ``ClusterError`` if the job's
+    input is wrong.
     """
     logs = _Logs(cluster, name)
     reported: set[str] = set()
@@ -40,11 +44,25 @@ def follow(cluster: Cluster, name: str, *, poll_s: float, patience_s: float = PA
             last = now
             _logger.info("%s after %s", describe(state), time.strftime("%H:%M:%S", time.gmtime(now - started)))
         reported = lines
-        if state.ended:
+        if state.ended or state.exit_code == WRONG_INPUT:
             break
         time.sleep(poll_s)
     logs.finish()
+    if state.exit_code == WRONG_INPUT:
+        _end_for_wrong_input(cluster, state)
     return state.succeeded
+
+
+def _end_for_wrong_input(cluster: Cluster, state: JobState) -> None:
+    """Delete the job unless it has ended, so that KubeRay starts no further cluster for it, and raise ``ClusterError``."""
+    done = "KubeRay had no attempts left"
+    if not state.ended:
+        try:
+            cluster.delete(state.name)
+            done = "the RayJob is deleted, because a new attempt would fail in the same way"
+        except ClusterError as error:
+            done = f"KubeRay may try it again, delete it: {error}"
+    raise ClusterError(f"the input of RayJob {state.name} is wrong, its log says why; {done}")
 
 
 def patiently(call: Callable[[], T], *, patience_s: float, pause_s: float = 1) -> T:
@@ -78,7 +96,9 @@ def waiting(cluster: Cluster, state: JobState) -> list[str]:
 
 def describe(state: JobState) -> str:
     """Return one line with the state of a job."""
-    parts = [f"RayJob {state.name}", state.deployment, state.job, state.reason, state.message]
+    # KubeRay adds the end of the log to the message, and the log was shown already.
+    message = state.message.partition("\n")[0].partition(", last available logs")[0]
+    parts = [f"RayJob {state.name}", state.deployment, state.job, state.reason, message]
     if state.failed_attempts:
         parts.append(f"failed attempts: {state.failed_attempts}")
     return " · ".join(part for part in parts if part)

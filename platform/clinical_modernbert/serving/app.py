@@ -13,7 +13,7 @@ from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from ray.serve.metrics import Counter, Gauge, Histogram
 
-from clinical_modernbert.artifacts import Store, resolve
+from clinical_modernbert.artifacts import Store, resolve, wait_until_there
 from clinical_modernbert.recipe import ServeRecipe
 from clinical_modernbert.recipe.serve import ServeScaling
 from clinical_modernbert.serving.api import build_api
@@ -58,9 +58,14 @@ class EncoderReplica:
             self._service.close()
 
 
-def build_application(store: Store, recipe: ServeRecipe) -> Application:
-    """Return the Serve application of a recipe; the model reference is resolved once, so that all replicas serve one model."""
-    artifact = resolve(store, "model", recipe.model)
+def build_application(store: Store, recipe: ServeRecipe, *, wait_for_model: bool = False) -> Application:
+    """Return the Serve application of a recipe; the model reference is resolved once, so that all replicas serve one model.
+
+    With ``wait_for_model`` an absent model is waited for. Meanwhile Serve keeps the application that it had, and a new one stays
+    ``DEPLOYING``; an error instead would be final, because KubeRay does not send an unchanged configuration again.
+    """
+    patience_s = float("inf") if wait_for_model else 0
+    artifact = wait_until_there(lambda: resolve(store, "model", recipe.model), patience_s=patience_s)
     pinned = recipe.model_copy(update={"model": artifact.manifest.id})
     scaling, limits = recipe.scaling, recipe.limits
     deployment = serve.deployment(

@@ -52,7 +52,9 @@ def test_what_the_demo_made_is_found_again(
     manifest = Manifest.model_validate_json(path.read_bytes())
     recipe = RECIPE_TYPES[manifest.recipe["kind"]].model_validate(manifest.recipe)
     if manifest.format_version < FORMAT_VERSION[manifest.kind]:
-        assert plan(recipe, demo_store).existing() is None  # the format was raised since: old work is never taken for new
+        assert (
+            plan(recipe, demo_store).existing() is None
+        )  # the format was raised since: old work is never taken for new
         return
     assert recipe.model_dump(mode="json") == manifest.recipe
     made = plan(recipe, demo_store)

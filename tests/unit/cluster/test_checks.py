@@ -1,6 +1,8 @@
 """What `helm test` checks, against small HTTP servers with right and wrong answers; integration tests use a real token."""
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from clinical_modernbert.artifacts import open_store
-from clinical_modernbert.cluster.checks import check_endpoint, check_explorer, check_store, check_token
+from clinical_modernbert.cluster.checks import check_endpoint, check_explorer, check_model, check_store, check_token
 from clinical_modernbert.errors import ClusterError
+
+from tests.helpers.artifacts import publish_artifact
 
 Answers = dict[str, tuple[int, object]]
 
@@ -90,3 +94,27 @@ def test_what_does_not_answer_is_named(serve: Callable[[Answers], str]) -> None:
     assert "ready" in check_explorer(serve({"/_stcore/health": (200, "ok")}))
     with pytest.raises(ClusterError, match=r"http://127\.0\.0\.1:9/_stcore/health does not answer"):
         check_explorer("http://127.0.0.1:9")
+
+
+def test_an_endpoint_that_waits_for_its_model_says_which(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    with pytest.raises(ClusterError, match="the endpoint waits, and starts when its model is there: no model 'demo'"):
+        check_model(store, "demo")
+    publish_artifact(store, "model", "demo-1", tmp_path)
+
+    assert "model/demo-1: finished" in check_model(store, "demo")
+
+
+def test_the_check_goes_on_after_a_failure(repository: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "jobs/check_install.py", "--root", str(tmp_path), "--model", "demo"]
+    done = subprocess.run(
+        [*command, "--explorer", "http://127.0.0.1:9"],
+        cwd=repository,
+        env={"PYTHONPATH": str(repository / "platform")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["store file", "error", "error"]
