@@ -10,15 +10,15 @@ import yaml
 from clinical_modernbert.cluster.kuberay_rules import cluster_spec, refusals
 from clinical_modernbert.cluster.skeleton import JOB_KINDS
 
-from tests.helpers.chart import CHART, PRESETS, Helm, Render, of_kind, skeletons
+from tests.helpers.chart import CHART, PRESETS, Helm, Render, no_less_than_it_may_use, of_kind, skeletons
 from tests.helpers.kuberay_schema import count_rules, crds_path, problems, read_schema
 from tests.helpers.pod_security import pod_specs, restricted_violations
 
 pytestmark = pytest.mark.helm
 
-KUBERNETES_VERSIONS = ("1.31", "1.34", "1.37")
-CUSTOM = ("ray.io/", "monitoring.coreos.com/")
-RAY_KINDS = ("RayCluster", "RayJob", "RayService")
+KUBERNETES_VERSIONS = tuple(f"1.{minor}" for minor in range(31, 38))
+CUSTOM = ("ray.io/", "monitoring.coreos.com/", "gateway.networking.k8s.io/")
+RAY_KINDS = ("RayCluster", "RayJob", "RayService", "RayCronJob")
 CLUSTER_WIDE = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 
 
@@ -93,7 +93,7 @@ def test_requests_equal_limits_and_no_image_is_latest(render: Render, preset: st
         for spec in pod_specs(manifest).values():
             for container in spec["containers"]:
                 if container["name"] != "autoscaler":  # its image is KubeRay's choice: the head's
-                    assert container["resources"]["limits"] == container["resources"]["requests"]
+                    assert no_less_than_it_may_use(container)
                     assert not container["image"].endswith(":latest")
                     assert ":" in container["image"].rpartition("/")[2]
 
@@ -139,7 +139,8 @@ def test_the_explorer_knows_its_endpoint_its_login_and_its_mode(render: Render) 
     whole = environment("everything")
     assert whole["EXPLORER_MODE"] == "researcher"
     assert whole["EXPLORER_USER_HEADER"] == "X-Forwarded-Email"
-    assert whole["ENDPOINT_URL"] == "http://cm-clinical-modernbert-encoder-serve-svc:8000"
+    assert whole["ENDPOINT_URL"] == "http://cm-clinical-modernbert-encoder-gateway-istio:80"
+    assert environment("cpu")["ENDPOINT_URL"] == "http://cm-clinical-modernbert-encoder-serve-svc:8000"
     assert whole["ENDPOINT_KEY"] == {"secretKeyRef": {"name": "explorer-endpoint-key", "key": "key"}}
     least = environment("minimal")
     assert least["EXPLORER_MODE"] == "clinician"
@@ -158,7 +159,7 @@ def test_gpu_workers_get_the_gpu_image_and_its_toleration(render: Render) -> Non
     assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in pod["tolerations"]
     assert {"name": "shared-mem", "emptyDir": {"medium": "Memory", "sizeLimit": "900Gi"}} in pod["volumes"]
     head = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
-    assert "tolerations" not in head
+    assert not any(toleration["key"] == "nvidia.com/gpu" for toleration in head["tolerations"])
     assert "-gpu" not in head["containers"][0]["image"]
 
 

@@ -91,6 +91,8 @@ def test_preset_jobs_are_recipes_that_load_and_fit_their_machines(repository: Pa
         ("image.tag=latest", "at '/image/tag'"),
         ("security.runAsUser=0", "at '/security/runAsUser'"),
         ("objectStore.root=file:///data", "at '/objectStore/root'"),
+        ("objectStore.root=s3://BAD_bucket", "at '/objectStore/root'"),
+        ("explorer.service.type=LoadBalancer", "at '/explorer/service'"),
         ("workerGroups.a100.cpu=8", "at '/workerGroups/a100'"),
         ("jobs.x.kind=train", "at '/jobs/x/kind'"),
         ("jobs.x.overrides[0]=a.b=$(id)", "at '/jobs/x/overrides/0'"),

@@ -15,7 +15,7 @@ from tests.helpers.chart import PRESETS, Render
 
 pytestmark = pytest.mark.helm
 
-COMMON = {"app.kubernetes.io/name": "clinical-modernbert", "app.kubernetes.io/instance": "cm"}
+COMMON = {"app.kubernetes.io/part-of": "clinical-modernbert", "app.kubernetes.io/instance": "cm"}
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ LOGIN, LOGIN_RAY = ours("login-explorer"), ours("login-dashboard")
 STRANGER = Pod({"app": "other"})
 OPERATOR, INGRESS = Pod(namespace="kuberay"), Pod(namespace="ingress-nginx")
 PROMETHEUS, DNS = Pod(namespace="monitoring"), Pod(namespace="kube-system")
+GATEWAY = Pod({"gateway.networking.k8s.io/gateway-name": "cm-clinical-modernbert-encoder-gateway"})
 INTERNET = Pod(namespace="", address="203.0.113.9")
 EVERYONE = [HEAD, WORKER, JOB_HEAD, SUBMITTER, SERVE, SERVE_HEAD, EXPLORER, TEST, STORE, LOGIN, LOGIN_RAY]
 
@@ -117,13 +118,13 @@ def test_every_pod_template_is_closed_both_ways_by_default(render: Render, prese
     assert not selects(deny["podSelector"], STRANGER.labels)
 
 
-def test_only_heads_that_scale_reach_the_api_server_and_no_pod_reaches_the_internet(network: Any) -> None:
+def test_only_heads_that_scale_and_helm_test_reach_the_api_server_and_no_pod_the_internet(network: Any) -> None:
     net = network(
         "cpu", "networkPolicy.objectStore.cidrs={10.20.0.0/24}", "networkPolicy.apiServer.cidrs={10.0.0.1/32}"
     )
     api, store = Pod(namespace="", address="10.0.0.1"), Pod(namespace="", address="10.20.0.7")
 
-    assert [pod for pod in EVERYONE if net.reaches(pod, api, 6443)] == [HEAD]
+    assert [pod for pod in EVERYONE if net.reaches(pod, api, 6443)] == [HEAD, TEST]
     assert [pod for pod in EVERYONE if net.reaches(pod, INTERNET, 443)] == []
     reaching = [pod for pod in EVERYONE if net.reaches(pod, store, 443)]
     assert reaching == [HEAD, WORKER, JOB_HEAD, SUBMITTER, SERVE, SERVE_HEAD, EXPLORER, TEST]
@@ -182,6 +183,15 @@ def test_the_endpoint_is_reached_only_by_the_explorer_and_through_its_ingress(ne
     assert not closed.reaches(INGRESS, SERVE, 8000)
     assert opened.reaches(INGRESS, SERVE, 8000)
     assert opened.reaches(Pod(namespace="registry"), SERVE, 8000)
+
+
+def test_the_gateway_of_an_incremental_upgrade_is_between_the_endpoint_and_its_clients(network: Any) -> None:
+    net, without = network("everything"), network("cpu")
+
+    for client in (EXPLORER, TEST):
+        assert net.reaches(client, GATEWAY, 80) and not without.reaches(client, GATEWAY, 80)
+    assert net.reaches(GATEWAY, SERVE, 8000) and not without.reaches(GATEWAY, SERVE, 8000)
+    assert not net.reaches(GATEWAY, SERVE_HEAD, 8265) and not net.reaches(JOB_HEAD, GATEWAY, 80)
 
 
 def test_explorer_and_dashboard_are_reached_only_through_their_login(network: Any) -> None:

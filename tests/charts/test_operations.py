@@ -24,8 +24,19 @@ from tests.helpers.s3_server import free_ports, weed_path
 
 pytestmark = pytest.mark.helm
 
-METRIC = re.compile(r"\b(ray_[a-z0-9_]+)\b(?=\{)")
+METRIC = re.compile(r"\b([a-z][a-z0-9_]+)\b(?=\{)")
+# From Prometheus itself, KubeRay's operator (controllers/ray/metrics), kube-state-metrics and the kubelet.
+OF_OTHERS = {
+    "up",
+    "kuberay_job_deployment_status",
+    "kube_pod_status_phase",
+    "kube_pod_status_reason",
+    "kubelet_volume_stats_available_bytes",
+    "kubelet_volume_stats_capacity_bytes",
+}
 SERVED = ("endpoint.enabled=true", "endpoint.model=m")
+INCREMENTAL = (*SERVED, "endpoint.upgradeStrategy=NewClusterWithIncrementalUpgrade")
+KEYED, GATEWAY = "endpoint.apiKeys.existingSecret=keys", "endpoint.incrementalUpgrade.gatewayService=g"
 HISTOGRAM_SUFFIXES = ("_bucket", "_sum", "_count")
 
 
@@ -71,7 +82,8 @@ def test_every_expression_is_promql_over_metrics_that_exist(render: Render) -> N
         assert "NAMESPACE" not in expression
         # Those of a run are held against what a run records in tests/unit/training/test_trackers.py.
         metrics = {name for name in METRIC.findall(expression) if not name.startswith(OF_A_RUN)}
-        assert METRIC.findall(expression) and metrics <= of_ray | of_ours, (where, metrics - of_ray - of_ours)
+        known = of_ray | of_ours | OF_OTHERS
+        assert METRIC.findall(expression) and metrics <= known, (where, metrics - known)
         assert all("namespace=" in labels for labels in re.findall(r"\{(.*?)\}", expression)), where
 
 
@@ -125,7 +137,7 @@ def test_access_from_outside_needs_tls_and_login(render: Render) -> None:
     assert backends == {
         "explorer.example.org": "cm-clinical-modernbert-login-explorer",
         "ray.example.org": "cm-clinical-modernbert-login-dashboard",
-        "embeddings.example.org": "cm-clinical-modernbert-encoder-serve-svc",
+        "embeddings.example.org": "cm-clinical-modernbert-encoder-gateway-istio",
     }
     assert {backend for backend in backends.values() if "login" in backend} <= services
     proxies = {
@@ -151,7 +163,12 @@ def test_access_from_outside_needs_tls_and_login(render: Render) -> None:
         (("login.enabled=true",), "login.issuerUrl is required"),
         (("login.enabled=true", "login.issuerUrl=https://id", "login.existingSecret=s"), "every user of the issuer can log in"),
         (("devStore.enabled=true", "objectStore.endpoint=", "devStore.image.tag="), "devStore.image.tag or"),
-        ((*SERVED, "endpoint.upgradeStrategy=NewClusterWithIncrementalUpgrade"), "gatewayClassName is required"),
+        (INCREMENTAL, "endpoint.incrementalUpgrade.gatewayService is required"),
+        ((*INCREMENTAL, GATEWAY, "endpoint.incrementalUpgrade.gatewayClassName=c"),
+         "needs endpoint.apiKeys.existingSecret: KubeRay's Gateway listens without TLS"),
+        ((*INCREMENTAL, GATEWAY, KEYED), "gatewayClassName is required"),
+        ((*SERVED, "workerGroups.a.cpu=8000m", "workerGroups.a.memory=8Gi", "workerGroups.a.gpus=1", "endpoint.workers.a=1"),
+         "endpoint.workers.a: the endpoint computes on CPUs, and this group has GPUs"),
         ((*SERVED, "endpoint.headRecovery.redisAddress=redis:6379"), "headRecovery.existingSecret is required with redisAddress"),
     ],
 )  # fmt: skip

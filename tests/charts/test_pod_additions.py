@@ -54,14 +54,14 @@ def test_a_mount_is_writable_only_if_it_says_so(render: Render) -> None:
 def test_heads_get_variables_labels_affinity_and_time_to_stop(render: Render) -> None:
     heads = [group for where, group in groups(render("everything")) if where.endswith("head")]
 
-    assert len(heads) == 6
+    assert len(heads) == 7
     for head in heads:
         pod, labels = head["template"]["spec"], head["template"]["metadata"]["labels"]
         container = pod["containers"][0]
         assert {"name": "HTTPS_PROXY", "value": "http://proxy.example.org:3128"} in container["env"]
         assert container["envFrom"] == [{"secretRef": {"name": "mlflow", "optional": True}}]
         assert pod["terminationGracePeriodSeconds"] == 60 and "nodeAffinity" in pod["affinity"]
-        assert labels["team"] == "ml" and labels["app.kubernetes.io/name"] == "clinical-modernbert"
+        assert labels["team"] == "ml" and labels["app.kubernetes.io/name"] == "kuberay"
         assert head["rayStartParams"] == {"num-cpus": "0"}
 
 
@@ -79,7 +79,7 @@ def test_containers_and_parameters_are_added_after_those_of_the_chart(render: Re
         assert pod["containers"][0]["name"].startswith("ray-")
         assert [container["name"] for container in pod["initContainers"]] == ["wait"]
         assert group["rayStartParams"]["log-style"] == "record"
-        assert group["template"]["metadata"]["labels"]["app.kubernetes.io/name"] == "clinical-modernbert"
+        assert group["template"]["metadata"]["labels"]["app.kubernetes.io/name"] == "kuberay"
 
 
 def test_the_explorer_takes_volumes_and_sources_of_variables(render: Render) -> None:

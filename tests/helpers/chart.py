@@ -63,6 +63,13 @@ def of_kind(manifests: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [manifest for manifest in manifests if manifest["kind"] == kind]
 
 
+def no_less_than_it_may_use(container: dict[str, Any]) -> bool:
+    """Whether a container requests its limits, and beyond them disk only; the submitter is scheduled last and requests little."""
+    requests = dict(container["resources"]["requests"])
+    requests.pop("ephemeral-storage", None)
+    return container["name"] == "ray-job-submitter" or bool(requests == container["resources"]["limits"])
+
+
 def skeletons(manifests: list[dict[str, Any]]) -> dict[str, str]:
     """The data of the ConfigMap that jobs/submit.py reads."""
     (config_map,) = [m for m in of_kind(manifests, "ConfigMap") if m["metadata"]["name"].endswith("-rayjob")]

@@ -31,10 +31,9 @@ def pod_specs(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
     found = {"head": _with_autoscaler(cluster)}
     for group in cluster["workerGroupSpecs"]:
         found[f"worker {group['groupName']}"] = _with_init_container(group["template"]["spec"])
-    if manifest["kind"] == "RayJob":
-        found["submitter"] = (
-            manifest["spec"].get("submitterPodTemplate", {}).get("spec", {"containers": [{"name": "default"}]})
-        )
+    if manifest["kind"] in ("RayJob", "RayCronJob"):
+        spec = manifest["spec"].get("jobTemplate", manifest["spec"])
+        found["submitter"] = spec.get("submitterPodTemplate", {}).get("spec", {"containers": [{"name": "default"}]})
     return found
 
 

@@ -51,9 +51,9 @@ clusters in _raycluster.tpl; RayJobs in _jobs.tpl; NetworkPolicies in _network.t
 {{- include "cm.rayName" (dict "root" . "suffix" "encoder" "limit" 47) -}}
 {{- end -}}
 
-{{/* Name of a job: {root, job}. */}}
+{{/* Name of a job: {root, job, scheduled}. A RayCronJob's name is part of the names of its RayJobs. */}}
 {{- define "cm.jobName" -}}
-{{- include "cm.rayName" (dict "root" .root "suffix" .job "limit" 47) -}}
+{{- include "cm.rayName" (dict "root" .root "suffix" .job "limit" (ternary 36 47 .scheduled)) -}}
 {{- end -}}
 
 {{- define "cm.explorerName" -}}
@@ -73,15 +73,19 @@ clusters in _raycluster.tpl; RayJobs in _jobs.tpl; NetworkPolicies in _network.t
 {{- end -}}
 
 {{/* Labels that are the same in every version: {root, component}. Pods have only these, so a new version of the chart alone does
-     not replace them. */}}
+     not replace them. KubeRay's Services of a RayJob and a RayService select heads by its own name. */}}
 {{- define "cm.podLabels" -}}
-app.kubernetes.io/name: {{ include "cm.name" .root }}
+app.kubernetes.io/name: {{ has .component (list "research" "job" "endpoint") | ternary "kuberay" (include "cm.name" .root) }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
+app.kubernetes.io/part-of: {{ include "cm.name" .root }}
 {{- end -}}
 
 {{- define "cm.labels" -}}
-{{ include "cm.podLabels" . }}
+app.kubernetes.io/name: {{ include "cm.name" .root }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+app.kubernetes.io/part-of: {{ include "cm.name" .root }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
@@ -144,6 +148,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{/* A worker group with the settings of `rdma` merged in, as YAML: {root, node}; values of the group take precedence. */}}
 {{- define "cm.node" -}}
 {{- $node := deepCopy .node -}}
+{{- $_ := set $node "scratch" ($node.scratch | default "20Gi") -}}
+{{- $_ := set $node "diskRequest" ($node.diskRequest | default "10Gi") -}}
 {{- if .node.rdma -}}
 {{- $profile := .root.Values.rdma -}}
 {{- $_ := set $node "resources" (merge (get $node "resources" | default dict) (dict $profile.resource $profile.count)) -}}
@@ -161,14 +167,17 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- if and .Values.rbac.submitters .Values.rbac.admissionPolicy.enabled (semverCompare "<1.30.0-0" .Capabilities.KubeVersion.Version) -}}
 {{- fail "\n\nrbac.admissionPolicy needs Kubernetes 1.30: set rbac.admissionPolicy.enabled=false, and keep other Secrets in another namespace\n" -}}
 {{- end -}}
-{{- if not $store.existingSecret }}{{ fail "\n\nobjectStore.existingSecret is required: name a Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY\n" }}{{ end -}}
+{{- if and (not $store.existingSecret) (or (not $store.workloadIdentity) .Values.devStore.enabled) -}}
+{{- fail "\n\nobjectStore.existingSecret is required: name a Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or set objectStore.workloadIdentity=true\n" -}}
+{{- end -}}
 {{- include "cm.checkWaysIn" . -}}
 {{- if .Values.operatorCheck -}}
 {{- $needed := list -}}
 {{- if .Values.research.enabled }}{{ $needed = append $needed "RayCluster" }}{{ end -}}
 {{- if .Values.jobs }}{{ $needed = append $needed "RayJob" }}{{ end -}}
+{{- range .Values.jobs }}{{ if and (dig "enabled" true .) .schedule }}{{ $needed = append $needed "RayCronJob" }}{{ end }}{{ end -}}
 {{- if .Values.endpoint.enabled }}{{ $needed = append $needed "RayService" }}{{ end -}}
-{{- range $needed -}}
+{{- range uniq $needed -}}
 {{- if not ($.Capabilities.APIVersions.Has (printf "ray.io/v1/%s" .)) -}}
 {{- fail (printf "\n\nThis cluster does not serve ray.io/v1 %s: install the KubeRay operator 1.7 first:\n  helm repo add kuberay https://ray-project.github.io/kuberay-helm/\n  helm install kuberay-operator kuberay/kuberay-operator --version 1.7.0 --namespace kuberay --create-namespace\nTo render without a cluster (helm template, GitOps), set operatorCheck=false.\n" .) -}}
 {{- end -}}
@@ -184,11 +193,14 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- fail (printf "\n\ningress.%s needs login.enabled=true: it is not authenticated otherwise\n" $host) -}}
 {{- end -}}
 {{- end -}}
-{{- if and (or $ingress.explorerHost $ingress.endpointHost $ingress.dashboardHost) (not $ingress.tlsSecret) -}}
-{{- fail "\n\ningress.tlsSecret is required if a host is set: name a Secret with certificate and key\n" -}}
+{{- if and (or $ingress.explorerHost $ingress.endpointHost $ingress.dashboardHost) (not (or $ingress.tlsSecret $ingress.parentRefs)) -}}
+{{- fail "\n\ningress.tlsSecret is required if a host is set: name a Secret with certificate and key, or HTTPS listeners of a Gateway in ingress.parentRefs\n" -}}
 {{- end -}}
 {{- if and $ingress.endpointHost (not .Values.endpoint.apiKeys.existingSecret) -}}
 {{- fail "\n\ningress.endpointHost needs endpoint.apiKeys.existingSecret: without keys the endpoint is unauthenticated\n" -}}
+{{- end -}}
+{{- if and (include "cm.endpointScales" .) (not .Values.endpoint.apiKeys.existingSecret) -}}
+{{- fail "\n\nendpoint.upgradeStrategy=NewClusterWithIncrementalUpgrade needs endpoint.apiKeys.existingSecret: KubeRay's Gateway listens without TLS, and without keys the endpoint is unauthenticated\n" -}}
 {{- end -}}
 {{- range $host, $component := dict "explorerHost" "explorer" "endpointHost" "endpoint" "dashboardHost" "research" -}}
 {{- if and (get $ingress $host) (not (get $.Values $component).enabled) -}}
@@ -218,6 +230,24 @@ dashboard: {{ . }}
 
 {{- define "cm.loginName" -}}
 {{- printf "%s-login-%s" (include "cm.fullname" .root) .part -}}
+{{- end -}}
+
+{{/* The Service of the endpoint, and its URL. With incremental upgrades KubeRay names a Service after each Ray cluster; the one that stays
+     is that of the Gateway, which the controller of the GatewayClass names. */}}
+{{- define "cm.endpointService" -}}
+{{- if include "cm.endpointScales" . -}}
+{{- required "\n\nendpoint.incrementalUpgrade.gatewayService is required for NewClusterWithIncrementalUpgrade: KubeRay creates the Gateway <endpoint>-gateway, and its controller a Service for it\n" .Values.endpoint.incrementalUpgrade.gatewayService -}}
+{{- else -}}
+{{- include "cm.endpointName" . }}-serve-svc
+{{- end -}}
+{{- end -}}
+
+{{- define "cm.endpointPort" -}}
+{{- include "cm.endpointScales" . | empty | ternary 8000 80 -}}
+{{- end -}}
+
+{{- define "cm.endpointUrl" -}}
+http://{{ include "cm.endpointService" . }}:{{ include "cm.endpointPort" . }}
 {{- end -}}
 
 {{/* "true" if the endpoint uses KubeRay's autoscaler, which an incremental upgrade needs; all other endpoints have a fixed size. */}}

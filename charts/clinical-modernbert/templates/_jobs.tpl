@@ -6,7 +6,9 @@ python jobs/{{ .kind }}.py {{ .recipe }}
 {{- with .inputWaitSeconds }} --wait-for-inputs {{ int64 . }}{{ end }}
 {{- end -}}
 
-{{/* The pod that calls `ray job submit`: {root, component}. KubeRay fills in its command. */}}
+{{/* The pod that calls `ray job submit`: {root, component}. KubeRay fills in its command. The pod is scheduled after the cluster of its
+     job, which holds its nodes while this pod finds no room, so it requests little. KubeRay's SidecarMode would run it in the head's pod,
+     but its container has no securityContext, and Pod Security "restricted" refuses it. */}}
 {{- define "cm.submitterPod" -}}
 metadata:
   labels: {{- include "cm.podLabels" . | nindent 4 }}
@@ -17,7 +19,9 @@ spec:
     - name: ray-job-submitter
       image: {{ include "cm.image" .root }}
       imagePullPolicy: {{ .root.Values.image.pullPolicy }}
-      resources: {{- include "cm.resources" .root.Values.submitter | nindent 8 }}
+      resources:
+        limits: {cpu: {{ .root.Values.submitter.cpu | quote }}, memory: {{ .root.Values.submitter.memory }}}
+        requests: {{- toYaml .root.Values.submitter.requests | nindent 10 }}
       securityContext: {{- include "cm.containerSecurity" false | nindent 8 }}
       volumeMounts: {{- include "cm.mounts" .root | nindent 8 }}
   volumes: {{- include "cm.volumes" (dict "root" .root "scratch" "1Gi") | nindent 4 }}
@@ -33,7 +37,7 @@ pretrain: trainer
 sweep: trainer
 {{- end -}}
 
-{{/* Labels by which Kueue admits a job, none without a queue: the settings of the job. */}}
+{{/* Labels by which Kueue admits a job, the research cluster or the endpoint, none without a queue: its settings. */}}
 {{- define "cm.queueLabels" -}}
 {{- if .queue -}}
 kueue.x-k8s.io/queue-name: {{ .queue }}
@@ -59,6 +63,10 @@ ttlSecondsAfterFinished: {{ min $settings.keepFailedSeconds $settings.keepSuccee
 {{- else }}
 deletionStrategy:
   deletionRules:
+    - policy: DeleteWorkers
+      condition:
+        jobStatus: SUCCEEDED
+        ttlSeconds: 0
     - policy: DeleteCluster
       condition:
         jobStatus: SUCCEEDED
@@ -78,7 +86,7 @@ deletionStrategy:
 submitterConfig:
   backoffLimit: {{ .root.Values.submitter.backoffLimit }}
 submitterPodTemplate: {{- include "cm.submitterPod" (dict "root" .root "component" "job") | nindent 2 }}
-rayClusterSpec: {{- include "cm.rayCluster" (dict "root" .root "component" "job" "role" .role "where" .where "workers" .workers "autoscale" false "serve" false) | nindent 2 }}
+rayClusterSpec: {{- include "cm.rayCluster" (dict "root" .root "component" "job" "role" .role "where" .where "workers" .workers "autoscale" false "serve" false "queued" (not (empty $settings.queue))) | nindent 2 }}
 {{- end -}}
 
 {{/* The specification of the skeleton of a role, with every worker group: {root, role}. */}}

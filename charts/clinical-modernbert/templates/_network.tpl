@@ -12,7 +12,7 @@ metadata:
 
 {{/* Labels of every pod of the release. */}}
 {{- define "cm.releaseLabels" -}}
-app.kubernetes.io/name: {{ include "cm.name" . }}
+app.kubernetes.io/part-of: {{ include "cm.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
@@ -23,6 +23,12 @@ matchExpressions:
   - key: app.kubernetes.io/component
     operator: In
     values: {{ .components | toJson }}
+{{- end -}}
+
+{{/* Labels of the pods of the Gateway that KubeRay creates for an incremental upgrade: the Gateway API gives them to pods in its namespace. */}}
+{{- define "cm.gatewaySelector" -}}
+matchLabels:
+  gateway.networking.k8s.io/gateway-name: {{ include "cm.endpointName" . }}-gateway
 {{- end -}}
 
 {{/* Peers: every pod of the listed namespaces. */}}

@@ -54,6 +54,9 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- with .node.priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}
+{{- with .node.resourceClaims }}
+resourceClaims: {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- with .node.runtimeClassName }}
 runtimeClassName: {{ . }}
 {{- end }}
@@ -71,12 +74,22 @@ tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{/* Resources, with requests equal to limits because Ray reads the limits: {cpu, memory, gpus, resources}. */}}
+{{/* Resources, with requests equal to limits because Ray reads the limits: {cpu, memory, gpus, resources, diskRequest, resourceClaims, queued}.
+     Disk is requested only: each volume has its own limit. Pods that Kueue admits (`queued`) request none, because a ClusterQueue admits no
+     pod with a resource that it does not name. */}}
 {{- define "cm.resources" -}}
 {{- $amounts := dict "cpu" (toString .cpu) "memory" .memory -}}
 {{- range $name, $count := .resources }}{{ $_ := set $amounts $name (toString $count) }}{{ end -}}
-{{- if gt (int (.gpus | default 0)) 0 }}{{ $_ := set $amounts "nvidia.com/gpu" (toString .gpus) }}{{ end -}}
-{{- dict "limits" $amounts "requests" $amounts | toYaml -}}
+{{- if and (gt (int (.gpus | default 0)) 0) (not .resourceClaims) }}{{ $_ := set $amounts "nvidia.com/gpu" (toString .gpus) }}{{ end -}}
+{{- $requests := deepCopy $amounts -}}
+{{- if and .diskRequest (not .queued) }}{{ $_ := set $requests "ephemeral-storage" .diskRequest }}{{ end -}}
+{{- $resources := dict "limits" $amounts "requests" $requests -}}
+{{- with .resourceClaims }}
+{{- $claims := list }}
+{{- range . }}{{ $claims = append $claims (dict "name" .name) }}{{ end }}
+{{- $_ := set $resources "claims" $claims }}
+{{- end }}
+{{- toYaml $resources -}}
 {{- end -}}
 
 {{/* Spread the pods of one component over nodes if possible: the labels that select them. */}}
@@ -105,8 +118,8 @@ labels: {{- merge (include "cm.podLabels" . | fromYaml) (.node.labels | default 
 {{- with $mounts }}{{ toYaml . }}{{ end -}}
 {{- end -}}
 
-{{/* Environment of every container that runs the platform: {root, role, env}; role is the role in the store. The values are in
-     the pod and not in a ConfigMap, so that a changed value replaces the pod. */}}
+{{/* Environment of every container that runs the platform: {root, role, env, cache}; role is the role in the store, and cache is true if the
+     container mounts the cache. The values are in the pod and not in a ConfigMap, so that a changed value replaces the pod. */}}
 {{- define "cm.env" -}}
 {{- $store := .root.Values.objectStore -}}
 - name: ARTIFACT_ROOT
@@ -115,6 +128,7 @@ labels: {{- merge (include "cm.podLabels" . | fromYaml) (.node.labels | default 
   value: {{ include "cm.storeEndpoint" .root | quote }}
 - name: AWS_REGION
   value: {{ $store.region | quote }}
+{{- if not $store.workloadIdentity }}
 - name: AWS_ACCESS_KEY_ID
   valueFrom:
     secretKeyRef:
@@ -125,6 +139,7 @@ labels: {{- merge (include "cm.podLabels" . | fromYaml) (.node.labels | default 
     secretKeyRef:
       name: {{ include "cm.storeSecret" . }}
       key: {{ $store.secretAccessKeyKey }}
+{{- end }}
 - name: HF_HUB_OFFLINE
   value: {{ ternary "1" "0" .root.Values.hubOffline | quote }}
 - name: RAY_USAGE_STATS_ENABLED
@@ -132,6 +147,10 @@ labels: {{- merge (include "cm.podLabels" . | fromYaml) (.node.labels | default 
 {{- if $store.caConfigMap }}
 - name: SSL_CERT_FILE
   value: /etc/clinical-modernbert/ca.crt
+{{- end }}
+{{- if and .cache .root.Values.cache.existingClaim }}
+- name: CLINICAL_CACHE
+  value: /var/cache/clinical-modernbert
 {{- end }}
 {{- range $name, $value := .env }}
 - name: {{ $name }}
@@ -153,17 +172,32 @@ labels: {{- merge (include "cm.podLabels" . | fromYaml) (.node.labels | default 
 {{- end -}}
 
 {{- define "cm.volumes" -}}
-- name: tmp
-  emptyDir:
-    sizeLimit: {{ .scratch }}
-- name: home
-  emptyDir:
-    sizeLimit: {{ .scratch }}
+{{- range $name := list "tmp" "home" }}
+{{ include "cm.scratchVolume" (dict "name" $name "size" $.scratch "class" ($.class | default "")) }}
+{{- end }}
 {{- with .root.Values.objectStore.caConfigMap }}
 - name: store-ca
   configMap:
     name: {{ . }}
 {{- end }}
+{{- end -}}
+
+{{/* A volume that lives as long as its pod: {name, size, class}; on the node's disk, or of a StorageClass. */}}
+{{- define "cm.scratchVolume" -}}
+- name: {{ .name }}
+  {{- if .class }}
+  ephemeral:
+    volumeClaimTemplate:
+      spec:
+        accessModes: [ReadWriteOnce]
+        storageClassName: {{ .class }}
+        resources:
+          requests:
+            storage: {{ .size }}
+  {{- else }}
+  emptyDir:
+    sizeLimit: {{ .size }}
+  {{- end }}
 {{- end -}}
 
 {{/* Mounts of a Ray container: the root. KubeRay adds unnamed volumes for /dev/shm and /tmp/ray unless these paths are mounted. */}}
@@ -173,19 +207,27 @@ labels: {{- merge (include "cm.podLabels" . | fromYaml) (.node.labels | default 
   mountPath: /tmp/ray
 - name: shared-mem
   mountPath: /dev/shm
+{{- if .Values.cache.existingClaim }}
+- name: artifact-cache
+  mountPath: /var/cache/clinical-modernbert
+{{- end }}
 {{- end -}}
 
 {{/* Volumes of a Ray pod: {root, node}. */}}
 {{- define "cm.rayVolumes" -}}
-{{- $scratch := .node.scratch | default "20Gi" -}}
-{{ include "cm.volumes" (dict "root" .root "scratch" $scratch) }}
-- name: ray-logs
-  emptyDir:
-    sizeLimit: {{ $scratch }}
+{{- $scratch := .node.scratch -}}
+{{- $class := .node.scratchStorageClass | default "" }}
+{{ include "cm.volumes" (dict "root" .root "scratch" $scratch "class" $class) }}
+{{ include "cm.scratchVolume" (dict "name" "ray-logs" "size" $scratch "class" $class) }}
 - name: shared-mem
   emptyDir:
     medium: Memory
     sizeLimit: {{ .node.memory }}
+{{- with .root.Values.cache.existingClaim }}
+- name: artifact-cache
+  persistentVolumeClaim:
+    claimName: {{ . }}
+{{- end }}
 {{- with .node.volumes }}
 {{ toYaml . }}
 {{- end }}

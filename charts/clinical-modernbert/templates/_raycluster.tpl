@@ -1,5 +1,5 @@
 {{/* The specification of a Ray cluster for the research cluster, jobs and the endpoint:
-     {root, component, role, where, workers, autoscale, serve}. workers is group -> {replicas, minReplicas, maxReplicas}, and where is
+     {root, component, role, where, workers, autoscale, serve, queued}. workers is group -> {replicas, minReplicas, maxReplicas}, and where is
      the value that names the groups, for error messages. With an autoscaler, replicas belongs to the autoscaler: an upgrade
      must not reset it. */}}
 
@@ -60,14 +60,23 @@ headGroupSpec:
 workerGroupSpecs:
 {{- range $group, $count := .workers }}
 {{- $node := include "cm.workerGroup" (dict "root" $root "group" $group "where" $.where) | fromYaml }}
+{{- if and $.serve (not $.autoscale) }}
+{{- /* KubeRay does not change the number of workers of a running RayService; it makes a new cluster if a pod's template changes. */}}
+{{- $_ := set $node "annotations" (merge (dict "clinical-modernbert/workers" (toString $count.replicas)) ($node.annotations | default dict)) }}
+{{- end }}
   - groupName: {{ $group }}
     {{- if not $.autoscale }}
     replicas: {{ $count.replicas }}
     {{- end }}
     minReplicas: {{ $count.minReplicas }}
     maxReplicas: {{ $count.maxReplicas }}
-    rayStartParams: {{- $node.rayStartParams | default dict | toYaml | nindent 6 }}
-    template: {{- include "cm.workerPod" (dict "root" $root "component" $.component "role" $.role "serve" $.serve "node" $node) | nindent 6 }}
+    {{- $parameters := $node.rayStartParams | default dict }}
+    {{- if and $node.resourceClaims (gt (int ($node.gpus | default 0)) 0) }}
+    {{- /* KubeRay counts GPUs in the limits, and claimed devices are not there. */}}
+    {{- $parameters = merge $parameters (dict "num-gpus" (toString $node.gpus)) }}
+    {{- end }}
+    rayStartParams: {{- toYaml $parameters | nindent 6 }}
+    template: {{- include "cm.workerPod" (dict "root" $root "component" $.component "role" $.role "serve" $.serve "queued" $.queued "node" $node) | nindent 6 }}
 {{- end }}
 {{- end -}}
 
@@ -75,7 +84,7 @@ workerGroupSpecs:
      token is a volume that only the autoscaler's container mounts, not the container that runs users' code. A restarted head has lost the state of its cluster, so the head of a job is not
      restarted; the head of an endpoint is restarted and waits for the operator. */}}
 {{- define "cm.headPod" -}}
-{{- $node := .root.Values.head -}}
+{{- $node := include "cm.headNode" .root | fromYaml -}}
 {{- $account := ternary (include "cm.headServiceAccountName" .root) (include "cm.serviceAccountName" .root) .autoscale -}}
 metadata: {{- include "cm.podMetadata" (dict "root" .root "component" .component "node" $node) | nindent 2 }}
 spec:
@@ -92,7 +101,7 @@ spec:
       image: {{ include "cm.image" .root }}
       imagePullPolicy: {{ .root.Values.image.pullPolicy }}
       workingDir: /app
-      env: {{- include "cm.env" (dict "root" .root "role" .role "env" $node.env) | nindent 8 }}
+      env: {{- include "cm.env" (dict "root" .root "role" .role "env" $node.env "cache" true) | nindent 8 }}
       {{- with $node.envFrom }}
       envFrom: {{- toYaml . | nindent 8 }}
       {{- end }}
@@ -113,7 +122,7 @@ spec:
         - name: serve
           containerPort: 8000
         {{- end }}
-      resources: {{- include "cm.resources" $node | nindent 8 }}
+      resources: {{- include "cm.resources" (set (deepCopy $node) "queued" .queued) | nindent 8 }}
       securityContext: {{- include "cm.containerSecurity" false | nindent 8 }}
       volumeMounts:
         {{- include "cm.rayMounts" .root | nindent 8 }}
@@ -126,12 +135,31 @@ spec:
     {{- end }}
 {{- end -}}
 
-{{/* Pod of a worker: {root, component, role, serve, node}. */}}
+{{/* The values of `head` with a shorter wait for a node that is lost. KubeRay ends a job, without a retry, whose head does not answer for five
+     minutes, and Kubernetes waits as long before it replaces a pod of such a node. */}}
+{{- define "cm.headNode" -}}
+{{- $tolerations := .Values.head.tolerations | default list }}
+{{- range $key := list "node.kubernetes.io/not-ready" "node.kubernetes.io/unreachable" }}
+{{- $set := false }}
+{{- range $tolerations }}{{ if eq (.key | default "") $key }}{{ $set = true }}{{ end }}{{ end }}
+{{- if not $set }}
+{{- $tolerations = append $tolerations (dict "key" $key "operator" "Exists" "effect" "NoExecute" "tolerationSeconds" 30) }}
+{{- end }}
+{{- end }}
+{{- set (deepCopy .Values.head) "tolerations" $tolerations | toYaml }}
+{{- end -}}
+
+{{/* Pod of a worker: {root, component, role, serve, queued, node}. */}}
 {{- define "cm.workerPod" -}}
 {{- $keys := ternary .root.Values.endpoint.apiKeys.existingSecret "" .serve -}}
+{{- $drain := int .root.Values.endpoint.drainSeconds -}}
+{{- $node := .node -}}
+{{- if and .serve (kindIs "invalid" $node.terminationGracePeriodSeconds) -}}
+{{- $node = set (deepCopy $node) "terminationGracePeriodSeconds" (add $drain 50) -}}
+{{- end -}}
 metadata: {{- include "cm.podMetadata" . | nindent 2 }}
 spec:
-  {{- include "cm.podBase" (dict "root" .root "serviceAccount" (include "cm.serviceAccountName" .root) "node" .node) | nindent 2 }}
+  {{- include "cm.podBase" (dict "root" .root "serviceAccount" (include "cm.serviceAccountName" .root) "node" $node) | nindent 2 }}
   {{- if not .serve }}
   restartPolicy: Never
   {{- with .node.topologySpreadConstraints }}
@@ -150,7 +178,7 @@ spec:
       imagePullPolicy: {{ .root.Values.image.pullPolicy }}
       workingDir: /app
       env:
-        {{- include "cm.env" (dict "root" .root "role" .role "env" .node.env) | nindent 8 }}
+        {{- include "cm.env" (dict "root" .root "role" .role "env" .node.env "cache" true) | nindent 8 }}
         {{- if $keys }}
         - name: CLINICAL_API_KEYS_FILE
           value: /etc/clinical-modernbert-keys/{{ .root.Values.endpoint.apiKeys.fileKey }}
@@ -169,7 +197,15 @@ spec:
       lifecycle:
         preStop:
           exec:
-            command: [/bin/bash, -c, ray stop]
+            # Serve starts a replica elsewhere and lets this node finish its requests; its proxy ends when none is left.
+            command:
+              - /bin/bash
+              - -c
+              - >-
+                timeout 30 ray drain-node --reason DRAIN_NODE_REASON_PREEMPTION --reason-message 'the pod stops'
+                --deadline-remaining-seconds {{ $drain }} &&
+                for second in $(seq {{ $drain }}); do (: < /dev/tcp/127.0.0.1/8000) 2> /dev/null || break; sleep 1; done;
+                ray stop
       # KubeRay's own probe for Serve workers calls wget, which the image does not have.
       readinessProbe:
         httpGet:
@@ -180,7 +216,7 @@ spec:
         timeoutSeconds: 5
         failureThreshold: 1
       {{- end }}
-      resources: {{- include "cm.resources" .node | nindent 8 }}
+      resources: {{- include "cm.resources" (set (deepCopy .node) "queued" .queued) | nindent 8 }}
       securityContext: {{- include "cm.containerSecurity" (.node.ipcLock | default false) | nindent 8 }}
       volumeMounts:
         {{- include "cm.rayMounts" .root | nindent 8 }}
@@ -209,8 +245,12 @@ spec:
 {{- fail (printf "\n\nresearch.workers.%s: minReplicas=%d is above maxReplicas=%d\n" $group (int $count.minReplicas) (int $count.maxReplicas)) }}
 {{- end }}
 {{- $_ := set $workers $group (dict "minReplicas" $count.minReplicas "maxReplicas" $count.maxReplicas) }}
+{{- if $.Values.research.queue }}
+{{- $_ := set $workers $group (dict "replicas" $count.maxReplicas "minReplicas" $count.maxReplicas "maxReplicas" $count.maxReplicas) }}
 {{- end }}
-{{- include "cm.rayCluster" (dict "root" . "component" "research" "role" "" "where" "research.workers" "workers" $workers "autoscale" true "serve" false) -}}
+{{- end }}
+{{- $queued := not (empty .Values.research.queue) }}
+{{- include "cm.rayCluster" (dict "root" . "component" "research" "role" "" "where" "research.workers" "workers" $workers "autoscale" (not $queued) "serve" false "queued" $queued) -}}
 {{- end -}}
 
 {{/* The specification of the endpoint's cluster. */}}
@@ -218,9 +258,12 @@ spec:
 {{- $scales := not (empty (include "cm.endpointScales" .)) }}
 {{- $workers := dict }}
 {{- range $group, $count := .Values.endpoint.workers }}
+{{- if gt (int (dig $group "gpus" 0 $.Values.workerGroups)) 0 }}
+{{- fail (printf "\n\nendpoint.workers.%s: the endpoint computes on CPUs, and this group has GPUs, which would be idle; name a group without GPUs\n" $group) }}
+{{- end }}
 {{- $_ := set $workers $group (dict "replicas" $count "minReplicas" (ternary 1 $count $scales) "maxReplicas" $count) }}
 {{- end }}
-{{- include "cm.rayCluster" (dict "root" . "component" "endpoint" "role" "reader" "where" "endpoint.workers" "workers" $workers "autoscale" $scales "serve" true) -}}
+{{- include "cm.rayCluster" (dict "root" . "component" "endpoint" "role" "reader" "where" "endpoint.workers" "workers" $workers "autoscale" $scales "serve" true "queued" (not (empty .Values.endpoint.queue))) -}}
 {{- end -}}
 
 {{/* The init containers of a Ray pod, if it has any: {root, role, image, node}. */}}

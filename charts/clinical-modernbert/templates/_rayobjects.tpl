@@ -8,6 +8,7 @@ metadata:
   name: {{ include "cm.researchName" . }}
   namespace: {{ .Release.Namespace }}
   labels: {{- include "cm.labels" (dict "root" . "component" "research") | nindent 4 }}
+    {{- with include "cm.queueLabels" .Values.research }}{{ . | nindent 4 }}{{ end }}
 spec:
   upgradeStrategy:
     type: {{ .Values.research.upgradeStrategy }}
@@ -39,6 +40,7 @@ metadata:
   name: {{ include "cm.endpointName" . }}
   namespace: {{ .Release.Namespace }}
   labels: {{- include "cm.labels" (dict "root" . "component" "endpoint") | nindent 4 }}
+    {{- with include "cm.queueLabels" .Values.endpoint }}{{ . | nindent 4 }}{{ end }}
 spec:
   upgradeStrategy:
     type: {{ .Values.endpoint.upgradeStrategy }}

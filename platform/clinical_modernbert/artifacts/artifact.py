@@ -1,6 +1,7 @@
 """Finished artifacts: look up by reference, read files that are checked against the manifest, publish a folder."""
 
 import hashlib
+import os
 import tempfile
 import uuid
 from dataclasses import dataclass, field
@@ -37,10 +38,12 @@ class Artifact:
     def file(self, path: str, *, cache_path: Path | None = None) -> Path:
         """Return a local path of one file, verified against its size and sha256 on its first use in this process.
 
-        Files of an S3 store are downloaded below ``cache_path``, by default a folder under the system's temporary one.
+        Files of an S3 store are downloaded below ``cache_path``, by default ``CLINICAL_CACHE`` or a folder under the system's
+        temporary one. Several processes and machines may share it.
         """
         entry = self.manifest.entry(path)
-        cache = cache_path or Path(tempfile.gettempdir()) / "clinical-modernbert-cache"
+        shared = os.environ.get("CLINICAL_CACHE")
+        cache = cache_path or Path(shared or Path(tempfile.gettempdir()) / "clinical-modernbert-cache")
         local = cache / self._cache_name() / path
         if path in self._checked and local.is_file():
             return local

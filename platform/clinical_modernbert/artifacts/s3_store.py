@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import certifi
 from minio import Minio
+from minio.credentials import IamAwsProvider
 from minio.datatypes import Object
 from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
@@ -60,7 +61,12 @@ class S3Store:
 
     @classmethod
     def from_environment(cls, *, bucket: str, prefix: str) -> "S3Store":
-        """Open with ``S3_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY`` and ``AWS_REGION``."""
+        """Open with ``S3_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY`` and ``AWS_REGION``.
+
+        Without keys the identity of the workload is used if the platform gives one: a token that its STS exchanges
+        (``AWS_WEB_IDENTITY_TOKEN_FILE``, ``AWS_ROLE_ARN``, ``AWS_ENDPOINT_URL_STS``), or an agent that hands out keys
+        (``AWS_CONTAINER_CREDENTIALS_FULL_URI``). Such keys are renewed before they expire.
+        """
         if not bucket:
             raise StoreError("s3:// names no bucket; write s3://bucket/prefix")
         endpoint = os.environ.get("S3_ENDPOINT_URL")
@@ -181,6 +187,7 @@ def _client(scheme: str, host: str, keys: tuple[str | None, ...], region: str) -
         access_key=access_key,
         secret_key=secret_key,
         session_token=session_token,
+        credentials=None if access_key else _workload_identity(),
         region=region,
         secure=scheme == "https",
         http_client=pool,
@@ -206,3 +213,11 @@ def _in_words(error: Exception) -> str:
     """Name a failure without its URL, which may carry a signature."""
     cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
     return f"{type(cause).__name__}: {cause}" if isinstance(cause, ValueError) else type(cause).__name__
+
+
+def _workload_identity() -> IamAwsProvider | None:
+    """Return the provider of short-lived keys, None if the platform gives no identity."""
+    variables = ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI")
+    if not any(os.environ.get(name) for name in variables):
+        return None
+    return IamAwsProvider(custom_endpoint=os.environ.get("AWS_ENDPOINT_URL_STS"))

@@ -13,7 +13,7 @@ KubernetesObject = dict[str, Any]
 """A Kubernetes object, or one field of it, as its JSON: its schema is KubeRay's or Kubernetes', and the API server checks it."""
 
 # KubeRay appends to names, and services are DNS labels of 63 characters.
-NAME_LIMITS = {"RayCluster": 53, "RayJob": 47, "RayService": 47}
+NAME_LIMITS = {"RayCluster": 53, "RayJob": 47, "RayService": 47, "RayCronJob": 36}
 NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
 _NEED_A_GATE = ("networkPolicy", "tlsOptions", "historyServerOptions")
@@ -29,9 +29,13 @@ def refusals(manifest: KubernetesObject) -> list[str]:
 
 
 def cluster_spec(manifest: KubernetesObject) -> KubernetesObject:
-    """Return the Ray cluster inside a RayCluster, RayJob or RayService."""
+    """Return the Ray cluster inside a RayCluster, RayJob, RayCronJob or RayService."""
     spec: KubernetesObject = manifest["spec"]
-    field = {"RayJob": "rayClusterSpec", "RayService": "rayClusterConfig"}.get(manifest["kind"])
+    if manifest["kind"] == "RayCronJob":
+        spec = spec["jobTemplate"]
+    field = {"RayCronJob": "rayClusterSpec", "RayJob": "rayClusterSpec", "RayService": "rayClusterConfig"}.get(
+        manifest["kind"]
+    )
     return spec.get(field) or {} if field else spec
 
 
@@ -52,6 +56,8 @@ def _refusals(manifest: KubernetesObject) -> Iterator[str]:
         yield f"apiVersion {manifest['apiVersion']} is not ray.io/v1"
     if reason := name_refusal(kind, manifest["metadata"]["name"]):
         yield reason
+    if kind == "RayCronJob":
+        kind, spec = "RayJob", spec["jobTemplate"]
     selects = bool(spec.get("clusterSelector"))
     cluster = cluster_spec(manifest)
     if cluster:

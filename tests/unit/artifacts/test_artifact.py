@@ -54,6 +54,8 @@ def test_a_folder_is_never_put_together_from_two_stores(
     remote = Artifact(store=Remote(), manifest=artifact.manifest, prefix=artifact.prefix)  # type: ignore[arg-type]
     fetched = remote.file("a.txt", cache_path=cache)
     assert cache in fetched.parents
+    monkeypatch.setenv("CLINICAL_CACHE", str(cache))
+    assert remote.file("a.txt") == fetched
     assert {path.name for path in artifact.folder(cache_path=cache).iterdir()} >= {"a.txt", "b.txt"}
     fetched.write_text("tampered with in the cache")
     fresh = Artifact(store=remote.store, manifest=artifact.manifest, prefix=artifact.prefix)
