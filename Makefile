@@ -55,6 +55,9 @@ image-test: install ## build the cpu image with buildah and run a job in it (min
 cluster-test: install .tools/helm ## test the chart and its jobs on the cluster that KUBECONFIG names (minutes; CONTRIBUTING.md)
 	@$(BIN)/pytest tests/cluster -m cluster --exitfirst --verbose --durations=0 --durations-min=1
 
+release: install .tools/helm ## print how images and chart are published and signed; REGISTRY=<host/path>, PUBLISH=1 does it
+	@HELM=$(CURDIR)/.tools/helm $(BIN)/python tools/release.py --registry $(REGISTRY) $(if $(PUBLISH),--publish)
+
 bench: install ## run one measurement against a peer: ROW=<name>
 	@$(BIN)/python -m benchmarks.run $(ROW)
 
@@ -65,4 +68,4 @@ clean: ## remove everything that is not in git
 	@rm -rf .venv .tools build artifacts .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -prune -exec rm -rf {} + ; rm -rf platform/*.egg-info
 
-.PHONY: help install demo serve explore check test charts image-test cluster-test bench drill clean
+.PHONY: help install demo serve explore check test charts image-test cluster-test release bench drill clean
