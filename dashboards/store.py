@@ -2,12 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import streamlit as st
 from audit import record, user_name
-from clinical_modernbert.artifacts import Artifact, Store, find_artifact
+from clinical_modernbert.artifacts import Artifact, Store, find_artifact, synthetic_sources
+from clinical_modernbert.artifacts.layout import FORMAT_VERSION
 from clinical_modernbert.errors import ArtifactError, StoreError
 from clinical_modernbert.job import open_root
 
@@ -103,6 +104,18 @@ def show_problems(problems: tuple[str, ...]) -> None:
         st.code(problem, language=None, wrap_lines=True)
 
 
+def readable(artifacts: Sequence[Artifact]) -> list[Artifact]:
+    """Return the artifacts of this format version, and name the others: their figures may have another meaning."""
+    kept = [one for one in artifacts if one.manifest.format_version == FORMAT_VERSION[one.manifest.kind]]
+    others = sorted(one.manifest.id for one in artifacts if one not in kept)
+    if others:
+        st.info(
+            f"Not shown, because another version of the platform wrote them: {', '.join(others)}. Build them again to see them.",
+            icon=":material/history:",
+        )
+    return kept
+
+
 def origins(artifact: Artifact, *, depth: int = 1) -> Iterator[Origin]:
     """Yield the inputs of ``artifact``, then theirs. Raw files are counted by source."""
     raw: dict[str, int] = {}
@@ -128,16 +141,17 @@ def origins(artifact: Artifact, *, depth: int = 1) -> Iterator[Origin]:
         yield Origin(depth, source, None, f"raw source, {count} file(s)", intact=True)
 
 
-def synthetic_sources(artifact: Artifact) -> list[str]:
-    """Return the names of generated sources in the corpora from which ``artifact`` was made."""
-    corpora = [
-        origin.artifact for origin in origins(artifact) if origin.artifact and origin.artifact.manifest.kind == "corpus"
-    ]
-    sources = [source for corpus in corpora for source in corpus.manifest.recipe.get("sources", [])]
-    return sorted({source["name"] for source in sources if source["type"].startswith("synthetic")})
+def synthetic_note(artifact: Artifact) -> str | None:
+    """Return what a page must say about generated text in the making of ``artifact``; None where there was none."""
+    found = synthetic_sources(artifact)
+    if found is None:
+        return "what it was trained on is no longer in the store, so synthetic text cannot be ruled out"
+    return f"trained in part on synthetic text ({', '.join(found)})" if found else None
 
 
-def reveal(resource: str, load: Callable[[], str], *, label: str = "Show the text") -> None:
+def reveal(
+    resource: str, load: Callable[[], str], *, label: str = "Show the text", hide: str = "Hide the text"
+) -> None:
     """Offer a document's text. It is loaded and shown only after a click, which writes one audit line.
 
     ``resource`` names the document by ids alone, as ``embeddings/notes-1a2b/row 17``; the line holds them and never the text.
@@ -146,7 +160,7 @@ def reveal(resource: str, load: Callable[[], str], *, label: str = "Show the tex
     shown: set[str] = st.session_state.setdefault("revealed", set())
     if resource in shown:
         st.text(load())
-        st.button("Hide the text", key=f"hide {resource}", on_click=shown.discard, args=(resource,))
+        st.button(hide, key=f"hide {resource}", on_click=shown.discard, args=(resource,))
         return
     who = user_name(st.context.headers)
     if who is None:

@@ -1,11 +1,10 @@
-"""The choice of the artifact that a page shows, and messages where there is none or another version wrote it."""
+"""The choice of the artifact that a page shows, and messages where there is none."""
 
 from collections.abc import Callable
 
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact
-from clinical_modernbert.artifacts.layout import FORMAT_VERSION
-from store import list_kind, show_problems, store_or_stop
+from store import list_kind, readable, show_problems, store_or_stop, synthetic_note
 
 
 def artifacts_or_stop(
@@ -13,24 +12,18 @@ def artifacts_or_stop(
 ) -> list[Artifact]:
     """Return the finished artifacts of a kind, newest first. Without any, say how to make one and end the page.
 
-    Artifacts of another format version are named and left out: their figures may have another meaning.
+    Artifacts of another format version are named and left out.
     """
     store = store_or_stop()
     listing = list_kind(store, kind)
     show_problems(listing.problems)
     found = [artifact for artifact in listing.artifacts if wanted(artifact)]
-    readable = [artifact for artifact in found if artifact.manifest.format_version == FORMAT_VERSION[kind]]
-    if len(readable) < len(found):
-        others = sorted(a.manifest.id for a in found if a.manifest.format_version != FORMAT_VERSION[kind])
-        st.info(
-            f"Not shown, because another version of the platform wrote them: {', '.join(others)}. Build them again to see them.",
-            icon=":material/history:",
-        )
-    if not readable:
+    kept = readable(found)
+    if not kept:
         st.info(f"There is no {title} in {store.uri} yet.", icon=":material/inbox:")
         st.code(command, language=None)
         st.stop()
-    return readable
+    return kept
 
 
 def choose(artifacts: list[Artifact], *, label: str, key: str) -> Artifact:
@@ -42,10 +35,12 @@ def choose(artifacts: list[Artifact], *, label: str, key: str) -> Artifact:
 
 
 def show_origin(artifact: Artifact) -> None:
-    """Say which artifact the page shows, and when it was made."""
+    """Say which artifact the page shows, when it was made, and whether generated text was in its making."""
     manifest = artifact.manifest
+    note = synthetic_note(artifact)
     st.caption(
         f"{manifest.kind} `{manifest.id}` · made {manifest.created_at[:10]} · fingerprint `{manifest.fingerprint}`"
+        + (f" · **{note}**" if note else "")
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact, Store, join_key
 from clinical_modernbert.artifacts.layout import MANIFEST_NAME, artifact_prefix, work_prefix
+from clinical_modernbert.errors import ArtifactError
 
 MOST_POINTS = 400
 _LIVE_S = 4
@@ -112,8 +113,13 @@ def _running(_store: Store, uri: str, run: str) -> Running | None:
     content = _progress(_store, run)
     if content is None or _published(_store, run):
         return None
-    found = json.loads(content)
-    return Running(run, found["step"], found["num_steps"], make_curve(run, found["history"]))
+    try:
+        found = json.loads(content)
+        return Running(run, int(found["step"]), int(found["num_steps"]), make_curve(run, found["history"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"{uri}/{work_prefix('model', run)}/{_PROGRESS} is no record of a run: {type(error).__name__}"
+        ) from None
 
 
 def _progress(store: Store, run: str) -> bytes | None:

@@ -6,7 +6,7 @@ page's address: row ids of the artifact and corners on the map, never typed text
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -135,10 +135,41 @@ def forget(page: str) -> None:
 
 
 def restore_area(page: str, *, on: Points) -> None:
-    """Take the area selected on a map from the address, once a session. An area that cannot be read is ignored."""
+    """Take the area selected on a map from the address, once a session, and say so where it cannot be read."""
     if f"{page}-area" not in st.session_state:
-        found = read_area(st.query_params.get("area", ""))
+        word = st.query_params.get("area", "")
+        found = read_area(word)
         st.session_state[f"{page}-area"] = found and {**found, "map": on.name}
+        if word and found is None:
+            say_absent(page, "The link's selected area cannot be read.")
+
+
+def refuse_absent(page: str, name: str, known: Container[str], *, with_it: Sequence[str]) -> None:
+    """Where the address names an artifact that the store does not have, say so and drop what belongs to it.
+
+    Codes and corners of one picture mean something else on another.
+    """
+    asked = st.query_params.get(name)
+    if asked and asked not in known:
+        say_absent(page, f"The link asks for {asked}, which is not in this store. Another one is shown.")
+        for other in (name, *with_it):
+            if other in st.query_params:
+                del st.query_params[other]
+
+
+def say_absent(page: str, text: str) -> None:
+    """Keep a message about a link for the rest of the session."""
+    said: list[str] = st.session_state.setdefault(f"{page}-absent", [])
+    if text not in said:
+        said.append(text)
+
+
+def show_absent(page: str) -> None:
+    """Show what a link asked for in vain, until the user closes the message."""
+    said: list[str] = st.session_state.get(f"{page}-absent", [])
+    if said:
+        st.warning(" ".join(said), icon=":material/link_off:")
+        st.button("Close the message", key=f"{page}-absent-close", on_click=said.clear)
 
 
 def keep_in_address(page: str, **ids: str | None) -> None:

@@ -16,11 +16,11 @@ from clinical_modernbert.errors import ArtifactError
 from component import Labels, Mark
 from numpy.typing import NDArray
 from panels import map_panel
-from panels.export import provenance
+from panels.export import provenance, sample_note
 from panels.map_panel import Points, grouped, make_points, selected_rows, show_points
 from panels.search import Matches, search_panel, selectable, show_found
 from panels.selection import Grouping, show_selection
-from store import Listing, list_kind, show_problems, store_or_stop, synthetic_sources
+from store import Listing, list_kind, readable, show_problems, store_or_stop, synthetic_note
 
 _PAGE = "map"
 _BASELINES = {
@@ -41,6 +41,7 @@ def page() -> None:
         show_problems((str(error),))
         return
     _restore(codes, points)
+    map_panel.show_absent(_PAGE)
     show_provenance(artifact, codes.num_rows)
     found = search_panel(codes, artifact, vectors=lambda: load_vectors(artifact))
     chart_column, card_column = st.columns([7, 3])
@@ -78,7 +79,7 @@ def list_maps() -> Listing:
     store = store_or_stop()
     listing = list_kind(store, "map")
     show_problems(listing.problems)
-    maps = tuple(artifact for artifact in listing.artifacts if artifact.manifest.recipe["kind"] == "map")
+    maps = tuple(readable([artifact for artifact in listing.artifacts if artifact.manifest.recipe["kind"] == "map"]))
     if not maps:
         st.info(f"There is no code map in {store.uri} yet.", icon=":material/inbox:")
         st.markdown("Make a model and its map, then reload this page:")
@@ -99,6 +100,8 @@ def map_label(artifact: Artifact) -> str:
 def load_map(_artifact: Artifact, digest: str) -> tuple[pa.Table, dict[str, Any]]:
     """Return the codes and the report of a map, shared by all viewers; raises ``ArtifactError``."""
     codes = pq.read_table(_artifact.file("codes.parquet"))
+    if not codes.num_rows or not all(np.isfinite(codes[axis].to_numpy()).all() for axis in ("x", "y")):
+        raise ArtifactError(f"{_artifact.uri}/codes.parquet has no codes, or places that are not finite numbers")
     return codes.combine_chunks(), json.loads(_artifact.file("report.json").read_text(encoding="utf-8"))
 
 
@@ -114,7 +117,7 @@ def code_points(_artifact: Artifact, digest: str, _codes: pa.Table) -> Points:
     manifest = _artifact.manifest
     labels = Labels(
         name=digest[:16],
-        label=f"Map of {_codes.num_rows} codes by chapter. The search below lists codes as a table.",
+        label=f"Map of {_codes.num_rows:,}{of_all(_artifact)} codes by chapter. The search below lists codes as a table.",
         unit="codes",
         file=manifest.id,
         provenance=tuple(provenance(_artifact)),
@@ -133,6 +136,11 @@ def code_texts(codes: pa.Table, rows: Any) -> dict[int, list[str]]:
     return {row: [code["code"], code["description"]] for row, code in zip(rows, some, strict=True)}
 
 
+def of_all(artifact: Artifact) -> str:
+    """Return of how many codes a map shows a sample, in words; nothing where it shows all."""
+    return "".join(f" of {line.partition(' of ')[2]}," for line in sample_note(artifact))
+
+
 def show_provenance(artifact: Artifact, num_codes: int) -> None:
     """Show the model, fingerprint and date of a map."""
     manifest = artifact.manifest
@@ -141,10 +149,10 @@ def show_provenance(artifact: Artifact, num_codes: int) -> None:
         f"map `{manifest.id}`",
         f"fingerprint `{manifest.fingerprint}`",
         f"made {manifest.created_at[:10]}",
-        f"{num_codes:,} {str(artifact.summary['table']).upper()} codes",
+        f"{num_codes:,}{of_all(artifact)} {str(artifact.summary['table']).upper()} codes",
     ]
-    generated = synthetic_sources(artifact)
-    facts += [f"**trained in part on synthetic text** ({', '.join(generated)})"] if generated else []
+    note = synthetic_note(artifact)
+    facts += [f"**{note}**"] if note else []
     st.caption(" · ".join(facts))
 
 
@@ -180,10 +188,12 @@ def show_card(codes: pa.Table, *, page: str, artifact: Artifact) -> None:
 
 def _choose_map() -> Artifact:
     by_id = {artifact.manifest.id: artifact for artifact in list_maps().artifacts}
+    map_panel.refuse_absent(_PAGE, "map", by_id, with_it=("code", "area"))
     if len(by_id) == 1:
         return next(iter(by_id.values()))
-    if "map" not in st.session_state and st.query_params.get("map") in by_id:
-        st.session_state["map"] = st.query_params["map"]
+    asked = st.query_params.get("map")
+    if "map" not in st.session_state and asked in by_id:
+        st.session_state["map"] = asked
     chosen = st.selectbox(
         "Map",
         list(by_id),
@@ -199,8 +209,11 @@ def _restore(codes: pa.Table, points: Points) -> None:
     """Take the chosen code and the selected area from the address, once a session."""
     map_panel.restore_area(_PAGE, on=points)
     if f"{_PAGE}-row" not in st.session_state:
-        row = pc.index(codes["code"], st.query_params.get("code", "")).as_py()
+        asked = st.query_params.get("code")
+        row = pc.index(codes["code"], asked or "").as_py()
         map_panel.choose(_PAGE, row if row >= 0 else None)
+        if asked and row < 0:
+            map_panel.say_absent(_PAGE, f"The link names the code {asked}, which is not on this map.")
 
 
 def _marks(codes: pa.Table, found: Matches | None) -> list[Mark]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.errors import ArtifactError
@@ -13,9 +14,9 @@ from panels.map_panel import Points, make_points, selected_rows, show_points
 from panels.overlap import Pair, align, by_chapter, moved_most, present
 from panels.search import selectable
 from panels.selection import Grouping, show_selection
-from store import show_problems
+from store import show_problems, synthetic_note
 
-from views.code_map import chapters, code_texts, list_maps, load_map, map_label
+from views.code_map import chapters, code_texts, list_maps, load_map, map_label, of_all
 
 _PAGE = "compare"
 _MOVED = 100
@@ -37,13 +38,18 @@ def page() -> None:
         show_problems((str(error),))
         return
     map_panel.restore_area(_PAGE, on=points[st.query_params.get("area-on") == "right"])
+    _restore_code(pair)
+    map_panel.show_absent(_PAGE)
     _show_figures(pair, loaded[0][1], loaded[1][1])
     row = map_panel.chosen_row(_PAGE)
     near = (pair.near_first_NK, pair.near_second_NK)
     columns = st.columns(2)
     for column, artifact, shown, near_NK in zip(columns, (left, right), points, near, strict=True):
         with column:
-            st.markdown(f"**{artifact.summary['model']}** · map `{artifact.manifest.id}`")
+            note = synthetic_note(artifact)
+            st.markdown(f"**{artifact.summary['model']}** · map `{artifact.manifest.id}`{of_all(artifact)}")
+            if note:
+                st.caption(note)
             marks: list[Mark] = []
             if row is not None:
                 marks = [Mark("near", present(near_NK[row])), Mark("chosen", [row])]
@@ -69,7 +75,8 @@ def page() -> None:
         ),
     )
     _show_moved(pair)
-    on_right = {"area-on": "right" if drawn is points[1] else None}
+    code = None if row is None else pair.first["code"][row].as_py()
+    on_right = {"code": code, "area-on": "right" if drawn is points[1] else None}
     map_panel.keep_in_address(_PAGE, left=left.manifest.id, right=right.manifest.id, **on_right)
 
 
@@ -81,6 +88,8 @@ def _choose() -> tuple[Artifact, Artifact]:
         st.info("Comparing needs two maps of one code table: map the same codes with another model.")
         st.code("python jobs/map_codes.py map/demo --set model=OTHER --set name=other", language="bash")
         st.stop()
+    for side in ("left", "right"):
+        map_panel.refuse_absent(_PAGE, side, by_id, with_it=("code", "area", "area-on"))
     columns = st.columns(2)
     left = by_id[_pick(columns[0], "left", [one.manifest.id for one in reversed(pairs)], by_id)]
     others = [one.manifest.id for one in maps if one is not left and _table(one) == _table(left)]
@@ -99,6 +108,16 @@ def _pick(column: Any, side: str, ids: list[str], by_id: dict[str, Artifact]) ->
         format_func=lambda id_: map_label(by_id[id_]),
     )
     return chosen
+
+
+def _restore_code(pair: Pair) -> None:
+    """Take the chosen code from the address, once a session."""
+    if f"{_PAGE}-row" not in st.session_state:
+        asked = st.query_params.get("code")
+        row = pc.index(pair.first["code"], asked or "").as_py()
+        map_panel.choose(_PAGE, row if row >= 0 else None)
+        if asked and row < 0:
+            map_panel.say_absent(_PAGE, f"The link names the code {asked}, which is not on both maps.")
 
 
 def _table(artifact: Artifact) -> str:

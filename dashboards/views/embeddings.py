@@ -1,10 +1,16 @@
-"""The map of an embedded set: documents by id and metadata, coloured by one of their columns. Small groups are not named."""
+"""The map of an embedded set: documents by metadata, coloured by one of their columns.
 
+A value that fewer than 11 documents have is shown nowhere: not in the legend, on a card, in a list or in a file. Ids and texts
+are shown by a recorded click alone.
+"""
+
+import hashlib
 import json
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact, find_artifact
@@ -17,7 +23,7 @@ from panels.export import provenance
 from panels.map_panel import Points, grouped, make_points, selected_rows, show_points
 from panels.search import selectable
 from panels.selection import Grouping, show_selection
-from store import list_kind, reveal, show_problems, store_or_stop
+from store import list_kind, readable, reveal, show_problems, store_or_stop, synthetic_note
 
 _PAGE = "set"
 _LENGTH = "length"
@@ -39,10 +45,12 @@ def page() -> None:
         show_problems((str(error),))
         return
     map_panel.restore_area(_PAGE, on=points)
-    sampled = f" of {report['of_rows']:,}" if report["of_rows"] > report["num_rows"] else ""
+    map_panel.show_absent(_PAGE)
+    sampled = f" of {report['of_rows']:,}, drawn at random," if report["of_rows"] > report["num_rows"] else ""
     st.caption(
         f"model `{report['model']}` · set `{report['embeddings']}` · map `{artifact.manifest.id}` · "
         f"made {artifact.manifest.created_at[:10]} · {report['num_rows']:,}{sampled} documents"
+        + "".join(f" · **{note}**" for note in [synthetic_note(artifact)] if note)
     )
     left, right = st.columns([7, 3])
     with left:
@@ -53,20 +61,30 @@ def page() -> None:
         )
     with right:
         _show_card(artifact, rows, report)
+    selected = selected_rows(points, _PAGE)
     show_selection(
         rows,
-        selected_rows(points, _PAGE),
+        selected,
         Grouping(
             page=_PAGE,
             unit="documents",
             group_column=column,
-            listed=("id", *report["columns"], "num_tokens"),
+            listed=(*report["columns"], _LENGTH),
             text_column=None,
             provenance=provenance(artifact),
             file=artifact.manifest.id,
             floor=SMALLEST_GROUP,
         ),
     )
+    if selected is not None and len(selected) >= SMALLEST_GROUP:
+        ids = rows["id"].take(pa.array(selected)).to_pylist()
+        digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
+        reveal(
+            f"map/{artifact.manifest.id}/ids of {len(ids)} documents, sha256 {digest}",
+            lambda: "\n".join(ids),
+            label="Show the ids of the selected documents",
+            hide="Hide the ids",
+        )
     map_panel.keep_in_address(_PAGE, set=artifact.manifest.id, colour=column)
 
 
@@ -74,7 +92,8 @@ def _choose() -> Artifact:
     store = store_or_stop()
     listing = list_kind(store, "map")
     show_problems(listing.problems)
-    by_id = {one.manifest.id: one for one in listing.artifacts if one.manifest.recipe["kind"] == "project"}
+    maps = readable([one for one in listing.artifacts if one.manifest.recipe["kind"] == "project"])
+    by_id = {one.manifest.id: one for one in maps}
     if not by_id:
         st.info(f"There is no map of an embedded set in {store.uri} yet.", icon=":material/inbox:")
         st.markdown("Embed a table of texts and project it, then reload this page:")
@@ -83,6 +102,7 @@ def _choose() -> Artifact:
             language="bash",
         )
         st.stop()
+    map_panel.refuse_absent(_PAGE, "set", by_id, with_it=("colour", "area"))
     asked = st.query_params.get("set")
     chosen = st.selectbox(
         "Set",
@@ -96,6 +116,7 @@ def _choose() -> Artifact:
 
 
 def _choose_column(columns: list[str]) -> str:
+    map_panel.refuse_absent(_PAGE, "colour", columns, with_it=("area",))
     asked = st.query_params.get("colour")
     chosen: str = st.selectbox(
         "Colour by",
@@ -110,11 +131,25 @@ def _choose_column(columns: list[str]) -> str:
 
 @st.cache_resource(max_entries=4, show_spinner="Reading and checking the map")
 def _loaded(_artifact: Artifact, digest: str) -> tuple[pa.Table, dict[str, Any]]:
-    rows = pq.read_table(_artifact.file("rows.parquet"))
+    rows = pq.read_table(_artifact.file("rows.parquet")).combine_chunks()
+    if not rows.num_rows or not all(np.isfinite(rows[axis].to_numpy()).all() for axis in ("map_x", "map_y")):
+        raise ArtifactError(f"{_artifact.uri}/rows.parquet has no rows, or places that are not finite numbers")
+    report = json.loads(_artifact.file("report.json").read_text(encoding="utf-8"))
+    for name in report["columns"]:
+        rows = rows.set_column(rows.column_names.index(name), name, without_small(rows[name]))
     bin_N = np.searchsorted(_LENGTHS, rows["num_tokens"].to_numpy())
     words = [f"up to {most:,} tokens" for most in _LENGTHS] + [f"more than {_LENGTHS[-1]:,} tokens"]
-    rows = rows.append_column(_LENGTH, pa.array([words[number] for number in bin_N]))
-    return rows.combine_chunks(), json.loads(_artifact.file("report.json").read_text(encoding="utf-8"))
+    lengths = without_small(pa.chunked_array([[words[number] for number in bin_N]]))
+    return rows.append_column(_LENGTH, lengths).drop_columns(["num_tokens"]), report
+
+
+def without_small(values: pa.ChunkedArray) -> pa.Array:
+    """Return the values as text; those of fewer than ``SMALLEST_GROUP`` rows become one value that names none of them."""
+    texts = pc.cast(values, pa.string()).combine_chunks()
+    counts = pc.value_counts(texts.drop_null()).to_pylist()
+    kept = pa.array([item["values"] for item in counts if item["counts"] >= SMALLEST_GROUP], pa.string())
+    named = pc.or_kleene(pc.is_in(texts, value_set=kept), pc.is_null(texts))
+    return pc.if_else(named, texts, f"(fewer than {SMALLEST_GROUP})")
 
 
 @st.cache_resource(max_entries=8, show_spinner="Drawing the map")
@@ -131,8 +166,12 @@ def _points(_artifact: Artifact, digest: str, _rows: pa.Table, column: str) -> P
 
 
 def _texts(rows: pa.Table, wanted: Any) -> dict[int, list[str]]:
-    ids = rows["id"].take(pa.array(wanted, pa.int32())).to_pylist()
-    return {row: [name] for row, name in zip(wanted, ids, strict=True)}
+    return {row: [_title(row)] for row in wanted}
+
+
+def _title(row: int) -> str:
+    # An id can be a record number.
+    return f"Document {row + 1} of the map"
 
 
 def _marks(rows: pa.Table) -> list[Mark]:
@@ -148,13 +187,12 @@ def _show_card(artifact: Artifact, rows: pa.Table, report: dict[str, Any]) -> No
         st.info("Choose a document: click a point.", icon=":material/touch_app:")
         return
     document = rows.slice(row, 1).to_pylist()[0]
-    st.subheader(document["id"])
-    st.dataframe(
-        [{"column": name, "value": document[name]} for name in (*report["columns"], "num_tokens")], hide_index=True
-    )
+    st.subheader(_title(row))
+    st.dataframe([{"column": name, "value": document[name]} for name in (*report["columns"], _LENGTH)], hide_index=True)
     st.markdown("**Nearest documents**, in the model's original space (not on the map)")
     near = document["map_neighbours"]
-    shown = rows.select(["id", *report["columns"]]).take(pa.array(near, pa.int32()))
+    shown = rows.select([*report["columns"], _LENGTH]).take(pa.array(near, pa.int32()))
+    shown = shown.add_column(0, "document", pa.array([other + 1 for other in near], pa.int32()))
     shown = shown.add_column(0, "similarity", pa.array(document["map_similarities"], pa.float32()))
     key = f"nearest-{_PAGE}-{artifact.manifest.id}-{row}"
     selectable(key, shown, near, take=lambda other: map_panel.choose(_PAGE, other))
@@ -162,7 +200,11 @@ def _show_card(artifact: Artifact, rows: pa.Table, report: dict[str, Any]) -> No
     if embeddings is None:
         st.caption("The embedded set was deleted from the store, so its texts cannot be read.")
         return
-    reveal(f"embeddings/{embeddings.manifest.id}/row {row}", lambda: _read_text(embeddings, document["id"]))
+    reveal(
+        f"embeddings/{embeddings.manifest.id}/row {row}",
+        lambda: f"id {document['id']}\n\n{_read_text(embeddings, document['id'])}",
+        label="Show id and text",
+    )
 
 
 def _read_text(embeddings: Artifact, document_id: str) -> str:

@@ -9,7 +9,7 @@ from clinical_modernbert.serving.client import EndpointError
 from endpoint import open_endpoint, served_info
 from mode import is_researcher
 from panels.charts import Row
-from store import Origin, list_kind, origins, show_problems, store_or_stop, synthetic_sources
+from store import Origin, list_kind, origins, show_problems, store_or_stop, synthetic_note
 
 _KINDS = {
     "corpus": "the texts that a model is trained on",
@@ -101,9 +101,9 @@ def _line(artifact: Artifact) -> Row:
 
 def _show(artifact: Artifact, artifacts: Sequence[Artifact]) -> None:
     st.subheader(f"Lineage of {_name(artifact)}")
-    generated = synthetic_sources(artifact)
-    if generated:
-        st.warning(f"Made in part from synthetic text: {', '.join(generated)}.", icon=":material/smart_toy:")
+    note = synthetic_note(artifact)
+    if note:
+        st.warning(f"{note[0].upper()}{note[1:]}.", icon=":material/smart_toy:")
     chain = list(origins(artifact))
     if chain:
         st.graphviz_chart(graph(artifact, chain), width="content")

@@ -8,12 +8,13 @@ import time
 
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact, Store
+from clinical_modernbert.errors import ArtifactError
 from clinical_modernbert.masking import MASK_KINDS, TOP_K
 from clinical_modernbert.recipe.overrides import dotted
 from clinical_modernbert.recipe.section import RecipeValues
 from panels.charts import MOST_SERIES, Row, line_chart
 from panels.curves import Curve, Running, finished_curve, has_curve, running, running_ids
-from store import list_kind, show_problems, store_or_stop
+from store import list_kind, readable, show_problems, store_or_stop
 
 _REFRESH_S = 5
 _STUCK_S = 120
@@ -41,7 +42,7 @@ def page() -> None:
     store = store_or_stop()
     listing = list_kind(store, "model")
     show_problems(listing.problems)
-    models = {model.manifest.id: model for model in listing.artifacts if has_curve(model)}
+    models = {model.manifest.id: model for model in readable([m for m in listing.artifacts if has_curve(m)])}
     live = running_ids(store)
     if not models and not live:
         st.info(f"There is no pretraining run in {store.uri} yet.", icon=":material/inbox:")
@@ -59,12 +60,20 @@ def _show_live(store: Store, live: list[str]) -> None:
 
     @st.fragment(run_every=_REFRESH_S)
     def follow() -> None:
-        found = [state for run in live if (state := running(store, run))]
+        found, unreadable = [], []
+        for run in live:
+            try:
+                state = running(store, run)
+            except ArtifactError as error:
+                unreadable.append(str(error))
+            else:
+                found += [state] if state else []
+        show_problems(tuple(unreadable))
         for state in found:
             _show_state(state)
         if found:
             show_curves([state.curve for state in found][:MOST_SERIES], group)
-        if len(found) < len(live):
+        if len(found) + len(unreadable) < len(live):
             st.info("A run has finished: reload the page to see it below.", icon=":material/flag:")
 
     follow()
@@ -76,7 +85,7 @@ def _show_state(state: Running) -> None:
     if step != state.step:
         step, since = seen[state.run] = state.step, time.monotonic()
     last = state.curve.last
-    facts = [f"step {state.step:,} of {state.num_steps:,} ({state.step / state.num_steps:.0%})"]
+    facts = [f"step {state.step:,} of {state.num_steps:,} ({state.step / max(state.num_steps, 1):.0%})"]
     if last:
         facts.append(f"loss {last['loss']:.3f}")
     left = seconds_left(state)

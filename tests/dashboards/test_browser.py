@@ -92,7 +92,7 @@ def test_the_map_in_a_browser(watched: Watched, address: str, publish_map: Publi
 
     page.get_by_role("link", name="Lineage").click()
     expect(page.get_by_role("heading", name="Lineage", exact=True)).to_be_visible()
-    expect(page.get_by_text("synthetic text: notes")).to_be_visible()
+    expect(page.get_by_text("synthetic text (notes)")).to_be_visible()
     assert watched.elsewhere == []
     assert watched.errors == []
 

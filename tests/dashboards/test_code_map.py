@@ -1,6 +1,9 @@
 """The code map as Streamlit runs it: map, search, card, selection and address."""
 
+import json
+
 import numpy as np
+import pyarrow as pa
 import pytest
 from clinical_modernbert.artifacts import Store
 from component import places
@@ -34,7 +37,7 @@ def test_the_map_shows_every_chapter_and_where_it_comes_from(app: AppTest, publi
     said = words(app)
     for fact in ("model `m-1`", manifest.fingerprint, manifest.created_at[:10], "420 ICD9CM codes"):
         assert fact in said
-    assert "trained in part on synthetic text** (notes)" in said
+    assert "**trained in part on synthetic text (notes)**" in said
     on_picture = " ".join(header["provenance"])
     for fact in ("model m-1", manifest.fingerprint, "recipe map/tiny", manifest.created_at[:10], "not for care"):
         assert fact in on_picture
@@ -176,14 +179,84 @@ def test_the_address_brings_code_and_area_back_and_holds_nothing_typed(app: AppT
     assert set(app.query_params) == {"map"}
 
 
-@pytest.mark.parametrize("address", [{"code": "no such"}, {"area": "????"}, {"map": "gone-1"}])
-def test_an_address_that_no_longer_fits_opens_the_map(
-    app: AppTest, publish_map: PublishMap, address: dict[str, str]
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ({"code": "no such"}, "names the code no such, which is not on this map"),
+        ({"area": "????"}, "selected area cannot be read"),
+        ({"map": "gone-1", "code": "102.01", "area": write_area(HALF)}, "asks for gone-1, which is not in this store"),
+    ],
+)
+def test_a_link_to_what_is_absent_says_so_and_carries_nothing_over(
+    app: AppTest, publish_map: PublishMap, address: dict[str, str], said: str
 ) -> None:
-    publish_map()
+    publish_map("first")
+    publish_map("second")
     for name, value in address.items():
         app.query_params[name] = value
     app.run()
     assert not app.exception
+    assert said in words(app)
     assert "Choose a code" in words(app)
     assert "Nothing is selected" in words(app)
+    assert not {"code", "area"} & set(app.query_params)
+    app.button(key="map-absent-close").click().run()
+    assert said not in words(app)
+
+
+def test_a_sample_is_called_one_wherever_it_is_counted(app: AppTest, publish_map: PublishMap) -> None:
+    publish_map(of_codes=14567)
+    opened(app, PAGE)
+    assert "420 of 14,567, drawn at random, ICD9CM codes" in words(app)
+    header, _ = sent(app)
+    assert "420 of 14,567, drawn at random" in header["label"]
+    assert "420 of 14,567, drawn at random" in header["provenance"]
+
+
+@pytest.mark.parametrize("deleted", ["corpus/c-1", "model/m-1"])
+def test_the_note_about_synthetic_text_survives_its_inputs(
+    app: AppTest, store: Store, publish_map: PublishMap, deleted: str
+) -> None:
+    publish_map("kept", synthetic_sources=["notes"])
+    store.delete(f"{deleted}/manifest.json")
+    opened(app, PAGE)
+    assert "trained in part on synthetic text (notes)" in words(app)
+
+
+def test_where_nobody_knows_of_synthetic_text_the_page_says_so(
+    app: AppTest, store: Store, publish_map: PublishMap
+) -> None:
+    publish_map()
+    store.delete("corpus/c-1/manifest.json")
+    opened(app, PAGE)
+    assert "no longer in the store, so synthetic text cannot be ruled out" in words(app)
+
+
+@pytest.mark.parametrize("page", [PAGE, "views/compare.py"])
+def test_a_map_of_another_format_is_named_and_left_out(
+    app: AppTest, store: Store, publish_map: PublishMap, page: str
+) -> None:
+    old = publish_map("old").manifest.id
+    manifest = json.loads(store.read_bytes(f"map/{old}/manifest.json"))
+    store.write_bytes(f"map/{old}/manifest.json", json.dumps({**manifest, "format_version": 1}).encode())
+    publish_map("first")
+    publish_map("second")
+    opened(app, page)
+    assert f"another version of the platform wrote them: {old}" in words(app)
+    assert old not in json.dumps([box.options for box in app.selectbox])
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_places_that_are_no_numbers_are_named(
+    app: AppTest, publish_map: PublishMap, monkeypatch: pytest.MonkeyPatch, wrong: float
+) -> None:
+    codes = code_table()
+    x = codes["x"].to_numpy().copy()
+    x[3] = wrong
+    changed = codes.set_column(codes.column_names.index("x"), "x", pa.array(x))
+    monkeypatch.setattr("tests.dashboards.conftest.code_table", lambda: changed)
+    monkeypatch.setattr("tests.dashboards.conftest.map_labels", lambda paths, xy: [])
+    publish_map()
+    opened(app, PAGE)
+    assert "places that are not finite numbers" in app.code[0].value
+    assert not app.get("bidi_component")

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from clinical_modernbert.artifacts import Artifact, Store, open_store, resolve
@@ -60,8 +61,12 @@ def test_documents_are_shown_by_id_and_small_groups_are_not_named(app: AppTest, 
     app.session_state["set-row"] = 70
     app.run()
     assert not app.exception
-    assert app.subheader[0].value == "N70"
+    assert app.subheader[0].value == "Document 71 of the map"
     assert "secret" not in words(app)
+    shown = json.dumps([frame.value.to_dict("records") for frame in app.dataframe])
+    assert "(fewer than 11)" in shown
+    for private in ("a rare kind", "N70"):
+        assert private not in shown + words(app)
     app.selectbox(key="set-colour").set_value("length").run()
     header, _ = sent(app)
     assert "up to 512 tokens" in [group["name"] for group in header["groups"]]
@@ -88,8 +93,8 @@ def test_a_text_is_shown_only_after_its_line_is_written(
     opened(app, PAGE)
     assert "secret" not in words(app)
     with caplog.at_level("INFO"):
-        next(button for button in app.button if button.label == "Show the text").click().run()
-    assert "The secret text of note 7." in words(app)
+        next(button for button in app.button if button.label == "Show id and text").click().run()
+    assert "id N7\n\nThe secret text of note 7." in words(app)
     (line,) = [record.message for record in caplog.records if record.name == "clinical_modernbert.audit"]
     assert json.loads(line)["what"].startswith("embeddings/notes-")
     assert json.loads(line)["what"].endswith("/row 7")
@@ -106,11 +111,36 @@ def test_a_text_whose_table_is_gone_is_said_to_be_gone(app: AppTest, in_store: N
     try:
         app.session_state["set-row"] = 7
         opened(app, PAGE)
-        next(button for button in app.button if button.label == "Show the text").click().run()
+        next(button for button in app.button if button.label == "Show id and text").click().run()
         assert not app.exception
         assert "cannot read the table" in words(app)
     finally:
         table.write_bytes(kept)
+
+
+def test_the_files_of_a_selection_hold_no_id_and_no_small_value(in_store: None, made: Artifact) -> None:
+    from views.embeddings import without_small
+
+    rows = pq.read_table(made.file("rows.parquet"))
+    assert set(without_small(rows["kind"]).to_pylist()) == {"discharge", "radiology", "(fewer than 11)"}
+    numbers = pa.chunked_array([[f"MRN{n}" for n in range(30)] + [None]])
+    assert without_small(numbers).to_pylist() == ["(fewer than 11)"] * 30 + [None]
+
+
+def test_ids_of_a_selection_are_shown_by_a_recorded_click(
+    app: AppTest, in_store: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened(app, PAGE)
+    app.session_state["set-area"] = {"turn": 2, "corners": [], "hidden": [1, 2]}
+    app.run()
+    listed = json.dumps([frame.value.to_dict("records") for frame in app.dataframe])
+    assert '"N7"' not in listed
+    with caplog.at_level("INFO"):
+        next(b for b in app.button if b.label == "Show the ids of the selected documents").click().run()
+    assert "N7\nN8" in words(app)
+    (line,) = [record.message for record in caplog.records if record.name == "clinical_modernbert.audit"]
+    assert "ids of 40 documents, sha256 " in json.loads(line)["what"]
+    assert "N7" not in caplog.text
 
 
 def test_an_empty_store_says_what_to_do(app: AppTest) -> None:

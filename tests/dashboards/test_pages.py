@@ -156,6 +156,18 @@ def test_a_run_is_followed_while_it_trains(app: AppTest, full_store: Store, monk
     assert "has finished" in words(app)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"", b'{"step": 1', b"{}", b'{"step": 3, "num_steps": 0, "history": []}', b'{"step": 1, "num_steps": 2}'],
+)
+def test_a_damaged_record_of_one_run_hides_no_other(app: AppTest, full_store: Store, content: bytes) -> None:
+    full_store.write_bytes("work/model/live-0/progress.json", content)
+    opened(app, PAGES["runs"], mode="researcher")
+    assert "step 40 of 200" in words(app)
+    assert "Finished" in words(app)
+    assert "live-0" in words(app)
+
+
 def test_table_5_stands_with_intervals_beside_the_reported_one(app: AppTest, full_store: Store) -> None:
     opened(app, PAGES["sweeps"], mode="researcher")
     app.selectbox(key="sweep").set_value("arms-1").run()

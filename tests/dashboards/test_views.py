@@ -60,7 +60,7 @@ def test_lineage_goes_back_to_the_raw_sources(app: AppTest, publish_map: Publish
     assert app.selectbox(key="artifact").value == f"map/{artifact.manifest.id}"
     assert [step.strip("↳ ") for step in chain["step"]] == ["model/m-1", "corpus/c-1", "notes"]
     assert chain["state"].tolist() == ["its content is what was used"] * 2 + ["raw source, 2 file(s)"]
-    assert "synthetic text: notes" in words(app)
+    assert "synthetic text (notes)" in words(app)
     app.selectbox(key="artifact").select("corpus/c-1").run()
     assert not app.exception
     assert "Lineage of corpus/c-1" in words(app)

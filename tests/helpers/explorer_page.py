@@ -61,6 +61,30 @@ def code_table() -> pa.Table:
     )
 
 
+SEARCH_TERMS = {
+    "texts": ["Organ diseases", "sugar kidney", "Organ five"],
+    "nodes": {"102": [0], "10201": [1], "105": [2]},
+    "headings": ["102", "105"],
+    "lay": [["sweet kidney", "10201"]],
+}
+"""What the explorer searches besides descriptions, in the form of ``search_terms``."""
+
+
+def whole_table() -> pa.Table:
+    """The table of which ``code_table`` is the map: one code more, which is not drawn."""
+    codes = code_table()
+    drawn = codes.select(["code", "description", "chapter_id", "chapter", "crosswalk"])
+    other = {
+        "code": ["999.9"],
+        "description": ["Finding that the sample left out"],
+        "chapter_id": ["120-120"],
+        "chapter": codes["chapter"][-1:].to_pylist(),
+        "crosswalk": pa.array([[]], pa.list_(pa.string())),
+    }
+    rows = pa.array([*range(codes.num_rows), None], pa.int32())
+    return pa.concat_tables([drawn, pa.table(other)]).append_column("row", rows)
+
+
 def code_vectors() -> NDArray[np.float32]:
     """Vectors of ``code_table``: a direction for each chapter, and each code a little off it."""
     rng = np.random.default_rng(1)
@@ -69,7 +93,13 @@ def code_vectors() -> NDArray[np.float32]:
 
 
 def publish_bare(
-    store: Store, kind: str, artifact_id: str, *, inputs: tuple[InputEntry, ...], recipe: dict[str, object]
+    store: Store,
+    kind: str,
+    artifact_id: str,
+    *,
+    inputs: tuple[InputEntry, ...],
+    recipe: dict[str, object],
+    summary: dict[str, object] | None = None,
 ) -> str:
     """Publish an artifact without files, and return its digest."""
     manifest = write_manifest(
@@ -82,7 +112,7 @@ def publish_bare(
             format_version=1,
             recipe=recipe,
             inputs=inputs,
-            summary={},
+            summary=summary or {},
             files=(),
         ),
     )

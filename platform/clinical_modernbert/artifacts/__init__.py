@@ -1,6 +1,7 @@
 """The artifact store: the path of everything in it, its content, and whether it is whole. Loads neither torch nor ray."""
 
 from clinical_modernbert.artifacts.artifact import Artifact, artifact_at, find_artifact, list_artifacts, resolve
+from clinical_modernbert.artifacts.lineage import synthetic_sources
 from clinical_modernbert.artifacts.manifest import (
     FileEntry,
     InputEntry,
@@ -31,6 +32,7 @@ __all__ = [
     "open_store",
     "read_manifest",
     "resolve",
+    "synthetic_sources",
     "upload",
     "upload_folder",
     "wait_until_there",

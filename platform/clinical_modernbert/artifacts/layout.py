@@ -29,7 +29,7 @@ FORMAT_VERSION = {
     "model": 3,
     "sweep": 3,
     "evaluation": 2,
-    "map": 2,
+    "map": 3,
     "embeddings": 1,
 }
 

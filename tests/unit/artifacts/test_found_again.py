@@ -1,6 +1,7 @@
 """Artifacts that earlier code made are found again: what was built once is never built twice because the code moved.
 
-``tests/golden/demo_store`` holds manifests of one run of ``jobs/demo.py`` on commit 634706f, without their summaries.
+``tests/golden/demo_store`` holds manifests of one run of ``jobs/demo.py`` on commit 634706f, without their summaries;
+the map has the name and version of format 3.
 """
 
 import json

@@ -19,6 +19,8 @@ class CodeSet:
 
     table: Table
     entries: Sequence[CodeEntry]
+    whole: Sequence[CodeEntry]
+    """The table from which the codes were drawn; the same codes where nothing was."""
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -43,9 +45,9 @@ def code_set(table: Table, *, max_codes: int | None, seed: int) -> CodeSet:
     """Return the table, or ``max_codes`` codes of it drawn by ``seed``."""
     codes = code_table(table)
     if max_codes is None or max_codes >= len(codes):
-        return CodeSet(table, codes)
+        return CodeSet(table, codes, codes)
     chosen = np.random.default_rng(seed).choice(len(codes), size=max_codes, replace=False)
-    return CodeSet(table, [codes[i] for i in np.sort(chosen)])
+    return CodeSet(table, [codes[i] for i in np.sort(chosen)], codes)
 
 
 def held_out_codes(codes: CodeSet, model: Artifact) -> NDArray[np.bool_] | None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from clinical_modernbert.artifacts import Artifact, Plan
+from clinical_modernbert.artifacts import Artifact, Plan, synthetic_sources
 from clinical_modernbert.errors import ArtifactError
 from clinical_modernbert.evaluation.codes.neighbours import nearest
 from clinical_modernbert.evaluation.codes.vectors import project
@@ -50,6 +50,7 @@ def map_embeddings(plan: Plan[ProjectRecipe]) -> Artifact:
     report = {
         "num_rows": table.num_rows,
         "of_rows": of_rows,
+        "synthetic_sources": synthetic_sources(embeddings),
         "columns": embeddings.summary["metadata_columns"],
         "pooling": embeddings.summary["pooling"],
         "embeddings": embeddings.manifest.id,

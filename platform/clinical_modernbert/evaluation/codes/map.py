@@ -15,12 +15,14 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from clinical_modernbert.artifacts import Artifact, Plan
+from clinical_modernbert.artifacts import Artifact, Plan, synthetic_sources
 from clinical_modernbert.encoder import Encoder, load_encoder
 from clinical_modernbert.errors import ArtifactError
 from clinical_modernbert.evaluation.codes.code_set import CodeSet, code_set, held_out_codes
+from clinical_modernbert.evaluation.codes.labels import label_paths, map_labels
 from clinical_modernbert.evaluation.codes.neighbours import group_figures, nearest, permuted_purity, purity
 from clinical_modernbert.evaluation.codes.places import code_paths, counterparts
+from clinical_modernbert.evaluation.codes.search_terms import search_terms
 from clinical_modernbert.evaluation.codes.vectors import encoder_vectors, project, text_vectors, untrained
 from clinical_modernbert.evaluation.report.schema import section_json
 from clinical_modernbert.recipe import MapRecipe, PretrainRecipe
@@ -31,7 +33,7 @@ _logger = logging.getLogger(__name__)
 
 
 def map_codes(plan: Plan[MapRecipe]) -> Artifact:
-    """Embed, measure, project and publish ``codes.parquet``, ``vectors.npy`` and ``report.json``."""
+    """Embed, measure, project and publish the codes with their places, vectors, labels and what the explorer searches."""
     recipe, model = plan.recipe, plan.artifacts["model"]
     torch.set_num_threads(recipe.scaling.num_cpus)
     codes = code_set(recipe.table, max_codes=recipe.max_codes, seed=recipe.seed)
@@ -63,14 +65,21 @@ def map_codes(plan: Plan[MapRecipe]) -> Artifact:
         "purity": figures,
         "measures": _measures(vectors_ND, codes, held_out_N, recipe),
         "num_codes": len(codes),
+        "of_codes": len(codes.whole),
+        "synthetic_sources": synthetic_sources(model),
         "table": recipe.table,
         "pooling": recipe.pooling,
         "model": model.manifest.id,
     }
-    shown = _table(codes, xy_N2, held_out_N, index_NK[:, :_NEIGHBOURS_SHOWN], similarity_NK[:, :_NEIGHBOURS_SHOWN])
+    paths = code_paths(codes.table, codes.entries)
+    near = index_NK[:, :_NEIGHBOURS_SHOWN], similarity_NK[:, :_NEIGHBOURS_SHOWN]
+    shown = _table(codes, xy_N2, held_out_N, paths, *near)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pq.write_table(shown, folder / "codes.parquet", compression="zstd")
+        pq.write_table(_whole_table(codes), folder / "table.parquet", compression="zstd")
+        _write_json(search_terms(codes.table, codes.whole), folder / "search.json")
+        _write_json(map_labels(label_paths(codes, paths), xy_N2), folder / "labels.json")
         np.save(folder / "vectors.npy", vectors_ND, allow_pickle=False)
         (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
         return plan.publish_folder(folder, summary=report)
@@ -102,10 +111,11 @@ def _table(
     codes: CodeSet,
     xy_N2: NDArray[np.float32],
     held_out_N: NDArray[np.bool_],
+    paths: list[list[str]],
     neighbours_NK: NDArray[np.int32],
     similarities_NK: NDArray[np.float32],
 ) -> pa.Table:
-    entries = list(codes.entries)
+    entries = codes.entries
     return pa.table(
         {
             "code": [entry.code for entry in entries],
@@ -115,9 +125,28 @@ def _table(
             "x": pa.array(xy_N2[:, 0], pa.float32()),
             "y": pa.array(xy_N2[:, 1], pa.float32()),
             "held_out": held_out_N,
-            "path": pa.array(code_paths(codes.table, entries), pa.list_(pa.string())),
+            "path": pa.array(paths, pa.list_(pa.string())),
             "crosswalk": pa.array(counterparts(codes.table, entries), pa.list_(pa.string())),
             "neighbours": pa.array(neighbours_NK.tolist(), pa.list_(pa.int32())),
             "similarities": pa.array(similarities_NK.tolist(), pa.list_(pa.float32())),
         }
     )
+
+
+def _whole_table(codes: CodeSet) -> pa.Table:
+    """Return every code of the table, with its row on the map; null where the sample left it out."""
+    rows = {entry.code: row for row, entry in enumerate(codes.entries)}
+    return pa.table(
+        {
+            "code": [entry.code for entry in codes.whole],
+            "description": [entry.description for entry in codes.whole],
+            "chapter_id": [entry.chapter_id for entry in codes.whole],
+            "chapter": [entry.chapter for entry in codes.whole],
+            "row": pa.array([rows.get(entry.code) for entry in codes.whole], pa.int32()),
+            "crosswalk": pa.array(counterparts(codes.table, codes.whole), pa.list_(pa.string())),
+        }
+    )
+
+
+def _write_json(value: object, path: Path) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")

@@ -3,6 +3,8 @@
 ICD-10-CM has its whole tabular list (blocks and headings); ICD-9-CM's table has codes alone: chapter and category.
 """
 
+from collections.abc import Sequence
+
 from clinical_modernbert.sources import CodeEntry
 from clinical_modernbert.sources.codes import Table
 from clinical_modernbert.sources.codes.relations import (
@@ -15,7 +17,7 @@ from clinical_modernbert.sources.codes.relations import (
 )
 
 
-def code_paths(table: Table, codes: list[CodeEntry]) -> list[list[str]]:
+def code_paths(table: Table, codes: Sequence[CodeEntry]) -> list[list[str]]:
     """Return for each code the headings above it, outermost first: ``["E00-E89 Endocrine ...", "E08-E13 ...", "E11 ..."]``."""
     if table == "icd9cm":
         return [
@@ -25,7 +27,7 @@ def code_paths(table: Table, codes: list[CodeEntry]) -> list[list[str]]:
     return [_path(entry, places) for entry in codes]
 
 
-def counterparts(table: Table, codes: list[CodeEntry]) -> list[list[str]]:
+def counterparts(table: Table, codes: Sequence[CodeEntry]) -> list[list[str]]:
     """Return for each code its counterparts in the other version, as CMS's General Equivalence Mappings have them.
 
     Approximate counterparts are marked; those that need several codes together are left out.

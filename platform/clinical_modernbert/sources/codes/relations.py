@@ -29,6 +29,8 @@ class Place:
     block: str
     chapter_id: str
     chapter: str
+    terms: tuple[str, ...] = ()
+    """What the list says that the code includes."""
 
 
 def tabular_location(path: str | None) -> Path:
@@ -77,7 +79,9 @@ def _place(
     diag: Any, parent: str | None, above: str, common: tuple[str, str, str, str], places: dict[str, Place]
 ) -> None:
     code, description = diag.findtext("name", "").strip(), " ".join(diag.findtext("desc", "").split())
-    places[code] = Place(description, parent, above, *common)
+    notes = (note for tag in ("inclusionTerm", "includes") for note in diag.iterfind(f"{tag}/note"))
+    terms = tuple(" ".join("".join(note.itertext()).split()) for note in notes)
+    places[code] = Place(description, parent, above, *common, terms)
     for child in diag.iterchildren("diag"):
         _place(child, code, description, common, places)
 
