@@ -64,8 +64,14 @@ bench: install ## run one measurement against a peer: ROW=<name>
 drill: install ## inject one kind of fault and count the losses: ROW=<name>
 	@$(BIN)/python -m benchmarks.drill $(ROW)
 
+sbom: install ## write build/sbom.cdx.json (CycloneDX), and check the licences in it
+	@test -x build/sbom/bin/cyclonedx-py || { $(PYTHON) -m venv build/sbom && \
+		build/sbom/bin/pip install --quiet --disable-pip-version-check $$($(PYTHON) tools/pins.py cyclonedx-bom); }
+	@build/sbom/bin/cyclonedx-py environment --output-reproducible --output-file build/sbom.cdx.json $(BIN)/..
+	@$(BIN)/python tools/licences.py build/sbom.cdx.json
+
 clean: ## remove everything that is not in git
 	@rm -rf .venv .tools build artifacts .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -prune -exec rm -rf {} + ; rm -rf platform/*.egg-info
 
-.PHONY: help install demo serve explore check test charts image-test cluster-test release bench drill clean
+.PHONY: help install demo serve explore check test charts image-test cluster-test release bench drill sbom clean

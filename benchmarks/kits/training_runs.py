@@ -14,22 +14,24 @@ from typing import Any
 
 import psutil
 import torch
-from clinical_modernbert.artifacts import Artifact, Plan, Store, open_store
+from clinical_modernbert.artifacts import Artifact, Plan, Store, artifact_at, open_store
 from safetensors.torch import load_file
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def _tiny() -> ModuleType:
+def helper_of_tests(name: str) -> ModuleType:
+    """Return the module ``tests/helpers/<name>.py``."""
     # By its path: some installed packages bring a top-level `tests` of their own.
-    spec = importlib.util.spec_from_file_location("tiny", REPOSITORY / "tests" / "helpers" / "tiny.py")
+    spec = importlib.util.spec_from_file_location(f"helper_{name}", REPOSITORY / "tests" / "helpers" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up by its name
     spec.loader.exec_module(module)
     return module
 
 
-tiny = _tiny()
+tiny = helper_of_tests("tiny")
 EVERY_STEPS = 5
 TWO_WORKERS = ("scaling.num_workers=2", "scaling.engine=deepspeed", f"checkpoint.every_steps={EVERY_STEPS}")
 
@@ -51,8 +53,15 @@ def start_job(store: Store, scratch: Path, *overrides: str, path: str | None = N
     """Start ``jobs/pretrain.py`` on the tiny recipe in a session of its own."""
     recipe_path = scratch / "tiny.yaml"
     recipe_path.write_text(str(tiny.TINY_PRETRAIN))  # Python's text of a mapping of plain values is also YAML
+    return start_script("pretrain", recipe_path, store, *overrides, path=path)
+
+
+def start_script(
+    script: str, recipe: Path | str, store: Store, *overrides: str, path: str | None = None
+) -> subprocess.Popen[str]:
+    """Start ``jobs/<script>.py`` in a session of its own."""
     sets = [part for override in overrides for part in ("--set", override)]
-    command = [sys.executable, "jobs/pretrain.py", str(recipe_path), *sets, "--root", store.uri]
+    command = [sys.executable, f"jobs/{script}.py", str(recipe), *sets, "--root", store.uri]
     environment = {**os.environ, "PATH": path or os.environ["PATH"], "HF_HUB_OFFLINE": "1"}
     return subprocess.Popen(
         command,
@@ -92,6 +101,18 @@ def wait_for_step(plan: Plan, step: int, *, after: Set[str] = frozenset(), timeo
             return seen
         time.sleep(0.02)
     raise TimeoutError(f"{plan.id} never reached step {step}")
+
+
+def wait_for_checkpoint(plan: Plan, *, timeout_s: float = 200) -> str:
+    """Return the folder of a complete checkpoint of the run, as soon as there is one."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        for name in plan.store.names(f"checkpoint/{plan.id}"):
+            prefix = f"checkpoint/{plan.id}/{name}"
+            if artifact_at(plan.store, prefix):
+                return prefix
+        time.sleep(0.05)
+    raise TimeoutError(f"{plan.id} has no checkpoint after {timeout_s:g} s")
 
 
 def starts(seen: dict[str, Any]) -> dict[str, int]:

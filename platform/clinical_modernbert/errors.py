@@ -7,6 +7,7 @@
     │   │   └── StoreOutage  the store does not answer for now; a job exits with 3
     │   ├── ArtifactError    an artifact in the store
     │   │   └── AbsentArtifactError  no artifact of this name is finished yet; a job may wait for it
+    │   ├── SignatureError   training state without the signature that this installation requires
     │   ├── SourceError      a raw file or record
     │   ├── CorpusError      a corpus build
     │   ├── ModelError       a model
@@ -41,6 +42,10 @@ class ArtifactError(UserError):
 
 class AbsentArtifactError(ArtifactError):
     """No artifact of this name is finished yet: a later look-up may find it."""
+
+
+class SignatureError(UserError):
+    """A manifest is not signed with the key of the environment."""
 
 
 class SourceError(UserError):

@@ -89,9 +89,12 @@ def find_artifact(store: Store, kind: str, artifact_id: str) -> Artifact | None:
     return artifact_at(store, artifact_prefix(kind, artifact_id))
 
 
-def artifact_at(store: Store, prefix: str) -> Artifact | None:
-    """Return the artifact that was finished in the folder ``prefix``, or None; checkpoints are read this way too."""
-    manifest = read_manifest(store, prefix)
+def artifact_at(store: Store, prefix: str, *, signed: bool = False) -> Artifact | None:
+    """Return the artifact that was finished in the folder ``prefix``, or None; checkpoints are read this way too.
+
+    ``signed``: see ``read_manifest``.
+    """
+    manifest = read_manifest(store, prefix, signed=signed)
     return Artifact(store=store, manifest=manifest, prefix=prefix) if manifest else None
 
 

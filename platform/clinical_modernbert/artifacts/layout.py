@@ -34,6 +34,7 @@ FORMAT_VERSION = {
 }
 
 MANIFEST_NAME = "manifest.json"
+SIGNATURE_NAME = "manifest.hmac"
 
 
 def artifact_prefix(kind: str, artifact_id: str) -> str:

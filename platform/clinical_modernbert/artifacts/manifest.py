@@ -2,10 +2,15 @@
 
 ``manifest.json`` is written last and is the done-marker: without it nothing exists. It carries every file with its size and
 sha256, the recipe, the code's version and the digests of the inputs. It never carries text from the corpus.
+
+With ``CLINICAL_MANIFEST_KEY`` in the environment ``manifest.hmac`` is written before it: the HMAC-SHA256 (RFC 2104) of the folder
+and the manifest's bytes. Training state is code to the library that loads it, and is then loaded only with that signature.
 """
 
 import hashlib
+import hmac
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,11 +18,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clinical_modernbert import __version__
-from clinical_modernbert.artifacts.layout import MANIFEST_NAME
+from clinical_modernbert.artifacts.layout import MANIFEST_NAME, SIGNATURE_NAME
 from clinical_modernbert.artifacts.store import Store, join_key
-from clinical_modernbert.errors import ArtifactError
+from clinical_modernbert.errors import ArtifactError, SignatureError
 from clinical_modernbert.hashing import file_sha256
 from clinical_modernbert.recipe.section import RecipeValues
+
+KEY_VARIABLE = "CLINICAL_MANIFEST_KEY"
 
 
 class FileEntry(BaseModel):
@@ -93,19 +100,43 @@ def write_manifest(store: Store, prefix: str, manifest: Manifest) -> Manifest:
     """Write the manifest, which makes the artifact exist; return it with its files sorted by path."""
     manifest = manifest.model_copy(update={"files": tuple(sorted(manifest.files, key=lambda entry: entry.path))})
     # Not sorted by key: a recipe's sources and a report's rows are read back in the order in which they were written.
-    text = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False)
-    store.write_bytes(join_key(prefix, MANIFEST_NAME), text.encode())
+    data = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False).encode()
+    if os.environ.get(KEY_VARIABLE):
+        store.write_bytes(join_key(prefix, SIGNATURE_NAME), _signature(prefix, data).encode())
+    store.write_bytes(join_key(prefix, MANIFEST_NAME), data)
     return manifest
 
 
-def read_manifest(store: Store, prefix: str) -> Manifest | None:
-    """Return the manifest below ``prefix``, or None where nothing was finished there."""
+def read_manifest(store: Store, prefix: str, *, signed: bool = False) -> Manifest | None:
+    """Return the manifest below ``prefix``, or None where nothing was finished there.
+
+    ``signed`` refuses it with ``SignatureError`` unless it was signed with the key of the environment, where there is a key.
+    """
     key = join_key(prefix, MANIFEST_NAME)
     try:
         data = store.read_bytes(key)
     except KeyError:
         return None
+    if signed and os.environ.get(KEY_VARIABLE):
+        _check_signature(store, prefix, data)
     try:
         return Manifest.model_validate_json(data)
     except ValidationError as error:
         raise ArtifactError(f"{store.uri}/{key} is damaged: {error.errors(include_url=False)[0]['msg']}") from None
+
+
+def _signature(prefix: str, data: bytes) -> str:
+    # The folder is part of it: a signed manifest must not make the files of another run valid.
+    return hmac.new(os.environ[KEY_VARIABLE].encode(), f"{prefix}\n".encode() + data, hashlib.sha256).hexdigest()
+
+
+def _check_signature(store: Store, prefix: str, data: bytes) -> None:
+    key = join_key(prefix, SIGNATURE_NAME)
+    try:
+        found = store.read_bytes(key).decode(errors="replace")
+    except KeyError:
+        raise SignatureError(
+            f"{store.uri}/{prefix} is not signed, and {KEY_VARIABLE} is set: delete it, or unset the variable to trust it"
+        ) from None
+    if not hmac.compare_digest(found.encode(), _signature(prefix, data).encode()):
+        raise SignatureError(f"{store.uri}/{key} is not the signature of its manifest under this {KEY_VARIABLE}")

@@ -36,6 +36,7 @@ _ABSENT = frozenset({"NoSuchKey", "NoSuchObject", "ResourceNotFound"})
 # A service that restarts, or moves to another node, is away for about a minute. The client's own waits for a connection or for
 # the next bytes must be shorter than the patience, or a stalled request would never be sent again.
 PATIENCE_S = 90.0
+OPENING_PATIENCE_S = 10.0  # less, because the address may be wrong
 CONNECT_S = 10.0
 READ_S = 30.0
 _CONNECTIONS = 16
@@ -53,9 +54,7 @@ class S3Store:
         self._prefix = prefix
         self.uri = f"s3://{join_key(bucket, prefix)}"
         try:
-            _find_bucket(client, bucket)
-        except _FAILURES as error:
-            raise self._refused("opening the bucket", "", error) from None
+            self._try("opening the bucket", "", lambda: _find_bucket(client, bucket), patience_s=OPENING_PATIENCE_S)
         except KeyError:
             raise StoreError(f"{self.uri}: bucket {bucket!r} does not exist at the endpoint; create it first") from None
 
@@ -143,10 +142,10 @@ class S3Store:
             lambda: [*self._client.list_objects(self._bucket, f"{name}/" if name else "", recursive=recursive)],
         )
 
-    def _try(self, doing: str, key: str, do: Callable[[], T]) -> T:
+    def _try(self, doing: str, key: str, do: Callable[[], T], *, patience_s: float | None = None) -> T:
         """Return ``do()``, tried again while the service does not answer; ``do`` may run more than once.
 
-        Raises ``KeyError`` for an absent object, ``StoreOutage`` after ``PATIENCE_S`` seconds, else ``StoreError``.
+        Raises ``KeyError`` for an absent object, ``StoreOutage`` after ``patience_s`` seconds, else ``StoreError``.
         """
 
         def once() -> T:
@@ -157,7 +156,9 @@ class S3Store:
                     raise KeyError(key) from None
                 raise self._refused(doing, key, error) from None
 
-        return patiently(once, work=f"{doing} {key}", patience_s=PATIENCE_S, error_type=StoreOutage)
+        return patiently(
+            once, work=f"{doing} {key}".strip(), patience_s=patience_s or PATIENCE_S, error_type=StoreOutage
+        )
 
     def _name(self, key: str) -> str:
         return join_key(self._prefix, key)
@@ -168,7 +169,7 @@ class S3Store:
     def _refused(self, doing: str, key: str, error: Exception) -> StoreError:
         reason = f"{error.code}: {error.message}" if isinstance(error, S3Error) else _in_words(error)
         error_type = StoreOutage if _passes(error) else StoreError
-        return error_type(f"{self.uri}: {doing} {key or 'it'} failed with {reason}")
+        return error_type(f"{self.uri}: {f'{doing} {key}'.strip()} failed with {reason}")
 
 
 @functools.cache
@@ -196,7 +197,7 @@ def _client(scheme: str, host: str, keys: tuple[str | None, ...], region: str) -
 
 @functools.cache
 def _find_bucket(client: Minio, bucket: str) -> None:
-    """Raise ``KeyError`` unless the bucket exists: one request a process, sent once, so that a wrong address shows at once."""
+    """Raise ``KeyError`` unless the bucket exists: one request a process."""
     if not client.bucket_exists(bucket):
         raise KeyError(bucket)
 

@@ -60,6 +60,7 @@ def convert_state_dict(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.T
 def read_composer_checkpoint(path: Path) -> dict[str, torch.Tensor]:
     """Return the model's weights from a ``.pt`` file. Only tensors and plain containers are unpickled, so no code in it runs."""
     try:
+        # safe: weights_only loads tensors and plain containers
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise ModelError(

@@ -164,6 +164,7 @@ def _load_drugs() -> DrugList:
         ) from error
 
 
+# safe: it refuses every name of a class or function
 class _PlainUnpickler(pickle.Unpickler):
     """Reads dictionaries, lists, strings and numbers only; a pickle that names a class or function could run code."""
 

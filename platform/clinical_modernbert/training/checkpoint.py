@@ -142,7 +142,7 @@ class Checkpoints:
         write_manifest(self._store, pending.prefix, manifest)
 
     def _load(self, engine: Engine, name: str) -> RunState:
-        checkpoint = artifact_at(self._store, join_key(checkpoints_prefix(self._run_id), name))
+        checkpoint = artifact_at(self._store, join_key(checkpoints_prefix(self._run_id), name), signed=True)
         assert checkpoint is not None, name
         with tempfile.TemporaryDirectory() as cache:
             folder = checkpoint.folder(cache_path=Path(cache))
@@ -172,7 +172,7 @@ class Checkpoints:
         complete = {}
         for name in self._store.names(checkpoints_prefix(self._run_id)):
             try:
-                checkpoint = artifact_at(self._store, join_key(checkpoints_prefix(self._run_id), name))
+                checkpoint = artifact_at(self._store, join_key(checkpoints_prefix(self._run_id), name), signed=True)
             except ArtifactError as error:
                 _logger.warning("checkpoint %s is skipped: %s", name, error)
                 continue

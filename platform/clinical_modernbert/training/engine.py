@@ -92,6 +92,7 @@ class TorchEngine:
 
     def load(self, folder: Path) -> None:
         # Tensors and plain containers only: loading the file runs no code.
+        # safe: weights_only loads tensors and plain containers
         state: dict[str, Any] = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
         self._loss.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
@@ -147,7 +148,7 @@ class DeepSpeedEngine:
         self._engine.save_checkpoint(str(folder), tag=_TAG)
 
     def load(self, folder: Path) -> None:
-        # DeepSpeed unpickles: the caller has checked every file against its manifest, under the trainers' own prefix.
+        # safe: DeepSpeed unpickles, and the caller has checked every file against its manifest, under the trainers' own prefix
         path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG)
         if path is None:
             raise FileNotFoundError(f"DeepSpeed found no state in {folder}")

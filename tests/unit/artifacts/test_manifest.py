@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from clinical_modernbert.artifacts import Manifest, Store, find_artifact, list_artifacts, read_manifest, write_manifest
 from clinical_modernbert.artifacts import manifest as manifest_module
-from clinical_modernbert.errors import ArtifactError
+from clinical_modernbert.errors import ArtifactError, SignatureError
 from clinical_modernbert.hashing import file_sha256
 
 from tests.helpers.artifacts import Publish
@@ -74,3 +74,34 @@ def test_damaged_manifest_is_refused_by_name(store: Store, publish: Publish, dam
 def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     assert file_sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_signed_manifest_is_accepted_under_its_key_alone(
+    store: Store, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLINICAL_MANIFEST_KEY", "first")
+    publish("model", "m-1", a="content")
+    assert read_manifest(store, "model/m-1", signed=True) is not None
+    monkeypatch.setenv("CLINICAL_MANIFEST_KEY", "second")
+    assert read_manifest(store, "model/m-1") is not None  # what is not code needs no signature
+    with pytest.raises(SignatureError, match=r"model/m-1/manifest\.hmac is not the signature of its manifest"):
+        read_manifest(store, "model/m-1", signed=True)
+
+
+def test_an_unsigned_a_changed_and_a_moved_manifest_are_refused(
+    store: Store, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish("model", "plain-1", a="content")
+    assert read_manifest(store, "model/plain-1", signed=True) is not None
+    monkeypatch.setenv("CLINICAL_MANIFEST_KEY", "key")
+    publish("model", "signed-1", a="content")
+    with pytest.raises(SignatureError, match="model/plain-1 is not signed"):
+        read_manifest(store, "model/plain-1", signed=True)
+    data = store.read_bytes("model/signed-1/manifest.json")
+    store.write_bytes("model/signed-1/manifest.json", data.replace(b'"signed-1"', b'"signed-2"'))
+    with pytest.raises(SignatureError, match="is not the signature"):
+        read_manifest(store, "model/signed-1", signed=True)
+    store.write_bytes("model/moved-1/manifest.json", data)
+    store.write_bytes("model/moved-1/manifest.hmac", store.read_bytes("model/signed-1/manifest.hmac"))
+    with pytest.raises(SignatureError, match="is not the signature"):
+        read_manifest(store, "model/moved-1", signed=True)
