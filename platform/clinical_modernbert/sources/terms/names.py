@@ -58,12 +58,13 @@ def _rows(location: Path) -> Iterator[list[str] | Quarantined]:
 
 def _concept(rows: list[list[str]], source: RrfTerms) -> Iterator[TermRecord]:
     """Yield the records of one concept's rows."""
-    lineage = (f"{source.system}:{rows[0][_CUI]}",) if rows else ()
+    concept = f"{source.system}:{rows[0][_CUI]}" if rows else ""
+    lineage = (concept,) if rows else ()
     for row in rows:
         if table := _CODES.get(row[_SAB]):
-            yield Follows(lineage[0], f"{table}:{row[_CODE].partition('.')[0]}")
+            yield Follows(concept, f"{table}:{row[_CODE].partition('.')[0]}")
         elif system := _CONCEPTS.get(row[_SAB]):
-            yield Follows(f"{system}:{row[_CODE].removeprefix('HP:')}", lineage[0])
+            yield Follows(f"{system}:{row[_CODE].removeprefix('HP:')}", concept)
     kept = []
     for row in rows:
         if row[_LANGUAGE] != "ENG" or row[_SUPPRESS] not in ("N", ""):
