@@ -19,6 +19,8 @@ WRONG_INPUT = 2
 PROGRESS_S = 60.0
 PATIENCE_S = 900.0
 _LONGEST_PAUSE_S = 30.0
+# Ray ends the log of a failed job with a message that repeats the end of the log after these words.
+_REPEATED = ", last available logs"
 
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
@@ -97,7 +99,7 @@ def waiting(cluster: Cluster, state: JobState) -> list[str]:
 def describe(state: JobState) -> str:
     """Return one line with the state of a job."""
     # KubeRay adds the end of the log to the message, and the log was shown already.
-    message = state.message.partition("\n")[0].partition(", last available logs")[0]
+    message = state.message.partition("\n")[0].partition(_REPEATED)[0]
     parts = [f"RayJob {state.name}", state.deployment, state.job, state.reason, message]
     if state.failed_attempts:
         parts.append(f"failed attempts: {state.failed_attempts}")
@@ -137,10 +139,13 @@ class _Logs:
             # A lost connection starts the log again: lines that are written already are skipped.
             nonlocal written
             for number, line in enumerate(self._cluster.log(pod)):
+                new, repeats, _ = line.partition(_REPEATED)
                 if number >= written:
-                    sys.stdout.write(line)
+                    sys.stdout.write(f"{new}\n" if repeats else line)
                     sys.stdout.flush()
                     written = number + 1
+                if repeats:
+                    return
 
         try:
             patiently(copy, patience_s=PATIENCE_S)

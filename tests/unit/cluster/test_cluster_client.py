@@ -275,6 +275,20 @@ def test_wrong_input_of_a_job_is_final_after_its_first_attempt(
     assert "error: x" not in caplog.text, "the log was shown already"
 
 
+def test_the_end_of_a_log_is_shown_once(stub: Stub, cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ray repeats it below its own message."""
+    cluster.submit(job())
+    labels = {"job-name": "run"}
+    stub.create("pods", {"metadata": {"name": "run-1", "labels": labels}, "status": {"phase": "Running"}})
+    last = "Job entrypoint command failed with exit code 1, last available logs (truncated to 20,000 chars):"
+    stub.logs["run-1"] = f"step 1\nerror: x\nStatus message: {last}\nstep 1\nerror: x\n"
+    script(stub, [RUNNING, FAILED])
+
+    assert follow(cluster, "run", poll_s=0) is False
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["step 1", "error: x", "Status message: Job entrypoint command failed with exit code 1"]
+
+
 @pytest.mark.parametrize(("num_models", "refusal"), [(0, "no model 'demo' in"), (1, ""), (2, "'demo' is ambiguous in")])
 def test_inputs_are_looked_for_before_a_cluster_starts(
     stub: Stub, tmp_path: Path, capsys: pytest.CaptureFixture[str], num_models: int, refusal: str

@@ -1,12 +1,18 @@
 """The replica: warm before its first request; the number of replicas is fixed or follows the queue."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from clinical_modernbert.artifacts import open_store
+from clinical_modernbert.errors import AbsentArtifactError
 from clinical_modernbert.recipe import ServeRecipe
 from clinical_modernbert.serving import app
 from pydantic import ValidationError
+from ray.serve import Application
+
+from tests.helpers.artifacts import publish_artifact
 
 
 def recipe(**values: Any) -> ServeRecipe:
@@ -27,6 +33,24 @@ def test_a_replica_is_warm_before_its_constructor_returns(monkeypatch: pytest.Mo
     replica = app.EncoderReplica.__mro__[1]  # below what Serve wraps around it
     replica("root", recipe())
     assert calls == ["load", "warm"]
+
+
+def test_an_application_waits_for_its_model_only_if_it_is_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(str(tmp_path / "store"))
+    with pytest.raises(AbsentArtifactError, match="no model 'tiny'"):
+        app.build_application(store, recipe())
+
+    slept: list[float] = []
+
+    def finish(seconds: float) -> None:
+        slept.append(seconds)
+        publish_artifact(store, "model", "tiny-1", tmp_path)
+
+    monkeypatch.setattr("clinical_modernbert.artifacts.waiting.time.sleep", finish)
+    assert isinstance(app.build_application(store, recipe(), wait_for_model=True), Application)
+    assert slept == [30]
 
 
 def test_the_number_of_replicas_is_fixed_or_follows_the_queue() -> None:
