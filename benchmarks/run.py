@@ -19,6 +19,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args()
     module = importlib.import_module(f"benchmarks.rows.{known[options.row]}")
+    if hasattr(module, "score"):  # a row of answers and not of speed
+        sys.stdout.write(module.score() + "\n")
+        return
     with tempfile.TemporaryDirectory() as scratch:
         result = measure(module.build(Path(scratch)), rounds=options.rounds)
     write_result(result, Path("build/bench"))

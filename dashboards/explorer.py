@@ -25,11 +25,18 @@ _MODEL = (
 # Internals of runs: in the menu only in researcher mode; direct links still work.
 _TRAINING = (("views/runs.py", "Runs", "runs"), ("views/sweeps.py", "Sweeps", "sweeps"))
 
+# The first screen belongs to the page: Streamlit leaves a fifth of a laptop's height empty.
+_STYLE = """<style>
+[data-testid="stMainBlockContainer"] {padding-top: 4rem; padding-left: 2rem; padding-right: 2rem}
+.st-key-banner [data-testid="stAlertContainer"] {padding: 0.2rem 0.75rem; min-height: 0}
+[data-testid="stMainBlockContainer"] h1 {padding: 0.25rem 0; font-size: 1.75rem}
+</style>"""
+
 
 def main() -> None:
     """Show the page that the address names, below the banner that is on every page."""
     st.set_page_config(page_title="Clinical ModernBERT explorer", layout="wide")
-    st.html(STYLE)
+    st.html(_STYLE + STYLE)
     researcher = choose_mode()
     pages = {
         "Maps": [st.Page(path, title=title, url_path=url, default=not url) for path, title, url in _MAPS],
@@ -40,7 +47,8 @@ def main() -> None:
         ],
     }
     page = st.navigation(pages)
-    st.warning("Research use, not for care.", icon=":material/science:")
+    with st.container(key="banner"):
+        st.warning("Research use, not for care.", icon=":material/science:")
     if not researcher and page.url_path in [url for _, _, url in _TRAINING]:
         offer_researcher(page.title)
         return

@@ -4,8 +4,9 @@
 components of plain JavaScript in this folder: no build step, nothing from other hosts, WebGL 2 or a plain canvas.
 """
 
+import gzip
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -56,26 +57,43 @@ class Labels:
     """Show the legend; of linked maps one is enough."""
     height: int = 640
     """Of the map, in CSS pixels."""
+    labels: tuple[tuple[str, int, int, int], ...] = ()
+    """Names of regions: text, level and place."""
 
 
-def places(x_N: NDArray[np.float32], y_N: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Return [N, 2] whole numbers below 65536 on one scale for both axes, the smaller axis centred."""
+def places(
+    x_N: NDArray[np.float32], y_N: NDArray[np.float32], *, frame_M2: NDArray[np.float32] | None = None
+) -> NDArray[np.uint16]:
+    """Return [N, 2] whole numbers below 65536 on one scale for both axes, the smaller axis centred.
+
+    The scale is that of the points themselves, or of the points ``frame_M2``.
+    """
     xy_N2 = np.stack([x_N, y_N], axis=1).astype(np.float64)
-    low, high = xy_N2.min(axis=0), xy_N2.max(axis=0)
+    frame = xy_N2 if frame_M2 is None else frame_M2.astype(np.float64)
+    low, high = frame.min(axis=0), frame.max(axis=0)
     span = max(float((high - low).max()), 1e-9)
     centred = (xy_N2 - (low + high) / 2) / span + 0.5
     return np.clip(np.rint(centred * (SIDE - 1)), 0, SIDE - 1).astype(np.uint16)
 
 
 def encode_points(
-    places_N2: NDArray[np.uint16], groups_N: NDArray[np.uint8], names: Sequence[str], labels: Labels
+    places_N2: NDArray[np.uint16],
+    groups_N: NDArray[np.uint8],
+    names: Sequence[str],
+    labels: Labels,
+    search: bytes = b"",
 ) -> bytes:
-    """Return what ``point_map`` sends: the length of the header, the header as JSON, places and groups; little-endian."""
+    """Return what ``point_map`` sends: the length of the header, the header as JSON, places, groups and what the search reads.
+
+    Numbers are little-endian. The largest groups have the first colours, so that no two of the six largest look alike.
+    """
     if len(names) > MOST_GROUPS:
         raise ValueError(f"names: {len(names)} groups, but only {MOST_GROUPS} symbols; merge the smallest")
+    size = np.bincount(groups_N, minlength=len(names))[: len(names)]
+    rank = np.argsort(np.lexsort((np.arange(len(names)), -size)))
     groups = [
         {"name": name, "colour": COLOURS[i % len(COLOURS)], "symbol": SYMBOLS[i // len(COLOURS)]}
-        for i, name in enumerate(names)
+        for name, i in zip(names, rank.tolist(), strict=True)
     ]
     header = json.dumps({**asdict(labels), "count": len(groups_N), "groups": groups}).encode()
     header += b" " * (-len(header) % 4)
@@ -84,6 +102,7 @@ def encode_points(
         + header
         + places_N2.astype("<u2", copy=False).tobytes()
         + groups_N.astype(np.uint8, copy=False).tobytes()
+        + search
     )
 
 
@@ -100,9 +119,25 @@ def rows_inside(
     return np.flatnonzero(odd_N & ~np.isin(groups_N, hidden))
 
 
-def point_map(data: bytes, *, key: str, on_chosen: Callable[[], None], on_area: Callable[[], None]) -> None:
-    """Show the points; ``st.session_state[key]`` then has ``chosen`` (a row) or ``area`` (turn, corners, hidden groups)."""
-    _map(key=key, data=data, on_chosen_change=on_chosen, on_area_change=on_area)
+def search_bytes(table: Mapping[str, Any], terms: Mapping[str, Any]) -> bytes:
+    """Return a table and its terms as ``search.js`` reads them, compressed: 74,044 codes are about 1.5 MB."""
+    text = json.dumps({"table": table, "terms": terms}, ensure_ascii=False, separators=(",", ":"))
+    return gzip.compress(text.encode(), compresslevel=6, mtime=0)
+
+
+def point_map(
+    data: bytes,
+    *,
+    key: str,
+    on_chosen: Callable[[], None],
+    on_area: Callable[[], None],
+    on_list: Callable[[], None] = lambda: None,
+) -> None:
+    """Show the points. ``st.session_state[key]`` then has what the user did last.
+
+    ``chosen`` is a row, ``area`` has turn, corners and hidden groups, ``list`` has turn and entries of the searched table.
+    """
+    _map(key=key, data=data, on_chosen_change=on_chosen, on_area_change=on_area, on_list_change=on_list)
 
 
 def companion(
@@ -130,6 +165,6 @@ _map = st.components.v2.component(
     "clinical_point_map",
     html=_source("map.html"),
     css=_source("map.css"),
-    js=_source("geometry.js", "draw.js", "picture.js", "map.js"),
+    js=_source("geometry.js", "draw.js", "picture.js", "labels.js", "search.js", "results.js", "map.js"),
 )
 _companion = st.components.v2.component("clinical_map_companion", js=_source("companion.js"))

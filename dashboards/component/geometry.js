@@ -5,7 +5,7 @@ const SIDE = 65536;
 const CELLS_SHIFT = 9; // 128 x 128 cells
 const CELLS = SIDE >> CELLS_SHIFT;
 
-/** Header (length in 4 bytes, then JSON padded to 4), two uint16 a point, one uint8 a point. */
+/** Header (length in 4 bytes, then JSON padded to 4), two uint16 a point, one uint8 a point, what the search reads (gzip). */
 function unpack(bytes) {
   const buffer = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength);
   const length = new DataView(buffer).getUint32(0, true);
@@ -13,7 +13,8 @@ function unpack(bytes) {
   const start = 4 + length;
   const places = new Uint16Array(buffer, start, 2 * header.count);
   const groups = new Uint8Array(buffer, start + 4 * header.count, header.count);
-  return { header, places, groups, cells: sortIntoCells(places), order: mixed(header.count) };
+  const search = new Uint8Array(buffer, start + 5 * header.count);
+  return { header, places, groups, search, cells: sortIntoCells(places), order: mixed(header.count) };
 }
 
 /** All rows in an order that jumps about, the same each time: drawn row by row, the last group would cover the others. */

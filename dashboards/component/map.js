@@ -4,10 +4,11 @@
 const MOST_CORNERS = 48;
 const REACH = 12; // CSS pixels within which a point is under the pointer
 const ASK_AFTER_MS = 80;
+const MOST_RINGS = 200; // more found points are told apart by the layer alone
 const MARKS = {
   found: { path: "M-1 0a1 1 0 1 0 2 0a1 1 0 1 0-2 0Z", size: 7 },
   near: { path: "M-1-1H1V1H-1Z", size: 7 },
-  chosen: { path: SYMBOLS.star, size: 12, fill: true },
+  chosen: { path: "M-1 0a1 1 0 1 0 2 0a1 1 0 1 0-2 0ZM-1.5 0a1.5 1.5 0 1 0 3 0a1.5 1.5 0 1 0-3 0Z", size: 8 },
 };
 
 /** name -> the map of that name, or what waits for it. */
@@ -34,17 +35,17 @@ function open(root, points) {
   const [stage, tip, status, list] = ["stage", "tip", "status", "legend ul"].map(find);
   const hidden = new Set(), texts = new Map();
   const layer = glLayer(points) ?? plainLayer(points);
-  const over = document.createElement("canvas");
+  const [names, over] = [document.createElement("canvas"), document.createElement("canvas")];
   const pen = over.getContext("2d");
-  const self = { send: () => {}, ask: null, receive, choose, ring, hide, selected, link: header.link, end };
+  const self = { send: () => {}, ask: null, receive, choose, ring, hide, showFound, selected, link: header.link, end };
   const view = { x: 32768, y: 32768, scale: 1, size: 1 };
   let ratio = 1, fit = 1, lassoing = false, line = null, drag = null, under = null, centred = false;
-  let marks = [], corners = [], flags = null, turn = -1, waiting = 0, timer = 0;
+  let marks = [], corners = [], flags = null, found = null, rings = [], turn = -1, waiting = 0, timer = 0;
 
   stage.setAttribute("aria-label", header.label);
-  stage.style.height = `${header.height}px`;
+  stage.style.height = `min(${header.height}px, 65vh)`;
   stage.querySelectorAll("canvas").forEach((old) => old.remove());
-  stage.prepend(layer.canvas, over);
+  stage.prepend(layer.canvas, names, over);
   buildLegend(list, header.groups, hidden, filtered);
   find("legend").hidden = !header.legend;
   layer.onrestored = redraw;
@@ -61,7 +62,7 @@ function open(root, points) {
     if (!box.width) return;
     const kept = view.scale / fit;
     ratio = Math.min(globalThis.devicePixelRatio || 1, 2);
-    for (const canvas of [layer.canvas, over]) {
+    for (const canvas of [layer.canvas, names, over]) {
       canvas.width = Math.round(box.width * ratio);
       canvas.height = Math.round(box.height * ratio);
     }
@@ -77,11 +78,14 @@ function open(root, points) {
     const base = header.count <= 2000 ? 9 : header.count <= 20000 ? 6 : 4.5;
     view.size = base * ratio * Math.min(Math.max((view.scale / fit) ** 0.4, 1), 4);
     layer.draw(view, header.groups.map((group, i) => ({ ...group, hidden: hidden.has(i) })));
+    // On a canvas of their own: a pointer that moves repaints the marks alone.
+    drawLabels(header.labels ?? [], onScreen, names, { ratio, zoom: view.scale / fit });
     paintOver();
     root.dataset.drawn = header.count;
   }
   function paintOver() {
     pen.clearRect(0, 0, over.width, over.height);
+    for (const row of rings) sign(row, MARKS.found);
     for (const { kind, rows } of marks) rows.forEach((row) => sign(row, MARKS[kind]));
     if (under !== null) sign(under, { ...MARKS.found, size: 9 });
     if (line) {
@@ -172,22 +176,45 @@ function open(root, points) {
   }
 
   // --- an area
-  function choose(found) {
-    flags = found;
-    layer.choose(found);
+  function choose(chosen) {
+    flags = chosen;
+    layer.choose(found ?? flags);
     tell();
     redraw();
   }
+  /** Rows that a search found; null where there is no search. They are told apart until the search is cleared. */
+  function showFound(rows) {
+    found = rows && new Uint8Array(header.count);
+    for (const row of rows ?? []) found[row] = 1;
+    rings = rows && rows.length <= MOST_RINGS ? rows : [];
+    layer.choose(found ?? flags);
+    redraw();
+  }
+  function showOnAll(rows) {
+    for (const each of [self, ...linked()]) each.showFound(rows);
+  }
+  function fitTo(rows) {
+    const low = [65535, 65535], high = [0, 0];
+    for (const row of rows) {
+      for (const axis of [0, 1]) {
+        low[axis] = Math.min(low[axis], points.places[2 * row + axis]);
+        high[axis] = Math.max(high[axis], points.places[2 * row + axis]);
+      }
+    }
+    const room = 1.3 * Math.max((high[0] - low[0]) / over.width, (high[1] - low[1]) / over.height, 1 / (fit * 40));
+    Object.assign(view, { x: (low[0] + high[0]) / 2, y: (low[1] + high[1]) / 2, scale: Math.min(Math.max(1 / room, fit), fit * 200) });
+    redraw();
+  }
   function selected() {
-    return { from: [...hidden], found: flags };
+    return { from: [...hidden], flags };
   }
   function setArea(wanted, from, notify) {
     corners = wanted ?? [];
     hide(from);
     for (const other of linked()) other.hide(from);
-    const found = wanted === null ? null : inside(points, corners, hidden);
-    choose(found);
-    for (const other of linked()) other.choose(found);
+    const within = wanted === null ? null : inside(points, corners, hidden);
+    choose(within);
+    for (const other of linked()) other.choose(within);
     if (!notify) return;
     turn += 1;
     self.send("area", wanted === null ? { turn } : { turn, corners, hidden: [...hidden] });
@@ -296,7 +323,7 @@ function open(root, points) {
   on(find("none"), "click", () => setArea(null, [...hidden], true));
   on(find("save"), "click", () => {
     paint(); // the WebGL picture lasts only until the browser has shown it
-    savePicture([layer.canvas, over], header, hidden, ratio);
+    savePicture([layer.canvas, names, over], header, hidden, ratio);
   });
 
   function end() {
@@ -310,10 +337,17 @@ function open(root, points) {
   }
   changed();
   resize();
-  for (const { from, found } of linked().slice(0, 1).map((other) => other.selected())) {
-    hide(from);
-    choose(found);
+  for (const other of linked().slice(0, 1).map((one) => one.selected())) {
+    hide(other.from);
+    choose(other.flags);
   }
+  let turns = Date.now();
+  searchBox(root, points.search, on, {
+    show: showOnAll,
+    open: (row) => { self.ring(row); self.send("chosen", row); },
+    fit: fitTo,
+    add: (entries) => self.send("list", { turn: ++turns, entries }),
+  });
   if (early) {
     self.ask = early.ask;
     receive(early);

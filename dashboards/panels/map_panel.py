@@ -36,12 +36,15 @@ class Points:
     """Of the map on its page."""
 
 
-def make_points(table: pa.Table, groups: pa.Array, labels: Labels) -> Points:
-    """Return the points of ``table`` (columns ``x`` and ``y``), coloured by ``groups``, a dictionary array of their names."""
+def make_points(table: pa.Table, groups: pa.Array, labels: Labels, *, search: bytes = b"") -> Points:
+    """Return the points of ``table`` (columns ``x`` and ``y``), coloured by ``groups``, a dictionary array of their names.
+
+    ``search`` is what the search box of the map reads; without it there is none.
+    """
     places_N2 = places(table["x"].to_numpy(), table["y"].to_numpy())
     names = tuple(groups.dictionary.to_pylist())
     groups_N = groups.indices.to_numpy(zero_copy_only=False).astype(np.uint8)
-    return Points(places_N2, groups_N, names, encode_points(places_N2, groups_N, names, labels), labels.name)
+    return Points(places_N2, groups_N, names, encode_points(places_N2, groups_N, names, labels, search), labels.name)
 
 
 def grouped(values: pa.ChunkedArray, *, floor: int = 1) -> pa.Array:
@@ -58,8 +61,15 @@ def grouped(values: pa.ChunkedArray, *, floor: int = 1) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pc.cast(index, pa.int32()), pa.array(names, pa.string()))
 
 
-def show_points(points: Points, *, page: str, texts: Texts, marks: Sequence[Mark] = ()) -> None:
-    """Show a map. The user's choice and selection are kept under ``page``."""
+def show_points(
+    points: Points,
+    *,
+    page: str,
+    texts: Texts,
+    marks: Sequence[Mark] = (),
+    add: Callable[[list[int]], None] = lambda entries: None,
+) -> None:
+    """Show a map. The user's choice and selection are kept under ``page``; entries for the list are passed to ``add``."""
     key = f"{page}-{points.name}"
 
     def chosen() -> None:
@@ -71,6 +81,11 @@ def show_points(points: Points, *, page: str, texts: Texts, marks: Sequence[Mark
         found = st.session_state[key]["area"]
         if found is not None:
             st.session_state[f"{page}-area"] = {**found, "map": points.name}
+
+    def listed() -> None:
+        found = st.session_state[key]["list"]
+        if found is not None:
+            add(found["entries"])
 
     @st.fragment
     def follow() -> None:
@@ -86,7 +101,7 @@ def show_points(points: Points, *, page: str, texts: Texts, marks: Sequence[Mark
         )
 
     with st.container(gap=None):
-        point_map(points.data, key=key, on_chosen=chosen, on_area=area)
+        point_map(points.data, key=key, on_chosen=chosen, on_area=area, on_list=listed)
         follow()
 
 

@@ -16,8 +16,10 @@ from clinical_modernbert.errors import ArtifactError
 from component import Labels, Mark
 from numpy.typing import NDArray
 from panels import map_panel
+from panels.code_list import show_list
 from panels.export import provenance, sample_note
 from panels.map_panel import Points, grouped, make_points, selected_rows, show_points
+from panels.map_table import add_entries, load_table, region_labels, what_search_reads
 from panels.search import Matches, search_panel, selectable, show_found
 from panels.selection import Grouping, show_selection
 from store import Listing, list_kind, readable, show_problems, store_or_stop, synthetic_note
@@ -32,8 +34,10 @@ _BASELINES = {
 
 def page() -> None:
     """Show the newest map, or the one chosen."""
-    st.title("Code map")
-    artifact = _choose_map()
+    heading, choice = st.columns([1, 3], vertical_alignment="bottom")
+    heading.title("Code map")
+    with choice:
+        artifact = _choose_map()
     try:
         codes, report = load_map(artifact, artifact.manifest.digest)
         points = code_points(artifact, artifact.manifest.digest, codes)
@@ -42,17 +46,28 @@ def page() -> None:
         return
     _restore(codes, points)
     map_panel.show_absent(_PAGE)
-    show_provenance(artifact, codes.num_rows)
-    found = search_panel(codes, artifact, vectors=lambda: load_vectors(artifact))
+    show_head(artifact, codes.num_rows)
+    table = str(artifact.summary["table"])
+    whole = load_table(artifact, artifact.manifest.digest)
     chart_column, card_column = st.columns([7, 3])
     with chart_column:
-        show_points(points, page=_PAGE, texts=lambda rows: code_texts(codes, rows), marks=_marks(codes, found))
+        map_place = st.container()
+        found = search_panel(artifact, vectors=lambda: load_vectors(artifact))
+        with map_place:
+            show_points(
+                points,
+                page=_PAGE,
+                texts=lambda rows: code_texts(codes, rows),
+                marks=_marks(codes, found),
+                add=lambda entries: add_entries(whole, table, entries),
+            )
         st.caption(
             "Each point is a code, placed by t-SNE. Only nearby points are meaningful; distances between far-apart groups, "
             "their sizes and their directions are not."
         )
     with card_column:
         show_card(codes, page=_PAGE, artifact=artifact)
+    show_list(whole, table, provenance=provenance(artifact), file=artifact.manifest.id)
     if found is not None:
         show_found(codes, found, key=f"matches-{artifact.manifest.id}", take=lambda row: map_panel.choose(_PAGE, row))
     show_selection(
@@ -65,11 +80,12 @@ def page() -> None:
             listed=("code", "description", "chapter_id", "chapter", "held_out"),
             text_column="description",
             provenance=provenance(artifact),
-            codes_of=str(artifact.summary["table"]),
+            codes_of=table,
             file=artifact.manifest.id,
         ),
     )
     _show_purity(report["purity"])
+    show_provenance(artifact)
     row = map_panel.chosen_row(_PAGE)
     map_panel.keep_in_address(_PAGE, map=artifact.manifest.id, code=None if row is None else codes["code"][row].as_py())
 
@@ -117,12 +133,15 @@ def code_points(_artifact: Artifact, digest: str, _codes: pa.Table) -> Points:
     manifest = _artifact.manifest
     labels = Labels(
         name=digest[:16],
-        label=f"Map of {_codes.num_rows:,}{of_all(_artifact)} codes by chapter. The search below lists codes as a table.",
+        label=f"Map of {_codes.num_rows:,}{of_all(_artifact)} codes by chapter. The search box lists codes.",
         unit="codes",
         file=manifest.id,
         provenance=tuple(provenance(_artifact)),
+        labels=region_labels(_artifact, _codes),
     )
-    return make_points(_codes, chapters(_codes), labels)
+    whole = load_table(_artifact, digest)
+    search = what_search_reads(_artifact, whole, whole["row"].to_pylist())
+    return make_points(_codes, chapters(_codes), labels, search=search)
 
 
 def chapters(codes: pa.Table) -> pa.Array:
@@ -141,7 +160,14 @@ def of_all(artifact: Artifact) -> str:
     return "".join(f" of {line.partition(' of ')[2]}," for line in sample_note(artifact))
 
 
-def show_provenance(artifact: Artifact, num_codes: int) -> None:
+def show_head(artifact: Artifact, num_codes: int) -> None:
+    """Say in one line what the map shows and how far to trust its model."""
+    note = synthetic_note(artifact)
+    head = f"{num_codes:,}{of_all(artifact)} {str(artifact.summary['table']).upper()} codes"
+    st.caption(f"{head} · **{note}**" if note else head)
+
+
+def show_provenance(artifact: Artifact) -> None:
     """Show the model, fingerprint and date of a map."""
     manifest = artifact.manifest
     facts = [
@@ -149,10 +175,7 @@ def show_provenance(artifact: Artifact, num_codes: int) -> None:
         f"map `{manifest.id}`",
         f"fingerprint `{manifest.fingerprint}`",
         f"made {manifest.created_at[:10]}",
-        f"{num_codes:,}{of_all(artifact)} {str(artifact.summary['table']).upper()} codes",
     ]
-    note = synthetic_note(artifact)
-    facts += [f"**{note}**"] if note else []
     st.caption(" · ".join(facts))
 
 
@@ -198,6 +221,7 @@ def _choose_map() -> Artifact:
         "Map",
         list(by_id),
         key="map",
+        label_visibility="collapsed",
         on_change=map_panel.forget,
         args=(_PAGE,),
         format_func=lambda id_: map_label(by_id[id_]),

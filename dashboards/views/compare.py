@@ -9,8 +9,10 @@ from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.errors import ArtifactError
 from component import Labels, Mark
 from panels import map_panel
+from panels.code_list import show_list
 from panels.export import provenance
 from panels.map_panel import Points, make_points, selected_rows, show_points
+from panels.map_table import add_entries, load_table, region_labels, what_search_reads
 from panels.overlap import Pair, align, by_chapter, moved_most, present
 from panels.search import selectable
 from panels.selection import Grouping, show_selection
@@ -41,25 +43,13 @@ def page() -> None:
     _restore_code(pair)
     map_panel.show_absent(_PAGE)
     _show_figures(pair, loaded[0][1], loaded[1][1])
-    row = map_panel.chosen_row(_PAGE)
-    near = (pair.near_first_NK, pair.near_second_NK)
-    columns = st.columns(2)
-    for column, artifact, shown, near_NK in zip(columns, (left, right), points, near, strict=True):
-        with column:
-            note = synthetic_note(artifact)
-            st.markdown(f"**{artifact.summary['model']}** · map `{artifact.manifest.id}`{of_all(artifact)}")
-            if note:
-                st.caption(note)
-            marks: list[Mark] = []
-            if row is not None:
-                marks = [Mark("near", present(near_NK[row])), Mark("chosen", [row])]
-            show_points(shown, page=_PAGE, texts=lambda rows: code_texts(pair.first, rows), marks=marks)
-            if row is not None:
-                _show_near(pair, row, present(near_NK[row]))
+    whole = load_table(left, left.manifest.digest)
+    _show_maps((left, right), points, pair, whole)
     st.caption(
         "A selection on one map is made on both; a point under the pointer is ringed on the other. The legend filters both."
     )
     drawn = map_panel.map_with_area(points, _PAGE)
+    file, lines = f"{left.manifest.id}-{right.manifest.id}", provenance(left, right)
     show_selection(
         pair.first,
         selected_rows(drawn, _PAGE),
@@ -69,15 +59,43 @@ def page() -> None:
             group_column="chapter",
             listed=("code", "description", "chapter_id", "chapter"),
             text_column="description",
-            provenance=provenance(left, right),
+            provenance=lines,
             codes_of=_table(left),
-            file=f"{left.manifest.id}-{right.manifest.id}",
+            file=file,
         ),
     )
+    show_list(whole, _table(left), provenance=lines, file=file)
     _show_moved(pair)
+    row = map_panel.chosen_row(_PAGE)
     code = None if row is None else pair.first["code"][row].as_py()
     on_right = {"code": code, "area-on": "right" if drawn is points[1] else None}
     map_panel.keep_in_address(_PAGE, left=left.manifest.id, right=right.manifest.id, **on_right)
+
+
+def _show_maps(
+    artifacts: tuple[Artifact, Artifact], points: tuple[Points, Points], pair: Pair, whole: pa.Table
+) -> None:
+    row = map_panel.chosen_row(_PAGE)
+    near = (pair.near_first_NK, pair.near_second_NK)
+    table = _table(artifacts[0])
+    for column, artifact, shown, near_NK in zip(st.columns(2), artifacts, points, near, strict=True):
+        with column:
+            st.markdown(f"**{artifact.summary['model']}** · map `{artifact.manifest.id}`{of_all(artifact)}")
+            note = synthetic_note(artifact)
+            if note:
+                st.caption(note)
+            marks: list[Mark] = []
+            if row is not None:
+                marks = [Mark("near", present(near_NK[row])), Mark("chosen", [row])]
+            show_points(
+                shown,
+                page=_PAGE,
+                texts=lambda rows: code_texts(pair.first, rows),
+                marks=marks,
+                add=lambda entries: add_entries(whole, table, entries),
+            )
+            if row is not None:
+                _show_near(pair, row, present(near_NK[row]))
 
 
 def _choose() -> tuple[Artifact, Artifact]:
@@ -133,6 +151,9 @@ def _aligned(_first: pa.Table, _second: pa.Table, digests: tuple[str, str]) -> P
 def _both_points(_left: Artifact, _right: Artifact, _pair: Pair, digests: tuple[str, str]) -> tuple[Points, Points]:
     # Both are coloured by the first table's chapters: a legend that filters both needs the same groups.
     groups = chapters(_pair.first)
+    whole = load_table(_left, digests[0])
+    rows = pc.index_in(whole["code"].combine_chunks(), value_set=_pair.first["code"].combine_chunks())
+    searched = what_search_reads(_left, whole, rows.to_pylist())
     made = []
     for side, artifact, table in (("left", _left, _pair.first), ("right", _right, _pair.second)):
         labels = Labels(
@@ -144,8 +165,9 @@ def _both_points(_left: Artifact, _right: Artifact, _pair: Pair, digests: tuple[
             link="compare",
             legend=side == "left",
             height=520,
+            labels=region_labels(artifact, table),
         )
-        made.append(make_points(table, groups, labels))
+        made.append(make_points(table, groups, labels, search=searched if side == "left" else b""))
     return made[0], made[1]
 
 

@@ -1,5 +1,6 @@
 """The code map as Streamlit runs it: map, search, card, selection and address."""
 
+import gzip
 import json
 
 import numpy as np
@@ -10,7 +11,17 @@ from component import places
 from panels.map_panel import write_area
 from streamlit.testing.v1 import AppTest
 
-from tests.helpers.explorer_page import CODES_PER_CHAPTER, PublishMap, code_table, marks, opened, sent, words
+from tests.helpers.explorer_page import (
+    CODES_PER_CHAPTER,
+    SEARCH_TERMS,
+    PublishMap,
+    code_table,
+    marks,
+    opened,
+    sent,
+    whole_table,
+    words,
+)
 
 PAGE = "views/code_map.py"
 # The right half of the map.
@@ -57,44 +68,23 @@ def test_a_model_that_learnt_nothing_is_called_so(app: AppTest, publish_map: Pub
     assert app.warning[1].value == "This model is not better than: Shared words alone (TF-IDF)."
 
 
-def test_search_lists_and_marks(app: AppTest, publish_map: PublishMap) -> None:
-    publish_map()
+def test_the_whole_table_is_sent_for_the_search_once_and_compressed(app: AppTest, publish_map: PublishMap) -> None:
+    publish_map(of_codes=421)
     opened(app, PAGE)
-    app.text_input(key="query").input("kidney").run()
-    assert "**1 found**" in words(app)
-    (found,) = app.dataframe
-    assert found.value["code"].tolist() == ["102.01"]
-    assert marks(app) == {"found": [41]}
-    app.text_input(key="query").input("no such words").run()
-    assert "No code begins with this text" in words(app)
-    assert marks(app) == {"found": []}
-    assert "no such words" not in str(app.query_params)
-
-
-def test_search_that_finds_too_many_lists_the_first(app: AppTest, publish_map: PublishMap) -> None:
-    publish_map()
-    opened(app, PAGE)
-    app.text_input(key="query").input("finding").run()
-    assert "**419 found**, the first 200 are listed" in words(app)
-    assert len(app.dataframe[0].value) == 200
-
-
-def test_a_pasted_list_marks_its_codes_and_names_the_unknown(app: AppTest, publish_map: PublishMap) -> None:
-    publish_map()
-    opened(app, PAGE)
-    app.session_state["way"] = "List of codes"
-    app.run()
-    app.text_area(key="listed").input("102.03, 10201;999.9").run()
-    assert marks(app) == {"found": [43, 41]}
-    assert app.warning[1].value == "Not on this map: 9999"
-    assert set(app.query_params) == {"map"}
+    data = app.get("bidi_component")[0].proto.bytes
+    length = int.from_bytes(data[:4], "little")
+    found = json.loads(gzip.decompress(data[4 + length + 5 * 420 :]))
+    assert found["table"]["codes"] == whole_table()["code"].to_pylist()
+    assert found["table"]["rows"][-2:] == [419, None]
+    assert found["table"]["others"][41] == ["Q101"]
+    assert found["terms"] == SEARCH_TERMS
+    header, _ = sent(app)
+    assert {tuple(label[:2]) for label in header["labels"]} >= {("102-102 Organ 2", 0)}
 
 
 def test_a_phrase_without_an_endpoint_says_what_to_do(app: AppTest, publish_map: PublishMap) -> None:
     publish_map()
     opened(app, PAGE)
-    app.session_state["way"] = "Meaning of a phrase"
-    app.run()
     app.text_input(key="phrase").input("pain in the chest").run()
     assert "ENDPOINT_URL" in words(app)
     assert not app.dataframe
@@ -172,7 +162,7 @@ def test_the_address_brings_code_and_area_back_and_holds_nothing_typed(app: AppT
     inside = (placed > 32768) & (placed < 65535) & (np.arange(420) // CODES_PER_CHAPTER != 3)
     assert f"**{inside.sum()} codes**" in words(app)
     assert sent(app)[1]["area"] == {**HALF, "turn": 0}
-    app.text_input(key="query").input("kidney").run()
+    app.text_input(key="phrase").input("kidney").run()
     assert app.query_params == {"map": map_id, "code": "102.01", "area": write_area(HALF)}
     app.session_state["map-row"] = app.session_state["map-area"] = None
     app.run()

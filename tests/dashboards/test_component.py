@@ -73,6 +73,22 @@ def test_more_groups_than_signs_are_refused() -> None:
         encode_points(np.zeros((1, 2), np.uint16), np.zeros(1, np.uint8), ["g"] * 43, LABELS)
 
 
+def test_the_largest_groups_have_colours_of_their_own() -> None:
+    """Whatever their names: 69 of 100 codes of ICD-10-CM are in four chapters."""
+    groups = np.repeat(np.arange(12), [5, 90, 6, 80, 7, 70, 8, 60, 9, 50, 10, 40]).astype(np.uint8)
+    header, _, _ = decoded(
+        encode_points(np.zeros((len(groups), 2), np.uint16), groups, [f"g{n}" for n in range(12)], LABELS)
+    )
+    colours = [group["colour"] for group in header["groups"]]  # type: ignore[attr-defined]
+    assert {colours[n] for n in (1, 3, 5, 7, 9, 11)} == set(COLOURS)
+
+
+def test_names_of_regions_are_placed_on_the_scale_of_the_points() -> None:
+    x, y = np.array([0, 10, 4], np.float32), np.array([0, 2, 1], np.float32)
+    frame = np.stack([x, y], axis=1)
+    assert places(x[2:], y[2:], frame_M2=frame).tolist() == places(x, y)[2:].tolist()
+
+
 def test_every_code_is_sent_once_with_its_chapter_in_five_bytes() -> None:
     codes = code_table()
     points = make_points(codes, chapters(codes), LABELS)

@@ -46,8 +46,6 @@ def phrase_map(
 
 def asked(app: AppTest, phrase: str) -> AppTest:
     opened(app, PAGE)
-    app.session_state["way"] = "Meaning of a phrase"
-    app.run()
     app.text_input(key="phrase").input(phrase).run()
     assert not app.exception
     return app
@@ -97,8 +95,7 @@ def test_a_phrase_in_a_browser(phrase_map: None, watched: Watched, address: str)
     page = watched.page
     page.goto(address)
     map_of(page)
-    page.get_by_text("Meaning of a phrase").click()
-    field = page.get_by_role("textbox", name="Phrase")
+    field = page.get_by_role("textbox", name="Search by the meaning of a phrase")
     field.fill(PHRASE)
     field.press("Enter")
     expect(page.get_by_text("The 25 nearest codes")).to_be_visible()

@@ -1,27 +1,110 @@
-"""Search: the beginning of a code, or words of the description."""
+"""The browser's search, run in Node: forms of codes, words, other names; and everyday phrases on the real tables."""
+
+from typing import Any
 
 import pytest
-from panels.search import find_codes
 
-from tests.helpers.explorer_page import CODES_PER_CHAPTER, code_table
+from benchmarks.kits.explorer_search import run_search, whole_table
+from benchmarks.kits.search_phrases import PHRASES, is_answered
+
+CODES = {
+    "I21.01": "ST elevation (STEMI) myocardial infarction involving left main coronary artery",
+    "I21.9": "Acute myocardial infarction, unspecified",
+    "I25.2": "Old myocardial infarction",
+    "D50.9": "Iron deficiency anemia, unspecified",
+    "E11.9": "Type 2 diabetes mellitus without complications",
+    "E10.9": "Type 1 diabetes mellitus without complications",
+    "K22.3": "Perforation of esophagus",
+    "K76.9": "Liver disease, unspecified",
+    "O80.0": "Delivered by forceps",
+    "A41.9": "Infections, unspecified organism",
+    "S72.0": "Fractures of neck of femur",
+    "J45.90": "Unspecified asthma",
+}
+TERMS = {
+    "texts": ["Acute myocardial infarction", "Stone in kidney", "Hip region"],
+    "nodes": {"I21": [0], "S72": [2]},
+    "headings": ["I21", "S72"],
+    "lay": [["heart attack", "I21"], ["old heart attack", "I252"], ["sugar", "E1"]],
+    "names": [["cardiac infarct", "myocardial infarction"]],
+}
+CASES = {
+    # Words: beginnings and whole words, never letters inside a word.
+    "liver": ["K76.9"],
+    "fract": ["S72.0"],
+    "fracture femur": ["S72.0"],
+    "hip fracture": ["S72.0"],
+    "MYOCARDIAL": ["I25.2", "I21.9", "I21.01"],
+    # British and American, plural, numerals, one edit, an accent.
+    "anaemia": ["D50.9"],
+    "oesophagus": ["K22.3"],
+    "infection": ["A41.9"],
+    "type II diabetes": ["E11.9"],
+    "diabetes, type 1": ["E10.9"],
+    "astma": ["J45.90"],
+    "œsophagus": ["K22.3"],
+    # Other names, alone and with another word; nothing at all.
+    "heart attack": ["I21.9", "I21.01"],
+    "old heart attack": ["I25.2"],
+    "sugar type 2": ["E11.9"],
+    "cardiac infarct": ["I25.2", "I21.9", "I21.01"],
+    "zzzz": [],
+    ".*": [],
+    "<b>": [],
+    # Codes in every form.
+    "I21": ["I21.01", "I21.9"],
+    "i219": ["I21.9"],
+    "I21.": ["I21.01", "I21.9"],
+    "I21*": ["I21.01", "I21.9"],
+    "I21.-": ["I21.01", "I21.9"],
+    "I21.x": ["I21.01", "I21.9"],
+    "I2%": ["I21.01", "I21.9", "I25.2"],
+    "E10-E11": ["E10.9", "E11.9"],
+    "'I21.9', \"E11.9\"": ["I21.9", "E11.9"],
+    "ICD10: I21.9; ICD-10-CM:E11.9": ["I21.9", "E11.9"],
+    "I219X E119": ["I21.9", "E11.9"],
+    "250.00": ["E11.9"],
+    "250.0*|K76.9": ["E11.9", "K76.9"],
+    "CODE,DESCRIPTION\nI21.9,heart attack\nE11.9,type II": ["I21.9", "E11.9"],
+}
 
 
-@pytest.mark.parametrize(
-    ("query", "found"),
-    [
-        ("102.01", [41]),
-        ("10201", [41]),
-        ("diabetic", [41]),
-        ("  KIDNEY disease", [41]),
-        ("disease diabetic", [41]),
-        ("(type 2)", [41]),
-        ("103.", list(range(3 * CODES_PER_CHAPTER, 4 * CODES_PER_CHAPTER))),
-        (".", []),
-        ("<organ> *5*", list(range(5 * CODES_PER_CHAPTER, 6 * CODES_PER_CHAPTER))),
-        ("kidney 103", []),
-        ("[", []),
-        (".*", []),
-    ],
-)
-def test_find_codes(query: str, found: list[int]) -> None:
-    assert find_codes(code_table(), query) == found
+def small_table() -> dict[str, Any]:
+    others = [["25000"] if code == "E11.9" else [] for code in CODES]
+    table = {"codes": list(CODES), "descriptions": list(CODES.values()), "rows": None, "others": others}
+    return {"table": table, "terms": TERMS}
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict[str, dict[str, Any]]:
+    queries = [*CASES, "I21.9 Z99.9 250.00"]
+    return dict(zip(queries, run_search(small_table(), queries)["answers"], strict=True))
+
+
+@pytest.mark.parametrize("query", CASES)
+def test_a_query_finds_its_codes(answers: dict[str, dict[str, Any]], query: str) -> None:
+    found = answers[query]
+    expected = CASES[query]
+    assert sorted(found["codes"]) == sorted(expected)
+    if query in ("heart attack", "old heart attack", "MYOCARDIAL"):
+        assert found["codes"][0] == expected[0]
+
+
+def test_what_was_understood_is_told(answers: dict[str, dict[str, Any]]) -> None:
+    assert answers["heart attack"]["meant"] == [{"text": "heart attack", "codes": ["I21"]}]
+    assert answers["astma"]["typed"] == [["astma", "asthma"]]
+    listed = answers["I21.9 Z99.9 250.00"]
+    assert (listed["read"], listed["unknown"], listed["mapped"]) == (3, ["Z99.9"], ["250.00"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("table", "column", "least"), [("icd10cm", 1, 62), ("icd9cm", 2, 58)])
+def test_everyday_phrases_are_answered(table: Any, column: int, least: int) -> None:
+    assert len(PHRASES) == 67
+    found = run_search(whole_table(table), [phrase[0] for phrase in PHRASES])["answers"]
+    wrong = [
+        (phrase[0], answer["codes"][:10])
+        for phrase, answer in zip(PHRASES, found, strict=True)
+        if not is_answered(answer["codes"], phrase[column])
+    ]
+    assert len(PHRASES) - len(wrong) >= least, wrong

@@ -84,9 +84,20 @@ class Watched:
         self.errors: list[str] = []
         own = urlsplit(address).netloc
         page.on("request", lambda request: self._seen(request.url, own))
-        page.on("websocket", lambda channel: self._seen(channel.url, own))
+        self._frames: list[bytes] = []
+        page.on("websocket", lambda channel: self._watch(channel, own))
         page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def _watch(self, channel: Any, own: str) -> None:
+        self._seen(channel.url, own)
+        channel.on(
+            "framesent", lambda frame: self._frames.append(frame if isinstance(frame, bytes) else frame.encode())
+        )
+
+    def sent(self, words: str) -> int:
+        """How often the page sent ``words`` to its server."""
+        return sum(words.encode() in frame for frame in self._frames)
 
     def _seen(self, url: str, own: str) -> None:
         parts = urlsplit(url)
