@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from clinical_modernbert.errors import ModelError, RecipeError
@@ -21,6 +21,7 @@ from clinical_modernbert.recipe.corpus import TokenizerSection
 
 SPECIAL_TOKENS = {"unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "pad": "[PAD]", "mask": "[MASK]"}
 _VOCABULARY_MULTIPLE = 64
+_CLASS_OF_TRANSFORMERS_5 = "TokenizersBackend"  # its new name of PreTrainedTokenizerFast, which it loads by both names
 _SPACE = "Ġ"  # how byte-level BPE writes a leading space
 
 
@@ -110,6 +111,11 @@ def add_clinical_words(tokenizer: PreTrainedTokenizerFast, spellings: Iterable[s
             taken.add(spelling)
             next_id += 1
     state["model"]["ignore_merges"] = True
+    for token in state["added_tokens"]:
+        # "took [MASK] daily": the mask takes the space before it, as in training, where the space belongs to the masked token.
+        # Wrapping can't set this: transformers leaves an added token that is there as it is.
+        if token["content"] == SPECIAL_TOKENS["mask"]:
+            token["lstrip"] = True
     return _wrap(Tokenizer.from_str(json.dumps(state)))
 
 
@@ -120,7 +126,7 @@ def _wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
         cls_token=SPECIAL_TOKENS["cls"],
         sep_token=SPECIAL_TOKENS["sep"],
         pad_token=SPECIAL_TOKENS["pad"],
-        mask_token=AddedToken(SPECIAL_TOKENS["mask"], lstrip=True, normalized=False, special=True),
+        mask_token=SPECIAL_TOKENS["mask"],
         clean_up_tokenization_spaces=False,
         model_input_names=["input_ids", "attention_mask"],
     )
@@ -143,6 +149,18 @@ def encode_with_offsets(
     """Yield (ids, character offsets) for each text, without [CLS] and [SEP], in the tokenizers library's own threads."""
     for encoding in tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False):
         yield encoding.ids, encoding.offsets
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, *, max_tokens: int | None = None) -> None:
+    """Write tokenizer.json and its config for transformers 4 and 5; ``max_tokens`` is where ``truncation=True`` cuts."""
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if config.get("tokenizer_class") == _CLASS_OF_TRANSFORMERS_5:
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if max_tokens is not None:
+        config["model_max_length"] = max_tokens
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:

@@ -24,11 +24,11 @@ from clinical_modernbert.artifacts import (
 from clinical_modernbert.corpus import SPLITS
 from clinical_modernbert.corpus.packing import pack_documents
 from clinical_modernbert.corpus.shards import TokenTable, id_dtype, render_rows, shard_path
-from clinical_modernbert.encoder import build_model
+from clinical_modernbert.encoder import build_model, save_model
 from clinical_modernbert.recipe import CorpusRecipe, PretrainRecipe, build_recipe
 from clinical_modernbert.recipe.corpus import TokenizerSection
 from clinical_modernbert.recipe.pretrain import ModelSection
-from clinical_modernbert.tokenizer import build_tokenizer, padded_vocabulary_size, special_ids
+from clinical_modernbert.tokenizer import build_tokenizer, padded_vocabulary_size, save_tokenizer, special_ids
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 DRUGS = ("warfarin", "metformin", "lisinopril", "furosemide", "insulin", "heparin")
@@ -87,7 +87,7 @@ def _build_corpus(store: Store, *, row_lengths: tuple[int, ...], num_documents: 
     files: list[FileEntry] = []
     rows: dict[str, dict[str, list[int]]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save_pretrained(Path(folder) / "tokenizer")
+        save_tokenizer(tokenizer, Path(folder) / "tokenizer")
         files += upload_folder(store, plan.prefix, Path(folder) / "tokenizer", below="tokenizer")
         unigram = np.zeros((2, size), dtype=np.int64)
         for split in SPLITS:
@@ -164,8 +164,7 @@ def save_tiny_model(folder: Path, *, texts: Sequence[str] = ("chest pain", "warf
         special_ids=special_ids(tokenizer),
         seed=0,
     )
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_model(model, tokenizer, folder)
 
 
 def save_tiny_classifier(

@@ -1,5 +1,6 @@
 """Clinical words are whole tokens, never parts of others; ids, offsets and text survive."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,12 @@ from clinical_modernbert.tokenizer import (
     load_base,
     load_tokenizer,
     padded_vocabulary_size,
+    save_tokenizer,
     special_ids,
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
 TEXTS = ["The patient with influenza took ibuprofen, then flushed.", "Naïve café, 5 µg of drug — ≥ 3 times."] * 5
 
@@ -97,6 +100,30 @@ def test_it_is_saved_and_loaded_whole(clinical, tmp_path: Path) -> None:
     assert loaded.get_vocab() == clinical.get_vocab()
     text = "took warfarin for flu [MASK] influence"
     assert loaded(text)["input_ids"] == clinical(text)["input_ids"]
+
+
+@pytest.mark.parametrize("text", ["took [MASK] daily", "took[MASK] daily", "took  [MASK] daily"])
+def test_the_mask_takes_the_space_before_it_as_in_training(clinical, tmp_path: Path, text: str) -> None:
+    """In training the space belongs to the masked token, so a lone space never stands beside a mask."""
+    save_tokenizer(clinical, tmp_path)
+    for tokenizer in (clinical, load_tokenizer(tmp_path), AutoTokenizer.from_pretrained(tmp_path)):
+        assert pieces(tokenizer, text) == [*pieces(clinical, "took"), "[MASK]", *pieces(clinical, " daily")]
+
+
+def test_a_base_whose_mask_leaves_the_space_is_repaired(base, tmp_path: Path) -> None:
+    save_tokenizer(base, tmp_path)
+    path = tmp_path / "tokenizer.json"
+    path.write_text(path.read_text().replace('"lstrip": true', '"lstrip": false'))
+    section = TokenizerSection(base=str(tmp_path), num_clinical_tokens=0)
+    assert "Ġ" in pieces(load_base(str(tmp_path)), "took [MASK]")
+    assert pieces(build_tokenizer(section, [], clinical_words=set()), "took [MASK]")[-2:] != ["Ġ", "[MASK]"]
+
+
+def test_it_is_saved_for_transformers_4_too_and_cuts_where_the_model_ends(clinical, tmp_path: Path) -> None:
+    save_tokenizer(clinical, tmp_path, max_tokens=20)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert config["tokenizer_class"] == "PreTrainedTokenizerFast" and config["model_max_length"] == 20
+    assert len(load_tokenizer(tmp_path)("fever " * 99, truncation=True)["input_ids"]) == 20
 
 
 def test_a_base_that_is_absent_is_named(tmp_path: Path) -> None:

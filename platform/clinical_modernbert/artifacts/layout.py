@@ -26,7 +26,7 @@ ARTIFACT_KIND_OF_RECIPE = {
 FORMAT_VERSION = {
     "corpus": 4,
     "pairs": 1,
-    "model": 3,
+    "model": 4,
     "sweep": 3,
     "evaluation": 2,
     "map": 3,

@@ -45,7 +45,7 @@ from clinical_modernbert.recipe import CorpusRecipe
 from clinical_modernbert.runtime import each_call, result_of, start_ray
 from clinical_modernbert.sources import list_units
 from clinical_modernbert.sources.document import Unit
-from clinical_modernbert.tokenizer import build_tokenizer, load_base, padded_vocabulary_size
+from clinical_modernbert.tokenizer import build_tokenizer, load_base, padded_vocabulary_size, save_tokenizer
 
 _DOCUMENTS_A_PARTITION = 2_000_000
 _INPUT_A_BANDS_PARTITION = 128_000_000
@@ -175,7 +175,7 @@ def _prepare_tools(area: WorkArea, recipe: CorpusRecipe, pieces: Sequence[Piece]
         texts = _training_texts(area, pieces, partitions, limit=limit) if _trains_tokenizer(recipe) else []
         tokenizer = build_tokenizer(recipe.tokenizer, texts, clinical_words=words)
         with tempfile.TemporaryDirectory() as folder:
-            tokenizer.save_pretrained(folder)
+            save_tokenizer(tokenizer, Path(folder))
             for path in sorted(Path(folder).iterdir()):
                 area.put(path, f"tokenizer/{path.name}")
             lexicon = Path(folder) / "lexicon.txt"

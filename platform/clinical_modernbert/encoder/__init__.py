@@ -3,6 +3,7 @@
 from clinical_modernbert.encoder.attention import FLASH_VARLEN, PACKED_SDPA, SegmentLayout, use_attention
 from clinical_modernbert.encoder.cross_entropy import decoded_cross_entropy
 from clinical_modernbert.encoder.embed import Encoder, embed_ids
+from clinical_modernbert.encoder.export import save_model
 from clinical_modernbert.encoder.load import (
     check_pooling,
     default_device,
@@ -59,6 +60,7 @@ __all__ = [
     "masked_loss_sum",
     "num_parameters",
     "products_in",
+    "save_model",
     "score_masked",
     "set_global_rope_theta",
     "use_attention",

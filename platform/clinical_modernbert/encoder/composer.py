@@ -14,6 +14,7 @@ import torch
 from transformers import ModernBertConfig, ModernBertForMaskedLM
 
 from clinical_modernbert.encoder.attention import PACKED_SDPA, register
+from clinical_modernbert.encoder.export import save_model
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.tokenizer import load_tokenizer
 
@@ -110,5 +111,4 @@ def convert_to_folder(path: Path, *, like: str, folder: Path) -> None:
         raise ModelError(f"cannot load the config of {like}: {str(error).splitlines()[0]}") from None
     tokenizer = load_tokenizer(like)
     model = convert_checkpoint(path, config=config)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_model(model, tokenizer, folder)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from clinical_modernbert.artifacts import Artifact, Plan, Store, make_plan
+from clinical_modernbert.encoder import save_model
 from clinical_modernbert.evaluation.encoders import LocalEncoder, resolve_encoder
 from clinical_modernbert.evaluation.fingerprint_inputs import encoder_input, task_inputs
 from clinical_modernbert.evaluation.results import Outcome, RunReport
@@ -53,8 +54,7 @@ def run(plan: Plan[RunRecipe]) -> Artifact:
         (folder / "report.json").write_text(json.dumps(asdict(report), indent=1), encoding="utf-8")
         np.savez_compressed(folder / "outcomes.npz", **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for options
         if outcome.tuned:
-            outcome.tuned.model.save_pretrained(folder / "model")
-            load_tokenizer(encoder.folder).save_pretrained(folder / "model")
+            save_model(outcome.tuned.model, load_tokenizer(encoder.folder), folder / "model")
         return plan.publish_folder(folder, summary=summary)
 
 

@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from clinical_modernbert.recipe.corpus import SequenceLength
-from clinical_modernbert.recipe.section import CorpusReference, Recipe, Section
+from clinical_modernbert.recipe.section import CorpusReference, Recipe, RecipeValues, Section
 
 PAPER_NUM_STEPS = 150_000
 
@@ -147,7 +147,8 @@ class TrainingSection(Section):
     Every phase has batch_rows * sequence_length tokens a step, so longer rows mean fewer rows a step."""
     export: Literal["last", "best"] = "last"
     """The weights of the model. ``last``: after the last step. ``best``: of the checkpoint with the lowest held-out loss (uniform
-    mask), if it is lower than the last; needs held_out_loss.every_steps."""
+    mask) on rows of the last phase's length, if it is lower than the last. Needs held_out_loss.every_steps, and
+    checkpoint.every_steps as a multiple of it, so that each checkpoint's own weights are measured."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of forward and backward; weights are float32. ``auto``: bfloat16 if the hardware of every worker has it."""
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -242,7 +243,8 @@ class CheckpointSection(Section):
     keep: int = Field(default=2, ge=1)
     """Number of newest checkpoints to keep."""
     keep_best: int = Field(default=1, ge=0)
-    """Number of checkpoints with the lowest held-out loss (uniform mask) to keep, in addition to the newest."""
+    """Number of checkpoints with the lowest held-out loss (uniform mask) to keep, in addition to the newest. Those that were
+    evaluated after the same step count, on rows of the newest one's length."""
 
 
 class StabilitySection(Section):
@@ -297,6 +299,13 @@ class PretrainRecipe(Recipe):
     checkpoint: CheckpointSection = CheckpointSection()
     logging: LoggingSection = LoggingSection()
 
+    def identity(self) -> RecipeValues:
+        """Return the settings that decide the output; under ``export=best`` they include which steps have checkpoints."""
+        values = super().identity()
+        if self.training.export == "best":
+            values["checkpoint"] = {"every_steps": self.checkpoint.every_steps}
+        return values
+
     @model_validator(mode="after")
     def _overlap_is_possible(self) -> Self:
         scaling = self.scaling
@@ -325,6 +334,13 @@ class PretrainRecipe(Recipe):
                 "training.export=best selects a checkpoint by its held-out loss and needs held_out_loss.every_steps, "
                 f"checkpoint.every_steps and checkpoint.keep_best, got {self.held_out_loss.every_steps}, "
                 f"{self.checkpoint.every_steps} and {self.checkpoint.keep_best}"
+            )
+        if self.training.export == "best" and (self.checkpoint.every_steps or 0) % (
+            self.held_out_loss.every_steps or 1
+        ):
+            raise ValueError(
+                "training.export=best compares checkpoints by the held-out loss of their own weights: checkpoint.every_steps="
+                f"{self.checkpoint.every_steps} must be a multiple of held_out_loss.every_steps={self.held_out_loss.every_steps}"
             )
         if self.stability.action == "roll_back" and not self.checkpoint.every_steps:
             raise ValueError(

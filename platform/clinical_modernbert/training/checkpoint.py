@@ -36,7 +36,7 @@ from clinical_modernbert.outages import patiently
 from clinical_modernbert.recipe.pretrain import CheckpointSection
 from clinical_modernbert.training.checkpoint_shape import FORMAT_VERSION, CheckpointShape
 from clinical_modernbert.training.engine import Engine
-from clinical_modernbert.training.state import RunState, state_from_json, state_to_json
+from clinical_modernbert.training.state import HeldOutPoint, RunState, state_from_json, state_to_json
 from clinical_modernbert.training.worker import Worker, from_first_worker, gather_from_workers, wait_for_workers
 
 _STATE = "run.json"
@@ -115,9 +115,9 @@ class Checkpoints:
         name = from_first_worker(self._newest() if self._worker.rank == 0 else None, self._worker)
         return self._load(engine, name) if name else RunState()
 
-    def restore_best(self, engine: Engine, *, below: float | None) -> RunState | None:
-        """Load the checkpoint with the lowest held-out loss if that is lower than ``below``; else return None."""
-        name = from_first_worker(self._best(below) if self._worker.rank == 0 else None, self._worker)
+    def restore_best(self, engine: Engine, *, last: HeldOutPoint) -> RunState | None:
+        """Load the checkpoint with the lowest held-out loss on rows of ``last``'s length if it is below that of ``last``."""
+        name = from_first_worker(self._best(last) if self._worker.rank == 0 else None, self._worker)
         return self._load(engine, name) if name else None
 
     def close(self) -> None:
@@ -128,15 +128,22 @@ class Checkpoints:
             self._pending.folder.cleanup()
 
     def _write_manifest(self, pending: _Upload, files: list[FileEntry]) -> None:
-        held_out_loss = pending.state.held_out.get("uniform_loss")
+        state, every = pending.state, self._section.every_steps
+        # A checkpoint for a stop is never a candidate: a run's export must not depend on when it was stopped.
+        measured = state.held_out if every and state.step % every == 0 else None
         manifest = Manifest(
             kind="checkpoint",
-            id=f"{self._run_id}/{pending.state.step}",
+            id=f"{self._run_id}/{state.step}",
             fingerprint=self._run_id.rpartition("-")[2],
             format_version=FORMAT_VERSION,
             recipe={},
             inputs=(),
-            summary={"step": pending.state.step, "held_out_loss": held_out_loss, **asdict(self._shape)},
+            summary={
+                "step": state.step,
+                "held_out_loss": measured.held_out.get("uniform_loss") if measured else None,
+                "held_out_row_length": measured.row_length if measured else None,
+                **asdict(self._shape),
+            },
             files=tuple(files),
         )
         write_manifest(self._store, pending.prefix, manifest)
@@ -161,11 +168,9 @@ class Checkpoints:
             return name
         return None
 
-    def _best(self, below: float | None) -> str | None:
-        ranked = _by_loss(self._complete())
-        if not ranked or below is None or ranked[0][0] >= below:
-            return None
-        return ranked[0][1]
+    def _best(self, last: HeldOutPoint) -> str | None:
+        ranked, below = _by_loss(self._complete(), row_length=last.row_length), last.held_out.get("uniform_loss")
+        return ranked[0][1] if ranked and below is not None and ranked[0][0] < below else None
 
     def _complete(self) -> dict[str, Artifact]:
         """Return the complete checkpoints by name, oldest first; one with a damaged manifest is not complete."""
@@ -184,7 +189,9 @@ class Checkpoints:
         try:
             complete = self._complete()
             kept = {*list(complete)[-self._section.keep :]}
-            kept |= {name for _, name in _by_loss(complete)[: self._section.keep_best]}
+            lengths = [checkpoint.summary.get("held_out_row_length") for checkpoint in complete.values()]
+            newest_length = next((length for length in reversed(lengths) if length), None)
+            kept |= {name for _, name in _by_loss(complete, row_length=newest_length)[: self._section.keep_best]}
             for name in complete:
                 if name not in kept:
                     _delete(self._store, self._run_id, name)
@@ -208,9 +215,14 @@ def _naming_a_full_disk(folder: Path, *, step: int) -> Iterator[None]:
         ) from error
 
 
-def _by_loss(checkpoints: dict[str, Artifact]) -> list[tuple[float, str]]:
-    losses = {name: checkpoint.summary.get("held_out_loss") for name, checkpoint in checkpoints.items()}
-    return sorted((loss, name) for name, loss in losses.items() if loss is not None)
+def _by_loss(checkpoints: dict[str, Artifact], *, row_length: int | None) -> list[tuple[float, str]]:
+    """Rank the checkpoints that were evaluated on rows of this length, the lowest loss first."""
+    summaries = {name: checkpoint.summary for name, checkpoint in checkpoints.items()}
+    return sorted(
+        (summary["held_out_loss"], name)
+        for name, summary in summaries.items()
+        if summary.get("held_out_loss") is not None and summary["held_out_row_length"] == row_length
+    )
 
 
 def delete_checkpoints(store: Store, run_id: str) -> None:

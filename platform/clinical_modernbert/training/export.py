@@ -9,7 +9,7 @@ from statistics import median_high
 
 from clinical_modernbert.artifacts import upload_folder
 from clinical_modernbert.artifacts.layout import artifact_prefix
-from clinical_modernbert.encoder import num_parameters, set_global_rope_theta
+from clinical_modernbert.encoder import num_parameters, save_model, set_global_rope_theta
 from clinical_modernbert.training.card import model_card
 from clinical_modernbert.training.checkpoint import Checkpoints
 from clinical_modernbert.training.phases import phase_at
@@ -25,7 +25,8 @@ def load_export(run: Run, checkpoints: Checkpoints, state: RunState) -> RunState
     """
     if run.recipe.training.export == "last":
         return state
-    best = checkpoints.restore_best(run.engine, below=state.held_out.get("uniform_loss"))
+    assert state.held_out is not None, "the last step is always evaluated"
+    best = checkpoints.restore_best(run.engine, last=state.held_out)
     if best is None:
         return state
     set_global_rope_theta(run.model, phase_at(run.phases, best.step - 1).global_rope_theta or run.rope_theta)
@@ -37,8 +38,7 @@ def export_model(run: Run, state: RunState, exported: RunState) -> Exported:
     summary = _summary(run, state, exported)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        run.model.save_pretrained(folder / "model", safe_serialization=True)
-        run.tokenizer.save_pretrained(folder / "model")
+        save_model(run.model, run.tokenizer, folder / "model")
         card = model_card(run.job.run_id, run.recipe, run.corpus, summary)
         (folder / "model" / "README.md").write_text(card, encoding="utf-8")
         (folder / "history.json").write_text(json.dumps(history_to_json(state.history)), encoding="utf-8")
@@ -60,7 +60,7 @@ def _summary(run: Run, state: RunState, exported: RunState) -> Summary:
         row_order=hashlib.sha256(rows.encode()).hexdigest(),
         training_flops=run.num_steps * sum(point.figures.flops for point in steps) / len(steps),
         exported_step=exported.step,
-        held_out=exported.held_out,
+        held_out=exported.held_out.held_out if exported.held_out else {},
         rollbacks=len(state.skips),
         corpus=run.job.corpus_id,
         initial_weights=run.initial_weights,

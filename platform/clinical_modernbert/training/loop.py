@@ -192,7 +192,7 @@ class _Loop:
                 worker=run.worker,
                 precision=run.precision,
             )
-            points.append(HeldOutPoint(step=step, held_out=held_out))
+            points.append(HeldOutPoint(step, held_out, phase_at(run.phases, step).sequence_length))
         recent = (*self._state.recent_losses, figures.loss)[-recipe.stability.window_steps :]
         self._state = replace(_with_points(self._state, *points), step=step + 1, recent_losses=recent)
         if self._progress and points:

@@ -40,6 +40,8 @@ class HeldOutPoint:
 
     step: int
     held_out: dict[str, float]
+    row_length: int | None = None
+    """Tokens a row; figures over rows of different lengths are not comparable. None in curves of format 3 and before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +111,11 @@ class RunState:
     skips: tuple[Skip, ...] = ()
 
     @property
-    def held_out(self) -> dict[str, float]:
-        """The newest held-out figures; empty before the first."""
-        points = (point.held_out for point in reversed(self.history) if isinstance(point, HeldOutPoint))
-        return next(points, {})
+    def held_out(self) -> HeldOutPoint | None:
+        """The held-out figures of exactly these weights; None if the run was not evaluated after its last step."""
+        points = (point for point in reversed(self.history) if isinstance(point, HeldOutPoint))
+        newest = next(points, None)
+        return newest if newest and newest.step == self.step - 1 else None
 
 
 def point_to_json(point: Point) -> JsonObject:

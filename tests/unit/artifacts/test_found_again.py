@@ -1,22 +1,19 @@
 """Artifacts that earlier code made are found again: what was built once is never built twice because the code moved.
 
-``tests/golden/demo_store`` holds manifests of one run of ``jobs/demo.py`` on commit 634706f, without their summaries;
-the map has the name and version of format 3.
+``tests/golden/demo_store`` holds manifests of one run of ``jobs/demo.py``, without their summaries;
+``python -m tests.helpers.demo_store`` gives them new addresses after a change that is meant to orphan artifacts.
 """
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from clinical_modernbert.artifacts import Manifest, Plan, Store, make_plan
+from clinical_modernbert.artifacts import Manifest, Store
 from clinical_modernbert.artifacts.layout import FORMAT_VERSION
-from clinical_modernbert.corpus.fingerprint_inputs import fingerprint_inputs as corpus_inputs
-from clinical_modernbert.evaluation.fingerprint_inputs import fingerprint_inputs as evaluation_inputs
-from clinical_modernbert.recipe import RECIPE_TYPES, CorpusRecipe, EvaluateRecipe, Recipe, SweepRecipe
-from clinical_modernbert.sweeps.trials import sweep_plan
+from clinical_modernbert.recipe import RECIPE_TYPES
 
 from tests.helpers import shipped
+from tests.helpers.demo_store import plan
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 MANIFESTS = sorted((GOLDEN / "demo_store").glob("*.json"))
@@ -33,18 +30,6 @@ def demo_store(store: Store) -> Store:
     return store
 
 
-def plan(recipe: Recipe, store: Store) -> Plan[Any]:
-    """The plan as the recipe's job makes it."""
-    match recipe:
-        case CorpusRecipe():
-            return make_plan(recipe, store, raw_inputs=corpus_inputs(recipe))
-        case EvaluateRecipe():
-            return make_plan(recipe, store, raw_inputs=evaluation_inputs(recipe))
-        case SweepRecipe():
-            return sweep_plan(recipe, store)
-    return make_plan(recipe, store)
-
-
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
 def test_what_the_demo_made_is_found_again(
     path: Path, demo_store: Store, repository: Path, monkeypatch: pytest.MonkeyPatch
@@ -52,10 +37,8 @@ def test_what_the_demo_made_is_found_again(
     monkeypatch.chdir(repository)  # a sweep reads its base recipe
     manifest = Manifest.model_validate_json(path.read_bytes())
     recipe = RECIPE_TYPES[manifest.recipe["kind"]].model_validate(manifest.recipe)
-    if manifest.format_version < FORMAT_VERSION[manifest.kind]:
-        assert (
-            plan(recipe, demo_store).existing() is None
-        )  # the format was raised since: old work is never taken for new
+    if manifest.format_version < FORMAT_VERSION[manifest.kind]:  # raised since: old work is never taken for new
+        assert plan(recipe, demo_store).existing() is None
         return
     assert recipe.model_dump(mode="json") == manifest.recipe
     made = plan(recipe, demo_store)

@@ -176,6 +176,65 @@ def test_the_best_weights_are_exported_where_the_recipe_says_so(store: Store, mo
     assert_equal_to_the_bit(best, until_four)
 
 
+def test_the_best_is_chosen_among_rows_of_the_last_length_and_scored_as_exported(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losses on rows of 64 and of 128 tokens are not comparable, and the manifest's figure is that of the exported weights."""
+    publish_tiny_corpus(store, row_lengths=(64, 128), name="both")
+    losses = iter([1.0, 5.0, 4.0, 6.0])  # the first is lower only because its rows are shorter
+    measured: list[tuple[int, int]] = []
+
+    def scored(model: Any, corpus: Artifact, phase: Any, **settings: Any) -> dict[str, float]:
+        measured.append((phase.sequence_length, len(measured)))
+        return figures(next(losses))
+
+    monkeypatch.setattr(loop, "score_phase", scored)
+    phases = "training.phases=[{sequence_length: 64, num_steps: 2}, {sequence_length: 128, num_steps: 6}]"
+    every = ("checkpoint.every_steps=2", "held_out_loss.every_steps=2", "checkpoint.keep=1", "training.export=best")
+    plan = tiny_pretrain_plan(store, "training.num_steps=null", phases, *every, corpus="both")
+    best = pretrain_in_process(plan)
+    assert [length for length, _ in measured] == [64, 128, 128, 128]
+    assert best.summary["exported_step"] == 6 and best.summary["held_out"] == figures(4.0)
+    history = json.loads(best.file("history.json").read_text())
+    assert [point["row_length"] for point in history if "held_out" in point] == [64, 128, 128, 128]
+
+
+def test_a_stop_adds_no_candidate_for_the_best(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a run that was stopped exports other weights than one that was not."""
+    losses = iter([5.0, 1.0, 4.0, 6.0])
+    monkeypatch.setattr(loop, "score_phase", lambda *a, **k: figures(next(losses)))
+    monkeypatch.setattr("clinical_modernbert.training.launch.delete_checkpoints", lambda *a: None)
+    every = ("checkpoint.every_steps=6", "held_out_loss.every_steps=2", "training.export=best", "training.num_steps=8")
+    plan = tiny_pretrain_plan(store, *every)
+    real = loop.train_step
+
+    def stopped_at_step_3(context: Any, share: Any, *, step: int, signals: Any) -> Any:
+        return real(context, share, step=step, signals=replace(signals, stop=step == 3))
+
+    monkeypatch.setattr(loop, "train_step", stopped_at_step_3)
+    with pytest.raises(RunStopped):
+        pretrain_in_process(plan)
+    assert kept(store, plan) == [4]
+    monkeypatch.setattr(loop, "train_step", real)
+    assert pretrain_in_process(plan).summary["held_out"] == figures(4.0)
+
+
+def test_checkpoints_that_are_not_evaluated_cannot_be_compared(store: Store) -> None:
+    every = ("checkpoint.every_steps=7", "held_out_loss.every_steps=10", "training.export=best")
+    with pytest.raises(
+        RecipeError, match=r"checkpoint\.every_steps=7 must be a multiple of held_out_loss\.every_steps=10"
+    ):
+        tiny_pretrain_plan(store, *every)
+
+
+def test_the_steps_with_checkpoints_are_part_of_the_fingerprint_where_they_decide(store: Store) -> None:
+    best = ("held_out_loss.every_steps=2", "training.export=best")
+    plans = [tiny_pretrain_plan(store, *best, f"checkpoint.every_steps={n}") for n in (2, 4)]
+    assert plans[0].fingerprint != plans[1].fingerprint
+    plans = [tiny_pretrain_plan(store, f"checkpoint.every_steps={n}") for n in (2, 4)]
+    assert plans[0].fingerprint == plans[1].fingerprint
+
+
 def test_the_best_cannot_be_exported_where_it_is_not_kept(store: Store) -> None:
     with pytest.raises(RecipeError, match=r"held_out_loss\.every_steps"):
         tiny_pretrain_plan(store, "training.export=best")
