@@ -42,21 +42,23 @@ def patiently(
     *,
     work: str,
     wait: Callable[[float], object] = time.sleep,
-    patience_s: float = PATIENCE_S,
+    patience_s: float | None = None,
     error_type: type[StoreError] = StoreError,
 ) -> T:
     """Return ``do()``, tried again while it raises an ``error_type``; after ``patience_s`` seconds the first error is raised.
 
+    None is ``PATIENCE_S``, read at the call: as a default it would be fixed at import, where no test can shorten it.
     ``wait`` may cut a pause short by a true value: then the first error is raised at once.
     """
     outage, began, first = Outage(work), time.monotonic(), None
+    limit_s = PATIENCE_S if patience_s is None else patience_s
     while True:
         try:
             result = do()
         except error_type as error:
             first = first or error
             pause = outage.failed(error)
-            if time.monotonic() - began + pause > patience_s or wait(pause):
+            if time.monotonic() - began + pause > limit_s or wait(pause):
                 raise first from None
             continue
         outage.ended()
