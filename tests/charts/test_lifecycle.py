@@ -122,6 +122,7 @@ def test_alerts_of_a_component_come_with_it(render: Render) -> None:
 
     assert "EndpointDown" in alerts(*SERVED) and "EndpointDown" not in alerts()
     assert "AutoscalerDown" in alerts() and "AutoscalerDown" not in alerts("research.enabled=false")
+    assert "AutoscalerDown" not in alerts("research.queue=team"), "a cluster in a queue has no autoscaler"
     assert {"JobFailed", "TrainingStalled", "PodEvicted", "PodPending"} <= alerts()
 
 
