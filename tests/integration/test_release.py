@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from clinical_modernbert.cluster.client import Cluster
+from clinical_modernbert.cluster.drift import differences
 from clinical_modernbert.cluster.skeleton import fill
 from kubernetes import client, config
 
@@ -124,6 +126,38 @@ def test_server_side_apply_would_undo_what_the_autoscaler_chose_and_is_stopped(s
         run("helm", "uninstall", "cm", "--wait")
 
 
+def test_an_upgrade_over_a_failed_one_is_seen_and_repaired(stub: Stub, run: Run, tmp_path: Path) -> None:
+    """Without server-side apply Helm compares with the last deployed revision, not with the live object."""
+    broken = shutil.copytree(CHART, tmp_path / "broken")
+    template = broken / "templates" / "_rayobjects.tpl"
+    template.write_text(
+        template.read_text().replace("excludeHeadPodFromServeSvc: true", "excludeHeadPodFromServeSvc: some")
+    )
+    assert apply(run, "install", "research.workers.cpu.maxReplicas=4").returncode == 0
+    try:
+        assert not drift(stub, run)
+        failed = apply(run, "upgrade", "research.workers.cpu.maxReplicas=9", chart=broken)
+        assert failed.returncode != 0 and "excludeHeadPodFromServeSvc" in failed.stderr
+        again = apply(run, "upgrade", "research.workers.cpu.maxReplicas=4")
+        assert again.returncode == 0 and "STATUS: deployed" in again.stdout
+        assert drift(stub, run) == ["spec.workerGroupSpecs[1].maxReplicas is 9, the manifest has 4"]
+
+        values = str(CHART / "ci" / "everything-values.yaml")
+        repair = ("--server-side=true", "--force-conflicts", "--set", "research.workers.cpu.maxReplicas=4")
+        repaired = run("helm", "upgrade", "cm", str(CHART), "--values", values, *repair)
+        assert repaired.returncode == 0, repaired.stderr
+        assert not drift(stub, run)
+    finally:
+        run("helm", "uninstall", "cm", "--wait")
+
+
+def drift(stub: Stub, run: Run) -> list[str]:
+    """How the live research cluster differs from what Helm reports."""
+    manifests = list(yaml.safe_load_all(run("helm", "get", "manifest", "cm").stdout))
+    (manifest,) = [m for m in manifests if m and m["kind"] == "RayCluster"]
+    return differences(manifest, stub.state.get("rayclusters", "ml", RESEARCH))
+
+
 def test_kubectl_and_the_python_client_read_the_release_and_submit_to_it(stub: Stub, run: Run, tmp_path: Path) -> None:
     assert apply(run, "install").returncode == 0
     try:
@@ -156,9 +190,9 @@ def test_kubectl_and_the_python_client_read_the_release_and_submit_to_it(stub: S
 
 
 KINDS_OF_THE_CHART = (
-    "rayclusters", "rayjobs", "rayservices", "deployments", "statefulsets", "services", "ingresses", "networkpolicies",
-    "poddisruptionbudgets", "horizontalpodautoscalers", "roles", "rolebindings", "serviceaccounts", "configmaps",
-    "podmonitors", "prometheusrules", "pods", "secrets",
+    "rayclusters", "rayjobs", "raycronjobs", "rayservices", "deployments", "statefulsets", "services", "ingresses",
+    "networkpolicies", "poddisruptionbudgets", "horizontalpodautoscalers", "roles", "rolebindings", "serviceaccounts",
+    "configmaps", "podmonitors", "prometheusrules", "pods", "secrets",
 )  # fmt: skip
 
 

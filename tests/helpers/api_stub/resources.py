@@ -40,7 +40,7 @@ _TABLE = {
         "v1",
     ): "validatingadmissionpolicies/ValidatingAdmissionPolicy "
     "validatingadmissionpolicybindings/ValidatingAdmissionPolicyBinding",
-    ("ray.io", "v1"): "rayclusters/RayCluster rayjobs/RayJob rayservices/RayService",
+    ("ray.io", "v1"): "rayclusters/RayCluster rayjobs/RayJob raycronjobs/RayCronJob rayservices/RayService",
     ("monitoring.coreos.com", "v1"): "podmonitors/PodMonitor prometheusrules/PrometheusRule",
 }
 _WITHOUT_NAMESPACE = {
