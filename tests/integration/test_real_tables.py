@@ -129,7 +129,7 @@ def test_real_meds_file(shared_data: Path) -> None:
     source = MedsSource(type="meds", name="m", path=str(shared_data / "ehr" / "meds"))
     (unit,) = list_units(source)
     documents = [record for record in read_unit(source, unit) if isinstance(record, Document)]
-    assert len(documents) == 100 and all(d.group == f"subject_id:{d.id}" for d in documents)
+    assert len(documents) == 100 and all(d.group == f"patient:{d.id}" for d in documents)
     stamps = [line[:16] for line in documents[0].text.split("\n") if line[4:5] == "-" and line[13:14] == ":"]
     assert len(stamps) > 50 and stamps == sorted(stamps)
     events = sum(line.count(";") + 1 for d in documents for line in d.text.split("\n"))

@@ -156,10 +156,11 @@ def _parquet_rows(location: Path, file: str, columns: tuple[str, ...]) -> Iterat
     number = 0
     try:
         with pq.ParquetFile(location) as parquet:
-            for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=list(columns)):
+            names = check_names(parquet.schema_arrow.names, columns, file)
+            for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=names):
                 for values in batch.to_pylist():
                     number += 1
-                    yield f"row {number}", values
+                    yield f"row {number}", {column: values[name] for column, name in zip(columns, names, strict=True)}
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         yield Quarantined(file, f"row {number + 1}", f"broken Parquet ({type(error).__name__}); the rest is not read")
 

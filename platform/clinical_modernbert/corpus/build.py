@@ -19,20 +19,19 @@ from clinical_modernbert.artifacts.layout import work_prefix
 from clinical_modernbert.artifacts.work_area import WorkArea
 from clinical_modernbert.corpus import SPLITS
 from clinical_modernbert.corpus.checks import check_recipe, check_store
+from clinical_modernbert.corpus.decontamination import prepare_ngrams
 from clinical_modernbert.corpus.dedup.exact import (
     find_duplicates,
     find_near_duplicates,
     kept_rows,
     resolve_versions,
 )
-from clinical_modernbert.corpus.dedup.shingles import evaluation_ngrams
 from clinical_modernbert.corpus.documents import parse_unit
 from clinical_modernbert.corpus.piece_files import Piece, PieceId
 from clinical_modernbert.corpus.publish import Built, publish_corpus
 from clinical_modernbert.corpus.refusals import cleared_at_the_end, refuse_bad_input
 from clinical_modernbert.corpus.results import (
     Dropped,
-    EvaluationNgrams,
     Packed,
     Parsed,
     Partitions,
@@ -82,7 +81,7 @@ def _build(plan: Plan[CorpusRecipe], area: WorkArea) -> Artifact:
     near = 1 + sum(map(_raw_bytes, units)) // _INPUT_A_BANDS_PARTITION
 
     if recipe.decontamination.paths:
-        result_of(ray.remote(num_cpus=1)(_prepare_evaluation).remote(area, recipe.decontamination.paths))
+        result_of(ray.remote(num_cpus=1)(prepare_ngrams).remote(area, recipe.decontamination))
     if recipe.tokenizer.base != "train":
         result_of(ray.remote(num_cpus=0)(_check_base).remote(recipe.tokenizer.base))
     # Takes no CPU: it must not keep a file waiting.
@@ -142,18 +141,6 @@ def _deduplicate(area: WorkArea, recipe: CorpusRecipe, pieces: Sequence[Piece], 
     near = [partial(find_near_duplicates, area, pieces=ids, partition=n, earlier=done) for n in range(num_near)]
     each_call("near", near, Dropped, concurrency=num_cpus)
     return Partitions(versions=number, duplicates=number, near=num_near)
-
-
-def _prepare_evaluation(area: WorkArea, paths: tuple[str, ...]) -> EvaluationNgrams:
-    """Write the 13-word sequences of the evaluation sets."""
-    from clinical_modernbert.sources.evaluation_sets import evaluation_texts
-
-    def run() -> EvaluationNgrams:
-        ngrams = evaluation_ngrams(text for path in paths for text in evaluation_texts(Path(path)))
-        area.put_array(ngrams, "evaluation.npy")
-        return EvaluationNgrams(len(ngrams))
-
-    return area.once("evaluation", run, EvaluationNgrams)
 
 
 def _trains_tokenizer(recipe: CorpusRecipe) -> bool:

@@ -30,6 +30,11 @@ def check_recipe(recipe: CorpusRecipe) -> None:
 
         for path in recipe.decontamination.paths:
             next(iter(evaluation_texts(Path(path))), None)
+    if recipe.decontamination.id_lists:
+        from clinical_modernbert.corpus.decontamination import listed_ids
+
+        for path in recipe.decontamination.id_lists:
+            listed_ids(path)
 
 
 def check_store(plan: Plan[CorpusRecipe], area: WorkArea) -> None:

@@ -5,18 +5,12 @@ decided by later passes, over all units.
 """
 
 import json
-import tempfile
 from collections import Counter
 from dataclasses import asdict
-from functools import lru_cache
-from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from clinical_modernbert.artifacts.work_area import WorkArea
 from clinical_modernbert.corpus import is_held_out
-from clinical_modernbert.corpus.dedup.shingles import is_contaminated
+from clinical_modernbert.corpus.decontamination import Decontamination, load_decontamination
 from clinical_modernbert.corpus.filters import detect_language, drop_reason
 from clinical_modernbert.corpus.identifiers import mask_identifiers
 from clinical_modernbert.corpus.normalise import normalise
@@ -35,7 +29,6 @@ from clinical_modernbert.sources import read_unit
 from clinical_modernbert.sources.document import Deleted, Document, Dropped, Quarantined, Unit, key_of
 from clinical_modernbert.sources.files import Progress
 
-NO_NGRAMS: NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
 _QUARANTINE_SHOWN = 5
 
 
@@ -60,18 +53,18 @@ class _UnitParser:
         self, area: WorkArea, recipe: CorpusRecipe, unit: Unit, number: int, num_bands_partitions: int
     ) -> None:
         self._area, self._recipe, self._unit, self._number = area, recipe, unit, number
+        self._source = next(source for source in recipe.sources if source.name == unit.source)
         self._num_partitions = num_bands_partitions
-        self._contaminants = _evaluation_table(area) if recipe.decontamination.paths else NO_NGRAMS
+        self._decontamination = load_decontamination(area, recipe.decontamination)
         self._counts: Counter[str] = Counter()
         self._quarantine: list[QuarantineEntry] = []
         self._sizes: list[int] = []  # documents of the pieces that are written
         self._piece = self._next_piece()
 
     def run(self) -> Parsed:
-        source = next(source for source in self._recipe.sources if source.name == self._unit.source)
         progress = Progress()
         try:
-            for record in read_unit(source, self._unit, progress=progress):
+            for record in read_unit(self._source, self._unit, progress=progress):
                 self._counts["records"] += 1
                 match record:
                     case Quarantined():
@@ -116,7 +109,9 @@ class _UnitParser:
         if self._piece.is_full() and not belongs:
             self._put_piece()
             self._piece = self._next_piece()
-        text, unfit = _prepare(document.text, self._recipe, self._counts, self._contaminants)
+        text, unfit = _prepare(
+            document, self._recipe, self._counts, self._decontamination, is_prose=self._source.is_prose
+        )
         if document.record is not None:
             place = self._piece.versions[-1].place if belongs else None
             row = NO_ROW if unfit else self._piece.num_rows
@@ -147,12 +142,18 @@ class _UnitParser:
 
 
 def _prepare(
-    text: str, recipe: CorpusRecipe, counts: Counter[str], contaminants: NDArray[np.uint64]
+    document: Document,
+    recipe: CorpusRecipe,
+    counts: Counter[str],
+    decontamination: Decontamination,
+    *,
+    is_prose: bool,
 ) -> tuple[str, str | None]:
     """Return the text as the corpus holds it, and the reason to drop it, or None; count its language and identifiers."""
-    text = normalise(text)
-    language = detect_language(text)
+    text = normalise(document.text)
+    language = detect_language(text) if is_prose else None
     unfit = drop_reason(text, recipe.filters, lexicon=recipe.lexicon, language=language)
+    unfit = unfit or decontamination.reason(document, text)
     if unfit:
         return text, unfit
     masked, identifiers = mask_identifiers(text)
@@ -164,14 +165,5 @@ def _prepare(
             return text, "identifiers"
         if recipe.identifiers.action == "mask":
             text = masked
-    if is_contaminated(text, contaminants):
-        return text, "contaminated"
     counts[f"language:{language or 'short'}"] += 1
     return text, None
-
-
-@lru_cache(maxsize=1)
-def _evaluation_table(area: WorkArea) -> NDArray[np.uint64]:
-    """Return the n-grams of the evaluation sets; the worker process keeps them for its next units."""
-    with tempfile.TemporaryDirectory() as folder:
-        return np.array(area.get_array("evaluation.npy", Path(folder)))

@@ -17,6 +17,8 @@ from clinical_modernbert.recipe.corpus import FilterSection, LexiconSection
 _MIN_LANGUAGE_WORDS = 20
 _ENGLISH = re.compile(r"\b(?:the|and|with|were|that|this|from|which|have|has|been)\b")
 _ENGLISH_SHARE = 0.04
+# Thai, Lao, Burmese, Khmer, kana, Chinese characters.
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
 _NGRAM = 5
 _MIN_REPETITION_WORDS = 50
 _MIN_LETTERS = 0.4
@@ -81,11 +83,16 @@ def is_repetitive(text: str, section: FilterSection) -> bool:
 
 
 def detect_language(text: str) -> str | None:
-    """Return the ISO 639-1 code of a text's language; None for fewer than 20 words, too few to classify."""
+    """Return the ISO 639-1 code of a text's language; None for fewer than 20 words, too few to classify.
+
+    In scripts without blanks between words, two characters count as one word.
+    """
     sample = text[:4000].lower()
     num_words = sample.count(" ") + 1
     if num_words < _MIN_LANGUAGE_WORDS:
-        return None
+        if sample.isascii() or len(_UNSPACED.findall(sample)) < 2 * _MIN_LANGUAGE_WORDS:
+            return None
+        return str(py3langid.classify(sample)[0])
     needed = math.ceil(_ENGLISH_SHARE * num_words)
     if sum(1 for _ in islice(_ENGLISH.finditer(sample), needed)) == needed:
         return "en"

@@ -8,15 +8,27 @@ from clinical_modernbert.artifacts import InputEntry
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.hashing import file_sha256
 from clinical_modernbert.recipe import CorpusRecipe
-from clinical_modernbert.recipe.corpus import LexiconSection
+from clinical_modernbert.recipe.corpus import DecontaminationSection, LexiconSection
 from clinical_modernbert.sources import list_units
 
 
 def fingerprint_inputs(recipe: CorpusRecipe) -> tuple[InputEntry, ...]:
-    """Return one entry for each raw file or generated part that the recipe reads, and for each source of its lexicon."""
+    """Return one entry a raw file or generated part that the recipe reads, a source of its lexicon, and an evaluation set."""
     units = (unit for source in recipe.sources for unit in list_units(source))
     texts = tuple(InputEntry(name=f"{unit.source}/{unit.name}", id=unit.source, digest=unit.digest) for unit in units)
-    return texts + _lexicon_inputs(recipe.lexicon)
+    return texts + _lexicon_inputs(recipe.lexicon) + _decontamination_inputs(recipe.decontamination)
+
+
+def _decontamination_inputs(section: DecontaminationSection) -> tuple[InputEntry, ...]:
+    entries = []
+    for path in (*section.paths, *section.id_lists):
+        top = Path(path)
+        files = sorted(p for p in top.rglob("*") if p.is_file()) if top.is_dir() else [top]
+        if not files or not files[0].is_file():
+            raise SourceError(f"decontamination: {path!r} does not exist, or is an empty folder")
+        digest = _digest("\n".join(f"{p.relative_to(top).as_posix()} {file_sha256(p)}" for p in files))
+        entries.append(InputEntry(name=f"decontamination/{top.name}", id=top.name, digest=digest))
+    return tuple(entries)
 
 
 def _lexicon_inputs(section: LexiconSection) -> tuple[InputEntry, ...]:

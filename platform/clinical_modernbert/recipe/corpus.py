@@ -51,6 +51,8 @@ class DecontaminationSection(Section):
     paths: tuple[str, ...] = ()
     """Files of evaluation sets in their own formats; a document that shares 13 consecutive words is dropped as
     ``contaminated``."""
+    id_lists: tuple[str, ...] = ()
+    """Text files with one PMID or document id a line; these documents are dropped as ``listed``, full text with its PMID."""
 
 
 class CardSection(Section):

@@ -20,6 +20,8 @@ class SourceSection(Section):
 
     is_synthetic: ClassVar[bool] = False
     """Whether the text is generated; manifests and pages say so."""
+    is_prose: ClassVar[bool] = True
+    """Whether the text has a language; lists of codes and numbers have none, and ``filters.languages`` does not judge them."""
 
     name: SourceName
     """Name of the source in counts of documents, drops and tokens."""
@@ -40,7 +42,7 @@ class PubMedSource(SourceSection):
     """Article languages to keep (NLM's three letters); None keeps all, because the main abstract is always English."""
     other_languages: tuple[Language, ...] = ()
     """Languages whose ``OtherAbstract`` becomes a further document in the citation's group, under its vernacular title; ``eng``
-    takes summaries in plain language."""
+    takes summaries in plain language, under the English title."""
     title_only: Literal["drop", "keep"] = "drop"
     """Drop a citation without abstract as ``no_abstract``, or keep its title as the text."""
     checksum_mismatch: Literal["fail", "quarantine"] = "fail"
@@ -70,6 +72,8 @@ class PmcSource(SourceSection):
 class MedsSource(SourceSection):
     """MEDS events in Parquet, one text a subject in time order; grouped by subject_id."""
 
+    is_prose = False
+
     type: Literal["meds"]
     path: str
     """File or folder (read recursively for ``*.parquet``); each file holds whole subjects."""
@@ -82,13 +86,29 @@ class TableSource(SourceSection):
 
     type: Literal["table"]
     path: str
-    """CSV, Parquet or JSON lines (``.jsonl``, ``.ndjson``), by the file's name; CSV and JSON lines plain or gzip."""
+    """CSV (``,``, tab, ``|`` or ``;``), Parquet, or JSON lines or array (``.json``, ``.jsonl``, ``.ndjson``), by the file's name;
+    CSV and JSON plain or gzip."""
     text_column: str
     """Column with the text."""
     id_column: str | None = None
     """Column with the document's id; None takes the row number."""
     group_column: str | None = None
     """Column whose value is held out as a whole (a patient or an encounter); None holds out single documents."""
+    group_name: str | None = None
+    """What the groups are: sources that share the name share their groups. None takes ``patient``, as all sources of patients
+    have it, for the usual names of a patient's column (``subject_id``, ``person_id``, ``patient_id`` and others), else the
+    column's name."""
+    version_column: str | None = None
+    """Column with the number or time (ISO 8601) of a revision: of the rows with one id the highest stays, the others are
+    ``superseded``. Needs ``id_column``."""
+    quoted: bool = True
+    """Whether quotes enclose fields of a CSV file; OHDSI's tab-separated tables have none."""
+
+    @model_validator(mode="after")
+    def _versions_have_ids(self) -> "TableSource":
+        if self.version_column is not None and self.id_column is None:
+            raise ValueError("version_column needs id_column: without ids no row is a revision of another")
+        return self
 
 
 class DatasetSource(SourceSection):
@@ -109,6 +129,8 @@ class DatasetSource(SourceSection):
     """Column with the document's id; None takes the row number."""
     group_column: str | None = None
     """Column whose value is held out as a whole; None holds out single documents."""
+    group_name: str | None = None
+    """What the groups are; as in a table."""
 
 
 CodeTable = Literal[

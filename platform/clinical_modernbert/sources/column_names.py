@@ -18,11 +18,26 @@ _ZIP = "PK\x03\x04"
 _UTF16 = ("\udcff\udcfe", "\udcfe\udcff", "\ufeff")
 
 
-def check_names(names: Sequence[str], columns: Sequence[str], file: str) -> None:
-    """Raise ``SourceError`` where ``names``, the columns of ``file``, lacks one of ``columns``."""
-    missing = [column for column in columns if column not in names]
+def check_names(names: Sequence[str], columns: Sequence[str], file: str) -> list[str]:
+    """Return ``columns`` as ``names``, the columns of ``file``, spells them: exactly, else whatever their case.
+
+    Raises ``SourceError`` where a column is missing or there twice.
+    """
+    matches = [_matches(names, column) for column in columns]
+    missing = [column for column, match in zip(columns, matches, strict=True) if not match]
     if missing:
         raise SourceError(f"{file} has no column {', '.join(map(repr, missing))}; {described(names)}")
+    twice = [column for column, match in zip(columns, matches, strict=True) if len(match) > 1]
+    if twice:
+        raise SourceError(
+            f"{file} has the column {twice[0]!r} {len(_matches(names, twice[0]))} times; rename all but one"
+        )
+    return [match[0] for match in matches]
+
+
+def _matches(names: Sequence[str], column: str) -> list[str]:
+    exact = [name for name in names if name == column]
+    return exact or [name for name in names if name.lower() == column.lower()]
 
 
 def described(names: Sequence[str]) -> str:

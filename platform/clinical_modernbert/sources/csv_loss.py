@@ -16,8 +16,6 @@ from clinical_modernbert.sources.document import Quarantined
 _MOST_CHARACTERS = 64  # a longer value is text, which has no form
 _MOST_SHAPES = 2
 _RUNS = re.compile(r"\d+|[^\W\d_]+|\s+")
-# From inside a quoted field up to its closing quote, which a comma or the line's end follows; ``""`` is a quote of the text.
-_TO_CLOSING = re.compile(r'(?:[^"]++|""|"(?![,\r\n]))*+"(?=[,\r\n])')
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,30 +54,33 @@ def column_shapes(rows: Sequence[Sequence[str]], num_columns: int) -> tuple[froz
     return tuple(shapes)
 
 
-def skip_quoted(line: str, following: Iterator[str], *, inside: bool) -> None:
+def skip_quoted(line: str, following: Iterator[str], *, inside: bool, delimiter: str) -> None:
     """Take lines from ``following`` until one ends outside of a quoted field; ``line`` is the one with the break.
 
     ``inside`` tells whether that line begins inside a quoted field. A quote that closes nothing is taken as text.
     """
-    while _ends_inside(line, inside=inside):
+    # From inside a quoted field up to its closing quote, before a delimiter or the line's end; ``""`` is a quote of the text.
+    ends = rf"[{re.escape(delimiter)}\r\n]"
+    to_closing = re.compile(rf'(?:[^"]++|""|"(?!{ends}))*+"(?={ends})')
+    while _ends_inside(line, to_closing, delimiter, inside=inside):
         inside = True
         line = next(following, "")
         if not line:
             return
 
 
-def _ends_inside(line: str, *, inside: bool) -> bool:
+def _ends_inside(line: str, to_closing: re.Pattern[str], delimiter: str, *, inside: bool) -> bool:
     position = 0
     if not inside and line.startswith('"'):
         inside, position = True, 1
     while True:
         if inside:
-            closing = _TO_CLOSING.match(line, position)
+            closing = to_closing.match(line, position)
             if closing is None:
                 return True
             inside, position = False, closing.end()
         else:
-            opening = line.find(',"', position)
+            opening = line.find(f'{delimiter}"', position)
             if opening < 0:
                 return False
             inside, position = True, opening + 2

@@ -1,5 +1,7 @@
 """CSV rows with named columns (RFC 4180, UTF-8), streamed; a row that cannot be read is quarantined with its line.
 
+The delimiter is the one of ``DELIMITERS`` by which the header has the columns. Column names may differ in case.
+
 After a broken quote the borders of rows are unknown. Everything up to the next line that is surely a row is one quarantined
 record, which counts the rows that it swallowed; ``csv_loss`` decides where rows begin again.
 """
@@ -7,6 +9,7 @@ record, which counts the rows that it swallowed; ``csv_loss`` decides where rows
 import codecs
 import csv
 import hashlib
+import itertools
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -20,6 +23,7 @@ from clinical_modernbert.sources.files import DamagedFileError, read_chunks
 
 # A discharge summary has up to about 100,000 characters; a longer field is an unclosed quote.
 _MOST_CHARACTERS = 1 << 24
+DELIMITERS = (",", "\t", "|", ";")
 _COMPARED_ROWS = 8
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")
 
@@ -35,14 +39,19 @@ class Row:
     values: tuple[str, ...]
 
 
-def read_rows(chunks: Iterable[bytes], *, file: str, columns: tuple[str, ...]) -> Iterator[Row | Quarantined]:
-    """Yield one value for each row after the header; blank lines are skipped.
+def read_rows(
+    chunks: Iterable[bytes], *, file: str, columns: tuple[str, ...], quoted: bool = True
+) -> Iterator[Row | Quarantined]:
+    """Yield one value for each row after the header; blank lines are skipped. Without ``quoted`` a quote is text as any other.
 
     Raises ``SourceError`` where the header lacks a column.
     """
     csv.field_size_limit(_MOST_CHARACTERS)
     lines = _Lines(chunks)
-    reader = csv.reader(lines, strict=True)
+    delimiter = _delimiter(lines, columns)
+    reader = csv.reader(
+        lines, strict=True, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    )
     try:
         header = next(reader, None)
     except csv.Error as error:
@@ -53,10 +62,9 @@ def read_rows(chunks: Iterable[bytes], *, file: str, columns: tuple[str, ...]) -
         position, reason = lines.damage or ("line 1", "the file is empty, expected a CSV header")
         yield Quarantined(file, position, reason)
         return
-    check_names(header, columns, file)
-    indexes = [header.index(column) for column in columns]
+    indexes = [header.index(name) for name in check_names(header, columns, file)]
     number = 0
-    for line, row in _table_rows(reader, lines, file=file, num_columns=len(header)):
+    for line, row in _table_rows(reader, lines, file=file, delimiter=delimiter, num_columns=len(header)):
         number += 1
         if isinstance(row, Quarantined):
             yield row
@@ -75,7 +83,7 @@ def read_rows(chunks: Iterable[bytes], *, file: str, columns: tuple[str, ...]) -
 
 
 def _table_rows(
-    reader: Iterator[list[str]], lines: "_Lines", *, file: str, num_columns: int
+    reader: Iterator[list[str]], lines: "_Lines", *, file: str, delimiter: str, num_columns: int
 ) -> Iterator[tuple[int, list[str] | Quarantined]]:
     """Yield (first line, row) for each row that is not blank, and one record for the lines from a broken quote to a row."""
     recent: deque[list[str]] = deque(maxlen=_COMPARED_ROWS)
@@ -92,7 +100,7 @@ def _table_rows(
                 loss = Loss(
                     line, str(error), num_lines / num_rows if num_rows else 1.0, column_shapes(recent, num_columns)
                 )
-            skip_quoted(lines.last, iter(lines), inside=lines.number > line)
+            skip_quoted(lines.last, iter(lines), inside=lines.number > line, delimiter=delimiter)
             continue
         if row is None:
             break
@@ -109,10 +117,20 @@ def _table_rows(
         yield loss.first_line, loss.quarantined(file, lines.number)
 
 
-def check_columns(location: Path, *, file: str, columns: tuple[str, ...]) -> None:
+def check_columns(location: Path, *, file: str, columns: tuple[str, ...], quoted: bool = True) -> None:
     """Raise ``SourceError`` where the file's header lacks a column; a damaged file is left to ``read_rows``."""
-    for _ in read_rows(read_chunks(location), file=file, columns=columns):
+    for _ in read_rows(read_chunks(location), file=file, columns=columns, quoted=quoted):
         return
+
+
+def _delimiter(lines: "_Lines", columns: tuple[str, ...]) -> str:
+    """Return the delimiter by which the first line has all columns, a comma where none does."""
+    first = lines.peek().lower()
+    for delimiter in DELIMITERS:
+        names = {name.strip('"\r\n') for name in first.split(delimiter)}
+        if names.issuperset(column.lower() for column in columns):
+            return delimiter
+    return DELIMITERS[0]
 
 
 def _row_hash(row: list[str]) -> str:
@@ -131,6 +149,14 @@ class _Lines:
 
     def __iter__(self) -> Iterator[str]:
         return self._lines
+
+    def peek(self) -> str:
+        """Return the next line, which stays the next one; empty at the end."""
+        line = next(self._lines, None)
+        if line is None:
+            return ""
+        self._lines = itertools.chain([line], self._lines)
+        return line
 
     def _read(self, chunks: Iterable[bytes]) -> Iterator[str]:
         # Bytes that are not UTF-8 become lone surrogates, so that only their row is quarantined.

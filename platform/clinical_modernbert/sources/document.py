@@ -1,6 +1,7 @@
 """The values that sources yield: documents, deletions, dropped and quarantined records; and the units that hold them."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 
 
@@ -31,6 +32,18 @@ class Document:
 def key_of(source: str, name: str) -> int:
     """Return the 64-bit hash of a source and of a document's or record's name in it."""
     return int.from_bytes(hashlib.blake2b(f"{source}\0{name}".encode(), digest_size=8).digest(), "little")
+
+
+_WHOLE_NUMBER = re.compile(r"0*(\d+)(?:\.0*)?", re.ASCII)
+PATIENT = "patient"
+"""Name of the groups of patients, whatever a source calls them."""
+
+
+def group_of(name: str, value: str) -> str:
+    """Return ``<name>:<value>``; whole numbers have one spelling, because CSV has ``0012`` or ``12.0`` where Parquet has 12."""
+    value = value.strip()
+    number = _WHOLE_NUMBER.fullmatch(value)
+    return f"{name}:{number[1] if number else value}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from clinical_modernbert.sources.files import (
     path_field,
     read_chunks,
 )
+from clinical_modernbert.sources.superscripts import END, MARKS, mark_before, write_scripts
 
 _PATTERNS = ("*.nxml", "*.nxml.gz", "*.xml", "*.xml.gz")
 
@@ -164,13 +165,16 @@ def _flat(element: Any, *, skip: frozenset[str] = frozenset({"fn", "tex-math"}))
     """All text below an element without the skipped elements; runs of blanks become one space."""
     parts: list[str] = []
     _collect(element, skip, parts)
-    return _BLANKS.sub(" ", "".join(parts)).strip()
+    return write_scripts(_BLANKS.sub(" ", "".join(parts)).strip())
 
 
 def _collect(element: Any, skip: frozenset[str], parts: list[str]) -> None:
     parts.append(element.text or "")
-    for child in element:
+    parent = _name(element) or ""
+    for index, child in enumerate(element):
         name = _name(child)
+        mark = mark_before(parent, name or "", index)
+        parts.append(mark)
         if name is None:
             parts.append(child.text or "")  # an entity reference stays unchanged
         elif name == "break":
@@ -179,6 +183,8 @@ def _collect(element: Any, skip: frozenset[str], parts: list[str]) -> None:
             if name == "p":
                 parts.append(" ")
             _collect(child, skip, parts)
+        if mark in MARKS.values():
+            parts.append(END)
         parts.append(child.tail or "")
 
 

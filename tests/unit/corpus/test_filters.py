@@ -40,5 +40,14 @@ def test_reasons(text: str, settings: dict[str, object], expected: str | None) -
     assert reason(text, **settings) == expected
 
 
+def test_scripts_without_blanks_have_a_language() -> None:
+    chinese = (
+        "患者因胸痛入院，给予阿司匹林治疗，肌钙蛋白阴性，次日出院回家，随访无不适，血压正常，心电图未见明显异常改变。"
+        * 8
+    )
+    assert detect_language(chinese) == "zh" and reason(chinese, languages=["en"]) == "language"
+    assert detect_language("胸痛 chest pain") is None
+
+
 def test_a_few_words_have_no_language() -> None:
     assert detect_language("Akute Appendizitis ohne Perforation") is None

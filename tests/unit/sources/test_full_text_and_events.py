@@ -14,7 +14,7 @@ from clinical_modernbert.recipe.sources import DatasetSource, MedsSource, PmcSou
 from clinical_modernbert.sources import list_units, read_unit
 from clinical_modernbert.sources.document import Document, Dropped, Quarantined
 from clinical_modernbert.sources.evaluation_sets.ed import read_stays
-from clinical_modernbert.sources.notes.meds import read_subjects
+from clinical_modernbert.sources.notes.meds import number_text, read_subjects
 from clinical_modernbert.sources.pmc import read_article
 
 JATS = """<!DOCTYPE article SYSTEM "JATS.dtd">
@@ -40,7 +40,7 @@ def test_sections_of_an_article() -> None:
         "PMC99",
         "p",
         "pmid:7",
-        "On H. pylori\n\nAbstract\n\nAims\nTo see.\n\nBefore.\n\nMethods\nCO2 at 10-3 &unknown; [1]. After the table.\n\nInner\none\ntwo",
+        "On H. pylori\n\nAbstract\n\nAims\nTo see.\n\nBefore.\n\nMethods\nCO2 at 10^-3 &unknown; [1]. After the table.\n\nInner\none\ntwo",
     )
 
 
@@ -113,7 +113,7 @@ def test_meds_subjects_in_time_order(tmp_path: Path) -> None:
     assert first == Document(
         "1",
         "m",
-        "subject_id:1",
+        "patient:1",
         "GENDER F\n2150-01-02 08:00: ADMISSION ED\n2150-01-03 08:00: LAB GLUCOSE mg/dL 88.5; NOTE much better",
     )
     assert second == Dropped("empty")
@@ -122,6 +122,29 @@ def test_meds_subjects_in_time_order(tmp_path: Path) -> None:
     path.write_bytes(b"no parquet")
     (record,) = read_subjects(path, file="f", source=source)
     assert isinstance(record, Quarantined)
+
+
+def test_meds_numbers_keep_their_digits_and_events_without_code_are_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "data.parquet"
+    write_events(path, [(1, None, "A", 1234567.0, None), (1, None, "B", 88.1, None), (1, None, None, 1.0, None)])
+    source = MedsSource(type="meds", name="m", path=str(path))
+    document, noticed = read_subjects(path, file="f", source=source)
+    assert isinstance(document, Document) and document.text == "A 1234567; B 88.1"
+    assert noticed == Quarantined("f", "the whole file", "1 events without a code are left out")
+    assert [number_text(n) for n in (16777216.0, 0.1, 1e-9, 123456.789, -3.0)] == [
+        "16777216",
+        "0.1",
+        "1e-09",
+        "123456.789",
+        "-3",
+    ]
+
+
+def test_meds_leaves_its_metadata_out_of_a_flat_folder(tmp_path: Path) -> None:
+    (tmp_path / "metadata").mkdir()
+    for name in ("0.parquet", "metadata/codes.parquet"):
+        write_events(tmp_path / name, [(1, None, "A", None, None)])
+    assert [unit.name for unit in list_units(MedsSource(type="meds", name="m", path=str(tmp_path)))] == ["0.parquet"]
 
 
 ED = {

@@ -28,13 +28,13 @@ def notes(body: str | bytes, header: str = HEADER) -> list[Document | Dropped | 
 
 def test_quoted_text_over_several_lines() -> None:
     assert notes(LATEST.format(1) + LATEST.format(2)) == [
-        Document(f"10-DS-{n}", "mimic", "subject_id:10", f'Note {n}, with "quotes"\nand lines') for n in (1, 2)
+        Document(f"10-DS-{n}", "mimic", "patient:10", f'Note {n}, with "quotes"\nand lines') for n in (1, 2)
     ]
 
 
 def test_columns_may_stand_in_any_order_and_line_ends_may_be_windows() -> None:
     (document,) = notes('"Text a\r\nb",7,1-DS-1\r\n', header="\ufefftext,subject_id,note_id\r\n")
-    assert document == Document("1-DS-1", "mimic", "subject_id:7", "Text a\nb")
+    assert document == Document("1-DS-1", "mimic", "patient:7", "Text a\nb")
 
 
 def test_empty_text_is_dropped() -> None:
@@ -174,6 +174,15 @@ def test_hard_line_breaks_are_undone_and_structure_stays() -> None:
     assert unwrap(JOINED) == JOINED
 
 
+def test_medications_without_numbers_keep_their_lines() -> None:
+    listed = (
+        "Metoprolol Succinate XL 50 mg PO DAILY please take with food at night\n"
+        "Aspirin 81 mg Tablet, Delayed Release Sig: One tablet PO once a day now\n"
+        "Insulin Glargine 10 units subcutaneously at bedtime every single day"
+    )
+    assert unwrap(listed) == listed
+
+
 def test_mimic_folder_takes_notes_and_leaves_details(tmp_path: Path) -> None:
     note = tmp_path / "note"
     note.mkdir()
@@ -207,6 +216,41 @@ def test_table_ids_and_groups(tmp_path: Path) -> None:
         Quarantined("t.csv", "line 5", "no patient", record_id="d"),
         Dropped("empty"),
     ]
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t", "|", ";"])
+def test_tables_of_any_delimiter_and_case(tmp_path: Path, delimiter: str) -> None:
+    path = tmp_path / "t.csv"
+    rows = [
+        ("NOTE_ID", "Body"),
+        ("1", '"One, two; three | four\n\tand so on"'),
+        ("2", '"open'),
+        ("3", "Five"),
+        ("4", "Six"),
+    ]
+    path.write_text("".join(f"{delimiter.join(row)}\n" for row in rows))
+    first, *_, last = read_table(path, text_column="body", id_column="note_id")
+    assert first == Document("1", "t", "t:1", "One, two; three | four\n\tand so on")
+    assert isinstance(last, Quarantined) and last.num_lost == 1
+    *_, last = read_table(path, text_column="body", id_column="note_id", quoted=False)  # type: ignore[arg-type]
+    assert last == Document("4", "t", "t:4", "Six")
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("id,text,text\n1,a,b\n")
+    with pytest.raises(SourceError, match=r"t\.csv has the column 'text' 2 times; rename all but one"):
+        read_table(path, text_column="text")
+
+
+def test_revisions_have_a_record_and_a_version(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("id,at,text\na,2180-01-01T08:00,One\na,2180-01-01T09:00:00Z,Two\nb,7,Three\nc,soon,Four\nd,1,\n")
+    one, two, three, four, empty = read_table(path, text_column="text", id_column="id", version_column="at")
+    assert isinstance(one, Document) and isinstance(two, Document) and isinstance(three, Document)
+    assert one.record == two.record == "a" and two.version - one.version == 3_600_000_000 and three.version == 7
+    assert four == Quarantined("t.csv", "line 5", "at is no number or time", record_id="c")
+    assert empty == Dropped("empty", "d", 1)
 
 
 def test_table_errors_come_before_any_task(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_notes_have_several_per_patient_and_some_repeats(notes: list[Document]) 
     assert len({note.id for note in notes}) == len(notes) == 1200
     per_patient = Counter(note.group for note in notes)
     assert 1 < len(notes) / len(per_patient) < 4 and max(per_patient.values()) <= 8
-    assert all(re.fullmatch(r"subject_id:9\d{7}", group) for group in per_patient)
+    assert all(re.fullmatch(r"patient:9\d{7}", group) for group in per_patient)
     repeats = len(notes) - len({note.text for note in notes})
     assert 10 <= repeats <= 45  # 2 % of 1,200 is 24, sd 5
 

@@ -1,8 +1,9 @@
 """Notes in the rows of a Hugging Face data set: a hub id at a commit, or a local folder; one document a row, streaming."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.hashing import file_sha256
@@ -55,7 +56,7 @@ def read_dataset(source: DatasetSource) -> Iterator[Record]:
     import datasets
     import pyarrow as pa
 
-    folder = Path(source.path)
+    folder, columns = Path(source.path), table_columns(source)
     try:
         if folder.is_dir() and any((folder / name).is_file() for name in _SAVED):
             data = datasets.load_from_disk(source.path)
@@ -63,7 +64,12 @@ def read_dataset(source: DatasetSource) -> Iterator[Record]:
                 data = data[source.split]
         else:
             data = datasets.load_dataset(
-                source.path, source.configuration, split=source.split, revision=source.revision, streaming=True
+                source.path,
+                source.configuration,
+                split=source.split,
+                revision=source.revision,
+                streaming=True,
+                **_as_text(folder, columns),
             )
         rows = iter(data)
         first = next(rows, None)
@@ -74,17 +80,28 @@ def read_dataset(source: DatasetSource) -> Iterator[Record]:
         ) from None
     if first is None:
         return
-    check_names(list(first), table_columns(source), source.path)
-    yield record_of(first, 1, "row 1", file=source.path, source=source)
+    names = check_names(list(first), columns, source.path)
+
+    def record(row: Mapping[str, Any], number: int) -> Record:
+        named = {column: row[name] for column, name in zip(columns, names, strict=True)}
+        return record_of(named, number, f"row {number}", file=source.path, source=source)
+
+    yield record(first, 1)
     number = 1
     try:
         for number, row in enumerate(rows, start=2):
-            yield record_of(row, number, f"row {number}", file=source.path, source=source)
+            yield record(row, number)
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException, datasets.exceptions.DatasetsError) as error:
         raise SourceError(
             f"{path_field(source.name)}: the data set {source.path!r} cannot be read after row {number} ({type(error).__name__})"
             f"{_odd_file(folder)}; repair it, or leave its broken file out"
         ) from None
+
+
+def _as_text(folder: Path, columns: tuple[str, ...]) -> dict[str, Any]:
+    """Return settings by which pandas reads CSV files as they are: else 0012 is 12, and the text ``NA`` is missing."""
+    holds_csv = folder.is_dir() and any(path.suffix == ".csv" for path in folder.rglob("*"))
+    return {"converters": dict.fromkeys(columns, str), "keep_default_na": False} if holds_csv else {}
 
 
 def _odd_file(folder: Path) -> str:

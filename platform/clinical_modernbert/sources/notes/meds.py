@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from clinical_modernbert.recipe.sources import MedsSource
-from clinical_modernbert.sources.document import Document, Dropped, Quarantined, Record, Unit
+from clinical_modernbert.sources.document import PATIENT, Document, Dropped, Quarantined, Record, Unit, group_of
 from clinical_modernbert.sources.files import Progress, file_units, find_files, path_field
 
 _PATTERNS = ("*.parquet",)
@@ -25,7 +25,8 @@ def units(source: MedsSource) -> list[Unit]:
     """Return the Parquet files of a data set: those below ``data/`` where there is such a folder, next to its metadata."""
     shards = Path(source.path) / "data"
     where = str(shards) if shards.is_dir() else source.path
-    return file_units(source.name, find_files(where, field=path_field(source.name), patterns=_PATTERNS))
+    files = find_files(where, field=path_field(source.name), patterns=_PATTERNS)
+    return file_units(source.name, [file for file in files if not file[0].startswith("metadata/")])
 
 
 def read(source: MedsSource, unit: Unit, progress: Progress) -> Iterator[Record]:
@@ -42,6 +43,7 @@ class Event(NamedTuple):
 
     time: Any
     code: str
+    """Empty where it is null, against the standard."""
     number: float | None
     text: str | None
 
@@ -58,13 +60,17 @@ class BrokenEventsError(Exception):
 def read_subjects(
     location: Path, *, file: str, source: MedsSource, progress: Progress | None = None
 ) -> Iterator[Document | Dropped | Quarantined]:
-    """Yield one value for each subject; the id is the subject's, the group ``subject_id:<id>`` as in MIMIC's notes.
+    """Yield one value for each subject; the id is the subject's, the group ``patient:<id>`` as in MIMIC's notes.
 
     Codes of ``source.leave_out`` (prefixes) are left out; a subject without any other event is dropped as ``empty``.
     """
+    num_without_code = 0
     try:
         for subject, events in subject_events(location, whole=False, progress=progress):
+            num_without_code += sum(not event.code for event in events)
             yield _subject(subject, events, source)
+        if num_without_code:
+            yield Quarantined(file, "the whole file", f"{num_without_code} events without a code are left out")
     except BrokenEventsError as error:
         yield Quarantined(file, error.position, error.reason)
 
@@ -74,7 +80,7 @@ def subject_events(
 ) -> Iterator[tuple[int, list[Event]]]:
     """Yield each subject of a file with its rows in the file's order; raises ``BrokenEventsError``.
 
-    ``whole`` refuses a file without numbers and a row without a code; a corpus reads the file and leaves the row out.
+    ``whole`` refuses a file without numbers and a row without a code; a corpus reads the file and leaves the event out.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -109,8 +115,7 @@ def subject_events(
                     if subject is not None:
                         yield subject, events
                     subject, events = number, []
-                if event[1] is not None:
-                    events.append(Event(*event))
+                events.append(Event(event[0], event[1] or "", *event[2:]))
             progress.count_rows(row, parquet.metadata.num_rows)
         progress.is_whole = True
         if subject is not None:
@@ -154,6 +159,7 @@ def _is_text(kind: Any) -> bool:
     return bool(
         types.is_string(kind)
         or types.is_large_string(kind)
+        or types.is_string_view(kind)
         or (types.is_dictionary(kind) and _is_text(kind.value_type))
     )
 
@@ -188,14 +194,22 @@ def _subject(subject: int, events: list[Event], source: MedsSource) -> Document 
         else:
             lines.append(words if time is None else f"{time:%Y-%m-%d %H:%M}: {words}")
             at = time
-    return Document(str(subject), source.name, f"subject_id:{subject}", "\n".join(lines))
+    return Document(str(subject), source.name, group_of(PATIENT, str(subject)), "\n".join(lines))
+
+
+def number_text(number: float) -> str:
+    """Return all digits of a measurement and no more: MEDS keeps 32-bit numbers, whose 88.1 is 88.0999984741211 in 64 bits."""
+    if number == int(number) and abs(number) < 1e15:
+        return f"{number:.0f}"
+    short = f"{number:.7g}"
+    return short if abs(float(short) - number) <= abs(number) * 2**-24 else repr(number)
 
 
 def _event_text(code: str, number: float | None, text: str | None) -> str:
     """``LAB//220045//bpm`` with 88.0 -> ``LAB 220045 bpm 88``."""
     parts = [part for part in code.split("//") if part]
     if number is not None and number == number:
-        parts.append(f"{number:.6g}")
+        parts.append(number_text(number))
     if text:
         parts.append(" ".join(text.split()))
     return " ".join(parts)

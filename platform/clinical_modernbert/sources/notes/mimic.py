@@ -11,7 +11,7 @@ from pathlib import Path
 
 from clinical_modernbert.recipe.sources import MimicNoteSource
 from clinical_modernbert.sources.csv_rows import check_columns, read_rows
-from clinical_modernbert.sources.document import Document, Dropped, Quarantined, Record, Unit
+from clinical_modernbert.sources.document import PATIENT, Document, Dropped, Quarantined, Record, Unit, group_of
 from clinical_modernbert.sources.files import Progress, file_units, find_files, path_field, read_chunks
 
 _COLUMNS = ("note_id", "subject_id", "text")
@@ -28,6 +28,10 @@ _NARROWEST_WRAP = 58
 _WIDEST_WRAP = 90
 # Lists, headers such as "Neuro:" or "ADMISSION LABS:", and lab lines that begin with a masked date and a time.
 _OWN_LINE = re.compile(r"\s*(?:\d{1,2}[.)]\s|[-*•#=+>]|\[|[A-Z][\w /&()'.,-]{0,48}:|___ ?\d{1,2}:\d\d)")
+# A medication of a list without numbers: "Metoprolol Succinate XL 50 mg PO DAILY".
+_MEDICATION = re.compile(
+    r"\s*[A-Z][\w/()-]+(?: [\w/()-]+){0,4} \d[\d.,/-]* ?(?:mg|mcg|g|mL|ml|mEq|units?|unit/mL|%|tab|tablets?|puffs?)\b"
+)
 _TABULAR = re.compile(r"\S(?:\t| {3,})\S")
 
 
@@ -50,7 +54,7 @@ def licence(source: MimicNoteSource) -> str:
 
 
 def read_notes(chunks: Iterable[bytes], *, file: str, source: str) -> Iterator[Document | Dropped | Quarantined]:
-    """Yield one value for each row; notes without text are dropped as ``empty``, the group is ``subject_id:<id>``."""
+    """Yield one value for each row; notes without text are dropped as ``empty``, the group is ``patient:<subject_id>``."""
     for row in read_rows(chunks, file=file, columns=_COLUMNS):
         if isinstance(row, Quarantined):
             yield row
@@ -63,7 +67,7 @@ def read_notes(chunks: Iterable[bytes], *, file: str, source: str) -> Iterator[D
         elif not text.strip():
             yield Dropped("empty")
         else:
-            yield Document(note_id, source, f"subject_id:{subject_id}", clean_note(text))
+            yield Document(note_id, source, group_of(PATIENT, subject_id), clean_note(text))
 
 
 def clean_note(text: str) -> str:
@@ -79,7 +83,11 @@ def unwrap(text: str) -> str:
     for raw in text.splitlines():
         line = raw.rstrip()
         stripped = line.lstrip()
-        own_line = not stripped or _OWN_LINE.match(line) is not None or _TABULAR.search(line) is not None
+        own_line = (
+            not stripped
+            or any(rule.match(line) for rule in (_OWN_LINE, _MEDICATION))
+            or _TABULAR.search(line) is not None
+        )
         if joinable and not own_line and width + 1 + len(stripped.split(None, 1)[0]) > _NARROWEST_WRAP:
             output[-1] += f" {stripped}"
         else:

@@ -1,8 +1,7 @@
-"""Notes in rows with named columns: CSV, Parquet or JSON lines, by the file's name; one document a row."""
+"""Notes in rows with named columns: CSV, Parquet or JSON, by the file's name; one document a row."""
 
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,13 @@ from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import DatasetSource, TableSource
 from clinical_modernbert.sources.column_names import check_names
 from clinical_modernbert.sources.csv_rows import check_columns, read_rows
-from clinical_modernbert.sources.document import Document, Dropped, Quarantined, Record, Unit
-from clinical_modernbert.sources.files import (
-    DamagedFileError,
-    Progress,
-    file_units,
-    numbered_lines,
-    path_field,
-    read_chunks,
-)
+from clinical_modernbert.sources.document import PATIENT, Document, Dropped, Quarantined, Record, Unit, group_of
+from clinical_modernbert.sources.files import Progress, file_units, path_field, read_chunks
+from clinical_modernbert.sources.json_values import read_values
 
 _BATCH_ROWS = 1024
+# Without underscores, in lower case.
+_PATIENT_COLUMNS = frozenset({"subjectid", "personid", "patientid", "patient", "patientnum", "patid", "mrn"})
 
 
 def units(source: TableSource) -> list[Unit]:
@@ -28,7 +23,7 @@ def units(source: TableSource) -> list[Unit]:
     location = Path(source.path)
     if not location.is_file():
         raise SourceError(
-            f"{path_field(source.name)}: {source.path!r} is not a file; expected a CSV file with a header, Parquet or JSON lines"
+            f"{path_field(source.name)}: {source.path!r} is not a file; expected a CSV file with a header, Parquet or JSON"
         )
     check_table(location, source)
     return file_units(source.name, [(location.name, location)])
@@ -44,15 +39,16 @@ def licence(source: TableSource) -> None:
 
 
 def table_columns(source: TableSource | DatasetSource) -> tuple[str, ...]:
-    """Return the columns that must be in the file: text, then id and group where they are named."""
-    return tuple(c for c in (source.text_column, source.id_column, source.group_column) if c is not None)
+    """Return the columns that must be in the file: text, then id, group and version where they are named."""
+    version = source.version_column if isinstance(source, TableSource) else None
+    return tuple(c for c in (source.text_column, source.id_column, source.group_column, version) if c is not None)
 
 
 def check_table(location: Path, source: TableSource) -> None:
     """Raise ``SourceError`` where the file lacks a column; a damaged file is left to the reader."""
     columns = table_columns(source)
     if _kind(location) == "csv":
-        check_columns(location, file=location.name, columns=columns)
+        check_columns(location, file=location.name, columns=columns, quoted=source.quoted)
     elif _kind(location) == "parquet":
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -67,13 +63,13 @@ def check_table(location: Path, source: TableSource) -> None:
 def read_table(location: Path, *, file: str, source: TableSource, progress: Progress) -> Iterator[Record]:
     """Yield one value for each row; rows without text are dropped as ``empty``.
 
-    The id is the id column's value, or the row number from 1. The group is ``<group_column>:<value>``, so that tables which
-    share a column of patients share their groups, or the document itself.
+    The id is the id column's value, or the row number from 1. The group is ``<group name>:<value>``, so that sources of the same
+    patients share their groups, or the document itself.
     """
     kind = _kind(location)
     if kind == "csv":
         columns = table_columns(source)
-        for row in read_rows(read_chunks(location, progress), file=file, columns=columns):
+        for row in read_rows(read_chunks(location, progress), file=file, columns=columns, quoted=source.quoted):
             if isinstance(row, Quarantined):
                 yield row
             else:
@@ -82,7 +78,7 @@ def read_table(location: Path, *, file: str, source: TableSource, progress: Prog
     elif kind == "parquet":
         yield from _read_parquet(location, file=file, source=source, progress=progress)
     else:
-        yield from _read_json_lines(read_chunks(location, progress), file=file, source=source)
+        yield from _read_json(location, file=file, source=source, progress=progress)
 
 
 def record_of(
@@ -90,16 +86,44 @@ def record_of(
 ) -> Record:
     """Return the document of a row, given by column; ``number`` is its id where the source names no column for that."""
     document_id = str(number) if source.id_column is None else _string(named[source.id_column])
-    group = document_id if source.group_column is None else _string(named[source.group_column])
+    value = document_id if source.group_column is None else _string(named[source.group_column])
     text = named[source.text_column]
-    if not document_id or not group:
+    if not document_id or not value:
         missing = source.group_column if document_id else source.id_column
         return Quarantined(file, position, f"no {missing}", record_id=document_id or None)
     if text is not None and not isinstance(text, str):
         return Quarantined(file, position, f"{source.text_column} is no text", record_id=document_id)
+    version_column = source.version_column if isinstance(source, TableSource) else None
+    version = None if version_column is None else version_number(named[version_column])
+    if version_column is not None and version is None:
+        return Quarantined(file, position, f"{version_column} is no number or time", record_id=document_id)
+    record = None if version is None else document_id
     if not text or not text.strip():
-        return Dropped("empty")
-    return Document(document_id, source.name, f"{source.group_column or source.name}:{group}", text)
+        return Dropped("empty", record, version or 0)
+    group = f"{source.name}:{value}" if source.group_column is None else group_of(group_name(source), value)
+    return Document(document_id, source.name, group, text, version or 0, record=record)
+
+
+def group_name(source: TableSource | DatasetSource) -> str:
+    """Return what the groups of a source are; columns of patients have many names, and their groups one."""
+    column = source.group_column or source.name
+    return source.group_name or (PATIENT if column.lower().replace("_", "") in _PATIENT_COLUMNS else column)
+
+
+def version_number(value: Any) -> int | None:
+    """Return the number of a revision, or the microseconds of its time; None for anything else."""
+    if isinstance(value, datetime | date):
+        value = value.isoformat()
+    text = _string(value)
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000_000)
 
 
 def _string(value: Any) -> str:
@@ -118,42 +142,32 @@ def _read_parquet(location: Path, *, file: str, source: TableSource, progress: P
     progress.size_bytes = location.stat().st_size
     try:
         parquet = pq.ParquetFile(location)
-        check_names(parquet.schema_arrow.names, columns, file)
-        for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=list(dict.fromkeys(columns))):
+        names = check_names(parquet.schema_arrow.names, columns, file)
+        for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=list(dict.fromkeys(names))):
             for row in batch.to_pylist():
                 number += 1
-                yield record_of(row, number, f"row {number}", file=file, source=source)
+                named = {column: row[name] for column, name in zip(columns, names, strict=True)}
+                yield record_of(named, number, f"row {number}", file=file, source=source)
             progress.count_rows(number, parquet.metadata.num_rows)
         progress.is_whole = True
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         yield Quarantined(file, f"row {number + 1}", f"broken Parquet ({type(error).__name__}); the rest is not read")
 
 
-def _read_json_lines(chunks: Iterable[bytes], *, file: str, source: TableSource) -> Iterator[Record]:
-    number = line = 0
+def _read_json(location: Path, *, file: str, source: TableSource, progress: Progress) -> Iterator[Record]:
     columns = table_columns(source)
-    try:
-        for line, raw in numbered_lines(chunks):
-            if not raw.strip():
-                continue
-            number += 1
-            digest = hashlib.sha256(raw).hexdigest()
-            try:
-                row = json.loads(raw)
-            except ValueError:  # broken JSON, or bytes that are not UTF-8
-                yield Quarantined(file, f"line {line}", "no JSON", sha256=digest)
-                continue
-            if not isinstance(row, dict) or any(column not in row for column in columns):
-                reason = f"expected a JSON object with {', '.join(columns)}"
-                yield Quarantined(file, f"line {line}", reason, sha256=digest)
-                continue
-            yield record_of(row, number, f"line {line}", file=file, source=source)
-    except DamagedFileError as error:
-        yield Quarantined(file, f"line {line + 1}, {error.position}", error.reason)
+    for item in read_values(read_chunks(location, progress), file=file):
+        if isinstance(item, Quarantined):
+            yield item
+        elif not isinstance(item.value, dict) or any(column not in item.value for column in columns):
+            reason = f"expected a JSON object with {', '.join(columns)}"
+            yield Quarantined(file, item.position, reason, sha256=item.sha256)
+        else:
+            yield record_of(item.value, item.number, item.position, file=file, source=source)
 
 
 def _kind(location: Path) -> str:
     name = location.name.lower().removesuffix(".gz")
     if name.endswith(".parquet"):
         return "parquet"
-    return "json" if name.endswith((".jsonl", ".ndjson")) else "csv"
+    return "json" if name.endswith((".json", ".jsonl", ".ndjson")) else "csv"

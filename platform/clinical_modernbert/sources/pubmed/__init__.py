@@ -25,6 +25,7 @@ _MD5 = re.compile(rb"(?<![0-9a-fA-F])[0-9a-fA-F]{32}(?![0-9a-fA-F])")
 _TRUNCATED = re.compile(r" ?\(ABSTRACT TRUNCATED(?: AT \d+ WORDS)?\)")
 _NO_TITLE = "[Not Available]."
 _NO_LABEL = "UNLABELLED"
+_PLAIN_LANGUAGE = "plain-language-summary"
 
 
 def units(source: PubMedSource) -> list[Unit]:
@@ -116,7 +117,7 @@ def _main_document(citation: Citation, source: PubMedSource, order: int) -> Docu
     if source.languages is not None and not set(citation.languages) & set(source.languages):
         return Dropped("language", citation.pmid, citation.version, order)
     title = "" if citation.title == _NO_TITLE else citation.title
-    body = _body(citation.sections)
+    body = _body(citation.sections) or _body(_english_sections(citation))
     if not body:
         if source.title_only == "drop" or not title:
             return Dropped("no_abstract", citation.pmid, citation.version, order)
@@ -126,16 +127,28 @@ def _main_document(citation: Citation, source: PubMedSource, order: int) -> Docu
     return Document(pmid, source.name, f"pmid:{pmid}", text, citation.version, order, record=pmid)
 
 
+def _english_sections(citation: Citation) -> Sections:
+    """Return the English abstract of a citation that has none of its own: NLM's partners wrote some, for its title."""
+    for other in citation.others:
+        if other.language == "eng" and other.kind != _PLAIN_LANGUAGE:
+            return other.sections
+    return ()
+
+
 def _other_documents(citation: Citation, source: PubMedSource, order: int) -> Iterator[Document]:
     seen: dict[str, int] = {}
     for other in citation.others:
         body = _body(other.sections)
         if other.language not in source.other_languages or not body:
             continue
+        if not citation.sections and other.sections == _english_sections(citation):
+            continue  # it is the main document's
         seen[other.language] = seen.get(other.language, 0) + 1
         number = f":{seen[other.language]}" if seen[other.language] > 1 else ""
-        # The vernacular title is in the article's language, and belongs to the abstract in that language only.
+        # The title is English. The vernacular title is in the article's language, and belongs to no abstract in another one.
         title = citation.vernacular_title if citation.languages[:1] == (other.language,) else ""
+        if other.language == "eng" and citation.title != _NO_TITLE:
+            title = citation.title
         yield Document(
             f"{citation.pmid}:{other.language}{number}",
             source.name,

@@ -73,6 +73,9 @@ def scan_records(chunks: Iterable[bytes]) -> Iterator[Citation | Deletion | Dama
             prolog.feed(chunk)
     except DamagedFileError as error:
         damage = error
+    if not damage and not b"".join(head).strip():
+        yield Damage("line 1", f"the file is empty, expected {' or '.join(ROOTS)}")
+        return
     remaining = _raise(damage) if damage else stream
     yield from (_scan if prolog.is_plain else read_tree)(itertools.chain(head, remaining))
 
@@ -251,7 +254,7 @@ def read_tree(chunks: Iterable[bytes]) -> Iterator[Citation | Deletion | Damage]
     except DamagedFileError as error:
         yield Damage(f"record {number + 1}, {error.position}", error.reason)
     else:
-        if root.tag not in ROOTS:
+        if root.tag not in (*ROOTS, *_CITATIONS):  # a file may hold one citation without the set around it
             yield Damage("line 1", f"root element {root.tag!r}, expected {' or '.join(ROOTS)}")
 
 

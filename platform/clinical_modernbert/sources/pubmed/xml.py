@@ -6,9 +6,12 @@ a record in another order, which the caller gives to the first reader. Both give
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+
+from clinical_modernbert.sources.superscripts import END, MARKS, SUB, SUPER, mark_before, write_scripts
 
 # lxml ships no types; its elements stay inside the PubMed modules.
 Element = Any
@@ -28,6 +31,9 @@ _LANGUAGE = re.compile(rb"<Language>([^<&]*)</Language>")
 _SECTION = re.compile(rb"<AbstractText" + _ATTRIBUTES + rb"(?:/>|>(.*?)</AbstractText\s*>)", re.DOTALL)
 _OTHER = re.compile(rb"<OtherAbstract" + _ATTRIBUTES + rb">(.*?)</OtherAbstract>", re.DOTALL)
 _INLINE = re.compile(rb"</?(?:i|b|u|sup|sub)>")
+_SCRIPTS = {b"<sup>": SUPER.encode(), b"<sub>": SUB.encode(), b"</sup>": END.encode(), b"</sub>": END.encode()}
+_SCRIPT = re.compile(rb"</?su[pb]>")
+_ADJACENT = b"</b><b>"  # two headings or labels without a blank between them
 _REFERENCE = re.compile(r"&(?:#(\d+)|#x([0-9a-fA-F]+)|(amp|lt|gt|quot|apos));")
 _NAMED = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 
@@ -192,11 +198,15 @@ def _odd_sections(content: bytes) -> Sections:
 
 def _flat(content: bytes) -> str:
     """Text of an element's content: plain, with the usual inline tags, or (MathML and the rest) through lxml."""
-    if b"<" in content:
-        content = _INLINE.sub(b"", content)
-        if b"<" in content:
-            return flat_text(block_element(b"<t>" + content + b"</t>"))
-    return " ".join(_plain(content).split())
+    if b"<" not in content:
+        return " ".join(_plain(content).split())
+    plain = content.replace(_ADJACENT, b"</b> <b>") if _ADJACENT in content else content
+    if b"<su" in plain:
+        plain = _SCRIPT.sub(lambda match: _SCRIPTS[match[0]], plain)
+    plain = _INLINE.sub(b"", plain)
+    if b"<" in plain:
+        return flat_text(block_element(b"<t>" + content + b"</t>"))
+    return write_scripts(" ".join(_plain(plain).split()))
 
 
 def _plain(content: bytes) -> str:
@@ -250,7 +260,31 @@ def flat_text(element: Element) -> str:
                 node.text = None
             if node is not math and _is_layout(node.tail):
                 node.tail = None
-    return " ".join("".join(element.itertext()).split())
+    return write_scripts(" ".join("".join(_texts(element)).split()))
+
+
+def _texts(element: Element) -> Iterator[str]:
+    """Yield the texts below an element, with the marks of superscripts and fractions."""
+    yield element.text or ""
+    parent = _local_name(element)
+    before = None
+    for index, child in enumerate(element):
+        name = _local_name(child)
+        if name == "b" and before is not None and before.tag == child.tag and not before.tail:
+            yield " "
+        mark = mark_before(parent, name, index)
+        yield mark
+        if name:
+            yield from _texts(child)
+        else:
+            yield child.text or ""  # an entity reference
+        yield END if mark in MARKS.values() else ""
+        yield child.tail or ""
+        before = child
+
+
+def _local_name(element: Element) -> str:
+    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
 
 
 def _is_layout(text: str | None) -> bool:

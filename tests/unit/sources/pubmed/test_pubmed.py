@@ -93,7 +93,7 @@ def test_markup_in_title_and_abstract() -> None:
     content = article_set(
         article("<AbstractText>CO<sub>2</sub> at\n  <i>P</i> &lt; 10<sup>-3</sup>.</AbstractText>", title="<b>A</b> b")
     )
-    assert only_text(content) == "A b\n\nCO2 at P < 10-3."
+    assert only_text(content) == "A b\n\nCO2 at P < 10^-3."
 
 
 def test_mathml_layout_is_no_space_but_its_tail_is() -> None:
@@ -184,9 +184,14 @@ def test_broken_xml_keeps_what_came_before(damage: bytes, chunk_bytes: int) -> N
 def test_other_files_are_quarantined() -> None:
     (record,) = read(b"<article><body>JATS</body></article>")
     assert isinstance(record, Quarantined) and "'article'" in record.reason and "PubmedArticleSet" in record.reason
-    (empty,) = read(b"")
-    assert isinstance(empty, Quarantined)
+    for content in (b"", b" \n"):
+        (empty,) = read(content)
+        assert isinstance(empty, Quarantined) and (empty.position, empty.reason[:17]) == ("line 1", "the file is empty")
     assert read(article_set()) == []
+
+
+def test_a_single_citation_needs_no_set_around_it() -> None:
+    assert only_text(article("<AbstractText>Text.</AbstractText>").encode()) == "A title.\n\nText."
 
 
 def test_external_entities_are_not_read(tmp_path: Path) -> None:

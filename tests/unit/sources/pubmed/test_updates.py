@@ -69,7 +69,20 @@ def test_other_abstracts_are_documents_of_the_same_group_by_rule() -> None:
     _, italian, plain = read(content, other_languages=["ita", "eng"])
     assert isinstance(italian, Document) and isinstance(plain, Document)
     assert (italian.id, italian.group, italian.text) == ("7:ita", "pmid:7", "Cuore.\n\nSCOPO: Testo & altro.")
-    assert (plain.id, plain.text) == ("7:eng", "In plain words.")
+    assert (plain.id, plain.text) == ("7:eng", "[Heart.]\n\nIn plain words.")
+
+
+def test_an_english_abstract_of_a_partner_stands_for_a_missing_one() -> None:
+    record = (
+        "<PubmedArticle><MedlineCitation><PMID Version='1'>4</PMID><Article><ArticleTitle>A title.</ArticleTitle></Article>"
+        "<OtherAbstract Type='{}' Language='eng'><AbstractText>Of the population.</AbstractText></OtherAbstract>"
+        "</MedlineCitation></PubmedArticle>"
+    )
+    for settings in ({}, {"other_languages": ["eng"]}):
+        (document,) = read(article_set(record.format("PIP")), **settings)
+        assert isinstance(document, Document) and document.text == "A title.\n\nOf the population."
+    (dropped,) = read(article_set(record.format("plain-language-summary")))
+    assert isinstance(dropped, Dropped)
 
 
 def test_languages_are_kept_by_rule() -> None:

@@ -1,0 +1,76 @@
+"""A patient is one group in every source, however a file spells the number; ids keep their digits."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from clinical_modernbert.recipe.sources import DatasetSource, MedsSource, MimicNoteSource, Source, TableSource
+from clinical_modernbert.sources import list_units, read_unit
+from clinical_modernbert.sources.document import Document, group_of
+
+
+def documents(source: Source) -> list[Document]:
+    found = [record for unit in list_units(source) for record in read_unit(source, unit)]
+    assert all(isinstance(record, Document) for record in found)
+    return [record for record in found if isinstance(record, Document)]
+
+
+def table(path: Path, group_column: str, **settings: object) -> TableSource:
+    return TableSource.model_validate(
+        {"type": "table", "name": "t", "path": str(path), "text_column": "text", "group_column": group_column}
+        | settings
+    )
+
+
+def sources(folder: Path) -> list[Source]:
+    (folder / "a.csv").write_text("SUBJECT_ID,TEXT\n0012.0,Note one\n")
+    pq.write_table(pa.table({"person_id": [12], "text": ["Note two"]}), folder / "b.parquet")
+    (folder / "c.json").write_text(json.dumps([{"patient_id": "12", "text": "Note three"}]))
+    (folder / "mimic").mkdir()
+    (folder / "mimic" / "discharge.csv").write_text("note_id,subject_id,text\n1,12,Note four\n")
+    events = {
+        "subject_id": pa.array([12]),
+        "time": pa.array([None], pa.timestamp("us")),
+        "code": ["GENDER//F"],
+        "numeric_value": pa.array([None], pa.float32()),
+    }
+    pq.write_table(pa.table(events), folder / "d.parquet")
+    return [
+        table(folder / "a.csv", "subject_id"),
+        table(folder / "b.parquet", "person_id"),
+        table(folder / "c.json", "patient_id"),
+        MimicNoteSource(type="mimic_note", name="m", path=str(folder / "mimic")),
+        MedsSource(type="meds", name="e", path=str(folder / "d.parquet")),
+    ]
+
+
+def test_one_patient_in_every_source(tmp_path: Path) -> None:
+    groups = [document.group for source in sources(tmp_path) for document in documents(source)]
+    assert groups == ["patient:12"] * 5
+
+
+def test_other_columns_are_groups_of_their_own_unless_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("encounter;text\nE007;Note\n")
+    assert documents(table(path, "encounter"))[0].group == "encounter:E007"
+    assert documents(table(path, "encounter", group_name="stay"))[0].group == "stay:E007"
+
+
+@pytest.mark.parametrize(
+    ("value", "group"), [("12", "12"), ("0012", "12"), ("12.0", "12"), ("12.5", "12.5"), ("000", "0"), (" A01 ", "A01")]
+)
+def test_whole_numbers_have_one_spelling(value: str, group: str) -> None:
+    assert group_of("patient", value) == f"patient:{group}"
+
+
+def test_ids_and_texts_of_a_data_set_of_csv_files_are_as_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,patient,text\n0012,007,NA\n0013,7.0,None of it\n")
+    source = DatasetSource(
+        type="dataset", name="d", path=str(tmp_path), text_column="text", id_column="id", group_column="patient"
+    )
+    assert [(d.id, d.group, d.text) for d in documents(source)] == [
+        ("0012", "patient:7", "NA"),
+        ("0013", "patient:7", "None of it"),
+    ]
