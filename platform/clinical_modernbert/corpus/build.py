@@ -157,7 +157,7 @@ def _prepare_tools(area: WorkArea, recipe: CorpusRecipe, pieces: Sequence[Piece]
 
     def run() -> Vocabulary:
         terms = build_terms(recipe.lexicon)
-        words = {term for term in terms if term.isalpha()}
+        words = {term for term in terms if term.isalpha() and term.islower()}
         limit = recipe.tokenizer.training_megabytes * 1_000_000
         texts = _training_texts(area, pieces, partitions, limit=limit) if _trains_tokenizer(recipe) else []
         tokenizer = build_tokenizer(recipe.tokenizer, texts, clinical_words=words)

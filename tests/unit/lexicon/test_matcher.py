@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 TERMS = ["flu", "heart", "heart failure", "congestive heart failure", "failure to thrive", "beta-blocker", "ménière's disease",
-         "mi", "aspirin", "abscess", "vitamin b12", "5-fu"]  # fmt: skip
+         "mi", "biopsy", "metastasis", "PE", "aspirin", "abscess", "vitamin b12", "5-fu"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,12 @@ def matcher() -> Matcher:
         ("vitamin B12 or vitamin b123", ["vitamin B12"]),
         ("5-FU", ["5-FU"]),
         ("MI's", ["MI"]),
+        ("biopsies, metastases, biopsys", ["biopsies", "metastases", "biopsys"]),
+        ("heart  failure, heart -\nfailure", ["heart  failure", "heart -\nfailure"]),
+        ("heart, failure", ["heart"]),
+        ("a PE, PEs, pe", ["PE", "PEs"]),
+        ("congestive heart failure (CHF) and CHF; CHFx", ["congestive heart failure", "CHF", "CHF"]),
+        ("flu (ABC), heart (H), ABC", ["flu", "heart"]),
         ("", []),
         (" ", []),
     ],
