@@ -81,6 +81,25 @@ class MedsSource(SourceSection):
     """Prefixes of codes to leave out, for example ``HOSPITAL_DISCHARGE``, because they carry a label."""
 
 
+class OmopNoteSource(SourceSection):
+    """The NOTE table of OMOP's CDM 5.x, CSV or Parquet; grouped by person_id."""
+
+    type: Literal["omop_note"]
+    path: str
+    """File, or folder with ``NOTE.csv`` or ``note.parquet`` (any usual ending, plain or gzip) or a folder ``note`` of shards."""
+    quoted: bool = True
+    """Whether quotes enclose fields of a CSV file; OHDSI's tab-separated tables have none."""
+
+
+class FhirSource(SourceSection):
+    """Notes of a FHIR R4 bulk export, from DocumentReference and DiagnosticReport; grouped by Patient."""
+
+    type: Literal["fhir"]
+    path: str
+    """File or folder (read recursively for ``*DocumentReference*.ndjson`` and ``*DiagnosticReport*.ndjson``, plain or gzip). A
+    note in a Binary resource is found in ``*Binary*.ndjson`` below the folder (not gzip)."""
+
+
 class TableSource(SourceSection):
     """Notes in rows with named columns."""
 
@@ -235,6 +254,8 @@ Source = Annotated[
     | PmcSource
     | MimicNoteSource
     | MedsSource
+    | OmopNoteSource
+    | FhirSource
     | TableSource
     | DatasetSource
     | CodeSource

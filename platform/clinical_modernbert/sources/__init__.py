@@ -14,7 +14,7 @@ from clinical_modernbert.sources.codes import CodeEntry, code_group, code_table
 from clinical_modernbert.sources.document import Document, Record, Unit
 from clinical_modernbert.sources.files import Progress
 from clinical_modernbert.sources.generated import citation_files, note_files
-from clinical_modernbert.sources.notes import dataset, meds, mimic, table
+from clinical_modernbert.sources.notes import dataset, fhir, meds, mimic, omop, table
 
 __all__ = ["CodeEntry", "Document", "code_group", "code_table", "licence_of", "list_units", "read_unit"]
 
@@ -35,6 +35,8 @@ MODULES: Mapping[str, _Module] = {
     "pmc": pmc,
     "mimic_note": mimic,
     "meds": meds,
+    "omop_note": omop,
+    "fhir": fhir,
     "table": table,
     "dataset": dataset,
     "codes": codes,

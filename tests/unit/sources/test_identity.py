@@ -6,7 +6,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from clinical_modernbert.recipe.sources import DatasetSource, MedsSource, MimicNoteSource, Source, TableSource
+from clinical_modernbert.recipe.sources import (
+    DatasetSource,
+    FhirSource,
+    MedsSource,
+    MimicNoteSource,
+    OmopNoteSource,
+    Source,
+    TableSource,
+)
 from clinical_modernbert.sources import list_units, read_unit
 from clinical_modernbert.sources.document import Document, group_of
 
@@ -30,6 +38,17 @@ def sources(folder: Path) -> list[Source]:
     (folder / "c.json").write_text(json.dumps([{"patient_id": "12", "text": "Note three"}]))
     (folder / "mimic").mkdir()
     (folder / "mimic" / "discharge.csv").write_text("note_id,subject_id,text\n1,12,Note four\n")
+    (folder / "omop").mkdir()
+    (folder / "omop" / "NOTE.csv").write_text("NOTE_ID\tPERSON_ID\tNOTE_TEXT\n1\t12\tNote five\n")
+    note = {"contentType": "text/plain", "data": "Tm90ZSBzaXg="}
+    resource = {
+        "resourceType": "DiagnosticReport",
+        "id": "1",
+        "subject": {"reference": "Patient/12"},
+        "presentedForm": [note],
+    }
+    (folder / "fhir").mkdir()
+    (folder / "fhir" / "DiagnosticReport.ndjson").write_text(json.dumps(resource))
     events = {
         "subject_id": pa.array([12]),
         "time": pa.array([None], pa.timestamp("us")),
@@ -43,12 +62,14 @@ def sources(folder: Path) -> list[Source]:
         table(folder / "c.json", "patient_id"),
         MimicNoteSource(type="mimic_note", name="m", path=str(folder / "mimic")),
         MedsSource(type="meds", name="e", path=str(folder / "d.parquet")),
+        OmopNoteSource(type="omop_note", name="o", path=str(folder / "omop")),
+        FhirSource(type="fhir", name="f", path=str(folder / "fhir")),
     ]
 
 
 def test_one_patient_in_every_source(tmp_path: Path) -> None:
     groups = [document.group for source in sources(tmp_path) for document in documents(source)]
-    assert groups == ["patient:12"] * 5
+    assert groups == ["patient:12"] * 7
 
 
 def test_other_columns_are_groups_of_their_own_unless_named(tmp_path: Path) -> None:

@@ -1,0 +1,111 @@
+"""The text of a note that came as plain text, HTML or RTF.
+
+HTML is read by lxml: blocks become lines, cells are separated by tabs; scripts, styles and hidden heads are left out. RTF is read
+by striprtf. Pictures, PDF and Word files hold no text for this module.
+"""
+
+from email.message import Message
+from typing import Any
+
+from clinical_modernbert.errors import SourceError
+
+PLAIN, HTML, RTF = "text/plain", ("text/html", "application/xhtml+xml"), ("text/rtf", "application/rtf")
+_PREFERRED = (PLAIN, *HTML, *RTF)
+_SKIPPED = frozenset({"script", "style", "head", "title", "template", "noscript"})
+_CELLS = frozenset({"td", "th"})
+_BLOCKS = frozenset(
+    """
+    address article blockquote body br caption center dd div dl dt footer form h1 h2 h3 h4 h5 h6 header hr li main nav ol p pre
+    section table tbody tfoot thead tr ul
+    """.split()  # noqa: SIM905 - 35 quoted words are harder to review
+)
+
+
+def preference(content_type: str) -> int | None:
+    """Return how soon a form of a document is taken, 0 first; None for a form without text."""
+    kind = _media_type(content_type)
+    return _PREFERRED.index(kind) if kind in _PREFERRED else None
+
+
+def attachment_text(content: bytes, content_type: str) -> str:
+    """Return the text; raises ``ValueError`` for bytes that are not of the stated character set."""
+    kind = _media_type(content_type)
+    if kind in RTF:
+        return _rtf_text(content)
+    try:
+        text = content.decode(_charset(content_type)).removeprefix("\ufeff")
+    except LookupError:
+        raise ValueError("an unknown character set") from None
+    return html_text(text) if kind in HTML else text
+
+
+def html_text(markup: str) -> str:
+    """Return the text of HTML, with a line for each block and a tab between cells."""
+    from lxml import etree, html
+
+    if not markup.strip():
+        return ""
+    try:
+        # Bytes with a stated encoding: a declaration inside of the markup would be refused in text, or win over the real one.
+        parser = html.HTMLParser(encoding="utf-8", no_network=True, remove_comments=True, remove_pis=True)
+        root = html.document_fromstring(markup.encode("utf-8", "replace"), parser=parser)
+    except etree.ParserError:
+        return ""
+    parts: list[str] = []
+    _collect(root, parts, keeps_blanks=False)
+    lines = [" ".join(cell.strip(" ") for cell in line.split(" ")) for line in "".join(parts).split("\n")]
+    kept = [line.strip() for line in lines]
+    return "\n".join(line for n, line in enumerate(kept) if line or (n and kept[n - 1])).strip()
+
+
+def _collect(element: Any, parts: list[str], *, keeps_blanks: bool) -> None:
+    name = element.tag if isinstance(element.tag, str) else ""
+    if name and name not in _SKIPPED:
+        keeps_blanks = keeps_blanks or name == "pre"
+        if name in _BLOCKS:
+            _break(parts)
+        elif name in _CELLS and parts and not parts[-1].endswith("\n"):
+            parts.append("\t")
+        _add(element.text, parts, keeps_blanks=keeps_blanks)
+        for child in element:
+            _collect(child, parts, keeps_blanks=keeps_blanks)
+        if name in _BLOCKS:
+            _break(parts)
+            if name == "p":
+                parts.append("\n")
+    _add(element.tail, parts, keeps_blanks=keeps_blanks and name != "pre")
+
+
+def _add(text: str | None, parts: list[str], *, keeps_blanks: bool) -> None:
+    if not text:
+        return
+    if keeps_blanks:
+        parts.append(text)
+        return
+    flat = " ".join(text.split())
+    if flat or not parts or not parts[-1].endswith((" ", "\n", "\t")):
+        parts.append(f"{' ' * text[0].isspace()}{flat}{' ' * (text[-1].isspace() and bool(flat))}")
+
+
+def _break(parts: list[str]) -> None:
+    if parts and not parts[-1].endswith("\n"):
+        parts.append("\n")
+
+
+def _rtf_text(content: bytes) -> str:
+    try:
+        from striprtf.striprtf import rtf_to_text
+    except ImportError:
+        raise SourceError("a note is RTF: install the package striprtf (clinical-modernbert[corpus])") from None
+    # RTF is ASCII; its escapes name the code page.
+    return str(rtf_to_text(content.decode("latin-1"), errors="replace"))
+
+
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _charset(content_type: str) -> str:
+    message = Message()
+    message["content-type"] = content_type
+    return str(message.get_param("charset") or "utf-8").lower()
