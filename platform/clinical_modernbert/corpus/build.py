@@ -118,6 +118,8 @@ def _raw_bytes(unit: Unit) -> int:
     """Return about how much a unit holds; the number of partitions of the bands follows from it."""
     if unit.num_records is not None:
         return unit.num_records * _GENERATED_BYTES
+    if unit.size_bytes:
+        return unit.size_bytes
     location = Path(unit.location)
     files = location.rglob("*") if location.is_dir() else [location]
     return sum(file.stat().st_size for file in files if file.is_file())

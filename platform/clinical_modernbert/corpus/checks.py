@@ -7,6 +7,7 @@ and deletes one object at each place that the build writes to. Loads neither tor
 from pathlib import Path
 
 from clinical_modernbert.artifacts import InputEntry, Plan
+from clinical_modernbert.artifacts.remote_files import local_copy
 from clinical_modernbert.artifacts.store import join_key
 from clinical_modernbert.artifacts.work_area import WorkArea
 from clinical_modernbert.corpus.fingerprint_inputs import fingerprint_inputs
@@ -29,7 +30,7 @@ def check_recipe(recipe: CorpusRecipe) -> None:
         from clinical_modernbert.sources.evaluation_sets import evaluation_texts
 
         for path in recipe.decontamination.paths:
-            next(iter(evaluation_texts(Path(path))), None)
+            next(iter(evaluation_texts(local_copy(path))), None)
     if recipe.decontamination.id_lists:
         from clinical_modernbert.corpus.decontamination import listed_ids
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from clinical_modernbert.artifacts.remote_files import local_copy
 from clinical_modernbert.artifacts.work_area import WorkArea
 from clinical_modernbert.corpus.dedup.shingles import evaluation_ngrams, is_contaminated
 from clinical_modernbert.corpus.normalise import normalise
@@ -65,7 +66,7 @@ def load_decontamination(area: WorkArea, section: DecontaminationSection) -> Dec
 def listed_ids(path: str) -> frozenset[str]:
     """Return the ids of a list, one a line; raises ``SourceError`` where it is no UTF-8 file or names no id."""
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = local_copy(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(
             f"decontamination.id_lists: {path!r} cannot be read ({type(error).__name__}); expected UTF-8 text with one id a line"
@@ -90,7 +91,7 @@ def _bounded_texts(paths: tuple[str, ...]) -> Iterator[str]:
 
     for path in paths:
         words = 0
-        for text in evaluation_texts(Path(path)):
+        for text in evaluation_texts(local_copy(path)):
             words += text.count(" ")
             if words > MOST_NGRAMS:
                 raise SourceError(

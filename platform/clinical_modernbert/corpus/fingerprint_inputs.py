@@ -2,9 +2,9 @@
 
 import hashlib
 from importlib.metadata import version
-from pathlib import Path
 
 from clinical_modernbert.artifacts import InputEntry
+from clinical_modernbert.artifacts.remote_files import local_copy
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.hashing import file_sha256
 from clinical_modernbert.recipe import CorpusRecipe
@@ -22,7 +22,7 @@ def fingerprint_inputs(recipe: CorpusRecipe) -> tuple[InputEntry, ...]:
 def _decontamination_inputs(section: DecontaminationSection) -> tuple[InputEntry, ...]:
     entries = []
     for path in (*section.paths, *section.id_lists):
-        top = Path(path)
+        top = local_copy(path)
         files = sorted(p for p in top.rglob("*") if p.is_file()) if top.is_dir() else [top]
         if not files or not files[0].is_file():
             raise SourceError(f"decontamination: {path!r} does not exist, or is an empty folder")
@@ -39,11 +39,12 @@ def _lexicon_inputs(section: LexiconSection) -> tuple[InputEntry, ...]:
         if used
     ]
     for name in section.vocabularies:
-        if not Path(name).is_file():
+        path = local_copy(name)
+        if not path.is_file():
             raise SourceError(f"lexicon.vocabularies: {name!r} is not a file")
-        entries.append(InputEntry(name=f"lexicon/{Path(name).name}", id="lexicon", digest=file_sha256(Path(name))))
+        entries.append(InputEntry(name=f"lexicon/{path.name}", id="lexicon", digest=file_sha256(path)))
     if section.terms_path is not None:
-        path = Path(section.terms_path)
+        path = local_copy(section.terms_path)
         if not path.is_file():
             raise SourceError(
                 f"lexicon.terms_path: {section.terms_path!r} is not a file; give a text file with one term a line"

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypedDict
 
+from clinical_modernbert.artifacts.remote_files import local_copy
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.lexicon.ordinary import EVERYDAY_DRUG_NAMES, ORDINARY_WORDS, WORDS_IN_CAPITALS
 from clinical_modernbert.lexicon.spellings import with_british
@@ -207,7 +208,7 @@ def _package_folder(module: str, distribution: str) -> Path:
 
 
 def _user_terms(terms_path: str) -> set[str]:
-    path = Path(terms_path)
+    path = local_copy(terms_path)
     if not path.is_file():
         raise SourceError(
             f"lexicon.terms_path: {terms_path!r} is not a file; expected a text file with one term a line"

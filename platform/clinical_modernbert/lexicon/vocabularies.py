@@ -7,11 +7,13 @@ and nucleic acids do not, because clinicians do not prescribe them. Of ontologie
 import csv
 import gzip
 import re
+import zlib
 from collections.abc import Iterator
-from pathlib import Path
 
+from clinical_modernbert.artifacts.remote_files import local_copy
 from clinical_modernbert.errors import SourceError
 
+_GZIP_MAGIC = b"\x1f\x8b"
 _FORMATS = (
     "OBO (HPO, Disease Ontology), MeSH's mtrees (name;tree number), or a tab-separated table with mesh_name and "
     "mesh_tree_number, or with doid, name and type; plain or gzip"
@@ -57,10 +59,11 @@ def _forms(text: str) -> Iterator[str]:
 
 def _names(path: str) -> Iterator[str]:
     try:
-        opened = gzip.open if Path(path).read_bytes()[:2] == b"\x1f\x8b" else open
-        with opened(path, "rt", encoding="utf-8-sig", newline="") as stream:
-            lines = stream.read().splitlines()
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+        content = local_copy(path).read_bytes()
+        if content.startswith(_GZIP_MAGIC):
+            content = gzip.decompress(content)
+        lines = content.decode("utf-8-sig").splitlines()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise SourceError(f"lexicon.vocabularies: {path!r} cannot be read ({type(error).__name__})") from None
     first = lines[0] if lines else ""
     header = first.split("\t")

@@ -6,13 +6,15 @@ this package loads neither lxml nor numpy; a module loads what it needs when it 
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
+from clinical_modernbert.artifacts.remote_files import fetched, is_remote
 from clinical_modernbert.recipe.sources import Source
 from clinical_modernbert.sources import codes, pmc, pubmed
 from clinical_modernbert.sources.codes import CodeEntry, code_group, code_table
 from clinical_modernbert.sources.document import Document, Record, Unit
-from clinical_modernbert.sources.files import Progress
+from clinical_modernbert.sources.files import COMPANION, Progress
 from clinical_modernbert.sources.generated import citation_files, note_files
 from clinical_modernbert.sources.notes import dataset, fhir, meds, mimic, omop, table
 
@@ -59,7 +61,9 @@ def read_unit(source: Source, unit: Unit, *, progress: Progress | None = None) -
 
     ``progress`` knows the size of what follows damage once all values are read.
     """
-    return MODULES[source.type].read(source, unit, progress or Progress())
+    with fetched(unit.location, companion=COMPANION) as local:
+        here = replace(unit, location=str(local)) if is_remote(unit.location) else unit
+        yield from MODULES[source.type].read(source, here, progress or Progress())
 
 
 def licence_of(source: Source) -> str | None:

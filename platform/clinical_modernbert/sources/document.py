@@ -98,9 +98,11 @@ class Unit:
     name: str
     """Name of the file below its source, stable across machines."""
     location: str
-    """Path of the file; empty for a generated part."""
+    """Path of the file, or its address in S3; empty for a generated part."""
     first_record: int = 0
     num_records: int | None = None
     """For generated parts: which records; None for files."""
     digest: str = ""
     """sha256 of the file, or of the generator's version and settings."""
+    size_bytes: int = 0
+    """Size of the file; 0 where the unit is no single file."""

@@ -4,16 +4,19 @@ Whether a file is gzip is read from its first bytes, not from its name. Memory i
 """
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import IO, Any
 
+from clinical_modernbert.artifacts.remote_files import fetched, is_remote, remote_files
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.hashing import file_sha256
 from clinical_modernbert.sources.document import Quarantined, Unit
 
+COMPANION = ".md5"
+"""Ending of a file next to another with its sum, which is fetched with it."""
 _BOM = b"\xef\xbb\xbf"
 _GZIP_MAGIC = b"\x1f\x8b"
 _INPUT_BYTES = 1 << 16
@@ -56,24 +59,22 @@ class DamagedFileError(Exception):
 
 def find_files(
     path: str, *, field: str, patterns: tuple[str, ...], exclude: tuple[str, ...] = ()
-) -> list[tuple[str, Path]]:
+) -> list[tuple[str, str]]:
     """Return (name below ``path``, location) of the matching files, sorted by name; a path of a file is taken as it is.
 
-    ``field`` is the recipe's field in the error for a missing path, an empty folder, or a file that is there both plain and as
-    gzip: both would be read, and every record counted twice.
+    A location is a path, or an address in S3. ``field`` is the recipe's field in the error for a missing path, an empty folder,
+    or a file that is there both plain and as gzip: both would be read, and every record counted twice.
     """
-    top = Path(path)
-    if top.is_file():
-        return [(top.name, top)]
-    if not top.is_dir():
+    found = _files_below(path)
+    if found is None:
         raise SourceError(f"{field}: {path!r} does not exist; expected a file or a folder with {' or '.join(patterns)}")
-    files = {}
-    for location in top.rglob("*"):
-        name = location.relative_to(top).as_posix()
-        if location.name.startswith(".") or not location.is_file():
-            continue
-        if _matches(location.name, patterns) and not _matches(location.name, exclude):
-            files[name] = location
+    if len(found) == 1 and found[0][1].rstrip("/") == path.rstrip("/"):
+        return found
+    files = {
+        name: location
+        for name, location in found
+        if _matches(base := name.rpartition("/")[2], patterns) and not (base.startswith(".") or _matches(base, exclude))
+    }
     if not files:
         raise SourceError(f"{field}: no file below {path!r} matches {' or '.join(patterns)}")
     twice = sorted(name for name in files if f"{name}.gz" in files)
@@ -82,14 +83,41 @@ def find_files(
     return sorted(files.items())
 
 
+def is_folder(path: str) -> bool:
+    """Return whether there is a folder, or any object below an address in S3."""
+    if not is_remote(path):
+        return Path(path).is_dir()
+    return any(address != path for _, address, _ in remote_files(path))
+
+
+def _files_below(path: str) -> list[tuple[str, str]] | None:
+    if is_remote(path):
+        return [(name, address) for name, address, _ in remote_files(path)] or None
+    top = Path(path)
+    if top.is_file():
+        return [(top.name, path)]
+    if not top.is_dir():
+        return None
+    return [(file.relative_to(top).as_posix(), str(file)) for file in top.rglob("*") if file.is_file()]
+
+
 def path_field(source: str) -> str:
     """Return how messages name the path of a source."""
     return f"sources[{source}].path"
 
 
-def file_units(source: str, files: Iterable[tuple[str, Path]]) -> list[Unit]:
-    """Return one unit a file, in the order of ``files``, each with its sha256."""
-    return [Unit(source, name, str(location), digest=file_sha256(location)) for name, location in files]
+def file_units(
+    source: str, files: Iterable[tuple[str, str]], *, check: Callable[[str, Path], None] | None = None
+) -> list[Unit]:
+    """Return one unit a file, in their order, each with its size and sha256; ``check`` sees its name and local path."""
+    units = []
+    for name, location in files:
+        with fetched(location, companion=COMPANION) as local:
+            if check is not None:
+                check(name, local)
+            size = local.stat().st_size
+            units.append(Unit(source, name, location, digest=file_sha256(local), size_bytes=size))
+    return units
 
 
 def numbered_lines(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:

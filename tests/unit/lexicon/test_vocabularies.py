@@ -4,7 +4,6 @@ import gzip
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from itertools import batched
 from pathlib import Path
 
 import pytest
@@ -98,9 +97,10 @@ SENTENCES = 9
 
 def marked(path: Path, matcher: Matcher) -> Iterator[tuple[str, bool]]:
     """Yield the kind of each word and whether it is in a term."""
-    for sentences in batched(read_conll(path), SENTENCES):
+    sentences = list(read_conll(path))
+    for first in range(0, len(sentences), SENTENCES):
         text, words = "", []
-        for sentence in sentences:
+        for sentence in sentences[first : first + SENTENCES]:
             for token, tag in zip(sentence.tokens, sentence.tags, strict=True):
                 if any(map(str.isalnum, token)):
                     words.append((len(text), tag.partition("-")[2] or "other"))

@@ -80,8 +80,9 @@ def test_files_are_found_below_and_named_relative(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
     found = find_files(str(tmp_path), field="f", patterns=("*.xml", "*.xml.gz"))
-    assert found == [("a/c.xml.gz", tmp_path / "a/c.xml.gz"), ("b.xml", tmp_path / "b.xml")]
-    assert find_files(str(tmp_path / "a/d.txt"), field="f", patterns=("*.xml",)) == [("d.txt", tmp_path / "a/d.txt")]
+    assert found == [("a/c.xml.gz", str(tmp_path / "a/c.xml.gz")), ("b.xml", str(tmp_path / "b.xml"))]
+    path = str(tmp_path / "a/d.txt")
+    assert find_files(path, field="f", patterns=("*.xml",)) == [("d.txt", path)]
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

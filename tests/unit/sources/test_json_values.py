@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from collections.abc import Iterator
 
 import pytest
 from clinical_modernbert.sources.document import Quarantined
@@ -47,11 +48,11 @@ def test_after_a_break_in_an_array_the_rest_is_lost_and_counted() -> None:
 
 
 def test_a_cut_archive_and_a_file_of_no_json() -> None:
-    def cut() -> object:
+    def cut() -> Iterator[bytes]:
         yield json.dumps(VALUES)[:500].encode()
         raise DamagedFileError("byte 9", "the gzip archive is truncated", is_cut=True)
 
-    *before, last = read_values(cut(), file="f.json")  # type: ignore[arg-type]
+    *before, last = read_values(cut(), file="f.json")
     assert len(before) == 9 and isinstance(last, Quarantined) and "byte 9" in last.position
     assert read(b"") == []
     (bad,) = read(zlib.compress(b"x" * 50) + b"\n")

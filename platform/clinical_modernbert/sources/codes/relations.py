@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from clinical_modernbert.artifacts.remote_files import local_copy
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.sources.codes.shapes import has_shape
 from clinical_modernbert.sources.codes.tables import icd9_dotted, icd10_dotted
@@ -36,9 +37,9 @@ class Place:
 def tabular_location(path: str | None) -> Path:
     """Return the location of the tabular XML: ``path``, or the file in the package simple-icd-10-cm (not imported)."""
     if path is not None:
-        if not Path(path).is_file():
+        if not local_copy(path).is_file():
             raise SourceError(f"sources.hierarchy_path: {path!r} is not a file; expected CMS's ICD-10-CM tabular XML")
-        return Path(path)
+        return local_copy(path)
     package = find_spec("simple_icd_10_cm")
     locations = [] if package is None or package.origin is None else sorted(Path(package.origin).parent.rglob("*.xml"))
     if len(locations) != 1:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
+from clinical_modernbert.artifacts.remote_files import local_copy
 from clinical_modernbert.recipe.sources import CodeSource
 from clinical_modernbert.sources.codes.diagnoses import Table, read_table
 from clinical_modernbert.sources.codes.relations import (
@@ -52,7 +53,7 @@ def read_code_documents(
     rows = list(_code_rows(read_chunks(location, progress), file=file, source=source))
     common = _common_words(row.description for row in rows if isinstance(row, CodeRow))
     places = read_hierarchy(tabular_location(source.hierarchy_path)) if "hierarchy" in source.templates else {}
-    mappings = read_gem(Path(source.crosswalk_path)) if source.crosswalk_path is not None else []
+    mappings = read_gem(local_copy(source.crosswalk_path)) if source.crosswalk_path is not None else []
     joined = joined_concepts(mappings)
     partners = _partners(mappings)
     seen: Counter[str] = Counter()

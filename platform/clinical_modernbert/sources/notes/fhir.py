@@ -10,11 +10,13 @@ import binascii
 import json
 import re
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from clinical_modernbert.artifacts.remote_files import fetched, local_copy
+from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import FhirSource
 from clinical_modernbert.sources.document import (
     PATIENT,
@@ -26,7 +28,7 @@ from clinical_modernbert.sources.document import (
     Unit,
     group_of,
 )
-from clinical_modernbert.sources.files import Progress, file_units, find_files, path_field, read_chunks
+from clinical_modernbert.sources.files import Progress, file_units, find_files, is_folder, path_field, read_chunks
 from clinical_modernbert.sources.json_values import read_values
 from clinical_modernbert.sources.notes.attachments import attachment_text, preference
 from clinical_modernbert.sources.notes.table import version_number
@@ -52,7 +54,7 @@ def units(source: FhirSource) -> list[Unit]:
 
 def read(source: FhirSource, unit: Unit, progress: Progress) -> Iterator[Record]:
     """Yield one value for each resource, and one for each resource that it replaces."""
-    top = Path(source.path) if Path(source.path).is_dir() else Path(source.path).parent
+    top = source.path.rstrip("/") if is_folder(source.path) else source.path.rpartition("/")[0] or "."
     for item in read_values(read_chunks(Path(unit.location), progress), file=unit.name):
         if isinstance(item, Quarantined):
             yield item
@@ -74,7 +76,7 @@ def licence(source: FhirSource) -> None:
     """Return None: the notes are the user's own."""
 
 
-def _records(resource: Resource, source: FhirSource, top: Path) -> Iterator[Record]:
+def _records(resource: Resource, source: FhirSource, top: str) -> Iterator[Record]:
     identifier, kind = resource.get("id"), resource["resourceType"]
     patient = _last_part((resource.get("subject") or {}).get("reference"))
     if not isinstance(identifier, str) or not patient:
@@ -98,7 +100,7 @@ def _records(resource: Resource, source: FhirSource, top: Path) -> Iterator[Reco
             yield Deleted(f"{kind}/{target}")
 
 
-def _text(resource: Resource, top: Path) -> str | None:
+def _text(resource: Resource, top: str) -> str | None:
     """Return the text of the best form; None where no form has text."""
     forms = resource.get("presentedForm") or [content.get("attachment") for content in resource.get("content") or ()]
     ranked = [
@@ -115,7 +117,7 @@ def _text(resource: Resource, top: Path) -> str | None:
         raise _NoTextError(f"the attachment is {reason}") from None
 
 
-def _content(form: Resource, top: Path) -> bytes:
+def _content(form: Resource, top: str) -> bytes:
     data, url = form.get("data"), form.get("url")
     if isinstance(data, str):
         return _decoded(data)
@@ -123,15 +125,20 @@ def _content(form: Resource, top: Path) -> bytes:
         raise _NoTextError("the attachment has neither data nor url")
     if re.search(r"(?:^|/)Binary/[^/]+$", url):
         return _binary(_last_part(url), top)
-    path = (top / url.removeprefix("file://")).resolve()
-    if "://" in url.removeprefix("file://") or not path.is_relative_to(top.resolve()) or not path.is_file():
+    name = url.removeprefix("file://")
+    if "://" in name or name.startswith("/") or ".." in name.split("/"):
         raise _NoTextError("the attachment's url is no file below the export")
-    if path.stat().st_size > _MOST_BYTES:
-        raise _NoTextError(f"the attachment has more than {_MOST_BYTES} bytes")
-    return path.read_bytes()
+    with ExitStack() as opened:
+        try:
+            path = opened.enter_context(fetched(f"{top}/{name}"))
+            if path.stat().st_size > _MOST_BYTES:
+                raise _NoTextError(f"the attachment has more than {_MOST_BYTES} bytes")
+            return path.read_bytes()
+        except (OSError, KeyError):
+            raise _NoTextError("the attachment's url is no file below the export") from None
 
 
-def _binary(identifier: str, top: Path) -> bytes:
+def _binary(identifier: str, top: str) -> bytes:
     place = _binaries(top).get(identifier)
     if place is None:
         raise _NoTextError("the attachment's Binary is not in the export")
@@ -143,19 +150,20 @@ def _binary(identifier: str, top: Path) -> bytes:
 
 
 @lru_cache(maxsize=1)
-def _binaries(top: Path) -> dict[str, tuple[Path, int]]:
+def _binaries(top: str) -> dict[str, tuple[Path, int]]:
     """Return where each Binary of an export is; one pass over its files in a process, about 200 bytes a resource."""
     places = {}
-    for pattern in _BINARIES:
-        for path in sorted(top.rglob(pattern)):
-            with path.open("rb") as stream:
-                offset = 0
-                for line in stream:
-                    with suppress(
-                        ValueError, KeyError, TypeError
-                    ):  # its note is quarantined, as the Binary is not found
-                        places[str(json.loads(line)["id"])] = (path, offset)
-                    offset += len(line)
+    try:
+        files = find_files(top, field="path", patterns=_BINARIES)
+    except SourceError:  # there are none
+        return {}
+    for _, location in files:
+        path, offset = local_copy(location), 0
+        with path.open("rb") as stream:
+            for line in stream:
+                with suppress(ValueError, KeyError, TypeError):  # its note is quarantined, as the Binary is not found
+                    places[str(json.loads(line)["id"])] = (path, offset)
+                offset += len(line)
     return places
 
 

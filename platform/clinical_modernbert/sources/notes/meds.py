@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from clinical_modernbert.recipe.sources import MedsSource
 from clinical_modernbert.sources.document import PATIENT, Document, Dropped, Quarantined, Record, Unit, group_of
-from clinical_modernbert.sources.files import Progress, file_units, find_files, path_field
+from clinical_modernbert.sources.files import Progress, file_units, find_files, is_folder, path_field
 
 _PATTERNS = ("*.parquet",)
 
@@ -23,8 +23,8 @@ _VALUES = ("numeric_value", "value")
 
 def units(source: MedsSource) -> list[Unit]:
     """Return the Parquet files of a data set: those below ``data/`` where there is such a folder, next to its metadata."""
-    shards = Path(source.path) / "data"
-    where = str(shards) if shards.is_dir() else source.path
+    shards = f"{source.path.rstrip('/')}/data"
+    where = shards if is_folder(shards) else source.path
     files = find_files(where, field=path_field(source.name), patterns=_PATTERNS)
     return file_units(source.name, [file for file in files if not file[0].startswith("metadata/")])
 

@@ -38,9 +38,7 @@ _TABULAR = re.compile(r"\S(?:\t| {3,})\S")
 def units(source: MimicNoteSource) -> list[Unit]:
     """Return the CSV files; raises ``SourceError`` where one lacks a column."""
     files = find_files(source.path, field=path_field(source.name), patterns=_PATTERNS, exclude=_EXCLUDE)
-    for name, location in files:
-        check_columns(location, file=name, columns=_COLUMNS)
-    return file_units(source.name, files)
+    return file_units(source.name, files, check=lambda name, local: check_columns(local, file=name, columns=_COLUMNS))
 
 
 def read(source: MimicNoteSource, unit: Unit, progress: Progress) -> Iterator[Record]:

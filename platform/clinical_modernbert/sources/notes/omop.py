@@ -9,7 +9,7 @@ from pathlib import Path
 
 from clinical_modernbert.recipe.sources import OmopNoteSource, TableSource
 from clinical_modernbert.sources.document import Record, Unit
-from clinical_modernbert.sources.files import Progress, file_units, find_files, path_field
+from clinical_modernbert.sources.files import Progress, file_units, find_files, is_folder, path_field
 from clinical_modernbert.sources.notes.table import check_table, read_table
 
 _ENDINGS = ("csv", "csv.gz", "tsv", "tsv.gz", "txt", "txt.gz", "parquet")
@@ -18,13 +18,11 @@ _PATTERNS = tuple(f"{name}.{ending}" for name in ("note", "NOTE", "Note") for en
 
 def units(source: OmopNoteSource) -> list[Unit]:
     """Return the files of the table; raises ``SourceError`` where one lacks a column."""
-    top = Path(source.path)
-    shards = next((folder for folder in (top / "note", top / "NOTE") if folder.is_dir()), None)
-    where, patterns = (str(shards), ("*.parquet", "*.csv", "*.csv.gz")) if shards else (source.path, _PATTERNS)
+    folders = [f"{source.path.rstrip('/')}/{name}" for name in ("note", "NOTE")]
+    shards = next(filter(is_folder, folders), None)
+    where, patterns = (shards, ("*.parquet", "*.csv", "*.csv.gz")) if shards else (source.path, _PATTERNS)
     files = find_files(where, field=path_field(source.name), patterns=patterns)
-    for _, location in files:
-        check_table(location, _table(source, location))
-    return file_units(source.name, files)
+    return file_units(source.name, files, check=lambda _, local: check_table(local, _table(source, local)))
 
 
 def read(source: OmopNoteSource, unit: Unit, progress: Progress) -> Iterator[Record]:

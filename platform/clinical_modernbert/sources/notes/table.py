@@ -20,13 +20,13 @@ _PATIENT_COLUMNS = frozenset({"subjectid", "personid", "patientid", "patient", "
 
 def units(source: TableSource) -> list[Unit]:
     """Return the file; raises ``SourceError`` where it does not exist or lacks a column."""
-    location = Path(source.path)
-    if not location.is_file():
+    name = source.path.rpartition("/")[2]
+    try:
+        return file_units(source.name, [(name, source.path)], check=lambda _, local: check_table(local, source))
+    except (FileNotFoundError, IsADirectoryError, KeyError):
         raise SourceError(
             f"{path_field(source.name)}: {source.path!r} is not a file; expected a CSV file with a header, Parquet or JSON"
-        )
-    check_table(location, source)
-    return file_units(source.name, [(location.name, location)])
+        ) from None
 
 
 def read(source: TableSource, unit: Unit, progress: Progress) -> Iterator[Record]:

@@ -8,6 +8,7 @@ file order and deletions are values of the records: which version of a PMID stay
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from clinical_modernbert.errors import SourceError
@@ -31,14 +32,14 @@ _PLAIN_LANGUAGE = "plain-language-summary"
 def units(source: PubMedSource) -> list[Unit]:
     """Return the files in NLM's order, since a later file replaces and deletes what an earlier one brought."""
     files = sort_files(find_files(source.path, field=path_field(source.name), patterns=_PATTERNS))
-    check_checksums(files, source=source)
-    return file_units(source.name, files)
+    return file_units(source.name, files, check=partial(_check_checksum, source))
 
 
 def read(source: PubMedSource, unit: Unit, progress: Progress) -> Iterator[Record]:
     """Yield one value for each record of a file; a file that differs from its checksum is quarantined as a whole."""
     location = Path(unit.location)
-    problem = checksum_problem(location)
+    # The build ended before where a file differs, unless it is to be quarantined.
+    problem = checksum_problem(location) if source.checksum_mismatch == "quarantine" else None
     if problem:
         progress.size_bytes = location.stat().st_size
         yield Quarantined(unit.name, "the whole file", problem)
@@ -63,7 +64,7 @@ def file_order(name: str) -> int:
     return (century + int(match[1])) * 1_000_000 + int(match[2])
 
 
-def sort_files(files: list[tuple[str, Path]]) -> list[tuple[str, Path]]:
+def sort_files(files: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return files in NLM's order, those with other names first."""
     return sorted(files, key=lambda file: (file_order(file[0]), file[0]))
 
@@ -83,13 +84,10 @@ def checksum_problem(location: Path) -> str | None:
     return None
 
 
-def check_checksums(files: list[tuple[str, Path]], *, source: PubMedSource) -> None:
-    """Raise ``SourceError`` for the first file that differs from its companion, unless the recipe quarantines such files."""
-    if source.checksum_mismatch == "fail":
-        for name, location in files:
-            problem = checksum_problem(location)
-            if problem:
-                raise SourceError(f"{name}: {problem}; fetch the file again, or set checksum_mismatch: quarantine")
+def _check_checksum(source: PubMedSource, name: str, location: Path) -> None:
+    problem = checksum_problem(location) if source.checksum_mismatch == "fail" else None
+    if problem:
+        raise SourceError(f"{name}: {problem}; fetch the file again, or set checksum_mismatch: quarantine")
 
 
 def read_citations(

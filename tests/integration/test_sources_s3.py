@@ -1,0 +1,114 @@
+"""Raw files, term files and evaluation sets in S3 are read as those in a folder: same records, digests and errors."""
+
+import gzip
+import hashlib
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from clinical_modernbert.artifacts import open_store
+from clinical_modernbert.corpus.fingerprint_inputs import fingerprint_inputs
+from clinical_modernbert.errors import SourceError
+from clinical_modernbert.lexicon import build_terms
+from clinical_modernbert.recipe import CorpusRecipe, build_recipe
+from clinical_modernbert.sources import list_units, read_unit
+
+from tests.helpers.s3_server import S3Server
+
+CITATION = (
+    "<PubmedArticleSet><PubmedArticle><MedlineCitation><PMID Version='1'>{0}</PMID><Article>"
+    "<ArticleTitle>Title {0}.</ArticleTitle><Abstract><AbstractText>Text.</AbstractText></Abstract>"
+    "</Article></MedlineCitation></PubmedArticle></PubmedArticleSet>"
+)
+
+
+def write_raw(folder: Path) -> None:
+    for name in ("pubmed", "mimic/note", "omop", "fhir", "meds/data", "terms", "sets"):
+        (folder / name).mkdir(parents=True)
+    packed = gzip.compress(CITATION.format(7).encode())
+    (folder / "pubmed" / "pubmed26n0001.xml.gz").write_bytes(packed)
+    (folder / "pubmed" / "pubmed26n0001.xml.gz.md5").write_text(hashlib.md5(packed).hexdigest())
+    (folder / "mimic/note/discharge.csv").write_text("note_id,subject_id,text\n1,12,Note one\n")
+    (folder / "omop/NOTE.csv").write_text("NOTE_ID\tPERSON_ID\tNOTE_TEXT\n1\t12\tNote two\n")
+    (folder / "fhir/DocumentReference.ndjson").write_text(
+        '{"resourceType": "DocumentReference", "id": "a", "subject": {"reference": "Patient/12"}, "content": [{"attachment": '
+        '{"contentType": "text/plain", "url": "Binary/b"}}]}\n'
+    )
+    (folder / "fhir/Binary.ndjson").write_text('{"resourceType": "Binary", "id": "b", "data": "Tm90ZQ=="}\n')
+    events = {"subject_id": pa.array([12]), "time": pa.array([None], pa.timestamp("us")), "code": ["GENDER//F"]}
+    pq.write_table(pa.table(events), folder / "meds/data/0.parquet")
+    (folder / "notes.csv").write_text("id,text\n1,Note three\n")
+    (folder / "codes.txt").write_text("E119    Type 2 diabetes mellitus without complications\n")
+    (folder / "terms/more.txt").write_text("Quixworth sign\n")
+    (folder / "terms/mtrees.bin").write_text("Neoplasms;C04\n")
+    (folder / "sets/dev.tsv").write_text("word\tO\n" * 20)
+
+
+def recipe(top: str) -> CorpusRecipe:
+    sources = [
+        {"type": "pubmed", "name": "pubmed", "path": f"{top}/pubmed"},
+        {"type": "mimic_note", "name": "mimic", "path": f"{top}/mimic"},
+        {"type": "omop_note", "name": "omop", "path": f"{top}/omop"},
+        {"type": "fhir", "name": "fhir", "path": f"{top}/fhir"},
+        {"type": "meds", "name": "meds", "path": f"{top}/meds"},
+        {"type": "table", "name": "notes", "path": f"{top}/notes.csv", "text_column": "text"},
+        {"type": "codes", "name": "codes", "path": f"{top}/codes.txt", "table": "icd10cm"},
+    ]
+    values: dict[str, Any] = {
+        "kind": "corpus",
+        "name": "t",
+        "sources": sources,
+        "lexicon": {
+            "code_tables": False,
+            "drug_names": False,
+            "terms_path": f"{top}/terms/more.txt",
+            "vocabularies": [f"{top}/terms/mtrees.bin"],
+        },
+        "decontamination": {"paths": [f"{top}/sets"]},
+    }
+    return build_recipe(CorpusRecipe, values, origin="test")
+
+
+@pytest.fixture
+def uploaded(tmp_path: Path, s3_environment: S3Server) -> Callable[[], str]:
+    def upload() -> str:
+        top = f"s3://{s3_environment.bucket}/{uuid.uuid4().hex}/raw data"
+        store = open_store(top)
+        for path in sorted(tmp_path.rglob("*")):
+            if path.is_file():
+                store.put_file(path, path.relative_to(tmp_path).as_posix())
+        return top
+
+    return upload
+
+
+def test_s3_reads_as_a_folder(tmp_path: Path, uploaded: Callable[[], str]) -> None:
+    write_raw(tmp_path)
+    remote, local = recipe(uploaded()), recipe(str(tmp_path))
+    assert [(e.name, e.digest) for e in fingerprint_inputs(remote)] == [
+        (e.name, e.digest) for e in fingerprint_inputs(local)
+    ]
+    for here, there in zip(local.sources, remote.sources, strict=True):
+        records = [[r for unit in list_units(source) for r in read_unit(source, unit)] for source in (here, there)]
+        assert records[0] == records[1] and len(records[0]) >= 1, here.name
+    assert build_terms(remote.lexicon) == ["neoplasm", "neoplasms", "quixworth sign"]
+
+
+def test_what_is_missing_or_differs_is_named(tmp_path: Path, uploaded: Callable[[], str]) -> None:
+    write_raw(tmp_path)
+    (tmp_path / "pubmed" / "pubmed26n0001.xml.gz.md5").write_text("0" * 32)
+    (tmp_path / "mimic/note/discharge.csv").write_text("note_id,text\n")
+    sources = recipe(uploaded()).sources
+    with pytest.raises(SourceError, match=r"pubmed26n0001\.xml\.gz: the MD5 sum is"):
+        list_units(sources[0])
+    with pytest.raises(SourceError, match=r"discharge\.csv has no column 'subject_id'"):
+        list_units(sources[1])
+    empty = recipe(f"{str(sources[0].path).rpartition('/')[0]}/none").sources
+    with pytest.raises(SourceError, match=r"sources\[pubmed\]\.path: 's3://.*' does not exist"):
+        list_units(empty[0])
+    with pytest.raises(SourceError, match=r"sources\[notes\]\.path: 's3://.*' is not a file"):
+        list_units(empty[5])
