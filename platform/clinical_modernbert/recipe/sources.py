@@ -50,7 +50,10 @@ class PubMedSource(SourceSection):
 
 
 class MimicNoteSource(SourceSection):
-    """MIMIC-IV-Note ``discharge.csv.gz`` and ``radiology.csv.gz`` (PhysioNet, credentialed); grouped by subject_id."""
+    """MIMIC-IV-Note's ``discharge.csv.gz`` and ``radiology.csv.gz``, or MIMIC-III's ``NOTEEVENTS.csv.gz``; grouped by patient.
+
+    From PhysioNet, credentialed.
+    """
 
     type: Literal["mimic_note"]
     path: str

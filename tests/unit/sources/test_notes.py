@@ -196,6 +196,21 @@ def test_mimic_folder_takes_notes_and_leaves_details(tmp_path: Path) -> None:
     assert all(isinstance(record, Document) for unit in units for record in read_unit(source, unit))
 
 
+def test_notes_of_mimic_iii(tmp_path: Path) -> None:
+    (tmp_path / "NOTEEVENTS.csv").write_text(
+        "ROW_ID,SUBJECT_ID,HADM_ID,CHARTDATE,CATEGORY,ISERROR,TEXT\n"
+        '174,22532,167853,2151-08-04,Discharge summary,,"Admission Date:  [**2151-7-16**]\n'
+        'Seen by Dr. [**Last Name (STitle) 2**]."\n'
+        "175,22532,,2151-08-04,Nursing,1,Wrong patient\n"
+    )
+    source = MimicNoteSource(type="mimic_note", name="mimic", path=str(tmp_path))
+    (unit,) = list_units(source)
+    assert list(read_unit(source, unit)) == [
+        Document("174", "mimic", "patient:22532", "Admission Date:  ___\nSeen by Dr. ___."),
+        Dropped("error"),
+    ]
+
+
 def read_table(path: Path, **columns: str) -> list[Document | Dropped | Quarantined]:
     source = TableSource(type="table", name="t", path=str(path), **columns)  # type: ignore[arg-type]
     (unit,) = list_units(source)

@@ -1,8 +1,8 @@
-"""MIMIC-IV-Note discharge and radiology CSV files (PhysioNet, credentialed), one document a note, grouped by patient.
+"""MIMIC-IV-Note and MIMIC-III NOTEEVENTS (PhysioNet, credentialed): one document a note, grouped by patient.
 
-Two rules change the text: a run of three or more underscores, the mask of de-identification, becomes ``___``; and the hard line
-breaks of the hospital's editor are removed, except at section headers, lists, tables and blank lines.
-Column names: MIMIC-IV-Note's ``create.sql`` (mimic-code).
+Two rules change the text: the masks of de-identification, a run of three or more underscores or MIMIC-III's ``[**...**]``, become
+``___``; and the hard line breaks of the hospital's editor are removed, except at section headers, lists, tables and blank lines.
+Column names: the ``create.sql`` of MIMIC-IV-Note and MIMIC-III (mimic-code).
 """
 
 import re
@@ -15,13 +15,22 @@ from clinical_modernbert.sources.document import PATIENT, Document, Dropped, Qua
 from clinical_modernbert.sources.files import Progress, file_units, find_files, path_field, read_chunks
 
 _COLUMNS = ("note_id", "subject_id", "text")
-_PATTERNS = ("discharge*.csv", "discharge*.csv.gz", "radiology*.csv", "radiology*.csv.gz")
+# MIMIC-III; notes that a physician marked as an error are left out.
+_COLUMNS_III = ("row_id", "subject_id", "text", "iserror")
+_PATTERNS = (
+    "NOTEEVENTS*.csv",
+    "NOTEEVENTS*.csv.gz",
+    "discharge*.csv",
+    "discharge*.csv.gz",
+    "radiology*.csv",
+    "radiology*.csv.gz",
+)
 # discharge_detail and radiology_detail hold fields about the notes, not text.
 _EXCLUDE = ("*_detail.csv", "*_detail.csv.gz")
 
 PHYSIONET = "PhysioNet Credentialed Health Data License 1.5.0: do not share the model with anyone who has no access"
 
-_MASK = re.compile(r"_{3,}")
+_MASK = re.compile(r"_{3,}|\[\*\*[^\]]{0,200}\*\*\]")
 # A break is the editor's only where the next word did not fit; in a shorter line the author meant it.
 _NARROWEST_WRAP = 58
 # The editor did not break longer lines.
@@ -38,7 +47,9 @@ _TABULAR = re.compile(r"\S(?:\t| {3,})\S")
 def units(source: MimicNoteSource) -> list[Unit]:
     """Return the CSV files; raises ``SourceError`` where one lacks a column."""
     files = find_files(source.path, field=path_field(source.name), patterns=_PATTERNS, exclude=_EXCLUDE)
-    return file_units(source.name, files, check=lambda name, local: check_columns(local, file=name, columns=_COLUMNS))
+    return file_units(
+        source.name, files, check=lambda name, local: check_columns(local, file=name, columns=_columns(name))
+    )
 
 
 def read(source: MimicNoteSource, unit: Unit, progress: Progress) -> Iterator[Record]:
@@ -53,19 +64,25 @@ def licence(source: MimicNoteSource) -> str:
 
 def read_notes(chunks: Iterable[bytes], *, file: str, source: str) -> Iterator[Document | Dropped | Quarantined]:
     """Yield one value for each row; notes without text are dropped as ``empty``, the group is ``patient:<subject_id>``."""
-    for row in read_rows(chunks, file=file, columns=_COLUMNS):
+    for row in read_rows(chunks, file=file, columns=_columns(file)):
         if isinstance(row, Quarantined):
             yield row
             continue
         note_id, subject_id, text = row.values[0].strip(), row.values[1].strip(), row.values[2]
         if not note_id:
-            yield Quarantined(file, f"line {row.line}", "no note_id")
+            yield Quarantined(file, f"line {row.line}", f"no {_columns(file)[0]}")
         elif not (subject_id.isascii() and subject_id.isdigit()):
             yield Quarantined(file, f"line {row.line}", "subject_id is not a number", record_id=note_id)
+        elif "1" in row.values[3:]:
+            yield Dropped("error")
         elif not text.strip():
             yield Dropped("empty")
         else:
             yield Document(note_id, source, group_of(PATIENT, subject_id), clean_note(text))
+
+
+def _columns(file: str) -> tuple[str, ...]:
+    return _COLUMNS_III if file.rpartition("/")[2].startswith("NOTEEVENTS") else _COLUMNS
 
 
 def clean_note(text: str) -> str:
