@@ -3,7 +3,7 @@
 python jobs/map_codes.py map/demo [--set path=value] [--root URI] [--dry-run]
 """
 
-from clinical_modernbert.artifacts import Artifact, Plan
+from clinical_modernbert.artifacts import Artifact, InputEntry, Plan
 from clinical_modernbert.job import main
 from clinical_modernbert.recipe import MapRecipe
 
@@ -15,5 +15,12 @@ def run(plan: Plan[MapRecipe]) -> Artifact:
     return map_codes(plan)
 
 
+def inputs(recipe: MapRecipe) -> tuple[InputEntry, ...]:
+    """Return the vocabularies that the recipe names."""
+    from clinical_modernbert.evaluation.codes.search_terms import synonym_inputs
+
+    return synonym_inputs(recipe.synonyms)
+
+
 if __name__ == "__main__":
-    main(MapRecipe, run)
+    main(MapRecipe, run, raw_inputs=inputs)

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from clinical_modernbert.recipe.corpus import SequenceLength
 from clinical_modernbert.recipe.section import ModelReference, Recipe, RecipeValues, Reference, Section
 from clinical_modernbert.recipe.tasks import EncoderSection, Mode, Task, TuningSection
+from clinical_modernbert.recipe.terms import TermSource
 from clinical_modernbert.recipe.vocabulary import TOP_K, Pooling
 
 OptionalModelReference = Annotated[str | None, Reference("model")]
@@ -177,6 +178,9 @@ class MapRecipe(Recipe):
     """How token vectors become one vector. The paper uses the [CLS] embedding."""
     max_codes: int | None = Field(default=None, ge=100)
     """Maximum number of codes on the map: a fixed sample of the table. By default all."""
+    synonyms: tuple[TermSource, ...] = ()
+    """Vocabularies whose other names the explorer's search knows, as in a ``pairs`` recipe. The tabular list and the lay words of
+    the platform need none."""
     perplexity: float = Field(default=30.0, gt=1)
     """t-SNE perplexity."""
     num_iterations: int = Field(default=500, ge=50)

@@ -78,7 +78,7 @@ def map_codes(plan: Plan[MapRecipe]) -> Artifact:
         folder = Path(name)
         pq.write_table(shown, folder / "codes.parquet", compression="zstd")
         pq.write_table(_whole_table(codes), folder / "table.parquet", compression="zstd")
-        _write_json(search_terms(codes.table, codes.whole), folder / "search.json")
+        _write_json(search_terms(codes.table, codes.whole, recipe.synonyms), folder / "search.json")
         _write_json(map_labels(label_paths(codes, paths), xy_N2), folder / "labels.json")
         np.save(folder / "vectors.npy", vectors_ND, allow_pickle=False)
         (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")

@@ -4,9 +4,13 @@ ICD-10-CM has its tabular list. ICD-9-CM's table has codes alone: its codes take
 in ICD-10-CM. The browser searches; this module only says which text belongs to which beginning of a code.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from clinical_modernbert.artifacts import InputEntry
+from clinical_modernbert.hashing import file_sha256
+from clinical_modernbert.recipe.terms import TermSource
 from clinical_modernbert.sources import CodeEntry
 from clinical_modernbert.sources.codes import Table
 from clinical_modernbert.sources.codes.ccs import ccs_location, read_ccs
@@ -18,11 +22,19 @@ from clinical_modernbert.sources.codes.relations import (
     read_hierarchy,
     tabular_location,
 )
+from clinical_modernbert.sources.terms import TermPair, read_pairs, source_files
 
 
-def search_terms(table: Table, codes: Sequence[CodeEntry]) -> dict[str, object]:
+def synonym_inputs(synonyms: Sequence[TermSource]) -> tuple[InputEntry, ...]:
+    """Return the vocabularies' files as inputs of a map."""
+    files = [(source.name, file) for source in synonyms for file in source_files(source)]
+    return tuple(InputEntry(name=file.name, id=name, digest=file_sha256(file)) for name, file in files)
+
+
+def search_terms(table: Table, codes: Sequence[CodeEntry], synonyms: Sequence[TermSource] = ()) -> dict[str, object]:
     """Return ``texts``, ``nodes`` (beginning of a code without dot -> numbers of its texts, a heading's title first),
-    ``headings`` (beginnings whose first text is a title) and ``lay`` (phrase and beginnings), as JSON."""
+    ``headings`` (beginnings whose first text is a title), ``lay`` (phrase and beginnings) and ``names`` (names of one concept
+    each, from ``synonyms``), as JSON."""
     places = read_hierarchy(tabular_location(None))
     headings: dict[str, str] = {}
     if table == "icd10cm":
@@ -47,7 +59,32 @@ def search_terms(table: Table, codes: Sequence[CodeEntry]) -> dict[str, object]:
         "nodes": coded,
         "headings": sorted(code.replace(".", "") for code in headings),
         "lay": [[word.phrase, *word.codes] for word in lay_words(table)],
+        "names": _names([entry.description for entry in codes], synonyms),
     }
+
+
+def _names(descriptions: Sequence[str], synonyms: Sequence[TermSource]) -> list[list[str]]:
+    """Return the names of each concept of which at least one is in a description; quarantined and dropped rows are left out."""
+    concepts: dict[str, dict[str, None]] = {}
+    for source in synonyms:
+        for record in read_pairs(source):
+            if isinstance(record, TermPair):
+                names = concepts.setdefault(record.positive.text, {record.positive.text: None})
+                names[record.anchor.text] = None
+    rows: dict[str, set[int]] = {}
+    for row, description in enumerate(descriptions):
+        for word in _words(description):
+            rows.setdefault(word, set()).add(row)
+    return [
+        list(names)
+        for names in concepts.values()
+        if len(names) > 1
+        and any(set.intersection(*(rows.get(w, set()) for w in _words(name))) for name in names if _words(name))
+    ]
+
+
+def _words(text: str) -> set[str]:
+    return {word.rstrip("s") for word in re.findall(r"[a-z]+|\d+", text.lower())}
 
 
 def category_titles(codes: Iterable[CodeEntry]) -> dict[str, str]:

@@ -1,11 +1,14 @@
 """What codes can be found by, from the real tables; names of regions of a map."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from clinical_modernbert.evaluation.codes.code_set import CodeSet, code_set
 from clinical_modernbert.evaluation.codes.labels import label_paths, map_labels
 from clinical_modernbert.evaluation.codes.places import code_paths
-from clinical_modernbert.evaluation.codes.search_terms import category_titles, search_terms
+from clinical_modernbert.evaluation.codes.search_terms import category_titles, search_terms, synonym_inputs
+from clinical_modernbert.recipe.terms import TermTable
 from clinical_modernbert.sources.codes.ccs import ccs_location, read_ccs
 from clinical_modernbert.sources.codes.lay_words import lay_words
 
@@ -49,6 +52,16 @@ def test_icd9_codes_have_groups_and_the_terms_of_their_counterparts(icd9: CodeSe
     assert "Stone in kidney" in texts(found, "5920")
     assert texts(found, "5920")[0] == read_ccs(ccs_location())["592.0"]
     assert texts(found, "410")[0] == "Acute myocardial infarction" and "410" in found["headings"]
+
+
+def test_vocabularies_of_the_recipe_add_names_that_lead_to_a_code(tmp_path: Path, icd9: CodeSet) -> None:
+    table = tmp_path / "terms.tsv"
+    table.write_text("term\tname\nbad heart\tCongestive heart failure\nquux\tnothing of the table\n")
+    source = TermTable(type="term_table", name="own", path=str(table), term_column="term", name_column="name")
+    found = search_terms("icd9cm", icd9.whole, [source])
+    assert found["names"] == [["Congestive heart failure", "bad heart"]]
+    (entry,) = synonym_inputs([source])
+    assert (entry.id, entry.name, len(entry.digest)) == ("own", "terms.tsv", 64)
 
 
 def test_categories_are_named_by_the_words_that_their_codes_share(icd9: CodeSet) -> None:
