@@ -25,7 +25,17 @@ def names() -> list[str]:
 
 def fingerprint(name: str, store: Store) -> str:
     """Return a recipe's fingerprint over one raw file and one published artifact for each reference."""
-    recipe: Recipe = load_recipe(RECIPE_TYPES[name.partition("/")[0]], name, recipes_path=RECIPES)
+    with tempfile.TemporaryDirectory() as folder:
+        return _fingerprint(name, store, Path(folder))
+
+
+def _fingerprint(name: str, store: Store, checkpoint: Path) -> str:
+    recipe_type = RECIPE_TYPES[name.partition("/")[0]]
+    recipe: Recipe = load_recipe(recipe_type, name, recipes_path=RECIPES)
+    if recipe.model_sources():
+        # A checkpoint of fixed content stands for the one on the hub.
+        (checkpoint / "config.json").write_text("{}")
+        recipe = load_recipe(recipe_type, name, overrides=[f"model.init={checkpoint}"], recipes_path=RECIPES)
     for kind, reference in recipe.references().values():
         _publish(store, kind, f"{reference}-{'0' * 12}")
     return make_plan(recipe, store, raw_inputs=_RAW).fingerprint

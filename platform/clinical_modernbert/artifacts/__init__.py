@@ -1,6 +1,7 @@
 """The artifact store: the path of everything in it, its content, and whether it is whole. Loads neither torch nor ray."""
 
 from clinical_modernbert.artifacts.artifact import Artifact, artifact_at, find_artifact, list_artifacts, resolve
+from clinical_modernbert.artifacts.initial_model import find_model, folder_digest, open_model
 from clinical_modernbert.artifacts.lineage import synthetic_sources
 from clinical_modernbert.artifacts.manifest import (
     FileEntry,
@@ -26,9 +27,12 @@ __all__ = [
     "Store",
     "artifact_at",
     "find_artifact",
+    "find_model",
+    "folder_digest",
     "join_key",
     "list_artifacts",
     "make_plan",
+    "open_model",
     "open_store",
     "read_manifest",
     "resolve",

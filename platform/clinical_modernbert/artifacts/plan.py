@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from clinical_modernbert.artifacts.artifact import Artifact, find_artifact, is_there, resolve
+from clinical_modernbert.artifacts.initial_model import find_model
 from clinical_modernbert.artifacts.layout import ARTIFACT_KIND_OF_RECIPE, FORMAT_VERSION, artifact_prefix
 from clinical_modernbert.artifacts.manifest import FileEntry, InputEntry, Manifest, upload_folder, write_manifest
 from clinical_modernbert.artifacts.store import Store
@@ -88,7 +89,8 @@ def make_plan(recipe: R, store: Store, *, raw_inputs: tuple[InputEntry, ...] = (
         InputEntry(name=field, id=f"{a.manifest.kind}/{a.manifest.id}", digest=a.manifest.digest)
         for field, a in sorted(artifacts.items())
     )
-    inputs = upstream + raw_inputs
+    models = tuple(find_model(source, store, field=field) for field, source in recipe.model_sources().items())
+    inputs = upstream + models + raw_inputs
     payload = {
         "recipe": recipe.identity(),
         "inputs": [[entry.name, entry.digest] for entry in inputs],

@@ -5,20 +5,17 @@ A dry run resolves encoders too, so torch loads only when a length limit is need
 nothing is unpickled.
 """
 
-import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from clinical_modernbert.artifacts import Artifact, find_artifact, open_store
+from clinical_modernbert.artifacts import Artifact, find_artifact, folder_digest, open_store
+from clinical_modernbert.artifacts.initial_model import MODEL_FILES
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.recipe.tasks import EncoderSection
 from clinical_modernbert.recipe.vocabulary import Pooling
-
-_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
-
 
 # Name -> hub id: Table 6's encoders, Figure 3's DistilBERT, and the true anchor of continued pretraining (docs/evaluation.md).
 BASELINES = {
@@ -118,7 +115,7 @@ def _cached(name: str, hub_id: str, revision: str | None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(_FILES)))
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(MODEL_FILES)))
     except HFValidationError:
         raise ModelError(f"encoders[{name}].source: {hub_id!r} is neither a folder nor a hub id") from None
     except (LocalEntryNotFoundError, HfHubHTTPError):
@@ -153,12 +150,3 @@ def _local(
             f"{encoder.model_max_tokens}"
         )
     return encoder
-
-
-def folder_digest(folder: Path) -> str:
-    """Return the sha256 over the model files of a folder, by name and content."""
-    total = hashlib.sha256()
-    for path in sorted({path for pattern in _FILES for path in folder.glob(pattern)}):
-        with path.open("rb") as stream:
-            total.update(f"{path.name} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
-    return total.hexdigest()

@@ -14,8 +14,9 @@ class ModelSection(Section):
     """The encoder: a checkpoint to continue from, which has its own shape, or the shape of one built from scratch."""
 
     init: str = "scratch"
-    """``scratch``, or a hub id, a folder or a store URI of a ModernBERT checkpoint. A checkpoint has its own
-    shape: a shape field that is not at its default must equal the checkpoint's."""
+    """``scratch``, or a ModernBERT checkpoint: a model of the store by name or id, the address ``<store>/model/<id>`` of one in
+    any store, a folder that every worker has, or a hub id with an optional ``@<revision>``. Its content is part of the
+    fingerprint. A checkpoint has its own shape: a shape field that is not at its default must equal the checkpoint's."""
     hidden_size: int = Field(default=768, ge=32)
     """Width of the residual stream."""
     intermediate_size: int = Field(default=1152, ge=32)
@@ -299,9 +300,19 @@ class PretrainRecipe(Recipe):
     checkpoint: CheckpointSection = CheckpointSection()
     logging: LoggingSection = LoggingSection()
 
+    def model_sources(self) -> dict[str, str]:
+        """Return the checkpoint that the run starts from, if any."""
+        return {} if self.model.init == "scratch" else {"model.init": self.model.init}
+
     def identity(self) -> RecipeValues:
-        """Return the settings that decide the output; under ``export=best`` they include which steps have checkpoints."""
+        """Return the settings that decide the output.
+
+        Under ``export=best`` they include which steps have checkpoints. A run from a checkpoint has the checkpoint's digest as an
+        input instead of its address and shape.
+        """
         values = super().identity()
+        if self.model_sources():
+            del values["model"]
         if self.training.export == "best":
             values["checkpoint"] = {"every_steps": self.checkpoint.every_steps}
         return values

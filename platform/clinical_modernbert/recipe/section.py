@@ -45,6 +45,10 @@ class Recipe(Section):
                 references[field] = (marks[0].kind, getattr(self, field))
         return references
 
+    def model_sources(self) -> dict[str, str]:
+        """Return ``field -> source`` for the models that this recipe names by any address; their content is an input."""
+        return {}
+
     def does_without(self, field: str) -> bool:
         """Return whether the recipe can run where the store lacks the artifact of ``field``."""
         return False

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from clinical_modernbert.artifacts import Artifact, Plan, open_store
+from clinical_modernbert.artifacts import Artifact, Plan, Store, open_store
 from clinical_modernbert.errors import ModelError, RecipeError, UserError
 from clinical_modernbert.progress import watch
 from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe
@@ -28,6 +28,7 @@ from clinical_modernbert.sweeps.results import METRIC, Trial
 from clinical_modernbert.sweeps.results_json import report_to_json
 from clinical_modernbert.sweeps.scores import score_model
 from clinical_modernbert.sweeps.trials import (
+    Point,
     SweepBase,
     known_points,
     sweep_base,
@@ -89,10 +90,17 @@ def _run_trials(plan: Plan[SweepRecipe], base: SweepBase, folder: Path) -> list[
         f"sweep {plan.id}",
         total=search.num_trials,
         unit="trial",
-        done=lambda: sum(trial_plan(base, point, plan.store).existing() is not None for point in points),
+        done=lambda: sum(_is_trained(base, point, plan.store) for point in points),
     ):
         results = tuner.fit()
     return [_outcome(base, result, Board(plan.store, plan.id)) for result in results]
+
+
+def _is_trained(base: SweepBase, point: Point, store: Store) -> bool:
+    try:
+        return trial_plan(base, point, store).existing() is not None
+    except UserError:  # the trial itself reports it
+        return False
 
 
 def fitting(limit: int, trials: Iterable[PretrainRecipe], resources: Mapping[str, float]) -> int:
@@ -173,16 +181,18 @@ def _trial(
     """Train one trial in a driver process of Tune. A user's error is the trial's result, not a failure that Tune retries."""
     from ray import tune
 
-    plan = trial_plan(base, config.get("point", config), open_store(store_uri))
+    model_id = None
     try:
+        plan = trial_plan(base, config.get("point", config), open_store(store_uri))
+        model_id = plan.id
         if halving:
             loss = train_while_it_keeps_up(plan, halving, Board(plan.store, sweep_id))
         else:
             loss = (plan.existing() or pretrain(plan)).summary["held_out"]["uniform_loss"]
     except UserError as error:
-        tune.report({METRIC: float("inf"), "model": plan.id, "error": str(error)})
+        tune.report({METRIC: float("inf"), "model": model_id, "error": str(error)})
         return
-    tune.report({METRIC: loss, "model": plan.id})
+    tune.report({METRIC: loss, "model": model_id})
 
 
 def _outcome(base: SweepBase, result: Any, board: Board) -> Trial:

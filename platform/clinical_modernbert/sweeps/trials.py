@@ -3,11 +3,12 @@
 import hashlib
 import itertools
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 
 import yaml
 
-from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, make_plan, resolve
+from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, find_model, make_plan, resolve
 from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe, build_recipe, read_recipe
 from clinical_modernbert.recipe.section import RecipeValues
@@ -82,7 +83,7 @@ def sweep_plan(recipe: SweepRecipe, store: Store) -> Plan[SweepRecipe]:
     A name may select another corpus later. Ids keep a trial's overrides valid, and make that a different sweep.
     """
     main_corpus = resolve(store, "corpus", recipe.corpus)
-    sweep_base(recipe, corpus_id=main_corpus.manifest.id)  # raises what does not fit the base first
+    base = sweep_base(recipe, corpus_id=main_corpus.manifest.id)  # raises what does not fit the base first
     named: dict[str, Artifact] = {}
 
     def pinned(where: str, reference: str) -> str:
@@ -114,7 +115,21 @@ def sweep_plan(recipe: SweepRecipe, store: Store) -> Plan[SweepRecipe]:
         InputEntry(name=where, id=f"corpus/{corpus.manifest.id}", digest=corpus.manifest.digest)
         for where, corpus in named.items()
     )
-    return make_plan(recipe.model_copy(update=changes), store, raw_inputs=(*base_inputs(recipe), *corpora))
+    raw_inputs = (*base_inputs(recipe), *corpora, *_initial_models(recipe, base, store))
+    return make_plan(recipe.model_copy(update=changes), store, raw_inputs=raw_inputs)
+
+
+def _initial_models(recipe: SweepRecipe, base: SweepBase, store: Store) -> tuple[InputEntry, ...]:
+    """Return the checkpoints from which trials start; one that is absent fails its trial, with its error in the report."""
+    sources: set[str] = set()
+    entries = []
+    for point in [*known_points(recipe), {}]:  # {}: the base alone, for a search whose sampler proposes later
+        with suppress(RecipeError):
+            sources |= set(trial_recipe(base, point).model_sources().values())
+    for source in sorted(sources):
+        with suppress(RecipeError):
+            entries.append(find_model(source, store, field=f"model.init {source}"))
+    return tuple(entries)
 
 
 def _vocabulary(corpus: Artifact) -> dict[str, int]:

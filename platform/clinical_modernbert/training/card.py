@@ -6,7 +6,7 @@ the recipe names another (``model_card.source_licences``), because licences belo
 
 import yaml
 
-from clinical_modernbert.artifacts import Artifact
+from clinical_modernbert.artifacts import Artifact, InputEntry
 from clinical_modernbert.masking import MASK_KINDS, TOP_K
 from clinical_modernbert.recipe import CorpusRecipe, PretrainRecipe
 from clinical_modernbert.recipe.sources import Source
@@ -21,18 +21,21 @@ def stated_licence(source: Source, recipe: PretrainRecipe) -> str:
     return recipe.model_card.source_licences.get(source.name) or licence_of(source) or _UNKNOWN
 
 
-def model_card(run_id: str, recipe: PretrainRecipe, corpus: Artifact, summary: Summary) -> str:
+def model_card(
+    run_id: str, recipe: PretrainRecipe, corpus: Artifact, summary: Summary, *, initial_model: InputEntry | None
+) -> str:
     """Return the card in Markdown, with the front matter that the Hugging Face hub reads."""
+    base = _base_model(initial_model)
     front = {
         "library_name": "transformers",
         "pipeline_tag": "fill-mask",
         "tags": ["modernbert", "clinical", "biomedical"],
         **({"license": recipe.model_card.licence} if recipe.model_card.licence else {}),
-        **({"base_model": recipe.model.init} if recipe.model.init != "scratch" else {}),
+        **({"base_model": base} if base else {}),
     }
     blocks = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
-        f"# {run_id}\n\n{_what(recipe, summary)}",
+        f"# {run_id}\n\n{_what(initial_model, summary)}",
         "## Data\n\n" + _data(recipe, corpus),
         "## Training\n\n" + _training(recipe, summary),
         "## Held-out figures\n\n" + _held_out(summary),
@@ -41,8 +44,15 @@ def model_card(run_id: str, recipe: PretrainRecipe, corpus: Artifact, summary: S
     return "\n\n".join(blocks) + "\n"
 
 
-def _what(recipe: PretrainRecipe, summary: Summary) -> str:
-    start = "from random weights" if recipe.model.init == "scratch" else f"from {recipe.model.init}"
+def _base_model(initial: InputEntry | None) -> str | None:
+    """Return the hub id of the initial model; the hub's page links no other address."""
+    hub_id, revision, _ = initial.id.partition("@") if initial else ("", "", "")
+    return hub_id if revision else None
+
+
+def _what(initial: InputEntry | None, summary: Summary) -> str:
+    # The last part of a path or URI names the model, and tells nothing of the machine.
+    start = f"from {_base_model(initial) or initial.id.rpartition('/')[2]}" if initial else "from random weights"
     return (
         f"A ModernBERT of {summary.num_parameters:,} parameters, trained {start} by masked language modelling on clinical and "
         "biomedical text. It gives token vectors and fills masked tokens; it does not generate text."

@@ -39,7 +39,7 @@ def export_model(run: Run, state: RunState, exported: RunState) -> Exported:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save_model(run.model, run.tokenizer, folder / "model")
-        card = model_card(run.job.run_id, run.recipe, run.corpus, summary)
+        card = model_card(run.job.run_id, run.recipe, run.corpus, summary, initial_model=run.initial_model)
         (folder / "model" / "README.md").write_text(card, encoding="utf-8")
         (folder / "history.json").write_text(json.dumps(history_to_json(state.history)), encoding="utf-8")
         files = upload_folder(run.store, artifact_prefix("model", run.job.run_id), folder)

@@ -61,6 +61,7 @@ def train_job(plan: Plan[PretrainRecipe]) -> TrainJob:
         store_uri=plan.store.uri,
         run_id=plan.id,
         corpus_id=plan.artifacts["corpus"].manifest.id,
+        initial_model=next((entry.model_dump() for entry in plan.inputs if entry.name == "model.init"), None),
         launch=uuid.uuid4().hex[:8],
     )
 

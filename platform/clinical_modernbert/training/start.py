@@ -2,9 +2,11 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from clinical_modernbert.artifacts import Artifact, Store, open_store, resolve
+from clinical_modernbert.artifacts import Artifact, InputEntry, Store, open_model, open_store, resolve
 from clinical_modernbert.corpus.shards import PackedRows
 from clinical_modernbert.encoder import (
     FLASH_VARLEN,
@@ -19,6 +21,7 @@ from clinical_modernbert.encoder import (
 )
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.masking import Masker, MaskSpan, TokenRanges, token_ranges
+from clinical_modernbert.outages import patiently
 from clinical_modernbert.recipe import PretrainRecipe
 from clinical_modernbert.recipe.section import RecipeValues
 from clinical_modernbert.tokenizer import load_base, load_tokenizer, padded_vocabulary_size, special_ids
@@ -39,6 +42,8 @@ class TrainJob:
     run_id: str
     """``<name>-<fingerprint>`` of the model."""
     corpus_id: str
+    initial_model: dict[str, str] | None = None
+    """The input that ``model.init`` names, as JSON values; None from scratch."""
     launch: str = ""
     """Distinguishes launches of one run."""
 
@@ -59,6 +64,8 @@ class Run:
     """RoPE base of the model's global layers, for phases that set none."""
     precision: Precision
     engine: Engine
+    initial_model: InputEntry | None
+    """What ``model.init`` names; None from scratch."""
     initial_weights: str
     """Digest of the weights before the first step; on rank 0 only."""
 
@@ -80,7 +87,9 @@ def start_run(job: TrainJob, worker: Worker) -> Run:
     corpus = resolve(store, "corpus", job.corpus_id)
     tokenizer = load_tokenizer(corpus.folder("tokenizer"))
     # A loaded checkpoint is in evaluation mode: its dropout would be off.
-    model = initial_model(recipe, tokenizer).to(worker.device).train()
+    initial = InputEntry.model_validate(job.initial_model) if job.initial_model else None
+    checkpoint = patiently(partial(open_model, initial, store), work="reading the initial model") if initial else None
+    model = initial_model(recipe, tokenizer, checkpoint=checkpoint).to(worker.device).train()
     initial_weights = weights_digest(model) if worker.rank == 0 else ""
     precision = resolve_precision(recipe.training.precision, worker=worker)
     _check_attention(recipe.scaling.attention, precision)
@@ -106,6 +115,7 @@ def start_run(job: TrainJob, worker: Worker) -> Run:
         rope_theta=global_rope_theta(model),
         precision=precision,
         engine=engine,
+        initial_model=initial,
         initial_weights=initial_weights,
     )
 
@@ -118,16 +128,16 @@ def _check_attention(attention: str, precision: Precision) -> None:
         )
 
 
-def initial_model(recipe: PretrainRecipe, tokenizer: Any) -> Any:
-    """Return the model before its first step: with fresh weights, or from a checkpoint with rows for new tokens."""
+def initial_model(recipe: PretrainRecipe, tokenizer: Any, *, checkpoint: Path | None = None) -> Any:
+    """Return the model before its first step: with fresh weights, or of a checkpoint's folder with rows for new tokens."""
     size = padded_vocabulary_size(tokenizer)
-    if recipe.model.init == "scratch":
+    if checkpoint is None:
         return build_model(
             recipe.model, vocabulary_size=size, special_ids=special_ids(tokenizer), seed=recipe.training.seed
         )
-    model = load_model(recipe.model.init)
+    model = load_model(checkpoint)
     check_checkpoint(model, recipe)
-    extend_vocabulary(model, load_base(recipe.model.init, field="model.init"), tokenizer)
+    extend_vocabulary(model, load_base(str(checkpoint), field="model.init"), tokenizer)
     return model
 
 

@@ -84,6 +84,34 @@ def test_what_the_checkpoint_lacks_is_refused_before_the_first_step(
         train_from(folder, trained[0], override)
 
 
+def test_a_model_of_the_store_continues_by_any_address(trained: tuple[Store, Artifact]) -> None:
+    store, first = trained
+    plans = [
+        tiny_pretrain_plan(store, f"model.init={address}", "training.num_steps=1", name="next")
+        for address in (first.manifest.id, first.uri, "first")
+    ]
+    assert len({plan.fingerprint for plan in plans}) == 1
+    model = pretrain_in_process(plans[0])
+    assert model.summary["initial_weights"] != first.summary["initial_weights"]
+    assert [entry.id for entry in model.manifest.inputs] == [
+        f"corpus/{first.summary['corpus']}",
+        f"model/{first.manifest.id}",
+    ]
+    assert f"trained from {first.manifest.id} by" in (model.folder("model") / "README.md").read_text()
+
+
+def test_other_weights_in_the_same_folder_are_another_run(trained: tuple[Store, Artifact], folder: Path) -> None:
+    store, overrides = trained[0], (f"model.init={folder}", "training.num_steps=1")
+    before = tiny_pretrain_plan(store, *overrides, name="next")
+    path = folder / "model.safetensors"
+    save_file({key: tensor + 1 for key, tensor in load_file(path).items()}, path, metadata={"format": "pt"})
+    assert tiny_pretrain_plan(store, *overrides, name="next").id != before.id
+    with pytest.raises(
+        ModelError, match=r"model\.init: the files in .* differ from those that the run was planned with"
+    ):
+        pretrain_in_process(before)
+
+
 @pytest.mark.parametrize("rope_type", ["linear", "yarn"])
 def test_another_base_over_scaled_rope_is_refused(
     trained: tuple[Store, Artifact], folder: Path, rope_type: str

@@ -1,0 +1,117 @@
+"""The model from which a training run starts: found, identified by its content, and opened on any machine. Loads no torch.
+
+A source is a model of the store by id or name, the address of one in any store, a folder, or a hub id with an optional revision
+(``answerdotai/ModernBERT-base@<commit>``). The driver finds it once; its digest is part of the run's fingerprint, so a folder
+whose weights were replaced, or a hub repository that moved on, gives another run. A worker opens what the driver found.
+"""
+
+import hashlib
+import re
+from pathlib import Path
+
+from clinical_modernbert.artifacts.artifact import Artifact, find_artifact, resolve
+from clinical_modernbert.artifacts.manifest import InputEntry
+from clinical_modernbert.artifacts.open import open_store
+from clinical_modernbert.artifacts.store import Store
+from clinical_modernbert.errors import ArtifactError, ModelError, RecipeError
+
+MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_IN_STORE = "model/"
+
+
+def find_model(source: str, store: Store, *, field: str) -> InputEntry:
+    """Return the model that ``source`` names, as an input; raises ``RecipeError`` with the field's name."""
+    if "://" in source:
+        artifact = _artifact_at(source)
+        if artifact is None:
+            raise RecipeError(f"{field}: {source} is not a finished model; expected <store>/model/<name>-<fingerprint>")
+        return InputEntry(name=field, id=artifact.uri, digest=artifact.manifest.digest)
+    if Path(source).is_dir():
+        folder = Path(source).absolute()
+        return InputEntry(name=field, id=str(folder), digest=folder_digest(folder))
+    name = source.removeprefix(_IN_STORE)
+    if "/" not in name:
+        try:
+            artifact = resolve(store, "model", name)
+        except ArtifactError as error:
+            raise RecipeError(f"{field}: {source!r} is not a folder here, and {error}") from None
+        return InputEntry(name=field, id=f"{_IN_STORE}{artifact.manifest.id}", digest=artifact.manifest.digest)
+    hub_id, _, revision = source.partition("@")
+    commit = _hub_commit(hub_id, revision or None, field=field)
+    address = f"{hub_id}@{commit}"
+    # A commit names its content, so that a plan needs no download.
+    return InputEntry(name=field, id=address, digest=hashlib.sha256(address.encode()).hexdigest())
+
+
+def open_model(model: InputEntry, store: Store) -> Path:
+    """Return a local folder with the model's files: of an artifact verified, of a hub id fetched, of a folder unchanged."""
+    if model.id.startswith(_IN_STORE):
+        artifact = find_artifact(store, "model", model.id.removeprefix(_IN_STORE))
+    elif "://" in model.id:
+        artifact = _artifact_at(model.id)
+    elif Path(model.id).is_absolute():
+        return _unchanged(model)
+    else:
+        return _fetched(model)
+    if artifact is None or artifact.manifest.digest != model.digest:
+        raise ModelError(f"{model.name}: {model.id} was deleted or replaced after the run was planned")
+    return artifact.folder("model")
+
+
+def folder_digest(folder: Path) -> str:
+    """Return the sha256 over the model files of a folder, by name and content."""
+    total = hashlib.sha256()
+    for path in sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)}):
+        with path.open("rb") as stream:
+            total.update(f"{path.name} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def _artifact_at(uri: str) -> Artifact | None:
+    """Return the model at ``<store>/model/<id>``; its folder ``/model`` below that is accepted too."""
+    root, _, artifact_id = uri.rstrip("/").removesuffix("/model").rpartition("/model/")
+    return find_artifact(open_store(root), "model", artifact_id) if root else None
+
+
+def _unchanged(model: InputEntry) -> Path:
+    folder = Path(model.id)
+    if not folder.is_dir():
+        raise ModelError(
+            f"{model.name}: {folder} is not on this worker; use a folder that every node has, a model of the store or a hub id"
+        )
+    if folder_digest(folder) != model.digest:
+        raise ModelError(f"{model.name}: the files in {folder} differ from those that the run was planned with")
+    return folder
+
+
+def _hub_commit(hub_id: str, revision: str | None, *, field: str) -> str:
+    """Return the commit of a revision: from the hub, or from the local cache if the hub does not answer."""
+    if revision and _COMMIT.fullmatch(revision):
+        return revision
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        # The smallest file: its place in the cache, .../snapshots/<commit>/config.json, names the commit.
+        return Path(hf_hub_download(hub_id, "config.json", revision=revision)).parent.name
+    except HFValidationError:
+        raise RecipeError(f"{field}: {hub_id!r} is neither a folder nor a model of the store nor a hub id") from None
+    except OSError as error:  # absent, not accessible, or the hub is away and the cache lacks it
+        raise RecipeError(
+            f"{field}: cannot load {hub_id!r}: it is no folder here, and neither the hub nor its cache gives it "
+            f"({type(error).__name__})"
+        ) from None
+
+
+def _fetched(model: InputEntry) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    hub_id, _, commit = model.id.partition("@")
+    try:
+        return Path(snapshot_download(hub_id, revision=commit, allow_patterns=list(MODEL_FILES)))
+    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise ModelError(
+            f"{model.name}: cannot load {model.id} from the hub or the hub cache ({type(error).__name__})"
+        ) from None
