@@ -60,7 +60,7 @@ def endpoint_is_ready(cluster: Cluster) -> bool:
 
 
 def ready_heads(cluster: Cluster) -> list[str]:
-    """The endpoint's heads that are ready."""
+    """The endpoint's head, if it is ready."""
     return _ready(cluster, "head")
 
 
@@ -70,10 +70,12 @@ def ready_workers(cluster: Cluster) -> list[str]:
 
 
 def _ready(cluster: Cluster, node: str) -> list[str]:
-    selector = f"app.kubernetes.io/component=endpoint,ray.io/node-type={node}"
+    """Ready pods of the cluster that takes the requests: during an upgrade there is a second one."""
+    status = cluster.get("rayservice", ENDPOINT).get("status", {})
+    active = status.get("activeServiceStatus", {}).get("rayClusterName", "none")
     return [
         pod["metadata"]["name"]
-        for pod in cluster.list("pods", "--selector", selector)
+        for pod in cluster.list("pods", "--selector", f"ray.io/cluster={active},ray.io/node-type={node}")
         if "deletionTimestamp" not in pod["metadata"]
         if any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
     ]

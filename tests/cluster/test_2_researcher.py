@@ -1,8 +1,10 @@
 """A researcher whose only right is ``rbac.submitters``: submits, follows, cancels, returns, and reads no Secret."""
 
+import base64
 import copy
 import json
 import signal
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -66,6 +68,22 @@ def test_a_job_is_left_looked_at_and_followed_again(researcher: Cluster) -> None
     done = researcher.submit("follow", "pretrain")
     assert "s3://platform/test/model/smoke-" in done.stdout
     assert "RayJob pretrain · Complete · SUCCEEDED" in done.stderr
+
+
+def test_evaluation_and_map_run_on_the_research_cluster(researcher: Cluster) -> None:
+    """They find the corpus and the model by name; a worker starts for them."""
+    research = f"{FULL_NAME}-research"
+    encoded = researcher.kubectl("get", "secret", research, "--output", "jsonpath={.data.auth_token}")
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": base64.b64decode(encoded).decode()}
+    with researcher.forward(f"{research}-head-svc", 8265) as url:
+        person = replace(researcher, variables=token)
+        small = sets("model=smoke", "max_rows=64", "scaling.num_cpus=1")
+        done = person.submit("evaluate", "evaluate/demo", *small, "--address", url)
+        assert "s3://platform/test/evaluation/demo-" in done.stdout
+        assert " with 0 CPUs" in done.stdout  # no worker runs yet
+        small = sets("model=smoke", "max_codes=300")
+        done = person.submit("map_codes", "map/demo", *small, "--address", url)
+        assert "s3://platform/test/map/demo-" in done.stdout
 
 
 def test_no_job_shows_a_secret_of_others(cluster: Cluster, researcher: Cluster) -> None:

@@ -1,0 +1,82 @@
+"""Runs in a pod (``cluster_load``): clients that send one request after the other; each second a line of JSON says what they met.
+
+python load_pod.py URL MODEL CLIENTS
+"""
+
+import json
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+
+from clinical_modernbert.serving.client import Attempts, Client, EndpointError
+
+PAUSE_S = 0.2
+
+
+@dataclass(slots=True)
+class Load:
+    """What all clients met. ``lost`` are requests that the project's client, which retries, gave up."""
+
+    url: str
+    model: str
+    attempts: list[Attempts] = field(default_factory=list)
+    answered: int = 0
+    lost: int = 0
+    wrong: int = 0
+    longest_gap_s: float = 0
+    last: float = field(default_factory=time.monotonic)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def send_one_after_the_other(self) -> None:
+        """Send the same text for ever; each answer has to be the first one."""
+        attempts = Attempts()
+        self.attempts.append(attempts)
+        client = Client(self.url, attempts=attempts)
+        first = None
+        while True:
+            try:
+                vector = client.embed(["chest pain"], model=self.model)[0]
+            except EndpointError:
+                with self.lock:
+                    self.lost += 1
+            else:
+                first = vector if first is None else first
+                self._answered(wrong=float(abs(vector - first).max()) > 1e-5)
+            time.sleep(PAUSE_S)
+
+    def report(self) -> str:
+        """Return the counts as JSON; a gap between answers that still lasts counts."""
+        with self.lock:
+            counts = {
+                "answered": self.answered,
+                "lost": self.lost,
+                "wrong": self.wrong,
+                "first_attempts_failed": sum(attempts.num_first_failures for attempts in self.attempts),
+                "longest_gap_s": round(max(self.longest_gap_s, time.monotonic() - self.last), 1),
+            }
+        return json.dumps(counts)
+
+    def _answered(self, *, wrong: bool) -> None:
+        with self.lock:
+            now = time.monotonic()
+            self.longest_gap_s = max(self.longest_gap_s, now - self.last) if self.answered else 0
+            self.last = now
+            self.answered += 1
+            self.wrong += wrong
+
+
+def main() -> None:
+    """Start the clients and report for ever."""
+    url, model, number = sys.argv[1:]
+    load = Load(url, model)
+    for _ in range(int(number)):
+        threading.Thread(target=load.send_one_after_the_other, daemon=True).start()
+    while True:
+        time.sleep(1)
+        sys.stdout.write(load.report() + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
