@@ -285,6 +285,8 @@ function open(root, points) {
   });
   on(stage, "pointerleave", () => !line && !drag && hover(-1e9, -1e9));
   on(stage, "wheel", (event) => {
+    // The page scrolls under a map that was not clicked: it must not trap who passes over it.
+    if (!event.ctrlKey && stage.getRootNode().activeElement !== stage) return;
     event.preventDefault();
     zoom(Math.exp(-Math.max(-100, Math.min(100, event.deltaY)) * 0.003), ...onMap(event));
   }, { passive: false });

@@ -116,6 +116,13 @@ def test_the_map_by_keyboard_alone(watched: Watched, address: str, publish_map: 
     page.keyboard.press("Enter")
     expect(page.get_by_text("Nearest codes")).to_be_visible()
     expect(page).to_have_url(re.compile("[?&]code="))
+    # The wheel zooms a map in use and scrolls the page over any other.
+    stage = shown.locator(".stage")
+    wheel = "stage => !stage.dispatchEvent(new WheelEvent('wheel', {deltaY: 100, cancelable: true, bubbles: true}))"
+    stage.focus()
+    assert stage.evaluate(wheel)
+    stage.evaluate("stage => stage.blur()")
+    assert not stage.evaluate(wheel)
     assert watched.errors == []
 
 
