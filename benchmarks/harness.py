@@ -85,7 +85,7 @@ def measure(row: Row, *, rounds: int = ROUNDS) -> dict[str, Any]:
         "ratios": ratios,
         "check": facts,
         "rounds": [{name: asdict(timing) for name, timing in r.items()} for r in history],
-        "machine": {"cpus": os.cpu_count(), "features": _cpu_features(), "python": platform.python_version()},
+        "machine": {"cpus": os.cpu_count(), **cpu_facts(), "python": platform.python_version()},
         "threads": os.environ.get("OMP_NUM_THREADS"),
         "command": " ".join(sys.argv),
         "also": also,
@@ -136,9 +136,16 @@ def _quartiles(values: list[float]) -> dict[str, float]:
     return {"q1": q1, "median": median, "q3": q3}
 
 
-def _cpu_features() -> list[str]:
+def cpu_facts() -> dict[str, Any]:
+    """Return the processor's vendor, family and model, and its instruction sets that matter here: speeds are of one processor."""
     wanted = {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16"}
     path = Path("/proc/cpuinfo")
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    found = next((line for line in lines if line.startswith("flags")), "")
-    return sorted(wanted & set(found.split()))
+    first = (
+        dict(line.replace("\t", "").split(":", 1) for line in lines[: lines.index("")] if ":" in line) if lines else {}
+    )
+    names = {"vendor_id": "vendor", "cpu family": "family", "model": "model", "model name": "name"}
+    return {
+        **{ours: first.get(theirs, "").strip() for theirs, ours in names.items()},
+        "features": sorted(wanted & set(first.get("flags", "").split())),
+    }

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import transformers
 from clinical_modernbert.encoder import Encoder, load_encoder
+from clinical_modernbert.encoder.linear import fastest_from, onednn, packed_copy
 from clinical_modernbert.recipe.vocabulary import Pooling
 from numpy.typing import NDArray
 from transformers import ModernBertModel
@@ -286,13 +287,27 @@ def gemm_bound(problem: Problem) -> int:
         last = number + 1 == config.num_hidden_layers and problem.pooling == "cls"
         behind = len(lengths) if last else tokens
         for rows, k, n in ((tokens, width, 3 * width), (behind, width, width), (behind, width, 2 * inner)):
-            torch.mm(_buffer(rows, k), _buffer(n, k).t(), out=_buffer(rows, n))
-        torch.mm(_buffer(behind, inner), _buffer(width, inner).t(), out=_buffer(behind, width))
+            _product(rows, k, n)
+        _product(behind, inner, width)
         for length in lengths:
             keys = length if kind == "full_attention" else min(length, 3 * config.sliding_window)
             queries = 1 if last else length
             _attention(heads, queries, keys, width // heads)
     return tokens
+
+
+def _product(rows: int, k: int, n: int) -> None:
+    """One product by the faster library, as in our own layers."""
+    fastest = fastest_from(n, k, packed=True, threads=torch.get_num_threads())
+    if fastest is None or rows < fastest:
+        torch.mm(_buffer(rows, k), _buffer(n, k).t(), out=_buffer(rows, n))
+    else:
+        onednn(_buffer(rows, k), _packed(n, k))
+
+
+@cache
+def _packed(n: int, k: int) -> torch.Tensor:
+    return packed_copy(_buffer(n, k))
 
 
 def _attention(heads: int, queries: int, keys: int, depth: int) -> None:

@@ -27,7 +27,15 @@ import transformers
 from clinical_modernbert.corpus.packing import pack_documents
 from clinical_modernbert.corpus.shards import RowBatch
 from clinical_modernbert.demo.data import real_sources
-from clinical_modernbert.encoder import PackedBatch, SegmentLayout, build_model, keep_freed_memory, masked_loss_sum
+from clinical_modernbert.encoder import (
+    PackedBatch,
+    SegmentLayout,
+    build_model,
+    keep_freed_memory,
+    masked_loss_sum,
+    train_by_fastest,
+)
+from clinical_modernbert.encoder.linear import TrainedLinear, onednn
 from clinical_modernbert.masking import Masker, token_ranges
 from clinical_modernbert.recipe import CorpusRecipe
 from clinical_modernbert.recipe.corpus import TokenizerSection
@@ -129,6 +137,7 @@ class Ours:
         self, texts: Texts, model: ModernBertForMaskedLM, rows: RowBatch, *, share: tuple[int, int] = (0, 1)
     ) -> None:
         """``share`` is this worker's number and how many there are; each takes a stretch of the rows."""
+        train_by_fastest(model)
         self.model, self.rows, self._masker, self._share = model, rows, build_masker(texts), share
         section = OptimizerSection(algorithm="adamw")
         self.engine = build_engine(
@@ -193,6 +202,9 @@ class Peer:
         self._pad = texts.roles["pad"]
         # A model of its own around the same weights and gradients: five copies of 149 M would not fit a small machine.
         self._model = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
+        for layer in self._model.modules():
+            if isinstance(layer, TrainedLinear):
+                layer.__class__ = torch.nn.Linear  # the peer multiplies as torch does
         self._model.set_attn_implementation("sdpa")
         self._model.config.sparse_prediction = self._model.sparse_prediction = sparse
         arguments = TrainingArguments(output_dir=str(folder), use_cpu=True, report_to=[], disable_tqdm=True)
@@ -292,8 +304,14 @@ def gemm_bound(model: ModernBertForMaskedLM, batch: PackedBatch) -> int:
     block = [(width, width), (width, 2 * inner), (inner, width)]
     shapes = [(tokens, width, 3 * width)] * layers + [(tokens, k, n) for k, n in block] * (layers - 1)
     shapes += [(masked, k, n) for k, n in [*block, (width, width), (width, VOCABULARY)]]
+    by_onednn = any(isinstance(layer, TrainedLinear) for layer in model.modules())
     for rows, k, n in shapes:
         x_MK, w_NK, y_MN = (_BUFFERS.setdefault(shape, torch.zeros(*shape)) for shape in ((rows, k), (n, k), (rows, n)))
+        if by_onednn:
+            onednn(x_MK, w_NK)
+            onednn(y_MN, w_NK.t())
+            onednn(y_MN.t(), x_MK.t())
+            continue
         torch.mm(x_MK, w_NK.t(), out=y_MN)
         torch.mm(y_MN, w_NK, out=x_MK)
         torch.mm(y_MN.t(), x_MK, out=w_NK)

@@ -127,6 +127,7 @@ def _publish(plan: Plan[EmbedRecipe], num_rows: int, results: Sequence[EmbeddedR
         "model": plan.artifacts["model"].manifest.id,
         "pooling": recipe.pooling,
         "normalize": recipe.normalize,
+        "precision": recipe.precision,
         "metadata_columns": list(recipe.metadata_columns),
     }
     columns = list(zip(*bad, strict=True)) if bad else [()] * len(_QUARANTINE_COLUMNS)

@@ -68,9 +68,12 @@ class RangeEmbedder:
 
         torch.set_num_threads(recipe.scaling.cpus_per_worker)
         self._area, self._recipe, self._prefix = area, recipe, prefix
-        self._encoder = load_export(resolve(area.store(), "model", model_id).folder("model"))
-        if recipe.scaling.gpus_per_worker:
-            self._encoder.model.to("cuda")
+        self._encoder = load_export(
+            resolve(area.store(), "model", model_id).folder("model"),
+            precision=recipe.precision,
+            pooling=recipe.pooling,
+            device="cuda" if recipe.scaling.gpus_per_worker else "cpu",
+        )
         self._rows = _Rows(recipe)
 
     def __call__(self, rows: RowRange) -> EmbeddedRange:

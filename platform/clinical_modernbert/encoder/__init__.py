@@ -1,9 +1,11 @@
 """Models: build, load and run them, attention over packed rows, masked scoring, and vectors of texts."""
 
 from clinical_modernbert.encoder.attention import FLASH_VARLEN, PACKED_SDPA, SegmentLayout, use_attention
+from clinical_modernbert.encoder.bfloat16 import choose_precision, to_bfloat16
 from clinical_modernbert.encoder.cross_entropy import decoded_cross_entropy
-from clinical_modernbert.encoder.embed import Encoder, embed_ids
+from clinical_modernbert.encoder.embed import Agreement, Encoder, embed_ids
 from clinical_modernbert.encoder.export import save_model
+from clinical_modernbert.encoder.linear import pack, train_by_fastest
 from clinical_modernbert.encoder.load import (
     check_pooling,
     default_device,
@@ -30,11 +32,13 @@ from clinical_modernbert.encoder.packed import (
     masked_loss_sum,
     score_masked,
 )
-from clinical_modernbert.encoder.precision import Precision, has_bfloat16, products_in
+from clinical_modernbert.encoder.precision import has_bfloat16, products_in
+from clinical_modernbert.recipe.vocabulary import Precision
 
 __all__ = [
     "FLASH_VARLEN",
     "PACKED_SDPA",
+    "Agreement",
     "Encoder",
     "MaskedScores",
     "PackedBatch",
@@ -43,6 +47,7 @@ __all__ = [
     "build_model",
     "check_pooling",
     "check_rope_theta",
+    "choose_precision",
     "compile_feed_forward",
     "decoded_cross_entropy",
     "default_device",
@@ -59,9 +64,12 @@ __all__ = [
     "load_with_new_head",
     "masked_loss_sum",
     "num_parameters",
+    "pack",
     "products_in",
     "save_model",
     "score_masked",
     "set_global_rope_theta",
+    "to_bfloat16",
+    "train_by_fastest",
     "use_attention",
 ]

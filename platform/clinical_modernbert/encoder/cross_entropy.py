@@ -7,11 +7,26 @@ even if only the loss is used, unless no input requires one.
 Legend: N masked tokens, C tokens of a chunk, D hidden width, V vocabulary.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+
+from clinical_modernbert.encoder.linear import TrainedLinear, onednn
 
 CHUNK_TOKENS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class _Arithmetic:
+    """How a decoder's products are computed."""
+
+    dtype: torch.dtype
+    chunk: int
+    multiply: Callable[..., torch.Tensor]
+    """``F.linear`` or oneDNN's product."""
 
 
 class _DecodedCrossEntropy(torch.autograd.Function):
@@ -24,20 +39,22 @@ class _DecodedCrossEntropy(torch.autograd.Function):
         weight_VD: torch.Tensor,
         bias_V: torch.Tensor,
         labels_N: torch.Tensor,
-        dtype: torch.dtype,
-        chunk: int,
+        arithmetic: _Arithmetic,
     ) -> torch.Tensor:
+        dtype, chunk, multiply = arithmetic.dtype, arithmetic.chunk, arithmetic.multiply
+        # In place only by torch: oneDNN's product is a tensor of its own, which is added.
+        in_place = multiply is F.linear and dtype == weight_VD.dtype
         needs_gradient = any(ctx.needs_input_grad[:3])
         weight, bias = weight_VD.to(dtype), bias_V.to(dtype)
         loss = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
         if needs_gradient:
             hidden_grad = torch.empty_like(hidden_ND)
-            weight_grad = torch.zeros_like(weight_VD) if dtype != weight_VD.dtype else torch.empty_like(weight_VD)
+            weight_grad = torch.empty_like(weight_VD) if in_place else torch.zeros_like(weight_VD)
             bias_grad = torch.zeros_like(bias_V)
         for start in range(0, len(labels_N), chunk):
             hidden = hidden_ND[start : start + chunk].to(dtype)
             labels_C1 = labels_N[start : start + chunk, None]
-            logits_CV = torch.addmm(bias, hidden, weight.t()).float()
+            logits_CV = multiply(hidden, weight, bias).float()
             label_logit_C1 = logits_CV.gather(1, labels_C1)
             largest_C1 = logits_CV.amax(1, keepdim=True)
             # The memory of the logits now holds exp(logit - largest), later the gradient: softmax - one-hot.
@@ -49,9 +66,9 @@ class _DecodedCrossEntropy(torch.autograd.Function):
             gradient_CV.div_(total_C1).scatter_add_(1, labels_C1, torch.full_like(label_logit_C1, -1.0))
             bias_grad += gradient_CV.sum(0)
             cast_CV = gradient_CV.to(dtype)
-            hidden_grad[start : start + chunk] = cast_CV @ weight
-            if dtype != weight_grad.dtype:
-                weight_grad += cast_CV.t() @ hidden
+            hidden_grad[start : start + chunk] = multiply(cast_CV, weight.t())
+            if not in_place:
+                weight_grad += multiply(cast_CV.t(), hidden.t())
             elif start == 0:
                 torch.mm(
                     cast_CV.t(), hidden, out=weight_grad
@@ -71,7 +88,7 @@ class _DecodedCrossEntropy(torch.autograd.Function):
             raise RuntimeError(
                 "decoded_cross_entropy supports one backward pass: its gradients were handed over in the first"
             )
-        return (*(gradient.mul_(outputs[0].to(gradient.dtype)) for gradient in gradients), None, None, None)
+        return (*(gradient.mul_(outputs[0].to(gradient.dtype)) for gradient in gradients), None, None)
 
 
 def decoded_cross_entropy(
@@ -80,7 +97,9 @@ def decoded_cross_entropy(
     """Return the cross-entropy summed over N tokens, in nats and float32; products use autocast's dtype if it is on."""
     kind = hidden_ND.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_ND.dtype
+    by_onednn = isinstance(decoder, TrainedLinear) and kind == "cpu" and dtype == torch.float32
+    arithmetic = _Arithmetic(dtype, chunk_tokens, onednn if by_onednn else F.linear)
     with torch.autocast(kind, enabled=False):
         return _DecodedCrossEntropy.apply(  # type: ignore[no-untyped-call]  # torch types it so
-            hidden_ND, decoder.weight, decoder.bias, labels_N, dtype, chunk_tokens
+            hidden_ND, decoder.weight, decoder.bias, labels_N, arithmetic
         )

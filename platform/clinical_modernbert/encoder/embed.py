@@ -14,7 +14,18 @@ from transformers import PreTrainedTokenizerFast
 
 from clinical_modernbert.encoder import forward, limits
 from clinical_modernbert.errors import ModelError
-from clinical_modernbert.recipe.vocabulary import HeadKind, Pooling
+from clinical_modernbert.recipe.vocabulary import HeadKind, Pooling, Precision
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How vectors in bfloat16 agree with those in float32."""
+
+    num_texts: int
+    lowest_cosine: float
+    """Over the texts, between a text's two vectors."""
+    overlap_at_10: float
+    """Share of a text's ten nearest neighbours that are the same, mean over the texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +37,10 @@ class Encoder:
     tokenizer: PreTrainedTokenizerFast
     head: HeadKind = "masked-lm"
     """The model's head; ``embedding`` is an encoder without one that was fine-tuned for its vectors."""
+    precision: Precision = "float32"
+    """Arithmetic of the encoder's layers."""
+    agreement: Agreement | None = None
+    """How its vectors agree with those in float32, where ``precision`` is bfloat16."""
 
     @property
     def hidden_size(self) -> int:

@@ -24,10 +24,12 @@ from transformers.utils import logging as transformers_logging
 
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.encoder.attention import PACKED_SDPA, register
+from clinical_modernbert.encoder.bfloat16 import choose_precision
 from clinical_modernbert.encoder.embed import Encoder
+from clinical_modernbert.encoder.linear import pack
 from clinical_modernbert.encoder.model import keep_freed_memory
 from clinical_modernbert.errors import ModelError
-from clinical_modernbert.recipe.vocabulary import HeadKind, Pooling
+from clinical_modernbert.recipe.vocabulary import HeadKind, InferencePrecision, Pooling
 from clinical_modernbert.tokenizer import load_tokenizer
 
 # By the end of the name of a transformers class: BertForTokenClassification, LongformerModel.
@@ -56,22 +58,36 @@ def load_model(folder: str | Path, *, revision: str | None = None) -> ModernBert
 def load_encoder(folder: str | Path) -> Encoder:
     """Load a masked-language ModernBERT with its tokenizer, ready for inference."""
     keep_freed_memory()
-    return Encoder(model=load_model(folder).eval(), tokenizer=load_tokenizer(folder))
+    model = load_model(folder).eval()
+    pack(model)
+    return Encoder(model=model, tokenizer=load_tokenizer(folder))
 
 
-def load_export(folder: Path) -> Encoder:
+def load_export(
+    folder: Path, *, precision: InferencePrecision = "float32", pooling: Pooling = "cls", device: str = "cpu"
+) -> Encoder:
     """Load a published model with its tokenizer: a masked-language ModernBERT, or any architecture with a fine-tuned head.
 
     An export is what ``save_pretrained`` writes. ``architectures`` in its config.json names the class and so the head.
-    Raises ``ModelError`` for an architecture that is not served.
+    ``pooling`` is that of the vectors on which bfloat16 is judged. Raises ``ModelError`` for an architecture that is not served.
     """
+    keep_freed_memory()
+    model, head = _load_with_head(folder)
+    encoder = Encoder(model=model.eval().to(device), tokenizer=load_tokenizer(folder), head=head)
+    encoder = choose_precision(encoder, precision, pooling=pooling)
+    pack(encoder.model)
+    return encoder
+
+
+def _load_with_head(folder: Path) -> tuple[Any, HeadKind]:
+    """Return the model by the class that its config.json names."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder} has no readable config.json ({type(error).__name__})") from None
     name = next(iter(config.get("architectures") or ()), None)
     if name == "ModernBertForMaskedLM" or (name is None and config.get("model_type") == "modernbert"):
-        return load_encoder(folder)
+        return load_model(folder), "masked-lm"
     head = next((head for suffix, head in _HEAD_OF_CLASS.items() if str(name).endswith(suffix)), None)
     model_class = getattr(transformers, str(name), None)
     if head is None or getattr(model_class, "config_class", None) is None:
@@ -79,8 +95,7 @@ def load_export(folder: Path) -> Encoder:
             f"{folder} is a {name or config.get('model_type')}; supported are ModernBertForMaskedLM and, of any encoder in "
             "transformers, ...ForSequenceClassification, ...ForTokenClassification and the bare ...Model"
         )
-    keep_freed_memory()
-    return Encoder(model=_load(model_class, folder).eval(), tokenizer=load_tokenizer(folder), head=head)
+    return _load(model_class, folder), head
 
 
 def load_with_new_head(

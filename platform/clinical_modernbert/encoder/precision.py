@@ -4,11 +4,9 @@ Training, its held-out scores and evaluation runs take it from here, because a k
 needs it in every pass, not in the loss only.
 """
 
-from typing import Literal
-
 import torch
 
-Precision = Literal["float32", "bfloat16"]
+from clinical_modernbert.recipe.vocabulary import Precision
 
 
 def products_in(precision: Precision, device: torch.device) -> torch.autocast:

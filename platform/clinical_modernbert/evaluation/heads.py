@@ -10,7 +10,9 @@ from clinical_modernbert.encoder import (
     default_device,
     has_bfloat16,
     load_with_new_head,
+    pack,
     products_in,
+    train_by_fastest,
     use_attention,
 )
 from clinical_modernbert.evaluation.encoders import LocalEncoder
@@ -22,13 +24,17 @@ def load_head(
 ) -> Any:
     """Return the encoder with a new head drawn from ``seed``; raises ``ModelError`` if a weight of the encoder is missing."""
     model = load_with_new_head(encoder.folder, head, label=_label(encoder), labels=labels, seed=seed)
-    return _on_device(model, attention=attention)
+    model = _on_device(model, attention=attention)
+    train_by_fastest(model)
+    return model
 
 
 def load_base(encoder: LocalEncoder, *, attention: str = PACKED_SDPA) -> Any:
     """Return the encoder without a head, in evaluation mode."""
     model = load_with_new_head(encoder.folder, "embedding", label=_label(encoder))
-    return _on_device(model, attention=attention).eval()
+    model = _on_device(model, attention=attention).eval()
+    pack(model)
+    return model
 
 
 def mixed_precision() -> torch.autocast:

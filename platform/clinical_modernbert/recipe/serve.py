@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from clinical_modernbert.recipe.section import ModelReference, Recipe, Section
-from clinical_modernbert.recipe.vocabulary import Pooling
+from clinical_modernbert.recipe.vocabulary import InferencePrecision, Pooling
 
 
 class ServeScaling(Section):
@@ -101,6 +101,10 @@ class ServeRecipe(Recipe):
     """How the token vectors of a text become one vector."""
     normalize: bool = True
     """Scale vectors to unit length, as OpenAI's endpoint does."""
+    precision: InferencePrecision = "float32"
+    """Arithmetic of the encoder's layers. A replica compares the vectors of 50 texts in bfloat16 with those in float32 when it
+    starts, and refuses to start if a cosine is below 0.999 or the CPU has no bfloat16 (avx512_bf16, AMX). ``auto`` serves float32
+    in these cases."""
     require_keys: bool = False
     """Refuse to start if the environment has no API keys. Keys that it has are required in any case."""
     limits: ServeLimits = ServeLimits()

@@ -8,6 +8,10 @@ from typing import Literal
 Pooling = Literal["cls", "mean"]
 """How the states of a text become one vector: the first token's state, or the mean over all tokens."""
 
+Precision = Literal["float32", "bfloat16"]
+"""The arithmetic of a model's matrix products."""
+InferencePrecision = Literal["float32", "bfloat16", "auto"]
+
 HeadKind = Literal["masked-lm", "sequence", "token", "embedding"]
 """What a model computes from its encoder's states: words at masks, one label a text, one label a token, or vectors only."""
 

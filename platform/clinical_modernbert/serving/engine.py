@@ -89,5 +89,5 @@ def load_engine(root: str, recipe: ServeRecipe) -> Engine:
     """Load the recipe's model from the artifact store at ``root``; raises ``ArtifactError`` or ``ModelError``."""
     artifact = resolve(open_store(root), "model", recipe.model)
     check_pooling(artifact, recipe.pooling)
-    encoder = load_export(artifact.folder(MODEL_FOLDER))
+    encoder = load_export(artifact.folder(MODEL_FOLDER), precision=recipe.precision, pooling=recipe.pooling)
     return Engine(encoder=encoder, manifest=artifact.manifest, recipe=recipe)

@@ -17,6 +17,7 @@ from clinical_modernbert.encoder import (
     extend_vocabulary,
     global_rope_theta,
     load_model,
+    train_by_fastest,
     use_attention,
 )
 from clinical_modernbert.errors import ModelError
@@ -94,6 +95,7 @@ def start_run(job: TrainJob, worker: Worker) -> Run:
     precision = resolve_precision(recipe.training.precision, worker=worker)
     _check_attention(recipe.scaling.attention, precision)
     use_attention(model, recipe.scaling.attention)
+    train_by_fastest(model)
     if recipe.scaling.compile:
         compile_feed_forward(model)
     phases = lay_out(recipe)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from clinical_modernbert.artifacts import Artifact, Plan
 from clinical_modernbert.corpus.shards import PackedRows
-from clinical_modernbert.encoder import default_device, load_model
+from clinical_modernbert.encoder import default_device, load_model, pack
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.evaluation.masked_tokens.counting import count_neighbours, neighbour_ranks
@@ -93,6 +93,7 @@ def score_folder(
     if tokenizer.get_vocab() != load_tokenizer(folder).get_vocab():
         raise ModelError(f"{called} has another tokenizer than the corpus: this model cannot read its rows")
     network = load_model(folder).to(default_device()).eval()
+    pack(network)
     rows = PackedRows(corpus, row_length=sequence_length, split="held_out")
     if not len(rows):
         raise ModelError(f"{corpus.uri} has no held-out rows of {sequence_length} tokens")

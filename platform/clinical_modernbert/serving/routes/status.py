@@ -1,11 +1,12 @@
 """``/health``, ``/ping`` and ``/info``: whether the replica answers, and which model it serves."""
 
+from dataclasses import asdict
 from typing import Literal
 
 import torch
 
 from clinical_modernbert import __version__
-from clinical_modernbert.recipe.vocabulary import HeadKind
+from clinical_modernbert.recipe.vocabulary import HeadKind, Precision
 from clinical_modernbert.serving.engine import Engine
 from clinical_modernbert.serving.schemas import Schema
 from clinical_modernbert.serving.service import EmbeddingService
@@ -15,6 +16,14 @@ class Health(Schema):
     """Answer of ``GET /health``: the model is loaded and warm, and no thread is stuck."""
 
     status: Literal["ok"] = "ok"
+
+
+class PrecisionCheck(Schema):
+    """How vectors in bfloat16 agree with those in float32, as measured when the replica started."""
+
+    num_texts: int
+    lowest_cosine: float
+    overlap_at_10: float
 
 
 class Input(Schema):
@@ -81,6 +90,10 @@ class Info(Schema):
     hidden_size: int
     pooling: str
     normalize: bool
+    precision: Precision
+    """Arithmetic of the encoder's layers."""
+    precision_check: PrecisionCheck | None = None
+    """Null in float32."""
     num_threads: int
     """Threads of one forward pass."""
     limits: Limits
@@ -131,11 +144,13 @@ def describe(engine: Engine) -> Info:
         hidden_size=encoder.hidden_size,
         pooling=engine.recipe.pooling,
         normalize=engine.recipe.normalize,
+        precision=encoder.precision,
+        precision_check=None if encoder.agreement is None else PrecisionCheck(**asdict(encoder.agreement)),
         num_threads=torch.get_num_threads(),
         limits=Limits(**limits.model_dump()),
         model_id=manifest.id,
         model_sha=manifest.digest,
-        model_dtype=str(encoder.model.dtype).removeprefix("torch."),
+        model_dtype=encoder.precision,
         model_type=_model_type(engine),
         head=engine.head,
         labels=list(engine.labels),
