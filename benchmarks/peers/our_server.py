@@ -21,8 +21,7 @@ def main(server: str, root: str, port: str, *settings: str) -> None:
 
         recipe = recipe_of(args)
         torch.set_num_threads(recipe.scaling.num_threads)
-        engine = load_engine(root, recipe)
-        engine.warm_up()
+        engine = load_engine(root, recipe).warm_up()
         uvicorn.run(build_api(EmbeddingService(engine)), port=int(port), log_level="warning", access_log=False)
         return
     import ray

@@ -322,9 +322,11 @@ def test_the_client_of_the_house_retries_what_may_pass_and_nothing_else(server: 
     with pytest.raises(EndpointError, match="attempt 2"):
         Client(f"http://127.0.0.1:{free_port()}", max_attempts=2).info()
     hold = _Hold(server)
-    threading.Timer(5.5, hold.gate.set).start()  # longer than request_timeout_s: the first attempt is a 504
+    threading.Timer(5.5, hold.gate.set).start()  # longer than request_timeout_s: a second attempt would take as long
     before = client.attempts.num_first_failures
-    assert client.embed(["x"], model="tiny").shape == (1, 64)
+    with pytest.raises(EndpointError, match="attempt 1") as refused:
+        client.embed(["x"], model="tiny")
+    assert (refused.value.status, refused.value.code) == (504, "request_timeout")
     assert client.attempts.num_first_failures == before + 1
 
 

@@ -36,16 +36,17 @@ class ServeScaling(Section):
 class ServeLimits(Section):
     """Limits on requests, texts and batches."""
 
-    max_texts: Annotated[int, Field(ge=1)] = 256
+    max_texts: Annotated[int, Field(ge=1)] = 2048
     """Texts in one request; a request with more is refused."""
     max_characters: Annotated[int, Field(ge=1)] = 200_000
     """Characters of one text, checked before it is tokenised."""
     max_tokens: Annotated[int, Field(ge=8)] = 8192
     """Tokens of one text; the model's own limit applies if it is lower. Longer texts are refused unless the request sets
     ``truncate`` or ``windows``."""
-    max_batch_tokens: Annotated[int, Field(ge=8)] = 16_384
-    """Tokens in one forward pass."""
-    max_queued_texts: Annotated[int, Field(ge=1)] = 2048
+    max_batch_tokens: Annotated[int, Field(ge=8)] | None = None
+    """Tokens in one forward pass. None takes what the replica computes in a second, measured when it starts, from 256 to
+    16,384: a text waits at least for the pass before it."""
+    max_queued_texts: Annotated[int, Field(ge=1)] = 4096
     """Texts that may wait in one replica before it answers 429. Fewer may wait if they would take longer than
     ``request_timeout_s``."""
     max_requests: Annotated[int, Field(ge=1)] = 1024
@@ -65,7 +66,8 @@ class ServeLimits(Section):
     """Numbers in one answer of ``/embed_all``: its tokens times the width of the model. The default is one text of 8,192 tokens
     at a width of 1,024."""
     stalled_after_s: Annotated[float, Field(gt=0)] = 60
-    """Seconds after which ``/health`` fails while the thread of the tokenizer or that of large answers runs the same job."""
+    """Seconds after which ``/health`` fails while a thread runs the same job: the model's, the tokenizer's or that of large
+    answers. Set it above the time of the longest text."""
     body_timeout_s: Annotated[float, Field(gt=0)] = 30
     """Seconds that a body may take to arrive; after that the answer is 408."""
     request_timeout_s: Annotated[float, Field(gt=0)] = 120

@@ -34,8 +34,7 @@ class EncoderReplica:
 
     def __init__(self, root: str, recipe: ServeRecipe) -> None:
         self._keys = keys_from_environment(required=recipe.require_keys)
-        engine = load_engine(root, recipe)
-        engine.warm_up()
+        engine = load_engine(root, recipe).warm_up()
         trace: Trace = no_trace
         if recipe.tracing.enabled:
             trace = open_tracer(model_id=engine.model_id, fraction=recipe.tracing.fraction)

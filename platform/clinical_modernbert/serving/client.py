@@ -87,8 +87,10 @@ class Client:
             if status == 200:
                 return json.loads(content)
             self.attempts.num_first_failures += attempt == 1
-            if attempt == self.max_attempts or (status is not None and status not in _RETRIED):
-                code, message = _reason(content)
+            code, message = _reason(content)
+            # The endpoint's own time limit: the same request would take as long again, and all others would wait for it.
+            final = (status is not None and status not in _RETRIED) or code == "request_timeout"
+            if final or attempt == self.max_attempts:
                 raise EndpointError(f"{method} {path}: {message} (attempt {attempt})", status=status, code=code)
             time.sleep(_wait_s(attempt, retry_after))
         raise ValueError(f"max_attempts must be at least 1, got {self.max_attempts}")

@@ -4,8 +4,9 @@ The folder ``model/`` of a model artifact holds safetensors and JSON. Nothing is
 manifest is refused.
 """
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,9 @@ from clinical_modernbert.serving.heads import labels_of
 
 MODEL_FOLDER = "model"
 _WARM_UP_TOKENS = (8, 512)
+_BATCH_S = 1.0
+# Bounds of a batch that is derived from the speed, and its size while no speed is known.
+_BATCH_TOKENS, _DEFAULT_BATCH_TOKENS = (256, 16_384), 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,8 @@ class Engine:
     encoder: Encoder
     manifest: Manifest
     recipe: ServeRecipe
+    tokens_per_s: float | None = None
+    """Speed at a text of 512 tokens, measured by ``warm_up``."""
 
     @property
     def head(self) -> HeadKind:
@@ -56,6 +62,16 @@ class Engine:
         return min(self.recipe.limits.max_tokens, self.encoder.max_tokens)
 
     @property
+    def max_batch_tokens(self) -> int:
+        """Tokens of a forward pass: the recipe's number, or those of a second."""
+        wanted, (lowest, highest) = self.recipe.limits.max_batch_tokens, _BATCH_TOKENS
+        if wanted is not None:
+            return wanted
+        if self.tokens_per_s is None:
+            return _DEFAULT_BATCH_TOKENS
+        return min(max(int(self.tokens_per_s * _BATCH_S), lowest), highest)
+
+    @property
     def vocabulary_size(self) -> int:
         """Number of the tokenizer's ids, without rows that pad the embedding matrix."""
         return len(self.encoder.tokenizer)
@@ -77,12 +93,16 @@ class Engine:
             return cut
         return np.asarray(cut / np.maximum(np.linalg.norm(cut, axis=1, keepdims=True), 1e-12), dtype=np.float32)
 
-    def warm_up(self) -> None:
-        """Compute one short and one longer text, so that the first client does not wait for lazy set-up."""
+    def warm_up(self) -> "Engine":
+        """Return the engine with its speed, from a short and a longer text; the first client waits for no lazy set-up."""
         cls_id, sep_id = self.encoder.tokenizer.cls_token_id, self.encoder.tokenizer.sep_token_id
-        for length in _WARM_UP_TOKENS:
-            filling = [sep_id] * (min(length, self.max_tokens) - 1)
-            self.compute([EncodeTask([cls_id, *filling])])
+        speed = 0.0
+        for length in (*_WARM_UP_TOKENS, *_WARM_UP_TOKENS):
+            task = EncodeTask([cls_id, *[sep_id] * (min(length, self.max_tokens) - 1)])
+            started = time.perf_counter()
+            self.compute([task])
+            speed = len(task) / (time.perf_counter() - started)  # of the last one: long, and nothing is set up any more
+        return replace(self, tokens_per_s=speed)
 
 
 def load_engine(root: str, recipe: ServeRecipe) -> Engine:

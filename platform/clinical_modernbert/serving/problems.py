@@ -101,6 +101,12 @@ def too_many_tokens(param: str, number: int, limit: int) -> ProblemError:
     return ProblemError(422, "text_too_long", message, param=param)
 
 
+def request_too_long(param: str, number: int, limit: int) -> ProblemError:
+    """All texts of a request take longer than a request may, even on an idle replica."""
+    message = f"{param} has {number} tokens; about {limit} can be computed before the time limit of a request: split it"
+    return ProblemError(413, "request_too_long", message, param=param)
+
+
 def other_tokenizer(param: str, reason: str) -> ProblemError:
     """422: ids of another model's tokenizer; the message names the setting of the client that sends them by default."""
     hint = "send texts instead (in LangChain's OpenAIEmbeddings: check_embedding_ctx_length=False)"

@@ -48,6 +48,14 @@ class QueueFullError(Exception):
         """Whether the limit on waiting time is reached, not the limit on texts."""
 
 
+class TooLongError(Exception):
+    """A request that could not be computed in time even alone; ``fitting_tokens`` could."""
+
+    def __init__(self, num_tokens: int, fitting_tokens: int) -> None:
+        super().__init__(f"{num_tokens} tokens, {fitting_tokens} fit")
+        self.num_tokens, self.fitting_tokens = num_tokens, fitting_tokens
+
+
 @dataclass(slots=True)
 class _Request:
     """One request: its arrays as they are computed, and the future that its caller awaits."""
@@ -90,6 +98,7 @@ class Scheduler:
         max_queued_texts: int,
         max_overtakes: int = 4,
         max_wait_s: float = math.inf,
+        tokens_per_s: float | None = None,
         record: Record = drop,
         trace: Trace = no_trace,
     ) -> None:
@@ -106,7 +115,8 @@ class Scheduler:
         self._num_computing = 0
         self._num_computing_tokens = 0
         self._num_queued_tokens = 0
-        self.speed = SpeedEstimate(min_tokens=max_batch_tokens / 2)
+        self._batch_started: float | None = None
+        self.speed = SpeedEstimate(min_tokens=max_batch_tokens / 2, tokens_per_s=tokens_per_s)
 
     @property
     def num_queued(self) -> int:
@@ -117,6 +127,12 @@ class Scheduler:
     def num_tokens_ahead(self) -> int:
         """Tokens that are computed before a new text: those in the queue and those of the current batch."""
         return self._num_queued_tokens + self._num_computing_tokens
+
+    @property
+    def seconds_in_batch(self) -> float:
+        """How long the current batch has computed; 0 if none does."""
+        started = self._batch_started
+        return 0.0 if started is None else time.perf_counter() - started
 
     @contextmanager
     def admit(self, num_texts: int) -> Iterator[None]:
@@ -138,11 +154,15 @@ class Scheduler:
 
         If the caller is cancelled, as after a client's disconnect, its waiting texts are dropped. Raises ``QueueFullError`` if
         the texts would wait too long; ``admit`` cannot know that, because requests that arrive together pass it before any of
-        them is tokenised.
+        them is tokenised. Raises ``TooLongError`` if they would take too long with nothing ahead.
         """
         if not items:
             raise ValueError("a request must have at least one text")
         num_tokens = sum(len(item) for item in items)
+        fitting = None if math.isinf(self._max_wait_s) else self.speed.tokens_in(self._max_wait_s)
+        # A single text cannot be divided: it is tried, as the length limit allows it.
+        if len(items) > 1 and fitting is not None and num_tokens > fitting:
+            raise TooLongError(num_tokens, fitting)
         self._check_wait(num_tokens)
         loop, now = asyncio.get_running_loop(), time.monotonic()
         empty: NDArray[np.float32] = np.empty(0, dtype=np.float32)
@@ -180,7 +200,7 @@ class Scheduler:
             # 1. Count what starts to compute and how long it waited.
             num_tokens = sum(waiting.num_tokens for waiting in batch)
             self._num_computing, self._num_computing_tokens = len(batch), num_tokens
-            started = time.perf_counter()
+            started = self._batch_started = time.perf_counter()
             self._record("cm_queued_texts", self.num_queued, {})
             for waiting in batch:
                 self._record("cm_queue_seconds", time.monotonic() - waiting.since, {})
@@ -191,6 +211,7 @@ class Scheduler:
                 outcome = loop.run_in_executor(self._executor, self._arrays, [waiting.item for waiting in batch])
                 await asyncio.wait([outcome])
             self._num_computing = self._num_computing_tokens = 0
+            self._batch_started = None
             # 3. Hand arrays, or the error, to the requests of the batch.
             error = outcome.exception()
             if error is None:

@@ -17,7 +17,7 @@ from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.engine import Engine
 from clinical_modernbert.serving.forward import EncodeTask
 from clinical_modernbert.serving.metrics import TALLY, Record, Tally, drop
-from clinical_modernbert.serving.scheduler import QueueFullError, Scheduler
+from clinical_modernbert.serving.scheduler import QueueFullError, Scheduler, TooLongError
 from clinical_modernbert.serving.schemas import EmbeddingInput
 from clinical_modernbert.serving.tracing import Trace, no_trace
 from clinical_modernbert.serving.worker import Worker
@@ -71,9 +71,10 @@ class EmbeddingService:
         self.engine = engine
         self.scheduler = Scheduler(
             engine.compute,
-            max_batch_tokens=limits.max_batch_tokens,
+            max_batch_tokens=engine.max_batch_tokens,
             max_queued_texts=limits.max_queued_texts,
             max_wait_s=limits.request_timeout_s,
+            tokens_per_s=engine.tokens_per_s,
             record=record,
             trace=trace,
         )
@@ -81,8 +82,9 @@ class EmbeddingService:
         self._tokenizing, self._rendering = Worker("tokenize"), Worker("render")
 
     def check_threads(self) -> None:
-        """Raise ``ProblemError`` (503) if the thread of the tokenizer or of large answers has run one job for too long."""
-        seconds = max(self._tokenizing.seconds_in_job, self._rendering.seconds_in_job)
+        """Raise ``ProblemError`` (503) if a thread has run one job for too long: the model's, the tokenizer's, large answers'."""
+        threads = (self.scheduler.seconds_in_batch, self._tokenizing.seconds_in_job, self._rendering.seconds_in_job)
+        seconds = max(threads)
         if seconds > self.engine.recipe.limits.stalled_after_s:
             raise problems.stalled(seconds)
 
@@ -134,6 +136,8 @@ class EmbeddingService:
                     note("texts", len(texts))
                     note("tokens", tally.num_tokens)
                     arrays = await self.scheduler.run([task(ids) for ids in sequences])
+        except TooLongError as error:
+            raise problems.request_too_long(field, error.num_tokens, error.fitting_tokens) from None
         except QueueFullError as full:
             if full.too_slow:
                 raise problems.queue_too_slow(limits.request_timeout_s, full.retry_after_s) from None

@@ -10,10 +10,10 @@ class SpeedEstimate:
     which a queue shrinks.
     """
 
-    def __init__(self, *, min_tokens: float) -> None:
+    def __init__(self, *, min_tokens: float, tokens_per_s: float | None = None) -> None:
         self._min_tokens = min_tokens
-        self.tokens_per_s: float | None = None
-        """None until the first batch counts."""
+        self.tokens_per_s = tokens_per_s
+        """None until the first batch counts, unless it was measured before."""
 
     def note(self, num_tokens: int, seconds: float) -> None:
         """Take one finished batch into account."""
@@ -24,6 +24,10 @@ class SpeedEstimate:
             self.tokens_per_s = latest
         else:
             self.tokens_per_s += _WEIGHT * (latest - self.tokens_per_s)
+
+    def tokens_in(self, seconds: float) -> int | None:
+        """Return how many tokens are computed in ``seconds``, None while no speed is known."""
+        return None if self.tokens_per_s is None else int(seconds * self.tokens_per_s)
 
     def seconds_for(self, num_tokens: int) -> float | None:
         """Return how long ``num_tokens`` take, None while no speed is known."""

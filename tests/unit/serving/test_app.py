@@ -22,7 +22,13 @@ def recipe(**values: Any) -> ServeRecipe:
 def test_a_replica_is_warm_before_its_constructor_returns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Serve sends requests to a replica once its constructor returned."""
     calls: list[str] = []
-    engine = SimpleNamespace(warm_up=lambda: calls.append("warm"), model_id="tiny", recipe=recipe(), compute=None)
+    warm = SimpleNamespace(model_id="tiny", recipe=recipe(), compute=None, max_batch_tokens=2048, tokens_per_s=1000.0)
+
+    def warm_up() -> Any:
+        calls.append("warm")
+        return warm
+
+    engine = SimpleNamespace(warm_up=warm_up)
 
     def load(root: str, recipe: ServeRecipe) -> Any:
         calls.append("load")

@@ -7,7 +7,7 @@ import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from clinical_modernbert.serving.client import Client
+from clinical_modernbert.serving.client import Client, EndpointError
 
 
 def test_the_client_loads_neither_torch_nor_ray_nor_a_server() -> None:
@@ -17,6 +17,28 @@ def test_the_client_loads_neither_torch_nor_ray_nor_a_server() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_endpoint_s_own_time_limit_is_not_tried_again() -> None:
+    class Slow(BaseHTTPRequestHandler):
+        num = 0
+
+        def do_GET(self) -> None:
+            Slow.num += 1
+            body = b'{"error": {"code": "request_timeout", "message": "not answered"}}'
+            self.send_response(504)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Slow) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(EndpointError, match="not answered") as refused:
+            Client(f"http://127.0.0.1:{server.server_address[1]}").info()
+        server.shutdown()
+    assert (Slow.num, refused.value.code) == (1, "request_timeout")
 
 
 def test_it_waits_as_long_as_a_refusal_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:

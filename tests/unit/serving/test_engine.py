@@ -1,10 +1,12 @@
 """The engine: the model of an artifact, whole and by its own name, or an error before anything is served."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from clinical_modernbert.encoder import build_model
+import torch
+from clinical_modernbert.encoder import build_model, has_bfloat16
 from clinical_modernbert.errors import ArtifactError, ModelError
 from clinical_modernbert.recipe import ServeRecipe
 from clinical_modernbert.recipe.corpus import TokenizerSection
@@ -57,6 +59,25 @@ def test_a_model_answers_to_its_id_and_its_name_and_says_where_it_came_from(root
     assert [entry.id for entry in info.inputs] == ["corpus/notes-ba9876543210"]
     # What the model itself can read, not what the recipe hopes for.
     assert info.limits.max_tokens == engine.max_tokens == 128
+
+
+def test_a_batch_is_what_a_second_computes_unless_the_recipe_says_otherwise(root: Path) -> None:
+    cold = load_engine(str(root), _recipe())
+    assert (cold.tokens_per_s, cold.max_batch_tokens) == (None, 2048)
+    warm = cold.warm_up()
+    assert warm.tokens_per_s is not None and warm.tokens_per_s > 0
+    for speed, expected in ((100.0, 256), (3000.0, 3000), (1e6, 16_384)):
+        engine = replace(cold, tokens_per_s=speed)
+        assert engine.max_batch_tokens == describe(engine).limits.max_batch_tokens == expected
+    assert load_engine(str(root), _recipe(limits={"max_batch_tokens": 99})).warm_up().max_batch_tokens == 99
+
+
+@pytest.mark.skipif(not has_bfloat16(torch.device("cpu")), reason="this CPU does not multiply bfloat16")
+def test_info_says_the_precision_and_how_it_agrees_with_float32(root: Path) -> None:
+    plain, narrow = (describe(load_engine(str(root), _recipe(precision=name))) for name in ("float32", "bfloat16"))
+    assert (plain.precision, plain.model_dtype, plain.precision_check) == ("float32", "float32", None)
+    assert (narrow.precision, narrow.model_dtype) == ("bfloat16", "bfloat16")
+    assert narrow.precision_check is not None and narrow.precision_check.lowest_cosine >= 0.999
 
 
 def test_vectors_are_cut_first_and_normalised_then(root: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clinical_modernbert.serving.scheduler import QueueFullError, Scheduler
+from clinical_modernbert.serving.scheduler import QueueFullError, Scheduler, TooLongError
 from numpy.typing import NDArray
 
 
@@ -212,6 +212,36 @@ def test_a_request_that_nothing_is_before_is_never_refused_for_its_length() -> N
         assert (full.value.too_slow, full.value.retry_after_s) == (True, 30)
         recorder.gate.release(10)
         await long
+        scheduler.close()
+
+    _run(body)
+
+
+def test_texts_that_cannot_be_computed_in_time_are_refused_at_once_with_what_fits() -> None:
+    async def body() -> None:
+        recorder = Recorder()
+        scheduler = Scheduler(recorder, max_batch_tokens=10, max_queued_texts=100, max_wait_s=2, tokens_per_s=10)
+        with pytest.raises(TooLongError) as refused:
+            await scheduler.run([_text(1, 7)] * 3)
+        assert (refused.value.num_tokens, refused.value.fitting_tokens) == (21, 20)
+        assert recorder.batches == []
+        await scheduler.run([_text(1, 10)] * 2)
+        scheduler.close()
+
+    _run(body)
+
+
+def test_how_long_a_batch_has_computed_is_known() -> None:
+    async def body() -> None:
+        recorder = Recorder(held=True)
+        scheduler = Scheduler(recorder, max_batch_tokens=10, max_queued_texts=100)
+        assert scheduler.seconds_in_batch == 0
+        task = asyncio.create_task(_vectors(scheduler, [_text(1)]))
+        await _entered(recorder)
+        assert scheduler.seconds_in_batch > 0
+        recorder.gate.release(10)
+        await task
+        assert scheduler.seconds_in_batch == 0
         scheduler.close()
 
     _run(body)

@@ -132,7 +132,9 @@ async def info(service: EmbeddingService) -> Info:
 def describe(engine: Engine) -> Info:
     """Return the identity, lineage and limits of a loaded model."""
     manifest, encoder = engine.manifest, engine.encoder
-    limits = engine.recipe.limits.model_copy(update={"max_tokens": engine.max_tokens})
+    limits = engine.recipe.limits.model_copy(
+        update={"max_tokens": engine.max_tokens, "max_batch_tokens": engine.max_batch_tokens}
+    )
     return Info(
         model=manifest.id,
         fingerprint=manifest.fingerprint,
@@ -156,7 +158,7 @@ def describe(engine: Engine) -> Info:
         labels=list(engine.labels),
         max_concurrent_requests=limits.max_requests,
         max_input_length=engine.max_tokens,
-        max_batch_tokens=limits.max_batch_tokens,
+        max_batch_tokens=engine.max_batch_tokens,
         max_client_batch_size=limits.max_texts,
         version=__version__,
     )
