@@ -44,6 +44,8 @@ class Row:
     """Further peers by name and version."""
     variants: dict[str, Callable[[], int]] = field(default_factory=dict)
     """Stages between the peer and us, or ours in another setting: in the result, never in the closing line."""
+    figure: str = ""
+    """A figure of the check that the closing line shows too."""
     also: "Row | None" = None
     """The same measurement at another size, measured before this one and kept in its result."""
 
@@ -80,6 +82,7 @@ def measure(row: Row, *, rounds: int = ROUNDS) -> dict[str, Any]:
         "peer": best,
         "target": row.target,
         "ratio": ratios[best],
+        "figure": {row.figure: facts[row.figure]} if row.figure else {},
         "cpu_ratio": _quartiles([_cpu_rate(r["ours"]) / _cpu_rate(r[best]) for r in history]),
         "bound": ratios.get("bound"),
         "ratios": ratios,
@@ -96,7 +99,10 @@ def closing_line(result: dict[str, Any]) -> str:
     """Return the line that a row prints last."""
     ratio, bound = result["ratio"], result["bound"]
     limit = f"{bound['median']:.3f}" if bound else "none"
-    return f"{result['row']} ratio={ratio['median']:.3f} q1={ratio['q1']:.3f} bound={limit} peer={result['peer']}"
+    figure = "".join(f" {name}={value:.3f}" for name, value in result["figure"].items())
+    return (
+        f"{result['row']} ratio={ratio['median']:.3f}{figure} q1={ratio['q1']:.3f} bound={limit} peer={result['peer']}"
+    )
 
 
 def write_result(result: dict[str, Any], folder: Path) -> Path:

@@ -25,6 +25,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         result = measure(module.build(Path(scratch)), rounds=options.rounds)
     write_result(result, Path("build/bench"))
+    machine = result["machine"]
+    sys.stdout.write(
+        f"CPU {machine['vendor']} family {machine['family']} model {machine['model']}: {machine['features']}\n"
+    )
+    if result["also"]:
+        sys.stdout.write(closing_line(result["also"]) + "\n")
     sys.stdout.write(closing_line(result) + "\n")
 
 

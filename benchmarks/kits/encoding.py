@@ -3,14 +3,15 @@
 Every side gets strings and gives normalised vectors in the order of the strings: tokenising is timed too. sentence-transformers
 sorts by length itself; transformers, ONNX Runtime and OpenVINO are given texts sorted by length. ONNX Runtime runs the graph
 that ``torch.onnx.export`` makes of the model, OpenVINO its own conversion, whose attention is one operator: from the ONNX graph
-it would hold whole score matrices. Both run in float32. Each peer uses the batch size that was fastest in a trial.
+it would hold whole score matrices. Each peer uses the batch size that was fastest in a trial. There are two classes: float32, in
+which all vectors are equal, and the best precision, in which OpenVINO multiplies as it does by default and ours in bfloat16.
 """
 
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from clinical_modernbert.encoder import Encoder, load_encoder
+from clinical_modernbert.encoder import Encoder, load_encoder, load_export
+from clinical_modernbert.encoder.bfloat16 import neighbour_overlap
+from clinical_modernbert.encoder.forward import is_packed
 from clinical_modernbert.encoder.linear import fastest_from, onednn, packed_copy
 from clinical_modernbert.recipe.vocabulary import Pooling
 from numpy.typing import NDArray
-from transformers import ModernBertModel
+from transformers import AutoModel, PreTrainedModel
 
 from benchmarks.harness import Row
 from benchmarks.kits.pretraining import Texts, build_bench_model, read_texts, return_memory
@@ -78,9 +81,9 @@ def _cut(found: Texts, lengths: list[int]) -> list[str]:
     ]
 
 
-def ours(problem: Problem) -> Vectors:
-    """Return our vectors, normalised."""
-    encoder = problem.encoder
+def ours(problem: Problem, encoder: Encoder | None = None) -> Vectors:
+    """Return our vectors, normalised; ``encoder`` replaces the problem's."""
+    encoder = encoder or problem.encoder
     return encoder.embed(encoder.tokenize(problem.texts), pooling=problem.pooling, normalize=True)
 
 
@@ -107,7 +110,7 @@ def _sorted_batches(problem: Problem, forward: Callable[[Any, Any], Any], size: 
 
 
 class _Hidden(torch.nn.Module):
-    def __init__(self, model: ModernBertModel) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
 
@@ -139,33 +142,33 @@ def _export_onnx(hidden: torch.nn.Module, path: Path, example: tuple[torch.Tenso
         )
 
 
+DEFAULT_PRECISION = "its default precision"
+
+
 def peers(problem: Problem, scratch: Path, *, sizes: tuple[int, ...]) -> dict[str, Callable[[], Vectors]]:
-    """Return what makes vectors, by the peer's name and version; ``sizes`` are the batch sizes tried."""
+    """Return what makes vectors, by the peer's name and version; ``sizes`` are the batch sizes tried.
+
+    All in float32 but the one whose name ends in ``DEFAULT_PRECISION``.
+    """
     install_peers()
     import onnxruntime
-    import openvino
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.models import Pooling as PoolingLayer
     from sentence_transformers.models import Transformer
 
     threads = torch.get_num_threads()
-    model = ModernBertModel.from_pretrained(problem.folder, attn_implementation="sdpa", dtype=torch.float32).eval()
+    model = AutoModel.from_pretrained(problem.folder, attn_implementation="sdpa", dtype=torch.float32).eval()
     hidden, path = _Hidden(model), scratch / "model.onnx"
     example = _example()
     _export_onnx(hidden, path, example)
-    with torch.no_grad():
-        converted = openvino.convert_model(hidden, example_input=example)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     # Its arena grows to 16 GB with the scores of a text of 8,000 tokens, and would stay allocated while the other peers run.
     shrinking = onnxruntime.RunOptions()
     shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    # Without the hint OpenVINO multiplies in bfloat16 where the hardware can.
-    compiled = openvino.Core().compile_model(
-        converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
-    )
-    transformer = Transformer(str(problem.folder), max_seq_length=8192)
+    by_openvino, by_openvino_default = _openvino(hidden, example, threads=threads)
+    transformer = Transformer(str(problem.folder), max_seq_length=problem.encoder.max_tokens)
     pooling = PoolingLayer(problem.encoder.hidden_size, pooling_mode=problem.pooling)
     sentences = SentenceTransformer(modules=[transformer, pooling], device="cpu")
 
@@ -182,9 +185,6 @@ def peers(problem: Problem, scratch: Path, *, sizes: tuple[int, ...]) -> dict[st
         session.run(None, shortest, shrinking)
         return vectors
 
-    def by_openvino(ids_BL: Any, mask_BL: Any) -> Any:
-        return compiled([ids_BL, mask_BL])[0]
-
     def by_sentences(size: int) -> Vectors:
         return np.asarray(sentences.encode(problem.texts, batch_size=size, normalize_embeddings=True))
 
@@ -194,11 +194,27 @@ def peers(problem: Problem, scratch: Path, *, sizes: tuple[int, ...]) -> dict[st
         f"transformers {transformers.__version__}, sorted by length": partial(_sorted_batches, problem, by_torch),
         f"onnxruntime {PINS['onnxruntime']}": onnx,
         f"openvino {PINS['openvino']}": partial(_sorted_batches, problem, by_openvino),
+        f"openvino {PINS['openvino']}, {DEFAULT_PRECISION}": partial(_sorted_batches, problem, by_openvino_default),
     }.items():
         trials = {size: partial(run, size) for size in sizes}
         size = min(trials, key=lambda size: _seconds(trials[size]))
-        found[f"{name}, batches of {size}"] = trials[size]
+        label, default, _ = name.partition(f", {DEFAULT_PRECISION}")
+        found[f"{label}, batches of {size}{default}"] = trials[size]
     return found
+
+
+def _openvino(
+    hidden: torch.nn.Module, example: tuple[torch.Tensor, torch.Tensor], *, threads: int
+) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
+    """Return OpenVINO's forward pass in float32, and by default: in bfloat16 where the hardware has it."""
+    import openvino
+
+    with torch.no_grad():
+        converted = openvino.convert_model(hidden, example_input=example)
+    options = {"INFERENCE_NUM_THREADS": threads}
+    exact = openvino.Core().compile_model(converted, "CPU", {**options, "INFERENCE_PRECISION_HINT": "f32"})
+    default = openvino.Core().compile_model(converted, "CPU", options)
+    return (lambda ids, mask: exact([ids, mask])[0]), (lambda ids, mask: default([ids, mask])[0])
 
 
 def encode_row(
@@ -213,7 +229,11 @@ def encode_row(
 ) -> Row:
     """Return a row over texts of ``lengths`` tokens."""
     problem = make_problem(scratch, num_layers=num_layers, lengths=lengths, pooling=pooling)
-    others = peers(problem, scratch, sizes=sizes)
+    return two_classes(problem, peers(problem, scratch, sizes=sizes), name=name, target=target)
+
+
+def two_classes(problem: Problem, others: dict[str, Callable[[], Vectors]], *, name: str, target: str) -> Row:
+    """Return the row in float32, which also measures the best precision where this CPU has one."""
 
     def counted(run: Callable[[], object]) -> Callable[[], int]:
         def side() -> int:
@@ -222,19 +242,36 @@ def encode_row(
 
         return side
 
+    exact = {label: run for label, run in others.items() if not label.endswith(DEFAULT_PRECISION)}
     sides = {label: counted(lambda run=run: _as_users_run_it(run)) for label, run in others.items()}
-    first, *more = sides
-    return Row(
+    first, *more = exact
+    float32 = Row(
         name=name,
         unit="tokens",
         peer=first,
-        check=lambda: check(problem, others),
+        check=lambda: check(problem, exact),
         ours=counted(lambda: ours(problem)),
         other=sides[first],
         other_peers={label: sides[label] for label in more},
-        bound=lambda: gemm_bound(problem),
+        bound=(lambda: gemm_bound(problem)) if is_packed(problem.encoder.model) else None,
         target=target,
     )
+    narrow = load_export(problem.folder, precision="auto", pooling=problem.pooling)
+    if narrow.precision == "float32":
+        return float32
+    (rival,) = set(others) - set(exact)
+    best = Row(
+        name=f"{name}-best-precision",
+        unit="tokens",
+        peer=rival,
+        check=lambda: check_rounded(problem, {"ours": lambda: ours(problem, narrow), rival: others[rival]}),
+        ours=counted(lambda: ours(problem, narrow)),
+        other=sides[rival],
+        variants={"ours, float32": counted(lambda: ours(problem))},
+        target=target,
+        figure="overlap",
+    )
+    return replace(float32, also=best)
 
 
 def _seconds(run: Callable[[], object]) -> float:
@@ -268,6 +305,17 @@ def check(problem: Problem, others: dict[str, Callable[[], Vectors]]) -> dict[st
         "pooling": problem.pooling,
         "threads": torch.get_num_threads(),
     }
+
+
+def check_rounded(problem: Problem, sides: dict[str, Callable[[], Vectors]]) -> dict[str, Any]:
+    """Every side's vectors have a cosine of 0.999 or more with ours in float32; ``overlap`` is that of our ten neighbours."""
+    exact = ours(problem)
+    found = {name: run() for name, run in sides.items()}
+    cosines = {name: float((vectors * exact).sum(1).min()) for name, vectors in found.items()}
+    if min(cosines.values()) < 0.999:
+        raise AssertionError(f"vectors have cosines of {cosines} with those in float32")
+    overlaps = {name: neighbour_overlap(exact, vectors) for name, vectors in found.items()}
+    return {"overlap": overlaps["ours"], "overlaps": overlaps, "lowest_cosines": cosines, "texts": len(exact)}
 
 
 _BUFFERS: dict[tuple[int, ...], torch.Tensor] = {}

@@ -97,18 +97,24 @@ def compare(exact: Encoder, other: Encoder, *, pooling: Pooling) -> Agreement:
     lengths = islice(cycle(_LENGTHS), NUM_TEXTS)
     ids = [cut(note, min(length, exact.max_tokens)) for note, length in zip(notes, lengths, strict=True)]
     theirs_ND, mine_ND = (e.embed(ids, pooling=pooling, normalize=True, max_batch_tokens=2048) for e in (exact, other))
-    shared = (len(a & b) for a, b in zip(_neighbours(theirs_ND), _neighbours(mine_ND), strict=True))
     return Agreement(
         num_texts=NUM_TEXTS,
         lowest_cosine=float((theirs_ND * mine_ND).sum(1).min()),
-        overlap_at_10=sum(shared) / (NUM_TEXTS * _NEIGHBOURS),
+        overlap_at_10=neighbour_overlap(theirs_ND, mine_ND),
     )
+
+
+def neighbour_overlap(one_ND: NDArray[np.float32], other_ND: NDArray[np.float32]) -> float:
+    """Return the share of each text's ten nearest neighbours that both sets of unit vectors have, mean over the texts."""
+    shared = [len(a & b) for a, b in zip(_neighbours(one_ND), _neighbours(other_ND), strict=True)]
+    return float(np.mean(shared)) / min(_NEIGHBOURS, len(one_ND) - 1)
 
 
 def _neighbours(vectors_ND: NDArray[np.float32]) -> list[set[int]]:
     similarity_NN = vectors_ND @ vectors_ND.T
     np.fill_diagonal(similarity_NN, -np.inf)
-    return [set(row.tolist()) for row in np.argsort(-similarity_NN, axis=1)[:, :_NEIGHBOURS]]
+    count = min(_NEIGHBOURS, len(vectors_ND) - 1)
+    return [set(row.tolist()) for row in np.argsort(-similarity_NN, axis=1)[:, :count]]
 
 
 def _inside_layers(model: Any) -> Iterator[torch.nn.Module]:
