@@ -96,9 +96,10 @@ class Gate:
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send, *, route: str) -> tuple[int, Tally]:
         """Answer one request, also if its route fails; return the status and the tally of the request."""
-        started, tally, status = time.perf_counter(), Tally(), 0
-        TALLY.set(tally)
+        started, status = time.perf_counter(), 0
         key = find_key(self._keys, Headers(scope=scope).get("authorization")) if self._keys else None
+        tally = Tally(key=key.name if key else None)
+        TALLY.set(tally)
 
         async def watch(message: Message) -> None:
             nonlocal status

@@ -52,6 +52,8 @@ def drop(name: str, value: float, tags: dict[str, str]) -> None:
 class Tally:
     """Counts of one request, for its audit line."""
 
+    key: str | None = None
+    """Name of the request's key."""
     num_texts: int = 0
     num_tokens: int = 0
     cause: str | None = None

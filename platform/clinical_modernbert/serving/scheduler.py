@@ -1,6 +1,7 @@
 """The scheduler of one replica: a queue of tokenised texts, batches within a token budget, one compute thread.
 
-A batch always holds the oldest waiting text; ``batching`` chooses the others. There is no timer: while a batch computes, the
+A batch always holds the waiting text whose turn it is (``fairness``: the oldest, where there are no keys); ``batching`` chooses
+the others. There is no timer: while a batch computes, the
 next one accumulates. The event loop never computes. The module knows neither HTTP nor Ray nor the model.
 
 What one tick does (``_run_batches``), with a budget of 10 tokens; ``a2`` is the second text of request a:
@@ -16,6 +17,8 @@ import asyncio
 import logging
 import math
 import time
+from bisect import insort
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clinical_modernbert.serving.batching import choose_batch
+from clinical_modernbert.serving.fairness import Owner, QueuedTokens, Turns
 from clinical_modernbert.serving.metrics import Record, drop
 from clinical_modernbert.serving.speed import SpeedEstimate
 from clinical_modernbert.serving.tracing import Trace, no_trace
@@ -56,6 +60,18 @@ class TooLongError(Exception):
         self.num_tokens, self.fitting_tokens = num_tokens, fitting_tokens
 
 
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """Limits of one replica's queue and batches."""
+
+    max_batch_tokens: int
+    max_queued_texts: int
+    max_texts_of_owner: int | None = None
+    """Texts of one key, waiting and computing; None: as many as the queue holds."""
+    max_overtakes: int = 4
+    max_wait_s: float = math.inf
+
+
 @dataclass(slots=True)
 class _Request:
     """One request: its arrays as they are computed, and the future that its caller awaits."""
@@ -66,6 +82,7 @@ class _Request:
     """Arrays that are not computed yet."""
     num_queued_tokens: int
     """Tokens of its texts that are in no batch yet."""
+    owner: Owner
 
 
 @dataclass(slots=True)
@@ -78,6 +95,7 @@ class _Waiting:
     """Position of the text in its request."""
     since: float
     """When it joined, in seconds of the monotonic clock."""
+    turn: float
     num_overtakes: int = 0
     """Batches that took a newer text and left this one."""
 
@@ -93,30 +111,24 @@ class Scheduler:
     def __init__(
         self,
         compute: Compute,
+        limits: QueueLimits,
         *,
-        max_batch_tokens: int,
-        max_queued_texts: int,
-        max_overtakes: int = 4,
-        max_wait_s: float = math.inf,
         tokens_per_s: float | None = None,
         record: Record = drop,
         trace: Trace = no_trace,
     ) -> None:
+        self._compute, self._limits = compute, limits
         self._record, self._trace = record, trace
-        self._compute = compute
-        self._max_batch_tokens = max_batch_tokens
-        self._max_queued_texts = max_queued_texts
-        self._max_overtakes = max_overtakes
-        self._max_wait_s = max_wait_s
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
         self._waiting: list[_Waiting] = []
         self._pump: asyncio.Task[None] | None = None
         self._num_admitted = 0
+        self._admitted_of: Counter[Owner] = Counter()
+        self._turns, self._queued = Turns(), QueuedTokens()
         self._num_computing = 0
         self._num_computing_tokens = 0
-        self._num_queued_tokens = 0
         self._batch_started: float | None = None
-        self.speed = SpeedEstimate(min_tokens=max_batch_tokens / 2, tokens_per_s=tokens_per_s)
+        self.speed = SpeedEstimate(min_tokens=limits.max_batch_tokens / 2, tokens_per_s=tokens_per_s)
 
     @property
     def num_queued(self) -> int:
@@ -125,8 +137,8 @@ class Scheduler:
 
     @property
     def num_tokens_ahead(self) -> int:
-        """Tokens that are computed before a new text: those in the queue and those of the current batch."""
-        return self._num_queued_tokens + self._num_computing_tokens
+        """Tokens that are not computed yet: those in the queue and those of the current batch."""
+        return self._queued.total + self._num_computing_tokens
 
     @property
     def seconds_in_batch(self) -> float:
@@ -135,21 +147,31 @@ class Scheduler:
         return 0.0 if started is None else time.perf_counter() - started
 
     @contextmanager
-    def admit(self, num_texts: int) -> Iterator[None]:
+    def admit(self, num_texts: int, *, owner: Owner = None) -> Iterator[None]:
         """Reserve places for all texts of a request, from before they are tokenised until it is answered.
 
-        Raises ``QueueFullError``.
+        Raises ``QueueFullError``, also if ``owner`` has others and would have more than its share.
         """
-        if self.num_queued + num_texts > self._max_queued_texts:
-            raise QueueFullError(self._retry_after_s())
-        self._check_wait()
+        held = self._admitted_of[owner]
+        share_used = (
+            owner is not None
+            and held > 0
+            and held + num_texts > (self._limits.max_texts_of_owner or self._limits.max_queued_texts)
+        )
+        if share_used or self.num_queued + num_texts > self._limits.max_queued_texts:
+            raise QueueFullError(self._retry_after_s(owner))
+        self._check_wait(owner)
         self._num_admitted += num_texts
+        self._admitted_of[owner] += num_texts
         try:
             yield
         finally:
             self._num_admitted -= num_texts
+            self._admitted_of[owner] -= num_texts
+            if not self._admitted_of[owner]:
+                del self._admitted_of[owner]
 
-    async def run(self, items: Sequence[Sized]) -> list[NDArray[np.float32]]:
+    async def run(self, items: Sequence[Sized], *, owner: Owner = None) -> list[NDArray[np.float32]]:
         """Return one array for each of a request's texts, in order.
 
         If the caller is cancelled, as after a client's disconnect, its waiting texts are dropped. Raises ``QueueFullError`` if
@@ -159,11 +181,11 @@ class Scheduler:
         if not items:
             raise ValueError("a request must have at least one text")
         num_tokens = sum(len(item) for item in items)
-        fitting = None if math.isinf(self._max_wait_s) else self.speed.tokens_in(self._max_wait_s)
+        fitting = None if math.isinf(self._limits.max_wait_s) else self.speed.tokens_in(self._limits.max_wait_s)
         # A single text cannot be divided: it is tried, as the length limit allows it.
         if len(items) > 1 and fitting is not None and num_tokens > fitting:
             raise TooLongError(num_tokens, fitting)
-        self._check_wait(num_tokens)
+        self._check_wait(owner, num_tokens)
         loop, now = asyncio.get_running_loop(), time.monotonic()
         empty: NDArray[np.float32] = np.empty(0, dtype=np.float32)
         request = _Request(
@@ -171,11 +193,12 @@ class Scheduler:
             arrays=[empty] * len(items),
             num_missing=len(items),
             num_queued_tokens=num_tokens,
+            owner=owner,
         )
-        self._num_queued_tokens += num_tokens
-        self._waiting.extend(
-            _Waiting(item=item, request=request, position=i, since=now) for i, item in enumerate(items)
-        )
+        self._queued.add(owner, num_tokens)
+        for i, item in enumerate(items):
+            turn = self._turns.next(owner, len(item))
+            insort(self._waiting, _Waiting(item, request, position=i, since=now, turn=turn), key=lambda w: w.turn)
         if self._pump is None or self._pump.done():
             # A separate context: a batch serves several requests, so its spans belong to no request's trace.
             self._pump = loop.create_task(self._run_batches(), context=Context())
@@ -183,7 +206,7 @@ class Scheduler:
             return await request.done
         finally:
             # After a disconnect or a failed batch, the texts still in the queue are never computed.
-            self._num_queued_tokens -= request.num_queued_tokens
+            self._queued.add(owner, -request.num_queued_tokens)
             request.num_queued_tokens = 0
 
     def close(self) -> None:
@@ -219,7 +242,7 @@ class Scheduler:
                 self.speed.note(num_tokens, seconds)
                 self._record("cm_compute_seconds", seconds, {})
                 self._record("cm_batch_tokens", num_tokens, {})
-                self._record("cm_batch_fill", num_tokens / self._max_batch_tokens, {})
+                self._record("cm_batch_fill", num_tokens / self._limits.max_batch_tokens, {})
                 _deliver(batch, outcome.result())
             else:
                 # The class only: a library's message may quote its input.
@@ -237,6 +260,7 @@ class Scheduler:
         alive = [waiting for waiting in self._waiting if not waiting.request.done.done()]
         if len(alive) < len(self._waiting):
             self._record("cm_dropped_texts", len(self._waiting) - len(alive), {})
+            self._turns.keep((waiting.request.owner, waiting.turn, waiting.num_tokens) for waiting in alive)
         if not alive:
             self._waiting = []
             return []
@@ -244,29 +268,30 @@ class Scheduler:
         taken = choose_batch(
             [waiting.num_tokens for waiting in alive],
             [waiting.num_overtakes for waiting in alive],
-            max_batch_tokens=self._max_batch_tokens,
-            max_overtakes=self._max_overtakes,
+            max_batch_tokens=self._limits.max_batch_tokens,
+            max_overtakes=self._limits.max_overtakes,
         )
         # 3. Texts that are older than the newest one taken, and stay, were overtaken.
         for i in set(range(taken[-1])) - set(taken):
             alive[i].num_overtakes += 1
+        self._turns.take(alive[0].turn)
         # 4. Take the batch out of the queue and out of its count of tokens.
         for i in taken:
             alive[i].request.num_queued_tokens -= alive[i].num_tokens
-            self._num_queued_tokens -= alive[i].num_tokens
+            self._queued.add(alive[i].request.owner, -alive[i].num_tokens)
         in_batch = set(taken)
         self._waiting = [waiting for i, waiting in enumerate(alive) if i not in in_batch]
         return [alive[i] for i in taken]
 
-    def _check_wait(self, num_tokens: int = 0) -> None:
+    def _check_wait(self, owner: Owner, num_tokens: int = 0) -> None:
         """Refuse texts that would be answered too late, but never those with nothing ahead: waiting would not help them."""
-        ahead = self.num_tokens_ahead
+        ahead = self._num_computing_tokens + self._queued.before(owner, num_tokens)
         wait_s = self.speed.seconds_for(ahead + num_tokens)
-        if ahead and wait_s is not None and wait_s > self._max_wait_s:
-            raise QueueFullError(self._retry_after_s(), too_slow=True)
+        if ahead and wait_s is not None and wait_s > self._limits.max_wait_s:
+            raise QueueFullError(self._retry_after_s(owner), too_slow=True)
 
-    def _retry_after_s(self) -> int:
-        wait_s = self.speed.seconds_for(self.num_tokens_ahead)
+    def _retry_after_s(self, owner: Owner) -> int:
+        wait_s = self.speed.seconds_for(self._num_computing_tokens + self._queued.before(owner, 0))
         return 1 if wait_s is None else min(max(math.ceil(wait_s), 1), _MAX_RETRY_AFTER_S)
 
 

@@ -17,7 +17,7 @@ from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.engine import Engine
 from clinical_modernbert.serving.forward import EncodeTask
 from clinical_modernbert.serving.metrics import TALLY, Record, Tally, drop
-from clinical_modernbert.serving.scheduler import QueueFullError, Scheduler, TooLongError
+from clinical_modernbert.serving.scheduler import QueueFullError, QueueLimits, Scheduler, TooLongError
 from clinical_modernbert.serving.schemas import EmbeddingInput
 from clinical_modernbert.serving.tracing import Trace, no_trace
 from clinical_modernbert.serving.worker import Worker
@@ -71,9 +71,12 @@ class EmbeddingService:
         self.engine = engine
         self.scheduler = Scheduler(
             engine.compute,
-            max_batch_tokens=engine.max_batch_tokens,
-            max_queued_texts=limits.max_queued_texts,
-            max_wait_s=limits.request_timeout_s,
+            QueueLimits(
+                max_batch_tokens=engine.max_batch_tokens,
+                max_queued_texts=limits.max_queued_texts,
+                max_texts_of_owner=limits.max_queued_texts_of_key or limits.max_queued_texts // 2,
+                max_wait_s=limits.request_timeout_s,
+            ),
             tokens_per_s=engine.tokens_per_s,
             record=record,
             trace=trace,
@@ -120,7 +123,7 @@ class EmbeddingService:
         tally.num_texts = len(texts)
         try:
             with ExitStack() as places:
-                places.enter_context(self.scheduler.admit(len(texts)))
+                places.enter_context(self.scheduler.admit(len(texts), owner=tally.key))
                 token_ids = await self.tokenize(texts)
                 sequences_of_text = [
                     self._fit(ids, param, truncate=truncate, windows=windows, cut_left=cut_left)
@@ -129,13 +132,13 @@ class EmbeddingService:
                 sequences = [sequence for group in sequences_of_text for sequence in group]
                 # Windows need places too: a text of ten windows is ten entries of the queue.
                 if len(sequences) > len(texts):
-                    places.enter_context(self.scheduler.admit(len(sequences) - len(texts)))
+                    places.enter_context(self.scheduler.admit(len(sequences) - len(texts), owner=tally.key))
                 tally.num_tokens = sum(len(ids) for ids in sequences)
                 check_tokens(tally.num_tokens)
                 with self.trace("encode") as note:
                     note("texts", len(texts))
                     note("tokens", tally.num_tokens)
-                    arrays = await self.scheduler.run([task(ids) for ids in sequences])
+                    arrays = await self.scheduler.run([task(ids) for ids in sequences], owner=tally.key)
         except TooLongError as error:
             raise problems.request_too_long(field, error.num_tokens, error.fitting_tokens) from None
         except QueueFullError as full:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clinical_modernbert.serving.scheduler import QueueFullError, Scheduler, TooLongError
+from clinical_modernbert.serving.scheduler import QueueFullError, QueueLimits, Scheduler, TooLongError
 from numpy.typing import NDArray
 
 
@@ -48,7 +48,7 @@ async def _entered(recorder: Recorder) -> None:
 def test_concurrent_requests_share_a_batch_and_each_gets_its_own_vectors_in_order() -> None:
     async def body() -> None:
         recorder = Recorder(held=True)
-        scheduler = Scheduler(recorder, max_batch_tokens=100, max_queued_texts=100)
+        scheduler = Scheduler(recorder, QueueLimits(max_batch_tokens=100, max_queued_texts=100))
         first = asyncio.create_task(_vectors(scheduler, [_text(1)]))
         await _entered(recorder)
         others = [asyncio.create_task(_vectors(scheduler, [_text(n, n), _text(n + 50, 2)])) for n in (2, 3, 4)]
@@ -69,7 +69,7 @@ def test_concurrent_requests_share_a_batch_and_each_gets_its_own_vectors_in_orde
 def test_a_request_beyond_the_budget_is_split_over_passes() -> None:
     async def body() -> None:
         recorder = Recorder()
-        scheduler = Scheduler(recorder, max_batch_tokens=10, max_queued_texts=100)
+        scheduler = Scheduler(recorder, QueueLimits(max_batch_tokens=10, max_queued_texts=100))
         vectors = await _vectors(scheduler, [_text(n, 4) for n in range(7)])
         assert vectors[:, 0].tolist() == list(range(7))
         assert all(sum(len(ids) for ids in batch) <= 10 for batch in recorder.batches)
@@ -81,7 +81,7 @@ def test_a_request_beyond_the_budget_is_split_over_passes() -> None:
 def test_short_newcomers_fill_the_gaps_only_until_the_older_texts_are_overdue() -> None:
     async def body() -> None:
         recorder = Recorder(held=True)
-        scheduler = Scheduler(recorder, max_batch_tokens=10, max_queued_texts=100, max_overtakes=2)
+        scheduler = Scheduler(recorder, QueueLimits(max_batch_tokens=10, max_queued_texts=100, max_overtakes=2))
         first = asyncio.create_task(_vectors(scheduler, [_text(0)]))
         await _entered(recorder)
         older = asyncio.create_task(_vectors(scheduler, [_text(n, 6) for n in range(1, 6)]))
@@ -100,7 +100,7 @@ def test_short_newcomers_fill_the_gaps_only_until_the_older_texts_are_overdue() 
 def test_texts_of_a_client_that_left_are_not_computed() -> None:
     async def body() -> None:
         recorder = Recorder(held=True)
-        scheduler = Scheduler(recorder, max_batch_tokens=100, max_queued_texts=100)
+        scheduler = Scheduler(recorder, QueueLimits(max_batch_tokens=100, max_queued_texts=100))
         first = asyncio.create_task(_vectors(scheduler, [_text(1)]))
         await _entered(recorder)
         left = asyncio.create_task(_vectors(scheduler, [_text(2), _text(3)]))
@@ -120,7 +120,7 @@ def test_texts_of_a_client_that_left_are_not_computed() -> None:
 def test_a_client_that_leaves_while_its_batch_computes_disturbs_no_other() -> None:
     async def body() -> None:
         recorder = Recorder(held=True)
-        scheduler = Scheduler(recorder, max_batch_tokens=100, max_queued_texts=100)
+        scheduler = Scheduler(recorder, QueueLimits(max_batch_tokens=100, max_queued_texts=100))
         left = asyncio.create_task(_vectors(scheduler, [_text(1)]))
         await _entered(recorder)
         left.cancel()
@@ -134,7 +134,7 @@ def test_a_client_that_leaves_while_its_batch_computes_disturbs_no_other() -> No
 def test_a_full_queue_refuses_whole_requests_and_takes_more_once_there_is_room() -> None:
     async def body() -> None:
         recorder = Recorder(held=True)
-        scheduler = Scheduler(recorder, max_batch_tokens=100, max_queued_texts=4)
+        scheduler = Scheduler(recorder, QueueLimits(max_batch_tokens=100, max_queued_texts=4))
 
         async def request(num_texts: int) -> None:
             with scheduler.admit(num_texts):
@@ -167,7 +167,7 @@ def test_a_queue_that_would_answer_too_late_refuses_at_once_and_no_text_waits_lo
         return np.ones((len(items), 2), dtype=np.float32)
 
     async def body() -> None:
-        scheduler = Scheduler(compute, max_batch_tokens=20, max_queued_texts=1000, max_wait_s=1.5)
+        scheduler = Scheduler(compute, QueueLimits(max_batch_tokens=20, max_queued_texts=1000, max_wait_s=1.5))
         answered: list[float] = []
         refused: list[tuple[float, int]] = []
 
@@ -203,7 +203,7 @@ def test_a_queue_that_would_answer_too_late_refuses_at_once_and_no_text_waits_lo
 def test_a_request_that_nothing_is_before_is_never_refused_for_its_length() -> None:
     async def body() -> None:
         recorder = Recorder(held=True)
-        scheduler = Scheduler(recorder, max_batch_tokens=10, max_queued_texts=100, max_wait_s=1)
+        scheduler = Scheduler(recorder, QueueLimits(max_batch_tokens=10, max_queued_texts=100, max_wait_s=1))
         scheduler.speed.note(10, 1.0)
         long = asyncio.create_task(_vectors(scheduler, [_text(1, 500)]))
         await _entered(recorder)
@@ -220,7 +220,9 @@ def test_a_request_that_nothing_is_before_is_never_refused_for_its_length() -> N
 def test_texts_that_cannot_be_computed_in_time_are_refused_at_once_with_what_fits() -> None:
     async def body() -> None:
         recorder = Recorder()
-        scheduler = Scheduler(recorder, max_batch_tokens=10, max_queued_texts=100, max_wait_s=2, tokens_per_s=10)
+        scheduler = Scheduler(
+            recorder, QueueLimits(max_batch_tokens=10, max_queued_texts=100, max_wait_s=2), tokens_per_s=10
+        )
         with pytest.raises(TooLongError) as refused:
             await scheduler.run([_text(1, 7)] * 3)
         assert (refused.value.num_tokens, refused.value.fitting_tokens) == (21, 20)
@@ -234,7 +236,7 @@ def test_texts_that_cannot_be_computed_in_time_are_refused_at_once_with_what_fit
 def test_how_long_a_batch_has_computed_is_known() -> None:
     async def body() -> None:
         recorder = Recorder(held=True)
-        scheduler = Scheduler(recorder, max_batch_tokens=10, max_queued_texts=100)
+        scheduler = Scheduler(recorder, QueueLimits(max_batch_tokens=10, max_queued_texts=100))
         assert scheduler.seconds_in_batch == 0
         task = asyncio.create_task(_vectors(scheduler, [_text(1)]))
         await _entered(recorder)
@@ -250,7 +252,7 @@ def test_how_long_a_batch_has_computed_is_known() -> None:
 def test_tokens_of_clients_that_left_count_no_longer() -> None:
     async def body() -> None:
         recorder = Recorder(held=True)
-        scheduler = Scheduler(recorder, max_batch_tokens=10, max_queued_texts=100, max_wait_s=5)
+        scheduler = Scheduler(recorder, QueueLimits(max_batch_tokens=10, max_queued_texts=100, max_wait_s=5))
         scheduler.speed.note(10, 1.0)
         first = asyncio.create_task(_vectors(scheduler, [_text(1)]))
         await _entered(recorder)
@@ -273,7 +275,7 @@ def test_tokens_of_clients_that_left_count_no_longer() -> None:
 
 
 def test_places_are_given_back_when_a_request_fails_before_it_is_queued() -> None:
-    scheduler = Scheduler(Recorder(), max_batch_tokens=100, max_queued_texts=4)
+    scheduler = Scheduler(Recorder(), QueueLimits(max_batch_tokens=100, max_queued_texts=4))
     for _ in range(3):
         with pytest.raises(RuntimeError), scheduler.admit(4):
             raise RuntimeError
@@ -288,7 +290,7 @@ def test_a_failed_batch_fails_its_own_requests_and_the_next_ones_are_served(capl
         return np.ones((len(token_ids), 2), dtype=np.float32)
 
     async def body() -> None:
-        scheduler = Scheduler(compute, max_batch_tokens=100, max_queued_texts=100)
+        scheduler = Scheduler(compute, QueueLimits(max_batch_tokens=100, max_queued_texts=100))
         with pytest.raises(RuntimeError):
             await _vectors(scheduler, [_text(13)])
         assert (await _vectors(scheduler, [_text(1)])).shape == (1, 2)
@@ -301,7 +303,9 @@ def test_a_failed_batch_fails_its_own_requests_and_the_next_ones_are_served(capl
 
 def test_a_compute_function_that_loses_a_text_is_an_error_and_not_a_hang() -> None:
     async def body() -> None:
-        scheduler = Scheduler(lambda ids: np.ones((1, 2), dtype=np.float32), max_batch_tokens=9, max_queued_texts=9)
+        scheduler = Scheduler(
+            lambda ids: np.ones((1, 2), dtype=np.float32), QueueLimits(max_batch_tokens=9, max_queued_texts=9)
+        )
         with pytest.raises(AssertionError):
             await _vectors(scheduler, [_text(1), _text(2)])
         scheduler.close()
@@ -312,7 +316,7 @@ def test_a_compute_function_that_loses_a_text_is_an_error_and_not_a_hang() -> No
 def test_closing_cancels_waiting_requests() -> None:
     async def body() -> None:
         recorder = Recorder(held=True)
-        scheduler = Scheduler(recorder, max_batch_tokens=100, max_queued_texts=100)
+        scheduler = Scheduler(recorder, QueueLimits(max_batch_tokens=100, max_queued_texts=100))
         first = asyncio.create_task(_vectors(scheduler, [_text(1)]))
         await _entered(recorder)
         waiting = asyncio.create_task(_vectors(scheduler, [_text(2)]))

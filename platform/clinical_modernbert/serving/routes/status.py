@@ -42,6 +42,7 @@ class Limits(Schema):
     max_tokens: int
     max_batch_tokens: int
     max_queued_texts: int
+    max_queued_texts_of_key: int | None
     max_requests: int
     max_body_bytes: int
     max_items: int
