@@ -16,6 +16,7 @@ from clinical_modernbert.recipe import ServeRecipe
 from clinical_modernbert.serving.api import build_api
 from clinical_modernbert.serving.engine import Engine, load_engine
 from clinical_modernbert.serving.forward import EncodeTask
+from clinical_modernbert.serving.key_ring import KeyRing
 from clinical_modernbert.serving.keys import parse_keys
 from clinical_modernbert.serving.service import EmbeddingService
 from clinical_modernbert.serving.tracing import Trace, no_trace
@@ -62,7 +63,7 @@ class Server:
         self.service = EmbeddingService(self.engine, record=lambda *record: self.records.append(record), trace=trace)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        app = build_api(self.service, keys=parse_keys(keys, origin="test"))
+        app = build_api(self.service, keys=KeyRing(parse_keys(keys, origin="test")))
         self.server = uvicorn.Server(uvicorn.Config(app, port=self.port, log_level="warning"))
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()

@@ -6,6 +6,7 @@ from typing import Any
 from clinical_modernbert.recipe import ServeRecipe
 from clinical_modernbert.serving.api import build_api
 from clinical_modernbert.serving.engine import load_engine
+from clinical_modernbert.serving.key_ring import KeyRing
 from clinical_modernbert.serving.keys import parse_keys
 from clinical_modernbert.serving.service import EmbeddingService
 from fastapi import FastAPI
@@ -23,4 +24,4 @@ def open_app(store: Path, *, keys: str = "", **limits: Any) -> tuple[FastAPI, Em
     """Return the app with the recipe's ``limits``, and its service; close the service after use."""
     recipe = ServeRecipe.model_validate({"name": "tiny", "model": "tiny", "limits": limits})
     service = EmbeddingService(load_engine(str(store), recipe))
-    return build_api(service, keys=parse_keys(keys, origin="test")), service
+    return build_api(service, keys=KeyRing(parse_keys(keys, origin="test"))), service

@@ -112,6 +112,8 @@ class ServeRecipe(Recipe):
     in these cases."""
     require_keys: bool = False
     """Refuse to start if the environment has no API keys. Keys that it has are required in any case."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins of web pages that may call the endpoint from a browser, such as ``https://intranet.example``; ``*`` is any."""
     limits: ServeLimits = ServeLimits()
     tracing: TracingSection = TracingSection()
     scaling: ServeScaling = ServeScaling()

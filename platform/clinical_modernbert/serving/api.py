@@ -10,11 +10,12 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from clinical_modernbert import __version__
 from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.gate import Gate, respond, route_path
-from clinical_modernbert.serving.keys import Key
+from clinical_modernbert.serving.key_ring import KeyRing
 from clinical_modernbert.serving.metrics import TALLY
 from clinical_modernbert.serving.routes import classify, fill_mask, openai, status, tei
 from clinical_modernbert.serving.routes.route import Route
@@ -71,8 +72,9 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def build_api(service: EmbeddingService, *, keys: tuple[Key, ...] = ()) -> FastAPI:
+def build_api(service: EmbeddingService, *, keys: KeyRing | None = None) -> FastAPI:
     """Return the app over a service whose model is loaded and warm; without ``keys`` no route needs a key."""
+    recipe = service.engine.recipe
     # FastAPI's pages load scripts from a public host, which many networks here cannot reach; the schema is at /openapi.json.
     api = FastAPI(
         title="Clinical ModernBERT",
@@ -85,13 +87,22 @@ def build_api(service: EmbeddingService, *, keys: tuple[Key, ...] = ()) -> FastA
     )
     api.add_middleware(
         Gate,
-        limits=service.engine.recipe.limits,
-        keys=keys,
+        limits=recipe.limits,
+        keys=keys or KeyRing(),
         record=service.record,
         trace=service.trace,
         model_id=service.engine.model_id,
         scopes={"/openapi.json": None, **{route.path: route.scope for route in ROUTES}},
     )
+    if recipe.cors_origins:
+        # Outside of the gate: a browser asks without a key first.
+        api.add_middleware(
+            CORSMiddleware,
+            allow_origins=recipe.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "content-type", "x-request-id"],
+            expose_headers=["retry-after", "x-ignored-fields", "x-request-id", "x-truncated"],
+        )
     for route in ROUTES:
         route.add_to(api, service)
     fields = {route.path: route.fields for route in ROUTES}

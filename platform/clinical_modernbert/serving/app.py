@@ -19,7 +19,7 @@ from clinical_modernbert.recipe.serve import ServeScaling
 from clinical_modernbert.serving.api import build_api
 from clinical_modernbert.serving.engine import load_engine
 from clinical_modernbert.serving.gate import audit_logger
-from clinical_modernbert.serving.keys import keys_from_environment
+from clinical_modernbert.serving.key_ring import KeyRing
 from clinical_modernbert.serving.metrics import METRICS, PROXY_REFUSALS, Record
 from clinical_modernbert.serving.service import EmbeddingService
 from clinical_modernbert.serving.tracing import Trace, no_trace, open_tracer
@@ -33,7 +33,7 @@ class EncoderReplica:
     """One replica. Serve sends requests once the constructor returns; by then the model is loaded and warm."""
 
     def __init__(self, root: str, recipe: ServeRecipe) -> None:
-        self._keys = keys_from_environment(required=recipe.require_keys)
+        self._keys = KeyRing.from_environment(required=recipe.require_keys)
         engine = load_engine(root, recipe).warm_up()
         trace: Trace = no_trace
         if recipe.tracing.enabled:

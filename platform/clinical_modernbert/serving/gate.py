@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from clinical_modernbert.recipe.serve import ServeLimits
 from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.body import ClientLeftError, read_body, wait_for_leave
+from clinical_modernbert.serving.key_ring import KeyRing
 from clinical_modernbert.serving.keys import AnyKey, Key, KeyScope, find_key
 from clinical_modernbert.serving.metrics import TALLY, Record, Tally
 from clinical_modernbert.serving.request_id import request_id
@@ -58,7 +59,7 @@ class Gate:
         app: ASGIApp,
         *,
         limits: ServeLimits,
-        keys: tuple[Key, ...],
+        keys: KeyRing,
         record: Record,
         trace: Trace,
         scopes: Mapping[str, KeyScope | AnyKey | None],
@@ -97,7 +98,8 @@ class Gate:
     async def _handle(self, scope: Scope, receive: Receive, send: Send, *, route: str) -> tuple[int, Tally]:
         """Answer one request, also if its route fails; return the status and the tally of the request."""
         started, status = time.perf_counter(), 0
-        key = find_key(self._keys, Headers(scope=scope).get("authorization")) if self._keys else None
+        keys = self._keys.accepted()
+        key = find_key(keys, Headers(scope=scope).get("authorization")) if keys else None
         tally = Tally(key=key.name if key else None)
         TALLY.set(tally)
 
@@ -111,7 +113,7 @@ class Gate:
 
         self._num_requests += 1
         try:
-            self._admit(route, key=key)
+            self._admit(route, key=key, needs_key=bool(keys))
             await self._pass(scope, receive, watch)
         except ClientLeftError:
             status, tally.cause = _CLIENT_LEFT, "client_left"
@@ -130,19 +132,24 @@ class Gate:
             await respond(problems.internal_error())(scope, receive, watch)
         finally:
             self._num_requests -= 1
+            if key is not None and tally.num_tokens:
+                self._keys.count_tokens(key, tally.num_tokens)
             self._note(scope, route, status, time.perf_counter() - started, key=key, tally=tally)
         return status, tally
 
-    def _admit(self, route: str, *, key: Key | None) -> None:
-        """Refuse a request whose key lacks the route's scope, and one request more than the replica may hold."""
+    def _admit(self, route: str, *, key: Key | None, needs_key: bool) -> None:
+        """Refuse a request whose key lacks the route's scope or has used its rate, and one more than the replica may hold."""
         if route in self._open:
             return
-        if self._keys:
-            if key is None:
-                raise problems.no_key()
+        if needs_key and key is None:
+            raise problems.no_key()
+        if key is not None:
             needed = self._scopes.get(route) or "any"
             if needed != "any" and needed not in key.scopes:
                 raise problems.wrong_scope(needed)
+            wait_s = self._keys.seconds_until(key)
+            if wait_s:
+                raise problems.rate_limited(wait_s)
         if self._num_requests > self._limits.max_requests:
             raise problems.too_many_requests(self._limits.max_requests)
 

@@ -1,22 +1,24 @@
 """API keys: several, named, stored as hashes, compared in constant time.
 
-A keys file has one key on each line, ``<name> <sha256 of the key, in hex> [scope,scope]``; ``#`` begins a comment:
+A keys file has one key on each line, ``<name> <sha256 of the key, in hex> [scope,scope] [option=value ...]``; ``#`` begins a
+comment:
 
     registry-team  <sha256>
-    triage-app     <sha256>  embed
+    triage-app     <sha256>  embed  expires=2027-06-30 requests_per_minute=600 tokens_per_minute=200000
 
 It is a mounted Secret (``CLINICAL_API_KEYS_FILE``) or the value of ``CLINICAL_API_KEYS``. Two keys may be valid at the same
 time, so that one can be replaced while the other still works. Keys are long and random, so a plain hash suffices: unlike
-passwords they cannot be guessed.
+passwords they cannot be guessed. ``key_ring`` reads a file again after it changed.
 """
 
 import hashlib
 import hmac
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 from clinical_modernbert.errors import RecipeError
 
@@ -28,7 +30,10 @@ SCOPES: frozenset[str] = frozenset(get_args(KeyScope))
 AnyKey = Literal["any"]
 """In the place of a scope: every key may use the route."""
 _EMPTY = hashlib.sha256(b"").digest()
-_FORM = "<name> <sha256 of the key in hex> [embed,fill-mask,predict]"
+_FORM = (
+    "<name> <sha256 of the key in hex> [embed,fill-mask,predict] "
+    "[expires=YYYY-MM-DD] [requests_per_minute=N] [tokens_per_minute=N]"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +45,16 @@ class Key:
     digest: bytes
     """sha256 of the key."""
     scopes: frozenset[str]
+    expires: date | None = None
+    """Last day on which it is accepted, in UTC."""
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    """Both for each replica; None is no limit."""
 
 
-def find_key(keys: tuple[Key, ...], header: str | None) -> Key | None:
+def find_key(keys: tuple[Key, ...], header: str | None, *, today: date | None = None) -> Key | None:
     """Return the key of an ``Authorization`` header, or None; the time this takes reveals nothing about the keys."""
+    today = today or datetime.now(UTC).date()
     scheme, _, token = (header or "").partition(" ")
     token = token.strip()
     digest = hashlib.sha256(token.encode()).digest()
@@ -51,7 +62,7 @@ def find_key(keys: tuple[Key, ...], header: str | None) -> Key | None:
     for key in keys:
         if hmac.compare_digest(key.digest, digest) and scheme.lower() == "bearer" and token:
             match = key
-    return match
+    return match if match is None or match.expires is None or today <= match.expires else None
 
 
 def keys_from_environment(environment: Mapping[str, str] = os.environ, *, required: bool) -> tuple[Key, ...]:
@@ -89,9 +100,10 @@ def parse_keys(text: str, *, origin: str) -> tuple[Key, ...]:
         parts = line.partition("#")[0].split()
         if not parts:
             continue
-        if len(parts) not in (2, 3) or not _is_digest(parts[1]):
+        named = [part for part in parts[2:] if "=" not in part]
+        if len(parts) < 2 or len(named) > 1 or not _is_digest(parts[1]):
             raise RecipeError(f"{origin}, line {number}: must be {_FORM}")
-        scopes = frozenset(parts[2].split(",")) if len(parts) == 3 else SCOPES
+        scopes = frozenset(named[0].split(",")) if named else SCOPES
         if not scopes <= SCOPES:
             raise RecipeError(f"{origin}, line {number}: scopes must be among {', '.join(sorted(SCOPES))}")
         if any(key.name == parts[0] for key in keys):
@@ -103,8 +115,40 @@ def parse_keys(text: str, *, origin: str) -> tuple[Key, ...]:
             )
         if any(key.digest == digest for key in keys):
             raise RecipeError(f"{origin}, line {number}: the key of an earlier line is used again")
-        keys.append(Key(name=parts[0], digest=digest, scopes=scopes))
+        options = _options([part for part in parts[2:] if "=" in part], line=f"{origin}, line {number}")
+        keys.append(Key(name=parts[0], digest=digest, scopes=scopes, **options))
     return tuple(keys)
+
+
+class _Options(TypedDict, total=False):
+    expires: date
+    requests_per_minute: int
+    tokens_per_minute: int
+
+
+def _options(parts: Sequence[str], *, line: str) -> _Options:
+    found: _Options = {}
+    for part in parts:
+        name, _, value = part.partition("=")
+        try:
+            if name == "expires":
+                found["expires"] = date.fromisoformat(value)
+            elif name == "requests_per_minute":
+                found["requests_per_minute"] = _positive(value)
+            elif name == "tokens_per_minute":
+                found["tokens_per_minute"] = _positive(value)
+            else:
+                raise ValueError(name)
+        except ValueError:
+            raise RecipeError(f"{line}: must be {_FORM}") from None
+    return found
+
+
+def _positive(value: str) -> int:
+    number = int(value)
+    if number < 1:
+        raise ValueError(number)
+    return number
 
 
 def _is_digest(text: str) -> bool:

@@ -165,6 +165,12 @@ def too_many_requests(limit: int) -> ProblemError:
     return ProblemError(429, "too_many_requests", message, retry_after_s=1)
 
 
+def rate_limited(retry_after_s: int) -> ProblemError:
+    """429: the key has used its requests or tokens of a minute."""
+    message = f"this key has used its rate on this replica; try again in {retry_after_s} s"
+    return ProblemError(429, "rate_limited", message, retry_after_s=retry_after_s)
+
+
 def no_head(needed: HeadKind, served: HeadKind) -> ProblemError:
     """404: the served model lacks the head that the route needs."""
     names: dict[HeadKind, str] = {

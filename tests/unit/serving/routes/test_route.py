@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from clinical_modernbert.recipe import ServeRecipe
 from clinical_modernbert.serving import api
+from clinical_modernbert.serving.key_ring import KeyRing
 from clinical_modernbert.serving.keys import SCOPES, parse_keys
 from clinical_modernbert.serving.routes.route import Route
 from clinical_modernbert.serving.schemas import Schema
@@ -44,7 +45,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> FastAPI:
     engine = SimpleNamespace(recipe=recipe, model_id="tiny-0123456789ab")
     service: Any = SimpleNamespace(engine=engine, record=lambda *_: None, trace=no_trace, check_threads=lambda: None)
     lines = [f"{scope} {hashlib.sha256(scope.encode()).hexdigest()} {scope}" for scope in sorted(SCOPES)]
-    return api.build_api(service, keys=parse_keys("\n".join(lines), origin="test"))
+    return api.build_api(service, keys=KeyRing(parse_keys("\n".join(lines), origin="test")))
 
 
 def undescribed(routes: Sequence[Route], guide: str) -> set[str]:
