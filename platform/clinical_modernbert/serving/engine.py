@@ -4,25 +4,39 @@ The folder ``model/`` of a model artifact holds safetensors and JSON. Nothing is
 manifest is refused.
 """
 
+import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clinical_modernbert.artifacts import Manifest, open_store, resolve
 from clinical_modernbert.encoder import Encoder, check_pooling, load_export
+from clinical_modernbert.errors import ModelError
 from clinical_modernbert.recipe import ServeRecipe
 from clinical_modernbert.recipe.vocabulary import HeadKind
 from clinical_modernbert.serving.forward import EncodeTask, run_batch
 from clinical_modernbert.serving.heads import labels_of
 
 MODEL_FOLDER = "model"
+_PROMPTS_FILE = "config_sentence_transformers.json"
 _WARM_UP_TOKENS = (8, 512)
 _BATCH_S = 1.0
 # Bounds of a batch that is derived from the speed, and its size while no speed is known.
 _BATCH_TOKENS, _DEFAULT_BATCH_TOKENS = (256, 16_384), 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """Texts that a model was trained to see before its input, such as ``query: ``, as sentence-transformers stores them."""
+
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """By name."""
+    default: str = ""
+    """What precedes a text whose request names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +46,7 @@ class Engine:
     encoder: Encoder
     manifest: Manifest
     recipe: ServeRecipe
+    prompts: Prompts = field(default_factory=Prompts)
     tokens_per_s: float | None = None
     """Speed at a text of 512 tokens, measured by ``warm_up``."""
 
@@ -109,5 +124,21 @@ def load_engine(root: str, recipe: ServeRecipe) -> Engine:
     """Load the recipe's model from the artifact store at ``root``; raises ``ArtifactError`` or ``ModelError``."""
     artifact = resolve(open_store(root), "model", recipe.model)
     check_pooling(artifact, recipe.pooling)
+    prompts = read_prompts(artifact.folder(MODEL_FOLDER))
     encoder = load_export(artifact.folder(MODEL_FOLDER), precision=recipe.precision, pooling=recipe.pooling)
-    return Engine(encoder=encoder, manifest=artifact.manifest, recipe=recipe)
+    return Engine(encoder=encoder, manifest=artifact.manifest, recipe=recipe, prompts=prompts)
+
+
+def read_prompts(folder: Path) -> Prompts:
+    """Return the prompts of a model folder, none if it has no ``config_sentence_transformers.json``."""
+    path = folder / _PROMPTS_FILE
+    if not path.is_file():
+        return Prompts()
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        texts = {str(name): str(text) for name, text in (values.get("prompts") or {}).items()}
+        return Prompts(texts, texts[name] if (name := values.get("default_prompt_name")) else "")
+    except (ValueError, AttributeError, KeyError) as error:
+        raise ModelError(
+            f"{_PROMPTS_FILE} of the model: prompts must be texts by name ({type(error).__name__})"
+        ) from None

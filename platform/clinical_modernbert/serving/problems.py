@@ -131,6 +131,17 @@ def bad_dimensions(limit: int) -> ProblemError:
     return ProblemError(422, "invalid_dimensions", message, param="dimensions")
 
 
+def unknown_prompt(names: Sequence[str]) -> ProblemError:
+    """422: the model has no prompt of this name."""
+    known = f"must be one of {', '.join(names)}" if names else "must be null: the model has no prompts"
+    return ProblemError(422, "invalid_prompt_name", f"prompt_name {known}", param="prompt_name")
+
+
+def prompt_before_ids(param: str) -> ProblemError:
+    """422: a prompt is text, and cannot precede token ids."""
+    return ProblemError(422, "prompt_before_ids", f"{param} must be strings where a prompt precedes them", param=param)
+
+
 def no_key() -> ProblemError:
     """401: no key, or an unknown one."""
     problem = ProblemError(401, "invalid_api_key", "send a valid key as Authorization: Bearer <key>")

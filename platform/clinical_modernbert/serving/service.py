@@ -96,6 +96,30 @@ class EmbeddingService:
         if dimensions is not None and dimensions > self.engine.encoder.hidden_size:
             raise problems.bad_dimensions(self.engine.encoder.hidden_size)
 
+    def prompt(self, name: str | None) -> str:
+        """Return the model's prompt ``name``, or its default prompt; raises ``ProblemError``."""
+        prompts = self.engine.prompts
+        if name is not None and name not in prompts.texts:
+            raise problems.unknown_prompt(sorted(prompts.texts))
+        return prompts.default if name is None else prompts.texts[name]
+
+    def with_prompt(self, inputs: EmbeddingInput, name: str | None, *, field: str) -> EmbeddingInput:
+        """Return the texts after their prompt; raises ``ProblemError``.
+
+        An empty text stays empty, and is refused as such. Token ids are taken as the client made them.
+        """
+        prompt = self.prompt(name)
+        if not prompt:
+            return inputs
+        if isinstance(inputs, str):
+            return f"{prompt}{inputs}" if inputs else inputs
+        texts = [f"{prompt}{text}" if text else text for text in inputs if isinstance(text, str)]
+        if len(texts) == len(inputs):
+            return texts
+        if name is not None:
+            raise problems.prompt_before_ids(field)
+        return inputs
+
     async def run(
         self,
         inputs: EmbeddingInput,

@@ -1,11 +1,12 @@
 """OpenAI's embeddings API: ``/v1/embeddings`` and ``/v1/models``, plus ``truncate`` and ``windows`` for long texts.
 
 The field names, the base64 form (little-endian float32) and the shape of errors are those of OpenAI's API reference.
+``output_dtype`` is Voyage's, ``prompt_name`` TEI's.
 """
 
 import base64
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import Response
@@ -20,11 +21,13 @@ from clinical_modernbert.serving.routes.route import Examples
 from clinical_modernbert.serving.schemas import Body, EmbeddingInput, Schema
 from clinical_modernbert.serving.service import EmbeddingService, Outputs
 
+OutputType = Literal["float32", "float16", "int8", "binary"]
 _NOTES = ["chest pain radiating to the left arm", "no acute distress"]
 EMBEDDINGS_EXAMPLES: Examples = {
     "one_text": {"input": _NOTES[0]},
     "a_list_as_base64": {"input": _NOTES, "encoding_format": "base64"},
     "narrower_vectors": {"input": _NOTES, "dimensions": 16},
+    "small_vectors": {"input": _NOTES, "encoding_format": "base64", "output_dtype": "binary"},
     "a_long_text_in_windows": {"input": "acute kidney injury " * 100, "windows": True},
 }
 
@@ -40,11 +43,16 @@ class EmbeddingsRequest(Body):
     model: str | None = None
     """Id of the served model, ``<name>-<fingerprint>``, or its name alone; absent: the served model."""
     encoding_format: Literal["float", "base64"] = "float"
-    """``float``: a list of numbers; ``base64``: little-endian float32."""
+    """``float``: a list of numbers; ``base64``: the bytes of the numbers, little-endian."""
+    output_dtype: OutputType = "float32"
+    """Type of the numbers. ``int8``: each vector scaled so that its largest number is 127, which keeps cosines; ``binary``: the
+    signs, eight in an unsigned byte, the first in its highest bit."""
     dimensions: Annotated[int, Field(ge=1)] | None = None
     """Width of the returned vectors: the first ``dimensions`` numbers, scaled to unit length again."""
     truncate: bool = False
     """Cut texts that are too long and mark them in the answer; otherwise they are refused."""
+    prompt_name: str | None = None
+    """One of the model's prompts, which precedes each text; absent: the model's default prompt, if it has one."""
     windows: bool = False
     """Read texts that are too long in windows and average the windows' vectors by tokens; the answer counts the windows."""
 
@@ -103,10 +111,14 @@ async def embeddings(service: EmbeddingService, request: EmbeddingsRequest) -> R
         raise problems.unknown_model(engine.model_id)
     service.check_dimensions(request.dimensions)
     outputs = await service.run(
-        request.input, field="input", truncate=request.truncate, windows=request.windows, task=EncodeTask
+        service.with_prompt(request.input, request.prompt_name, field="input"),
+        field="input",
+        truncate=request.truncate,
+        windows=request.windows,
+        task=EncodeTask,
     )
     merged_ND = np.stack([average(outputs.arrays[a:b], outputs.lengths[a:b]) for a, b in outputs.ranges])
-    vectors_ND = engine.finish(merged_ND, dimensions=request.dimensions)
+    vectors_ND = as_output(engine.finish(merged_ND, dimensions=request.dimensions), request.output_dtype)
     # Text, not a model: FastAPI would walk every number of every vector in Python.
     texts = range(len(vectors_ND))
     (items,) = await render_lists(
@@ -137,16 +149,28 @@ def _card(service: EmbeddingService) -> ModelCard:
     return ModelCard(id=manifest.id, created=int(datetime.fromisoformat(manifest.created_at).timestamp()))
 
 
-def encode_vector(vector_D: NDArray[np.float32], encoding_format: Literal["float", "base64"]) -> list[float] | str:
+def as_output(vectors_ND: NDArray[np.float32], output_dtype: OutputType) -> NDArray[Any]:
+    """Return vectors in the type that the client requested."""
+    if output_dtype == "float16":
+        return vectors_ND.astype("<f2")
+    if output_dtype == "int8":
+        largest_N1 = np.maximum(np.abs(vectors_ND).max(1, keepdims=True), 1e-12)
+        return np.rint(vectors_ND * (127 / largest_N1)).astype(np.int8)
+    if output_dtype == "binary":
+        return np.packbits(vectors_ND > 0, axis=1)
+    return vectors_ND.astype("<f4", copy=False)
+
+
+def encode_vector(vector_D: NDArray[Any], encoding_format: Literal["float", "base64"]) -> list[float] | str:
     """Return one vector in the format that the client requested."""
     if encoding_format == "base64":
-        return base64.b64encode(vector_D.astype("<f4", copy=False).tobytes()).decode("ascii")
+        return base64.b64encode(vector_D.tobytes()).decode("ascii")
     numbers: list[float] = vector_D.tolist()
     return numbers
 
 
 def _render(
-    texts: range, outputs: Outputs, vectors_ND: NDArray[np.float32], *, encoding_format: Literal["float", "base64"]
+    texts: range, outputs: Outputs, vectors_ND: NDArray[Any], *, encoding_format: Literal["float", "base64"]
 ) -> str:
     """Return the items of some texts as a JSON list."""
     items = []

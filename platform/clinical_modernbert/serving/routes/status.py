@@ -103,6 +103,8 @@ class Info(Schema):
 
     ``embedding`` means no head: the model was fine-tuned for its vectors.
     """
+    prompts: list[str]
+    """Names of the model's prompts, for ``prompt_name``."""
     labels: list[str]
     """Labels of a classification head; empty for other models."""
     model_id: str
@@ -156,6 +158,7 @@ def describe(engine: Engine) -> Info:
         model_dtype=encoder.precision,
         model_type=_model_type(engine),
         head=engine.head,
+        prompts=sorted(engine.prompts.texts),
         labels=list(engine.labels),
         max_concurrent_requests=limits.max_requests,
         max_input_length=engine.max_tokens,

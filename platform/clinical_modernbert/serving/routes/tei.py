@@ -9,8 +9,7 @@ from typing import Annotated
 
 import numpy as np
 from fastapi import Response
-from pydantic import BeforeValidator, Field, TypeAdapter
-from pydantic_core import PydanticCustomError
+from pydantic import Field, TypeAdapter
 
 from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.forward import EncodeTask
@@ -30,16 +29,6 @@ SIMILARITY_EXAMPLES: Examples = {"synonyms": {"inputs": _SYNONYMS}}
 TOKENIZE_EXAMPLES: Examples = {"one_text": {"inputs": "warfarin 5 mg daily"}}
 
 
-def _require_null(value: object) -> object:
-    if value is not None:
-        raise PydanticCustomError("no_prompts", "prompt_name must be null: the model was trained without prompts")
-    return value
-
-
-NoPrompt = Annotated[None, BeforeValidator(_require_null)]
-"""TEI's ``prompt_name``, which its clients may send as null."""
-
-
 class EmbedRequest(Body):
     """Body of ``POST /embed`` and ``POST /embed_all``."""
 
@@ -53,8 +42,8 @@ class EmbedRequest(Body):
     """Scale vectors to unit length; absent: as the endpoint's recipe says. Has no effect on ``/embed_all``."""
     dimensions: Annotated[int, Field(ge=1)] | None = None
     """Width of the returned vectors, cut before they are scaled."""
-    prompt_name: NoPrompt = None
-    """Must be null or absent."""
+    prompt_name: str | None = None
+    """One of the model's prompts, which precedes each text; absent: the model's default prompt, if it has one."""
 
 
 class SimilarityInputs(Body):
@@ -69,8 +58,8 @@ class SimilarityParameters(Body):
 
     truncate: bool = False
     truncation_direction: TruncationDirection = "Right"
-    prompt_name: NoPrompt = None
-    """Must be null or absent."""
+    prompt_name: str | None = None
+    """One of the model's prompts."""
 
 
 class SimilarityRequest(Body):
@@ -85,8 +74,8 @@ class TokenizeRequest(Body):
 
     inputs: Texts = Field(examples=["warfarin 5 mg daily"])
     add_special_tokens: bool = True
-    prompt_name: NoPrompt = None
-    """Must be null or absent."""
+    prompt_name: str | None = None
+    """One of the model's prompts."""
 
 
 class Token(Schema):
@@ -139,7 +128,9 @@ async def similarity(service: EmbeddingService, request: SimilarityRequest, resp
     if not request.inputs.sentences:
         raise problems.empty_input("inputs")
     outputs = await service.run(
-        [request.inputs.source_sentence, *request.inputs.sentences],
+        service.with_prompt(
+            [request.inputs.source_sentence, *request.inputs.sentences], request.parameters.prompt_name, field="inputs"
+        ),
         field="inputs",
         task=EncodeTask,
         truncate=request.parameters.truncate,
@@ -153,7 +144,8 @@ async def similarity(service: EmbeddingService, request: SimilarityRequest, resp
 
 async def tokenize(service: EmbeddingService, request: TokenizeRequest) -> Response:
     """Return the tokens of each text with their positions in the text."""
-    texts, limit = service.check_texts(request.inputs, "inputs"), service.engine.recipe.limits.max_tokenized
+    prompt, limit = service.prompt(request.prompt_name), service.engine.recipe.limits.max_tokenized
+    texts = [prompt + text for text in service.check_texts(request.inputs, "inputs")]
     tokenizer = service.engine.encoder.tokenizer
     special_ids = frozenset(tokenizer.all_special_ids)
     num_tokens = 0
@@ -187,7 +179,7 @@ async def _run(
     check_tokens: Callable[[int], None] = lambda _: None,
 ) -> Outputs:
     return await service.run(
-        request.inputs,
+        service.with_prompt(request.inputs, request.prompt_name, field="inputs"),
         field="inputs",
         task=task,
         truncate=request.truncate,
