@@ -39,7 +39,7 @@ KEYS = {"full": "k-full-000", "old": "k-old-111", "vectors": "k-vec-222"}
 class InterruptedEngine(Engine):
     """The engine of a model, which calls ``before_batch`` in the compute thread first."""
 
-    before_batch: Callable[[], object]
+    before_batch: Callable[[], object] = lambda: None
 
     def compute(self, tasks: Sequence[EncodeTask]) -> Sequence[NDArray[np.float32]]:
         self.before_batch()

@@ -17,7 +17,7 @@ from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.gate import Gate, respond, route_path
 from clinical_modernbert.serving.key_ring import KeyRing
 from clinical_modernbert.serving.metrics import TALLY
-from clinical_modernbert.serving.routes import classify, fill_mask, openai, status, tei
+from clinical_modernbert.serving.routes import classify, fill_mask, openai, rerank, status, tei
 from clinical_modernbert.serving.routes.route import Route
 from clinical_modernbert.serving.schemas import ErrorBody
 from clinical_modernbert.serving.service import EmbeddingService
@@ -30,6 +30,14 @@ ROUTES = (
     Route("/", tei.embed, answer=_VECTORS, examples=tei.EMBED_EXAMPLES, is_listed=False),
     Route("/embed_all", tei.embed_all, answer=list[_VECTORS], examples=tei.EMBED_ALL_EXAMPLES),
     Route("/similarity", tei.similarity, answer=list[float], examples=tei.SIMILARITY_EXAMPLES),
+    Route("/rerank", rerank.rerank, answer=list[rerank.Rank], examples=rerank.RERANK_EXAMPLES, exclude_none=True),
+    Route(
+        "/v1/rerank",
+        rerank.v1_rerank,
+        answer=rerank.V1RerankResponse,
+        examples=rerank.V1_RERANK_EXAMPLES,
+        exclude_none=True,
+    ),
     Route("/tokenize", tei.tokenize, answer=list[list[tei.Token]], examples=tei.TOKENIZE_EXAMPLES),
     Route("/fill-mask", fill_mask.fill_mask, scope="fill-mask", answer=fill_mask.Filled, examples=fill_mask.EXAMPLES),
     Route(

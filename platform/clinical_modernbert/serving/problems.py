@@ -197,6 +197,12 @@ def no_head(needed: HeadKind, served: HeadKind) -> ProblemError:
     return ProblemError(404, "no_such_head", message)
 
 
+def no_pairs() -> ProblemError:
+    """404: a cross-encoder whose architecture marks the second text of a pair, which is not served."""
+    message = "the served model marks the texts of a pair (token types), which this endpoint does not compute"
+    return ProblemError(404, "no_such_head", message)
+
+
 def no_mask(param: str, mask: str) -> ProblemError:
     """422: a text without a mask."""
     return ProblemError(422, "no_mask", f"{param} must hold the mask token {mask} at least once", param=param)

@@ -20,6 +20,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "/embed": {"inputs": "x"},
     "/embed_all": {"inputs": "x"},
     "/similarity": {"inputs": {"source_sentence": "x", "sentences": ["y"]}, "parameters": {}},
+    "/rerank": {"query": "x", "texts": ["y"]},
+    "/v1/rerank": {"query": "x", "documents": ["y"]},
     "/tokenize": {"inputs": "x"},
     "/fill-mask": {"inputs": "x [MASK]", "parameters": {}},
 }
