@@ -1,8 +1,8 @@
 """Sweeps: an ablation in the form of the paper's Table 5, the trials of a search, and curves in the form of Figure 4.
 
-All figures are read from the report. Differences are within a seed, with intervals over held-out documents. The report says
-better or worse only where at least three seeds were compared and agree. The paper's figures are shown separately, because they
-use another mask.
+All figures are read from the report. Differences are within a seed, with intervals over held-out documents, and their mean over
+seeds. The report says better or worse only where a paired t test over at least three seeds does. The paper's figures are shown
+separately, because they use another mask.
 """
 
 import json
@@ -73,14 +73,15 @@ def _show_arms(comparison: Comparison, mask: MaskKind) -> None:
         pair = arm.against_baseline.get(mask, {}).get(metric)
         if not pair:
             continue
-        verdicts.append({"arm": name, "verdict": pair.verdict})
+        verdicts.append({"arm": name, "verdict": pair.verdict, "p (Holm)": pair.p_holm})
         if len(pair.seeds) < comparison.seeds_needed:
             few.append(name)
-        for seed, found in pair.seeds.items():
-            title = f"{_METRICS[metric]} minus the baseline"
-            differences.append(
-                {"arm": name, "seed": f"seed {seed}", title: found.value, "low": found.low, "high": found.high}
-            )
+        title = f"{_METRICS[metric]} minus the baseline"
+        by_seed = {f"seed {seed}": found for seed, found in pair.seeds.items()}
+        differences += [
+            {"arm": name, "seed": seed, title: found.value, "low": found.low, "high": found.high}
+            for seed, found in {**by_seed, "mean over seeds": pair.mean}.items()
+        ]
     if differences:
         interval_chart(
             differences,
@@ -89,6 +90,9 @@ def _show_arms(comparison: Comparison, mask: MaskKind) -> None:
             series="seed",
             zero_rule=True,
             alt=f"{metric} of each arm minus the baseline, by seed, with 95 % intervals; the table has the numbers.",
+        )
+        st.caption(
+            "The interval of a seed is over documents alone. That of the mean, and p, count seeds and documents."
         )
         left, right = st.columns([1, 2])
         left.dataframe(verdicts, hide_index=True)

@@ -1,4 +1,4 @@
-"""Uncertainty by resampling: bootstrap over groups, paired permutation tests, and Holm's correction.
+"""Uncertainty over groups and seeds: bootstrap, t intervals and tests, and Holm's correction.
 
 A group is what is independent: a patient, a document, a category of codes. Items of one group are drawn together, because an
 interval over items would pretend to more observations than there are. A resample is a vector of weights [G]: how often each group
@@ -9,10 +9,14 @@ was drawn::
 There are two draws of the same distribution. ``multinomial_weights`` needs no memory for the drawn indices and is the faster one;
 ``index_weights`` draws indices and counts them. Published figures depend on which one a caller uses, so callers keep theirs.
 
-Legend: B resamples of a block, R resamples, G groups, M figures.
+Seeds are a second level: what a method gives differs between training runs, whatever the groups. ``spread`` adds up both levels.
+
+Legend: B resamples of a block, R resamples, G groups, M figures, S seeds.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,31 +98,110 @@ def usable_resamples(
             yield indices
 
 
-def paired_permutation(
-    difference: Callable[[NDArray[np.bool_]], float], num_groups: int, *, num_resamples: int, seed: int = 0
-) -> tuple[float, float]:
-    """Return (difference, two-sided p) of a test that swaps the two sides group by group.
+@dataclass(frozen=True, slots=True)
+class Seeds:
+    """One figure of several seeds, and what a bootstrap over groups makes of it; both sides of a comparison share resamples."""
 
-    ``difference`` takes which groups [G] are swapped. The observed labelling counts as one of the permutations, so that p is
-    never 0.
+    figures_S: Floats
+    resampled_RS: Floats
+
+    @property
+    def mean(self) -> float:
+        """The mean over seeds; NaN if the figure is not defined for one of them."""
+        return float(self.figures_S.mean())
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The standard error of a mean over seeds, or of the difference of two, with the degrees of freedom of its t distribution."""
+
+    standard_error: float
+    degrees: float
+    num_groups: int
+
+    @property
+    def half_width(self) -> float:
+        """Half the width of a 95 % interval on the figure's own scale."""
+        return self._quantile(0.975) * self.standard_error
+
+    @property
+    def detectable(self) -> float:
+        """The difference that a test at 5 % finds in four of five repetitions."""
+        return (self._quantile(0.975) + self._quantile(0.8)) * self.standard_error
+
+    def _quantile(self, share: float) -> float:
+        from scipy.special import stdtrit
+
+        return float(stdtrit(self.degrees, share))
+
+
+def spread(ours: Seeds, other: Seeds | None = None, *, num_groups: int) -> Spread:
+    """Return the spread of the mean over seeds and groups; with ``other``, of ours less the other's, whose seeds do not pair.
+
+    Both levels are random: another training run, and other patients. The mean over seeds varies
+
+    1. over seeds, by the variance of the seeds' figures divided by their number (Welch, for two sides);
+    2. over groups, by the variance of the resampled means.
+
+    Both contain what seeds and groups do together (a seed that is bad at some documents only), so that is subtracted once. The
+    degrees of freedom are Satterthwaite's. With one seed the spread is that over groups alone.
     """
-    observed = difference(np.zeros(num_groups, dtype=bool))
-    rng = np.random.default_rng(seed)
-    # Sums in another order differ in the last bits: an equal difference must count as equal.
-    as_far = sum(abs(difference(rng.random(num_groups) < 0.5)) >= abs(observed) - 1e-12 for _ in range(num_resamples))
-    return observed, (as_far + 1) / (num_resamples + 1)
+    sides = [ours] if other is None else [ours, other]
+    # A resample without one of two classes has no AUROC.
+    usable_R = np.all([np.isfinite(side.resampled_RS).all(axis=1) for side in sides], axis=0)
+    resampled = [side.resampled_RS[usable_R] for side in sides]
+    means_R = resampled[0].mean(1) - (resampled[1].mean(1) if other else 0.0)
+    parts = [(float(means_R.var(ddof=1)) if len(means_R) > 1 else 0.0, max(num_groups - 1, 1))]
+    together = 0.0
+    for side, resampled_RS in zip(sides, resampled, strict=True):
+        num = len(side.figures_S)
+        if num > 1 and len(means_R):
+            parts.append((float(side.figures_S.var(ddof=1)) / num, num - 1))
+            residual_RS = resampled_RS - resampled_RS.mean(1, keepdims=True)
+            together += float(residual_RS.var(axis=0).sum()) / (num * (num - 1))
+    total = sum(variance for variance, _ in parts)
+    over_seeds = total - parts[0][0]
+    variance = max(total - together, over_seeds, parts[0][0])
+    uncertain = sum(part**2 / degrees for part, degrees in parts)
+    return Spread(math.sqrt(variance), total**2 / uncertain if uncertain else parts[0][1], num_groups)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def share_interval(share: float, of: Spread) -> tuple[float, float]:
+    """Return the ends of a 95 % interval of a share, made on the logit scale: it stays in [0, 1], and covers with few groups.
+
+    Where every group agrees on 0 or 1 the interval is that of ``num_groups`` equal draws (Clopper and Pearson, 1934).
+    """
+    if not 0 < share < 1:
+        bound = 0.025 ** (1 / of.num_groups)
+        return (bound, 1.0) if share >= 1 else (0.0, 1 - bound)
+    logit, width = math.log(share / (1 - share)), of.half_width / (share * (1 - share))
+    low, high = (1 / (1 + math.exp(-min(max(end, -700.0), 700.0))) for end in (logit - width, logit + width))
+    return low, high
+
+
+def t_test(difference: float, of: Spread) -> float:
+    """Return the two-sided p of no difference. It is not below that of swapping all of ``num_groups`` groups: 2 of 2^groups."""
+    from scipy.special import stdtr
+
+    least = 2.0 ** (1 - of.num_groups)
+    if not of.standard_error:
+        return least if difference else 1.0
+    return max(float(2 * stdtr(of.degrees, -abs(difference) / of.standard_error)), least)
+
+
+def holm(p_values: Sequence[float], *, num_tests: int | None = None) -> list[float]:
     """Return p-values corrected for their number (Holm, 1979), in the order given.
 
     The smallest p is multiplied by the number of tests, the next one by one less, and so on; none is below a smaller one::
 
         holm([0.01, 0.04, 0.03, 0.005]) == [0.03, 0.06, 0.06, 0.02]
+
+    ``num_tests`` is that number where only some of the tests that could have been made are given: those that the data suggested.
     """
+    count = len(p_values) if num_tests is None else num_tests
     corrected = [0.0] * len(p_values)
     largest = 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        largest = max(largest, min(p_values[index] * (len(p_values) - rank), 1.0))
+        largest = max(largest, min(p_values[index] * (count - rank), 1.0))
         corrected[index] = largest
     return corrected

@@ -60,7 +60,8 @@ def full_report() -> dict[str, Any]:
 
     def task(kind: str, found: list[dict[str, Any]]) -> dict[str, Any]:
         test = {"mode": "fine_tuned", "first": "ours", "second": "biobert", "metric": found[0]["main_metric"], "difference": 0.01,
-                "p": 0.02, "p_holm": 0.04}  # fmt: skip
+                "low": -0.01, "high": 0.03, "p": 0.02, "p_holm": 0.04, "detectable": 0.03,
+                "verdict": "too few seeds"}  # fmt: skip
         pairs = [{"gold": "A", "predicted": "B", "examples": 40.0}, {"gold": "B", "predicted": "A", "examples": 4.0}]
         lengths = [
             {"words": [2, 9], "examples": 40, "accuracy": 0.5},

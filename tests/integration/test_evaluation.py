@@ -108,7 +108,11 @@ def test_one_report_of_a_real_encoder_and_our_own_model(
     assert set(results) == {(e, n) for e in ("tiny", "minilm") for n in (None, 8)}
     for figures in results["minilm", None]["metrics"].values():
         assert figures["low"] <= figures["mean"] <= figures["high"] and len(figures["seeds"]) == 2
-    assert [t["first"] for t in report["tasks"]["rct"]["paired_tests"]] == ["tiny"]
+    # The own model against the other encoder, then each encoder against the best trivial baseline.
+    tests = [(t["first"], t["second"]) for t in report["tasks"]["rct"]["paired_tests"]]
+    trivial = tests[1][1]
+    assert tests == [("tiny", "minilm"), ("tiny", trivial), ("minilm", trivial)]
+    assert trivial in {baseline["name"] for baseline in report["tasks"]["rct"]["baselines"]}
     assert report["statistics"]["rct"]["samples"] == sum(a.count("\t") for a in abstracts)
     assert report["tasks"]["cases"]["results"][0]["paper_queries"]["queries"] == 12
     assert set(report["masks"]) == {"uniform", "entity"}

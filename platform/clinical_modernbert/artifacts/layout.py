@@ -27,8 +27,8 @@ FORMAT_VERSION = {
     "corpus": 4,
     "pairs": 1,
     "model": 4,
-    "sweep": 3,
-    "evaluation": 2,
+    "sweep": 4,
+    "evaluation": 3,
     "map": 3,
     "embeddings": 1,
 }

@@ -15,6 +15,7 @@ from clinical_modernbert.encoder import (
     train_by_fastest,
     use_attention,
 )
+from clinical_modernbert.errors import ModelError
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.recipe.vocabulary import HeadKind
 
@@ -24,7 +25,7 @@ def load_head(
 ) -> Any:
     """Return the encoder with a new head drawn from ``seed``; raises ``ModelError`` if a weight of the encoder is missing."""
     model = load_with_new_head(encoder.folder, head, label=_label(encoder), labels=labels, seed=seed)
-    model = _on_device(model, attention=attention)
+    model = _on_device(_finite(model, encoder), attention=attention)
     train_by_fastest(model)
     return model
 
@@ -32,7 +33,7 @@ def load_head(
 def load_base(encoder: LocalEncoder, *, attention: str = PACKED_SDPA) -> Any:
     """Return the encoder without a head, in evaluation mode."""
     model = load_with_new_head(encoder.folder, "embedding", label=_label(encoder))
-    model = _on_device(model, attention=attention).eval()
+    model = _on_device(_finite(model, encoder), attention=attention).eval()
     pack(model)
     return model
 
@@ -45,6 +46,14 @@ def mixed_precision() -> torch.autocast:
 
 def _label(encoder: LocalEncoder) -> str:
     return f"encoder {encoder.name} ({encoder.origin})"
+
+
+def _finite(model: Any, encoder: LocalEncoder) -> Any:
+    """Return the model; a weight that is not a number gives figures that look like those of a weak encoder."""
+    broken = [name for name, weights in model.named_parameters() if not bool(torch.isfinite(weights).all())]
+    if broken:
+        raise ModelError(f"{_label(encoder)}: {len(broken)} weights are not finite, the first is {broken[0]}")
+    return model
 
 
 def _on_device(model: Any, *, attention: str) -> Any:

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
@@ -37,10 +38,13 @@ class RunShare(Section):
     """Run id -> its recipe; all of one mode."""
 
 
-def launch(plans: Sequence[Plan[RunRecipe]]) -> None:
-    """Do all runs; a run that fails does not stop the others, and is named in the ``ModelError`` raised at the end."""
+def launch(plans: Sequence[Plan[RunRecipe]]) -> Errors:
+    """Do all runs, and return why some have no figures: errors of their data or encoder. No run stops another.
+
+    ``ModelError`` at the end, if a worker was lost or never started: that says nothing about a run, which can be done again.
+    """
     if not plans:
-        return
+        return {}
     start_ray()
     import ray
 
@@ -50,19 +54,31 @@ def launch(plans: Sequence[Plan[RunRecipe]]) -> None:
     shares = [share for plans_of_mode in by_mode for share in shared_out(plans_of_mode, num)]
     pool = ThreadPoolExecutor(max_workers=num, thread_name_prefix="evaluation-run")
     try:
-        failed = {run_id: error for errors in pool.map(_launch, shares) for run_id, error in errors.items()}
+        outcomes = list(pool.map(_launch, shares))
     except BaseException:
         # After Ctrl-C start no new runs; those under way end with the connection that their threads wait on.
         pool.shutdown(wait=False, cancel_futures=True)
         ray.shutdown()
         raise
     pool.shutdown()
-    for run_id, error in failed.items():
+    failed = {run_id: error for outcome in outcomes for run_id, error in outcome.failed.items()}
+    lost = {run_id: error for outcome in outcomes for run_id, error in outcome.lost.items()}
+    for run_id, error in (failed | lost).items():
         _logger.error("%s: %s", run_id, error)
-    if failed:
-        first = next(iter(failed))
-        others = f" (and {len(failed) - 1} more runs, named above)" if len(failed) > 1 else ""
-        raise ModelError(f"run {first} failed: {failed[first]}{others}")
+    if lost:
+        first = next(iter(lost))
+        others = f" (and {len(lost) - 1} more runs, named above)" if len(lost) > 1 else ""
+        raise ModelError(f"run {first} was not done: {lost[first]}{others}")
+    return failed
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """How the runs of one share ended that are not in the store."""
+
+    failed: Errors = field(default_factory=dict)
+    lost: Errors = field(default_factory=dict)
+    """Their worker never started, or was lost too often."""
 
 
 def shared_out(plans: Sequence[Plan[RunRecipe]], num_workers: int) -> list[Sequence[Plan[RunRecipe]]]:
@@ -71,21 +87,21 @@ def shared_out(plans: Sequence[Plan[RunRecipe]], num_workers: int) -> list[Seque
     return [plans[start : start + size] for start in range(0, len(plans), size)]
 
 
-def _launch(plans: Sequence[Plan[RunRecipe]]) -> Errors:
+def _launch(plans: Sequence[Plan[RunRecipe]]) -> _Outcome:
     """Do runs of one mode on a worker of the cluster."""
     began = time.perf_counter()
     mode = plans[0].recipe.mode
     share = RunShare(store_uri=plans[0].store.uri, recipes={plan.id: plan.recipe for plan in plans})
     try:
-        errors = (_as_task if mode == "frozen" else _on_train)(share, plans[0].recipe.scaling)
+        outcome = _Outcome(failed=(_as_task if mode == "frozen" else _on_train)(share, plans[0].recipe.scaling))
     except _NoWorkerError as failure:
         # Runs that the worker finished before it was given up are in the store.
-        errors = {plan.id: str(failure) for plan in plans if plan.existing() is None}
-    names = ", ".join(plan.id for plan in plans if plan.id not in errors)
+        outcome = _Outcome(lost={plan.id: str(failure) for plan in plans if plan.existing() is None})
+    names = ", ".join(plan.id for plan in plans if plan.id not in outcome.failed | outcome.lost)
     if names:
         # The worker's own log stays on its node.
         _logger.info("%s, %s: %.0f s", mode.replace("_", "-"), names, time.perf_counter() - began)
-    return errors
+    return outcome
 
 
 class _NoWorkerError(Exception):

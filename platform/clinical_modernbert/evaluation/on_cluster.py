@@ -1,10 +1,10 @@
-"""Measurements of encoders that need no task: masked tokens (Table 4), code embeddings (figure 2) and seconds (figure 3).
+"""Measurements besides runs: masked tokens (Table 4), code embeddings (figure 2), seconds (figure 3) and trivial baselines.
 
 They run on a worker of the cluster with the resources of a run, because the driver may be on a head node without a GPU.
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +15,10 @@ from clinical_modernbert.evaluation.encoders import LocalEncoder, resolve_encode
 from clinical_modernbert.evaluation.launch import on_worker
 from clinical_modernbert.evaluation.masked_tokens import score
 from clinical_modernbert.evaluation.report.schema import CodesReport, EfficiencyReport, Table4, read_report
+from clinical_modernbert.evaluation.results import Baseline
+from clinical_modernbert.evaluation.tasks import KINDS, load_task
 from clinical_modernbert.recipe import EvaluateRecipe
-from clinical_modernbert.recipe.tasks import EncoderSection
+from clinical_modernbert.recipe.tasks import EncoderSection, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,16 @@ def measure_encoders(plan: Plan[EvaluateRecipe], sections: Sequence[EncoderSecti
     if not (with_table_4 or recipe.codes or recipe.efficiency):
         return Measured()
     return on_worker(_measure, recipe, tuple(sections), plan.store.uri, with_table_4, scaling=recipe.scaling)
+
+
+def measure_baselines(recipe: EvaluateRecipe, tasks: Iterable[Task]) -> dict[str, list[Baseline]]:
+    """Return task -> its trivial baselines, measured on a worker."""
+    by_name = {task.name: task for task in tasks}
+    return on_worker(_baselines, by_name, recipe.data, scaling=recipe.scaling) if by_name else {}
+
+
+def _baselines(tasks: dict[str, Task], data: str) -> dict[str, list[Baseline]]:
+    return {name: KINDS[task.type].baselines(load_task(task, data)) for name, task in tasks.items()}
 
 
 def _score_masks(recipe: EvaluateRecipe, store_uri: str) -> None:

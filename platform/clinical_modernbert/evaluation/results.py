@@ -108,3 +108,21 @@ class Finished:
         """Return what error analysis reads."""
         with np.load(self.artifact.file("outcomes.npz"), allow_pickle=False) as arrays:
             return StoredOutcome(self.report().labels, {name: arrays[name] for name in arrays.files})
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A run without figures: its data or its encoder did not allow it."""
+
+    recipe: RunRecipe
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What a method without any encoder reaches on the reported examples."""
+
+    name: str
+    method: str
+    """How it was made, in a sentence."""
+    scored: Scored

@@ -17,11 +17,11 @@ from clinical_modernbert.errors import ModelError
 from clinical_modernbert.evaluation.encoders import artifact_encoder, resolve_encoder
 from clinical_modernbert.evaluation.fingerprint_inputs import missing_path, present_encoders
 from clinical_modernbert.evaluation.launch import launch
-from clinical_modernbert.evaluation.on_cluster import measure_encoders, score_masks
+from clinical_modernbert.evaluation.on_cluster import measure_baselines, measure_encoders, score_masks
 from clinical_modernbert.evaluation.report.build import compare
 from clinical_modernbert.evaluation.report.schema import Report, Skipped, report_json
 from clinical_modernbert.evaluation.report.text import render
-from clinical_modernbert.evaluation.results import Finished
+from clinical_modernbert.evaluation.results import Failed, Finished
 from clinical_modernbert.evaluation.runs import run_plan
 from clinical_modernbert.evaluation.tasks import KINDS
 from clinical_modernbert.progress import watch
@@ -51,15 +51,16 @@ def evaluate(plan: Plan[EvaluateRecipe]) -> Artifact:
     for name, reason in (absent | missing | skipped).items():
         _logger.warning("skipped %s: %s", name, reason)
     present = tuple(task for task in recipe.tasks if task.name not in skipped)
-    finished = [
-        Finished(made.recipe, artifact) for made, artifact in _run_all(plan, list(_runs(recipe, present, encoders)))
-    ]
+    finished, failed = _run_all(plan, list(_runs(recipe, present, encoders)))
     measured = measure_encoders(plan, encoders)
     comparison = compare(
         recipe,
         finished,
+        failed=failed,
         encoders=[resolve_encoder(section) for section in encoders],
+        own=encoders[0].name if "model" in plan.artifacts else None,
         skipped=Skipped(encoders=absent, artifacts=missing, tasks=skipped, masks=measured.not_scored),
+        baselines=measure_baselines(recipe, [run.recipe.task for run in finished]),
     )
     report = Report(
         comparison=comparison, table_4=measured.table_4, codes=measured.codes, efficiency=measured.efficiency
@@ -114,12 +115,17 @@ def _run_name(task: Task, encoder: EncoderSection) -> str:
     return re.sub(r"[^a-z0-9-]", "-", f"{task.name}-{encoder.name}")[:40].strip("-")
 
 
-def _run_all(plan: Plan[EvaluateRecipe], recipes: list[RunRecipe]) -> Iterator[tuple[Plan[RunRecipe], Artifact]]:
-    """Do the runs that are not finished, and yield every run with its artifact in the order of ``recipes``."""
+def _run_all(plan: Plan[EvaluateRecipe], recipes: list[RunRecipe]) -> tuple[list[Finished], list[Failed]]:
+    """Do the runs that are not finished; return the finished ones and the failed ones in the order of ``recipes``."""
     plans = [run_plan(recipe, plan.store) for recipe in recipes]
     with watch(
         f"evaluate {plan.id}", total=len(plans), unit="run", done=lambda: sum(p.existing() is not None for p in plans)
     ):
-        launch([made for made in plans if made.existing() is None])
-    for made in plans:
-        yield made, resolve(plan.store, made.kind, made.id)
+        reasons = launch([made for made in plans if made.existing() is None])
+    if reasons and len(reasons) == len(plans):
+        first = next(iter(reasons))
+        raise ModelError(f"all {len(plans)} runs failed; run {first}: {reasons[first]}")
+    finished = [
+        Finished(made.recipe, resolve(plan.store, made.kind, made.id)) for made in plans if made.id not in reasons
+    ]
+    return finished, [Failed(made.recipe, reasons[made.id]) for made in plans if made.id in reasons]

@@ -68,7 +68,7 @@ def _report(recipe: RunRecipe, encoder: LocalEncoder, outcome: Outcome, seconds:
         mode=recipe.mode,
         seed=recipe.seed,
         num_train=recipe.num_train,
-        metrics=outcome.scored.figures(),
+        metrics=outcome.scored.defined(),
         counts=outcome.counts,
         facts=outcome.facts,
         labels=outcome.labels,

@@ -1,18 +1,18 @@
 """Outcomes of a run by example, and intervals and tests over them.
 
 A metric is a function of weights on the examples, and a bootstrap resample is such a weight vector. So one formula gives the
-figure, its interval and the paired test.
+figure, its interval and the paired test. Both count seeds and groups as random (``statistics.spread``).
 
-Legend: N examples, G groups.
+Legend: N examples, G groups, S seeds, R resamples, M metrics.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clinical_modernbert.statistics import Floats, bootstrap, paired_permutation
+from clinical_modernbert.statistics import Floats, Seeds, bootstrap, share_interval, spread, t_test
 
 Measure = Callable[[dict[str, Floats], Floats], dict[str, float]]
 """(values, weights [N]) -> every metric."""
@@ -34,6 +34,10 @@ class Scored:
         """Number of groups."""
         return int(self.groups_N.max()) + 1
 
+    def defined(self) -> dict[str, float]:
+        """Return every metric that is defined for these examples."""
+        return {name: value for name, value in self.figures().items() if np.isfinite(value)}
+
     def figures(self, weights_N: Floats | None = None) -> dict[str, float]:
         """Return every metric; ``weights_N`` says how often each example counts, by default once."""
         return self.measure(self.values, np.ones(len(self.groups_N)) if weights_N is None else weights_N)
@@ -44,45 +48,65 @@ def group_numbers(groups: list[str]) -> NDArray[np.int64]:
     return np.unique(np.array(groups), return_inverse=True)[1].astype(np.int64)
 
 
-def interval(runs: list[Scored], metric: str, *, num_resamples: int, seed: int = 0) -> tuple[float, float, float]:
-    """Return (mean over seeds, lower, upper) of a 95 % bootstrap interval over groups; all seeds share the resample."""
+@dataclass(frozen=True, slots=True)
+class Resampled:
+    """Every metric of the runs of one encoder: by seed, and by seed in each resample of the groups."""
 
-    def figure(weights_G: Floats) -> float:
-        return float(np.mean([run.figures(weights_G[run.groups_N])[metric] for run in runs]))
+    groups_N: NDArray[np.int64]
+    metrics: dict[str, Seeds]
 
-    figures_R = bootstrap(figure, runs[0].num_groups, num_resamples=num_resamples, seed=seed)
-    # A resample without one of two classes has no AUROC.
-    low, high = np.nanpercentile(figures_R, [2.5, 97.5])
-    return float(np.mean([run.figures()[metric] for run in runs])), float(low), float(high)
+    @property
+    def num_groups(self) -> int:
+        """Number of groups."""
+        return int(self.groups_N.max()) + 1
+
+    def defined(self) -> list[str]:
+        """Return the metrics that every seed has; AUROC is not defined where the reported part has one class."""
+        return [name for name, seeds in self.metrics.items() if np.isfinite(seeds.mean)]
 
 
-def paired_test(
-    ours: list[Scored], other: list[Scored], metric: str, *, num_resamples: int, seed: int = 0
-) -> tuple[float, float]:
-    """Return (difference of the means over seeds, two-sided p) of a permutation test that swaps the sides group by group.
+def resample(runs: Sequence[Scored], *, num_resamples: int, seed: int = 0) -> Resampled:
+    """Measure the runs and their resamples. Equal ``seed`` and groups give the same resamples, so two encoders are paired."""
+    names = list(runs[0].figures())
 
-    Both must have been scored on the same examples with the same seeds in the same order; else ``ValueError``.
+    def by_metric(weights_G: Floats) -> Floats:
+        return np.array([list(run.figures(weights_G[run.groups_N]).values()) for run in runs])
+
+    num_groups = runs[0].num_groups
+    figures_SM = by_metric(np.ones(num_groups))
+    resampled_RSM = bootstrap(by_metric, num_groups, num_resamples=num_resamples, seed=seed)
+    metrics = {name: Seeds(figures_SM[:, m], resampled_RSM[:, :, m]) for m, name in enumerate(names)}
+    return Resampled(runs[0].groups_N, metrics)
+
+
+def interval(found: Resampled, metric: str) -> tuple[float, float, float]:
+    """Return (mean over seeds, lower, upper): a 95 % interval of the figure expected of another seed on other groups."""
+    seeds = found.metrics[metric]
+    return (seeds.mean, *share_interval(seeds.mean, spread(seeds, num_groups=found.num_groups)))
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The difference of two means over seeds, with its 95 % interval and the p of no difference."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+    detectable: float
+    """The difference that this test would find in four of five repetitions."""
+
+
+def paired_test(ours: Resampled, other: Resampled, metric: str) -> Difference:
+    """Test ours less the other's over seeds and groups: pairs by group, because both were scored on the same examples.
+
+    Seeds do not pair: equal numbers do not give two encoders equal heads. ``ValueError`` if the groups differ.
     """
-    if len(ours) != len(other) or any(
-        not np.array_equal(a.groups_N, b.groups_N) for a, b in zip(ours, other, strict=True)
-    ):
-        raise ValueError("a paired test needs the same examples and seeds on both sides")
-
-    def difference(swapped_G: NDArray[np.bool_]) -> float:
-        pairs = zip(ours, other, strict=True)
-        mixed = [(_mixed(a, b, swapped_G), _mixed(b, a, swapped_G)) for a, b in pairs]
-        return float(np.mean([a.figures()[metric] - b.figures()[metric] for a, b in mixed]))
-
-    return paired_permutation(difference, ours[0].num_groups, num_resamples=num_resamples, seed=seed)
-
-
-def _mixed(keep: Scored, take: Scored, swapped_G: NDArray[np.bool_]) -> Scored:
-    swapped_N = swapped_G[keep.groups_N]
-    values = {
-        name: np.where(swapped_N.reshape(-1, *[1] * (array.ndim - 1)), take.values[name], array)
-        for name, array in keep.values.items()
-    }
-    return replace(keep, values=values)
+    if not np.array_equal(ours.groups_N, other.groups_N):
+        raise ValueError("a paired test needs the same examples on both sides")
+    a, b = ours.metrics[metric], other.metrics[metric]
+    of, value = spread(a, b, num_groups=ours.num_groups), a.mean - b.mean
+    return Difference(value, value - of.half_width, value + of.half_width, t_test(value, of), of.detectable)
 
 
 def ratio(part: float, whole: float) -> float:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from clinical_modernbert.encoder.embed import batches_by_tokens, longest_first
+from clinical_modernbert.errors import ModelError
 from clinical_modernbert.evaluation.results import Epoch
 from clinical_modernbert.recipe.tasks import TuningSection
 
@@ -63,14 +64,14 @@ def tune(
             for part in batches_by_tokens(members, problem.lengths, max_batch_tokens=max_batch_tokens):
                 loss = problem.loss_sum(part)
                 (loss / max(targets, 1)).backward()
-                loss_total += float(loss.detach())
+                loss_total += _finite(float(loss.detach()), "loss", number)
             torch.nn.utils.clip_grad_norm_(model.parameters(), section.max_gradient_norm)
             optimizer.step()
             schedule.step()
             optimizer.zero_grad(set_to_none=True)
             target_total += targets
         model.eval()
-        figure = problem.development_figure()
+        figure = _finite(problem.development_figure(), "development figure", number)
         epochs.append(Epoch(loss_total / max(target_total, 1), figure, time.perf_counter() - began))
         _logger.info("epoch %d: loss %.4f, development %.4f, %.0f s", number + 1, *_facts(epochs[-1]))
         if best_weights is None or figure > epochs[best].development:
@@ -81,6 +82,13 @@ def tune(
     assert best_weights is not None
     model.load_state_dict(best_weights)
     return epochs, best
+
+
+def _finite(value: float, name: str, epoch: int) -> float:
+    """Return the value; a comparison with one that is not finite would silently keep the first epoch."""
+    if not math.isfinite(value):
+        raise ModelError(f"the {name} of epoch {epoch + 1} is {value}: training diverged; lower tuning.learning_rate")
+    return value
 
 
 def _facts(epoch: Epoch) -> tuple[float, float, float]:

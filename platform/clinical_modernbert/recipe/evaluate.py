@@ -81,8 +81,8 @@ class EvaluateRecipe(Recipe):
     """Tasks on which the encoders are compared."""
     modes: Annotated[tuple[Mode, ...], Field(min_length=1)] = ("fine_tuned",)
     """``fine_tuned`` trains the whole model; ``frozen`` trains a probe on its vectors (retrieval: zero-shot)."""
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1, 2)
-    """Seeds of the head, the order of examples and dropout. Figures are means over them."""
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1, 2, 3, 4)
+    """Seeds of the head, the order of examples and dropout. Figures are means over them; a verdict needs five."""
     few_shot: tuple[int, ...] = ()
     """Numbers of training examples to train with besides all of them, for a curve."""
     tuning: TuningSection = TuningSection()
@@ -91,7 +91,7 @@ class EvaluateRecipe(Recipe):
     efficiency: EfficiencySection | None = None
     """Figure 3."""
     num_resamples: int = Field(default=1000, ge=100)
-    """Bootstrap resamples for an interval, and permutations for a paired test."""
+    """Bootstrap resamples of the groups, for intervals and tests."""
     sequence_length: SequenceLength = 128
     """Row length for masked tokens. The corpus must have shards of this length."""
     max_rows: int = Field(default=4096, ge=1)

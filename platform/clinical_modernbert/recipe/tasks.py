@@ -121,6 +121,9 @@ class RetrievalTask(_Task):
     """Queries for early stopping. By default taken from the training queries."""
     development_qrels: str | None = None
     """Grades of documents for the development queries."""
+    drop_identical_ids: bool = True
+    """Leave out a document with the query's own id, as BEIR does: queries that are members of the corpus find themselves.
+    ``format=halves`` does not use it."""
     paper_queries: int = Field(default=128, ge=1)
     """Figures are also reported for a fixed sample of this many queries, the number in the paper."""
 

@@ -1,45 +1,92 @@
-"""Arms against the baseline: differences within a seed, with bootstrap intervals over the held-out documents.
+"""Arms against the baseline: differences within a seed over the held-out documents, and a verdict over seeds.
 
 Both models of a pair are scored on the same hidden tokens of the same documents. A resample draws documents, not tokens, because
-the tokens of one note are not independent. What differs between seeds (initial weights, order, training masks) is shown seed by
-seed and never mixed into an interval.
+the tokens of one note are not independent. An interval over documents says nothing about another seed (initial weights, order,
+training masks), and seeds of one arm differ by far more than documents do. So the verdict is a paired t test over seeds, whose
+spread counts documents too, with Holm's correction over the arms.
+
+Legend: D documents, R resamples, M metrics, S seeds.
 """
+
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from clinical_modernbert.errors import ModelError
-from clinical_modernbert.statistics import index_weights, resampled_means
-from clinical_modernbert.sweeps.results import Difference
+from clinical_modernbert.statistics import (
+    Floats,
+    Seeds,
+    holm,
+    index_weights,
+    percentiles,
+    resampled_means,
+    spread,
+    t_test,
+)
+from clinical_modernbert.sweeps.results import Difference, MetricComparison
 from clinical_modernbert.sweeps.scores import METRICS, DocumentScores
 
-INTERVAL = 0.95
-# Two seeds agree by chance in half of the cases, and an interval over documents does not cover seeds.
+# With two seeds the t test has one degree of freedom: it could not see any difference of a usual size.
 MIN_SEEDS = 3
+_LEVEL = 0.05
+
+Pair = tuple[DocumentScores, DocumentScores]
+"""An arm and the baseline with one seed."""
 
 
-def paired_differences(
-    arm: DocumentScores, baseline: DocumentScores, *, resamples: int, seed: int = 0
-) -> dict[str, Difference]:
-    """Return metric -> difference with its percentile interval."""
-    if arm.mask != baseline.mask:
-        raise ModelError("the two models were not scored on the same hidden tokens of the same documents")
-    tokens_D = arm.tokens_D.astype(np.float64)
-    deltas_DM = np.stack([arm.sums[metric] - baseline.sums[metric] for metric in METRICS], axis=1)
-    values_M = deltas_DM.sum(0) / tokens_D.sum()
-    resampled_RM = resampled_means(deltas_DM, tokens_D, num_resamples=resamples, seed=seed, weights=index_weights)
-    tail = (1 - INTERVAL) / 2
-    low_M, high_M = np.quantile(resampled_RM, [tail, 1 - tail], axis=0)
+def paired_differences(arm: DocumentScores, baseline: DocumentScores, *, resamples: int) -> dict[str, Difference]:
+    """Return metric -> difference of one seed, with its percentile interval over documents."""
+    values_M, resampled_RM = _resampled(arm, baseline, resamples)
+    low_M, high_M = percentiles(resampled_RM)
     return {
         metric: Difference(float(values_M[n]), float(low_M[n]), float(high_M[n])) for n, metric in enumerate(METRICS)
     }
 
 
-def verdict(differences: list[Difference], *, higher_is_better: bool) -> str:
-    """Return ``better`` or ``worse`` if three or more seeds all say so clearly, else ``undecided``."""
-    if (
-        len(differences) >= MIN_SEEDS
-        and all(d.clear for d in differences)
-        and len({d.value > 0 for d in differences}) == 1
-    ):
-        return "better" if (differences[0].value > 0) == higher_is_better else "worse"
-    return "undecided"
+def compare_seeds(pairs: Mapping[str, Pair], *, resamples: int) -> dict[str, MetricComparison]:
+    """Return metric -> the differences of every seed, their mean with an interval over seeds and documents, and its p.
+
+    The verdict is still ``undecided``: ``with_verdicts`` gives it, when all arms are known.
+    """
+    found = [_resampled(*pair, resamples) for pair in pairs.values()]
+    by_seed = {seed: paired_differences(*pair, resamples=resamples) for seed, pair in pairs.items()}
+    num_documents = min(len(arm.tokens_D) for arm, _ in pairs.values())
+    compared = {}
+    for n, metric in enumerate(METRICS):
+        seeds = Seeds(
+            np.array([values_M[n] for values_M, _ in found]),
+            np.stack([resampled_RM[:, n] for _, resampled_RM in found], axis=1),
+        )
+        of, value = spread(seeds, num_groups=num_documents), seeds.mean
+        compared[metric] = MetricComparison(
+            verdict="undecided",
+            mean=Difference(value, value - of.half_width, value + of.half_width),
+            p=t_test(value, of) if len(pairs) >= MIN_SEEDS and np.isfinite(value) else None,
+            p_holm=None,
+            seeds={seed: differences[metric] for seed, differences in by_seed.items()},
+        )
+    return compared
+
+
+def with_verdicts(arms: Mapping[str, MetricComparison], *, higher_is_better: bool) -> dict[str, MetricComparison]:
+    """Return one metric of all arms under one mask with Holm's correction over the arms: better, worse or undecided."""
+    tested = {arm: compared.p for arm, compared in arms.items() if compared.p is not None}
+    corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
+    decided = {}
+    for arm, compared in arms.items():
+        p_holm, verdict = corrected.get(arm), "undecided"
+        if p_holm is not None and p_holm < _LEVEL:
+            verdict = "better" if (compared.mean.value > 0) == higher_is_better else "worse"
+        decided[arm] = replace(compared, p_holm=p_holm, verdict=verdict)
+    return decided
+
+
+def _resampled(arm: DocumentScores, baseline: DocumentScores, resamples: int) -> tuple[Floats, Floats]:
+    """Return the differences [M] of one seed, and those of each resample [R, M]; seeds share the resamples."""
+    if arm.mask != baseline.mask:
+        raise ModelError("the two models were not scored on the same hidden tokens of the same documents")
+    tokens_D = arm.tokens_D.astype(np.float64)
+    deltas_DM = np.stack([arm.sums[metric] - baseline.sums[metric] for metric in METRICS], axis=1)
+    values_M: Floats = deltas_DM.sum(0) / tokens_D.sum()
+    return values_M, resampled_means(deltas_DM, tokens_D, num_resamples=resamples, weights=index_weights)

@@ -51,9 +51,14 @@ def _mask_tables(comparison: Comparison, mask: MaskKind) -> list[str]:
         values = arm.masks.get(mask)
         figures.append([name, *(_cell(values[metric], metric) if values else _NONE for metric in _COLUMNS)])
         compared = arm.against_baseline.get(mask)
-        for seed in compared["loss"].seeds if compared else ():
-            cells = [_difference(compared[metric].seeds[seed], metric) for metric in _COLUMNS] if compared else []
-            differences.append([name, seed, *cells])
+        if not compared:
+            continue
+        for seed in compared["loss"].seeds:
+            differences.append(
+                [name, seed, *(_difference(compared[metric].seeds[seed], metric) for metric in _COLUMNS)]
+            )
+        means = [f"{_difference(compared[m].mean, m)}{_probability(compared[m].p_holm)}" for m in _COLUMNS]
+        differences.append([name, "mean", *means])
     return [
         f"## Held-out figures, {mask} mask ({HIDDEN[mask]})",
         "",
@@ -61,7 +66,8 @@ def _mask_tables(comparison: Comparison, mask: MaskKind) -> list[str]:
         "",
         *_table(["arm", *heads], "---|" + "--:|" * len(heads), figures),
         "",
-        f"Differences from the baseline within each seed, {mask} mask, with 95 % intervals over documents.",
+        f"Differences from the baseline, {mask} mask. A seed's 95 % interval is over documents alone. That of the mean is over "
+        "seeds and documents, with the p of a paired t test over seeds after Holm's correction over the arms.",
         "",
         *_table(["arm", "seed", *heads], "---|--:|" + "--:|" * len(heads), differences),
         "",
@@ -86,7 +92,8 @@ def findings(report: SweepReport, comparison: Comparison) -> list[str]:
         f"Compute of the trials: {min(compute):.3g} to {max(compute):.3g} FLOPs each (the head runs on masked tokens only)."
     )
     lines.append(
-        f"Better and worse need at least {needed} compared seeds, each with an interval that excludes zero on the same side."
+        f"Better and worse need at least {needed} compared seeds and p < 0.05 of a paired t test over seeds, corrected for the "
+        "arms (Holm). The metrics and the two masks are not corrected for."
     )
     if best:
         lines.append(
@@ -214,6 +221,10 @@ def _cell(values: list[float], metric: str) -> str:
     if metric == "loss":
         return f"{mean:.3f} ({', '.join(f'{value:.3f}' for value in values)})"
     return f"{100 * mean:.2f} ({', '.join(f'{100 * value:.2f}' for value in values)})"
+
+
+def _probability(p: float | None) -> str:
+    return "" if p is None else f" (p {'< 0.001' if p < 0.001 else f'= {p:.3f}'})"
 
 
 def _difference(difference: Difference, metric: str) -> str:

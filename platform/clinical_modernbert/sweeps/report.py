@@ -1,6 +1,7 @@
 """The report of a sweep: ``report.json``, ``report.md`` in the form of the paper's Table 5, and curves as in its Figure 4."""
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,14 +14,13 @@ from clinical_modernbert.errors import ModelError
 from clinical_modernbert.masking import MASK_KINDS, MaskKind
 from clinical_modernbert.recipe import SweepRecipe
 from clinical_modernbert.sweeps.board import Board, held_out_curve
-from clinical_modernbert.sweeps.comparison import MIN_SEEDS, paired_differences, verdict
+from clinical_modernbert.sweeps.comparison import MIN_SEEDS, Pair, compare_seeds, with_verdicts
 from clinical_modernbert.sweeps.markdown import render_markdown
 from clinical_modernbert.sweeps.plots import plot_curves
 from clinical_modernbert.sweeps.results import (
     ArmCurve,
     ArmResult,
     Comparison,
-    Difference,
     FailedFit,
     Fit,
     MetricComparison,
@@ -73,7 +73,9 @@ def _with_figures(trial: Trial, base: SweepBase, store: Store) -> Trial:
 def _ordered(trials: list[Trial]) -> list[Trial]:
     def place(trial: Trial) -> tuple[bool, int, float]:
         # Losses after different numbers of steps are not comparable: a trial with more steps is listed first.
-        return bool(trial.error), -(trial.stopped_after or sys.maxsize), trial.held_out_loss or 0.0
+        # A loss that is not a number is no loss: it is listed last.
+        loss = trial.held_out_loss if trial.held_out_loss is not None else 0.0
+        return bool(trial.error), -(trial.stopped_after or sys.maxsize), loss if math.isfinite(loss) else math.inf
 
     return sorted(trials, key=place)
 
@@ -88,19 +90,16 @@ def compare_arms(recipe: SweepRecipe, trials: Sequence[Trial], scores: Scores) -
     arms = {}
     for arm, overrides in recipe.arms.items():
         seeds = [seed for seed in recipe.seeds if (arm, seed) in scored]
-        masks, against_baseline = {}, {}
+        masks = {}
         for mask in MASK_KINDS if seeds else ():
-            # 1. The arm's own figures, seed by seed.
-            ours, baseline = scores_of(arm, mask), scores_of(recipe.compared_with, mask)
+            ours = scores_of(arm, mask)
             masks[mask] = {metric: [ours[seed].mean(metric) for seed in seeds] for metric in METRICS}
-            # 2. Its differences from the baseline within each seed that both have.
-            pairs = {
-                seed: paired_differences(ours[seed], baseline[seed], resamples=recipe.comparison.resamples)
-                for seed in seeds
-                if arm != recipe.compared_with and seed in baseline
-            }
-            against_baseline[mask] = _comparisons(pairs)
-        arms[arm] = ArmResult(list(overrides), seeds, masks, against_baseline)
+        arms[arm] = ArmResult(list(overrides), seeds, masks, {})
+    for mask in MASK_KINDS:
+        baseline = scores_of(recipe.compared_with, mask)
+        pairs = {arm: _pairs(scores_of(arm, mask), baseline) for arm in arms if arm != recipe.compared_with}
+        for arm, compared in _compared(pairs, resamples=recipe.comparison.resamples).items():
+            arms[arm].against_baseline[mask] = compared
     pairing = {
         str(seed): _pairing([trial for (_, of_seed), trial in scored.items() if of_seed == seed], scores)
         for seed in recipe.seeds
@@ -108,15 +107,21 @@ def compare_arms(recipe: SweepRecipe, trials: Sequence[Trial], scores: Scores) -
     return Comparison(recipe.compared_with, MIN_SEEDS, arms, pairing)
 
 
-def _comparisons(pairs: dict[int, dict[str, Difference]]) -> dict[str, MetricComparison]:
-    return {
-        metric: MetricComparison(
-            verdict=verdict([pair[metric] for pair in pairs.values()], higher_is_better=metric != "loss"),
-            seeds={str(seed): pair[metric] for seed, pair in pairs.items()},
+def _pairs(ours: dict[int, DocumentScores], baseline: dict[int, DocumentScores]) -> dict[str, Pair]:
+    """Return the scores of the seeds that both have."""
+    return {str(seed): (of_seed, baseline[seed]) for seed, of_seed in ours.items() if seed in baseline}
+
+
+def _compared(pairs: dict[str, dict[str, Pair]], *, resamples: int) -> dict[str, dict[str, MetricComparison]]:
+    """Return arm -> metric -> differences with their verdict; an arm without a seed of the baseline has none."""
+    by_arm = {arm: compare_seeds(of_arm, resamples=resamples) for arm, of_arm in pairs.items() if of_arm}
+    for metric in METRICS:
+        decided = with_verdicts(
+            {arm: compared[metric] for arm, compared in by_arm.items()}, higher_is_better=metric != "loss"
         )
-        for metric in METRICS
-        if pairs
-    }
+        for arm, compared in decided.items():
+            by_arm[arm][metric] = compared
+    return by_arm
 
 
 def _pairing(trials: Sequence[Trial], scores: Scores) -> Pairing:

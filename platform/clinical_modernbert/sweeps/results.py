@@ -78,11 +78,6 @@ class Difference:
     low: float
     high: float
 
-    @property
-    def clear(self) -> bool:
-        """Whether the interval excludes zero."""
-        return self.low > 0 or self.high < 0
-
 
 @dataclass(frozen=True, slots=True)
 class MetricComparison:
@@ -90,7 +85,14 @@ class MetricComparison:
 
     verdict: str
     """``better``, ``worse`` or ``undecided``."""
+    mean: Difference
+    """Over seeds; the interval is that of another seed and other documents."""
+    p: float | None
+    """Of a paired t test over seeds; None with fewer seeds than a verdict needs."""
+    p_holm: float | None
+    """After Holm's correction over the arms."""
     seeds: dict[str, Difference]
+    """By seed; the intervals are over documents alone."""
 
 
 @dataclass(frozen=True, slots=True)

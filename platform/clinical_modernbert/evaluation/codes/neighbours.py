@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clinical_modernbert.errors import ModelError
 from clinical_modernbert.evaluation.report.schema import CodeFigures, Estimate
 from clinical_modernbert.statistics import mean_intervals
 
@@ -21,6 +22,9 @@ _FIGURES = ("purity", "neighbour_agreement", "silhouette")
 
 def nearest(vectors_ND: NDArray[np.float32], *, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Return (row numbers, cosine similarities) [N, K] of the nearest other points, nearest first; exact."""
+    broken = int((~np.isfinite(vectors_ND).all(axis=1)).sum())
+    if broken:
+        raise ModelError(f"{broken} of {len(vectors_ND)} vectors are not finite: they have no neighbours")
     norms = np.linalg.norm(vectors_ND, axis=1, keepdims=True)
     unit = vectors_ND / np.maximum(norms, 1e-12)
     index = np.empty((len(unit), k), dtype=np.int32)

@@ -3,34 +3,34 @@
 The report holds counts and figures. Texts are quoted only from data sets marked as public.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
 
 import numpy as np
 
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.evaluation.report.calibration import calibration
+from clinical_modernbert.evaluation.report.paired_tests import paired_tests
 from clinical_modernbert.evaluation.report.schema import (
+    BaselineResult,
     Comparison,
     EncoderFacts,
     ErrorAnalysis,
+    FailedRun,
     Metric,
-    PairedTest,
     PaperQueries,
     Result,
     SetStatistics,
     Skipped,
     TaskReport,
 )
-from clinical_modernbert.evaluation.results import Finished
+from clinical_modernbert.evaluation.results import Baseline, Failed, Finished
 from clinical_modernbert.evaluation.runs import read_scored
-from clinical_modernbert.evaluation.scores import Scored, interval, paired_test
+from clinical_modernbert.evaluation.scores import Resampled, Scored, interval, resample
 from clinical_modernbert.evaluation.tasks import KINDS, load_task, main_metric
 from clinical_modernbert.evaluation.tasks.windows import encode_texts
 from clinical_modernbert.recipe import EvaluateRecipe
 from clinical_modernbert.recipe.tasks import Mode, Task
-from clinical_modernbert.statistics import holm
 from clinical_modernbert.tokenizer import load_tokenizer
 
 _WHOLE = 1 << 30
@@ -38,19 +38,40 @@ _WHOLE = 1 << 30
 
 
 def compare(
-    recipe: EvaluateRecipe, finished: Sequence[Finished], *, encoders: Sequence[LocalEncoder], skipped: Skipped
+    recipe: EvaluateRecipe,
+    finished: Sequence[Finished],
+    *,
+    failed: Sequence[Failed],
+    encoders: Sequence[LocalEncoder],
+    own: str | None,
+    skipped: Skipped,
+    baselines: Mapping[str, Sequence[Baseline]],
 ) -> Comparison:
-    """Return the report's section on tasks; the first encoder's tokenizer counts the tokens of the data sets."""
-    tasks = {run.recipe.task.name: run.recipe.task for run in finished}
+    """Return the report's section on tasks; the first encoder's tokenizer counts the tokens of the data sets.
+
+    ``own`` is the encoder that the others are compared with; without one it is the best of each mode.
+    """
+    recipes = [*(run.recipe for run in finished), *(run.recipe for run in failed)]
+    tasks = {of_run.task.name: of_run.task for of_run in recipes}
+    measured = {run.recipe.task.name for run in finished}
     return Comparison(
         encoders={encoder.name: _encoder_facts(encoder) for encoder in encoders},
         skipped=skipped,
         seeds=list(recipe.seeds),
         num_resamples=recipe.num_resamples,
         tuning=recipe.tuning.model_dump(mode="json"),
-        statistics={name: statistics(task, recipe.data, encoders[0]) for name, task in tasks.items()},
+        statistics={
+            name: statistics(task, recipe.data, encoders[0]) for name, task in tasks.items() if name in measured
+        },
         tasks={
-            name: task_report(task, [run for run in finished if run.recipe.task.name == name], recipe)
+            name: task_report(
+                task,
+                [run for run in finished if run.recipe.task.name == name],
+                recipe,
+                own=own,
+                failed=[run for run in failed if run.recipe.task.name == name],
+                baselines=baselines.get(name, ()),
+            )
             for name, task in tasks.items()
         },
     )
@@ -81,27 +102,51 @@ def statistics(task: Task, data: str, encoder: LocalEncoder) -> SetStatistics:
     )
 
 
-def task_report(task: Task, runs: Sequence[Finished], recipe: EvaluateRecipe) -> TaskReport:
+def task_report(
+    task: Task,
+    runs: Sequence[Finished],
+    recipe: EvaluateRecipe,
+    *,
+    own: str | None = None,
+    failed: Sequence[Failed] = (),
+    baselines: Sequence[Baseline] = (),
+) -> TaskReport:
     """Return the figures of every encoder, mode and number of training examples, their tests, errors and facts."""
     groups: dict[tuple[Mode, int | None, str], list[Finished]] = {}
     for run in runs:
         groups.setdefault((run.mode, run.recipe.num_train, run.recipe.encoder.name), []).append(run)
     scored = {key: [read_scored(run.artifact) for run in group] for key, group in groups.items()}
-    results = [_result(task, group, scored[key], recipe) for key, group in groups.items()]
-    full = {(mode, encoder): outcomes for (mode, size, encoder), outcomes in scored.items() if size is None}
+    resampled = {key: resample(outcomes, num_resamples=recipe.num_resamples) for key, outcomes in scored.items()}
+    trivial = {b.name: resample([b.scored], num_resamples=recipe.num_resamples) for b in baselines}
+    full = {(mode, encoder): found for (mode, size, encoder), found in resampled.items() if size is None}
     return TaskReport(
         type=task.type,
         note=task.note,
-        results=results,
-        paired_tests=_paired_tests(task, full, recipe),
-        errors=_errors(task, groups, recipe),
+        results=[_result(task, group, scored[key], resampled[key], recipe) for key, group in groups.items()],
+        paired_tests=paired_tests(task, full, own=own, baselines=trivial) if full else [],
+        errors=_errors(task, groups, recipe) if groups else None,
         facts=_facts(runs),
+        baselines=tuple(
+            BaselineResult(name=b.name, method=b.method, metrics=_metrics(trivial[b.name])) for b in baselines
+        ),
+        failed=tuple(
+            FailedRun(
+                encoder=run.recipe.encoder.name,
+                mode=run.recipe.mode,
+                seed=run.recipe.seed,
+                num_train=run.recipe.num_train,
+                reason=run.reason,
+            )
+            for run in failed
+        ),
     )
 
 
-def _result(task: Task, runs: Sequence[Finished], outcomes: list[Scored], recipe: EvaluateRecipe) -> Result:
+def _result(
+    task: Task, runs: Sequence[Finished], outcomes: list[Scored], resampled: Resampled, recipe: EvaluateRecipe
+) -> Result:
     first = runs[0]
-    metrics = _metrics(outcomes, recipe)
+    metrics = _metrics(resampled)
     is_full = first.recipe.num_train is None
     sample_size = KINDS[task.type].sample_size(task) if is_full else None
     return Result(
@@ -121,13 +166,14 @@ def _result(task: Task, runs: Sequence[Finished], outcomes: list[Scored], recipe
     )
 
 
-def _metrics(outcomes: list[Scored], recipe: EvaluateRecipe) -> dict[str, Metric]:
+def _metrics(resampled: Resampled) -> dict[str, Metric]:
+    """Return the metrics that are defined for the reported examples."""
     metrics = {}
-    for name in outcomes[0].figures():
-        mean, low, high = interval(outcomes, name, num_resamples=recipe.num_resamples)
-        by_seed = [outcome.figures()[name] for outcome in outcomes]
-        spread = float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None
-        metrics[name] = Metric(mean=mean, low=low, high=high, seeds=by_seed, std_over_seeds=spread)
+    for name in resampled.defined():
+        mean, low, high = interval(resampled, name)
+        by_seed = resampled.metrics[name].figures_S
+        deviation = float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None
+        metrics[name] = Metric(mean=mean, low=low, high=high, seeds=by_seed.tolist(), std_over_seeds=deviation)
     return metrics
 
 
@@ -139,24 +185,7 @@ def _paper_queries(outcomes: list[Scored], recipe: EvaluateRecipe, count: int) -
         replace(o, groups_N=np.arange(len(chosen)), values={name: array[chosen] for name, array in o.values.items()})
         for o in outcomes
     ]
-    return PaperQueries(queries=len(chosen), metrics=_metrics(sample, recipe))
-
-
-def _paired_tests(task: Task, scored: dict[tuple[Mode, str], list[Scored]], recipe: EvaluateRecipe) -> list[PairedTest]:
-    pairs = [
-        (mode, first, second) for (mode, first), (other_mode, second) in combinations(scored, 2) if mode == other_mode
-    ]
-    tests = []
-    for mode, first, second in pairs:
-        metric = main_metric(task.type, scored[mode, first][0].figures())
-        ours, other = scored[mode, first], scored[mode, second]
-        tests.append((metric, *paired_test(ours, other, metric, num_resamples=recipe.num_resamples)))
-    # The comparisons of a task answer one question: which encoder is better.
-    corrected = holm([p for _, _, p in tests])
-    return [
-        PairedTest(mode=mode, first=first, second=second, metric=metric, difference=difference, p=p, p_holm=p_holm)
-        for (mode, first, second), (metric, difference, p), p_holm in zip(pairs, tests, corrected, strict=True)
-    ]
+    return PaperQueries(queries=len(chosen), metrics=_metrics(resample(sample, num_resamples=recipe.num_resamples)))
 
 
 def _errors(

@@ -1,43 +1,46 @@
 """Calibration of the positive class, where there are two classes.
 
-Legend: N examples, G groups.
+Legend: N examples.
 """
+
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clinical_modernbert.evaluation.report.schema import Calibration, CalibrationIntervals, CurvePoint
-from clinical_modernbert.evaluation.scores import Scored
-from clinical_modernbert.statistics import Floats, bootstrap, percentiles
+from clinical_modernbert.evaluation.scores import Scored, interval, resample
+from clinical_modernbert.statistics import Floats
 
 _NUM_BINS = 10
 
 
-def calibration(runs: list[Scored], *, num_resamples: int, seed: int = 0) -> Calibration:
+def calibration(runs: list[Scored], *, num_resamples: int) -> Calibration:
     """Return Brier score and expected calibration error as means over seeds, and the reliability curve of all seeds together.
 
-    The 95 % intervals are bootstrapped over groups; all seeds share a resample.
+    The 95 % intervals are over seeds and groups, as for the metrics.
     """
-
-    def figures(weights_G: Floats) -> Floats:
-        return np.mean([_brier_and_error(run, weights_G[run.groups_N]) for run in runs], axis=0)
-
-    num_groups = runs[0].num_groups
-    low_2, high_2 = percentiles(bootstrap(figures, num_groups, num_resamples=num_resamples, seed=seed)).tolist()
-    brier, error = figures(np.ones(num_groups)).tolist()
+    found = resample([replace(run, measure=_measure) for run in runs], num_resamples=num_resamples)
+    brier, *of_brier = interval(found, "brier")
+    error, *of_error = interval(found, "expected_calibration_error")
     return Calibration(
         brier=brier,
         expected_calibration_error=error,
-        intervals=CalibrationIntervals(brier=(low_2[0], high_2[0]), expected_calibration_error=(low_2[1], high_2[1])),
+        intervals=CalibrationIntervals(
+            brier=(of_brier[0], of_brier[1]), expected_calibration_error=(of_error[0], of_error[1])
+        ),
         curve=_curve(runs),
     )
 
 
-def _brier_and_error(scored: Scored, weights_N: Floats) -> tuple[float, float]:
-    labels_N, positive_N = scored.values["labels"], scored.values["probabilities"][:, 1]
+def _measure(values: dict[str, Floats], weights_N: Floats) -> dict[str, float]:
+    labels_N, positive_N = values["labels"], values["probabilities"][:, 1]
     gaps = np.bincount(_bins(positive_N), weights_N * (positive_N - labels_N), minlength=_NUM_BINS)
     total = weights_N.sum()
-    return float((weights_N * (positive_N - labels_N) ** 2).sum() / total), float(np.abs(gaps).sum() / total)
+    return {
+        "brier": float((weights_N * (positive_N - labels_N) ** 2).sum() / total),
+        "expected_calibration_error": float(np.abs(gaps).sum() / total),
+    }
 
 
 def _curve(runs: list[Scored]) -> list[CurvePoint]:

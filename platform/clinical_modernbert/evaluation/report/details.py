@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from clinical_modernbert.evaluation.report.markdown import cell, ranged, table
-from clinical_modernbert.evaluation.report.schema import ErrorAnalysis, Result, TaskReport
+from clinical_modernbert.evaluation.report.markdown import cell, probability, ranged, table
+from clinical_modernbert.evaluation.report.schema import ErrorAnalysis, Result, TaskReport, mode_name
 
 _MOST_PAIRS = 3
 
@@ -15,8 +15,9 @@ def task_details(name: str, task: TaskReport) -> list[str]:
         f"{result.mode_name}: " + ", ".join(f"{count:,} {split}" for split, count in result.counts.items())
         for result in task.full_results
     }
-    parts.append("Examples, " + "; ".join(sorted(counts)) + ".")
-    parts += [*_few_shot(task.few_shot_results), *_paired_tests(task), *_calibrations(task.full_results)]
+    parts += ["Examples, " + "; ".join(sorted(counts)) + "."] if counts else []
+    parts += [*_failed(task), *baseline_lines(task), *_few_shot(task.few_shot_results), *_paired_tests(task)]
+    parts += _calibrations(task.full_results)
     parts += error_lines(task)
     facts = [f"- {fact.replace('_', ' ')}: {'; '.join(v)}" for fact, v in task.facts.items() if fact != "max_tokens"]
     return [*parts, "\n".join(facts)] if facts else parts
@@ -42,11 +43,43 @@ def _paired_tests(task: TaskReport) -> list[str]:
     if not task.paired_tests:
         return []
     rows = [
-        [test.mode.replace("_", "-"), f"{test.first} - {test.second}", test.metric, f"{test.difference:+.4f}",
-         f"{test.p:.4f}", f"{test.p_holm:.4f}"]
+        [
+            mode_name(test.mode),
+            f"{test.first} - {test.second}",
+            test.metric,
+            f"{ranged(test.difference, (test.low, test.high), sign='+')}",
+            probability(test.p),
+            probability(test.p_holm),
+            f"{test.detectable:.4f}",
+            f"{test.first}: {test.verdict}",
+        ]
         for test in task.paired_tests
-    ]  # fmt: skip
-    return [table(["mode", "comparison", "metric", "difference", "p", "p (Holm)"], rows)]
+    ]
+    head = ["mode", "comparison", "metric", "difference", "p", "p (Holm)", "detectable", "verdict"]
+    return [table(head, rows)]
+
+
+def baseline_lines(task: TaskReport) -> list[str]:
+    """Return how each baseline was made, and in words where the best one is ahead of an encoder."""
+    if not task.baselines:
+        return []
+    lines = [f"- {baseline.name}: {baseline.method}" for baseline in task.baselines]
+    for result in task.full_results:
+        metric = result.main_metric
+        ahead = [
+            b for b in task.baselines if metric in b.metrics and b.metrics[metric].mean > result.metrics[metric].mean
+        ]
+        for baseline in ahead:
+            lines.append(
+                f"- **{baseline.name} is ahead of {result.encoder} ({result.mode_name})**: {metric} "
+                f"{baseline.metrics[metric].mean:.4f} against {result.metrics[metric].mean:.4f}"
+            )
+    return ["Trivial baselines on the same examples:\n\n" + "\n".join(lines)]
+
+
+def _failed(task: TaskReport) -> list[str]:
+    lines = [f"- {run.encoder}, {mode_name(run.mode)}, seed {run.seed}: {run.reason}" for run in task.failed]
+    return ["Failed runs:\n\n" + "\n".join(lines)] if lines else []
 
 
 def _calibrations(results: Iterable[Result]) -> list[str]:

@@ -7,9 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from clinical_modernbert.evaluation.report import reported
-from clinical_modernbert.evaluation.report.markdown import NONE, cell, percentage, table
+from clinical_modernbert.evaluation.report.markdown import NONE, NOT_DEFINED, cell, percentage, table
 from clinical_modernbert.evaluation.report.reported import Column
-from clinical_modernbert.evaluation.report.schema import Comparison, Metric, Range, Result, Shares, Skipped, Table4
+from clinical_modernbert.evaluation.report.schema import (
+    Comparison,
+    Metric,
+    Range,
+    Result,
+    Shares,
+    Skipped,
+    Table4,
+    mode_name,
+)
 from clinical_modernbert.evaluation.tasks import KINDS
 
 
@@ -59,10 +68,10 @@ def _scores(comparison: Comparison, columns: Sequence[Column]) -> str:
     """Return one table with a column for each metric of each task."""
     metrics: dict[tuple[str, str], dict[str, Mapping[str, Metric]]] = {}
     for task in dict.fromkeys(column.task for column in columns):
-        for result in _results(comparison, task):
-            metrics.setdefault((result.encoder, result.mode_name), {})[task] = result.metrics
+        for encoder, mode, figures in _rows(comparison, task):
+            metrics.setdefault((encoder, mode), {})[task] = figures
     measured = [
-        _Row(encoder, mode, [cell(by_task[c.task][c.metric]) if c.task in by_task else NONE for c in columns])
+        _Row(encoder, mode, [_cell(by_task.get(column.task), column.metric) for column in columns])
         for (encoder, mode), by_task in metrics.items()
     ]
     paper = {
@@ -70,6 +79,28 @@ def _scores(comparison: Comparison, columns: Sequence[Column]) -> str:
         for encoder in reported.ENCODERS
     }
     return table(["encoder", "mode", *(column.title for column in columns)], _with_reported(measured, paper))
+
+
+def _rows(comparison: Comparison, task: str) -> Iterable[tuple[str, str, Mapping[str, Metric]]]:
+    """Yield (encoder, mode, metrics): the results, the encoders whose runs all failed, then the trivial baselines."""
+    if task not in comparison.tasks:
+        return
+    found = comparison.tasks[task]
+    for result in found.full_results:
+        yield result.encoder, result.mode_name, result.metrics
+    measured = {(result.encoder, result.mode) for result in found.full_results}
+    for run in found.failed:
+        if (run.encoder, run.mode) not in measured:
+            yield run.encoder, f"{mode_name(run.mode)}, failed", {}
+    for baseline in found.baselines:
+        yield baseline.name, "baseline", baseline.metrics
+
+
+def _cell(metrics: Mapping[str, Metric] | None, name: str) -> str:
+    """Return a figure; a dash without any run of the task, ``not defined`` where the run has no such figure."""
+    if not metrics:
+        return NONE
+    return cell(metrics[name]) if name in metrics else NOT_DEFINED
 
 
 def _with_reported(measured: Sequence[_Row], paper: Mapping[str, list[str]]) -> Iterable[list[str]]:
@@ -98,6 +129,10 @@ def _sampled(comparison: Comparison, names: Sequence[str], metrics: Sequence[str
             for num_queries, figures in counted:
                 cells = [f"{num_queries:,}", *(cell(figures[metric]) for metric in metrics)]
                 rows.append(_Row(result.encoder, result.mode_name, cells))
+        for baseline in comparison.tasks[name].baselines if name in comparison.tasks else ():
+            num_queries = comparison.tasks[name].full_results[0].groups
+            cells = [f"{num_queries:,}", *(_cell(baseline.metrics, metric) for metric in metrics)]
+            rows.append(_Row(baseline.name, "baseline", cells))
         in_paper = bool(reported.task_figures(name))
         paper = {e: [str(reported.NUM_QUERIES), *(_reported(e, name, m) for m in metrics)] for e in reported.ENCODERS}
         head = ["encoder", "mode", "queries", *metrics]
@@ -121,8 +156,9 @@ def table_4(figures: Table4, skipped: Skipped | None) -> list[str]:
     paper = [f"{reported.TABLE_4[k]:.2f}%" if k in reported.TABLE_4 else NONE for k in figures.keys]
     rows.append(["clinical-modernbert, reported", "its own", *paper])
     text = (
-        "Share of hidden tokens among the first k guesses; in brackets a 95 % bootstrap interval over documents. Only models "
-        "with the corpus' tokenizer can be scored on the same tokens."
+        "Share of hidden tokens among the first k guesses; in brackets a 95 % bootstrap interval over documents. It is of this "
+        "one trained model and says nothing about another training run. Only models with the corpus' tokenizer can be scored on "
+        "the same tokens."
     )
     parts = ["## Table 4: masked tokens", text, table(["model", "mask", *(f"top-{k}" for k in figures.keys)], rows)]
     if skipped and skipped.masks:

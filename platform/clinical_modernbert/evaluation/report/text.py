@@ -4,6 +4,7 @@ from clinical_modernbert.evaluation.report import reported
 from clinical_modernbert.evaluation.report.details import task_details
 from clinical_modernbert.evaluation.report.figures import figure_2, figure_3
 from clinical_modernbert.evaluation.report.markdown import table
+from clinical_modernbert.evaluation.report.paired_tests import MIN_SEEDS
 from clinical_modernbert.evaluation.report.schema import Comparison, Report
 from clinical_modernbert.evaluation.report.tables import table_4, task_tables
 
@@ -32,9 +33,12 @@ def _preface(comparison: Comparison) -> list[str]:
     ]
     parts = [table(["encoder", "origin", "architecture", "limit, tokens", "pooling"], rows)]
     parts.append(
-        f"Figures are means over seeds {', '.join(map(str, comparison.seeds))}; in brackets a 95 % bootstrap interval over "
-        f"groups (patients, abstracts, documents; {comparison.num_resamples} resamples). p: paired permutation test by group, "
-        "Holm's correction over the comparisons of a task. \"Reported\" figures are the paper's, on its own data and splits."
+        f"Figures are means over seeds {', '.join(map(str, comparison.seeds))}; in brackets the 95 % interval of the figure "
+        "expected of another seed on other groups (patients, abstracts, documents, queries; t interval of logits, "
+        f"{comparison.num_resamples} resamples of the groups). A method without seeds (zero-shot, baselines) has an interval "
+        "over groups alone. p: t test over seeds and groups, with Holm's correction over the comparisons of a mode. With fewer "
+        f"than {MIN_SEEDS} seeds of a trained encoder there is no verdict. Detectable: the difference that the test finds in "
+        'four of five repetitions. "Reported" figures are the paper\'s, on its own data and splits.'
     )
     skipped = comparison.skipped
     lines = [

@@ -2,7 +2,7 @@
 
 A new kind is a recipe class in ``recipe/tasks.py``, a module here, and its line in ``KINDS``. Files of a new layout need a reader
 in ``sources/evaluation_sets/`` too. ``TaskKind`` lists what the module has. A kind of texts with one label each takes ``run``,
-``measure`` and ``errors`` from ``text_labels``, as ``sentence_roles`` does.
+``measure``, ``baselines`` and ``errors`` from ``text_labels``, as ``sentence_roles`` does.
 
 A kind's module imports no torch at its top, because dry runs and pages import it too; ``run`` imports what trains and predicts.
 """
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.evaluation.report.schema import ErrorAnalysis
-from clinical_modernbert.evaluation.results import Outcome, StoredOutcome
+from clinical_modernbert.evaluation.results import Baseline, Outcome, StoredOutcome
 from clinical_modernbert.evaluation.tasks import disposition, entities, retrieval, sentence_roles
 from clinical_modernbert.evaluation.tasks.examples import TaskData
 from clinical_modernbert.recipe import RunRecipe
@@ -63,6 +63,9 @@ class TaskKind(Protocol):
 
     def sample_size(self, task: Any) -> int | None:
         """Return how many reported examples the paper's figures are over, if it takes a sample of them."""
+
+    def baselines(self, data: Any) -> list[Baseline]:
+        """Return what trivial methods reach on the reported examples."""
 
     def errors(self, data: Any, outcomes: Sequence[StoredOutcome], *, num_resamples: int, shown: bool) -> ErrorAnalysis:
         """Return the error analysis over the runs of one encoder with different seeds. Quotes examples only if ``shown``."""

@@ -11,8 +11,9 @@ import numpy as np
 
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.evaluation.report.schema import ErrorAnalysis
-from clinical_modernbert.evaluation.results import Facts, Outcome, StoredOutcome
+from clinical_modernbert.evaluation.results import Baseline, Facts, Outcome, StoredOutcome
 from clinical_modernbert.evaluation.scores import Scored, group_numbers, ratio
+from clinical_modernbert.evaluation.tasks import trivial
 from clinical_modernbert.evaluation.tasks.annotations import read_annotations
 from clinical_modernbert.evaluation.tasks.errors.entities import entity_errors
 from clinical_modernbert.evaluation.tasks.examples import Splits, WordExample, limited, make_splits
@@ -141,6 +142,19 @@ def _by_example(windows: Sequence[Window], tags: Sequence[str], examples: Sequen
     for (example, word), tag in zip(judged, tags, strict=True):
         by_word[example][word] = tag
     return [complete_tags(words) for words in by_word]
+
+
+def baselines(splits: Splits[WordExample]) -> list[Baseline]:
+    """Return no entity at all, and a dictionary of the training part."""
+    nothing = [["O"] * len(example.tags) for example in splits.test]
+    return [
+        Baseline("no entity", "every word is outside", _scored(splits.test, nothing)),
+        Baseline(
+            "dictionary",
+            "the longest run of words that is an entity in training, whatever its case",
+            _scored(splits.test, trivial.dictionary_tags(splits.train, splits.test)),
+        ),
+    ]
 
 
 def errors(

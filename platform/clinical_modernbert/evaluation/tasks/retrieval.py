@@ -10,10 +10,18 @@ import numpy as np
 
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.evaluation.report.schema import ErrorAnalysis
-from clinical_modernbert.evaluation.results import Facts, Outcome, StoredOutcome, Tuned
+from clinical_modernbert.evaluation.results import Baseline, Facts, Outcome, StoredOutcome, Tuned
 from clinical_modernbert.evaluation.scores import Scored
+from clinical_modernbert.evaluation.tasks import trivial
 from clinical_modernbert.evaluation.tasks.errors.retrieval import retrieval_errors
-from clinical_modernbert.evaluation.tasks.ranking import METRICS, first_ranks, retrieval_metrics, search
+from clinical_modernbert.evaluation.tasks.ranking import (
+    METRICS,
+    Rankings,
+    cosines,
+    first_ranks,
+    retrieval_metrics,
+    tied,
+)
 from clinical_modernbert.evaluation.tasks.retrieval_sets import RetrievalSet, retrieval_set
 from clinical_modernbert.evaluation.tasks.windows import encode_texts
 from clinical_modernbert.recipe import RunRecipe
@@ -89,11 +97,27 @@ def run(recipe: RunRecipe, encoder: LocalEncoder, data: RetrievalSet) -> Outcome
             for texts in (data.queries, data.documents)
         )
     facts: Facts = {"texts_cut_to_the_limit": num_cut} if num_cut else {}
-    rankings = search(queries, documents, query_ids=data.query_ids, document_ids=data.document_ids)
-    metrics = retrieval_metrics(data.qrels, rankings, data.query_ids)
+    rankings = data.ranked(cosines(queries, documents))
     ranks = first_ranks(data.qrels, rankings, data.query_ids)
-    scored = Scored(np.arange(len(metrics)), {"metrics": metrics}, measure)
-    return Outcome(scored, counts, facts, extra={"first_rank": ranks}, tuned=tuned)
+    facts |= tied(rankings)
+    return Outcome(_scored(data, rankings), counts, facts, extra={"first_rank": ranks}, tuned=tuned)
+
+
+def _scored(data: RetrievalSet, rankings: Rankings) -> Scored:
+    metrics = retrieval_metrics(data.qrels, rankings, data.query_ids)
+    return Scored(np.arange(len(metrics)), {"metrics": metrics}, measure)
+
+
+def baselines(data: RetrievalSet) -> list[Baseline]:
+    """Return BM25 and the cosine of TF-IDF vectors."""
+    methods = (
+        ("BM25", "k1 = 0.9, b = 0.4, words of two letters and more", trivial.bm25_scores),
+        ("TF-IDF cosine", "logarithmic counts, fitted on the documents", trivial.tfidf_scores),
+    )
+    return [
+        Baseline(name, method, _scored(data, data.ranked(trivial.blocks(scores(data.queries, data.documents)))))
+        for name, method, scores in methods
+    ]
 
 
 def measure(values: dict[str, Floats], weights_N: Floats) -> dict[str, float]:

@@ -1,13 +1,16 @@
 """Retrieval sets: BEIR's layout with judgements, or texts cut in halves, which need no judgements."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+
+from numpy.typing import NDArray
 
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.evaluation.results import Facts
 from clinical_modernbert.evaluation.tasks.examples import carve, drawn
+from clinical_modernbert.evaluation.tasks.ranking import Rankings, rank
 from clinical_modernbert.recipe.tasks import RetrievalTask
 from clinical_modernbert.sources.evaluation_sets import evaluation_texts, pmc_patients
 
@@ -26,6 +29,17 @@ class RetrievalSet:
     """(query text, text of a relevant document) to fine-tune on; empty where there are none."""
     development_pairs: list[tuple[str, str]]
     facts: Facts
+    drop_identical_ids: bool = True
+    """A document with a query's own id is not ranked for it."""
+
+    def ranked(self, scores: Iterable[NDArray[Any]]) -> Rankings:
+        """Return the best documents of each query from blocks of scores [B, D], in the order of queries and documents."""
+        return rank(
+            scores,
+            query_ids=self.query_ids,
+            document_ids=self.document_ids,
+            drop_identical_ids=self.drop_identical_ids,
+        )
 
     def texts(self) -> list[str]:
         """Return documents, reported queries, and the queries of training."""
@@ -45,10 +59,19 @@ def retrieval_set(task: RetrievalTask, folder: Path) -> RetrievalSet:
     if task.format == "halves":
         return _halves(task, list(evaluation_texts(folder / task.queries)))
     assert task.corpus is not None and task.qrels is not None
-    documents = {e.id: f"{e.title} {e.text}".strip() for e in pmc_patients.read_entries(folder / task.corpus)}
+    documents: dict[str, str] = {}
+    for line, entry in enumerate(pmc_patients.read_entries(folder / task.corpus), start=1):
+        if entry.id in documents:
+            raise SourceError(f"{task.corpus}, document {line}: the id {entry.id!r} occurs twice")
+        documents[entry.id] = f"{entry.title} {entry.text}".strip()
     queries = _queries(folder / task.queries)
-    qrels = _qrels(folder / task.qrels, queries, documents)
+    qrels = _qrels(folder / task.qrels, queries, documents, drop_identical_ids=task.drop_identical_ids)
     reported = [query for query in queries if query in qrels][: task.max_test]
+    facts: Facts = {"documents": len(documents)}
+    if len(queries) > len(qrels):
+        facts["queries_without_a_relevant_document"] = len(queries) - len(qrels)
+    if task.drop_identical_ids and (num_own := sum(query in documents for query in reported)):
+        facts["queries_whose_own_document_is_not_ranked"] = num_own
     graded_in = dict.fromkeys(qrels, task.qrels)
     train: list[tuple[str, str]] = []
     development: list[tuple[str, str]] = []
@@ -63,7 +86,7 @@ def retrieval_set(task: RetrievalTask, folder: Path) -> RetrievalSet:
         train, development = train[num_development:], train[:num_development]
     return RetrievalSet(
         reported, [queries[q] for q in reported], list(documents), list(documents.values()),
-        {q: qrels[q] for q in reported}, train, development, {"documents": len(documents)},
+        {q: qrels[q] for q in reported}, train, development, facts, task.drop_identical_ids,
     )  # fmt: skip
 
 
@@ -76,7 +99,7 @@ def _pairs(
 ) -> list[tuple[str, str]]:
     """Return each graded query's text with that of its best document; adds the queries to ``graded_in`` (query -> file)."""
     queries = _queries(folder / queries_name)
-    graded = _qrels(folder / qrels_name, queries, documents)
+    graded = _qrels(folder / qrels_name, queries, documents, drop_identical_ids=True)
     twice = sorted(graded.keys() & graded_in.keys())
     if twice:
         raise SourceError(
@@ -86,10 +109,12 @@ def _pairs(
     return [(queries[q], documents[max(grades, key=lambda d: grades[d])]) for q, grades in graded.items()]
 
 
-def _qrels(path: Path, queries: Collection[str], documents: Collection[str]) -> dict[str, dict[str, int]]:
+def _qrels(
+    path: Path, queries: Collection[str], documents: Collection[str], *, drop_identical_ids: bool
+) -> dict[str, dict[str, int]]:
     qrels: dict[str, dict[str, int]] = {}
     for line, query, document, grade in pmc_patients.read_qrels(path):
-        if query in queries and grade > 0:
+        if query in queries and grade > 0 and not (drop_identical_ids and query == document):
             if document not in documents:
                 raise SourceError(f"{path.name}, line {line}: document {document!r} is not in the corpus")
             qrels.setdefault(query, {})[document] = grade
@@ -123,5 +148,6 @@ def _halves(task: RetrievalTask, texts: list[str]) -> RetrievalSet:
         {half.group: {half.group: 1} for half in test[: task.max_test]},
         [(half.first, half.second) for half in train][: task.max_train],
         [(half.first, half.second) for half in development],
-        {"documents": len(halves), "judgements": "made: the two halves of a text belong together"},
+        # The second half has its query's id.
+        {"documents": len(halves), "judgements": "made: the two halves of a text belong together"}, False,
     )  # fmt: skip

@@ -7,6 +7,7 @@ from clinical_modernbert.evaluation.tasks.examples import Splits, TextExample, l
 from clinical_modernbert.evaluation.tasks.text_labels import (
     MAIN_METRICS,
     VALUES,
+    baselines,
     errors,
     measure,
     run,
@@ -22,6 +23,7 @@ __all__ = [
     "SHOWN",
     "TITLE",
     "VALUES",
+    "baselines",
     "errors",
     "load",
     "measure",

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.evaluation.report.schema import ErrorAnalysis
-from clinical_modernbert.evaluation.results import Facts, Outcome, StoredOutcome
+from clinical_modernbert.evaluation.results import Baseline, Facts, Outcome, StoredOutcome
 from clinical_modernbert.evaluation.scores import Scored, group_numbers, ratio
+from clinical_modernbert.evaluation.tasks import trivial
 from clinical_modernbert.evaluation.tasks.errors.texts import text_errors
 from clinical_modernbert.evaluation.tasks.examples import Splits, TextExample
 from clinical_modernbert.evaluation.tasks.windows import encode_texts
@@ -45,7 +46,7 @@ def run(recipe: RunRecipe, encoder: LocalEncoder, splits: Splits[TextExample]) -
     from clinical_modernbert.tokenizer import load_tokenizer
 
     parts = splits.parts()
-    labels = sorted({example.label for part in parts.values() for example in part})
+    labels = _labels(splits)
     numbers = {label: number for number, label in enumerate(labels)}
     tokenizer = load_tokenizer(encoder.folder)
     items: dict[str, list[Item]] = {}
@@ -56,10 +57,7 @@ def run(recipe: RunRecipe, encoder: LocalEncoder, splits: Splits[TextExample]) -
         num_cut += cut
 
     def scored(part: str, logits_NC: "torch.Tensor") -> Scored:
-        labels_N = np.array([numbers[example.label] for example in parts[part]], dtype=np.float64)
-        probabilities_NC = logits_NC.detach().cpu().double().softmax(dim=1).numpy()
-        values = {"labels": labels_N, "probabilities": probabilities_NC}
-        return Scored(group_numbers([example.group for example in parts[part]]), values, measure)
+        return _scored(parts[part], labels, logits_NC.detach().cpu().double().softmax(dim=1).numpy())
 
     labelled = Labelled(
         head="sequence",
@@ -73,6 +71,45 @@ def run(recipe: RunRecipe, encoder: LocalEncoder, splits: Splits[TextExample]) -
     counts = {name: len(part) for name, part in parts.items()}
     facts: Facts = {"texts_cut_to_the_limit": num_cut} if num_cut else {}
     return Outcome(scored("test", logits_NC), counts, facts, labels, tuned=tuned)
+
+
+def _labels(splits: Splits[TextExample]) -> list[str]:
+    return sorted({example.label for part in splits.parts().values() for example in part})
+
+
+def _scored(examples: Sequence[TextExample], labels: Sequence[str], probabilities_NC: Floats) -> Scored:
+    labels_N = np.array([labels.index(example.label) for example in examples], dtype=np.float64)
+    values = {"labels": labels_N, "probabilities": probabilities_NC}
+    return Scored(group_numbers([example.group for example in examples]), values, measure)
+
+
+def baselines(splits: Splits[TextExample]) -> list[Baseline]:
+    """Return the majority, logistic regression on TF-IDF, and the length of the text."""
+    labels, test = _labels(splits), splits.test
+
+    def figure(probabilities_NC: Floats) -> float:
+        return _development_figure(_scored(splits.development, labels, probabilities_NC))
+
+    found = [
+        Baseline(
+            "majority",
+            "every text gets the frequencies of the training labels",
+            _scored(test, labels, trivial.majority(splits.train, labels, len(test))),
+        )
+    ]
+    if len({example.label for example in splits.train}) < 2:
+        return found
+    probabilities_NC, cost = trivial.by_words(splits, labels, figure=figure)
+    method = f"words and word pairs, C = {cost:g} of {trivial.COSTS} chosen on the development part"
+    return [
+        *found,
+        Baseline("TF-IDF + logistic regression", method, _scored(test, labels, probabilities_NC)),
+        Baseline(
+            "text length",
+            "logistic regression on the logarithm of the number of words",
+            _scored(test, labels, trivial.by_length(splits, labels)),
+        ),
+    ]
 
 
 def _development_figure(scored: Scored) -> float:

@@ -1,13 +1,12 @@
 """Errors are counted as one counts them by hand, and no text of a set that is not public is in what is said of them."""
 
 import json
-from collections import Counter
 
 import numpy as np
 import pytest
 from clinical_modernbert.evaluation.report.details import error_lines
 from clinical_modernbert.evaluation.report.figures import figure_2
-from clinical_modernbert.evaluation.report.schema import CodesReport, Recall, TaskReport, section_json
+from clinical_modernbert.evaluation.report.schema import CodesReport, TaskReport, section_json
 from clinical_modernbert.evaluation.tasks.errors.buckets import quartiles, recall
 from clinical_modernbert.evaluation.tasks.errors.entities import entity_errors
 from clinical_modernbert.evaluation.tasks.errors.retrieval import retrieval_errors
@@ -56,17 +55,17 @@ def test_entities_by_type_length_rarity_and_document() -> None:
     assert found["by_type"]["Drug"] == {"f1": pytest.approx(2 * 4 / (4 + 6)), "gold": 3}
     assert found["by_type"]["Disease"] == {"f1": pytest.approx(2 * 1 / (3 + 2)), "gold": 1}
     # Entities of one word, both seeds together: right are 2 of 2 in the first document, 2 of 4 in the second.
-    assert found["recall_by_words"] == {
-        "1": {"recall": 4 / 6, "low": 0.5, "high": 1.0, "gold": 3},
-        "2": {"recall": 0.5, "low": 0.5, "high": 0.5, "gold": 1},
+    by_words = {name: (bucket["recall"], bucket["gold"]) for name, bucket in found["recall_by_words"].items()}
+    assert by_words == {"1": (pytest.approx(4 / 6), 3), "2": (0.5, 1)}
+    assert {name: (bucket["recall"], bucket["gold"]) for name, bucket in found["recall_by_rarity"].items()} == {
+        "6 and more times in training": (0.5, 1),  # heparin
+        "2 to 5 times": (1.0, 1),  # aspirin, whatever its case
+        "once": (0.5, 1),  # renal failure
+        "never": (0.5, 1),  # zzz
     }
-    half = {"recall": 0.5, "low": 0.5, "high": 0.5, "gold": 1}  # one document: nothing else can be drawn
-    assert found["recall_by_rarity"] == {
-        "6 and more times in training": half,  # heparin
-        "2 to 5 times": {"recall": 1.0, "low": 1.0, "high": 1.0, "gold": 1},  # aspirin, whatever its case
-        "once": half,  # renal failure
-        "never": half,  # zzz
-    }
+    # Two seeds that disagree, or one document, say next to nothing.
+    for bucket in found["recall_by_rarity"].values():
+        assert bucket["low"] < 0.03 and bucket["high"] > 0.97
     assert found["label_pairs"] == [{"gold": "Drug", "predicted": "Disease", "examples": 0.5}]
     assert found["by_document_words"] == [
         {
@@ -82,12 +81,15 @@ def test_entities_by_type_length_rarity_and_document() -> None:
     ]
 
 
-def test_recall_draws_whole_groups() -> None:
-    # One document all right and one all wrong: by document all from 0 to 1 can be drawn, by entity next to 0.5.
-    groups = [Counter(gold=100, right=100), Counter(gold=100, right=0)]
-    assert recall(groups, 2, num_resamples=200) == Recall(recall=0.5, low=0.0, high=1.0, gold=100)
-    even = [Counter(gold=4, right=1) for _ in range(9)]
-    assert recall(even, 1, num_resamples=50) == Recall(recall=0.25, low=0.25, high=0.25, gold=36)
+def test_recall_draws_whole_groups_and_counts_seeds() -> None:
+    # One document all right and one all wrong, in both seeds: 200 entities, but two documents.
+    torn = recall(np.array([[100.0, 100.0], [0.0, 0.0]]), np.array([100.0, 100.0]), num_resamples=200)
+    assert (torn.recall, torn.gold) == (0.5, 200) and torn.low < 0.01 and torn.high > 0.99
+    even = recall(np.full((9, 1), 1.0), np.full(9, 4.0), num_resamples=50)
+    assert (even.recall, even.low, even.high, even.gold) == (0.25, 0.25, 0.25, 36)
+    # Every document gives the same, but seeds do not.
+    seeds = recall(np.tile([1.0, 2.0, 3.0], (9, 1)), np.full(9, 4.0), num_resamples=50)
+    assert seeds.recall == 0.5 and seeds.low < 0.2 and seeds.high > 0.8
 
 
 def test_quartiles_are_named_by_what_is_in_them_and_do_not_overlap() -> None:
@@ -177,7 +179,7 @@ def test_the_markdown_gives_recall_and_chance_with_their_ranges() -> None:
     ranked = retrieval_errors(["q"], [3], [metrics + 0.25], [np.array([7])])
     task = {"type": "entities", "note": "", "results": [], "paired_tests": [], "facts": {}}
     (text,) = error_lines(TaskReport.model_validate({**task, "errors": {"frozen": {"bert": found, "minilm": ranked}}}))
-    assert "2 to 5 times 1.000 [1.000, 1.000] of 1" in text and "Drug taken for Disease (0.5)" in text
+    assert "2 to 5 times 1.000 [0.025, 1.000] of 1" in text and "Drug taken for Disease (0.5)" in text
     assert "ndcg@10 by number of relevant documents: 2 to 5: 0.250 of 1" in text and "2 to 10: 1," in text
     figure = {"mean": 0.5, "low": 0.4, "high": 0.6}
     names = ("purity", "neighbour_agreement", "silhouette")

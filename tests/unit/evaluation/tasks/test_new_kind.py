@@ -43,7 +43,7 @@ MODULE = """
 import numpy as np
 
 from clinical_modernbert.evaluation.report.schema.errors import ErrorAnalysis, LabelPair
-from clinical_modernbert.evaluation.results import Outcome
+from clinical_modernbert.evaluation.results import Baseline, Outcome
 from clinical_modernbert.evaluation.scores import Scored
 from clinical_modernbert.evaluation.tasks.examples import TextExample, make_splits
 
@@ -87,6 +87,11 @@ def measure(values, weights_N):
     }
 
 
+def baselines(splits):
+    gold = np.array([float(example.label) for example in splits.test])
+    return [Baseline("zero", "no pain at all", Scored(np.arange(len(gold)), {"gold": gold, "predicted": 0 * gold}, measure))]
+
+
 def errors(splits, outcomes, *, num_resamples, shown):
     gold, predicted = outcomes[0].arrays["gold"], outcomes[0].arrays["predicted"]
     worst = int(np.abs(gold - predicted).argmax())
@@ -96,14 +101,16 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from clinical_modernbert.artifacts import make_plan, open_store
-from clinical_modernbert.evaluation import run as evaluation
+from clinical_modernbert.evaluation import on_cluster, run as evaluation
 from clinical_modernbert.evaluation.fingerprint_inputs import fingerprint_inputs
 from clinical_modernbert.evaluation.runs import run
 from clinical_modernbert.recipe import EvaluateRecipe, build_recipe
 
 encoders, data, root, package = sys.argv[1:]
 assert evaluation.__file__.startswith(package)
-evaluation.launch = lambda plans: [run(plan) for plan in plans]  # in this process, without Ray
+# In this process, without Ray.
+evaluation.launch = lambda plans: {} if [run(plan) for plan in plans] else {}
+on_cluster.on_worker = lambda function, *arguments, scaling: function(*arguments)
 values = {
     "kind": "evaluate",
     "name": "new",
@@ -180,8 +187,11 @@ def test_a_made_up_kind_runs_from_its_file_to_a_report_and_touches_three_places(
         assert result["main_metric"] == "within_one" and result["seeds"] == [0]
         assert 0 < result["metrics"]["exact"]["mean"] < result["metrics"]["within_one"]["mean"] < 1
     assert len(task["errors"]["frozen"]["one"]["label_pairs"]) == 1
-    assert [(test["first"], test["second"], test["difference"]) for test in task["paired_tests"]] == [("one", "two", 0)]
+    between, *against = [(test["first"], test["second"], test["difference"]) for test in task["paired_tests"]]
+    assert between == ("one", "two", 0) and [pair[:2] for pair in against] == [("one", "zero"), ("two", "zero")]
+    assert [baseline["name"] for baseline in task["baselines"]] == ["zero"]
     text = (folder / "report.md").read_text()
+    assert "| zero | baseline |" in text
     assert "Further sets: pain scores" in text and "triage-pain within_one" in text and "triage-pain exact" in text
 
 

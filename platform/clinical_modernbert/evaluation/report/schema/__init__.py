@@ -38,11 +38,13 @@ from clinical_modernbert.evaluation.report.schema.section import (
     section_json,
 )
 from clinical_modernbert.evaluation.report.schema.tasks import (
+    BaselineResult,
     Calibration,
     CalibrationIntervals,
     Comparison,
     CurvePoint,
     EncoderFacts,
+    FailedRun,
     Metric,
     PairedTest,
     PaperQueries,
@@ -50,10 +52,12 @@ from clinical_modernbert.evaluation.report.schema.tasks import (
     SetStatistics,
     Skipped,
     TaskReport,
+    Verdict,
 )
 
 __all__ = [
     "Accuracies",
+    "BaselineResult",
     "Calibration",
     "CalibrationIntervals",
     "CodeFigures",
@@ -66,6 +70,7 @@ __all__ = [
     "EntityExampleError",
     "ErrorAnalysis",
     "Estimate",
+    "FailedRun",
     "LabelPair",
     "LengthBucket",
     "MaskFigures",
@@ -88,6 +93,7 @@ __all__ = [
     "TimedPoint",
     "TypeErrors",
     "UnknownWordsBucket",
+    "Verdict",
     "mode_name",
     "read_report",
     "report_json",

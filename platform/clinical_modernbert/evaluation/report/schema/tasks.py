@@ -1,5 +1,7 @@
 """Encoders on tasks: metrics, paired tests, calibration, and what was compared and skipped."""
 
+from typing import Literal
+
 from pydantic import JsonValue
 
 from clinical_modernbert.evaluation.report.schema.errors import ErrorAnalysis
@@ -8,7 +10,10 @@ from clinical_modernbert.recipe.tasks import Mode
 
 
 class Metric(Estimate):
-    """A metric of several seeds: ``mean`` over them, and the interval of a bootstrap over groups."""
+    """A metric of several seeds: ``mean`` over them, and the interval of another seed on other groups.
+
+    With one seed the interval is over groups alone.
+    """
 
     seeds: list[float]
     """The metric of each seed."""
@@ -74,18 +79,47 @@ class Result(Section):
         return mode_name(self.mode)
 
 
+Verdict = Literal["ahead", "behind", "undecided", "too few seeds"]
+
+
 class PairedTest(Section):
-    """A paired permutation test of two encoders in one mode."""
+    """A test of two encoders in one mode, or of an encoder and a trivial baseline, over seeds and groups."""
 
     mode: Mode
     first: str
     second: str
+    """An encoder, or a baseline of ``TaskReport.baselines``."""
     metric: str
     difference: float
     """``first`` less ``second``."""
+    low: float
+    high: float
+    """Its 95 % interval, for this comparison alone."""
     p: float
     p_holm: float
-    """After Holm's correction over the comparisons of the task."""
+    """After Holm's correction over the comparisons of the mode."""
+    detectable: float
+    """The difference that a test at 5 % would find in four of five repetitions."""
+    verdict: Verdict
+    """Of ``first``."""
+
+
+class BaselineResult(Section):
+    """What a method without any encoder reaches on the reported examples, and how."""
+
+    name: str
+    method: str
+    metrics: dict[str, Metric]
+
+
+class FailedRun(Section):
+    """A run without figures."""
+
+    encoder: str
+    mode: Mode
+    seed: int
+    num_train: int | None
+    reason: str
 
 
 class TaskReport(Section):
@@ -99,6 +133,9 @@ class TaskReport(Section):
     """Mode -> encoder -> analysis."""
     facts: dict[str, list[str]]
     """What was cut, left out or lost -> ``<encoder>: <value>``."""
+    baselines: tuple[BaselineResult, ...] = ()
+    """Trivial methods on the same reported examples."""
+    failed: tuple[FailedRun, ...] = ()
 
     @property
     def full_results(self) -> list[Result]:

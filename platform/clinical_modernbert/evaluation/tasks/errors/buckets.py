@@ -1,10 +1,9 @@
 """Buckets of the reported examples for error analyses, and the figures of a bucket.
 
-Legend: N examples, G groups.
+Legend: N examples, G groups, S seeds.
 """
 
 from collections import Counter
-from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clinical_modernbert.evaluation.report.schema import LabelPair, Recall
-from clinical_modernbert.statistics import mean_intervals
+from clinical_modernbert.statistics import Floats, Seeds, resampled_means, share_interval, spread
 
 MOST_EXAMPLES = 5
 MOST_CHARACTERS = 200
@@ -36,13 +35,13 @@ def label_pairs(counts: Counter[tuple[str, str]], num_seeds: int) -> list[LabelP
     ]
 
 
-def recall(groups: Iterable[Counter[str]], num_seeds: int, *, num_resamples: int) -> Recall:
-    """Return recall with its 95 % bootstrap interval over groups, from each group's ``gold`` and ``right`` of all seeds.
+def recall(right_GS: Floats, gold_G: Floats, *, num_resamples: int) -> Recall:
+    """Return recall as the mean over seeds with its 95 % interval over seeds and groups.
 
-    Only groups with such an entity are drawn: the others have no recall.
+    ``right_GS`` counts the entities of each group that each seed finds, ``gold_G`` all of them. Only groups with such an entity
+    are drawn: the others have no recall.
     """
-    counts_G2 = np.array([[c["right"], c["gold"]] for c in groups], dtype=np.float64)
-    right_G, gold_G = counts_G2.T
-    low, high = mean_intervals(right_G[:, None], gold_G, num_resamples=num_resamples)[:, 0].tolist()
     gold = int(gold_G.sum())
-    return Recall(recall=float(right_G.sum()) / gold, low=low, high=high, gold=gold // num_seeds)
+    seeds = Seeds(right_GS.sum(0) / gold, resampled_means(right_GS, gold_G, num_resamples=num_resamples))
+    low, high = share_interval(seeds.mean, spread(seeds, num_groups=len(gold_G)))
+    return Recall(recall=seeds.mean, low=low, high=high, gold=gold)

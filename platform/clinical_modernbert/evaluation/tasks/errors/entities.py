@@ -62,7 +62,7 @@ def entity_errors(
     """Return F1 by type and by length of the document, recall by length and rarity of the entity, and confused types.
 
     ``predicted`` has for each seed one tag a word, example after example; ``gold`` counts entities once, whatever the seeds.
-    Recall has a 95 % bootstrap interval over groups.
+    Recall has a 95 % interval over seeds and groups.
     """
     num_seeds = len(predicted)
     entities: list[_Entity] = []
@@ -80,9 +80,7 @@ def entity_errors(
 
     def recalls(buckets: dict[str, list[_Entity]], names: Sequence[str]) -> dict[str, Recall]:
         return {
-            name: recall(_by_group(buckets[name]), num_seeds, num_resamples=num_resamples)
-            for name in names
-            if name in buckets
+            name: _recall(buckets[name], num_seeds, num_resamples=num_resamples) for name in names if name in buckets
         }
 
     confused = Counter((e.type, e.predicted_type) for e in entities if e.predicted_type and e.predicted_type != e.type)
@@ -123,11 +121,13 @@ def _judged(
         )
 
 
-def _by_group(entities: Sequence[_Entity]) -> list[Counter[str]]:
-    groups: dict[str, Counter[str]] = defaultdict(Counter)
+def _recall(entities: Sequence[_Entity], num_seeds: int, *, num_resamples: int) -> Recall:
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(entity.group for entity in entities))}
+    right_GS, gold_G = np.zeros((len(numbers), num_seeds)), np.zeros(len(numbers))
     for entity in entities:
-        groups[entity.group].update(gold=1, right=int(entity.right))
-    return list(groups.values())
+        right_GS[numbers[entity.group], entity.seed] += entity.right
+        gold_G[numbers[entity.group]] += entity.seed == 0
+    return recall(right_GS, gold_G, num_resamples=num_resamples)
 
 
 def _by_type(entities: Sequence[_Entity], guesses: Sequence[_Predicted], num_seeds: int) -> dict[str, TypeErrors]:
