@@ -23,6 +23,8 @@ def read_annotations(path: Path, task: EntitiesTask, *, data: Path) -> tuple[lis
         documents = [text for name in task.documents for text in ner.read_pubtator(data / name)]
         if documents:
             groups = document_groups(sentences, documents, file=path.name)
+        elif any(sentence.document for sentence in sentences):
+            groups = [_named_document(sentence, file=path.name) for sentence in sentences]
         else:
             groups = [f"{path.name}:{number // _BLOCK}" for number in range(len(sentences))]
             facts["groups"] = f"the file names no documents: groups are blocks of {_BLOCK} sentences"
@@ -45,6 +47,12 @@ def read_annotations(path: Path, task: EntitiesTask, *, data: Path) -> tuple[lis
     if not examples:
         raise SourceError(f"{path.name} has no document of format {task.format}")
     return [_one_type(example) for example in examples] if task.one_type else examples, facts
+
+
+def _named_document(sentence: TaggedSentence, *, file: str) -> str:
+    """Return the document's name, by which files of two parts may share it; numbers are those of the file alone."""
+    name = sentence.document or "#0"
+    return f"{file}:{name}" if name.startswith("#") else name
 
 
 def _annotated(path: Path, task: EntitiesTask) -> Iterable[AnnotatedText]:

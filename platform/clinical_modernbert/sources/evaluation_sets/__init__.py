@@ -13,6 +13,7 @@ _FORMATS = (
     "i2b2 2010 (.con and .txt), PMC-Patients (.json) or BEIR (.jsonl)"
 )
 _ROOT = re.compile(r"<(ROOT|ClinicalNarrativeTemporalAnnotation|deIdi2b2)[\s>]")
+_CONLL = re.compile(r"-DOCSTART-|###MEDLINE:|#\s*(?:new)?doc_?\s*id|.*[\t ](?:O|[BIESUL](?:-\S+)?)\r?$")
 # Files of these sets that hold no texts.
 _NO_TEXT = (".md", ".license", ".ast", ".rel", ".conf", ".tsv.license", ".md5", ".sha256")
 
@@ -69,11 +70,11 @@ def _file_texts(path: Path) -> Iterator[str]:
         yield from (document.text for document in i2b2.read_2006(path))
     elif root:
         yield (i2b2.read_2014 if root[1] == "deIdi2b2" else i2b2.read_2012)(path).text
-    elif first.startswith("###"):
+    elif first.startswith("###") and not first.startswith("###MEDLINE:"):
         yield from (" ".join(abstract.sentences) for abstract in rct.read_rct(path))
-    elif re.match(r"\d+\|[ta]\|", first):
+    elif re.match(r"[\w.:-]+\|[ta]\|", first):
         yield from (document.text for document in ner.read_pubtator(path))
-    elif first.startswith("-DOCSTART-") or re.search(r"[\t ](?:O|[BI](?:-\S+)?)\r?$", first):
+    elif _CONLL.match(first):
         yield from _conll_texts(path)
     else:
         raise SourceError(f"{path}: the format of this evaluation set is not known; expected {_FORMATS}")

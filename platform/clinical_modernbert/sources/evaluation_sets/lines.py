@@ -12,8 +12,8 @@ from clinical_modernbert.sources import files
 from clinical_modernbert.sources.files import DamagedFileError, read_chunks
 
 
-def read_text(path: Path) -> str:
-    """Return a UTF-8 file's whole text, line ends as ``\\n``; ``SourceError`` where it is damaged or not UTF-8."""
+def read_text(path: Path, *, keep_line_ends: bool = False) -> str:
+    """Return a UTF-8 file's whole text, by default with line ends as ``\\n``; ``SourceError`` if it is damaged or not UTF-8."""
     try:
         content = b"".join(read_chunks(path)).decode("utf-8-sig")
     except DamagedFileError as error:
@@ -21,7 +21,7 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise SourceError(f"{path.name}, line {line}: not UTF-8") from None
-    return content.replace("\r\n", "\n")
+    return content if keep_line_ends else content.replace("\r\n", "\n")
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -2,15 +2,21 @@
 
 import re
 import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.sources.evaluation_sets.lines import numbered_lines, read_text, refuse
 
-_TAG = re.compile(r"O|[BI]-\S+|[BI]")
-_TITLE = re.compile(r"(\d+)\|([ta])\|(.*)")
+_TAG = re.compile(r"O|[BIESUL](?:-\S+)?")
+# IOBES and BIOUL name the last word and the only word of an entity; IOB2 says the same without.
+_IOB2 = {"E": "I", "L": "I", "S": "B", "U": "B"}
+# What begins a document, and what may name it: CoNLL, CoNLL-U's comment, GENIA.
+_DOCUMENT = re.compile(
+    r"-DOCSTART-[^\t(]*(?:\(([^)]*)\))?.*|#\s*(?:new)?doc_?\s*id\s*[=:]\s*(.*)|###MEDLINE:\s*(\S*)\s*"
+)
+_TITLE = re.compile(r"([\w.:-]+)\|([ta])\|(.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +25,8 @@ class TaggedSentence:
 
     tokens: tuple[str, ...]
     tags: tuple[str, ...]
+    document: str | None = None
+    """The document that the file names, or the number of the document that it begins; None if it does neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +56,34 @@ class AnnotatedText:
 
 
 def read_conll(path: Path) -> Iterator[TaggedSentence]:
-    """Yield the sentences of a file of ``token<TAB>tag`` lines; columns between the two are skipped, ``-DOCSTART-`` too."""
+    """Yield the sentences of a file of ``token<TAB>tag`` lines; columns between the two are skipped.
+
+    Tags may be IOB2, IOB1, IOBES or BIOUL and become IOB; one without a type gets the type ``entity``. A line ``-DOCSTART-``,
+    ``# doc_id = <id>`` or ``###MEDLINE:<id>`` begins a document.
+    """
     tokens, tags = [], []  # type: list[str], list[str]
-    for number, line in numbered_lines(path):
+    document, num_documents = None, 0
+    for number, line in [*numbered_lines(path), (0, "")]:
         columns = line.split("\t") if "\t" in line else line.split()
-        if not line.strip() or columns[0] == "-DOCSTART-":
-            if tokens:
-                yield TaggedSentence(tuple(tokens), tuple(tags))
-            tokens, tags = [], []
-        elif len(columns) < 2 or not columns[0] or not _TAG.fullmatch(columns[-1]):
-            refuse(path, number, "expected token<TAB>tag with a tag O, B-<type> or I-<type>")
-        else:
+        is_token = len(columns) > 1 and bool(columns[0]) and _TAG.fullmatch(columns[-1]) and columns[0] != "-DOCSTART-"
+        begins = None if is_token else _DOCUMENT.fullmatch(line.strip())
+        if is_token:
             tokens.append(columns[0])
-            tags.append(columns[-1])
-    if tokens:
-        yield TaggedSentence(tuple(tokens), tuple(tags))
+            tags.append(_iob(columns[-1]))
+        elif begins or not line.strip():
+            if tokens:
+                yield TaggedSentence(tuple(tokens), tuple(tags), document)
+            tokens, tags = [], []
+        else:
+            refuse(path, number, "expected token<TAB>tag with a tag O, B-<type> or I-<type> (IOB, IOBES or BIOUL)")
+        if begins:
+            num_documents += 1
+            document = next((name.strip() for name in begins.groups() if name and name.strip()), f"#{num_documents}")
+
+
+def _iob(tag: str) -> str:
+    prefix, _, kind = tag.partition("-")
+    return tag if prefix == "O" else f"{_IOB2.get(prefix, prefix)}-{kind or 'entity'}"
 
 
 def read_pubtator(path: Path) -> Iterator[AnnotatedText]:
@@ -84,8 +105,9 @@ def read_pubtator(path: Path) -> Iterator[AnnotatedText]:
                 if _joined(parts)[start:end].strip() != columns[3].strip():
                     refuse(path, number, f"characters {start}-{end} are not the annotated text")
                 spans.append(Span(start, end, columns[4]))
-            elif len(columns) != 4:
-                refuse(path, number, "expected PMID, start, end, text, type, or a relation of four columns")
+            elif len(columns) < 4 or columns[1].isdecimal():
+                # BC5CDR's relations have four columns, BioRED's five.
+                refuse(path, number, "expected id, start, end, text, type, or a relation: id, kind and its two ends")
         elif pmid:
             yield AnnotatedText(pmid, _joined(parts), tuple(spans))
             parts, pmid, spans = {}, "", []
@@ -98,26 +120,71 @@ def _joined(parts: dict[str, str]) -> str:
 def read_brat(path: Path) -> Iterator[AnnotatedText]:
     """Yield the documents of a folder (or tar archive) of ``<id>.txt`` and ``<id>.ann``; only text-bound lines (T) are taken.
 
-    An entity in several pieces gives a span for each piece. Spans whose line states another text are counted.
+    An entity in several pieces gives a span for each piece. Line ends of two characters count as one in some tools and as two in
+    others: the reading that agrees with the stated texts is taken. Spans that do not agree are counted; a document where most do
+    not is refused.
     """
     for name, text, annotations in _archive_pairs(path) if path.is_file() else _folder_pairs(path):
-        spans, wrong, torn = [], 0, 0
-        for number, line in enumerate(annotations.split("\n"), start=1):
-            if not line.startswith("T"):
-                continue
-            try:
-                _, middle, stated = line.split("\t", 2)
-                kind, offsets = middle.split(" ", 1)
-                pieces = [tuple(map(int, piece.split())) for piece in offsets.split(";")]
-                spans += [Span(start, end, kind) for start, end in pieces]
-            except ValueError:
-                raise SourceError(f"{name}.ann, line {number}: expected T<n><TAB>type start end<TAB>text") from None
-            if not all(0 <= start < end <= len(text) for start, end in pieces):
-                raise SourceError(f"{name}.ann, line {number}: the span is outside of the text")
-            actual = "".join(text[start:end] for start, end in pieces)
-            wrong += "".join(actual.split()) != "".join(stated.split())
-            torn += len(pieces) > 1
-        yield AnnotatedText(name.rpartition("/")[2], text, tuple(spans), wrong, num_in_pieces=torn)
+        lines = list(_text_bound(name, annotations))
+        plain = text.replace("\r\n", "\n")
+        wrong = _not_as_stated(plain, lines)
+        if "\r\n" in text and len(_not_as_stated(text, lines)) < len(wrong):
+            lines = [
+                replace(line, pieces=tuple(_plain_offsets(text, piece) for piece in line.pieces)) for line in lines
+            ]
+            wrong = _not_as_stated(plain, lines)
+        for line in lines:
+            if not all(0 <= start < end <= len(plain) for start, end in line.pieces):
+                raise SourceError(f"{name}.ann, line {line.number}: the span is outside of the text")
+        if 2 * len(wrong) > len(lines):
+            raise SourceError(
+                f"{name}.ann, line {wrong[0].number}: the span is not the stated text, as for {len(wrong)} of {len(lines)} "
+                "entities"
+            )
+        yield AnnotatedText(
+            name.rpartition("/")[2],
+            plain,
+            tuple(Span(start, end, line.kind) for line in lines for start, end in line.pieces),
+            len(wrong),
+            num_in_pieces=sum(len(line.pieces) > 1 for line in lines),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _TextBound:
+    """A text-bound annotation of brat."""
+
+    number: int
+    """Line of the file."""
+    kind: str
+    pieces: tuple[tuple[int, int], ...]
+    stated: str
+
+
+def _text_bound(name: str, annotations: str) -> Iterator[_TextBound]:
+    for number, line in enumerate(annotations.split("\n"), start=1):
+        if not line.startswith("T"):
+            continue
+        try:
+            _, middle, stated = line.split("\t", 2)
+            kind, offsets = middle.split(" ", 1)
+            pieces = tuple((int(start), int(end)) for start, end in (piece.split() for piece in offsets.split(";")))
+        except ValueError:
+            raise SourceError(f"{name}.ann, line {number}: expected T<n><TAB>type start end<TAB>text") from None
+        yield _TextBound(number, kind, pieces, stated)
+
+
+def _not_as_stated(text: str, lines: Sequence[_TextBound]) -> list[_TextBound]:
+    def actual(line: _TextBound) -> str:
+        return "".join("".join(text[start:end] for start, end in line.pieces).split())
+
+    return [line for line in lines if actual(line) != "".join(line.stated.split())]
+
+
+def _plain_offsets(text: str, piece: tuple[int, int]) -> tuple[int, int]:
+    """Return offsets that count a line end as one character, from those that count it as two."""
+    start, end = (offset - text.count("\r\n", 0, offset) for offset in piece)
+    return start, end
 
 
 def _folder_pairs(folder: Path) -> Iterator[tuple[str, str, str]]:
@@ -125,7 +192,7 @@ def _folder_pairs(folder: Path) -> Iterator[tuple[str, str, str]]:
         text = path.with_suffix(".txt")
         if not text.is_file():
             raise SourceError(f"{path.name}: {text.name} is missing next to it")
-        yield path.stem, read_text(text), read_text(path)
+        yield path.stem, read_text(text, keep_line_ends=True), read_text(path)
 
 
 def _archive_pairs(path: Path) -> Iterator[tuple[str, str, str]]:
@@ -136,7 +203,7 @@ def _archive_pairs(path: Path) -> Iterator[tuple[str, str, str]]:
             for member in archive:
                 stream = archive.extractfile(member) if member.name.endswith((".ann", ".txt")) else None
                 if stream is not None:
-                    texts[member.name] = stream.read().decode("utf-8-sig").replace("\r\n", "\n")
+                    texts[member.name] = stream.read().decode("utf-8-sig")
     except (tarfile.TarError, EOFError, OSError) as error:
         raise SourceError(f"{path.name}: no readable tar archive ({type(error).__name__})") from None
     except UnicodeDecodeError as error:
@@ -146,4 +213,4 @@ def _archive_pairs(path: Path) -> Iterator[tuple[str, str, str]]:
         if name.endswith(".ann"):
             if f"{stem}.txt" not in texts:
                 raise SourceError(f"{path.name}: {stem}.txt is missing next to {name}")
-            yield stem, texts[f"{stem}.txt"], texts[name]
+            yield stem, texts[f"{stem}.txt"], texts[name].replace("\r\n", "\n")

@@ -71,14 +71,28 @@ def read_entries(path: Path) -> Iterator[Entry]:
 
 
 def read_qrels(path: Path) -> Iterator[tuple[int, str, str, int]]:
-    """Yield (line, query, document, grade) of a TSV file, with or without a header."""
+    """Yield (line, query, document, grade): BEIR's three columns with or without a header, or TREC's four.
+
+    A grade is a whole number, also written ``1.0``; TREC-COVID has -1 for documents that nobody wants.
+    """
     for number, line in numbered_lines(path):
-        columns = line.split("\t")
-        if number == 1 and len(columns) == 3 and not columns[2].strip().isdecimal():
+        if not line.strip():
             continue
-        if len(columns) != 3 or not columns[2].strip().isdecimal():
-            refuse(path, number, "expected query<TAB>document<TAB>grade")
-        yield number, columns[0], columns[1], int(columns[2])
+        columns = [column.strip() for column in (line.split("\t") if "\t" in line else line.split())]
+        grade = _whole_number(columns[-1])
+        if number == 1 and len(columns) in (3, 4) and grade is None:
+            continue
+        if len(columns) not in (3, 4) or grade is None:
+            refuse(path, number, "expected query<TAB>document<TAB>grade, or TREC's query, iteration, document, grade")
+        yield number, columns[0], columns[-2], grade
+
+
+def _whole_number(text: str) -> int | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return int(value) if value.is_integer() else None
 
 
 def _grades(value: Any) -> tuple[tuple[str, int], ...]:
