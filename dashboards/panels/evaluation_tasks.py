@@ -2,7 +2,7 @@
 
 import streamlit as st
 from clinical_modernbert.evaluation.report import reported
-from clinical_modernbert.evaluation.report.schema import Comparison, PairedTest, Range, Result, TaskReport
+from clinical_modernbert.evaluation.report.schema import Comparison, PairedTest, Range, Result, TaskReport, mode_name
 from clinical_modernbert.evaluation.tasks import KINDS
 from mode import is_researcher
 
@@ -35,7 +35,11 @@ def _show_task(name: str, task: TaskReport, *, public: bool) -> None:
         st.caption(task.note)
     results = task.full_results
     if results:
-        _show_figures(name, results)
+        _show_figures(name, task)
+    for run in task.failed:
+        st.warning(
+            f"{run.encoder}, {mode_name(run.mode)}, seed {run.seed} failed: {run.reason}", icon=":material/error:"
+        )
     _show_reported(name)
     if task.few_shot_results:
         _show_few_shot(task.few_shot_results)
@@ -46,10 +50,11 @@ def _show_task(name: str, task: TaskReport, *, public: bool) -> None:
         _show_facts(task.facts)
 
 
-def _show_figures(name: str, results: list[Result]) -> None:
+def _show_figures(name: str, task: TaskReport) -> None:
+    results = task.full_results
     main = results[0].main_metric
     metrics = list(dict.fromkeys(metric for result in results for metric in result.metrics))
-    metric = main
+    metric, groups = main, results[0].groups
     if is_researcher():
         metric = st.segmented_control("Figure", metrics, default=main, key=f"metric-{name}") or main
     rows = [
@@ -63,6 +68,18 @@ def _show_figures(name: str, results: list[Result]) -> None:
         }
         for result in results
         if (figure := result.metrics.get(metric))
+    ]
+    rows += [
+        {
+            "encoder": baseline.name,
+            "mode": "baseline",
+            metric: figure.mean,
+            "low": figure.low,
+            "high": figure.high,
+            "groups": groups,
+        }
+        for baseline in task.baselines
+        if (figure := baseline.metrics.get(metric))
     ]
     paper = [
         {"encoder": encoder, "mode": "reported", metric: figure, "low": None, "high": None}
@@ -104,7 +121,10 @@ def _show_few_shot(results: list[Result]) -> None:
 def _show_tests(tests: list[PairedTest]) -> None:
     if not tests:
         return
-    st.markdown("**Paired permutation tests** by group, with Holm's correction over the comparisons of the task")
+    st.markdown(
+        "**Tests over seeds and groups**, with Holm's correction over the comparisons of a mode. A verdict needs five seeds of "
+        "each trained encoder."
+    )
     st.dataframe(
         [
             {
@@ -112,8 +132,11 @@ def _show_tests(tests: list[PairedTest]) -> None:
                 "comparison": f"{test.first} less {test.second}",
                 "figure": test.metric,
                 "difference": test.difference,
+                "low": test.low,
+                "high": test.high,
                 "p": test.p,
                 "p (Holm)": test.p_holm,
+                "verdict": f"{test.first}: {test.verdict}",
             }
             for test in tests
         ],

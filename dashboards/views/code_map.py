@@ -3,7 +3,6 @@
 Nearest codes are read from the map artifact, which holds those of the original space: distances on the map mean little.
 """
 
-import json
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.errors import ArtifactError
+from clinical_modernbert.evaluation.codes.report import MapReport, Purity, read_map_report
 from component import Labels, Mark
 from numpy.typing import NDArray
 from panels import map_panel
@@ -84,7 +84,7 @@ def page() -> None:
             file=artifact.manifest.id,
         ),
     )
-    _show_purity(report["purity"])
+    _show_purity(report.purity)
     show_provenance(artifact)
     row = map_panel.chosen_row(_PAGE)
     map_panel.keep_in_address(_PAGE, map=artifact.manifest.id, code=None if row is None else codes["code"][row].as_py())
@@ -113,12 +113,12 @@ def map_label(artifact: Artifact) -> str:
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading and checking the map")
-def load_map(_artifact: Artifact, digest: str) -> tuple[pa.Table, dict[str, Any]]:
+def load_map(_artifact: Artifact, digest: str) -> tuple[pa.Table, MapReport]:
     """Return the codes and the report of a map, shared by all viewers; raises ``ArtifactError``."""
     codes = pq.read_table(_artifact.file("codes.parquet"))
     if not codes.num_rows or not all(np.isfinite(codes[axis].to_numpy()).all() for axis in ("x", "y")):
         raise ArtifactError(f"{_artifact.uri}/codes.parquet has no codes, or places that are not finite numbers")
-    return codes.combine_chunks(), json.loads(_artifact.file("report.json").read_text(encoding="utf-8"))
+    return codes.combine_chunks(), read_map_report(_artifact, MapReport)
 
 
 def load_vectors(artifact: Artifact) -> NDArray[np.float32]:
@@ -251,17 +251,18 @@ def _marks(codes: pa.Table, found: Matches | None) -> list[Mark]:
     return marks
 
 
-def _show_purity(purity: dict[str, float]) -> None:
+def _show_purity(purity: Purity) -> None:
     st.subheader("How far to trust the groups")
     st.markdown(
-        f"Share of a code's {purity['k']:.0f} nearest codes that are in the same chapter, measured in the model's original "
+        f"Share of a code's {purity.k} nearest codes that are in the same chapter, measured in the model's original "
         "space. A model has learnt clinical meaning if it is above all three baselines."
     )
     columns = st.columns(1 + len(_BASELINES))
-    columns[0].metric("This model", f"{purity['encoder']:.1%}")
-    for column, (name, label) in zip(columns[1:], _BASELINES.items(), strict=True):
-        column.metric(label, f"{purity[name]:.1%}")
-    above = [label for name, label in _BASELINES.items() if purity[name] >= purity["encoder"]]
+    columns[0].metric("This model", f"{purity.encoder:.1%}")
+    compared = {label: float(getattr(purity, name)) for name, label in _BASELINES.items()}
+    for column, (label, figure) in zip(columns[1:], compared.items(), strict=True):
+        column.metric(label, f"{figure:.1%}")
+    above = [label for label, figure in compared.items() if figure >= purity.encoder]
     if above:
         st.warning(f"This model is not better than: {', '.join(above)}.", icon=":material/trending_down:")
 

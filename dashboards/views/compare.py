@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.errors import ArtifactError
+from clinical_modernbert.evaluation.codes.report import MapReport
 from component import Labels, Mark
 from panels import map_panel
 from panels.code_list import show_list
@@ -171,11 +172,11 @@ def _both_points(_left: Artifact, _right: Artifact, _pair: Pair, digests: tuple[
     return made[0], made[1]
 
 
-def _show_figures(pair: Pair, left: dict[str, Any], right: dict[str, Any]) -> None:
+def _show_figures(pair: Pair, left: MapReport, right: MapReport) -> None:
     k = pair.near_first_NK.shape[1]
     columns = st.columns(4)
     for column, side, report in zip(columns, ("left", "right"), (left, right), strict=False):
-        column.metric(f"Chapter purity@{report['purity']['k']:.0f}, {side}", f"{report['purity']['encoder']:.1%}")
+        column.metric(f"Chapter purity@{report.purity.k}, {side}", f"{report.purity.encoder:.1%}")
     columns[2].metric(f"Neighbour overlap@{k}", f"{pair.overlap_N.mean():.1%}")
     columns[3].metric("Codes on both", f"{pair.first.num_rows:,}")
     if not pair.complete:

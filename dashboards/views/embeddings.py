@@ -5,7 +5,6 @@ are shown by a recorded click alone.
 """
 
 import hashlib
-import json
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import streamlit as st
 from clinical_modernbert.artifacts import Artifact, find_artifact
 from clinical_modernbert.bulk.table import TextRow, fetched, find_tables, read_table_rows
 from clinical_modernbert.errors import ArtifactError, UserError
+from clinical_modernbert.evaluation.codes.report import EmbeddingMapReport, read_map_report
 from clinical_modernbert.recipe import EmbedRecipe
 from component import Labels, Mark
 from panels import map_panel
@@ -38,7 +38,7 @@ def page() -> None:
     artifact = _choose()
     try:
         rows, report = _loaded(artifact, artifact.manifest.digest)
-        columns = [*report["columns"], _LENGTH]
+        columns = [*report.columns, _LENGTH]
         column = _choose_column(columns)
         points = _points(artifact, artifact.manifest.digest, rows, column)
     except ArtifactError as error:
@@ -46,10 +46,10 @@ def page() -> None:
         return
     map_panel.restore_area(_PAGE, on=points)
     map_panel.show_absent(_PAGE)
-    sampled = f" of {report['of_rows']:,}, drawn at random," if report["of_rows"] > report["num_rows"] else ""
+    sampled = f" of {report.of_rows:,}, drawn at random," if report.of_rows > report.num_rows else ""
     st.caption(
-        f"model `{report['model']}` · set `{report['embeddings']}` · map `{artifact.manifest.id}` · "
-        f"made {artifact.manifest.created_at[:10]} · {report['num_rows']:,}{sampled} documents"
+        f"model `{report.model}` · set `{report.embeddings}` · map `{artifact.manifest.id}` · "
+        f"made {artifact.manifest.created_at[:10]} · {report.num_rows:,}{sampled} documents"
         + "".join(f" · **{note}**" for note in [synthetic_note(artifact)] if note)
     )
     left, right = st.columns([7, 3])
@@ -69,7 +69,7 @@ def page() -> None:
             page=_PAGE,
             unit="documents",
             group_column=column,
-            listed=(*report["columns"], _LENGTH),
+            listed=(*report.columns, _LENGTH),
             text_column=None,
             provenance=provenance(artifact),
             file=artifact.manifest.id,
@@ -130,12 +130,12 @@ def _choose_column(columns: list[str]) -> str:
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading and checking the map")
-def _loaded(_artifact: Artifact, digest: str) -> tuple[pa.Table, dict[str, Any]]:
+def _loaded(_artifact: Artifact, digest: str) -> tuple[pa.Table, EmbeddingMapReport]:
     rows = pq.read_table(_artifact.file("rows.parquet")).combine_chunks()
     if not rows.num_rows or not all(np.isfinite(rows[axis].to_numpy()).all() for axis in ("map_x", "map_y")):
         raise ArtifactError(f"{_artifact.uri}/rows.parquet has no rows, or places that are not finite numbers")
-    report = json.loads(_artifact.file("report.json").read_text(encoding="utf-8"))
-    for name in report["columns"]:
+    report = read_map_report(_artifact, EmbeddingMapReport)
+    for name in report.columns:
         rows = rows.set_column(rows.column_names.index(name), name, without_small(rows[name]))
     bin_N = np.searchsorted(_LENGTHS, rows["num_tokens"].to_numpy())
     words = [f"up to {most:,} tokens" for most in _LENGTHS] + [f"more than {_LENGTHS[-1]:,} tokens"]
@@ -181,22 +181,22 @@ def _marks(rows: pa.Table) -> list[Mark]:
     return [Mark("near", rows["map_neighbours"][row].as_py()), Mark("chosen", [row])]
 
 
-def _show_card(artifact: Artifact, rows: pa.Table, report: dict[str, Any]) -> None:
+def _show_card(artifact: Artifact, rows: pa.Table, report: EmbeddingMapReport) -> None:
     row = map_panel.chosen_row(_PAGE)
     if row is None:
         st.info("Choose a document: click a point.", icon=":material/touch_app:")
         return
     document = rows.slice(row, 1).to_pylist()[0]
     st.subheader(_title(row))
-    st.dataframe([{"column": name, "value": document[name]} for name in (*report["columns"], _LENGTH)], hide_index=True)
+    st.dataframe([{"column": name, "value": document[name]} for name in (*report.columns, _LENGTH)], hide_index=True)
     st.markdown("**Nearest documents**, in the model's original space (not on the map)")
     near = document["map_neighbours"]
-    shown = rows.select([*report["columns"], _LENGTH]).take(pa.array(near, pa.int32()))
+    shown = rows.select([*report.columns, _LENGTH]).take(pa.array(near, pa.int32()))
     shown = shown.add_column(0, "document", pa.array([other + 1 for other in near], pa.int32()))
     shown = shown.add_column(0, "similarity", pa.array(document["map_similarities"], pa.float32()))
     key = f"nearest-{_PAGE}-{artifact.manifest.id}-{row}"
     selectable(key, shown, near, take=lambda other: map_panel.choose(_PAGE, other))
-    embeddings = find_artifact(artifact.store, "embeddings", report["embeddings"])
+    embeddings = find_artifact(artifact.store, "embeddings", report.embeddings)
     if embeddings is None:
         st.caption("The embedded set was deleted from the store, so its texts cannot be read.")
         return

@@ -18,6 +18,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from clinical_modernbert.errors import ModelError, RecipeError
 from clinical_modernbert.recipe.corpus import TokenizerSection
+from clinical_modernbert.recipe.vocabulary import TOKENIZER_FILES
 
 SPECIAL_TOKENS = {"unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "pad": "[PAD]", "mask": "[MASK]"}
 _VOCABULARY_MULTIPLE = 64
@@ -166,12 +167,39 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, *, max_toke
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     """Load the tokenizer of a corpus or a model; raises ``ModelError`` unless it is a fast one with CLS and SEP tokens.
 
-    Fast means that it gives character offsets (tokenizer.json).
+    Fast means that it gives character offsets (tokenizer.json). A folder without the files of a tokenizer is refused, because
+    transformers makes an empty one of it that knows no word; so is one with far fewer tokens than the model beside it.
     """
+    options = tokenizer_options(Path(folder))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder))
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), **options)
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot load a tokenizer from {folder}: {str(error).splitlines()[0]}") from None
     if not tokenizer.is_fast or tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
         raise ModelError(f"{folder} needs a fast tokenizer (tokenizer.json) with CLS and SEP tokens")
+    config = Path(folder) / "config.json"
+    size = json.loads(config.read_text(encoding="utf-8")).get("vocab_size") if config.is_file() else None
+    if isinstance(size, int) and 2 * len(tokenizer) < size:
+        raise ModelError(
+            f"the tokenizer of {folder} has {len(tokenizer)} tokens, its model {size}: they do not belong together"
+        )
     return tokenizer
+
+
+def tokenizer_options(folder: Path) -> dict[str, bool]:
+    """Return how the tokenizer of a folder is loaded; ``ModelError`` if the folder has no files of one.
+
+    A bare ``vocab.txt`` does not say whether texts are lower-cased, and transformers then does it. A vocabulary whose words have
+    capitals is of a cased model (BioBERT, BioClinicalBERT).
+    """
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise ModelError(
+            f"{folder} has no tokenizer (tokenizer.json or a vocabulary): save it next to the model "
+            "(AutoTokenizer.from_pretrained(<hub id>).save_pretrained(<folder>))"
+        )
+    stated = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
+    vocabulary = folder / "vocab.txt"
+    if stated or not vocabulary.is_file():
+        return {}
+    words = [line for line in vocabulary.read_text(encoding="utf-8").splitlines() if line.isalpha()]
+    return {"do_lower_case": not any(word != word.lower() for word in words)}

@@ -232,7 +232,7 @@ def test_a_clinician_reads_the_evaluation_in_plain_words(app: AppTest, full_stor
     app.selectbox(key="evaluation").set_value("whole-1").run()
     said = words(app)
     assert "Tell from the first hours in the emergency department who will be admitted." in said
-    assert "permutation tests" not in said and "Calibration" not in said and "Figure 3" not in said
+    assert "Tests over seeds" not in said and "Calibration" not in said and "Figure 3" not in said
 
 
 def test_only_whole_evaluations_are_listed(app: AppTest, full_store: Store) -> None:

@@ -16,6 +16,8 @@ from clinical_modernbert.artifacts.store import Store
 from clinical_modernbert.errors import ArtifactError, ModelError, RecipeError
 
 MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
+# How a sentence-transformers model makes one vector of a text. Patterns of the hub match folders too, those of glob do not.
+_POOLING = "1_Pooling/*.json"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _IN_STORE = "model/"
 
@@ -62,9 +64,11 @@ def open_model(model: InputEntry, store: Store) -> Path:
 def folder_digest(folder: Path) -> str:
     """Return the sha256 over the model files of a folder, by name and content."""
     total = hashlib.sha256()
-    for path in sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)}):
+    for path in sorted({path for pattern in (*MODEL_FILES, _POOLING) for path in folder.glob(pattern)}):
         with path.open("rb") as stream:
-            total.update(f"{path.name} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+            total.update(
+                f"{path.relative_to(folder).as_posix()} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode()
+            )
     return total.hexdigest()
 
 

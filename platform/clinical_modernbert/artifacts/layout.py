@@ -29,7 +29,7 @@ FORMAT_VERSION = {
     "model": 4,
     "sweep": 4,
     "evaluation": 3,
-    "map": 3,
+    "map": 4,
     "embeddings": 1,
 }
 

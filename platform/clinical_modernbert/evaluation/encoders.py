@@ -15,18 +15,28 @@ from clinical_modernbert.artifacts import Artifact, find_artifact, folder_digest
 from clinical_modernbert.artifacts.initial_model import MODEL_FILES
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.recipe.tasks import EncoderSection
-from clinical_modernbert.recipe.vocabulary import Pooling
+from clinical_modernbert.recipe.vocabulary import TOKENIZER_FILES, Pooling
 
-# Name -> hub id: Table 6's encoders, Figure 3's DistilBERT, and the true anchor of continued pretraining (docs/evaluation.md).
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """A published encoder."""
+
+    hub_id: str
+    revision: str | None = None
+    """Where the safetensors are, if ``main`` has pickled weights only."""
+
+
+# Name -> Table 6's encoders, Figure 3's DistilBERT, and the true anchor of continued pretraining (docs/evaluation.md).
 BASELINES = {
-    "bert-base-uncased": "google-bert/bert-base-uncased",
-    "biobert": "dmis-lab/biobert-base-cased-v1.2",
-    "bioclinicalbert": "emilyalsentzer/Bio_ClinicalBERT",
-    "clinical-longformer": "yikuan8/Clinical-Longformer",
-    "modernbert": "answerdotai/ModernBERT-base",
-    "distilbert": "distilbert/distilbert-base-uncased",
-    "clinical-modernbert": "Simonlee711/Clinical_ModernBERT",
-    "bioclinical-modern": "thomas-sounack/BioClinical-ModernBERT-base",
+    "bert-base-uncased": Baseline("google-bert/bert-base-uncased"),
+    "biobert": Baseline("dmis-lab/biobert-base-cased-v1.2"),
+    "bioclinicalbert": Baseline("emilyalsentzer/Bio_ClinicalBERT", "ce9e77baa79d882eeb7fc51b8e1dd580ea918a1b"),
+    "clinical-longformer": Baseline("yikuan8/Clinical-Longformer", "refs/pr/1"),
+    "modernbert": Baseline("answerdotai/ModernBERT-base"),
+    "distilbert": Baseline("distilbert/distilbert-base-uncased"),
+    "clinical-modernbert": Baseline("Simonlee711/Clinical_ModernBERT"),
+    "bioclinical-modern": Baseline("thomas-sounack/BioClinical-ModernBERT-base"),
 }
 
 
@@ -49,9 +59,13 @@ class LocalEncoder:
     """``model_type`` of its config."""
     pooling: Pooling
     requested_max_tokens: int | None = None
-    """The recipe's limit."""
+    """The recipe's limit, or that of a sentence-transformers model."""
     artifact: Artifact | None = None
     """The model artifact, if the encoder is one."""
+    query_prompt: str = ""
+    """Text before each query of a retrieval task."""
+    document_prompt: str = ""
+    """Text before each document of a retrieval task."""
 
     @property
     def max_tokens(self) -> int:
@@ -69,7 +83,8 @@ class LocalEncoder:
 def resolve_encoder(section: EncoderSection) -> LocalEncoder:
     """Find the encoder's files; ``ModelError`` where they are absent or unsafe, ``EncoderAbsentError`` for a baseline."""
     is_baseline = section.source is None
-    source = section.source or BASELINES.get(section.name)
+    baseline = BASELINES.get(section.name) if is_baseline else None
+    source = baseline.hub_id if baseline else section.source
     if source is None:
         raise ModelError(
             f"encoders[{section.name}].source: required, because {section.name!r} is not a baseline; "
@@ -81,12 +96,14 @@ def resolve_encoder(section: EncoderSection) -> LocalEncoder:
     folder = Path(source)
     if folder.is_dir():
         return _local(section, folder, source)
+    revision = section.revision or (baseline.revision if baseline else None)
     try:
-        return _local(section, _cached(section.name, source, section.revision), source, is_baseline=is_baseline)
+        return _local(section, _cached(section.name, source, revision), source, is_baseline=is_baseline)
     except _NotCachedError:
         message = (
             f"encoders[{section.name}].source: {source!r} is not a folder and its files are not in the offline cache; on a "
             f"machine with network access, download them once: hf download {source}"
+            f"{f' --revision {revision}' if revision else ''}"
         )
         raise (EncoderAbsentError if is_baseline else ModelError)(message) from None
 
@@ -133,6 +150,11 @@ def _local(
         )
         # Some baselines publish pickled weights only: skip these and evaluate the other encoders.
         raise (EncoderAbsentError if is_baseline else ModelError)(message)
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise ModelError(
+            f"encoders[{section.name}].source: {origin} has no tokenizer; save the model's own next to it (docs/evaluation.md)"
+        )
+    own = _sentence_transformers(section.name, folder)
     config: dict[str, Any] = json.loads(config_path.read_text(encoding="utf-8"))
     encoder = LocalEncoder(
         name=section.name,
@@ -140,8 +162,10 @@ def _local(
         digest=artifact.manifest.digest if artifact else folder_digest(folder),
         origin=origin,
         architecture=str(config.get("model_type", "unknown")),
-        pooling=section.pooling,
-        requested_max_tokens=section.max_tokens,
+        pooling=section.pooling or own.pooling or "cls",
+        requested_max_tokens=section.max_tokens or own.max_tokens,
+        query_prompt=own.query_prompt if section.query_prompt is None else section.query_prompt,
+        document_prompt=own.document_prompt if section.document_prompt is None else section.document_prompt,
         artifact=artifact,
     )
     if section.max_tokens is not None and section.max_tokens > encoder.model_max_tokens:
@@ -150,3 +174,46 @@ def _local(
             f"{encoder.model_max_tokens}"
         )
     return encoder
+
+
+@dataclass(frozen=True, slots=True)
+class _SentenceTransformer:
+    """What the folder of a sentence-transformers model says about itself; all unknown for any other folder."""
+
+    pooling: Pooling | None = None
+    max_tokens: int | None = None
+    query_prompt: str = ""
+    document_prompt: str = ""
+
+
+def _sentence_transformers(name: str, folder: Path) -> _SentenceTransformer:
+    def read(file: str) -> dict[str, Any]:
+        path = folder / file
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return values
+
+    modes = read("1_Pooling/config.json")
+    # The newer form is one name, the older one a switch for each mode.
+    chosen = (
+        {modes["pooling_mode"]} if "pooling_mode" in modes else {mode for mode, is_on in modes.items() if is_on is True}
+    )
+    chosen -= {"include_prompt"}
+    poolings: dict[str, Pooling] = {
+        "cls": "cls",
+        "mean": "mean",
+        "pooling_mode_cls_token": "cls",
+        "pooling_mode_mean_tokens": "mean",
+    }
+    if modes and not (len(chosen) == 1 and chosen <= poolings.keys()):
+        raise ModelError(
+            f"encoders[{name}].source: pools by {', '.join(sorted(chosen)) or 'nothing'} (1_Pooling/config.json); known are "
+            "the [CLS] token and the mean"
+        )
+    prompts = read("config_sentence_transformers.json").get("prompts") or {}
+    limit = read("sentence_bert_config.json").get("max_seq_length")
+    return _SentenceTransformer(
+        pooling=poolings[chosen.pop()] if modes else None,
+        max_tokens=limit if isinstance(limit, int) else None,
+        query_prompt=str(prompts.get("query") or ""),
+        document_prompt=str(prompts.get("document") or prompts.get("passage") or ""),
+    )

@@ -16,7 +16,7 @@ from clinical_modernbert.encoder.forward import logits, pool, states
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.evaluation.heads import load_base, load_head, mixed_precision
 from clinical_modernbert.evaluation.results import Tuned
-from clinical_modernbert.evaluation.tuning import Problem, by_length, linear_probe, tune
+from clinical_modernbert.evaluation.tuning import Problem, by_length, linear_probe, tune_best_rate
 from clinical_modernbert.recipe import RunRecipe
 from clinical_modernbert.recipe.vocabulary import MANIFEST_KIND, HeadKind
 
@@ -59,32 +59,39 @@ def fit(recipe: RunRecipe, encoder: LocalEncoder, labelled: Labelled) -> tuple[t
         return _probe(recipe, encoder, labelled), None
     read: Read = _text_logits if labelled.head == "sequence" else _word_logits
     budget = recipe.scaling.max_batch_tokens
-    model = load_head(
-        encoder, labelled.head, labels=labelled.labels, seed=recipe.seed, attention=recipe.scaling.attention
-    )
-    if labelled.head == "sequence" and encoder.architecture == "modernbert":
-        model.config.classifier_pooling = encoder.pooling
 
-    def loss_sum(members: Sequence[int]) -> torch.Tensor:
-        batch = [labelled.train[i] for i in members]
-        logits_NC = read(model, batch).float()
-        labels_N = torch.tensor([label for item in batch for label in item.labels], device=logits_NC.device)
-        return torch.nn.functional.cross_entropy(logits_NC, labels_N, reduction="sum")
+    def make() -> tuple[Any, Problem]:
+        model = load_head(
+            encoder, labelled.head, labels=labelled.labels, seed=recipe.seed, attention=recipe.scaling.attention
+        )
+        if labelled.head == "sequence" and encoder.architecture == "modernbert":
+            model.config.classifier_pooling = encoder.pooling
+        return model, _problem(model, labelled, read, budget)
 
-    problem = Problem(
-        lengths=[len(item.ids) for item in labelled.train],
-        targets=[len(item.labels) for item in labelled.train],
-        loss_sum=loss_sum,
-        development_figure=lambda: labelled.development_figure(_rows(read, model, labelled.development, budget)),
-    )
-    epochs, best = tune(model, problem, section=recipe.tuning, seed=recipe.seed, max_batch_tokens=budget)
+    found = tune_best_rate(make, section=recipe.tuning, seed=recipe.seed, max_batch_tokens=budget)
     head: dict[str, str | int | list[str]] = {
         "kind": MANIFEST_KIND[labelled.head],
         "labels": labelled.labels,
         "max_tokens": encoder.max_tokens,
         **({"scheme": labelled.scheme} if labelled.scheme else {}),
     }
-    return _rows(read, model, labelled.test, budget), Tuned(model, head, epochs, best)
+    tuned = Tuned(found.model, head, found.epochs, found.number, found.rate)
+    return _rows(read, found.model, labelled.test, budget), tuned
+
+
+def _problem(model: Any, labelled: Labelled, read: Read, budget: int) -> Problem:
+    def loss_sum(members: Sequence[int]) -> torch.Tensor:
+        batch = [labelled.train[i] for i in members]
+        logits_NC = read(model, batch).float()
+        labels_N = torch.tensor([label for item in batch for label in item.labels], device=logits_NC.device)
+        return torch.nn.functional.cross_entropy(logits_NC, labels_N, reduction="sum")
+
+    return Problem(
+        lengths=[len(item.ids) for item in labelled.train],
+        targets=[len(item.labels) for item in labelled.train],
+        loss_sum=loss_sum,
+        development_figure=lambda: labelled.development_figure(_rows(read, model, labelled.development, budget)),
+    )
 
 
 def _probe(recipe: RunRecipe, encoder: LocalEncoder, labelled: Labelled) -> torch.Tensor:

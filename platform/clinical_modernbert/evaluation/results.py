@@ -38,6 +38,7 @@ class Tuned:
     epochs: list[Epoch]
     best_epoch: int
     """Counted from 0."""
+    learning_rate: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ class RunReport:
     epochs: list[Epoch]
     """Empty if the encoder was frozen."""
     best_epoch: int | None
+    learning_rate: float | None
+    """None if the encoder was frozen."""
     seconds: float
 
 

@@ -74,6 +74,7 @@ def _report(recipe: RunRecipe, encoder: LocalEncoder, outcome: Outcome, seconds:
         labels=outcome.labels,
         epochs=tuned.epochs if tuned else [],
         best_epoch=tuned.best_epoch if tuned else None,
+        learning_rate=tuned.learning_rate if tuned else None,
         seconds=round(seconds, 1),
     )
 

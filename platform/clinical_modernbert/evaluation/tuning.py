@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -37,13 +38,28 @@ class Problem:
     """Higher is better."""
 
 
+ModelT = TypeVar("ModelT", bound=torch.nn.Module)
+
+
+@dataclass(frozen=True, slots=True)
+class BestRate(Generic[ModelT]):
+    """A trained model, and the learning rate that it was trained with."""
+
+    model: ModelT
+    epochs: list[Epoch]
+    number: int
+    """Of the best epoch, from 0."""
+    rate: float
+
+
 def tune(
     model: torch.nn.Module, problem: Problem, *, section: TuningSection, seed: int, max_batch_tokens: int
 ) -> tuple[list[Epoch], int]:
     """Train ``model`` in place and leave the best epoch's weights in it; return (epochs, number of the best, from 0)."""
     num = len(problem.lengths)
     steps_an_epoch = math.ceil(num / section.batch_size)
-    total = steps_an_epoch * section.num_epochs
+    num_epochs = max(section.num_epochs, math.ceil(section.min_steps / steps_an_epoch))
+    total = steps_an_epoch * num_epochs
     warmup = math.ceil(section.warmup_fraction * total)
     optimizer = torch.optim.AdamW(_groups(model, section), lr=section.learning_rate, eps=1e-8)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -53,7 +69,7 @@ def tune(
     torch.manual_seed(seed)
     epochs: list[Epoch] = []
     best, best_weights = 0, None
-    for number in range(section.num_epochs):
+    for number in range(num_epochs):
         model.train()
         began, loss_total, target_total = time.perf_counter(), 0.0, 0
         order = rng.permutation(num).tolist()
@@ -84,10 +100,46 @@ def tune(
     return epochs, best
 
 
+def tune_best_rate(
+    make: Callable[[], tuple[ModelT, Problem]], *, section: TuningSection, seed: int, max_batch_tokens: int
+) -> BestRate[ModelT]:
+    """Train a new model with each of the section's learning rates, and return the one with the best development figure.
+
+    A rate with which training diverges is left out, unless all do.
+    """
+    rates = section.learning_rates or (section.learning_rate,)
+    best: BestRate[ModelT] | None = None
+    figures: dict[float, float | None] = {}
+    for rate in rates:
+        model, problem = make()
+        of_rate = section.model_copy(update={"learning_rate": rate})
+        try:
+            epochs, number = tune(model, problem, section=of_rate, seed=seed, max_batch_tokens=max_batch_tokens)
+        except DivergedError as error:
+            if rate == rates[-1] and best is None:
+                raise
+            _logger.warning("learning rate %g: %s", rate, error)
+            figures[rate] = None
+            continue
+        figures[rate] = epochs[number].development
+        if best is None or epochs[number].development > best.epochs[best.number].development:
+            best = BestRate(model, epochs, number, rate)
+    assert best is not None
+    if len(rates) > 1:
+        _logger.info("learning rate %g of %s", best.rate, figures)
+    return best
+
+
+class DivergedError(ModelError):
+    """Training gave a loss or a development figure that is not finite."""
+
+
 def _finite(value: float, name: str, epoch: int) -> float:
     """Return the value; a comparison with one that is not finite would silently keep the first epoch."""
     if not math.isfinite(value):
-        raise ModelError(f"the {name} of epoch {epoch + 1} is {value}: training diverged; lower tuning.learning_rate")
+        raise DivergedError(
+            f"the {name} of epoch {epoch + 1} is {value}: training diverged; lower tuning.learning_rate"
+        )
     return value
 
 

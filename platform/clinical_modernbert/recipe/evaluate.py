@@ -42,12 +42,14 @@ class CodesSection(Section):
     """Maximum number of codes: a fixed sample of the table. By default all."""
     purity_neighbours: int = Field(default=10, ge=1)
     """k of chapter purity@k."""
+    crosswalk_queries: int = Field(default=1500, ge=10)
+    """Number of ICD-9-CM codes that must find their ICD-10-CM counterpart, at most ``max_codes``."""
     perplexity: float = Field(default=30.0, gt=1)
     """t-SNE perplexity."""
     num_iterations: int = Field(default=500, ge=50)
     """t-SNE iterations after early exaggeration."""
     seed: int = 0
-    """Seed of the sample, the permutation, the untrained encoder and t-SNE."""
+    """Seed of the samples, the permutation, the untrained encoder and t-SNE."""
 
 
 class EfficiencySection(Section):

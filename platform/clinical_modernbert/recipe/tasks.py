@@ -18,11 +18,16 @@ class EncoderSection(Section):
     source: str | None = None
     """Hub id, folder with safetensors, or URI of a model artifact (``s3://bucket/prefix/model/<id>``)."""
     revision: str | None = None
-    """Commit or tag of a hub id."""
+    """Commit or tag of a hub id. By default that of the baseline, else the newest one."""
     max_tokens: int | None = Field(default=None, ge=8)
     """Longest input in tokens. By default the limit of the baseline or model."""
-    pooling: Pooling = "cls"
-    """How token vectors become one vector for a text: the [CLS] vector or the mean."""
+    pooling: Pooling | None = None
+    """How token vectors become one vector for a text: the [CLS] vector or the mean. By default what the folder of a
+    sentence-transformers model says, else [CLS]."""
+    query_prompt: str | None = None
+    """Text before each query of a retrieval task. By default the model's own prompt named ``query``."""
+    document_prompt: str | None = None
+    """Text before each document of a retrieval task. By default the model's own prompt named ``document`` or ``passage``."""
 
 
 class SplitSection(Section):
@@ -101,6 +106,25 @@ class DispositionTask(_Task):
     """The text has events from arrival until this many minutes later."""
 
 
+class ClassificationTask(_Task):
+    """Give each text one of several labels, from your own CSV, JSON lines or Parquet files. Accuracy, F1, AUROC of two labels."""
+
+    type: Literal["classification"]
+    train: str
+    """Training file: ``.csv`` with a header, ``.jsonl`` or ``.parquet``."""
+    development: str | None = None
+    """File for early stopping. By default taken from ``train`` by group."""
+    test: str | None = None
+    """File for the reported figures. By default taken from ``train`` by group."""
+    text: str = "text"
+    """Column of the text."""
+    label: str = "label"
+    """Column of the label. Of two labels the second one in alphabetical order is the positive one."""
+    group: str | None = None
+    """Column of what must not be split: the patient, the document. By default every row is a group of its own, which is right
+    only if no two rows are of one patient."""
+
+
 class RetrievalTask(_Task):
     """Rank documents for each query. NDCG@10, P@10, R@10 and MAP (Table 7)."""
 
@@ -140,7 +164,9 @@ class RetrievalTask(_Task):
         return self
 
 
-Task = Annotated[SentenceRolesTask | EntitiesTask | DispositionTask | RetrievalTask, Field(discriminator="type")]
+Task = Annotated[
+    SentenceRolesTask | EntitiesTask | DispositionTask | ClassificationTask | RetrievalTask, Field(discriminator="type")
+]
 
 
 class TuningSection(Section):
@@ -148,6 +174,9 @@ class TuningSection(Section):
 
     learning_rate: float = Field(default=5e-5, gt=0)
     """Peak learning rate of AdamW."""
+    learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """Rates to choose from instead: each run trains with every one and keeps the best on the development part. So each encoder
+    has the rate that suits it on each task. The report states them."""
     warmup_fraction: float = Field(default=0.1, ge=0, lt=1)
     """Share of the steps in which the learning rate rises; after them it falls linearly to zero."""
     weight_decay: float = Field(default=0.01, ge=0)
@@ -156,6 +185,9 @@ class TuningSection(Section):
     """Examples (or windows) in one step."""
     num_epochs: int = Field(default=3, ge=1)
     """Maximum number of passes over the training examples."""
+    min_steps: int = Field(default=0, ge=0)
+    """A small training part gets more passes than ``num_epochs``, until this many steps: three passes are a few dozen steps of
+    it, in which nothing is learnt. It still stops by ``patience``."""
     patience: int = Field(default=2, ge=1)
     """Training stops after this many epochs without a better development figure. The best epoch is kept."""
     max_gradient_norm: float = Field(default=1.0, gt=0)

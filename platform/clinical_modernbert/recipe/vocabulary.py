@@ -27,3 +27,14 @@ MaskKind = Literal["uniform", "entity"]
 MASK_KINDS: tuple[MaskKind, ...] = ("uniform", "entity")
 TOP_K = (1, 5, 10, 25)
 """The ranks at which accuracy under these masks is counted."""
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "spm.model",
+)
+"""Files of which the folder of a tokenizer has one."""

@@ -95,7 +95,7 @@ def test_a_model_in_the_offline_cache_is_found(
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    repository = tmp_path / f"models--{BASELINES['distilbert'].replace('/', '--')}"
+    repository = tmp_path / f"models--{BASELINES['distilbert'].hub_id.replace('/', '--')}"
     commit = "0" * 40
     shutil.copytree(encoder_folders["bert"], repository / "snapshots" / commit)
     (repository / "refs").mkdir()

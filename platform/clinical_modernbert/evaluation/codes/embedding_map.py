@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from clinical_modernbert.artifacts import Artifact, Plan, synthetic_sources
 from clinical_modernbert.errors import ArtifactError
 from clinical_modernbert.evaluation.codes.neighbours import nearest
+from clinical_modernbert.evaluation.codes.report import EmbeddingMapReport
 from clinical_modernbert.evaluation.codes.vectors import project
+from clinical_modernbert.evaluation.report.schema import section_json
 from clinical_modernbert.recipe import ProjectRecipe
 
 _logger = logging.getLogger(__name__)
@@ -47,15 +49,17 @@ def map_embeddings(plan: Plan[ProjectRecipe]) -> Artifact:
         ("similarities", pa.array(similarity_NK.tolist(), pa.list_(pa.float32()))),
     ):
         table = table.append_column(f"map_{name}", values)
-    report = {
-        "num_rows": table.num_rows,
-        "of_rows": of_rows,
-        "synthetic_sources": synthetic_sources(embeddings),
-        "columns": embeddings.summary["metadata_columns"],
-        "pooling": embeddings.summary["pooling"],
-        "embeddings": embeddings.manifest.id,
-        "model": embeddings.summary["model"],
-    }
+    report = section_json(
+        EmbeddingMapReport(
+            num_rows=table.num_rows,
+            of_rows=of_rows,
+            synthetic_sources=synthetic_sources(embeddings),
+            columns=embeddings.summary["metadata_columns"],
+            pooling=embeddings.summary["pooling"],
+            embeddings=embeddings.manifest.id,
+            model=embeddings.summary["model"],
+        )
+    )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pq.write_table(table, folder / "rows.parquet", compression="zstd")

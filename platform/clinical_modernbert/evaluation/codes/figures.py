@@ -5,6 +5,7 @@ untrained, and TF-IDF, with bootstrap intervals over categories.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from clinical_modernbert.encoder import Encoder
 from clinical_modernbert.evaluation.codes.code_set import CodeSet, code_set, held_out_codes
+from clinical_modernbert.evaluation.codes.crosswalk import counting_figures, crosswalk, encoder_figures
 from clinical_modernbert.evaluation.codes.neighbours import group_figures
 from clinical_modernbert.evaluation.codes.vectors import encoder_vectors, project, text_vectors, untrained
 from clinical_modernbert.evaluation.encoders import LocalEncoder
@@ -31,14 +33,22 @@ def code_report(
     codes = code_set("icd9cm", max_codes=section.max_codes, seed=section.seed)
     figures: dict[str, CodeFigures] = {}
     maps: dict[str, NDArray[np.float32]] = {}
+    pairs = crosswalk(
+        num_queries=min(section.crosswalk_queries, section.max_codes or section.crosswalk_queries),
+        all_candidates=section.max_codes is None,
+        seed=section.seed,
+    )
+    found = counting_figures(pairs, seed=section.seed)
     for local in encoders:
         encoder = Encoder(
             model=load_base(local, attention=scaling.attention),
             tokenizer=load_tokenizer(local.folder),
             head="embedding",
         )
-        vectors_ND = _vectors(encoder, local, codes, scaling)
-        untrained_ND = _vectors(untrained(encoder, seed=section.seed), local, codes, scaling)
+        embed = partial(_vectors, encoder, local, scaling=scaling)
+        vectors_ND = embed(codes.descriptions)
+        untrained_ND = _vectors(untrained(encoder, seed=section.seed), local, codes.descriptions, scaling=scaling)
+        found[local.name] = encoder_figures(pairs, embed, seed=section.seed)
         seen, held_out = _by_corpus(vectors_ND, codes, local, section)
         figures[local.name] = _figures(vectors_ND, codes, section).model_copy(
             update={"untrained": _figures(untrained_ND, codes, section), "seen": seen, "held_out": held_out}
@@ -53,14 +63,17 @@ def code_report(
     _write_data(folder / "figure2.parquet", codes, maps)
     draw_code_maps(folder / "figure2.png", maps, [entry.chapter for entry in codes.entries])
     tfidf = _figures(text_vectors(codes.descriptions), codes, section)
-    return CodesReport(num_codes=len(codes), k=section.purity_neighbours, encoders=figures, tfidf=tfidf)
+    k = section.purity_neighbours
+    return CodesReport(num_codes=len(codes), k=k, encoders=figures, tfidf=tfidf, crosswalk=found)
 
 
-def _vectors(encoder: Encoder, local: LocalEncoder, codes: CodeSet, scaling: EvaluateScaling) -> NDArray[np.float32]:
+def _vectors(
+    encoder: Encoder, local: LocalEncoder, texts: Sequence[str], *, scaling: EvaluateScaling
+) -> NDArray[np.float32]:
     with mixed_precision():
         return encoder_vectors(
             encoder,
-            codes.descriptions,
+            texts,
             pooling=local.pooling,
             max_tokens=local.max_tokens,
             max_batch_tokens=scaling.max_batch_tokens,

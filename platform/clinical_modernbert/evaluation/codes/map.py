@@ -22,9 +22,10 @@ from clinical_modernbert.evaluation.codes.code_set import CodeSet, code_set, hel
 from clinical_modernbert.evaluation.codes.labels import label_paths, map_labels
 from clinical_modernbert.evaluation.codes.neighbours import group_figures, nearest, permuted_purity, purity
 from clinical_modernbert.evaluation.codes.places import code_paths, counterparts
+from clinical_modernbert.evaluation.codes.report import MapReport, Purity
 from clinical_modernbert.evaluation.codes.search_terms import search_terms
 from clinical_modernbert.evaluation.codes.vectors import encoder_vectors, project, text_vectors, untrained
-from clinical_modernbert.evaluation.report.schema import section_json
+from clinical_modernbert.evaluation.report.schema import CodeFigures, section_json
 from clinical_modernbert.recipe import MapRecipe, PretrainRecipe
 
 _NEIGHBOURS_SHOWN = 10
@@ -45,14 +46,14 @@ def map_codes(plan: Plan[MapRecipe]) -> Artifact:
     _logger.info("embedded %d codes", len(codes))
     index_NK, similarity_NK = nearest(vectors_ND, k=max(recipe.purity_neighbours, _NEIGHBOURS_SHOWN))
     seed = PretrainRecipe.model_validate(model.manifest.recipe).training.seed
-    figures = {
-        "k": recipe.purity_neighbours,
-        "encoder": purity(index_NK[:, : recipe.purity_neighbours], codes.chapters_N),
-        "untrained": _purity(_vectors(untrained(encoder, seed=seed), codes, recipe), codes, recipe),
-        "tfidf": _purity(text_vectors(codes.descriptions), codes, recipe),
-        "permutation": permuted_purity(index_NK[:, : recipe.purity_neighbours], codes.chapters_N, seed=recipe.seed),
-    }
-    _logger.info("chapter purity@%d %s", figures["k"], {n: round(v, 4) for n, v in figures.items() if n != "k"})
+    figures = Purity(
+        k=recipe.purity_neighbours,
+        encoder=purity(index_NK[:, : recipe.purity_neighbours], codes.chapters_N),
+        untrained=_purity(_vectors(untrained(encoder, seed=seed), codes, recipe), codes, recipe),
+        tfidf=_purity(text_vectors(codes.descriptions), codes, recipe),
+        permutation=permuted_purity(index_NK[:, : recipe.purity_neighbours], codes.chapters_N, seed=recipe.seed),
+    )
+    _logger.info("chapter purity %s", figures)
     xy_N2 = project(
         vectors_ND,
         perplexity=recipe.perplexity,
@@ -61,16 +62,18 @@ def map_codes(plan: Plan[MapRecipe]) -> Artifact:
         num_cpus=recipe.scaling.num_cpus,
     )
     _logger.info("projected %d codes", len(codes))
-    report = {
-        "purity": figures,
-        "measures": _measures(vectors_ND, codes, held_out_N, recipe),
-        "num_codes": len(codes),
-        "of_codes": len(codes.whole),
-        "synthetic_sources": synthetic_sources(model),
-        "table": recipe.table,
-        "pooling": recipe.pooling,
-        "model": model.manifest.id,
-    }
+    report = section_json(
+        MapReport(
+            purity=figures,
+            measures=_measures(vectors_ND, codes, held_out_N, recipe),
+            num_codes=len(codes),
+            of_codes=len(codes.whole),
+            synthetic_sources=synthetic_sources(model),
+            table=recipe.table,
+            pooling=recipe.pooling,
+            model=model.manifest.id,
+        )
+    )
     paths = code_paths(codes.table, codes.entries)
     near = index_NK[:, :_NEIGHBOURS_SHOWN], similarity_NK[:, :_NEIGHBOURS_SHOWN]
     shown = _table(codes, xy_N2, held_out_N, paths, *near)
@@ -96,12 +99,12 @@ def _purity(vectors_ND: NDArray[np.float32], codes: CodeSet, recipe: MapRecipe) 
 
 def _measures(
     vectors_ND: NDArray[np.float32], codes: CodeSet, held_out_N: NDArray[np.bool_], recipe: MapRecipe
-) -> dict[str, object]:
-    """Return all figures with intervals as JSON: of all codes, of those in the corpus, and of those it held out."""
+) -> dict[str, CodeFigures]:
+    """Return all figures with intervals: of all codes, of those in the corpus, and of those it held out."""
     subsets = {"all": np.ones(len(codes), dtype=bool), "seen": ~held_out_N, "held_out": held_out_N}
     chapters_N, categories, k = codes.chapters_N, codes.categories, recipe.purity_neighbours
     return {
-        name: section_json(group_figures(vectors_ND, chapters_N, categories, k=k, seed=recipe.seed, judged=chosen_N))
+        name: group_figures(vectors_ND, chapters_N, categories, k=k, seed=recipe.seed, judged=chosen_N)
         for name, chosen_N in subsets.items()
         if chosen_N.any()
     }

@@ -20,8 +20,13 @@ _NUM_PERMUTATIONS = 20
 _FIGURES = ("purity", "neighbour_agreement", "silhouette")
 
 
-def nearest(vectors_ND: NDArray[np.float32], *, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Return (row numbers, cosine similarities) [N, K] of the nearest other points, nearest first; exact."""
+def nearest(
+    vectors_ND: NDArray[np.float32], *, k: int, apart_N: NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Return (row numbers, cosine similarities) [N, K] of the nearest other points, nearest first; exact.
+
+    With ``apart_N`` points with an equal value are not neighbours of each other.
+    """
     broken = int((~np.isfinite(vectors_ND).all(axis=1)).sum())
     if broken:
         raise ModelError(f"{broken} of {len(vectors_ND)} vectors are not finite: they have no neighbours")
@@ -32,6 +37,8 @@ def nearest(vectors_ND: NDArray[np.float32], *, k: int) -> tuple[NDArray[np.int3
     for start in range(0, len(unit), _BLOCK):
         block = unit[start : start + _BLOCK] @ unit.T
         block[np.arange(len(block)), np.arange(start, start + len(block))] = -np.inf
+        if apart_N is not None:
+            block[apart_N[start : start + len(block), None] == apart_N[None, :]] = -np.inf
         chosen = np.argpartition(-block, k - 1, axis=1)[:, :k]
         similarities = np.take_along_axis(block, chosen, axis=1)
         # Equal similarities are ordered by row number: argpartition leaves their order open.
@@ -62,7 +69,8 @@ def group_figures(
 ) -> CodeFigures:
     """Return purity@k, nearest-neighbour agreement and silhouette (cosine), with bootstrap intervals over categories.
 
-    Points of one category are near-duplicates and are drawn together. Neighbours are among all points; with ``judged`` only those
+    Points of one category are near-duplicates and are drawn together. ``purity_outside`` is the purity of the nearest points of
+    other categories, which near-duplicates do not lift. Neighbours are among all points; with ``judged`` only those
     points count. ``permutations`` has the mean and the 95 % range of each figure when groups are dealt to the points at random.
 
     Groups are dealt to points, not to whole categories, so that chance depends on the sizes of the groups and is the same measure
@@ -71,12 +79,14 @@ def group_figures(
     chapters are known beyond categories.
     """
     index_NK, _ = nearest(vectors_ND, k=k)
+    names = np.unique(np.array(categories), return_inverse=True)[1].astype(np.int64)
+    outside_NK, _ = nearest(vectors_ND, k=k, apart_N=names)
     counted = np.ones(len(groups_N), dtype=bool) if judged is None else judged
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.permutation(len(groups_N))[:_MOST_SILHOUETTE])
     distances_CC = _cosine_distances(vectors_ND[chosen])
     by_point = _by_point(index_NK, groups_N, counted, chosen, distances_CC)
-    names = np.unique(np.array(categories), return_inverse=True)[1]
+    outside_N = (groups_N[outside_NK[counted]] == groups_N[counted][:, None]).mean(1)
     clusters = (names[counted], names[counted], names[chosen][counted[chosen]])
     dealt_PM = np.array(
         [
@@ -90,11 +100,12 @@ def group_figures(
     low_M, high_M = np.percentile(dealt_PM, [2.5, 97.5], axis=0).tolist()
     means_M = dealt_PM.mean(0).tolist()
     purity_, agreement, silhouette = (
-        _with_interval(values_N, clusters_N, seed=seed) for values_N, clusters_N in zip(by_point, clusters, strict=True)
+        clustered_mean(values_N, clusters_N, seed=seed) for values_N, clusters_N in zip(by_point, clusters, strict=True)
     )
     return CodeFigures(
         codes=int(counted.sum()),
         purity=purity_,
+        purity_outside=clustered_mean(outside_N, names[counted], seed=seed),
         neighbour_agreement=agreement,
         silhouette=silhouette,
         permutation=means_M[0],
@@ -126,8 +137,8 @@ def _cosine_distances(vectors_CD: NDArray[np.float32]) -> NDArray[np.float32]:
     return distances_CC
 
 
-def _with_interval(values_N: NDArray[Any], clusters_N: NDArray[Any], *, seed: int) -> Estimate:
-    """Return the mean and a 95 % bootstrap interval in which whole categories are drawn."""
+def clustered_mean(values_N: NDArray[Any], clusters_N: NDArray[Any], *, seed: int) -> Estimate:
+    """Return the mean and a 95 % bootstrap interval in which whole clusters (categories of codes) are drawn."""
     numbers = np.unique(clusters_N, return_inverse=True)[1]
     sums, counts = np.bincount(numbers, values_N).astype(np.float64), np.bincount(numbers).astype(np.float64)
     low, high = mean_intervals(sums[:, None], counts, num_resamples=_NUM_RESAMPLES, seed=seed)[:, 0].tolist()

@@ -10,6 +10,7 @@ import numpy as np
 
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.evaluation.report.calibration import calibration
+from clinical_modernbert.evaluation.report.contamination import contamination
 from clinical_modernbert.evaluation.report.paired_tests import paired_tests
 from clinical_modernbert.evaluation.report.schema import (
     BaselineResult,
@@ -55,7 +56,7 @@ def compare(
     tasks = {of_run.task.name: of_run.task for of_run in recipes}
     measured = {run.recipe.task.name for run in finished}
     return Comparison(
-        encoders={encoder.name: _encoder_facts(encoder) for encoder in encoders},
+        encoders={e.name: _encoder_facts(e, contamination(e, list(tasks.values()), recipe.data)) for e in encoders},
         skipped=skipped,
         seeds=list(recipe.seeds),
         num_resamples=recipe.num_resamples,
@@ -77,13 +78,14 @@ def compare(
     )
 
 
-def _encoder_facts(encoder: LocalEncoder) -> EncoderFacts:
+def _encoder_facts(encoder: LocalEncoder, known: dict[str, str]) -> EncoderFacts:
     return EncoderFacts(
         origin=encoder.origin,
         architecture=encoder.architecture,
         max_tokens=encoder.max_tokens,
         pooling=encoder.pooling,
         digest=encoder.digest[:12],
+        contamination=known,
     )
 
 
@@ -207,6 +209,12 @@ def _facts(runs: Sequence[Finished]) -> dict[str, list[str]]:
     """Return what was cut, left out or lost, with the encoder that it is about."""
     facts: dict[str, set[str]] = {}
     for run in runs:
-        for name, value in run.report().facts.items():
+        report = run.report()
+        rate = (
+            {"learning_rate": f"{report.learning_rate:g}"}
+            if report.learning_rate and run.recipe.tuning.learning_rates
+            else {}
+        )
+        for name, value in (report.facts | rate).items():
             facts.setdefault(name, set()).add(f"{run.recipe.encoder.name}: {value}")
     return {name: sorted(values) for name, values in sorted(facts.items())}

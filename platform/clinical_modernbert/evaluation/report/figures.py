@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from clinical_modernbert.evaluation.report import reported
-from clinical_modernbert.evaluation.report.markdown import cell, ranged, table
+from clinical_modernbert.evaluation.report.markdown import NONE, cell, ranged, table
 from clinical_modernbert.evaluation.report.plots import PROTOCOLS
 from clinical_modernbert.evaluation.report.schema import CodeFigures, CodesReport, EfficiencyReport
 
@@ -22,6 +22,7 @@ def figure_2(codes: CodesReport) -> list[str]:
         "vectors",
         "codes",
         f"chapter purity@{codes.k}",
+        "outside its category",
         "nearest neighbour agrees",
         "silhouette",
         "permutation of each, 95 % range",
@@ -29,13 +30,27 @@ def figure_2(codes: CodesReport) -> list[str]:
     text = (
         "Measured in the original space; the map (figure2.png) only shows. Intervals: bootstrap over code categories."
     )
-    return ["## Figure 2: ICD-9 codes", text, table(head, rows)]
+    return ["## Figure 2: ICD-9 codes", text, table(head, rows), *_crosswalk(codes)]
+
+
+def _crosswalk(codes: CodesReport) -> list[str]:
+    rows = [
+        [name, f"{found.queries:,}", f"{found.candidates:,}", cell(found.recall_at_1), cell(found.recall_at_10)]
+        for name, found in codes.crosswalk.items()
+    ]
+    text = (
+        "Crosswalk: how often the nearest 1 or 10 ICD-10-CM descriptions hold a counterpart of the ICD-9-CM description. "
+        "It asks for meaning where purity also counts shared words."
+    )
+    return [text, table(["vectors", "queries", "candidates", "recall@1", "recall@10"], rows)] if rows else []
 
 
 def _code_row(label: str, figures: CodeFigures) -> list[str]:
+    outside = cell(figures.purity_outside) if figures.purity_outside else NONE
     chance = [figures.permutations[name] for name in figures.estimates()]
     ranges = [ranged(figure.mean, (figure.low, figure.high), digits=3) for figure in chance]
-    return [label, f"{figures.codes:,}", *map(cell, figures.estimates().values()), " / ".join(ranges)]
+    purity, *others = map(cell, figures.estimates().values())
+    return [label, f"{figures.codes:,}", purity, outside, *others, " / ".join(ranges)]
 
 
 def figure_3(efficiency: EfficiencyReport) -> list[str]:

@@ -40,11 +40,23 @@ def _preface(comparison: Comparison) -> list[str]:
         f"than {MIN_SEEDS} seeds of a trained encoder there is no verdict. Detectable: the difference that the test finds in "
         'four of five repetitions. "Reported" figures are the paper\'s, on its own data and splits.'
     )
+    parts += _contamination(comparison)
     skipped = comparison.skipped
     lines = [
         f"- {name}: {why}" for of in (skipped.encoders, skipped.artifacts, skipped.tasks) for name, why in of.items()
     ]
     return [*parts, "Skipped:\n\n" + "\n".join(lines)] if lines else parts
+
+
+def _contamination(comparison: Comparison) -> list[str]:
+    """Return a line for each encoder and each finding about it."""
+    lines = []
+    for name, facts in comparison.encoders.items():
+        tasks: dict[str, list[str]] = {}
+        for task, finding in facts.contamination.items():
+            tasks.setdefault(finding, []).append(task)
+        lines += [f"- {name}: {finding} ({', '.join(of_finding)})" for finding, of_finding in tasks.items()]
+    return ["Were the reported texts in the training corpus?\n\n" + "\n".join(lines)] if lines else []
 
 
 def _statistics(comparison: Comparison) -> list[str]:

@@ -14,7 +14,13 @@ from typing import Any, Protocol
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.evaluation.report.schema import ErrorAnalysis
 from clinical_modernbert.evaluation.results import Baseline, Outcome, StoredOutcome
-from clinical_modernbert.evaluation.tasks import disposition, entities, retrieval, sentence_roles
+from clinical_modernbert.evaluation.tasks import (
+    classification,
+    disposition,
+    entities,
+    retrieval,
+    sentence_roles,
+)
 from clinical_modernbert.evaluation.tasks.examples import TaskData
 from clinical_modernbert.recipe import RunRecipe
 from clinical_modernbert.recipe.tasks import Mode, Task
@@ -75,6 +81,7 @@ KINDS: dict[str, TaskKind] = {
     "sentence_roles": sentence_roles,
     "entities": entities,
     "disposition": disposition,
+    "classification": classification,
     "retrieval": retrieval,
 }
 

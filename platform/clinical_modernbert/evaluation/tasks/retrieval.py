@@ -5,6 +5,7 @@ Legend: Q queries.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +29,9 @@ from clinical_modernbert.recipe import RunRecipe
 from clinical_modernbert.recipe.tasks import Mode, RetrievalTask
 from clinical_modernbert.recipe.vocabulary import MANIFEST_KIND
 from clinical_modernbert.statistics import Floats
+
+if TYPE_CHECKING:
+    from clinical_modernbert.evaluation.tuning import Problem
 
 TITLE = "retrieval"
 PLAIN = "Find the texts that belong to a given one."
@@ -62,10 +66,11 @@ def run(recipe: RunRecipe, encoder: LocalEncoder, data: RetrievalSet) -> Outcome
     from clinical_modernbert.encoder import embed_ids
     from clinical_modernbert.evaluation.heads import load_base, mixed_precision
     from clinical_modernbert.evaluation.tasks.dense import contrastive_problem
-    from clinical_modernbert.evaluation.tuning import tune
+    from clinical_modernbert.evaluation.tuning import tune_best_rate
     from clinical_modernbert.tokenizer import load_tokenizer
 
-    tokenizer, base = load_tokenizer(encoder.folder), load_base(encoder, attention=recipe.scaling.attention)
+    tokenizer = load_tokenizer(encoder.folder)
+    base: Any = None
     budget = recipe.scaling.max_batch_tokens
     num_cut = 0
 
@@ -79,22 +84,37 @@ def run(recipe: RunRecipe, encoder: LocalEncoder, data: RetrievalSet) -> Outcome
     tuned = None
     if recipe.mode == "fine_tuned":
         train, development = (
-            list(zip(encode([query for query, _ in pairs]), encode([document for _, document in pairs]), strict=True))
+            list(
+                zip(
+                    encode([encoder.query_prompt + query for query, _ in pairs]),
+                    encode([encoder.document_prompt + document for _, document in pairs]),
+                    strict=True,
+                )
+            )
             for pairs in (data.train_pairs, data.development_pairs)
         )
         counts.update(train=len(train), development=len(development))
-        problem = contrastive_problem(base, train, development, pooling=encoder.pooling, max_batch_tokens=budget)
-        epochs, best = tune(base, problem, section=recipe.tuning, seed=recipe.seed, max_batch_tokens=budget)
+
+        def make() -> tuple[Any, "Problem"]:
+            model = load_base(encoder, attention=recipe.scaling.attention)
+            return model, contrastive_problem(
+                model, train, development, pooling=encoder.pooling, max_batch_tokens=budget
+            )
+
+        found = tune_best_rate(make, section=recipe.tuning, seed=recipe.seed, max_batch_tokens=budget)
+        base = found.model
         head: dict[str, str | int | list[str]] = {
             "kind": MANIFEST_KIND["embedding"],
             "pooling": encoder.pooling,
             "max_tokens": encoder.max_tokens,
         }
-        tuned = Tuned(base, head, epochs, best)
+        tuned = Tuned(base, head, found.epochs, found.number, found.rate)
+    if base is None:
+        base = load_base(encoder, attention=recipe.scaling.attention)
     with mixed_precision():
         queries, documents = (
-            embed_ids(base, encode(texts), pooling=encoder.pooling, max_batch_tokens=budget)
-            for texts in (data.queries, data.documents)
+            embed_ids(base, encode([prompt + text for text in texts]), pooling=encoder.pooling, max_batch_tokens=budget)
+            for prompt, texts in ((encoder.query_prompt, data.queries), (encoder.document_prompt, data.documents))
         )
     facts: Facts = {"texts_cut_to_the_limit": num_cut} if num_cut else {}
     rankings = data.ranked(cosines(queries, documents))

@@ -94,11 +94,12 @@ def _words(example: WordExample) -> list[str]:
     return [example.text[start:end].lower() for start, end in example.words]
 
 
-def tfidf_scores(queries: Sequence[str], documents: Sequence[str]) -> Any:
-    """Return a sparse [Q, D]: cosines of TF-IDF vectors, fitted on the documents."""
+def tfidf_scores(queries: Sequence[str], documents: Sequence[str], *, characters: bool = False) -> Any:
+    """Return a sparse [Q, D]: cosines of TF-IDF vectors of words, or of 3 to 5 characters; fitted on the documents."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectors = TfidfVectorizer(sublinear_tf=True)
+    of_characters = {"analyzer": "char_wb", "ngram_range": (3, 5)} if characters else {}
+    vectors = TfidfVectorizer(sublinear_tf=True, **of_characters)
     of_documents = vectors.fit_transform(documents)
     return vectors.transform(queries) @ of_documents.T
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from clinical_modernbert.errors import SourceError
-from clinical_modernbert.sources.evaluation_sets.lines import numbered_lines, read_text, refuse
+from clinical_modernbert.sources.evaluation_sets.lines import letters, numbered_lines, read_text, refuse
 from clinical_modernbert.sources.evaluation_sets.ner import AnnotatedText, Span, TaggedSentence
 
 _CDATA = re.compile(rb"(<!\[CDATA\[.*?\]\]>)", re.DOTALL)
@@ -102,7 +102,7 @@ def _annotated(path: Path, root: Any, tags: list[Any], kinds: list[str]) -> Anno
     for tag, kind in zip(tags, kinds, strict=True):
         start, end = _offsets(path, tag, text)
         stated = tag.get("text")
-        if stated is not None and _letters(stated) != _letters(text[start:end]):
+        if stated is not None and letters(stated) != letters(text[start:end]):
             wrong.append((tag.sourceline, start, end))
         spans.append(Span(start, end, kind))
     if 2 * len(wrong) > len(spans):
@@ -111,10 +111,6 @@ def _annotated(path: Path, root: Any, tags: list[Any], kinds: list[str]) -> Anno
             path, line, f"characters {start}-{end} are not the annotated text, as for {len(wrong)} of {len(spans)} tags"
         )
     return AnnotatedText(path.stem, text, tuple(spans), len(wrong))
-
-
-def _letters(text: str) -> str:
-    return "".join(character for character in text.casefold() if character.isalnum())
 
 
 def _offsets(path: Path, tag: Any, text: str) -> tuple[int, int]:

@@ -43,3 +43,8 @@ def _decoded(path: Path, number: int, line: bytes) -> str:
 def refuse(path: Path, line: int, problem: str) -> NoReturn:
     """Raise ``SourceError`` for a line."""
     raise SourceError(f"{path.name}, line {line}: {problem}")
+
+
+def letters(text: str) -> str:
+    """Return letters and digits alone, without case: an annotated text that differs in these is at another place."""
+    return "".join(character for character in text.casefold() if character.isalnum())

@@ -65,3 +65,16 @@ def test_silhouette_equals_scikit_learn() -> None:
     vectors, groups = rng.normal(size=(60, 6)).astype(np.float32), rng.integers(3, size=60)
     figures = group_figures(vectors, groups, [str(n) for n in range(60)], k=3, seed=0)
     assert abs(figures.silhouette.mean - silhouette_score(vectors, groups, metric="cosine")) < 1e-5
+
+
+def test_near_duplicates_of_a_category_do_not_lift_the_purity_outside_it() -> None:
+    """Each category is a point of its own, and its chapter is random: all purity comes from the category."""
+    rng = np.random.default_rng(0)
+    categories = np.repeat(np.arange(40), 12)
+    chapters = rng.integers(4, size=40)[categories]
+    vectors = (rng.normal(size=(40, 16))[categories] * 10 + rng.normal(size=(480, 16))).astype(np.float32)
+    index, _ = nearest(vectors, k=10, apart_N=categories)
+    assert not (categories[index] == categories[:, None]).any()
+    figures = group_figures(vectors, chapters, [str(category) for category in categories], k=10, seed=0)
+    assert figures.purity.mean > 0.95
+    assert figures.purity_outside is not None and figures.purity_outside.mean < 0.5

@@ -22,7 +22,7 @@ MEMBERS = [name for name in vars(TaskKind) if not name.startswith("_")]
 CHANGES = {
     "recipe/tasks.py": [
         (
-            "Task = Annotated[",
+            "Task = Annotated[\n    ",
             '''class PainTask(_Task):
     """A pain score for each text."""
 
@@ -31,11 +31,13 @@ CHANGES = {
     """Lines of text, tab, score."""
 
 
-Task = Annotated[PainTask | ''',
+Task = Annotated[
+    PainTask
+    | ''',
         )
     ],
     "evaluation/tasks/__init__.py": [
-        ("import disposition,", "import pain, disposition,"),
+        ("import (\n    classification,", "import (\n    pain,\n    classification,"),
         ("KINDS: dict[str, TaskKind] = {", 'KINDS: dict[str, TaskKind] = {\n    "pain": pain,'),
     ],
 }

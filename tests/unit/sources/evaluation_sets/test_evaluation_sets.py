@@ -207,10 +207,10 @@ def test_bare_ampersands_and_brackets_are_characters(
 def test_brat_counts_what_lies_elsewhere_than_stated(tmp_path: Path) -> None:
     (tmp_path / "9.txt").write_text("Acute renal failure, then sepsis.")
     (tmp_path / "9.ann").write_text(
-        "T1\tDisease 0 5;12 19\tAcute failure\nT2\tDisease 26 32\tshock\nR1\tx Arg1:T1 Arg2:T2\n"
+        "T1\tDisease 0 5;12 19\tAcute failure\nT2\tDisease 26 32\tshock\nT3\tDisease 6 11\trenal\nR1\tx Arg1:T1 Arg2:T2\n"
     )
     (note,) = ner.read_brat(tmp_path)
-    assert note.num_not_as_stated == 1 and len(note.spans) == 3 and note.num_in_pieces == 1
+    assert note.num_not_as_stated == 1 and len(note.spans) == 4 and note.num_in_pieces == 1
     (tmp_path / "9.ann").write_text("T1\tDisease 0 20\tAcute renal failure\n")  # a comma too far
     (note,) = ner.read_brat(tmp_path)
     assert note.num_not_as_stated == 1

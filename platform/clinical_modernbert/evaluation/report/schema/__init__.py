@@ -27,7 +27,13 @@ from clinical_modernbert.evaluation.report.schema.errors import (
     TypeErrors,
     UnknownWordsBucket,
 )
-from clinical_modernbert.evaluation.report.schema.figures import CodeFigures, CodesReport, EfficiencyReport, TimedPoint
+from clinical_modernbert.evaluation.report.schema.figures import (
+    CodeFigures,
+    CodesReport,
+    CrosswalkFigures,
+    EfficiencyReport,
+    TimedPoint,
+)
 from clinical_modernbert.evaluation.report.schema.masks import Accuracies, MaskFigures, Shares, Table4
 from clinical_modernbert.evaluation.report.schema.section import (
     Estimate,
@@ -63,6 +69,7 @@ __all__ = [
     "CodeFigures",
     "CodesReport",
     "Comparison",
+    "CrosswalkFigures",
     "CurvePoint",
     "DocumentBucket",
     "EfficiencyReport",

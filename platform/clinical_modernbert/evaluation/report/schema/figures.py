@@ -1,5 +1,7 @@
 """Figure 2 (code embeddings) and figure 3 (seconds)."""
 
+from pydantic import Field
+
 from clinical_modernbert.evaluation.report.schema.section import Estimate, Section
 
 
@@ -8,6 +10,8 @@ class CodeFigures(Section):
 
     codes: int
     purity: Estimate
+    purity_outside: Estimate | None = None
+    """Of the neighbours outside the code's own category, whose codes are near-duplicates; None in older maps."""
     neighbour_agreement: Estimate
     silhouette: Estimate
     permutation: float
@@ -28,6 +32,15 @@ class CodeFigures(Section):
         return {name: figures for name, figures in subsets.items() if figures}
 
 
+class CrosswalkFigures(Section):
+    """How often the nearest ICD-10-CM descriptions of an ICD-9-CM description hold a counterpart of it."""
+
+    queries: int
+    candidates: int
+    recall_at_1: Estimate
+    recall_at_10: Estimate
+
+
 class CodesReport(Section):
     """Figure 2."""
 
@@ -35,6 +48,8 @@ class CodesReport(Section):
     k: int
     encoders: dict[str, CodeFigures]
     tfidf: CodeFigures
+    crosswalk: dict[str, CrosswalkFigures] = Field(default_factory=dict)
+    """Encoder, or method that counts -> figures."""
 
 
 class TimedPoint(Section):

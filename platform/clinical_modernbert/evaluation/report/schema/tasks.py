@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from clinical_modernbert.evaluation.report.schema.errors import ErrorAnalysis
 from clinical_modernbert.evaluation.report.schema.section import Estimate, Range, Section, mode_name
@@ -165,6 +165,8 @@ class EncoderFacts(Section):
     max_tokens: int
     pooling: str
     digest: str
+    contamination: dict[str, str] = Field(default_factory=dict)
+    """Task -> whether the corpus of the model was decontaminated against it, as its lineage says."""
 
 
 class Skipped(Section):

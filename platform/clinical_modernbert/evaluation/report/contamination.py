@@ -1,0 +1,51 @@
+"""Whether an encoder may have read the reported texts, as far as the lineage of its artifact says."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from clinical_modernbert.artifacts import Artifact, find_artifact
+from clinical_modernbert.artifacts.remote_files import is_remote
+from clinical_modernbert.evaluation.encoders import LocalEncoder
+from clinical_modernbert.evaluation.fingerprint_inputs import task_inputs, task_paths
+from clinical_modernbert.recipe import CorpusRecipe
+from clinical_modernbert.recipe.tasks import Task
+
+UNKNOWN = "unknown: not trained by this platform"
+
+
+def contamination(encoder: LocalEncoder, tasks: Sequence[Task], data: str) -> dict[str, str]:
+    """Return task -> what is known: ``decontaminated``, ``not decontaminated``, ``seen`` or ``unknown``, with the reason."""
+    if encoder.artifact is None:
+        return {task.name: UNKNOWN for task in tasks}
+    return {task.name: _of_task(encoder.artifact, task, data) for task in tasks}
+
+
+def _of_task(model: Artifact, task: Task, data: str) -> str:
+    trained_on = {entry.digest for entry in model.manifest.inputs if entry.name.startswith("task ")}
+    if any(entry.digest in trained_on for entry in task_inputs(task, data)):
+        return "seen: the model was fine-tuned on this set"
+    ids = [entry.id for entry in model.manifest.inputs if entry.id.startswith("corpus/")]
+    corpora = [find_artifact(model.store, "corpus", corpus_id.removeprefix("corpus/")) for corpus_id in ids]
+    if not corpora or None in corpora:
+        return "unknown: the store does not have the corpus of the model"
+    bare = [corpus for corpus in corpora if corpus and not _covers(corpus, task, data)]
+    if bare:
+        names = ", ".join(corpus.manifest.id for corpus in bare)
+        if all(any(map(is_remote, _compared(corpus))) for corpus in bare):
+            return f"unknown: {names} was compared with sets in S3, whose files are not looked up"
+        return f"not decontaminated: {names} was not compared with this set"
+    init = model.manifest.recipe.get("model", {}).get("init")
+    if init in (None, "scratch"):
+        return "decontaminated"
+    return f"decontaminated; what the initial weights ({init}) have read is unknown"
+
+
+def _covers(corpus: Artifact, task: Task, data: str) -> bool:
+    """Whether every file of the task is one of those that the corpus was decontaminated against, or below one."""
+    paths = [Path(path).resolve() for path in _compared(corpus) if not is_remote(path)]
+    return all(any(file.resolve().is_relative_to(path) for path in paths) for file in task_paths(task, data))
+
+
+def _compared(corpus: Artifact) -> tuple[str, ...]:
+    """Return the paths and addresses of the sets that the corpus was compared with."""
+    return CorpusRecipe.model_validate(corpus.manifest.recipe).decontamination.paths
