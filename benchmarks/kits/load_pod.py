@@ -29,7 +29,7 @@ class Load:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def send_one_after_the_other(self) -> None:
-        """Send the same text for ever; each answer has to be the first one."""
+        """Send the same text until the pod ends; each answer must equal the first."""
         attempts = Attempts()
         self.attempts.append(attempts)
         client = Client(self.url, attempts=attempts)
@@ -67,7 +67,7 @@ class Load:
 
 
 def main() -> None:
-    """Start the clients and report for ever."""
+    """Start the clients and report until the pod ends."""
     url, model, number = sys.argv[1:]
     load = Load(url, model)
     for _ in range(int(number)):

@@ -118,7 +118,7 @@ def _running(_store: Store, uri: str, run: str) -> Running | None:
         return Running(run, int(found["step"]), int(found["num_steps"]), make_curve(run, found["history"]))
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
-            f"{uri}/{work_prefix('model', run)}/{_PROGRESS} is no record of a run: {type(error).__name__}"
+            f"{uri}/{work_prefix('model', run)}/{_PROGRESS} does not hold a run's progress: {type(error).__name__}"
         ) from None
 
 

@@ -5,7 +5,7 @@ from clinical_modernbert.errors import ArtifactError
 
 
 def synthetic_sources(artifact: Artifact) -> list[str] | None:
-    """Return the names of the generated sources from which ``artifact`` was made, or None where nobody can say any more.
+    """Return the names of the generated sources from which ``artifact`` was made, or None if this is no longer known.
 
     An artifact that states them in its summary needs no inputs. Otherwise its inputs are asked, and theirs. If one was deleted
     or replaced, only what the others name is known.

@@ -6,18 +6,14 @@ from typing import Any
 
 import pytest
 import yaml
-from clinical_modernbert.artifacts import open_store
 from clinical_modernbert.cluster.client import Cluster
 from clinical_modernbert.cluster.command import default_name, main, parse_workers
 from clinical_modernbert.cluster.follow import follow, waiting
-from clinical_modernbert.cluster.inputs import check_inputs
 from clinical_modernbert.cluster.skeleton import QUEUE_LABEL, fill
 from clinical_modernbert.errors import ClusterError, UnavailableError
-from clinical_modernbert.recipe import MapRecipe, load_recipe
 
 from tests.helpers.api_stub.server import Stub, write_kubeconfig
 from tests.helpers.api_stub.state import State
-from tests.helpers.artifacts import publish_artifact
 from tests.helpers.rayjob import ScriptedState, config_map_data, skeleton
 
 SUBMIT = ["pretrain", "pretrain/demo", "--release", "cm", "--namespace", "ml", "--workers", "cpu=2", "--poll-s", "0"]
@@ -287,39 +283,6 @@ def test_the_end_of_a_log_is_shown_once(stub: Stub, cluster: Cluster, capsys: py
     assert follow(cluster, "run", poll_s=0) is False
     lines = capsys.readouterr().out.splitlines()
     assert lines == ["step 1", "error: x", "Status message: Job entrypoint command failed with exit code 1"]
-
-
-@pytest.mark.parametrize(("num_models", "refusal"), [(0, "no model 'demo' in"), (1, ""), (2, "'demo' is ambiguous in")])
-def test_inputs_are_looked_for_before_a_cluster_starts(
-    stub: Stub, tmp_path: Path, capsys: pytest.CaptureFixture[str], num_models: int, refusal: str
-) -> None:
-    store = open_store(str(tmp_path / "store"))
-    for number in range(num_models):
-        publish_artifact(store, "model", f"demo-{number}", tmp_path)
-    with_root = skeleton()
-    head = with_root["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
-    head["env"].append({"name": "ARTIFACT_ROOT", "value": str(tmp_path / "store")})
-    (tmp_path / "job.yaml").write_text(yaml.safe_dump(with_root), encoding="utf-8")
-    command = ["map_codes", "map/demo", "--skeleton", str(tmp_path / "job.yaml"), "--namespace", "ml"]
-    with pytest.raises(SystemExit) as ended:
-        main([*command, "--workers", "cpu=1", "--name", "run", "--no-follow"])
-
-    assert ended.value.code == (2 if refusal else 0)
-    assert refusal in capsys.readouterr().err
-    assert len(stub.state.list("rayjobs")) == (0 if refusal else 1)
-
-
-def test_inputs_are_not_looked_for_without_keys_of_the_store(
-    stub: Stub, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
-    data = yaml.safe_load(config_map_data()["trainer.yaml"])
-    data["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["env"] = [
-        {"name": "ARTIFACT_ROOT", "value": "s3://bucket"}
-    ]
-    recipe = load_recipe(MapRecipe, "map/demo")
-
-    assert "this machine has no keys of s3://bucket" in (check_inputs(recipe, data) or "")
 
 
 @pytest.mark.parametrize(

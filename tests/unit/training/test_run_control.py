@@ -21,7 +21,7 @@ from clinical_modernbert.artifacts import Artifact, Plan, Store, find_artifact, 
 from clinical_modernbert.artifacts.artifact import artifact_at
 from clinical_modernbert.artifacts.file_store import FileStore
 from clinical_modernbert.corpus.shards import PackedRows
-from clinical_modernbert.errors import ModelError, RecipeError, RunStopped, SignatureError, StoreError
+from clinical_modernbert.errors import ModelError, RecipeError, RunStopped, StoreError
 from clinical_modernbert.recipe.pretrain import StabilitySection
 from clinical_modernbert.training import launch, loop
 from clinical_modernbert.training.engine import TorchEngine
@@ -265,35 +265,6 @@ def test_sigterm_keeps_the_state_and_the_same_command_goes_on_to_the_bit(
     resumed = pretrain_in_process(plan)
     assert_equal_to_the_bit(resumed, whole)
     assert [point["step"] for point in steps_of(resumed)] == list(range(30))
-
-
-def test_state_is_loaded_only_with_the_signature_that_the_environment_asks_for(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The library that loads the state runs what is in it; a key that may write to the store must not be enough."""
-    plan = tiny_pretrain_plan(store, "training.num_steps=10", "name=signed")
-    records = Records(store, plan.id)
-    monkeypatch.setattr("clinical_modernbert.training.stop_signal.POLL_S", 0.01)
-    real = loop.train_step
-
-    def stops_after_step_4(*args: Any, step: int, **kwargs: Any) -> Any:
-        if step == 4:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(0.1)
-        return real(*args, step=step, **kwargs)
-
-    monkeypatch.setattr(loop, "train_step", stops_after_step_4)
-    with pytest.raises(RunStopped):
-        pretrain_in_process(plan)
-    monkeypatch.setattr(loop, "train_step", real)
-    monkeypatch.setenv("CLINICAL_MANIFEST_KEY", "key")
-    with pytest.raises(
-        SignatureError, match=f"checkpoint/{plan.id}/.* is not signed, and CLINICAL_MANIFEST_KEY is set"
-    ):
-        pretrain_in_process(plan)
-    assert records.steps_done() < 10
-    monkeypatch.delenv("CLINICAL_MANIFEST_KEY")
-    assert pretrain_in_process(plan).summary["num_steps"] == 10
 
 
 def broken_batches(monkeypatch: pytest.MonkeyPatch, *, bad_rows: set[str], value: float) -> None:

@@ -1,4 +1,4 @@
-"""Texts with one label each: how such tasks are run, measured and analysed. ``sentence_roles`` and ``disposition`` use it.
+"""Texts with one label each: how such tasks are run, measured and analysed. Three kinds use it.
 
 With two classes the probability of the second one is ranked too (AUROC).
 

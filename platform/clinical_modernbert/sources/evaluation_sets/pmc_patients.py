@@ -73,7 +73,7 @@ def read_entries(path: Path) -> Iterator[Entry]:
 def read_qrels(path: Path) -> Iterator[tuple[int, str, str, int]]:
     """Yield (line, query, document, grade): BEIR's three columns with or without a header, or TREC's four.
 
-    A grade is a whole number, also written ``1.0``; TREC-COVID has -1 for documents that nobody wants.
+    A grade is a whole number, also written ``1.0``; TREC-COVID has -1 for unwanted documents.
     """
     for number, line in numbered_lines(path):
         if not line.strip():

@@ -46,7 +46,7 @@ class Follows:
 
 
 TermRecord = TermPair | Follows | Dropped | Quarantined
-"""What a reader yields; a cross reference is no record of its own."""
+"""What a reader yields; a cross reference is not counted as a record."""
 
 
 def code_term(text: str, table: Table, code: str) -> Term:
