@@ -6,6 +6,7 @@ from is the worker's own concern.
 
 import math
 import os
+import pkgutil
 import tempfile
 import uuid
 from collections.abc import Callable
@@ -37,8 +38,9 @@ def run_group(
 ) -> Any:
     """Run ``worker(config)`` in every process of a group and return what rank 0 returned.
 
-    ``name`` is used in Ray's logs. ``config`` is plain values, because Ray sends it to every node. Raises ``ModelError``
-    with the cause if the group failed more often than ``max_failures`` allows, or could not start.
+    ``worker`` is a function of a module, which each process imports by its name. ``name`` is used in Ray's logs. ``config`` is
+    plain values, because Ray sends it to every node. Raises ``ModelError`` with the cause if the group failed more often than
+    ``max_failures`` allows, or could not start.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -50,8 +52,8 @@ def run_group(
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(scaling.start_timeout_s)
     with tempfile.TemporaryDirectory(prefix="clinical-modernbert-ray-train-") as folder:
         trainer = TorchTrainer(
-            worker,
-            train_loop_config=config,
+            _import_and_run,
+            train_loop_config={"worker": f"{worker.__module__}:{worker.__qualname__}", "config": config},
             scaling_config=ScalingConfig(
                 num_workers=scaling.num_workers, use_gpu=use_gpu, resources_per_worker=resources
             ),
@@ -72,6 +74,16 @@ def run_group(
             return trainer.fit().return_value
         except TrainingFailedError as error:
             raise ModelError(_root_cause(error, scaling)) from error
+
+
+def _import_and_run(job: dict[str, Any]) -> Any:
+    """Import the worker's module in the thread that trains.
+
+    Ray loads the function it was given before that thread starts. A process lost in those moments ends the whole group,
+    however many failures are left, and its CPUs stay taken (Ray 2.60). So that function must load in no time.
+    """
+    worker = pkgutil.resolve_name(job["worker"])
+    return worker(job["config"])
 
 
 def _root_cause(error: Exception, scaling: GroupScaling) -> str:
