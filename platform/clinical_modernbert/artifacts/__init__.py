@@ -14,6 +14,7 @@ from clinical_modernbert.artifacts.manifest import (
 )
 from clinical_modernbert.artifacts.open import open_store
 from clinical_modernbert.artifacts.plan import Plan, make_plan
+from clinical_modernbert.artifacts.states import find_state, open_state
 from clinical_modernbert.artifacts.store import ObjectInfo, Store, join_key
 from clinical_modernbert.artifacts.waiting import wait_until_there
 
@@ -28,11 +29,13 @@ __all__ = [
     "artifact_at",
     "find_artifact",
     "find_model",
+    "find_state",
     "folder_digest",
     "join_key",
     "list_artifacts",
     "make_plan",
     "open_model",
+    "open_state",
     "open_store",
     "read_manifest",
     "resolve",

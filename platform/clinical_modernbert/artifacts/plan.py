@@ -14,6 +14,7 @@ from clinical_modernbert.artifacts.artifact import Artifact, find_artifact, is_t
 from clinical_modernbert.artifacts.initial_model import find_model
 from clinical_modernbert.artifacts.layout import ARTIFACT_KIND_OF_RECIPE, FORMAT_VERSION, artifact_prefix
 from clinical_modernbert.artifacts.manifest import FileEntry, InputEntry, Manifest, upload_folder, write_manifest
+from clinical_modernbert.artifacts.states import find_state
 from clinical_modernbert.artifacts.store import Store
 from clinical_modernbert.recipe import Recipe
 
@@ -90,7 +91,8 @@ def make_plan(recipe: R, store: Store, *, raw_inputs: tuple[InputEntry, ...] = (
         for field, a in sorted(artifacts.items())
     )
     models = tuple(find_model(source, store, field=field) for field, source in recipe.model_sources().items())
-    inputs = upstream + models + raw_inputs
+    states = tuple(find_state(source, store, field=field) for field, source in recipe.state_sources().items())
+    inputs = upstream + models + states + raw_inputs
     payload = {
         "recipe": recipe.identity(),
         "inputs": [[entry.name, entry.digest] for entry in inputs],

@@ -146,6 +146,10 @@ class TrainingSection(Section):
     phases: tuple[PhaseSection, ...] = ()
     """Phases of different row lengths, in order. Without phases, the run is one phase of ``num_steps`` at ``sequence_length``.
     Every phase has batch_rows * sequence_length tokens a step, so longer rows mean fewer rows a step."""
+    continue_from: str | None = None
+    """A kept state, ``<run>@<step>``, from which the run continues with weights, optimizer and step: to extend that run (more
+    num_steps), or to branch from it (another schedule, corpus or rate from that step on). All steps before count as done. The
+    run must have kept it by checkpoint.keep_after_export; model, tokenizer and engine must be the same. None: start at step 0."""
     export: Literal["last", "best"] = "last"
     """The weights of the model. ``last``: after the last step. ``best``: of the checkpoint with the lowest held-out loss (uniform
     mask) on rows of the last phase's length, if it is lower than the last. Needs held_out_loss.every_steps, and
@@ -175,6 +179,20 @@ class TrainingSection(Section):
     def total_steps(self) -> int:
         """Optimizer steps of the whole run."""
         return sum(self.steps_of(phase) for phase in self.resolved_phases)
+
+    @model_validator(mode="after")
+    def _steps_remain(self) -> Self:
+        run, _, step = (self.continue_from or "@0").rpartition("@")
+        if not step.isdigit() or (self.continue_from and not run):
+            raise ValueError(
+                f"continue_from={self.continue_from} is not <run>@<step>, for example base-1f4d6bea29b5@10000"
+            )
+        if int(step) >= self.total_steps:
+            raise ValueError(
+                f"continue_from={self.continue_from} has all of the run's {self.total_steps} steps: steps count from the "
+                "beginning of the first run, so num_steps, or the sum of the phases, must be higher"
+            )
+        return self
 
     @model_validator(mode="after")
     def _phases_fit(self) -> Self:
@@ -241,8 +259,11 @@ class CheckpointSection(Section):
 
     every_steps: int | None = Field(default=10_000, ge=1)
     """Steps between checkpoints (paper: 10,000); None: no checkpoints."""
-    keep: int = Field(default=2, ge=1)
-    """Number of newest checkpoints to keep."""
+    keep: int | None = Field(default=2, ge=1)
+    """Number of newest checkpoints to keep; None: all."""
+    keep_after_export: bool = False
+    """Keep these checkpoints after the export, and one after the last step, for training.continue_from and averages of models.
+    That of a base model has 1.8 GB. Without it all are deleted."""
     keep_best: int = Field(default=1, ge=0)
     """Number of checkpoints with the lowest held-out loss (uniform mask) to keep, in addition to the newest. Those that were
     evaluated after the same step count, on rows of the newest one's length."""
@@ -304,13 +325,18 @@ class PretrainRecipe(Recipe):
         """Return the checkpoint that the run starts from, if any."""
         return {} if self.model.init == "scratch" else {"model.init": self.model.init}
 
+    def state_sources(self) -> dict[str, str]:
+        """Return the state that the run continues, if any."""
+        return {"training.continue_from": self.training.continue_from} if self.training.continue_from else {}
+
     def identity(self) -> RecipeValues:
         """Return the settings that decide the output.
 
         Under ``export=best`` they include which steps have checkpoints. A run from a checkpoint has the checkpoint's digest as an
-        input instead of its address and shape.
+        input instead of its address and shape, and so has a run that continues a state.
         """
         values = super().identity()
+        del values["training"]["continue_from"]
         if self.model_sources():
             del values["model"]
         if self.training.export == "best":

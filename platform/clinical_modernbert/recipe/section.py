@@ -49,6 +49,10 @@ class Recipe(Section):
         """Return ``field -> source`` for the models that this recipe names by any address; their content is an input."""
         return {}
 
+    def state_sources(self) -> dict[str, str]:
+        """Return ``field -> <run>@<step>`` for the kept states that this recipe names; their content is an input."""
+        return {}
+
     def does_without(self, field: str) -> bool:
         """Return whether the recipe can run where the store lacks the artifact of ``field``."""
         return False

@@ -110,15 +110,15 @@ class Checkpoints:
             self._delete_old()
         wait_for_workers(self._worker)
 
-    def restore(self, engine: Engine) -> RunState:
-        """Load the newest complete checkpoint and return its state; without one, the state before the first step."""
+    def restore(self, engine: Engine) -> RunState | None:
+        """Load the newest complete checkpoint and return its state; None without one."""
         name = from_first_worker(self._newest() if self._worker.rank == 0 else None, self._worker)
-        return self._load(engine, name) if name else RunState()
+        return load_checkpoint(engine, self._named(name)) if name else None
 
     def restore_best(self, engine: Engine, *, last: HeldOutPoint) -> RunState | None:
         """Load the checkpoint with the lowest held-out loss on rows of ``last``'s length if it is below that of ``last``."""
         name = from_first_worker(self._best(last) if self._worker.rank == 0 else None, self._worker)
-        return self._load(engine, name) if name else None
+        return load_checkpoint(engine, self._named(name)) if name else None
 
     def close(self) -> None:
         """End the uploading thread. A pending checkpoint gets no manifest."""
@@ -148,13 +148,10 @@ class Checkpoints:
         )
         write_manifest(self._store, pending.prefix, manifest)
 
-    def _load(self, engine: Engine, name: str) -> RunState:
+    def _named(self, name: str) -> Artifact:
         checkpoint = artifact_at(self._store, join_key(checkpoints_prefix(self._run_id), name), signed=True)
         assert checkpoint is not None, name
-        with tempfile.TemporaryDirectory() as cache:
-            folder = checkpoint.folder(cache_path=Path(cache))
-            engine.load(folder)
-            return state_from_json(json.loads((folder / _STATE).read_text(encoding="utf-8")))
+        return checkpoint
 
     def _newest(self) -> str | None:
         for name, checkpoint in reversed(self._complete().items()):
@@ -188,7 +185,7 @@ class Checkpoints:
     def _delete_old(self) -> None:
         try:
             complete = self._complete()
-            kept = {*list(complete)[-self._section.keep :]}
+            kept = {*list(complete)[-(self._section.keep or len(complete)) :]}
             lengths = [checkpoint.summary.get("held_out_row_length") for checkpoint in complete.values()]
             newest_length = next((length for length in reversed(lengths) if length), None)
             kept |= {name for _, name in _by_loss(complete, row_length=newest_length)[: self._section.keep_best]}
@@ -213,6 +210,14 @@ def _naming_a_full_disk(folder: Path, *, step: int) -> Iterator[None]:
             f"checkpoint after step {step}: the disk of {folder.parent} is full: {written:,} bytes of the state were written, "
             f"{shutil.disk_usage(folder).free:,} bytes are free; free space there, or set TMPDIR to a larger disk"
         ) from error
+
+
+def load_checkpoint(engine: Engine, checkpoint: Artifact) -> RunState:
+    """Load a checkpoint, of this run or of another, and return its state. Every worker calls it."""
+    with tempfile.TemporaryDirectory() as cache:
+        folder = checkpoint.folder(cache_path=Path(cache))
+        engine.load(folder)
+        return state_from_json(json.loads((folder / _STATE).read_text(encoding="utf-8")))
 
 
 def _by_loss(checkpoints: dict[str, Artifact], *, row_length: int | None) -> list[tuple[float, str]]:

@@ -1,11 +1,13 @@
-"""Whether a run can load a checkpoint's engine state: both must be split and computed alike."""
+"""Whether a run can load a checkpoint's engine state: both must be of one model, split and computed alike."""
 
 from dataclasses import asdict, dataclass
 
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.errors import ModelError
+from clinical_modernbert.training.start import Run
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+_WITHOUT = "start over without it: delete the checkpoint, or unset training.continue_from"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,10 @@ class CheckpointShape:
     zero_stage: int
     num_workers: int
     precision: str
+    model: str
+    """Shape of the model, readable."""
+    tokenizer: str
+    """sha256 of its tokenizer.json, abbreviated."""
 
     def check_loads(self, checkpoint: Artifact) -> None:
         """Raise ``ModelError`` if a run of this shape cannot load ``checkpoint``.
@@ -27,15 +33,33 @@ class CheckpointShape:
         if version != FORMAT_VERSION:
             raise ModelError(
                 f"checkpoint {checkpoint.uri} has format {version}, this code reads {FORMAT_VERSION}: "
-                "resume with the code that wrote it, or delete the checkpoint to start over"
+                f"use the code that wrote it, or {_WITHOUT}"
             )
-        names = (
-            ("engine", "precision") if self.engine == "torch" else ("engine", "precision", "zero_stage", "num_workers")
-        )
-        ours = asdict(self)
-        expected, written = {name: ours[name] for name in names}, {name: checkpoint.summary.get(name) for name in names}
-        if written != expected:
+        names = ["engine", "precision", "model", "tokenizer"]
+        if self.engine != "torch":
+            names += ["zero_stage", "num_workers"]
+        ours, theirs = asdict(self), checkpoint.summary
+        differing = [name for name in names if theirs.get(name) != ours[name]]
+        if differing:
+            written, expected = ({name: of.get(name) for name in differing} for of in (theirs, ours))
             raise ModelError(
-                f"checkpoint {checkpoint.uri} was written with {written}, this run has {expected}: "
-                "resume with the former, or delete the checkpoint to start over"
+                f"checkpoint {checkpoint.uri} was written with {written}, this run has {expected}: resume with the former, or "
+                f"{_WITHOUT}"
             )
+
+
+def checkpoint_shape(run: Run) -> CheckpointShape:
+    """Return the shape of a run's checkpoints."""
+    config, scaling = run.model.config, run.recipe.scaling
+    layers = "".join("g" if kind == "full_attention" else "l" for kind in config.layer_types)
+    return CheckpointShape(
+        engine=scaling.engine,
+        zero_stage=scaling.zero_stage,
+        num_workers=run.worker.world_size,
+        precision=run.precision,
+        model=(
+            f"{config.hidden_size} wide, MLP {config.intermediate_size}, {config.num_attention_heads} heads, layers {layers}, "
+            f"window {config.local_attention}, vocabulary {config.vocab_size}"
+        ),
+        tokenizer=run.corpus.manifest.entry("tokenizer/tokenizer.json").sha256[:12],
+    )

@@ -6,6 +6,8 @@ The only module that imports deepspeed.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -95,7 +97,8 @@ class TorchEngine:
         # safe: weights_only loads tensors and plain containers
         state: dict[str, Any] = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
         self._loss.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        with _keeping_settings(self._optimizer):
+            self._optimizer.load_state_dict(state["optimizer"])
 
 
 class DeepSpeedEngine:
@@ -148,10 +151,20 @@ class DeepSpeedEngine:
         self._engine.save_checkpoint(str(folder), tag=_TAG)
 
     def load(self, folder: Path) -> None:
-        # safe: DeepSpeed unpickles, and the caller has checked every file against its manifest, under the trainers' own prefix
-        path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG)
+        with _keeping_settings(self._engine.optimizer):
+            # safe: DeepSpeed unpickles, and the caller has checked every file against its manifest, under the trainers' own prefix
+            path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG)
         if path is None:
             raise FileNotFoundError(f"DeepSpeed found no state in {folder}")
+
+
+@contextmanager
+def _keeping_settings(optimizer: Any) -> Iterator[None]:
+    """Keep betas and weight decay of the recipe: a loaded state brings those of the run that wrote it."""
+    settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    yield
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.update(own)
 
 
 def _bind_partitions(inner: StableAdamW, zero: Any) -> None:

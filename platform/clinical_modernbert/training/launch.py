@@ -61,9 +61,14 @@ def train_job(plan: Plan[PretrainRecipe]) -> TrainJob:
         store_uri=plan.store.uri,
         run_id=plan.id,
         corpus_id=plan.artifacts["corpus"].manifest.id,
-        initial_model=next((entry.model_dump() for entry in plan.inputs if entry.name == "model.init"), None),
+        initial_model=_input(plan, "model.init"),
+        continued_state=_input(plan, "training.continue_from"),
         launch=uuid.uuid4().hex[:8],
     )
+
+
+def _input(plan: Plan[PretrainRecipe], name: str) -> dict[str, str] | None:
+    return next((entry.model_dump() for entry in plan.inputs if entry.name == name), None)
 
 
 def ray_worker(config: dict[str, Any]) -> None:
@@ -115,7 +120,8 @@ def publish_model(plan: Plan[PretrainRecipe]) -> Artifact:
             "its state is kept, and the same command continues from there"
         )
     artifact = plan.publish(list(result.files), summary=asdict(result.summary))
-    delete_checkpoints(plan.store, plan.id)
+    if not plan.recipe.checkpoint.keep_after_export:
+        delete_checkpoints(plan.store, plan.id)
     records.clear()
     return artifact
 

@@ -16,12 +16,13 @@ from functools import partial
 
 import torch
 
+from clinical_modernbert.artifacts import open_state
 from clinical_modernbert.encoder import keep_freed_memory, set_global_rope_theta
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.outages import patiently
 from clinical_modernbert.training.batches import WorkerShare
-from clinical_modernbert.training.checkpoint import Checkpoints
-from clinical_modernbert.training.checkpoint_shape import CheckpointShape
+from clinical_modernbert.training.checkpoint import Checkpoints, load_checkpoint
+from clinical_modernbert.training.checkpoint_shape import checkpoint_shape
 from clinical_modernbert.training.export import export_model, load_export
 from clinical_modernbert.training.held_out import score_phase
 from clinical_modernbert.training.meter import Meter, peak_flops
@@ -60,10 +61,8 @@ def train_worker(
     keep_freed_memory()
     run = start_run(job, worker)
     records = Records(run.store, job.run_id)
-    scaling = run.recipe.scaling
-    shape = CheckpointShape(scaling.engine, scaling.zero_stage, worker.world_size, run.precision)
     checkpoints = Checkpoints(
-        store=run.store, run_id=job.run_id, worker=worker, shape=shape, section=run.recipe.checkpoint
+        store=run.store, run_id=job.run_id, worker=worker, shape=checkpoint_shape(run), section=run.recipe.checkpoint
     )
     with closing(checkpoints):
         state = _Loop(run, checkpoints, records, beat=beat, observe=observe).train()
@@ -103,8 +102,10 @@ class _Loop:
         """Train from the newest checkpoint to the end, or to the step after which the run was asked to stop."""
         run = self._run
         state = self._checkpoints.restore(run.engine)
-        if state.step:
+        if state:
             _logger.info("resuming %s after step %d", run.job.run_id, state.step)
+        else:
+            state = self._first_state()
         self._state = _with_points(state, StartPoint(step=state.step, started=datetime.now(UTC).isoformat()))
         stop = None
         with ExitStack() as stack:
@@ -118,6 +119,16 @@ class _Loop:
             self._train_steps(reader, stop)
         self._checkpoints.finish()
         return self._state
+
+    def _first_state(self) -> RunState:
+        """Return the state before the first step: of the run that is continued, else empty."""
+        run = self._run
+        if run.continued_state is None:
+            return RunState()
+        parent = open_state(run.continued_state, run.store)
+        checkpoint_shape(run).check_loads(parent)
+        _logger.info("%s continues %s", run.job.run_id, run.continued_state.id)
+        return load_checkpoint(run.engine, parent)
 
     def _train_steps(self, reader: ThreadPoolExecutor, stop: StopRequest | None) -> None:
         run, checkpoints = self._run, self._checkpoints
@@ -201,9 +212,11 @@ class _Loop:
             self._progress.write(Progress(step=self._state.step, history=self._state.history))
 
     def _save_if_due(self, *, stop: bool) -> None:
-        """Begin a checkpoint if its step has come or the run shall stop; never after the last step."""
-        step, every = self._state.step, self._run.recipe.checkpoint.every_steps
-        if step < self._run.num_steps and (stop or (every and step % every == 0)):
+        """Begin a checkpoint if its step has come or the run shall stop; after the last step only if states are kept."""
+        step, section = self._state.step, self._run.recipe.checkpoint
+        last = step == self._run.num_steps
+        due = stop or (section.every_steps is not None and step % section.every_steps == 0)
+        if section.keep_after_export if last else due:
             self._checkpoints.finish()  # one upload at a time
             self._checkpoints.save(self._run.engine, self._state)
 
@@ -220,7 +233,7 @@ class _Loop:
             raise ModelError(f"step {step}: {reason}, after stability.max_rollbacks={section.max_rollbacks} rollbacks")
         self._checkpoints.finish()
         restored = self._checkpoints.restore(self._run.engine)
-        if not restored.step:
+        if restored is None:
             raise ModelError(f"step {step}: {reason}, and there is no checkpoint yet to return to")
         _logger.warning("step %d: %s; returning to the checkpoint after step %d", step, reason, restored.step)
         # Example: the loss of step 6 is refused, the checkpoint is after step 4. Step 4 is trained next, on the batch of step 7.

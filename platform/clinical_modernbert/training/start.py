@@ -45,6 +45,8 @@ class TrainJob:
     corpus_id: str
     initial_model: dict[str, str] | None = None
     """The input that ``model.init`` names, as JSON values; None from scratch."""
+    continued_state: dict[str, str] | None = None
+    """The input that ``training.continue_from`` names, as JSON values."""
     launch: str = ""
     """Distinguishes launches of one run."""
 
@@ -67,6 +69,8 @@ class Run:
     engine: Engine
     initial_model: InputEntry | None
     """What ``model.init`` names; None from scratch."""
+    continued_state: InputEntry | None
+    """What ``training.continue_from`` names."""
     initial_weights: str
     """Digest of the weights before the first step; on rank 0 only."""
 
@@ -118,6 +122,7 @@ def start_run(job: TrainJob, worker: Worker) -> Run:
         precision=precision,
         engine=engine,
         initial_model=initial,
+        continued_state=InputEntry.model_validate(job.continued_state) if job.continued_state else None,
         initial_weights=initial_weights,
     )
 

@@ -15,8 +15,8 @@ RAW = (InputEntry(name="a.xml.gz", id="pubmed", digest="1" * 64),)
 NOT_IDENTITY = ("scaling", "logging", "checkpoint")
 # Where raw files lie says nothing of what they hold: their digests are inputs.
 PLACES = ("data",)
-# Addresses of checkpoints, whose content is an input: test_initial_model.py.
-ADDRESSES = (("model", "init"),)
+# Addresses of checkpoints, whose content is an input: test_initial_model.py and training/test_continue.py.
+ADDRESSES = (("model", "init"), ("training", "continue_from"))
 CORPUS = {"name": "c", "sources": [{"type": "synthetic_notes", "name": "notes", "num_documents": 10}]}
 ENCODER = {"name": "biobert"}
 SWEEP = {"name": "s", "base": "pretrain/demo", "corpus": "c", "space": {"a": {"type": "grid", "values": [1]}}}

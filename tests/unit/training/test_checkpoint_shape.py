@@ -9,11 +9,20 @@ from clinical_modernbert.training.checkpoint_shape import FORMAT_VERSION, Checkp
 
 
 def shape(engine: str, *, num_workers: int = 3, precision: str = "float32") -> CheckpointShape:
-    return CheckpointShape(engine=engine, zero_stage=1, num_workers=num_workers, precision=precision)
+    return CheckpointShape(
+        engine=engine, zero_stage=1, num_workers=num_workers, precision=precision, model="64 wide", tokenizer="abc"
+    )
 
 
 def checkpoint(engine: str, *, num_workers: int, format_version: int = FORMAT_VERSION) -> Artifact:
-    summary = {"engine": engine, "zero_stage": 1, "num_workers": num_workers, "precision": "float32"}
+    summary = {
+        "engine": engine,
+        "zero_stage": 1,
+        "num_workers": num_workers,
+        "precision": "float32",
+        "model": "64 wide",
+        "tokenizer": "abc",
+    }
     manifest = SimpleNamespace(format_version=format_version)
     return SimpleNamespace(summary=summary, uri="file:///x", manifest=manifest)  # type: ignore[return-value]
 
@@ -30,5 +39,5 @@ def test_another_engine_precision_or_format_is_refused() -> None:
         shape("torch").check_loads(checkpoint("deepspeed", num_workers=3))
     with pytest.raises(ModelError, match="resume with the former"):
         shape("torch", precision="bfloat16").check_loads(checkpoint("torch", num_workers=3))
-    with pytest.raises(ModelError, match="has format 1, this code reads 2"):
+    with pytest.raises(ModelError, match="has format 1, this code reads 3"):
         shape("torch").check_loads(checkpoint("torch", num_workers=3, format_version=1))
