@@ -114,6 +114,10 @@ def _held_out(summary: Summary) -> str:
         if f"{mask}_loss" in figures:
             shares = " | ".join(f"{figures[f'{mask}_top{k}']:.2%}" for k in TOP_K)
             lines.append(f"| {mask} | {figures[f'{mask}_loss']:.4f} | {shares} |")
+    lines += ["", "By source, under the uniform mask:", "", "| source | loss | top-1 |", "|---|--:|--:|"]
+    for source, of_source in summary.held_out_by_source.items():
+        if "uniform_loss" in of_source:
+            lines.append(f"| {source} | {of_source['uniform_loss']:.4f} | {of_source['uniform_top1']:.2%} |")
     return "\n".join(lines)
 
 

@@ -61,6 +61,7 @@ def _summary(run: Run, state: RunState, exported: RunState) -> Summary:
         training_flops=run.num_steps * sum(point.figures.flops for point in steps) / len(steps),
         exported_step=exported.step,
         held_out=exported.held_out.held_out if exported.held_out else {},
+        held_out_by_source=exported.held_out.sources if exported.held_out else {},
         rollbacks=len(state.skips),
         corpus=run.job.corpus_id,
         initial_weights=run.initial_weights,

@@ -1,6 +1,8 @@
 """Score a model on held-out rows under the frozen masks: loss and top-k, over all of them and by source.
 
 Training, the evaluation and sweeps use these functions, so that every figure called held-out has one meaning.
+
+Legend: N hidden tokens, R rows, S sources, F figures.
 """
 
 from collections.abc import Iterable
@@ -18,6 +20,7 @@ from clinical_modernbert.corpus.shards import PackedRows
 from clinical_modernbert.encoder import Precision, products_in, score_masked
 from clinical_modernbert.masking import MASK_KINDS, TOP_K, MaskKind, TokenRanges, evaluation_mask
 from clinical_modernbert.outages import patiently
+from clinical_modernbert.recipe import CorpusRecipe
 from clinical_modernbert.training.batches import pack_rows, row_chunks
 from clinical_modernbert.training.phases import Phase
 from clinical_modernbert.training.worker import Worker, sum_over_workers
@@ -26,6 +29,15 @@ from clinical_modernbert.training.worker import Worker, sum_over_workers
 def sample_rows(num_rows: int, *, max_rows: int) -> NDArray[np.int64]:
     """Return the numbers of up to ``max_rows`` rows, evenly over the split, so that every shard is represented."""
     return np.linspace(0, num_rows - 1, min(num_rows, max_rows)).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutFigures:
+    """``<mask>_loss`` and ``<mask>_top<k>`` over held-out rows; a mask that hides no token of them has no figures."""
+
+    overall: dict[str, float]
+    by_source: dict[str, dict[str, float]]
+    """The same for each source of the corpus."""
 
 
 def score_phase(
@@ -37,27 +49,44 @@ def score_phase(
     tokens: TokenRanges,
     worker: Worker,
     precision: Precision,
-) -> dict[str, float]:
-    """Return ``<mask>_loss`` and ``<mask>_top<k>`` over up to ``max_rows`` held-out rows of the phase's length.
+) -> HeldOutFigures:
+    """Score up to ``max_rows`` held-out rows of the phase's length in the precision of training.
 
-    Every worker calls it and scores its share in the precision of training. A mask that hides no token of these rows has no
-    figures.
+    Every worker calls it and scores its share.
     """
     open_rows = partial(PackedRows, corpus, row_length=phase.sequence_length, split="held_out")
     rows = patiently(open_rows, work="opening held-out rows")
     numbers_R = sample_rows(len(rows), max_rows=max_rows)
     chunks = [numbers_R[chunk] for chunk in row_chunks(len(numbers_R), size=phase.micro_batch_rows)]
-    figures = {}
+    sources = source_names(corpus)
+    overall: dict[str, float] = {}
+    by_source: dict[str, dict[str, float]] = {name: {} for name in sources}
     for kind in MASK_KINDS:
         with products_in(precision, worker.device):
             scored = score_rows(model, rows, chunks[worker.rank :: worker.world_size], kind=kind, tokens=tokens)
-        hits = [float((scored.ranks_N < k).sum()) for k in TOP_K]
-        sums = torch.tensor([float(scored.losses_N.sum()), *hits, len(scored.labels_N)], dtype=torch.float64)
-        *totals, count = sum_over_workers(sums, worker).tolist()
-        if count:
-            names = [f"{kind}_loss", *(f"{kind}_top{k}" for k in TOP_K)]
-            figures.update({name: total / count for name, total in zip(names, totals, strict=True)})
-    return figures
+        # One line a source: hidden tokens, their summed loss, and how many are among the first k for each k.
+        sums_SF = sum_over_workers(_sums_by_source(scored, num_sources=len(sources)), worker)
+        overall |= _figures(kind, sums_SF.sum(0))
+        for name, sums_F in zip(sources, sums_SF, strict=True):
+            by_source[name] |= _figures(kind, sums_F)
+    return HeldOutFigures(overall, by_source)
+
+
+def source_names(corpus: Artifact) -> list[str]:
+    """Return the sources as shards number them: in the recipe's order."""
+    return [source.name for source in CorpusRecipe.model_validate(corpus.manifest.recipe).sources]
+
+
+def _sums_by_source(scored: "MaskedPositions", *, num_sources: int) -> torch.Tensor:
+    values_FN = [np.ones(len(scored.labels_N)), scored.losses_N, *(scored.ranks_N < k for k in TOP_K)]
+    sums_FS = [np.bincount(scored.sources_N, weights=values_N, minlength=num_sources) for values_N in values_FN]
+    return torch.from_numpy(np.stack(sums_FS, axis=1).astype(np.float64))
+
+
+def _figures(kind: MaskKind, sums_F: torch.Tensor) -> dict[str, float]:
+    count, *totals = sums_F.tolist()
+    names = [f"{kind}_loss", *(f"{kind}_top{k}" for k in TOP_K)]
+    return {name: total / count for name, total in zip(names, totals, strict=True)} if count else {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from clinical_modernbert.training.checkpoint_shape import checkpoint_shape
 from clinical_modernbert.training.export import export_model, load_export
 from clinical_modernbert.training.held_out import score_phase
 from clinical_modernbert.training.meter import Meter, peak_flops
-from clinical_modernbert.training.phases import phase_at
+from clinical_modernbert.training.phases import Phase, phase_at
 from clinical_modernbert.training.records import Progress, ProgressWriter, Records, Stopped
 from clinical_modernbert.training.spikes import skipped_batches, verdict
 from clinical_modernbert.training.start import Run, TrainJob, start_run
@@ -121,14 +121,21 @@ class _Loop:
         return self._state
 
     def _first_state(self) -> RunState:
-        """Return the state before the first step: of the run that is continued, else empty."""
-        run = self._run
-        if run.continued_state is None:
-            return RunState()
-        parent = open_state(run.continued_state, run.store)
-        checkpoint_shape(run).check_loads(parent)
-        _logger.info("%s continues %s", run.job.run_id, run.continued_state.id)
-        return load_checkpoint(run.engine, parent)
+        """Return the state before the first step: of the run that is continued, else empty.
+
+        A run that starts from trained weights is evaluated first, so that its curve shows what it gained and what it forgot.
+        """
+        run, state = self._run, RunState()
+        if run.continued_state:
+            parent = open_state(run.continued_state, run.store)
+            checkpoint_shape(run).check_loads(parent)
+            _logger.info("%s continues %s", run.job.run_id, run.continued_state.id)
+            state = load_checkpoint(run.engine, parent)
+        if run.continued_state or run.initial_model:
+            phase = phase_at(run.phases, state.step)
+            set_global_rope_theta(run.model, phase.global_rope_theta or run.rope_theta)
+            state = _with_points(state, self._evaluate(state.step - 1, phase))
+        return state
 
     def _train_steps(self, reader: ThreadPoolExecutor, stop: StopRequest | None) -> None:
         run, checkpoints = self._run, self._checkpoints
@@ -194,22 +201,27 @@ class _Loop:
             points.append(StepPoint(figures=figures, speed=self._meter.read(run.worker)))
         every = recipe.held_out_loss.every_steps
         if last or (every and (step + 1) % every == 0):
-            held_out = score_phase(
-                run.model,
-                run.corpus,
-                phase_at(run.phases, step),
-                max_rows=recipe.held_out_loss.max_rows,
-                tokens=run.source.masker.tokens,
-                worker=run.worker,
-                precision=run.precision,
-            )
-            points.append(HeldOutPoint(step, held_out, phase_at(run.phases, step).sequence_length))
+            points.append(self._evaluate(step, phase_at(run.phases, step)))
         recent = (*self._state.recent_losses, figures.loss)[-recipe.stability.window_steps :]
         self._state = replace(_with_points(self._state, *points), step=step + 1, recent_losses=recent)
         if self._progress and points:
             for point in points:
                 self._observe(point)
             self._progress.write(Progress(step=self._state.step, history=self._state.history))
+
+    def _evaluate(self, step: int, phase: Phase) -> HeldOutPoint:
+        """Return the held-out figures after ``step`` on rows of the phase's length."""
+        run = self._run
+        figures = score_phase(
+            run.model,
+            run.corpus,
+            phase,
+            max_rows=run.recipe.held_out_loss.max_rows,
+            tokens=run.source.masker.tokens,
+            worker=run.worker,
+            precision=run.precision,
+        )
+        return HeldOutPoint(step, figures.overall, phase.sequence_length, figures.by_source)
 
     def _save_if_due(self, *, stop: bool) -> None:
         """Begin a checkpoint if its step has come or the run shall stop; after the last step only if states are kept."""

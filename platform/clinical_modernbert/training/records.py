@@ -42,6 +42,7 @@ class Summary:
     training_flops: float
     exported_step: int
     held_out: dict[str, float]
+    held_out_by_source: dict[str, dict[str, float]]
     rollbacks: int
     corpus: str
     initial_weights: str

@@ -5,7 +5,7 @@ keys: ``started``, ``rolled_back_to``, ``held_out``, else a training step.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 JsonObject = dict[str, Any]
@@ -42,6 +42,8 @@ class HeldOutPoint:
     held_out: dict[str, float]
     row_length: int | None = None
     """Tokens a row; figures over rows of different lengths are not comparable. None in curves of format 3 and before."""
+    sources: dict[str, dict[str, float]] = field(default_factory=dict)
+    """The same figures for each source of the corpus; empty in those curves."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,12 @@ def figures_of(point: Point) -> dict[str, float]:
     return {f"train/{name}": float(value) for name, value in numbers.items()}
 
 
+def source_figures_of(point: Point) -> dict[str, float]:
+    """Return the held-out figures of each source by name: ``held_out/notes/uniform_loss``."""
+    sources = point.sources if isinstance(point, HeldOutPoint) else {}
+    return {f"held_out/{source}/{name}": v for source, figures in sources.items() for name, v in figures.items()}
+
+
 @contextmanager
 def tracking(recipe: PretrainRecipe, run_id: str, *, history: Callable[[], History]) -> Iterator[None]:
     """Pass each point of ``history()`` once to the recipe's trackers until the block ends.
@@ -75,7 +81,7 @@ def tracking(recipe: PretrainRecipe, run_id: str, *, history: Callable[[], Histo
 
 def _log(tracker: Tracker, point: Point, trackers: list[Tracker]) -> None:
     try:
-        tracker.log(point.step, figures_of(point))
+        tracker.log(point.step, figures_of(point) | source_figures_of(point))
     except Exception:  # any error of a third-party library: a run of days must not end because of it
         _logger.exception("%s failed and gets no more figures", type(tracker).__name__)
         trackers.remove(tracker)

@@ -25,6 +25,7 @@ from clinical_modernbert.errors import ModelError, RecipeError, RunStopped, Stor
 from clinical_modernbert.recipe.pretrain import StabilitySection
 from clinical_modernbert.training import launch, loop
 from clinical_modernbert.training.engine import TorchEngine
+from clinical_modernbert.training.held_out import HeldOutFigures
 from clinical_modernbert.training.launch import pretrain_in_process, ray_worker, train_job
 from clinical_modernbert.training.records import Records, Stopped
 from clinical_modernbert.training.row_order import RowOrder
@@ -148,7 +149,7 @@ def test_a_full_disk_is_named_with_its_folder_and_bytes(
 def test_the_newest_and_the_best_checkpoints_are_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clinical_modernbert.training.launch.delete_checkpoints", lambda *a: None)
     losses = iter([9.0, 5.0, 7.0, 8.0, 6.0, 9.5])
-    monkeypatch.setattr(loop, "score_phase", lambda *a, **k: figures(next(losses)))
+    monkeypatch.setattr(loop, "score_phase", lambda *a, **k: HeldOutFigures(figures(next(losses)), {}))
     every = ("checkpoint.every_steps=2", "held_out_loss.every_steps=2", "checkpoint.keep=1")
     plan = tiny_pretrain_plan(store, *every, "checkpoint.keep_best=2")
     pretrain_in_process(plan)
@@ -163,7 +164,7 @@ def test_the_best_weights_are_exported_where_the_recipe_says_so(store: Store, mo
     )
     until_four = pretrain_in_process(tiny_pretrain_plan(store, "training.num_steps=4", *constant, name="short"))
     losses = iter([9.0, 5.0, 7.0, 8.0])
-    monkeypatch.setattr(loop, "score_phase", lambda *a, **k: figures(next(losses)))
+    monkeypatch.setattr(loop, "score_phase", lambda *a, **k: HeldOutFigures(figures(next(losses)), {}))
     plan = tiny_pretrain_plan(
         store,
         *constant,
@@ -184,9 +185,9 @@ def test_the_best_is_chosen_among_rows_of_the_last_length_and_scored_as_exported
     losses = iter([1.0, 5.0, 4.0, 6.0])  # the first is lower only because its rows are shorter
     measured: list[tuple[int, int]] = []
 
-    def scored(model: Any, corpus: Artifact, phase: Any, **settings: Any) -> dict[str, float]:
+    def scored(model: Any, corpus: Artifact, phase: Any, **settings: Any) -> HeldOutFigures:
         measured.append((phase.sequence_length, len(measured)))
-        return figures(next(losses))
+        return HeldOutFigures(figures(next(losses)), {})
 
     monkeypatch.setattr(loop, "score_phase", scored)
     phases = "training.phases=[{sequence_length: 64, num_steps: 2}, {sequence_length: 128, num_steps: 6}]"
@@ -202,7 +203,7 @@ def test_the_best_is_chosen_among_rows_of_the_last_length_and_scored_as_exported
 def test_a_stop_adds_no_candidate_for_the_best(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a run that was stopped exports other weights than one that was not."""
     losses = iter([5.0, 1.0, 4.0, 6.0])
-    monkeypatch.setattr(loop, "score_phase", lambda *a, **k: figures(next(losses)))
+    monkeypatch.setattr(loop, "score_phase", lambda *a, **k: HeldOutFigures(figures(next(losses)), {}))
     monkeypatch.setattr("clinical_modernbert.training.launch.delete_checkpoints", lambda *a: None)
     every = ("checkpoint.every_steps=6", "held_out_loss.every_steps=2", "training.export=best", "training.num_steps=8")
     plan = tiny_pretrain_plan(store, *every)

@@ -27,11 +27,11 @@ from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.evaluation.masked_tokens.counting import count_neighbours, neighbour_ranks
 from clinical_modernbert.evaluation.report.schema import Accuracies, MaskFigures, Report, Table4, report_json
 from clinical_modernbert.masking import MASK_KINDS, MaskKind, token_ranges
-from clinical_modernbert.recipe import CorpusRecipe, EvaluateRecipe
+from clinical_modernbert.recipe import EvaluateRecipe
 from clinical_modernbert.statistics import mean_intervals
 from clinical_modernbert.tokenizer import load_tokenizer
 from clinical_modernbert.training.batches import row_chunks
-from clinical_modernbert.training.held_out import MaskedPositions, sample_rows, score_rows
+from clinical_modernbert.training.held_out import MaskedPositions, sample_rows, score_rows, source_names
 
 _logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def evaluate(plan: Plan[EvaluateRecipe]) -> Artifact:
     unigram = np.load(corpus.file("unigram.npy"), allow_pickle=False)
     training = PackedRows(corpus, row_length=recipe.sequence_length, split="train")
     neighbours = count_neighbours(training, vocabulary_size=unigram.shape[1], max_rows=recipe.bigram_rows)
-    sources = _source_names(corpus)
+    sources = source_names(corpus)
     masks: dict[str, MaskFigures] = {}
     for kind, scored in scores.masks.items():
         ranks = {
@@ -114,7 +114,7 @@ def score_encoders(
     """
     figures: dict[str, dict[str, MaskFigures]] = {}
     refused: dict[str, str] = {}
-    sources = _source_names(corpus)
+    sources = source_names(corpus)
     for encoder in encoders:
         try:
             scores = score_folder(
@@ -185,8 +185,3 @@ def accuracies(
         intervals={name: {str(k): tuple(next(interval_M)) for k in top_k} for name in ranks},
         shares={name: {str(k): float((ranks_N < k).mean()) for k in top_k} for name, ranks_N in ranks.items()},
     )
-
-
-def _source_names(corpus: Artifact) -> list[str]:
-    # Shards number the sources in the recipe's order.
-    return [source.name for source in CorpusRecipe.model_validate(corpus.manifest.recipe).sources]
