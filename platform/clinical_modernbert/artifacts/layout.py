@@ -13,6 +13,7 @@ ARTIFACT_KIND_OF_RECIPE = {
     "corpus": "corpus",
     "pairs": "pairs",
     "pretrain": "model",
+    "merge": "model",
     "sweep": "sweep",
     "evaluate": "evaluation",
     "fine_tune": "model",

@@ -4,6 +4,7 @@ from clinical_modernbert.recipe.corpus import CorpusRecipe
 from clinical_modernbert.recipe.embed import EmbedRecipe, ProjectRecipe
 from clinical_modernbert.recipe.evaluate import EvaluateRecipe, FineTuneRecipe, MapRecipe, ProbeRecipe, RunRecipe
 from clinical_modernbert.recipe.loader import RECIPE_TYPES, build_recipe, load_recipe, read_recipe
+from clinical_modernbert.recipe.merge import MergeRecipe
 from clinical_modernbert.recipe.pairs import PairsRecipe
 from clinical_modernbert.recipe.pretrain import PretrainRecipe
 from clinical_modernbert.recipe.section import Recipe
@@ -17,6 +18,7 @@ __all__ = [
     "EvaluateRecipe",
     "FineTuneRecipe",
     "MapRecipe",
+    "MergeRecipe",
     "PairsRecipe",
     "PretrainRecipe",
     "ProbeRecipe",

@@ -16,6 +16,7 @@ from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.recipe.corpus import CorpusRecipe
 from clinical_modernbert.recipe.embed import EmbedRecipe, ProjectRecipe
 from clinical_modernbert.recipe.evaluate import EvaluateRecipe, MapRecipe
+from clinical_modernbert.recipe.merge import MergeRecipe
 from clinical_modernbert.recipe.overrides import apply_override
 from clinical_modernbert.recipe.pairs import PairsRecipe
 from clinical_modernbert.recipe.pretrain import PretrainRecipe
@@ -29,6 +30,7 @@ RECIPE_TYPES: Mapping[str, type[Recipe]] = {
     "corpus": CorpusRecipe,
     "pairs": PairsRecipe,
     "pretrain": PretrainRecipe,
+    "merge": MergeRecipe,
     "sweep": SweepRecipe,
     "evaluate": EvaluateRecipe,
     "map": MapRecipe,

@@ -4,6 +4,8 @@ Holds names, counts and figures, and no text of the corpus. The licence of a sou
 the recipe names another (``model_card.source_licences``), because licences belong to files, not to formats.
 """
 
+from collections.abc import Sequence
+
 import yaml
 
 from clinical_modernbert.artifacts import Artifact, InputEntry
@@ -11,7 +13,7 @@ from clinical_modernbert.masking import MASK_KINDS, TOP_K
 from clinical_modernbert.recipe import CorpusRecipe, PretrainRecipe
 from clinical_modernbert.recipe.sources import Source
 from clinical_modernbert.sources import licence_of
-from clinical_modernbert.training.records import Summary
+from clinical_modernbert.training.records import MergedInput, Summary
 
 _UNKNOWN = "not stated; see the source's files"
 
@@ -38,10 +40,24 @@ def model_card(
         f"# {run_id}\n\n{_what(initial_model, summary)}",
         "## Data\n\n" + _data(recipe, corpus),
         "## Training\n\n" + _training(recipe, summary),
-        "## Held-out figures\n\n" + _held_out(summary),
+        "## Held-out figures\n\n" + _held_out(summary.held_out, summary.held_out_by_source),
         "## Limits\n\n" + _limits(recipe, corpus),
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def merge_card(run_id: str, num_parameters: int, merged: Sequence[MergedInput]) -> str:
+    """Return the card of an average of models; the cards of its models say what they were trained on."""
+    front = {"library_name": "transformers", "pipeline_tag": "fill-mask", "tags": ["modernbert", "clinical", "merge"]}
+    lines = ["| model | share | held-out loss | top-1 |", "|---|--:|--:|--:|"]
+    for part in merged:
+        loss, top1 = (part.held_out.get(f"uniform_{name}", float("nan")) for name in ("loss", "top1"))
+        lines.append(f"| {part.model.rpartition('/')[2]} | {part.share:.3g} | {loss:.4f} | {top1:.2%} |")
+    return (
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# {run_id}\n\nA ModernBERT of {num_parameters:,} parameters: the "
+        "weighted average of the weights of these models, with its own figures in the last line. Their cards say what they were "
+        "trained on, and under which licences.\n\n" + "\n".join(lines) + "\n"
+    )
 
 
 def _base_model(initial: InputEntry | None) -> str | None:
@@ -101,8 +117,7 @@ def _training(recipe: PretrainRecipe, summary: Summary) -> str:
     return "\n".join(f"- {name}: {value}" for name, value in facts.items())
 
 
-def _held_out(summary: Summary) -> str:
-    figures = summary.held_out
+def _held_out(figures: dict[str, float], by_source: dict[str, dict[str, float]]) -> str:
     if not figures:
         return "None were measured."
     lines = [
@@ -115,7 +130,7 @@ def _held_out(summary: Summary) -> str:
             shares = " | ".join(f"{figures[f'{mask}_top{k}']:.2%}" for k in TOP_K)
             lines.append(f"| {mask} | {figures[f'{mask}_loss']:.4f} | {shares} |")
     lines += ["", "By source, under the uniform mask:", "", "| source | loss | top-1 |", "|---|--:|--:|"]
-    for source, of_source in summary.held_out_by_source.items():
+    for source, of_source in by_source.items():
         if "uniform_loss" in of_source:
             lines.append(f"| {source} | {of_source['uniform_loss']:.4f} | {of_source['uniform_top1']:.2%} |")
     return "\n".join(lines)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 import torch.distributed as dist
 
+from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.encoder import PackedBatch, Precision, masked_loss_sum, products_in
 from clinical_modernbert.recipe.pretrain import OptimizerSection, TrainScaling
 from clinical_modernbert.training.optimizer import StableAdamW, build_optimizer, partition_of
@@ -156,6 +157,17 @@ class DeepSpeedEngine:
             path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG)
         if path is None:
             raise FileNotFoundError(f"DeepSpeed found no state in {folder}")
+
+
+def saved_weights(checkpoint: Artifact, *, cache_path: Path) -> dict[str, torch.Tensor]:
+    """Return the model's weights in a checkpoint of either engine; its optimizer state is not fetched."""
+    paths = [entry.path for entry in checkpoint.manifest.files]
+    ours = _STATE in paths
+    path = _STATE if ours else next(path for path in paths if path.endswith("_model_states.pt"))
+    # DeepSpeed's file needs unpickling; the artifact's file is verified against its manifest first.
+    loaded = torch.load(checkpoint.file(path, cache_path=cache_path), map_location="cpu", weights_only=ours)
+    weights: dict[str, torch.Tensor] = loaded["model" if ours else "module"]
+    return {name.removeprefix("model."): tensor for name, tensor in weights.items()}
 
 
 @contextmanager

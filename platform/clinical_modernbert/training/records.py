@@ -50,6 +50,27 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
+class MergedInput:
+    """One averaged model with its own held-out figures."""
+
+    model: str
+    """Its address."""
+    share: float
+    held_out: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class MergeSummary:
+    """The figures of a merged model, as its manifest holds them."""
+
+    num_parameters: int
+    corpus: str
+    held_out: dict[str, float]
+    held_out_by_source: dict[str, dict[str, float]]
+    merged: tuple[MergedInput, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Exported:
     """The run was trained to its end, and its model is in the store without a manifest."""
 

@@ -5,9 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import torch.distributed as dist
-from clinical_modernbert.artifacts import Artifact, Store, open_store
+from clinical_modernbert.artifacts import Artifact, Store, make_plan, open_store
+from clinical_modernbert.recipe import MergeRecipe, build_recipe
 from clinical_modernbert.training.launch import pretrain_in_process
+from clinical_modernbert.training.merge import merge
+from safetensors.torch import load_file
 
 from tests.helpers.tiny import publish_tiny_corpus, tiny_pretrain_plan
 
@@ -44,3 +48,21 @@ def test_every_zero_stage_records_the_gradient_norm_of_plain_torch(store: Store,
     )
     assert curve(sharded, "gradient_norm") == pytest.approx(curve(plain, "gradient_norm"), rel=1e-4)
     assert curve(sharded, "loss") == pytest.approx(curve(plain, "loss"), rel=1e-5)
+
+
+@pytest.mark.usefixtures("group")
+def test_a_kept_state_of_deepspeed_extends_a_run_and_is_averaged(store: Store) -> None:
+    steady = ("scaling.engine=deepspeed", "optimizer.schedule=constant", "masking.rate_end=0.3", "masking.odds_end=4")
+    whole = pretrain_in_process(tiny_pretrain_plan(store, *steady, "training.num_steps=6", name="whole"))
+    keep = ("checkpoint.keep_after_export=true", "checkpoint.every_steps=2", "checkpoint.keep=null")
+    first = pretrain_in_process(tiny_pretrain_plan(store, *steady, *keep, "training.num_steps=4", name="first"))
+    extended = pretrain_in_process(
+        tiny_pretrain_plan(store, *steady, "training.num_steps=6", "training.continue_from=first@4", name="extended")
+    )
+    assert curve(extended, "loss") == curve(whole, "loss")
+    models = [{"source": "first@4"}, {"source": first.manifest.id}]
+    values = {"kind": "merge", "name": "same", "corpus": "tiny", "sequence_length": 64, "models": models}
+    same = merge(make_plan(build_recipe(MergeRecipe, values, origin="test"), store))
+    expected = load_file(first.file("model/model.safetensors"))
+    merged = load_file(same.file("model/model.safetensors"))
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in merged.items())

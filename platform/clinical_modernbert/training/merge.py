@@ -1,0 +1,132 @@
+"""Average the weights of models: the last states of one run, or exports of several. No GPU, no Ray.
+
+Averages of states of a constant rate stand in for a decay, and averages of runs over different corpora keep something of each.
+Whether one is better than its best model is measured, not assumed: all are scored on the same held-out rows. Memory holds the
+model in float32, its sums in float64, and one more model at a time.
+"""
+
+import json
+import logging
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, find_artifact, open_model, open_state
+from clinical_modernbert.encoder import load_model, num_parameters, save_model
+from clinical_modernbert.errors import ModelError
+from clinical_modernbert.masking import token_ranges
+from clinical_modernbert.recipe.merge import MergeRecipe
+from clinical_modernbert.recipe.pretrain import PhaseSection
+from clinical_modernbert.tokenizer import load_tokenizer
+from clinical_modernbert.training.card import merge_card
+from clinical_modernbert.training.engine import saved_weights
+from clinical_modernbert.training.held_out import HeldOutFigures, score_phase
+from clinical_modernbert.training.phases import Phase
+from clinical_modernbert.training.records import MergedInput, MergeSummary
+from clinical_modernbert.training.worker import Worker
+
+_BATCH_ROWS = 16
+# Keys of config.json that don't change what a model computes.
+_NOT_SHAPE = ("transformers_version", "_name_or_path", "dtype", "torch_dtype", "architectures")
+
+_logger = logging.getLogger(__name__)
+
+
+def merge(plan: Plan[MergeRecipe]) -> Artifact:
+    """Average the models that ``plan`` names, score the average, and publish it as a model."""
+    recipe, corpus = plan.recipe, plan.artifacts["corpus"]
+    inputs = {entry.name: entry for entry in plan.inputs}
+    total = sum(model.weight for model in recipe.models)
+    average: Any = None
+    sums: dict[str, torch.Tensor] = {}
+    merged, first = [], Path()
+    for number, section in enumerate(recipe.models):
+        entry, share = inputs[f"models.{number}.source"], section.weight / total
+        folder = _export_of(entry, plan.store) if section.is_state else open_model(entry, plan.store)
+        model = load_model(folder).eval()
+        if section.is_state:
+            _set_weights(model, entry, plan.store)
+        if average is None:
+            average, first = model, folder
+        else:
+            _check_alike(entry, folder, first)
+        held_out = _score(model, corpus, folder, recipe)
+        _logger.info("%s: held-out loss %.4f", entry.id, held_out.overall.get("uniform_loss", float("nan")))
+        for name, tensor in model.state_dict().items():
+            # Summed in float64, so that the order of the models does not matter to float32.
+            part = tensor.double() * share
+            sums[name] = sums[name] + part if name in sums else part
+        merged.append(MergedInput(entry.id, share, held_out.overall))
+    average.load_state_dict({name: tensor.float() for name, tensor in sums.items()})
+    held_out = _score(average, corpus, first, recipe)
+    summary = MergeSummary(
+        num_parameters=num_parameters(average),
+        corpus=corpus.manifest.id,
+        held_out=held_out.overall,
+        held_out_by_source=held_out.by_source,
+        merged=tuple(merged),
+    )
+    return _publish(plan, average, first, summary)
+
+
+def _publish(plan: Plan[MergeRecipe], model: Any, tokenizer_folder: Path, summary: MergeSummary) -> Artifact:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        save_model(model, load_tokenizer(tokenizer_folder), folder / "model")
+        itself = MergedInput("the average", 1.0, summary.held_out)
+        card = merge_card(plan.id, summary.num_parameters, (*summary.merged, itself))
+        (folder / "model" / "README.md").write_text(card, encoding="utf-8")
+        return plan.publish_folder(folder, summary=asdict(summary))
+
+
+def _export_of(state: InputEntry, store: Store) -> Path:
+    """Return the folder of the run's export, which has the config and the tokenizer that a state lacks."""
+    run_id = state.id.removeprefix("model/").rpartition("@")[0]
+    export = find_artifact(store, "model", run_id)
+    if export is None:
+        raise ModelError(f"{state.name}: {run_id} is not finished; its export has the config that its states lack")
+    return export.folder("model")
+
+
+def _set_weights(model: Any, state: InputEntry, store: Store) -> None:
+    with tempfile.TemporaryDirectory() as cache:
+        model.load_state_dict(saved_weights(open_state(state, store), cache_path=Path(cache)))
+
+
+def _check_alike(entry: InputEntry, folder: Path, first: Path) -> None:
+    """Raise ``ModelError`` unless both folders have one shape and one vocabulary: else an average means nothing."""
+    configs = [json.loads((path / "config.json").read_text(encoding="utf-8")) for path in (folder, first)]
+    ours, theirs = ({k: v for k, v in config.items() if k not in _NOT_SHAPE} for config in configs)
+    differing = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+    if differing:
+        raise ModelError(
+            f"{entry.name}: {entry.id} and the first model differ in {', '.join(differing)} of config.json"
+        )
+    if load_tokenizer(folder).get_vocab() != load_tokenizer(first).get_vocab():
+        raise ModelError(f"{entry.name}: {entry.id} has another vocabulary than the first model")
+
+
+def _score(model: Any, corpus: Artifact, folder: Path, recipe: MergeRecipe) -> HeldOutFigures:
+    length = recipe.sequence_length
+    phase = Phase(
+        number=0,
+        section=PhaseSection(sequence_length=length, num_steps=1),
+        first_step=0,
+        num_steps=1,
+        batch_rows=_BATCH_ROWS,
+        micro_batch_rows=_BATCH_ROWS,
+        order_step=0,
+        global_rope_theta=None,
+    )
+    return score_phase(
+        model,
+        corpus,
+        phase,
+        max_rows=recipe.max_rows,
+        tokens=token_ranges(load_tokenizer(folder)),
+        worker=Worker(rank=0, world_size=1, device=torch.device("cpu")),
+        precision="float32",
+    )
