@@ -85,13 +85,47 @@ class OptimizerSection(Section):
     instead: divide such a number by learning_rate (1e-5 at a rate of 3e-4 is 0.033 here). Numbers for AdamW in torch or
     transformers apply as they are."""
     warmup_fraction: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the steps over which the learning rate rises linearly from 0."""
+    """Share of the steps over which the learning rate rises linearly from 0; warmup_steps or warmup_tokens replace it."""
+    warmup_steps: int | None = Field(default=None, ge=0)
+    """Steps of the warm-up. Unlike a share, they stay the same if the run becomes longer."""
+    warmup_tokens: int | None = Field(default=None, ge=0)
+    """Tokens of the warm-up, rounded up to whole steps."""
     decay_fraction: float = Field(default=0.1, gt=0, le=1)
-    """Share of the steps over which ``wsd`` falls."""
+    """Share of the steps over which ``wsd`` falls; decay_steps or decay_tokens replace it."""
+    decay_steps: int | None = Field(default=None, ge=1)
+    """Last steps of the run over which ``wsd`` falls."""
+    decay_tokens: int | None = Field(default=None, ge=1)
+    """Last tokens of the run over which ``wsd`` falls, rounded up to whole steps."""
     final_fraction: float = Field(default=0.0, ge=0, le=1)
     """Learning rate at the last step as a share of the peak."""
     max_gradient_norm: float | None = Field(default=1.0, gt=0)
     """Largest global norm of the gradients, which are scaled down to it; None: no limit."""
+
+    def num_warmup_steps(self, num_steps: int, *, batch_tokens: int) -> int:
+        """Return the steps of the warm-up in a run of ``num_steps``."""
+        return _steps(self.warmup_steps, self.warmup_tokens, batch_tokens, share=self.warmup_fraction * num_steps)
+
+    def num_decay_steps(self, num_steps: int, *, batch_tokens: int) -> int:
+        """Return the steps over which ``wsd`` falls in a run of ``num_steps``; at least one."""
+        return max(_steps(self.decay_steps, self.decay_tokens, batch_tokens, share=self.decay_fraction * num_steps), 1)
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> Self:
+        for name, steps, tokens in (
+            ("warmup", self.warmup_steps, self.warmup_tokens),
+            ("decay", self.decay_steps, self.decay_tokens),
+        ):
+            if steps is not None and tokens is not None:
+                raise ValueError(f"{name}_steps={steps} and {name}_tokens={tokens} exclude each other")
+        if self.schedule != "wsd" and (self.decay_steps or self.decay_tokens):
+            raise ValueError(f"decay_steps and decay_tokens belong to schedule=wsd, got schedule={self.schedule}")
+        return self
+
+
+def _steps(steps: int | None, tokens: int | None, batch_tokens: int, *, share: float) -> int:
+    if steps is not None:
+        return steps
+    return round(share) if tokens is None else -(-tokens // batch_tokens)
 
 
 class PhaseSection(Section):
@@ -108,7 +142,9 @@ class PhaseSection(Section):
     learning_rate: float | None = Field(default=None, gt=0)
     """Peak of the phase's schedule; None: optimizer.learning_rate."""
     warmup_fraction: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the phase's steps over which its schedule rises from 0."""
+    """Share of the phase's steps over which its schedule rises from 0; warmup_steps replaces it."""
+    warmup_steps: int | None = Field(default=None, ge=0)
+    """Steps over which the phase's schedule rises from 0."""
     final_fraction: float = Field(default=0.0, ge=0, le=1)
     """Learning rate at the end of the phase's schedule, as a share of its peak."""
     mask_rate: float | None = Field(default=None, gt=0, lt=1)
@@ -124,9 +160,10 @@ class PhaseSection(Section):
             raise ValueError(
                 f"a phase needs num_steps or tokens, one of the two: got {self.num_steps} and {self.tokens}"
             )
-        if self.schedule is None and (self.learning_rate or self.warmup_fraction or self.final_fraction):
+        own = (self.learning_rate, self.warmup_fraction, self.warmup_steps, self.final_fraction)
+        if self.schedule is None and any(own):
             raise ValueError(
-                "learning_rate, warmup_fraction and final_fraction of a phase need a schedule of the phase"
+                "learning_rate, warmup_fraction, warmup_steps and final_fraction of a phase need a schedule of the phase"
             )
         if self.schedule == "wsd":
             raise ValueError("schedule=wsd spans a run; give one phase schedule=constant and the next one_minus_sqrt")
@@ -382,6 +419,22 @@ class PretrainRecipe(Recipe):
         if self.stability.action == "roll_back" and not self.checkpoint.every_steps:
             raise ValueError(
                 "stability.action=roll_back needs checkpoint.every_steps: there is no checkpoint to return to otherwise"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> Self:
+        if any(phase.schedule for phase in self.training.phases):
+            return self  # the phases' schedules replace the run's
+        num_steps, batch_tokens = self.training.total_steps, self.training.batch_tokens
+        warmup = self.optimizer.num_warmup_steps(num_steps, batch_tokens=batch_tokens)
+        decay = self.optimizer.num_decay_steps(num_steps, batch_tokens=batch_tokens)
+        # A share of the decay may be all steps: then it begins where the warm-up ends.
+        falls = self.optimizer.decay_steps or self.optimizer.decay_tokens
+        if warmup > num_steps or (falls and warmup + decay > num_steps):
+            fall = f" and a decay of {decay}" if falls else ""
+            raise ValueError(
+                f"optimizer: a warm-up of {warmup} steps{fall} does not fit into the run's {num_steps} steps"
             )
         return self
 

@@ -1,6 +1,7 @@
 """The learning rate as a function of the step: linear warm-up, then the schedule's shape."""
 
 import math
+from dataclasses import dataclass
 
 from clinical_modernbert.recipe.pretrain import OptimizerSection, Schedule
 from clinical_modernbert.training.phases import Phase
@@ -12,41 +13,38 @@ def learning_rate(step: int, *, phases: tuple[Phase, ...], section: OptimizerSec
         own = phase.section
         if own.schedule is not None and phase.first_step <= step < phase.end_step:
             peak = own.learning_rate or section.learning_rate
-            return peak * _shape(
-                step - phase.first_step,
-                num_steps=phase.num_steps,
-                schedule=own.schedule,
-                warmup_fraction=own.warmup_fraction,
-                final_fraction=own.final_fraction,
-            )
-    return section.learning_rate * _shape(
-        step,
-        num_steps=phases[-1].end_step,
-        schedule=section.schedule,
-        warmup_fraction=section.warmup_fraction,
-        final_fraction=section.final_fraction,
-        decay_fraction=section.decay_fraction,
-    )
-
-
-def _shape(
-    step: int,
-    *,
-    num_steps: int,
-    schedule: Schedule,
-    warmup_fraction: float,
-    final_fraction: float,
-    decay_fraction: float = 1.0,
-) -> float:
-    """Return the share of the peak at ``step``; the last step has ``final_fraction``, except under ``constant``."""
-    warmup = round(warmup_fraction * num_steps)
-    if step < warmup:
-        return (step + 1) / warmup
+            warmup = round(own.warmup_fraction * phase.num_steps) if own.warmup_steps is None else own.warmup_steps
+            of_phase = _Course(own.schedule, phase.num_steps, warmup, final_fraction=own.final_fraction)
+            return peak * _share_of_peak(step - phase.first_step, of_phase)
+    num_steps, batch_tokens = phases[-1].end_step, phases[0].batch_rows * phases[0].sequence_length
+    warmup = section.num_warmup_steps(num_steps, batch_tokens=batch_tokens)
     start = warmup
-    if schedule == "wsd":
-        start = max(warmup, num_steps - max(round(decay_fraction * num_steps), 1))
-    share = min(max((step - start) / max(num_steps - 1 - start, 1), 0.0), 1.0)
-    return final_fraction + (1 - final_fraction) * _remaining(schedule, share)
+    if section.schedule == "wsd":
+        start = max(warmup, num_steps - section.num_decay_steps(num_steps, batch_tokens=batch_tokens))
+    of_run = _Course(section.schedule, num_steps, warmup, decay_start=start, final_fraction=section.final_fraction)
+    return section.learning_rate * _share_of_peak(step, of_run)
+
+
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """A schedule over the steps of a run or a phase."""
+
+    schedule: Schedule
+    num_steps: int
+    warmup: int
+    """Steps of the warm-up."""
+    final_fraction: float
+    decay_start: int | None = None
+    """First step of the decay; None: after the warm-up."""
+
+
+def _share_of_peak(step: int, course: _Course) -> float:
+    """Return the share of the peak at ``step``; the last step has ``final_fraction``, except under ``constant``."""
+    if step < course.warmup:
+        return (step + 1) / course.warmup
+    start = course.warmup if course.decay_start is None else course.decay_start
+    share = min(max((step - start) / max(course.num_steps - 1 - start, 1), 0.0), 1.0)
+    return course.final_fraction + (1 - course.final_fraction) * _remaining(course.schedule, share)
 
 
 def _remaining(schedule: Schedule, share: float) -> float:

@@ -16,7 +16,9 @@ THREE = [
 ]
 
 
-def recipe(*, phases: list[dict[str, Any]] | None = None, **training: Any) -> PretrainRecipe:
+def recipe(
+    *, phases: list[dict[str, Any]] | None = None, optimizer: dict[str, Any] | None = None, **training: Any
+) -> PretrainRecipe:
     values = {"sequence_length": 64, "batch_rows": 16, **training, **({"phases": phases} if phases else {})}
     return build_recipe(
         PretrainRecipe,
@@ -25,6 +27,7 @@ def recipe(*, phases: list[dict[str, Any]] | None = None, **training: Any) -> Pr
             "name": "p",
             "corpus": "c",
             "training": values,
+            "optimizer": optimizer or {},
             "scaling": {"num_workers": 2, "micro_batch_rows": 4},
         },
         origin="test",
@@ -95,6 +98,40 @@ def test_schedules_at_start_middle_and_end(schedule: str, values: dict[int, floa
     assert max(found) == pytest.approx(1.0)
     for step, value in values.items():
         assert found[step] == pytest.approx(value, abs=2e-3), step
+
+
+@pytest.mark.parametrize("num_steps", [100, 200])
+@pytest.mark.parametrize(
+    "unit", [{"warmup_steps": 10, "decay_steps": 20}, {"warmup_tokens": 9_217, "decay_tokens": 20_480}]
+)
+def test_steps_and_tokens_of_warm_up_and_decay_stay_where_a_run_is_longer(num_steps: int, unit: dict[str, int]) -> None:
+    """A step of the test's recipe has 1,024 tokens; 9,217 tokens are ten steps, the last not full."""
+    section = OptimizerSection(learning_rate=1.0, schedule="wsd", warmup_fraction=0.5, decay_fraction=0.9, **unit)  # type: ignore[arg-type]
+    found = rates(lay_out(recipe(num_steps=num_steps)), section)
+    assert found[:10] == pytest.approx([n / 10 for n in range(1, 11)])
+    assert found[10 : num_steps - 19] == [1.0] * (num_steps - 29)
+    assert found[num_steps - 19] < 1 and found[-1] == 0
+
+
+def test_steps_of_a_phase_s_warm_up() -> None:
+    phases = [{"sequence_length": 64, "num_steps": n, "schedule": "constant", "warmup_steps": 4} for n in (8, 80)]
+    found = rates(lay_out(recipe(phases=phases)), OptimizerSection(learning_rate=1.0))
+    assert found[:5] == found[8:13] == [0.25, 0.5, 0.75, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        ({"warmup_steps": 1, "warmup_tokens": 1}, "warmup_steps=1 and warmup_tokens=1 exclude each other"),
+        ({"schedule": "wsd", "decay_steps": 1, "decay_tokens": 1}, "decay_steps=1 and decay_tokens=1 exclude"),
+        ({"decay_steps": 1}, "belong to schedule=wsd, got schedule=cosine"),
+        ({"warmup_steps": 101}, "a warm-up of 101 steps does not fit into the run's 100 steps"),
+        ({"schedule": "wsd", "warmup_steps": 60, "decay_steps": 50}, "60 steps and a decay of 50 does not fit"),
+    ],
+)
+def test_impossible_warm_ups_are_refused_by_name(optimizer: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        recipe(num_steps=100, optimizer=optimizer)
 
 
 def test_a_schedule_of_the_run_spans_its_phases() -> None:
