@@ -1,7 +1,8 @@
 """Curves outside the store: TensorBoard, MLflow, Weights & Biases if the recipe names them, and Prometheus through Ray.
 
-Trackers follow the recorded curve from the process that started the run. None of their code runs in a worker, and a restarted
-worker adds no second run. A tracker's package is imported only if the recipe names it.
+Trackers follow the recorded curve from the process that started the run. None of their code runs in a worker, and neither a
+restarted worker nor the same command run again adds a second run: MLflow's run is found by a tag, that of Weights & Biases by its
+id. A tracker's package is imported only if the recipe names it.
 """
 
 import importlib
@@ -20,6 +21,7 @@ from clinical_modernbert.recipe.overrides import dotted
 from clinical_modernbert.training.state import HeldOutPoint, History, Point, point_to_json
 
 POLL_S = 5.0
+_RUN_TAG = "clinical_run"
 _logger = logging.getLogger(__name__)
 
 
@@ -81,7 +83,7 @@ def tracking(recipe: PretrainRecipe, run_id: str, *, history: Callable[[], Histo
 
 def _log(tracker: Tracker, point: Point, trackers: list[Tracker]) -> None:
     try:
-        tracker.log(point.step, figures_of(point) | source_figures_of(point))
+        tracker.log(max(point.step, 0), figures_of(point) | source_figures_of(point))  # -1: before the first step
     except Exception:  # any error of a third-party library: a run of days must not end because of it
         _logger.exception("%s failed and gets no more figures", type(tracker).__name__)
         trackers.remove(tracker)
@@ -115,12 +117,25 @@ class _Mlflow:
         if "MLFLOW_TRACKING_URI" not in os.environ:
             folder.mkdir(parents=True, exist_ok=True)
             self._mlflow.set_tracking_uri(f"sqlite:///{folder.absolute()}/mlflow.db")
-        self._mlflow.set_experiment("clinical-modernbert")
-        self._mlflow.start_run(run_name=run_id)
-        self._mlflow.log_params(dotted(recipe.model_dump(mode="json")))
+        experiment = self._mlflow.set_experiment("clinical-modernbert")
+        found = self._mlflow.search_runs(
+            [experiment.experiment_id],
+            filter_string=f"tags.{_RUN_TAG} = '{run_id}'",
+            max_results=1,
+            output_format="list",
+        )
+        self._last_step = -1
+        if found:
+            self._mlflow.start_run(run_id=found[0].info.run_id)
+            points = self._mlflow.MlflowClient().get_metric_history(found[0].info.run_id, "train/loss")
+            self._last_step = max((point.step for point in points), default=-1)
+        else:
+            self._mlflow.start_run(run_name=run_id, tags={_RUN_TAG: run_id})
+            self._mlflow.log_params(dotted(recipe.model_dump(mode="json")))
 
     def log(self, step: int, figures: dict[str, float]) -> None:
-        self._mlflow.log_metrics(figures, step=step)
+        if step > self._last_step:  # the server keeps what an earlier process logged, and would hold it twice
+            self._mlflow.log_metrics(figures, step=step)
 
     def close(self) -> None:
         self._mlflow.end_run()
@@ -133,13 +148,16 @@ class _Wandb:
         self._run = wandb.init(
             project="clinical-modernbert",
             name=run_id,
+            id=run_id,
+            resume="allow",
             dir=str(folder),
             config=recipe.model_dump(mode="json"),
             mode=os.environ.get("WANDB_MODE", "offline"),
         )
 
     def log(self, step: int, figures: dict[str, float]) -> None:
-        self._run.log(figures, step=step)
+        if step >= self._run.starting_step:  # the server has the steps before, and refuses them with a warning each
+            self._run.log(figures, step=step)
 
     def close(self) -> None:
         self._run.finish()

@@ -11,7 +11,7 @@ from clinical_modernbert.errors import ModelError
 from clinical_modernbert.training import trackers
 from clinical_modernbert.training.launch import pretrain_in_process
 from clinical_modernbert.training.state import HeldOutPoint, History, history_from_json
-from clinical_modernbert.training.trackers import figures_of, tracking
+from clinical_modernbert.training.trackers import figures_of, source_figures_of, tracking
 
 from tests.helpers.tiny import publish_tiny_corpus, tiny_pretrain_plan
 
@@ -43,7 +43,8 @@ def test_a_tracker_gets_every_point_of_the_curve_once(store, monkeypatch: pytest
     monkeypatch.setattr(trackers, "POLL_S", 0.05)
     model = pretrain_in_process(tiny_pretrain_plan(store, "logging.trackers=[wandb]"))
     history = history_from_json(json.loads(model.file("history.json").read_text()))
-    assert noted.points == [(point.step, figures_of(point)) for point in history]
+    assert noted.points == [(max(p.step, 0), figures_of(p) | source_figures_of(p)) for p in history]
+    assert {"held_out/left/uniform_loss", "held_out/right/uniform_loss"} <= noted.points[-1][1].keys()
     assert noted.closed and "held_out/uniform_top25" in noted.points[-1][1]
 
 
@@ -97,6 +98,24 @@ def test_the_real_package_writes_into_the_recipe_s_folder(
     pretrain_in_process(plan)
     written = [path for path in (folder / plan.id).rglob("*") if path.is_file() and path.stat().st_size]
     assert written
+
+
+def test_the_same_command_again_continues_mlflow_s_run(
+    store,  # type: ignore[no-untyped-def]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    recipe = tiny_pretrain_plan(store, "logging.trackers=[mlflow]").recipe
+    for steps in ((0, 1, 2), (0, 1, 2, 3, 4)):
+        tracker = trackers.TRACKERS["mlflow"](tmp_path, recipe, "r-1")
+        for step in steps:
+            tracker.log(step, {"train/loss": float(step)})
+        tracker.close()
+    (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    points = mlflow.MlflowClient().get_metric_history(run.info.run_id, "train/loss")
+    assert [(point.step, point.value) for point in points] == [(n, float(n)) for n in range(5)]
 
 
 def test_no_tracker_is_imported_unless_it_is_named(store, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
