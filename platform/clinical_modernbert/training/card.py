@@ -15,6 +15,13 @@ from clinical_modernbert.recipe.sources import Source
 from clinical_modernbert.sources import licence_of
 from clinical_modernbert.training.records import MergedInput, Summary
 
+_USAGE = """```python
+from transformers import pipeline
+
+pipeline("fill-mask", model="<this folder>")("The patient took [MASK] 5 mg daily.")
+```
+
+For vectors of texts, load it with sentence-transformers or serve it. It was not trained for similarity: fine-tune it."""
 _UNKNOWN = "not stated; see the source's files"
 
 
@@ -39,9 +46,10 @@ def model_card(
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         f"# {run_id}\n\n{_what(initial_model, summary)}",
         "## Data\n\n" + _data(recipe, corpus),
-        "## Training\n\n" + _training(recipe, summary),
+        "## Usage\n\n" + _USAGE,
+        "## Training\n\n" + _training(recipe, corpus, summary),
         "## Held-out figures\n\n" + _held_out(summary.held_out, summary.held_out_by_source),
-        "## Limits\n\n" + _limits(recipe, corpus),
+        "## Limits\n\n" + _limits(recipe, corpus, initial_model),
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -99,12 +107,17 @@ def _data(recipe: PretrainRecipe, corpus: Artifact) -> str:
     return "\n".join(lines)
 
 
-def _training(recipe: PretrainRecipe, summary: Summary) -> str:
-    lengths = ", ".join(str(phase.sequence_length) for phase in recipe.training.resolved_phases)
+def _training(recipe: PretrainRecipe, corpus: Artifact, summary: Summary) -> str:
+    phases = recipe.training.resolved_phases
+    lengths = ", ".join(str(phase.sequence_length) for phase in phases)
+    rates = dict.fromkeys(f"{phase.learning_rate or recipe.optimizer.learning_rate:g}" for phase in phases)
+    in_corpus = sum(corpus.summary.get("training_tokens", {}).values())
+    epochs = f", {summary.training_tokens / in_corpus:.2g} times the corpus's" if in_corpus else ""
     facts = {
         "steps": f"{summary.num_steps:,} (exported: after step {summary.exported_step:,})",
+        "tokens": f"{summary.training_tokens:,} read{epochs}",
         "rows": f"{lengths} tokens; {recipe.training.batch_tokens:,} token places in a step",
-        "optimizer": f"{recipe.optimizer.algorithm}, peak learning rate {recipe.optimizer.learning_rate:g}",
+        "optimizer": f"{recipe.optimizer.algorithm}, peak learning rate {', '.join(rates)}",
         "masking": (
             f"{recipe.masking.strategy}, rate {recipe.masking.rate_start:g} to {recipe.masking.rate_end:g}, odds of clinical "
             f"tokens {recipe.masking.odds_start:g} to {recipe.masking.odds_end:g}, unless a phase sets others"
@@ -136,10 +149,11 @@ def _held_out(figures: dict[str, float], by_source: dict[str, dict[str, float]])
     return "\n".join(lines)
 
 
-def _limits(recipe: PretrainRecipe, corpus: Artifact) -> str:
+def _limits(recipe: PretrainRecipe, corpus: Artifact, initial: InputEntry | None) -> str:
     longest = max(phase.sequence_length for phase in recipe.training.resolved_phases)
     limits = [
-        f"Trained on segments of up to {longest:,} tokens; it has not seen longer input.",
+        f"Trained on segments of up to {longest:,} tokens; "
+        + ("longer input is for what it kept of its initial model." if initial else "it has not seen longer input."),
         "Not a medical device: it was not tested for decisions about patients.",
         "It may have learnt identifiers and errors of its sources: the corpus's guard is a pattern-based filter, not "
         "de-identification.",

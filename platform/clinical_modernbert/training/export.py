@@ -59,6 +59,7 @@ def _summary(run: Run, state: RunState, exported: RunState) -> Summary:
         mfu=_median(point.speed.mfu for point in steps),
         row_order=hashlib.sha256(rows.encode()).hexdigest(),
         training_flops=run.num_steps * sum(point.figures.flops for point in steps) / len(steps),
+        training_tokens=round(run.num_steps * sum(point.figures.tokens for point in steps) / len(steps)),
         exported_step=exported.step,
         held_out=exported.held_out.held_out if exported.held_out else {},
         held_out_by_source=exported.held_out.sources if exported.held_out else {},

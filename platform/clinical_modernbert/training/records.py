@@ -40,6 +40,8 @@ class Summary:
     row_order: str
     """Digest of the rows of every recorded step."""
     training_flops: float
+    training_tokens: int
+    """Tokens in all steps, each as often as it was read; estimated from the recorded steps as the operations are."""
     exported_step: int
     held_out: dict[str, float]
     held_out_by_source: dict[str, dict[str, float]]

@@ -1,5 +1,6 @@
 """The card of an export says where the data came from, what was measured, and under which licences."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,24 @@ def test_every_export_has_a_card_of_its_own_figures(tmp_path: Path) -> None:
     summary = model.summary
     assert f"{summary['num_parameters']:,} parameters" in text and corpus.manifest.id in text
     assert f"{summary['held_out']['uniform_top5']:.2%}" in text and f"{summary['held_out']['entity_loss']:.4f}" in text
+    tokens = [point["tokens"] for point in json.loads(model.file("history.json").read_text()) if "loss" in point]
+    assert f"- tokens: {sum(tokens):,} read" in text and summary["training_tokens"] == sum(tokens)
+    assert "has not seen longer input" in text and 'pipeline("fill-mask"' in text
     assert "| right | not stated | not stated | CC BY 4.0 |" in text
     assert "| left | not stated | not stated | generated, none |" in text
     assert not any(sentence in text for document in tiny_texts(120) for sentence in document.split(". "))
+
+
+def test_the_card_names_the_rates_of_phases(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    publish_tiny_corpus(store)
+    phases = (
+        "training.num_steps=null",
+        "training.phases=[{sequence_length: 64, num_steps: 2, schedule: constant, learning_rate: 1e-3},"
+        "{sequence_length: 64, num_steps: 2, schedule: linear}]",
+    )
+    model = pretrain_in_process(tiny_pretrain_plan(store, *phases))
+    assert "peak learning rate 0.001, 0.003" in (model.folder("model") / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -78,8 +78,8 @@ def test_a_result_is_an_export_or_a_stop(tmp_path: Path) -> None:
     assert records.result() == Stopped(7)
     summary = Summary(
         num_parameters=1, num_steps=2, precision="float32", loss_first=3.0, loss_last=2.0, tokens_per_second=None,
-        mfu=None, row_order="r", training_flops=1.0, exported_step=2, held_out={"uniform_loss": 2.0}, rollbacks=0,
-        corpus="c-1", initial_weights="w",
+        mfu=None, row_order="r", training_flops=1.0, training_tokens=1, exported_step=2, held_out={"uniform_loss": 2.0},
+        held_out_by_source={}, rollbacks=0, corpus="c-1", initial_weights="w",
     )  # fmt: skip
     exported = Exported((FileEntry(path="model/x", size_bytes=1, sha256="0"),), summary)
     records.write_result(exported)
