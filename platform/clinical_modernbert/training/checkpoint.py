@@ -35,7 +35,8 @@ from clinical_modernbert.errors import ArtifactError, ModelError, StoreError
 from clinical_modernbert.outages import patiently
 from clinical_modernbert.recipe.pretrain import CheckpointSection
 from clinical_modernbert.training.checkpoint_shape import FORMAT_VERSION, CheckpointShape
-from clinical_modernbert.training.engine import Engine
+from clinical_modernbert.training.engine import Engine, reads
+from clinical_modernbert.training.scratch import ScratchFolder, sweep_scratch
 from clinical_modernbert.training.state import HeldOutPoint, RunState, state_from_json, state_to_json
 from clinical_modernbert.training.worker import Worker, from_first_worker, gather_from_workers, wait_for_workers
 
@@ -50,7 +51,7 @@ class _Upload:
 
     prefix: str
     state: RunState
-    folder: tempfile.TemporaryDirectory[str]
+    folder: ScratchFolder
     entries: Future[list[FileEntry]]
 
 
@@ -65,18 +66,19 @@ class Checkpoints:
         self._uploader = ThreadPoolExecutor(max_workers=1)
         self._closing = threading.Event()
         self._pending: _Upload | None = None
+        sweep_scratch()
 
     def save(self, engine: Engine, state: RunState) -> None:
         """Write the state to the local disk and begin its upload; every worker calls it, after ``finish``."""
         assert self._pending is None, "an upload is pending"
         unique = from_first_worker(uuid.uuid4().hex[:8], self._worker)
         prefix = checkpoint_prefix(self._run_id, step=state.step, unique=unique)
-        folder = tempfile.TemporaryDirectory(prefix="clinical-modernbert-checkpoint-")
-        with _naming_a_full_disk(Path(folder.name), step=state.step):
-            engine.save(Path(folder.name))
+        folder = ScratchFolder()
+        with _naming_a_full_disk(folder.path, step=state.step):
+            engine.save(folder.path)
             if self._worker.rank == 0:
-                (Path(folder.name) / _STATE).write_text(json.dumps(state_to_json(state)), encoding="utf-8")
-        upload = partial(upload_folder, self._store, prefix, Path(folder.name))
+                (folder.path / _STATE).write_text(json.dumps(state_to_json(state)), encoding="utf-8")
+        upload = partial(upload_folder, self._store, prefix, folder.path)
         entries = self._uploader.submit(patiently, upload, work="uploading a checkpoint", wait=self._closing.wait)
         self._pending = _Upload(prefix, state, folder, entries)
 
@@ -112,13 +114,20 @@ class Checkpoints:
 
     def restore(self, engine: Engine) -> RunState | None:
         """Load the newest complete checkpoint and return its state; None without one."""
-        name = from_first_worker(self._newest() if self._worker.rank == 0 else None, self._worker)
-        return load_checkpoint(engine, self._named(name)) if name else None
+        names = from_first_worker([*reversed(self._complete())] if self._worker.rank == 0 else None, self._worker)
+        for name in names:
+            checkpoint = self._named(name)
+            self._shape.check_loads(checkpoint)
+            try:
+                return load_checkpoint(engine, checkpoint, self._worker)
+            except ArtifactError as error:  # the same on every worker
+                _logger.warning("checkpoint %s is skipped: %s", name, error)
+        return None
 
     def restore_best(self, engine: Engine, *, last: HeldOutPoint) -> RunState | None:
         """Load the checkpoint with the lowest held-out loss on rows of ``last``'s length if it is below that of ``last``."""
         name = from_first_worker(self._best(last) if self._worker.rank == 0 else None, self._worker)
-        return load_checkpoint(engine, self._named(name)) if name else None
+        return load_checkpoint(engine, self._named(name), self._worker) if name else None
 
     def close(self) -> None:
         """End the uploading thread. A pending checkpoint gets no manifest."""
@@ -152,18 +161,6 @@ class Checkpoints:
         checkpoint = artifact_at(self._store, join_key(checkpoints_prefix(self._run_id), name), signed=True)
         assert checkpoint is not None, name
         return checkpoint
-
-    def _newest(self) -> str | None:
-        for name, checkpoint in reversed(self._complete().items()):
-            try:
-                with tempfile.TemporaryDirectory() as cache:
-                    checkpoint.folder(cache_path=Path(cache))
-            except ArtifactError as error:
-                _logger.warning("checkpoint %s is skipped: %s", name, error)
-                continue
-            self._shape.check_loads(checkpoint)
-            return name
-        return None
 
     def _best(self, last: HeldOutPoint) -> str | None:
         ranked, below = _by_loss(self._complete(), row_length=last.row_length), last.held_out.get("uniform_loss")
@@ -207,17 +204,33 @@ def _naming_a_full_disk(folder: Path, *, step: int) -> Iterator[None]:
             raise
         written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         raise ModelError(
-            f"checkpoint after step {step}: the disk of {folder.parent} is full: {written:,} bytes of the state were written, "
+            f"checkpoint after step {step}: the disk of {tempfile.gettempdir()} is full: {written:,} bytes of the state were written, "
             f"{shutil.disk_usage(folder).free:,} bytes are free; free space there, or set TMPDIR to a larger disk"
         ) from error
 
 
-def load_checkpoint(engine: Engine, checkpoint: Artifact) -> RunState:
-    """Load a checkpoint, of this run or of another, and return its state. Every worker calls it."""
-    with tempfile.TemporaryDirectory() as cache:
-        folder = checkpoint.folder(cache_path=Path(cache))
+def load_checkpoint(engine: Engine, checkpoint: Artifact, worker: Worker) -> RunState:
+    """Load a checkpoint, of this run or of another, and return its state. Every worker calls it.
+
+    Each worker fetches the files that it reads, and none is read before all workers have theirs: if one is damaged, every
+    worker raises ``ArtifactError``.
+    """
+    scratch = ScratchFolder()
+    try:
+        paths = [entry.path for entry in checkpoint.manifest.files if reads(entry.path, rank=worker.rank)]
+        problem, folder = "", scratch.path
+        try:
+            for path in paths:
+                folder = checkpoint.file(path, cache_path=scratch.path).parents[path.count("/")]
+        except ArtifactError as error:
+            problem = str(error)
+        problems = [text for text in gather_from_workers(problem, worker) if text]
+        if problems:
+            raise ArtifactError(problems[0])
         engine.load(folder)
         return state_from_json(json.loads((folder / _STATE).read_text(encoding="utf-8")))
+    finally:
+        scratch.cleanup()
 
 
 def _by_loss(checkpoints: dict[str, Artifact], *, row_length: int | None) -> list[tuple[float, str]]:

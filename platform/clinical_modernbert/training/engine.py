@@ -6,6 +6,7 @@ The only module that imports deepspeed.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from clinical_modernbert.training.optimizer import StableAdamW, build_optimizer,
 
 _STATE = "state.pt"
 _TAG = "state"
+_PART = re.compile(r"zero_pp_rank_(\d+)_")
 
 
 class Engine(Protocol):
@@ -157,6 +159,12 @@ class DeepSpeedEngine:
             path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG)
         if path is None:
             raise FileNotFoundError(f"DeepSpeed found no state in {folder}")
+
+
+def reads(path: str, *, rank: int) -> bool:
+    """Return whether a worker reads this file of a checkpoint: all but the parts of DeepSpeed's state of other workers."""
+    part = _PART.search(path)
+    return part is None or int(part[1]) == rank
 
 
 def saved_weights(checkpoint: Artifact, *, cache_path: Path) -> dict[str, torch.Tensor]:

@@ -130,7 +130,7 @@ class _Loop:
             parent = open_state(run.continued_state, run.store)
             checkpoint_shape(run).check_loads(parent)
             _logger.info("%s continues %s", run.job.run_id, run.continued_state.id)
-            state = load_checkpoint(run.engine, parent)
+            state = load_checkpoint(run.engine, parent, run.worker)
         if run.continued_state or run.initial_model:
             phase = phase_at(run.phases, state.step)
             set_global_rope_theta(run.model, phase.global_rope_theta or run.rope_theta)

@@ -24,7 +24,7 @@ from clinical_modernbert.corpus.shards import PackedRows
 from clinical_modernbert.errors import ModelError, RecipeError, RunStopped, StoreError
 from clinical_modernbert.recipe.pretrain import StabilitySection
 from clinical_modernbert.training import launch, loop
-from clinical_modernbert.training.engine import TorchEngine
+from clinical_modernbert.training.engine import TorchEngine, reads
 from clinical_modernbert.training.held_out import HeldOutFigures
 from clinical_modernbert.training.launch import pretrain_in_process, ray_worker, train_job
 from clinical_modernbert.training.records import Records, Stopped
@@ -198,6 +198,35 @@ def test_the_best_is_chosen_among_rows_of_the_last_length_and_scored_as_exported
     assert best.summary["exported_step"] == 6 and best.summary["held_out"] == figures(4.0)
     history = json.loads(best.file("history.json").read_text())
     assert [point["row_length"] for point in history if "held_out" in point] == [64, 128, 128, 128]
+
+
+def test_a_restore_fetches_each_file_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = tiny_pretrain_plan(store, "checkpoint.every_steps=4")
+    real = loop.train_step
+
+    def stopped_at_step_3(context: Any, share: Any, *, step: int, signals: Any) -> Any:
+        return real(context, share, step=step, signals=replace(signals, stop=step == 3))
+
+    monkeypatch.setattr(loop, "train_step", stopped_at_step_3)
+    with pytest.raises(RunStopped):
+        pretrain_in_process(plan)
+    monkeypatch.setattr(loop, "train_step", real)
+    fetched, get = [], FileStore.get_file
+
+    def noted(self: FileStore, key: str, local_path: Path) -> Path:
+        if key.startswith("checkpoint/"):
+            fetched.append(key.rpartition("/")[2])
+        return get(self, key, local_path)
+
+    monkeypatch.setattr(FileStore, "get_file", noted)
+    pretrain_in_process(plan)
+    assert sorted(fetched) == ["run.json", "state.pt"]
+
+
+def test_a_worker_reads_its_own_part_of_a_state() -> None:
+    paths = [f"state/zero_pp_rank_{n}_mp_rank_00_optim_states.pt" for n in range(12)]
+    common = ["run.json", "state.pt", "state/latest", "state/mp_rank_00_model_states.pt"]
+    assert [path for path in paths + common if reads(path, rank=1)] == [paths[1], *common]
 
 
 def test_a_stop_adds_no_candidate_for_the_best(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
