@@ -15,6 +15,8 @@ from typing import Any
 import psutil
 import torch
 from clinical_modernbert.artifacts import Artifact, Plan, Store, artifact_at, open_store
+from clinical_modernbert.training.records import Records
+from clinical_modernbert.training.run_progress import ProgressReader
 from safetensors.torch import load_file
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -85,11 +87,7 @@ def finish(job: subprocess.Popen[str], plan: Plan, *, timeout_s: float = 400) ->
 
 def progress(plan: Plan) -> dict[str, Any]:
     """Return what the run has recorded so far."""
-    try:
-        found: dict[str, Any] = json.loads(plan.store.read_bytes(f"work/model/{plan.id}/progress.json"))
-    except KeyError:
-        return {"step": 0, "history": []}
-    return found
+    return ProgressReader(Records(plan.store, plan.id)).read_json()
 
 
 def wait_for_step(plan: Plan, step: int, *, after: Set[str] = frozenset(), timeout_s: float = 200) -> dict[str, Any]:

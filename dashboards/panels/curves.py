@@ -1,7 +1,7 @@
 """Curves of training runs, read from the store and thinned to what a screen can show.
 
-A finished run has ``history.json``, a running one ``progress.json`` in its work area, written at each recorded step. Both hold
-the same list of points: figures of steps, held-out figures, and notes of (re)starts and rollbacks.
+A finished run has ``history.json``, a running one its progress in its work area (``training.run_progress``). Both hold the same
+list of points: figures of steps, held-out figures, and notes of (re)starts and rollbacks.
 """
 
 import json
@@ -12,10 +12,11 @@ import streamlit as st
 from clinical_modernbert.artifacts import Artifact, Store, join_key
 from clinical_modernbert.artifacts.layout import MANIFEST_NAME, artifact_prefix, work_prefix
 from clinical_modernbert.errors import ArtifactError
+from clinical_modernbert.training.records import PROGRESS_NAME, Records
+from clinical_modernbert.training.run_progress import ProgressReader
 
 MOST_POINTS = 400
 _LIVE_S = 4
-_PROGRESS = "progress.json"  # as in training.loop, which is not imported because it loads torch
 
 Point = dict[str, Any]
 
@@ -99,7 +100,7 @@ def running_ids(store: Store) -> list[str]:
 @st.cache_resource(ttl=_LIVE_S, max_entries=8, show_spinner=False)
 def _running_ids(_store: Store, uri: str) -> list[str]:
     names = _store.names(work_prefix("model", ""))
-    recorded = (name for name in names if _PROGRESS in _store.names(work_prefix("model", name)))
+    recorded = (name for name in names if PROGRESS_NAME in _store.names(work_prefix("model", name)))
     return [name for name in recorded if not _published(_store, name)]
 
 
@@ -110,23 +111,15 @@ def running(store: Store, run: str) -> Running | None:
 
 @st.cache_resource(ttl=_LIVE_S, max_entries=8, show_spinner=False)
 def _running(_store: Store, uri: str, run: str) -> Running | None:
-    content = _progress(_store, run)
-    if content is None or _published(_store, run):
-        return None
     try:
-        found = json.loads(content)
+        found = ProgressReader(Records(_store, run)).read_json()
+        if not found["num_steps"] or _published(_store, run):
+            return None
         return Running(run, int(found["step"]), int(found["num_steps"]), make_curve(run, found["history"]))
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
-            f"{uri}/{work_prefix('model', run)}/{_PROGRESS} does not hold a run's progress: {type(error).__name__}"
+            f"{uri}/{work_prefix('model', run)}/{PROGRESS_NAME} does not hold a run's progress: {type(error).__name__}"
         ) from None
-
-
-def _progress(store: Store, run: str) -> bytes | None:
-    try:
-        return store.read_bytes(join_key(work_prefix("model", run), _PROGRESS))
-    except KeyError:
-        return None
 
 
 def _published(store: Store, run: str) -> bool:

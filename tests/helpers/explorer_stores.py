@@ -23,6 +23,7 @@ from clinical_modernbert.corpus.summary import Summary
 from clinical_modernbert.evaluation.report.schema import read_report
 from clinical_modernbert.evaluation.report.text import render
 from clinical_modernbert.recipe import SweepRecipe
+from clinical_modernbert.training.records import PROGRESS_NAME, Records
 
 from tests.helpers.reports import figure_2, full_report, table_4
 
@@ -177,8 +178,9 @@ def publish_run(store: Store, folder: Path, *, name: str, learning_rate: float, 
 
 def write_progress(store: Store, *, step: int, run: str = "live-1") -> None:
     """Leave what a run that trains leaves at each recorded step."""
-    seen = {"step": step, "num_steps": 200, "history": history(step, learning_rate=1e-3)}
-    store.write_bytes(f"work/model/{run}/progress.json", json.dumps(seen).encode())
+    points, records = history(step, learning_rate=1e-3), Records(store, run)
+    records.write("progress-000000.json", {"points": points})
+    records.write(PROGRESS_NAME, {"step": step, "num_steps": 200, "points": len(points), "version": f"w-{step}"})
 
 
 def publish_sweeps(store: Store, folder: Path) -> None:

@@ -30,6 +30,7 @@ from clinical_modernbert.sweeps.board import Board, Curve, Reached, held_out_cur
 from clinical_modernbert.training.checkpoint import delete_checkpoints
 from clinical_modernbert.training.launch import pretrain
 from clinical_modernbert.training.records import Records, Stopped
+from clinical_modernbert.training.run_progress import ProgressReader
 from clinical_modernbert.training.state import history_from_json
 from clinical_modernbert.training.stop_signal import stop_key
 
@@ -112,4 +113,4 @@ def _climb(plan: Plan[PretrainRecipe], section: HalvingSection, board: Board) ->
 
 
 def _curve_so_far(plan: Plan[PretrainRecipe]) -> Curve:
-    return held_out_curve(Records(plan.store, plan.id).progress().history)
+    return held_out_curve(ProgressReader(Records(plan.store, plan.id)).read().history)

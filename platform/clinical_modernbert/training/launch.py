@@ -25,6 +25,7 @@ from clinical_modernbert.training.checkpoint import delete_checkpoints
 from clinical_modernbert.training.group import GroupScaling, run_group
 from clinical_modernbert.training.loop import train_worker
 from clinical_modernbert.training.records import Records, Stopped
+from clinical_modernbert.training.run_progress import ProgressReader
 from clinical_modernbert.training.start import TrainJob
 from clinical_modernbert.training.stop_signal import stop_on_sigterm
 from clinical_modernbert.training.trackers import ray_gauges, tracking
@@ -131,9 +132,10 @@ def _following(plan: Plan[PretrainRecipe]) -> Iterator[None]:
     """Start without an old result; show progress, feed the trackers and listen to SIGTERM until the block ends."""
     records = Records(plan.store, plan.id)
     records.clear_result()
+    reader = ProgressReader(records)
     with (
         stop_on_sigterm(plan.store, plan.id),
-        tracking(plan.recipe, plan.id, history=lambda: records.progress().history),
+        tracking(plan.recipe, plan.id, history=lambda: reader.read().history),
         watch(
             f"pretrain {plan.id}",
             total=plan.recipe.training.total_steps,

@@ -27,7 +27,8 @@ from clinical_modernbert.training.export import export_model, load_export
 from clinical_modernbert.training.held_out import score_phase
 from clinical_modernbert.training.meter import Meter, peak_flops
 from clinical_modernbert.training.phases import Phase, phase_at
-from clinical_modernbert.training.records import Progress, ProgressWriter, Records, Stopped
+from clinical_modernbert.training.records import Records, Stopped
+from clinical_modernbert.training.run_progress import Progress, ProgressWriter
 from clinical_modernbert.training.spikes import skipped_batches, verdict
 from clinical_modernbert.training.start import Run, TrainJob, start_run
 from clinical_modernbert.training.state import (
@@ -112,7 +113,7 @@ class _Loop:
             if run.worker.rank == 0:
                 stop = StopRequest(run.store, run.job.run_id)
                 stack.callback(stop.close)
-                self._progress = ProgressWriter(self._records, num_steps=run.num_steps)
+                self._progress = ProgressWriter(self._records)
                 stack.callback(self._progress.close)
             reader = stack.enter_context(ThreadPoolExecutor(max_workers=1))
             stack.callback(self._ending.set)  # first of all: the reader may wait for the store
@@ -207,7 +208,7 @@ class _Loop:
         if self._progress and points:
             for point in points:
                 self._observe(point)
-            self._progress.write(Progress(step=self._state.step, history=self._state.history))
+            self._progress.write(Progress(self._state.step, run.num_steps, self._state.history))
 
     def _evaluate(self, step: int, phase: Phase) -> HeldOutPoint:
         """Return the held-out figures after ``step`` on rows of the phase's length."""

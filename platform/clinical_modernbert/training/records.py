@@ -5,25 +5,14 @@ later launch of the same run starts anew.
 """
 
 import json
-import threading
 from dataclasses import asdict, dataclass
 
 from clinical_modernbert.artifacts import FileEntry, Store, join_key
 from clinical_modernbert.artifacts.layout import work_prefix
-from clinical_modernbert.outages import Outage
-from clinical_modernbert.training.state import History, JsonObject, history_from_json, point_to_json
+from clinical_modernbert.training.state import JsonObject
 
 PROGRESS_NAME = "progress.json"
 RESULT_NAME = "result.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a running job has come; no steps before its first record and after its end."""
-
-    step: int = 0
-    """Steps done."""
-    history: History = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,27 +87,22 @@ class Records:
     store: Store
     run_id: str
 
-    def progress(self) -> Progress:
-        """Return how far the run has come."""
-        values = self._read(PROGRESS_NAME)
-        return Progress(values["step"], history_from_json(values["history"])) if values else Progress()
-
     def steps_done(self) -> int:
         """Return the steps done, without the curve."""
-        values = self._read(PROGRESS_NAME)
+        values = self.read(PROGRESS_NAME)
         return int(values["step"]) if values else 0
 
     def write_result(self, result: Result) -> None:
         """Set how the run ended."""
         if isinstance(result, Stopped):
-            self._write(RESULT_NAME, asdict(result))
+            self.write(RESULT_NAME, asdict(result))
         else:
             files = [entry.model_dump() for entry in result.files]
-            self._write(RESULT_NAME, {"files": files, "summary": asdict(result.summary)})
+            self.write(RESULT_NAME, {"files": files, "summary": asdict(result.summary)})
 
     def result(self) -> Result | None:
         """Return how the run ended; None while it runs."""
-        values = self._read(RESULT_NAME)
+        values = self.read(RESULT_NAME)
         if values is None:
             return None
         if "stopped_after" in values:
@@ -128,11 +112,11 @@ class Records:
 
     def write_error(self, launch: str, message: str) -> None:
         """Set the final error of a launch."""
-        self._write(f"error-{launch}.json", {"error": message})
+        self.write(f"error-{launch}.json", {"error": message})
 
     def error(self, launch: str) -> str | None:
         """Return the final error of a launch, or None."""
-        values = self._read(f"error-{launch}.json")
+        values = self.read(f"error-{launch}.json")
         return str(values["error"]) if values else None
 
     def clear_result(self) -> None:
@@ -147,79 +131,14 @@ class Records:
         """Return the store's key of the record ``name``."""
         return join_key(work_prefix("model", self.run_id), name)
 
-    def _write(self, name: str, values: JsonObject) -> None:
+    def write(self, name: str, values: JsonObject) -> None:
+        """Write the record ``name``."""
         self.store.write_bytes(self.key(name), json.dumps(values).encode())
 
-    def _read(self, name: str) -> JsonObject | None:
+    def read(self, name: str) -> JsonObject | None:
+        """Return the record ``name``, or None."""
         try:
             values: JsonObject = json.loads(self.store.read_bytes(self.key(name)))
         except KeyError:
             return None
         return values
-
-
-class ProgressWriter:
-    """Writes the progress of a run in a thread, so that no step waits for the store. ``close`` writes the newest.
-
-    A write that fails is tried again with what is newest then. Keeps the JSON text of earlier points, because a long run writes
-    its curve many times.
-    """
-
-    def __init__(self, records: Records, *, num_steps: int) -> None:
-        self._records, self._num_steps = records, num_steps
-        self._history: History = ()
-        self._texts: list[str] = []
-        self._newest: Progress | None = None
-        self._changed, self._closed = threading.Condition(), False
-        self._thread = threading.Thread(target=self._follow, daemon=True)
-        self._thread.start()
-
-    def write(self, progress: Progress) -> None:
-        """Set how far the run has come; the store has it soon after."""
-        with self._changed:
-            self._newest = progress
-            self._changed.notify()
-
-    def close(self) -> None:
-        """Try once more to write the newest progress, and end the thread."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-        self._thread.join()
-
-    def _follow(self) -> None:
-        outage, pause_s = Outage("writing the progress"), 0.0
-        while True:
-            with self._changed:
-                if pause_s:
-                    self._changed.wait_for(lambda: self._closed, timeout=pause_s)
-                else:
-                    self._changed.wait_for(lambda: self._closed or self._newest is not None)
-                progress, self._newest = self._newest, None
-                last = self._closed
-            pause_s = 0.0
-            if progress is not None:
-                pause_s = self._try_write(progress, outage)
-            if last:
-                return
-
-    def _try_write(self, progress: Progress, outage: Outage) -> float:
-        """Write; return the seconds to wait before the next try, 0 after a success."""
-        try:
-            self._records.store.write_bytes(self._records.key(PROGRESS_NAME), self._text(progress).encode())
-        except Exception as error:  # noqa: BLE001  # the curve is also in each checkpoint, and the next write has it whole
-            with self._changed:
-                self._newest = self._newest or progress
-            return outage.failed(error)
-        outage.ended()
-        return 0.0
-
-    def _text(self, progress: Progress) -> str:
-        # A curve only grows, except after a rollback: then its points are other objects.
-        pairs = enumerate(zip(self._history, progress.history, strict=False))
-        num_shared = min(len(self._history), len(progress.history))
-        num_shared = next((n for n, (ours, theirs) in pairs if ours is not theirs), num_shared)
-        new = (json.dumps(point_to_json(point)) for point in progress.history[num_shared:])
-        self._history, self._texts = progress.history, [*self._texts[:num_shared], *new]
-        head = f'"step": {progress.step}, "num_steps": {self._num_steps}'
-        return f'{{{head}, "history": [{", ".join(self._texts)}]}}'

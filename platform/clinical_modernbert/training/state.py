@@ -1,7 +1,7 @@
 """The moving state of a run and the points of its curve, with their JSON form in the store.
 
-``history.json``, ``progress.json`` and a checkpoint's ``run.json`` hold points as plain objects. A point's type follows from its
-keys: ``started``, ``rolled_back_to``, ``held_out``, else a training step.
+``history.json``, the segments of a running curve and a checkpoint's ``run.json`` hold points as plain objects. A point's type
+follows from its keys: ``started``, ``rolled_back_to``, ``held_out``, else a training step.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,12 +1,11 @@
 """What a run records for its driver has the JSON that pages and drivers read."""
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 
 from clinical_modernbert.artifacts import FileEntry, open_store
-from clinical_modernbert.training.records import Exported, Progress, ProgressWriter, Records, Stopped, Summary
+from clinical_modernbert.training.records import Exported, Records, Stopped, Summary
 from clinical_modernbert.training.state import (
     HeldOutPoint,
     History,
@@ -36,23 +35,6 @@ HISTORY: History = (
     HeldOutPoint(0, {"uniform_loss": 4.0}),
     step_point(1),
 )
-
-
-def test_progress_is_the_whole_curve_also_after_a_rollback(tmp_path: Path) -> None:
-    records = Records(open_store(str(tmp_path)), "r-1")
-    assert records.progress() == Progress() and records.steps_done() == 0
-    writer = ProgressWriter(records, num_steps=9)
-    deadline = time.monotonic() + 60
-    for step, history in enumerate(
-        (HISTORY[:2], HISTORY, (*HISTORY[:2], RollbackPoint(1, 1, "a spike")), (*HISTORY[:1], step_point(7)))
-    ):
-        writer.write(Progress(step, history))
-        while records.progress() != Progress(step, history) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert records.progress() == Progress(step, history) and records.steps_done() == step
-        values = json.loads((tmp_path / "work" / "model" / "r-1" / "progress.json").read_text())
-        assert values == {"step": step, "num_steps": 9, "history": history_to_json(history)}
-    writer.close()
 
 
 def test_a_step_is_one_flat_object() -> None:
