@@ -7,9 +7,11 @@ memory, and after the last attention layer only the requested tokens are compute
 Legend: T tokens in the layout's order, N requested tokens, D hidden width, H heads, K head width, C = 3 D.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
+from torch.utils.checkpoint import checkpoint
 from transformers import ModernBertModel
 
 from clinical_modernbert.encoder.attention import SegmentLayout, packed_attention_of
@@ -29,31 +31,55 @@ def run_layers(
     attend = packed_attention_of(model)
     if first_only:
         requested_N = layout.cu_lengths[:-1]
-    last = model.layers[-1]
     for layer in model.layers:
-        # Attention, pre-norm.
-        attention = layer.attn
-        qkv_TC = attention.Wqkv(layer.attn_norm(hidden_TD))
-        q, k, v = _Heads.apply(qkv_TC, *rotary[layer.attention_type])  # type: ignore[no-untyped-call]  # torch types it so
-        attended, _ = attend(
-            attention,
-            *(x.transpose(0, 1)[None] for x in (q, k, v)),
-            None,
-            scaling=attention.head_dim**-0.5,
-            sliding_window=attention.sliding_window,
-            dropout=attention.attention_dropout if attention.training else 0.0,
+        is_last = layer is model.layers[-1]
+        run = partial(
+            _run_layer,
+            layer,
+            rotary=rotary[layer.attention_type],
+            attend=attend,
             layout=layout,
-            first_only=first_only and layer is last,
+            requested_N=requested_N if is_last else None,
+            first_only=first_only and is_last,
         )
-        attended_TD = attended[0].flatten(1)
-        # The remaining steps work token by token, so the last layer needs the requested tokens only.
-        if layer is last and requested_N is not None:
-            hidden_TD = hidden_TD.index_select(0, requested_N)
-            if not first_only:
-                attended_TD = attended_TD.index_select(0, requested_N)
-        hidden_TD = hidden_TD + attention.out_drop(attention.Wo(attended_TD))
-        hidden_TD = hidden_TD + layer.mlp(layer.mlp_norm(hidden_TD))
+        # Activation checkpointing: keep the layer's input only, and compute the layer again in the backward pass.
+        recompute = layer.gradient_checkpointing and layer.training and torch.is_grad_enabled()
+        hidden_TD = checkpoint(run, hidden_TD, use_reentrant=False) if recompute else run(hidden_TD)
     return model.final_norm(hidden_TD)
+
+
+def _run_layer(
+    layer: Any,
+    hidden_TD: torch.Tensor,
+    *,
+    rotary: tuple[torch.Tensor, torch.Tensor],
+    attend: Any,
+    layout: SegmentLayout,
+    requested_N: torch.Tensor | None,
+    first_only: bool,
+) -> torch.Tensor:
+    # Attention, pre-norm.
+    attention = layer.attn
+    qkv_TC = attention.Wqkv(layer.attn_norm(hidden_TD))
+    q, k, v = _Heads.apply(qkv_TC, *rotary)  # type: ignore[no-untyped-call]  # torch types it so
+    attended, _ = attend(
+        attention,
+        *(x.transpose(0, 1)[None] for x in (q, k, v)),
+        None,
+        scaling=attention.head_dim**-0.5,
+        sliding_window=attention.sliding_window,
+        dropout=attention.attention_dropout if attention.training else 0.0,
+        layout=layout,
+        first_only=first_only,
+    )
+    attended_TD = attended[0].flatten(1)
+    # The remaining steps work token by token, so the last layer needs the requested tokens only.
+    if requested_N is not None:
+        hidden_TD = hidden_TD.index_select(0, requested_N)
+        if not first_only:
+            attended_TD = attended_TD.index_select(0, requested_N)
+    hidden_TD = hidden_TD + attention.out_drop(attention.Wo(attended_TD))
+    return hidden_TD + layer.mlp(layer.mlp_norm(hidden_TD))
 
 
 class _Heads(torch.autograd.Function):

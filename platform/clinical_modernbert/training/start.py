@@ -100,6 +100,8 @@ def start_run(job: TrainJob, worker: Worker) -> Run:
     _check_attention(recipe.scaling.attention, precision)
     use_attention(model, recipe.scaling.attention)
     train_by_fastest(model)
+    if recipe.scaling.activation_checkpointing:
+        model.activation_checkpointing_enable()
     if recipe.scaling.compile:
         compile_feed_forward(model)
     phases = lay_out(recipe)

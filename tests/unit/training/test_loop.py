@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,6 +110,28 @@ def test_micro_batches_change_nothing_but_rounding(store) -> None:
     whole = pretrain_in_process(tiny_pretrain_plan(store, "name=one", "scaling.micro_batch_rows=16"))
     parts = pretrain_in_process(tiny_pretrain_plan(store, "name=eight", "scaling.micro_batch_rows=2"))
     assert losses(parts) == pytest.approx(losses(whole), abs=2e-5)
+
+
+def test_activation_checkpointing_changes_no_loss(store, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = ("training.num_steps=3", "scaling.micro_batch_rows=16")
+    calls: list[bool] = []
+    start = loop.start_run
+
+    def counted_start(*args: Any) -> Any:
+        run = start(*args)
+        for layer in run.model.model.layers:
+            layer.mlp.register_forward_hook(lambda module, *_: calls.append(module.training))
+        return run
+
+    monkeypatch.setattr(loop, "start_run", counted_start)
+    plain = pretrain_in_process(tiny_pretrain_plan(store, *few, name="plain"))
+    assert sum(calls) == 3 * 2, "steps times layers"
+    calls.clear()
+    less = pretrain_in_process(tiny_pretrain_plan(store, *few, "scaling.activation_checkpointing=true", name="less"))
+    assert sum(calls) == 2 * 3 * 2, "each layer again in the backward pass"
+    assert losses(less) == losses(plain)
+    expected = weights(plain)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(less).items())
 
 
 def test_the_export_loads_by_the_standard_classes_and_gives_the_same_logits(store) -> None:
