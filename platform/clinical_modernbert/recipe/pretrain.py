@@ -323,6 +323,15 @@ class StabilitySection(Section):
     """Rollbacks of one run; the next bad loss after them ends it."""
 
 
+class ProfileSection(Section):
+    """The steps whose trace is recorded on the first worker."""
+
+    first_step: int = Field(default=10, ge=0)
+    """First step that is profiled; the first steps of a run are slower than the others."""
+    num_steps: int = Field(default=3, ge=1)
+    """Number of steps; a trace has some megabytes a step."""
+
+
 class LoggingSection(Section):
     """What is recorded during training; does not change the output."""
 
@@ -333,6 +342,9 @@ class LoggingSection(Section):
     trackers_path: str = "runs"
     """Folder of the trackers' files on the machine that starts the run. MLflow uses MLFLOW_TRACKING_URI instead if it is set;
     Weights & Biases is offline unless WANDB_MODE is set."""
+    profile: ProfileSection | None = None
+    """Record a trace of some steps into the model's artifact (``profile/trace.json.gz``); None: none. A run that resumes after
+    these steps has no trace."""
 
 
 class ModelCardSection(Section):
@@ -422,6 +434,16 @@ class PretrainRecipe(Recipe):
         if self.stability.action == "roll_back" and not self.checkpoint.every_steps:
             raise ValueError(
                 "stability.action=roll_back needs checkpoint.every_steps: there is no checkpoint to return to otherwise"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _profile_ends(self) -> Self:
+        profile = self.logging.profile
+        if profile and profile.first_step + profile.num_steps > self.training.total_steps:
+            raise ValueError(
+                f"logging.profile ends after step {profile.first_step + profile.num_steps}, the run after "
+                f"{self.training.total_steps}"
             )
         return self
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import median_high
 
-from clinical_modernbert.artifacts import upload_folder
+from clinical_modernbert.artifacts import FileEntry, upload_folder
 from clinical_modernbert.artifacts.layout import artifact_prefix
 from clinical_modernbert.encoder import num_parameters, save_model, set_global_rope_theta
 from clinical_modernbert.training.card import model_card
@@ -33,8 +33,8 @@ def load_export(run: Run, checkpoints: Checkpoints, state: RunState) -> RunState
     return best
 
 
-def export_model(run: Run, state: RunState, exported: RunState) -> Exported:
-    """Upload the model with its card, and ``history.json``; the caller writes the manifest."""
+def export_model(run: Run, state: RunState, exported: RunState, *, traces: tuple[FileEntry, ...]) -> Exported:
+    """Upload the model with its card, and ``history.json``; the caller writes the manifest over them and ``traces``."""
     summary = _summary(run, state, exported)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -43,7 +43,7 @@ def export_model(run: Run, state: RunState, exported: RunState) -> Exported:
         (folder / "model" / "README.md").write_text(card, encoding="utf-8")
         (folder / "history.json").write_text(json.dumps(history_to_json(state.history)), encoding="utf-8")
         files = upload_folder(run.store, artifact_prefix("model", run.job.run_id), folder)
-    return Exported(files=tuple(files), summary=summary)
+    return Exported(files=(*files, *traces), summary=summary)
 
 
 def _summary(run: Run, state: RunState, exported: RunState) -> Summary:

@@ -16,7 +16,7 @@ from functools import partial
 
 import torch
 
-from clinical_modernbert.artifacts import open_state
+from clinical_modernbert.artifacts import FileEntry, open_state
 from clinical_modernbert.encoder import keep_freed_memory, set_global_rope_theta
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.outages import patiently
@@ -41,6 +41,7 @@ from clinical_modernbert.training.state import (
     StepPoint,
 )
 from clinical_modernbert.training.step import Signals, StepContext, step_figures, step_seed, train_step
+from clinical_modernbert.training.step_profile import StepProfiler
 from clinical_modernbert.training.stop_signal import StopRequest
 from clinical_modernbert.training.worker import Worker
 
@@ -66,7 +67,8 @@ def train_worker(
         store=run.store, run_id=job.run_id, worker=worker, shape=checkpoint_shape(run), section=run.recipe.checkpoint
     )
     with closing(checkpoints):
-        state = _Loop(run, checkpoints, records, beat=beat, observe=observe).train()
+        loop = _Loop(run, checkpoints, records, beat=beat, observe=observe)
+        state = loop.train()
         beat()
         if state.step < run.num_steps:
             if worker.rank == 0:
@@ -74,7 +76,7 @@ def train_worker(
             return
         exported = load_export(run, checkpoints, state)
     if worker.rank == 0:
-        result = patiently(lambda: export_model(run, state, exported), work="uploading the model")
+        result = patiently(lambda: export_model(run, state, exported, traces=loop.traces), work="uploading the model")
         patiently(lambda: records.write_result(result), work="writing the result")
 
 
@@ -97,7 +99,15 @@ class _Loop:
         self._beat, self._observe = beat, observe
         self._context = StepContext(run.engine, run.worker, run.phases, run.source.masker, run.recipe.optimizer)
         self._meter = Meter(peak=peak_flops(run.recipe.scaling, run.worker, run.precision))
+        # Rank 0 alone records: traces of all workers would look alike.
+        profile = run.recipe.logging.profile if run.worker.rank == 0 else None
+        self._profiler = StepProfiler(profile, store=run.store, run_id=run.job.run_id)
         self._state = RunState()
+
+    @property
+    def traces(self) -> tuple[FileEntry, ...]:
+        """The uploaded trace of the profiled steps, if any."""
+        return self._profiler.files
 
     def train(self) -> RunState:
         """Train from the newest checkpoint to the end, or to the step after which the run was asked to stop."""
@@ -159,7 +169,8 @@ class _Loop:
             # 3. Train the step; with its counts, workers agree on whether a checkpoint is uploaded and the run shall stop.
             started = time.perf_counter()
             signals = Signals(uploaded=checkpoints.uploaded, stop=bool(stop))
-            result = train_step(self._context, share, step=step, signals=signals)
+            with self._profiler.around(step):
+                result = train_step(self._context, share, step=step, signals=signals)
             step_s = time.perf_counter() - started
 
             # 4. Refuse a loss that is not a number or a spike: return to a checkpoint and read other batches, or end the run.

@@ -1,5 +1,6 @@
 """The training loop in this process: it learns, resumes to the bit, and weighs every masked token alike."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 import torch
 from clinical_modernbert.artifacts import Artifact, make_plan, open_store
 from clinical_modernbert.encoder import has_bfloat16, load_model
-from clinical_modernbert.errors import ArtifactError, ModelError
+from clinical_modernbert.errors import ArtifactError, ModelError, RecipeError
 from clinical_modernbert.recipe import PretrainRecipe, build_recipe, read_recipe
 from clinical_modernbert.training import loop
 from clinical_modernbert.training.launch import pretrain_in_process
@@ -110,6 +111,17 @@ def test_micro_batches_change_nothing_but_rounding(store) -> None:
     whole = pretrain_in_process(tiny_pretrain_plan(store, "name=one", "scaling.micro_batch_rows=16"))
     parts = pretrain_in_process(tiny_pretrain_plan(store, "name=eight", "scaling.micro_batch_rows=2"))
     assert losses(parts) == pytest.approx(losses(whole), abs=2e-5)
+
+
+def test_a_trace_of_some_steps_is_in_the_artifact(store) -> None:
+    profile = "logging.profile={first_step: 2, num_steps: 2}"
+    model = pretrain_in_process(tiny_pretrain_plan(store, "training.num_steps=5", profile))
+    events = json.loads(gzip.decompress(model.file("profile/trace.json.gz").read_bytes()))["traceEvents"]
+    assert sum(event.get("name") == "aten::embedding" for event in events) == 2 * 2, "steps times micro-batches"
+    plain = pretrain_in_process(tiny_pretrain_plan(store, "training.num_steps=5", name="plain"))
+    assert losses(model) == losses(plain)
+    with pytest.raises(RecipeError, match=r"logging\.profile ends after step 6, the run after 5"):
+        tiny_pretrain_plan(store, "training.num_steps=5", "logging.profile={first_step: 3, num_steps: 3}")
 
 
 def test_activation_checkpointing_changes_no_loss(store, monkeypatch: pytest.MonkeyPatch) -> None:
