@@ -39,7 +39,9 @@ from clinical_modernbert.encoder.linear import TrainedLinear, onednn
 from clinical_modernbert.masking import Masker, token_ranges
 from clinical_modernbert.recipe import CorpusRecipe
 from clinical_modernbert.recipe.corpus import TokenizerSection
-from clinical_modernbert.recipe.pretrain import MaskingSection, ModelSection, OptimizerSection, TrainScaling
+from clinical_modernbert.recipe.optimizer import OptimizerSection
+from clinical_modernbert.recipe.pretrain import MaskingSection, ModelSection
+from clinical_modernbert.recipe.training_run import TrainScaling
 from clinical_modernbert.sources import Document, list_units, read_unit
 from clinical_modernbert.tokenizer import build_tokenizer, special_ids
 from clinical_modernbert.training.batches import pack_rows

@@ -15,7 +15,9 @@ import torch
 import torch.distributed as dist
 from clinical_modernbert.encoder import SegmentLayout, build_model
 from clinical_modernbert.encoder.packed import PackedBatch
-from clinical_modernbert.recipe.pretrain import ModelSection, OptimizerSection, TrainScaling
+from clinical_modernbert.recipe.optimizer import OptimizerSection
+from clinical_modernbert.recipe.pretrain import ModelSection
+from clinical_modernbert.recipe.training_run import TrainScaling
 from clinical_modernbert.training.engine import MaskedLanguageLoss, build_engine
 
 optimi = pytest.importorskip("optimi", reason="the reference optimizer, torch-optimi, is not installed")

@@ -5,7 +5,14 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from clinical_modernbert.recipe.corpus import SequenceLength
+from clinical_modernbert.recipe.optimizer import OptimizerSection, Schedule
 from clinical_modernbert.recipe.section import CorpusReference, Recipe, RecipeValues, Section
+from clinical_modernbert.recipe.training_run import (
+    CheckpointSection,
+    LoggingSection,
+    StabilitySection,
+    TrainScaling,
+)
 
 PAPER_NUM_STEPS = 150_000
 
@@ -58,74 +65,6 @@ class MaskingSection(Section):
     """Odds that a clinical token is masked, relative to any other token, at the first step."""
     odds_end: float = Field(default=1.0, ge=1)
     """Odds at the last step; linear in the step between."""
-
-
-Schedule = Literal["cosine", "constant", "linear", "one_minus_sqrt", "wsd"]
-
-
-class OptimizerSection(Section):
-    """The optimizer and the learning rate by step."""
-
-    algorithm: Literal["stable_adamw", "adamw"] = "stable_adamw"
-    """``stable_adamw`` (paper, 3.3) clips the update of each tensor by its own RMS; ``adamw`` is torch's."""
-    learning_rate: float = Field(default=5e-4, gt=0)
-    """Peak learning rate."""
-    schedule: Schedule = "cosine"
-    """From the warm-up to the last step: ``cosine``, ``linear`` and ``one_minus_sqrt`` fall to final_fraction, ``constant`` does
-    not fall, ``wsd`` is constant and then falls like one_minus_sqrt over the last decay_fraction of the steps."""
-    beta1: float = Field(default=0.9, ge=0, lt=1)
-    """Decay of the first moment."""
-    beta2: float = Field(default=0.98, ge=0, lt=1)
-    """Decay of the second moment."""
-    epsilon: float = Field(default=1e-6, gt=0)
-    """Added to the square root of the second moment."""
-    weight_decay: float = Field(default=0.01, ge=0)
-    """Weight decay, multiplied by the learning rate of the step; norms and biases are excluded. ModernBERT and BioClinical
-    ModernBERT state theirs (1e-5, ``decoupled_stableadamw``) for a decay that is multiplied by the rate's share of its peak
-    instead: divide such a number by learning_rate (1e-5 at a rate of 3e-4 is 0.033 here). Numbers for AdamW in torch or
-    transformers apply as they are."""
-    warmup_fraction: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the steps over which the learning rate rises linearly from 0; warmup_steps or warmup_tokens replace it."""
-    warmup_steps: int | None = Field(default=None, ge=0)
-    """Steps of the warm-up. Unlike a share, they stay the same if the run becomes longer."""
-    warmup_tokens: int | None = Field(default=None, ge=0)
-    """Tokens of the warm-up, rounded up to whole steps."""
-    decay_fraction: float = Field(default=0.1, gt=0, le=1)
-    """Share of the steps over which ``wsd`` falls; decay_steps or decay_tokens replace it."""
-    decay_steps: int | None = Field(default=None, ge=1)
-    """Last steps of the run over which ``wsd`` falls."""
-    decay_tokens: int | None = Field(default=None, ge=1)
-    """Last tokens of the run over which ``wsd`` falls, rounded up to whole steps."""
-    final_fraction: float = Field(default=0.0, ge=0, le=1)
-    """Learning rate at the last step as a share of the peak."""
-    max_gradient_norm: float | None = Field(default=1.0, gt=0)
-    """Largest global norm of the gradients, which are scaled down to it; None: no limit."""
-
-    def num_warmup_steps(self, num_steps: int, *, batch_tokens: int) -> int:
-        """Return the steps of the warm-up in a run of ``num_steps``."""
-        return _steps(self.warmup_steps, self.warmup_tokens, batch_tokens, share=self.warmup_fraction * num_steps)
-
-    def num_decay_steps(self, num_steps: int, *, batch_tokens: int) -> int:
-        """Return the steps over which ``wsd`` falls in a run of ``num_steps``; at least one."""
-        return max(_steps(self.decay_steps, self.decay_tokens, batch_tokens, share=self.decay_fraction * num_steps), 1)
-
-    @model_validator(mode="after")
-    def _one_unit(self) -> Self:
-        for name, steps, tokens in (
-            ("warmup", self.warmup_steps, self.warmup_tokens),
-            ("decay", self.decay_steps, self.decay_tokens),
-        ):
-            if steps is not None and tokens is not None:
-                raise ValueError(f"{name}_steps={steps} and {name}_tokens={tokens} exclude each other")
-        if self.schedule != "wsd" and (self.decay_steps or self.decay_tokens):
-            raise ValueError(f"decay_steps and decay_tokens belong to schedule=wsd, got schedule={self.schedule}")
-        return self
-
-
-def _steps(steps: int | None, tokens: int | None, batch_tokens: int, *, share: float) -> int:
-    if steps is not None:
-        return steps
-    return round(share) if tokens is None else -(-tokens // batch_tokens)
 
 
 class PhaseSection(Section):
@@ -255,96 +194,6 @@ class HeldOutLossSection(Section):
     """Steps between evaluations; None: only after the last step."""
     max_rows: int = Field(default=256, ge=1)
     """Held-out rows that are scored: evenly over the split, the same at each evaluation."""
-
-
-class TrainScaling(Section):
-    """Workers and engine of the run; changes the output only by rounding."""
-
-    num_workers: int = Field(default=2, ge=1)
-    """Training processes: one for each GPU, or for each CPU core."""
-    use_gpu: bool = False
-    """Give each worker a GPU and use NCCL; otherwise CPU and gloo."""
-    cpus_per_worker: float = Field(default=1, gt=0)
-    """CPUs reserved for each worker."""
-    micro_batch_rows: int = Field(default=16, ge=1)
-    """Rows of training.sequence_length in one forward pass of one worker; phases of other lengths have as many tokens."""
-    engine: Literal["deepspeed", "torch"] = "deepspeed"
-    """Library that holds the optimizer state and exchanges gradients."""
-    zero_stage: Literal[0, 1, 2] = 1
-    """DeepSpeed ZeRO stage."""
-    attention: Literal["packed_sdpa", "flash_varlen"] = "packed_sdpa"
-    """Attention over packed rows: ``packed_sdpa`` runs on any hardware, ``flash_varlen`` needs flash-attn, a GPU and
-    bfloat16."""
-    activation_checkpointing: bool = False
-    """Keep only each layer's input for the backward pass and compute the layer again there: less memory, about a third more time.
-    For large models at 8,192 tokens."""
-    compile: bool = False
-    """Compile the feed-forward layers with torch.compile; needs a compiler on every worker."""
-    peak_teraflops: float | None = Field(default=None, gt=0)
-    """Peak of one worker's hardware in 10^12 operations a second, for MFU; None: that of a known GPU in bfloat16."""
-    overlap: bool = False
-    """Exchange gradients during the backward pass (DeepSpeed's ``overlap_comm``), on GPUs."""
-    max_failures: int = Field(default=2, ge=0)
-    """Retries after failures that can pass (a lost worker, an unreachable store). Errors of the recipe, the corpus or the loss
-    are never retried."""
-    start_timeout_s: float = Field(default=1800, gt=0)
-    """Longest wait for all workers to get their resources and start, in seconds."""
-    hang_timeout_s: float = Field(default=1800, gt=0)
-    """Longest time, in seconds, of one step with its evaluation and checkpoint, and of one exchange between workers. A worker
-    that takes longer ends itself, which counts as a failure."""
-
-
-class CheckpointSection(Section):
-    """Resumable state during training; does not change the output."""
-
-    every_steps: int | None = Field(default=10_000, ge=1)
-    """Steps between checkpoints (paper: 10,000); None: no checkpoints."""
-    keep: int | None = Field(default=2, ge=1)
-    """Number of newest checkpoints to keep; None: all."""
-    keep_after_export: bool = False
-    """Keep these checkpoints after the export, and one after the last step, for training.continue_from and averages of models.
-    That of a base model has 1.8 GB. Without it all are deleted."""
-    keep_best: int = Field(default=1, ge=0)
-    """Number of checkpoints with the lowest held-out loss (uniform mask) to keep, in addition to the newest. Those that were
-    evaluated after the same step count, on rows of the newest one's length."""
-
-
-class StabilitySection(Section):
-    """What to do if the loss is not a number, or jumps. The rule depends on losses only, so a resumed run decides the same."""
-
-    action: Literal["stop", "roll_back"] = "stop"
-    """``stop`` ends the run; ``roll_back`` continues from the newest checkpoint and skips the batches since then
-    (Chowdhery et al., 2022, section 5.1)."""
-    spike_factor: float | None = Field(default=None, gt=1)
-    """A loss above this multiple of the median over the window is a spike; None: spikes are not detected."""
-    window_steps: int = Field(default=100, ge=1)
-    """Number of previous steps in the median. Spikes are not detected until this many steps have run."""
-    max_rollbacks: int = Field(default=3, ge=1)
-    """Rollbacks of one run; the next bad loss after them ends it."""
-
-
-class ProfileSection(Section):
-    """The steps whose trace is recorded on the first worker."""
-
-    first_step: int = Field(default=10, ge=0)
-    """First step that is profiled; the first steps of a run are slower than the others."""
-    num_steps: int = Field(default=3, ge=1)
-    """Number of steps; a trace has some megabytes a step."""
-
-
-class LoggingSection(Section):
-    """What is recorded during training; does not change the output."""
-
-    every_steps: int = Field(default=10, ge=1)
-    """Steps between two points of the recorded curve."""
-    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
-    """Trackers that also get the curve during the run; the store always has it. Each needs its package."""
-    trackers_path: str = "runs"
-    """Folder of the trackers' files on the machine that starts the run. MLflow uses MLFLOW_TRACKING_URI instead if it is set;
-    Weights & Biases is offline unless WANDB_MODE is set."""
-    profile: ProfileSection | None = None
-    """Record a trace of some steps into the model's artifact (``profile/trace.json.gz``); None: none. A run that resumes after
-    these steps has no trace."""
 
 
 class ModelCardSection(Section):

@@ -33,7 +33,7 @@ from clinical_modernbert.artifacts import (
 from clinical_modernbert.artifacts.layout import MANIFEST_NAME, checkpoint_prefix, checkpoints_prefix
 from clinical_modernbert.errors import ArtifactError, ModelError, StoreError
 from clinical_modernbert.outages import patiently
-from clinical_modernbert.recipe.pretrain import CheckpointSection
+from clinical_modernbert.recipe.training_run import CheckpointSection
 from clinical_modernbert.training.checkpoint_shape import FORMAT_VERSION, CheckpointShape
 from clinical_modernbert.training.engine import Engine, reads
 from clinical_modernbert.training.scratch import ScratchFolder, sweep_scratch

@@ -17,7 +17,8 @@ import torch.distributed as dist
 
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.encoder import PackedBatch, Precision, masked_loss_sum, products_in
-from clinical_modernbert.recipe.pretrain import OptimizerSection, TrainScaling
+from clinical_modernbert.recipe.optimizer import OptimizerSection
+from clinical_modernbert.recipe.training_run import TrainScaling
 from clinical_modernbert.training.optimizer import StableAdamW, build_optimizer, partition_of
 
 _STATE = "state.pt"

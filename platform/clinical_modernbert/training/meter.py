@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from clinical_modernbert.encoder import Precision
-from clinical_modernbert.recipe.pretrain import TrainScaling
+from clinical_modernbert.recipe.training_run import TrainScaling
 from clinical_modernbert.training.state import Speed
 from clinical_modernbert.training.worker import Worker
 

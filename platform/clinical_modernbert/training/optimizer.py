@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from clinical_modernbert.recipe.pretrain import OptimizerSection
+from clinical_modernbert.recipe.optimizer import OptimizerSection
 
 _Buffers = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from clinical_modernbert.recipe.pretrain import OptimizerSection, Schedule
+from clinical_modernbert.recipe.optimizer import OptimizerSection, Schedule
 from clinical_modernbert.training.phases import Phase
 
 

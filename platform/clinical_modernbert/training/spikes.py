@@ -3,7 +3,7 @@
 import math
 from statistics import median
 
-from clinical_modernbert.recipe.pretrain import StabilitySection
+from clinical_modernbert.recipe.training_run import StabilitySection
 from clinical_modernbert.training.state import Skip
 
 

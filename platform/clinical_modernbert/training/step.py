@@ -13,7 +13,7 @@ import torch
 
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.masking import Masker
-from clinical_modernbert.recipe.pretrain import OptimizerSection
+from clinical_modernbert.recipe.optimizer import OptimizerSection
 from clinical_modernbert.training.batches import WorkerShare
 from clinical_modernbert.training.engine import Engine
 from clinical_modernbert.training.meter import step_flops

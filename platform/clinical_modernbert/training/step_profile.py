@@ -10,7 +10,7 @@ import torch
 
 from clinical_modernbert.artifacts import FileEntry, Store, upload
 from clinical_modernbert.artifacts.layout import artifact_prefix
-from clinical_modernbert.recipe.pretrain import ProfileSection
+from clinical_modernbert.recipe.training_run import ProfileSection
 
 TRACE_PATH = "profile/trace.json.gz"
 

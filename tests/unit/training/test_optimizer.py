@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from clinical_modernbert.recipe.pretrain import OptimizerSection
+from clinical_modernbert.recipe.optimizer import OptimizerSection
 from clinical_modernbert.training.optimizer import StableAdamW, build_optimizer, partition_of
 
 optimi = pytest.importorskip("optimi", reason="the reference optimizer, torch-optimi, is not installed")

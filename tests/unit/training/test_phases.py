@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.recipe import PretrainRecipe, build_recipe, load_recipe
-from clinical_modernbert.recipe.pretrain import OptimizerSection
+from clinical_modernbert.recipe.optimizer import OptimizerSection
 from clinical_modernbert.training.phases import lay_out, phase_at
 from clinical_modernbert.training.schedule import learning_rate
 
