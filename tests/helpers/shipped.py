@@ -36,12 +36,15 @@ def _fingerprint(name: str, store: Store, checkpoint: Path) -> str:
         # A checkpoint of fixed content stands for the one on the hub.
         (checkpoint / "config.json").write_text("{}")
         recipe = load_recipe(recipe_type, name, overrides=[f"model.init={checkpoint}"], recipes_path=RECIPES)
+    for source in recipe.state_sources().values():
+        run, _, step = source.partition("@")
+        _publish(store, "checkpoint", f"{run}-{'0' * 12}/{int(step):09d}-0", summary={"step": int(step)})
     for kind, reference in recipe.references().values():
         _publish(store, kind, f"{reference}-{'0' * 12}")
     return make_plan(recipe, store, raw_inputs=_RAW).fingerprint
 
 
-def _publish(store: Store, kind: str, artifact_id: str) -> None:
+def _publish(store: Store, kind: str, artifact_id: str, *, summary: dict[str, int] | None = None) -> None:
     manifest = {
         "kind": kind,
         "id": artifact_id,
@@ -51,7 +54,7 @@ def _publish(store: Store, kind: str, artifact_id: str) -> None:
         "created_at": "2026-01-01T00:00:00+00:00",
         "recipe": {},
         "inputs": [],
-        "summary": {},
+        "summary": summary or {},
         "files": [{"path": "file", "size_bytes": 1, "sha256": "b" * 64}],
     }
     store.write_bytes(f"{kind}/{artifact_id}/manifest.json", json.dumps(manifest).encode())

@@ -119,7 +119,7 @@ class Checkpoints:
             checkpoint = self._named(name)
             self._shape.check_loads(checkpoint)
             try:
-                return load_checkpoint(engine, checkpoint, self._worker)
+                return load_state(engine, checkpoint, self._worker)
             except ArtifactError as error:  # the same on every worker
                 _logger.warning("checkpoint %s is skipped: %s", name, error)
         return None
@@ -127,7 +127,7 @@ class Checkpoints:
     def restore_best(self, engine: Engine, *, last: HeldOutPoint) -> RunState | None:
         """Load the checkpoint with the lowest held-out loss on rows of ``last``'s length if it is below that of ``last``."""
         name = from_first_worker(self._best(last) if self._worker.rank == 0 else None, self._worker)
-        return load_checkpoint(engine, self._named(name), self._worker) if name else None
+        return load_state(engine, self._named(name), self._worker) if name else None
 
     def close(self) -> None:
         """End the uploading thread. A pending checkpoint gets no manifest."""
@@ -204,12 +204,13 @@ def _naming_a_full_disk(folder: Path, *, step: int) -> Iterator[None]:
             raise
         written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         raise ModelError(
-            f"checkpoint after step {step}: the disk of {tempfile.gettempdir()} is full: {written:,} bytes of the state were written, "
+            f"checkpoint after step {step}: the disk of {tempfile.gettempdir()} is full: {written:,} bytes of the state were "
+            "written, "
             f"{shutil.disk_usage(folder).free:,} bytes are free; free space there, or set TMPDIR to a larger disk"
         ) from error
 
 
-def load_checkpoint(engine: Engine, checkpoint: Artifact, worker: Worker) -> RunState:
+def load_state(engine: Engine, checkpoint: Artifact, worker: Worker) -> RunState:
     """Load a checkpoint, of this run or of another, and return its state. Every worker calls it.
 
     Each worker fetches the files that it reads, and none is read before all workers have theirs: if one is damaged, every

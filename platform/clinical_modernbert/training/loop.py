@@ -21,7 +21,7 @@ from clinical_modernbert.encoder import keep_freed_memory, set_global_rope_theta
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.outages import patiently
 from clinical_modernbert.training.batches import WorkerShare
-from clinical_modernbert.training.checkpoint import Checkpoints, load_checkpoint
+from clinical_modernbert.training.checkpoint import Checkpoints, load_state
 from clinical_modernbert.training.checkpoint_shape import checkpoint_shape
 from clinical_modernbert.training.export import export_model, load_export
 from clinical_modernbert.training.held_out import score_phase
@@ -141,7 +141,7 @@ class _Loop:
             parent = open_state(run.continued_state, run.store)
             checkpoint_shape(run).check_loads(parent)
             _logger.info("%s continues %s", run.job.run_id, run.continued_state.id)
-            state = load_checkpoint(run.engine, parent, run.worker)
+            state = load_state(run.engine, parent, run.worker)
         if run.continued_state or run.initial_model:
             phase = phase_at(run.phases, state.step)
             set_global_rope_theta(run.model, phase.global_rope_theta or run.rope_theta)

@@ -122,7 +122,7 @@ def test_another_corpus_continues_a_run_of_the_same_tokenizer(store: Store, pare
     ("overrides", "error", "message"),
     [
         (("training.continue_from=parent@5",), RecipeError, r"no state after step 5; it has those after: 3, 6, 8"),
-        (("training.continue_from=nobody@5",), RecipeError, r"run 'nobody' has no states .* keep_after_export=true"),
+        (("training.continue_from=nobody@5",), RecipeError, r"run 'nobody' has no states .*keep_after_export=true"),
         (("training.continue_from=parent",), RecipeError, r"continue_from=parent is not <run>@<step>"),
         (("training.continue_from=parent@12",), RecipeError, r"continue_from=parent@12 has all of the run's 12 steps"),
         (

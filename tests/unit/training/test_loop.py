@@ -132,7 +132,8 @@ def test_activation_checkpointing_changes_no_loss(store, monkeypatch: pytest.Mon
     def counted_start(*args: Any) -> Any:
         run = start(*args)
         for layer in run.model.model.layers:
-            layer.mlp.register_forward_hook(lambda module, *_: calls.append(module.training))
+            # A hook before: the second time torch stops inside of the last module, as soon as it has all that it needs.
+            layer.mlp.register_forward_pre_hook(lambda module, *_: calls.append(module.training))
         return run
 
     monkeypatch.setattr(loop, "start_run", counted_start)

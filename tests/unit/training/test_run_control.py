@@ -22,7 +22,6 @@ from clinical_modernbert.artifacts.artifact import artifact_at
 from clinical_modernbert.artifacts.file_store import FileStore
 from clinical_modernbert.corpus.shards import PackedRows
 from clinical_modernbert.errors import ModelError, RecipeError, RunStopped, StoreError
-from clinical_modernbert.recipe.pretrain import StabilitySection
 from clinical_modernbert.recipe.training_run import StabilitySection
 from clinical_modernbert.training import launch, loop
 from clinical_modernbert.training.engine import TorchEngine, reads
