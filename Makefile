@@ -4,7 +4,7 @@ BIN := .venv/bin
 DATA ?=
 MODEL ?= demo
 ROOT ?= file://$(CURDIR)/artifacts
-demo serve explore: export ARTIFACT_ROOT := $(ROOT)
+demo vectors serve explore: export ARTIFACT_ROOT := $(ROOT)
 export HF_HUB_OFFLINE ?= 1
 export RAY_USAGE_STATS_ENABLED := 0
 serve: export RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH := clinical_modernbert.serving.proxy.middlewares
@@ -27,6 +27,9 @@ install: .venv/.installed ## create .venv with every pinned dependency
 
 demo: install ## run the main job, raw files to endpoint; DATA=<folder> adds real files
 	@$(BIN)/python jobs/demo.py $(if $(DATA),--data $(DATA))
+
+vectors: install ## train vectors for search from the packaged MiniLM; DATA=<folder with vocab/> adds the words of patients
+	@$(BIN)/python jobs/vectors.py $(if $(DATA),--data $(DATA))
 
 serve: install ## serve MODEL=<name> on port 8000, with OpenAI's embeddings API
 	@$(BIN)/serve run apps.encoder:build recipe=serve/demo model=$(MODEL)
@@ -74,4 +77,4 @@ clean: ## remove everything that is not in git
 	@rm -rf .venv .tools build artifacts .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -prune -exec rm -rf {} + ; rm -rf platform/*.egg-info
 
-.PHONY: help install demo serve explore check test charts image-test cluster-test release bench drill sbom clean
+.PHONY: help install demo vectors serve explore check test charts image-test cluster-test release bench drill sbom clean

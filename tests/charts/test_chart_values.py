@@ -15,7 +15,7 @@ from clinical_modernbert.recipe.pretrain import PretrainRecipe
 
 from tests.helpers.chart import CHART, PRESETS, Helm, Render, preset_values
 
-RECIPE_KIND = {"build_corpus": "corpus", "map_codes": "map"}
+RECIPE_KIND = {"build_corpus": "corpus", "build_pairs": "pairs", "map_codes": "map"}
 MINIMAL = str(CHART / "ci" / "minimal-values.yaml")
 
 

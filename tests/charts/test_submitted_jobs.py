@@ -17,7 +17,7 @@ from tests.helpers.pod_security import pod_specs, restricted_violations
 
 pytestmark = pytest.mark.helm
 
-RECIPE_OF_JOB = {"build_corpus": "corpus", "map_codes": "map"}
+RECIPE_OF_JOB = {"build_corpus": "corpus", "build_pairs": "pairs", "map_codes": "map"}
 LIMITS = ("backoffLimit", "activeDeadlineSeconds", "preRunningDeadlineSeconds", "queue", "queuePriority")
 QUEUED = ("jobDefaults.queue=research", "jobDefaults.queuePriority=high")
 

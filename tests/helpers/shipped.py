@@ -32,10 +32,12 @@ def fingerprint(name: str, store: Store) -> str:
 def _fingerprint(name: str, store: Store, checkpoint: Path) -> str:
     recipe_type = RECIPE_TYPES[name.partition("/")[0]]
     recipe: Recipe = load_recipe(recipe_type, name, recipes_path=RECIPES)
-    if recipe.model_sources():
-        # A checkpoint of fixed content stands for the one on the hub.
+    if sources := recipe.model_sources():
+        # A checkpoint of fixed content stands for the one on the hub, in the store or in a package.
         (checkpoint / "config.json").write_text("{}")
-        recipe = load_recipe(recipe_type, name, overrides=[f"model.init={checkpoint}"], recipes_path=RECIPES)
+        recipe = load_recipe(
+            recipe_type, name, overrides=[f"{field}={checkpoint}" for field in sources], recipes_path=RECIPES
+        )
     for source in recipe.state_sources().values():
         run, _, step = source.partition("@")
         _publish(store, "checkpoint", f"{run}-{'0' * 12}/{int(step):09d}-0", summary={"step": int(step)})

@@ -30,6 +30,8 @@ spec:
 {{/* The role in the object store of each kind of job. jobs/submit.py reads it from the ConfigMap of jobs/configmap.yaml. */}}
 {{- define "cm.jobRoles" -}}
 build_corpus: publisher
+build_pairs: publisher
+contrast: trainer
 embed: publisher
 evaluate: trainer
 map_codes: publisher

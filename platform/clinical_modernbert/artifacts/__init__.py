@@ -1,7 +1,7 @@
 """The artifact store: the path of everything in it, its content, and whether it is whole. Loads neither torch nor ray."""
 
 from clinical_modernbert.artifacts.artifact import Artifact, artifact_at, find_artifact, list_artifacts, resolve
-from clinical_modernbert.artifacts.initial_model import find_model, folder_digest, open_model
+from clinical_modernbert.artifacts.initial_model import find_model, folder_digest, id_on_hub, model_name, open_model
 from clinical_modernbert.artifacts.lineage import synthetic_sources
 from clinical_modernbert.artifacts.manifest import (
     FileEntry,
@@ -31,9 +31,11 @@ __all__ = [
     "find_model",
     "find_state",
     "folder_digest",
+    "id_on_hub",
     "join_key",
     "list_artifacts",
     "make_plan",
+    "model_name",
     "open_model",
     "open_state",
     "open_store",

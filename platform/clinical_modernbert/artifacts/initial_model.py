@@ -1,25 +1,28 @@
 """The model from which a training run starts: found, identified by its content, and opened on any machine. Loads no torch.
 
-A source is a model of the store by id or name, the address of one in any store, a folder, or a hub id with an optional revision
-(``answerdotai/ModernBERT-base@<commit>``). The driver finds it once; its digest is part of the run's fingerprint, so a folder
-whose weights were replaced, or a hub repository that moved on, gives another run. A worker opens what the driver found.
+A source is a model of the store by id or name, the address of one in any store, a folder, a folder of an installed package
+(``package:<name>/<folder>``), or a hub id with an optional revision (``answerdotai/ModernBERT-base@<commit>``). The driver finds
+it once; its digest is part of the run's fingerprint, so a folder whose weights were replaced, or a hub repository that moved on,
+gives another run. A worker opens what the driver found.
 """
 
 import hashlib
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 from clinical_modernbert.artifacts.artifact import Artifact, find_artifact, resolve
 from clinical_modernbert.artifacts.manifest import InputEntry
 from clinical_modernbert.artifacts.open import open_store
 from clinical_modernbert.artifacts.store import Store
-from clinical_modernbert.errors import ArtifactError, ModelError, RecipeError
+from clinical_modernbert.errors import AbsentArtifactError, ArtifactError, ModelError, RecipeError
 
 MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
 # How a sentence-transformers model makes one vector of a text. Patterns of the hub match folders too, those of glob do not.
 _POOLING = "1_Pooling/*.json"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _IN_STORE = "model/"
+_PACKAGE = "package:"
 
 
 def find_model(source: str, store: Store, *, field: str) -> InputEntry:
@@ -29,6 +32,8 @@ def find_model(source: str, store: Store, *, field: str) -> InputEntry:
         if artifact is None:
             raise RecipeError(f"{field}: {source} is not a finished model; expected <store>/model/<name>-<fingerprint>")
         return InputEntry(name=field, id=artifact.uri, digest=artifact.manifest.digest)
+    if source.startswith(_PACKAGE):
+        return InputEntry(name=field, id=source, digest=folder_digest(_package_folder(source, field=field)))
     if Path(source).is_dir():
         folder = Path(source).absolute()
         return InputEntry(name=field, id=str(folder), digest=folder_digest(folder))
@@ -37,7 +42,9 @@ def find_model(source: str, store: Store, *, field: str) -> InputEntry:
         try:
             artifact = resolve(store, "model", name)
         except ArtifactError as error:
-            raise RecipeError(f"{field}: {source!r} is not a folder here, and {error}") from None
+            # Kept apart, because a job can wait for a model that is not finished yet.
+            kind = AbsentArtifactError if isinstance(error, AbsentArtifactError) else RecipeError
+            raise kind(f"{field}: {source!r} is not a folder here, and {error}") from None
         return InputEntry(name=field, id=f"{_IN_STORE}{artifact.manifest.id}", digest=artifact.manifest.digest)
     hub_id, _, revision = source.partition("@")
     commit = _hub_commit(hub_id, revision or None, field=field)
@@ -52,8 +59,10 @@ def open_model(model: InputEntry, store: Store) -> Path:
         artifact = find_artifact(store, "model", model.id.removeprefix(_IN_STORE))
     elif "://" in model.id:
         artifact = _artifact_at(model.id)
+    elif model.id.startswith(_PACKAGE):
+        return _unchanged(model, _package_folder(model.id, field=model.name))
     elif Path(model.id).is_absolute():
-        return _unchanged(model)
+        return _unchanged(model, Path(model.id))
     else:
         return _fetched(model)
     if artifact is None or artifact.manifest.digest != model.digest:
@@ -72,14 +81,33 @@ def folder_digest(folder: Path) -> str:
     return total.hexdigest()
 
 
+def model_name(model: InputEntry) -> str:
+    """Return a model's name for people: the last part of a path or address, which tells nothing of the machine."""
+    return id_on_hub(model) or (model.id if model.id.startswith(_PACKAGE) else model.id.rpartition("/")[2])
+
+
+def id_on_hub(model: InputEntry) -> str | None:
+    """Return the model's id on the hub without its commit; None if it is not of the hub."""
+    name, _, commit = model.id.partition("@")
+    return name if _COMMIT.fullmatch(commit) else None
+
+
 def _artifact_at(uri: str) -> Artifact | None:
     """Return the model at ``<store>/model/<id>``; its folder ``/model`` below that is accepted too."""
     root, _, artifact_id = uri.rstrip("/").removesuffix("/model").rpartition("/model/")
     return find_artifact(open_store(root), "model", artifact_id) if root else None
 
 
-def _unchanged(model: InputEntry) -> Path:
-    folder = Path(model.id)
+def _package_folder(source: str, *, field: str) -> Path:
+    name, _, below = source.removeprefix(_PACKAGE).partition("/")
+    package = find_spec(name) if name.isidentifier() else None
+    folder = Path(package.origin).parent / below if package and package.origin else None
+    if folder is None or not folder.is_dir():
+        raise RecipeError(f"{field}: {source!r} is not a folder of a package that is installed here")
+    return folder
+
+
+def _unchanged(model: InputEntry, folder: Path) -> Path:
     if not folder.is_dir():
         raise ModelError(
             f"{model.name}: {folder} is not on this worker; use a folder that every node has, a model of the store or a hub id"

@@ -14,6 +14,7 @@ ARTIFACT_KIND_OF_RECIPE = {
     "pairs": "pairs",
     "pretrain": "model",
     "merge": "model",
+    "contrast": "model",
     "sweep": "sweep",
     "evaluate": "evaluation",
     "fine_tune": "model",
@@ -26,7 +27,7 @@ ARTIFACT_KIND_OF_RECIPE = {
 # Raised when the code's output for the same recipe changes, so that old work is never taken for new.
 FORMAT_VERSION = {
     "corpus": 4,
-    "pairs": 1,
+    "pairs": 2,
     "model": 4,
     "sweep": 4,
     "evaluation": 3,

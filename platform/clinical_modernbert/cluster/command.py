@@ -28,7 +28,7 @@ ACTIONS = ("follow", "status", "cancel")
 # Options that have no effect: of an action, of a job for a Ray cluster, and of a RayJob.
 _OF_A_NEW_JOB = ("overrides", "release", "skeleton", "root", "workers", "name", "no_follow", "dry_run", "no_check")
 _OF_A_RAYJOB = ("workers", "name", "namespace", "context", "no_check")
-_RECIPE_KINDS = {"build_corpus": "corpus", "map_codes": "map"}
+_RECIPE_KINDS = {"build_corpus": "corpus", "build_pairs": "pairs", "map_codes": "map"}
 
 _logger = logging.getLogger(__name__)
 

@@ -1,5 +1,6 @@
 """Recipes: the typed schema of everything a job can be told, and its loader. Loads no torch and no ray."""
 
+from clinical_modernbert.recipe.contrast import ContrastRecipe
 from clinical_modernbert.recipe.corpus import CorpusRecipe
 from clinical_modernbert.recipe.embed import EmbedRecipe, ProjectRecipe
 from clinical_modernbert.recipe.evaluate import EvaluateRecipe, FineTuneRecipe, MapRecipe, ProbeRecipe, RunRecipe
@@ -13,6 +14,7 @@ from clinical_modernbert.recipe.sweep import SweepRecipe
 
 __all__ = [
     "RECIPE_TYPES",
+    "ContrastRecipe",
     "CorpusRecipe",
     "EmbedRecipe",
     "EvaluateRecipe",

@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from clinical_modernbert.errors import RecipeError
+from clinical_modernbert.recipe.contrast import ContrastRecipe
 from clinical_modernbert.recipe.corpus import CorpusRecipe
 from clinical_modernbert.recipe.embed import EmbedRecipe, ProjectRecipe
 from clinical_modernbert.recipe.evaluate import EvaluateRecipe, MapRecipe
@@ -31,6 +32,7 @@ RECIPE_TYPES: Mapping[str, type[Recipe]] = {
     "pairs": PairsRecipe,
     "pretrain": PretrainRecipe,
     "merge": MergeRecipe,
+    "contrast": ContrastRecipe,
     "sweep": SweepRecipe,
     "evaluate": EvaluateRecipe,
     "map": MapRecipe,

@@ -22,8 +22,9 @@ class ModelSection(Section):
 
     init: str = "scratch"
     """``scratch``, or a ModernBERT checkpoint: a model of the store by name or id, the address ``<store>/model/<id>`` of one in
-    any store, a folder that every worker has, or a hub id with an optional ``@<revision>``. Its content is part of the
-    fingerprint. A checkpoint has its own shape: a shape field that is not at its default must equal the checkpoint's."""
+    any store, a folder that every worker has, ``package:<name>/<folder>`` of an installed package, or a hub id with an
+    optional ``@<revision>``. Its content is part of the fingerprint. A checkpoint has its own shape: a shape field that is not
+    at its default must equal the checkpoint's."""
     hidden_size: int = Field(default=768, ge=32)
     """Width of the residual stream."""
     intermediate_size: int = Field(default=1152, ge=32)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import yaml
 
-from clinical_modernbert.artifacts import Artifact, InputEntry
+from clinical_modernbert.artifacts import Artifact, InputEntry, id_on_hub, model_name
 from clinical_modernbert.masking import MASK_KINDS, TOP_K
 from clinical_modernbert.recipe import CorpusRecipe, PretrainRecipe
 from clinical_modernbert.recipe.sources import Source
@@ -34,7 +34,7 @@ def model_card(
     run_id: str, recipe: PretrainRecipe, corpus: Artifact, summary: Summary, *, initial_model: InputEntry | None
 ) -> str:
     """Return the card in Markdown, with the front matter that the Hugging Face hub reads."""
-    base = _base_model(initial_model)
+    base = initial_model and id_on_hub(initial_model)
     front = {
         "library_name": "transformers",
         "pipeline_tag": "fill-mask",
@@ -68,15 +68,8 @@ def merge_card(run_id: str, num_parameters: int, merged: Sequence[MergedInput]) 
     )
 
 
-def _base_model(initial: InputEntry | None) -> str | None:
-    """Return the hub id of the initial model; the hub's page links no other address."""
-    hub_id, revision, _ = initial.id.partition("@") if initial else ("", "", "")
-    return hub_id if revision else None
-
-
 def _what(initial: InputEntry | None, summary: Summary) -> str:
-    # The last part of a path or URI names the model, and tells nothing of the machine.
-    start = f"from {_base_model(initial) or initial.id.rpartition('/')[2]}" if initial else "from random weights"
+    start = f"from {model_name(initial)}" if initial else "from random weights"
     return (
         f"A ModernBERT of {summary.num_parameters:,} parameters, trained {start} by masked language modelling on clinical and "
         "biomedical text. It gives token vectors and fills masked tokens; it does not generate text."

@@ -67,7 +67,8 @@ def build_engine(
 class TorchEngine:
     """Plain data parallelism: gradients are summed over the workers once a step, in one flat buffer."""
 
-    def __init__(self, loss: MaskedLanguageLoss, *, optimizer: OptimizerSection) -> None:
+    def __init__(self, loss: torch.nn.Module, *, optimizer: OptimizerSection) -> None:
+        """``loss`` is the model as ``backward`` calls it; a caller that adds gradients itself passes the model."""
         self._loss = loss
         self._optimizer = build_optimizer(loss, optimizer)
         self._max_norm = optimizer.max_gradient_norm

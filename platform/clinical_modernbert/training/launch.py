@@ -1,4 +1,4 @@
-"""Launch a pretraining run on Ray Train or in this process, and publish its model.
+"""Launch a training run, pretraining or contrastive, on Ray Train or in this process, and publish its model.
 
 The store's checkpoints carry a run over every restart: Ray restarts a failed group of workers, a user submits the job again, and
 each time the workers resume from the newest complete checkpoint. An error that no retry can fix (a recipe, a corpus, a loss that
@@ -19,9 +19,10 @@ from clinical_modernbert.artifacts import Artifact, Plan, open_store
 from clinical_modernbert.errors import ArtifactError, ModelError, RecipeError, RunStopped, StoreError
 from clinical_modernbert.outages import patiently
 from clinical_modernbert.progress import watch
-from clinical_modernbert.recipe import PretrainRecipe
+from clinical_modernbert.recipe import ContrastRecipe, PretrainRecipe
 from clinical_modernbert.runtime import start_ray
 from clinical_modernbert.training.checkpoint import delete_checkpoints
+from clinical_modernbert.training.contrastive.loop import contrast_worker
 from clinical_modernbert.training.group import GroupScaling, run_group
 from clinical_modernbert.training.loop import train_worker
 from clinical_modernbert.training.records import Records, Stopped
@@ -31,11 +32,28 @@ from clinical_modernbert.training.stop_signal import stop_on_sigterm
 from clinical_modernbert.training.trackers import ray_gauges, tracking
 from clinical_modernbert.training.worker import Worker
 
+TrainPlan = Plan[PretrainRecipe] | Plan[ContrastRecipe]
+
 _logger = logging.getLogger(__name__)
 
 
 def pretrain(plan: Plan[PretrainRecipe]) -> Artifact:
-    """Run the pretraining that ``plan`` describes on Ray Train and publish the model.
+    """Run the pretraining that ``plan`` describes on Ray Train and publish the model; see ``_launch``."""
+    return _launch(plan)
+
+
+def contrast(plan: Plan[ContrastRecipe]) -> Artifact:
+    """Run the contrastive training that ``plan`` describes on Ray Train and publish the model; see ``_launch``."""
+    return _launch(plan)
+
+
+def contrast_in_process(plan: Plan[ContrastRecipe], *, device: torch.device | None = None) -> Artifact:
+    """Run the same loop as one worker in this process, without Ray: for one GPU, for debugging and for tests."""
+    return _in_process(plan, device)
+
+
+def _launch(plan: TrainPlan) -> Artifact:
+    """Run ``plan`` on Ray Train and publish the model.
 
     On SIGTERM in the main thread the workers keep their state and end; ``RunStopped`` is raised then.
     """
@@ -47,28 +65,34 @@ def pretrain(plan: Plan[PretrainRecipe]) -> Artifact:
 
 def pretrain_in_process(plan: Plan[PretrainRecipe], *, device: torch.device | None = None) -> Artifact:
     """Run the same loop as one worker in this process, without Ray: for one GPU, for debugging and for tests."""
+    return _in_process(plan, device)
+
+
+def _in_process(plan: TrainPlan, device: torch.device | None) -> Artifact:
     num_workers = plan.recipe.scaling.num_workers
     if num_workers != 1:
         raise ModelError(f"scaling.num_workers={num_workers}: in one process it must be 1")
     with _following(plan):
-        train_worker(train_job(plan), Worker(rank=0, world_size=1, device=device or torch.device("cpu")))
+        _train(train_job(plan), Worker(rank=0, world_size=1, device=device or torch.device("cpu")))
     return publish_model(plan)
 
 
-def train_job(plan: Plan[PretrainRecipe]) -> TrainJob:
-    """Return the job of a new launch of the run."""
+def train_job(plan: TrainPlan) -> TrainJob:
+    """Return the job of a new launch of the run; its recipe names artifacts by id, which stays unambiguous."""
+    ids = {field: artifact.manifest.id for field, artifact in plan.artifacts.items()}
+    initial = [entry for entry in plan.inputs if entry.name in plan.recipe.model_sources()]
     return TrainJob(
-        recipe=plan.recipe.model_dump(mode="json"),
+        recipe=plan.recipe.model_copy(update=ids).model_dump(mode="json"),
         store_uri=plan.store.uri,
         run_id=plan.id,
-        corpus_id=plan.artifacts["corpus"].manifest.id,
-        initial_model=_input(plan, "model.init"),
+        corpus_id=ids.get("corpus", ""),
+        initial_model=initial[0].model_dump() if initial else None,
         continued_state=_input(plan, "training.continue_from"),
         launch=uuid.uuid4().hex[:8],
     )
 
 
-def _input(plan: Plan[PretrainRecipe], name: str) -> dict[str, str] | None:
+def _input(plan: TrainPlan, name: str) -> dict[str, str] | None:
     return next((entry.model_dump() for entry in plan.inputs if entry.name == name), None)
 
 
@@ -86,9 +110,9 @@ def ray_worker(config: dict[str, Any]) -> None:
     records = Records(patiently(lambda: open_store(job.store_uri), work="opening the store"), job.run_id)
     if patiently(lambda: records.error(job.launch), work="reading the records"):
         return  # an earlier group of this launch recorded a final error, which the driver raises
-    timeout_s = PretrainRecipe.model_validate(job.recipe).scaling.hang_timeout_s
+    timeout_s = _recipe_of(job).scaling.hang_timeout_s
     try:
-        train_worker(
+        _train(
             job,
             worker,
             # faulthandler's timer is native, so it also ends a worker that hangs inside a C library.
@@ -102,6 +126,18 @@ def ray_worker(config: dict[str, Any]) -> None:
         faulthandler.cancel_dump_traceback_later()
 
 
+def _train(job: TrainJob, worker: Worker, **hooks: Any) -> None:
+    """Run the loop of the job's kind; ``hooks`` are those of both loops."""
+    run = contrast_worker if job.recipe["kind"] == "contrast" else train_worker
+    run(job, worker, **hooks)
+
+
+def _recipe_of(job: TrainJob) -> PretrainRecipe | ContrastRecipe:
+    if job.recipe["kind"] == "contrast":
+        return ContrastRecipe.model_validate(job.recipe)
+    return PretrainRecipe.model_validate(job.recipe)
+
+
 def _record_final(records: Records, job: TrainJob, error: Exception) -> None:
     try:
         records.write_error(job.launch, str(error))
@@ -109,7 +145,7 @@ def _record_final(records: Records, job: TrainJob, error: Exception) -> None:
         _logger.warning("the final error of %s was not recorded: %s", job.run_id, failure)
 
 
-def publish_model(plan: Plan[PretrainRecipe]) -> Artifact:
+def publish_model(plan: TrainPlan) -> Artifact:
     """Write the manifest over the files that rank 0 exported, then delete checkpoints and records."""
     records = Records(plan.store, plan.id)
     result = records.result()
@@ -128,7 +164,7 @@ def publish_model(plan: Plan[PretrainRecipe]) -> Artifact:
 
 
 @contextmanager
-def _following(plan: Plan[PretrainRecipe]) -> Iterator[None]:
+def _following(plan: TrainPlan) -> Iterator[None]:
     """Start without an old result; show progress, feed the trackers and listen to SIGTERM until the block ends."""
     records = Records(plan.store, plan.id)
     records.clear_result()
@@ -137,7 +173,7 @@ def _following(plan: Plan[PretrainRecipe]) -> Iterator[None]:
         stop_on_sigterm(plan.store, plan.id),
         tracking(plan.recipe, plan.id, history=lambda: reader.read().history),
         watch(
-            f"pretrain {plan.id}",
+            f"{plan.recipe.kind} {plan.id}",
             total=plan.recipe.training.total_steps,
             unit="step",
             done=records.steps_done,
@@ -146,7 +182,7 @@ def _following(plan: Plan[PretrainRecipe]) -> Iterator[None]:
         yield
 
 
-def _train_on_ray(plan: Plan[PretrainRecipe]) -> None:
+def _train_on_ray(plan: TrainPlan) -> None:
     job, scaling = train_job(plan), plan.recipe.scaling
     group = GroupScaling(
         num_workers=scaling.num_workers,

@@ -62,11 +62,31 @@ class MergeSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class ContrastSummary:
+    """The figures of a finished contrastive run, as its manifest holds them."""
+
+    num_parameters: int
+    num_steps: int
+    precision: str
+    loss_first: float
+    loss_last: float
+    pairs_per_second: float | None
+    held_out: dict[str, float]
+    pairs: str
+    """Id of the pair set."""
+    start: str
+    """What the run started from."""
+    split: str
+    head: dict[str, str | int | list[int]]
+    """How texts become vectors, as ``load.check_pooling`` reads it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Exported:
     """The run was trained to its end, and its model is in the store without a manifest."""
 
     files: tuple[FileEntry, ...]
-    summary: Summary
+    summary: Summary | ContrastSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +128,8 @@ class Records:
         if "stopped_after" in values:
             return Stopped(values["stopped_after"])
         files = tuple(FileEntry.model_validate(entry) for entry in values["files"])
+        if "pairs" in values["summary"]:
+            return Exported(files=files, summary=ContrastSummary(**values["summary"]))
         return Exported(files=files, summary=Summary(**values["summary"]))
 
     def write_error(self, launch: str, message: str) -> None:

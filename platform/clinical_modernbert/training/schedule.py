@@ -16,7 +16,12 @@ def learning_rate(step: int, *, phases: tuple[Phase, ...], section: OptimizerSec
             warmup = round(own.warmup_fraction * phase.num_steps) if own.warmup_steps is None else own.warmup_steps
             of_phase = _Course(own.schedule, phase.num_steps, warmup, final_fraction=own.final_fraction)
             return peak * _share_of_peak(step - phase.first_step, of_phase)
-    num_steps, batch_tokens = phases[-1].end_step, phases[0].batch_rows * phases[0].sequence_length
+    batch_tokens = phases[0].batch_rows * phases[0].sequence_length
+    return run_learning_rate(step, num_steps=phases[-1].end_step, batch_tokens=batch_tokens, section=section)
+
+
+def run_learning_rate(step: int, *, num_steps: int, section: OptimizerSection, batch_tokens: int = 0) -> float:
+    """Return the learning rate of ``step`` by the schedule of the whole run; ``batch_tokens`` serves settings in tokens."""
     warmup = section.num_warmup_steps(num_steps, batch_tokens=batch_tokens)
     start = warmup
     if section.schedule == "wsd":

@@ -44,7 +44,7 @@ class TrainJob:
     """``<name>-<fingerprint>`` of the model."""
     corpus_id: str
     initial_model: dict[str, str] | None = None
-    """The input that ``model.init`` names, as JSON values; None from scratch."""
+    """The model that the run starts from, as JSON values of an input; None from scratch."""
     continued_state: dict[str, str] | None = None
     """The input that ``training.continue_from`` names, as JSON values."""
     launch: str = ""

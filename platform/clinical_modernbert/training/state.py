@@ -1,7 +1,7 @@
 """The moving state of a run and the points of its curve, with their JSON form in the store.
 
 ``history.json``, the segments of a running curve and a checkpoint's ``run.json`` hold points as plain objects. A point's type
-follows from its keys: ``started``, ``rolled_back_to``, ``held_out``, else a training step.
+follows from its keys: ``started``, ``rolled_back_to``, ``held_out``, ``pairs`` of a contrastive step, else a step of pretraining.
 """
 
 from collections.abc import Iterable, Mapping
@@ -97,7 +97,23 @@ class StepPoint:
         return self.figures.step
 
 
-Point = StartPoint | RollbackPoint | HeldOutPoint | StepPoint
+@dataclass(frozen=True, slots=True)
+class ContrastPoint:
+    """A recorded step of contrastive training."""
+
+    step: int
+    loss: float
+    """Nats a pair, mean over both directions."""
+    learning_rate: float
+    gradient_norm: float
+    """Before clipping."""
+    pairs: int
+    tokens: int
+    pairs_per_second: float | None
+    """Since the previous point, without the first step of a process; None before anything was measured."""
+
+
+Point = StartPoint | RollbackPoint | HeldOutPoint | StepPoint | ContrastPoint
 History = tuple[Point, ...]
 
 
@@ -135,11 +151,13 @@ def point_from_json(values: Mapping[str, Any]) -> Point:
         return RollbackPoint(**values)
     if "held_out" in values:
         return HeldOutPoint(**values)
+    if "pairs" in values:
+        return ContrastPoint(**values)
     figures = StepFigures(**{name: values[name] for name in StepFigures.__slots__})
     return StepPoint(figures=figures, speed=Speed(**{name: values[name] for name in Speed.__slots__}))
 
 
-def _values(point: StepFigures | Speed | StartPoint | RollbackPoint | HeldOutPoint) -> JsonObject:
+def _values(point: StepFigures | Speed | StartPoint | RollbackPoint | HeldOutPoint | ContrastPoint) -> JsonObject:
     # Not dataclasses.asdict: it copies deeply, and a long run writes thousands of points at a time.
     return {name: getattr(point, name) for name in point.__slots__}
 

@@ -16,9 +16,11 @@ from typing import Protocol
 
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.progress import polling
-from clinical_modernbert.recipe import PretrainRecipe
+from clinical_modernbert.recipe import ContrastRecipe, PretrainRecipe
 from clinical_modernbert.recipe.overrides import dotted
 from clinical_modernbert.training.state import HeldOutPoint, History, Point, point_to_json
+
+TrainRecipe = PretrainRecipe | ContrastRecipe
 
 POLL_S = 5.0
 _RUN_TAG = "clinical_run"
@@ -50,7 +52,7 @@ def source_figures_of(point: Point) -> dict[str, float]:
 
 
 @contextmanager
-def tracking(recipe: PretrainRecipe, run_id: str, *, history: Callable[[], History]) -> Iterator[None]:
+def tracking(recipe: TrainRecipe, run_id: str, *, history: Callable[[], History]) -> Iterator[None]:
     """Pass each point of ``history()`` once to the recipe's trackers until the block ends.
 
     Raises ``ModelError`` before the block if a package is not installed. A tracker that raises later is dropped, with an error
@@ -97,7 +99,7 @@ def _close(tracker: Tracker) -> None:
 
 
 class _TensorBoard:
-    def __init__(self, folder: Path, recipe: PretrainRecipe, run_id: str) -> None:
+    def __init__(self, folder: Path, recipe: TrainRecipe, run_id: str) -> None:
         _require("tensorboard", "tensorboard")
         from torch.utils.tensorboard import SummaryWriter
 
@@ -112,7 +114,7 @@ class _TensorBoard:
 
 
 class _Mlflow:
-    def __init__(self, folder: Path, recipe: PretrainRecipe, run_id: str) -> None:
+    def __init__(self, folder: Path, recipe: TrainRecipe, run_id: str) -> None:
         self._mlflow = _require("mlflow", "mlflow")
         if "MLFLOW_TRACKING_URI" not in os.environ:
             folder.mkdir(parents=True, exist_ok=True)
@@ -142,7 +144,7 @@ class _Mlflow:
 
 
 class _Wandb:
-    def __init__(self, folder: Path, recipe: PretrainRecipe, run_id: str) -> None:
+    def __init__(self, folder: Path, recipe: TrainRecipe, run_id: str) -> None:
         wandb = _require("wandb", "wandb")
         folder.mkdir(parents=True, exist_ok=True)
         self._run = wandb.init(
@@ -163,7 +165,7 @@ class _Wandb:
         self._run.finish()
 
 
-TRACKERS: dict[str, Callable[[Path, PretrainRecipe, str], Tracker]] = {
+TRACKERS: dict[str, Callable[[Path, TrainRecipe, str], Tracker]] = {
     "tensorboard": _TensorBoard,
     "mlflow": _Mlflow,
     "wandb": _Wandb,
@@ -180,7 +182,7 @@ def ray_gauges(run_id: str) -> Callable[[Point], None]:
         for name, value in {"train/step": float(point.step), **figures_of(point)}.items():
             metric = f"cm_{name.replace('/', '_')}"
             if metric not in gauges:
-                gauges[metric] = Gauge(metric, description=f"Pretraining: {name}", tag_keys=("run",))
+                gauges[metric] = Gauge(metric, description=f"Training: {name}", tag_keys=("run",))
             gauges[metric].set(value, tags={"run": run_id})
 
     return observe

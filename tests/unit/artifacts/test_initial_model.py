@@ -4,8 +4,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from clinical_modernbert.artifacts import InputEntry, Store, find_model, open_model, open_store
-from clinical_modernbert.errors import ModelError, RecipeError
+from clinical_modernbert.artifacts import InputEntry, Store, find_model, id_on_hub, model_name, open_model, open_store
+from clinical_modernbert.errors import AbsentArtifactError, ModelError, RecipeError
 
 from tests.helpers.artifacts import Publish
 
@@ -40,6 +40,23 @@ def test_a_copy_of_a_folder_is_the_same_model(folder: Path, store: Store, tmp_pa
     assert find_model(str(copy), store, field=FIELD).digest == find_model(str(folder), store, field=FIELD).digest
 
 
+def test_a_folder_of_a_package_is_identified_by_its_content(
+    folder: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "some_package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    shutil.copytree(folder, package / "model")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = find_model("package:some_package/model", store, field=FIELD)
+    assert (found.id, model_name(found)) == ("package:some_package/model", "package:some_package/model")
+    assert found.digest == find_model(str(folder), store, field=FIELD).digest
+    assert open_model(found, store) == package / "model"
+    (package / "model" / "model.safetensors").write_bytes(b"other weights")
+    with pytest.raises(ModelError, match=r"model\.init: the files in .* differ"):
+        open_model(found, store)
+
+
 def test_a_model_of_a_store_has_many_addresses_and_one_identity(
     store: Store, publish: Publish, folder: Path, tmp_path: Path
 ) -> None:
@@ -59,12 +76,20 @@ def test_a_model_of_a_store_has_many_addresses_and_one_identity(
 def test_what_is_not_there_is_named_with_the_field(store: Store, tmp_path: Path) -> None:
     for source, message in (
         (str(tmp_path / "nowhere"), "is neither a folder nor a model of the store nor a hub id"),
-        ("nothing", "'nothing' is not a folder here, and no model 'nothing' in"),
+        ("package:nothing/model", "'package:nothing/model' is not a folder of a package that is installed here"),
+        ("package:json/model", "'package:json/model' is not a folder of a package that is installed here"),
         (f"{store.uri}/model/base-000000000000", "is not a finished model"),
         ("someone/something", r"cannot load 'someone/something': .* \(LocalEntryNotFoundError\)"),
     ):
         with pytest.raises(RecipeError, match=rf"^model\.init: .*{message}"):
             find_model(source, store, field=FIELD)
+
+
+def test_a_model_that_is_not_finished_can_be_waited_for(store: Store) -> None:
+    with pytest.raises(
+        AbsentArtifactError, match=r"^model\.init: 'later' is not a folder here, and no model 'later' in"
+    ):
+        find_model("later", store, field=FIELD)
 
 
 def test_a_hub_id_is_pinned_to_its_commit(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,6 +105,7 @@ def test_a_hub_id_is_pinned_to_its_commit(store: Store, tmp_path: Path, monkeypa
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     before = find_model("someone/something", store, field=FIELD)
     assert before.id == f"someone/something@{commit}"
+    assert id_on_hub(before) == model_name(before) == "someone/something"
     assert find_model(f"someone/something@{commit}", store, field=FIELD) == before
     (repository / "refs" / "main").write_text(moved)
     assert find_model("someone/something", store, field=FIELD).digest != before.digest

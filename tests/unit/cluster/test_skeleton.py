@@ -79,7 +79,7 @@ def test_overrides_arrive_whole_through_both_shells(override: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "recipe", "override", "message"),
     [
-        ("train", "pretrain/demo", "a=1", "choose one of build_corpus, pretrain"),
+        ("train", "pretrain/demo", "a=1", "choose one of build_corpus, build_pairs, pretrain"),
         ("pretrain", "../secret.yaml", "a=1", "<kind>/<name> below jobs/recipes"),
         ("pretrain", "pretrain/demo", "a=$(id)", "a=$(id)"),
         ("pretrain", "pretrain/demo", "a='b'", "two shells"),

@@ -1,4 +1,7 @@
-"""Build a pair set: read every source, drop what cannot train, split by concept, publish ``pairs.parquet``.
+"""Build a pair set: read every source, drop what cannot train, split by concept, publish.
+
+``pairs.parquet`` has the pairs with their split, ``terms.parquet`` every name of every concept (also of dropped pairs),
+``links.parquet`` which concept is held out with which.
 
 The driver does it alone and in memory, because vocabularies are small next to corpora: 150,000 pairs take seconds. A UMLS release
 of millions of names takes gigabytes; ``vocabularies`` of its source limits them.
@@ -23,9 +26,9 @@ from clinical_modernbert.hashing import file_sha256
 from clinical_modernbert.recipe.pairs import PairsRecipe
 from clinical_modernbert.recipe.terms import TermSource
 from clinical_modernbert.sources.document import Dropped, Quarantined
-from clinical_modernbert.sources.terms import Follows, TermPair, licence_of, read_pairs, source_files, text_key
+from clinical_modernbert.sources.terms import Follows, Term, TermPair, licence_of, read_pairs, source_files, text_key
 
-PAIRS_NAME = "pairs.parquet"
+PAIRS_NAME, TERMS_NAME, LINKS_NAME = "pairs.parquet", "terms.parquet", "links.parquet"
 _logger = logging.getLogger(__name__)
 
 
@@ -58,7 +61,9 @@ class _Collected:
     pairs: list[TermPair] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
     """Name of the source of each pair."""
-    follows: list[Follows] = field(default_factory=list)
+    follows: dict[Follows, None] = field(default_factory=dict)
+    """Distinct, in the order in which they were read."""
+    terms: dict[Term, None] = field(default_factory=dict)
     seen: set[tuple[str, str]] = field(default_factory=set)
 
 
@@ -88,6 +93,17 @@ def build_pairs(plan: Plan[PairsRecipe]) -> Artifact:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pq.write_table(_table(collected, splits), folder / PAIRS_NAME, compression="zstd")
+        terms, links = list(collected.terms), list(collected.follows)
+        pq.write_table(
+            pa.table({"concept": [term.lineage[0] for term in terms], "text": [term.text for term in terms]}),
+            folder / TERMS_NAME,
+            compression="zstd",
+        )
+        pq.write_table(
+            pa.table({"follower": [link.follower for link in links], "leader": [link.leader for link in links]}),
+            folder / LINKS_NAME,
+            compression="zstd",
+        )
         (folder / "README.md").write_text(pair_card(plan.id, recipe, accounts), encoding="utf-8")
         return plan.publish_folder(folder, summary=summary)
 
@@ -97,13 +113,15 @@ def _collect(source: TermSource, recipe: PairsRecipe, collected: _Collected) -> 
     shown: list[str] = []
     for record in read_pairs(source):
         if isinstance(record, Follows):
-            collected.follows.append(record)
+            collected.follows[record] = None
             continue
         account.records += 1
         if isinstance(record, Quarantined):
             account.quarantined += 1
             shown = [*shown, f"{record.file} {record.position}: {record.reason}"][:5]
             continue
+        if isinstance(record, TermPair):
+            collected.terms |= {record.anchor: None, record.positive: None}
         reason = record.reason if isinstance(record, Dropped) else _refusal(record, recipe, collected)
         if reason:
             account.dropped[reason] += 1

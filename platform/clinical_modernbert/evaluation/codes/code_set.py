@@ -4,13 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clinical_modernbert.artifacts import Artifact, find_artifact
 from clinical_modernbert.corpus import is_held_out
+from clinical_modernbert.corpus.pairs.build import LINKS_NAME
+from clinical_modernbert.corpus.pairs.split import held_out_groups
 from clinical_modernbert.recipe import CorpusRecipe
+from clinical_modernbert.recipe.corpus import HeldOutSection
 from clinical_modernbert.sources import CodeEntry, code_group, code_table
 from clinical_modernbert.sources.codes import Table
+from clinical_modernbert.sources.terms import Follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +56,23 @@ def code_set(table: Table, *, max_codes: int | None, seed: int) -> CodeSet:
 
 
 def held_out_codes(codes: CodeSet, model: Artifact) -> NDArray[np.bool_] | None:
-    """Return which codes' concepts the corpus of ``model`` held out; None if the store does not have that corpus."""
-    entry = next((entry for entry in model.manifest.inputs if entry.name == "corpus"), None)
-    corpus = entry and find_artifact(model.store, "corpus", entry.id.removeprefix("corpus/"))
+    """Return which codes' concepts the corpus or pair set of ``model`` held out; None if the store does not have it."""
+    pairs = _input(model, "pairs")
+    if pairs and model.manifest.recipe["training"]["split"] == "all":
+        return np.zeros(len(codes), dtype=bool)
+    if pairs:
+        links = pq.read_table(pairs.file(LINKS_NAME)).to_pylist()
+        follows = [Follows(link["follower"], link["leader"]) for link in links]
+        section = HeldOutSection.model_validate(pairs.manifest.recipe["held_out"])
+        groups = held_out_groups({*codes.categories, *(link.leader for link in follows)}, follows, section)
+        return np.array([category in groups for category in codes.categories])
+    corpus = _input(model, "corpus")
     if not corpus:
         return None
     section = CorpusRecipe.model_validate(corpus.manifest.recipe).held_out
     return np.array([is_held_out(category, section) for category in codes.categories])
+
+
+def _input(model: Artifact, kind: str) -> Artifact | None:
+    entry = next((entry for entry in model.manifest.inputs if entry.name == kind), None)
+    return find_artifact(model.store, kind, entry.id.removeprefix(f"{kind}/")) if entry else None

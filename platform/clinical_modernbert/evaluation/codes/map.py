@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from clinical_modernbert.artifacts import Artifact, Plan, synthetic_sources
-from clinical_modernbert.encoder import Encoder, load_encoder
+from clinical_modernbert.encoder import Encoder, check_pooling, load_export
 from clinical_modernbert.errors import ArtifactError
 from clinical_modernbert.evaluation.codes.code_set import CodeSet, code_set, held_out_codes
 from clinical_modernbert.evaluation.codes.labels import label_paths, map_labels
@@ -26,7 +26,7 @@ from clinical_modernbert.evaluation.codes.report import MapReport, Purity
 from clinical_modernbert.evaluation.codes.search_terms import search_terms
 from clinical_modernbert.evaluation.codes.vectors import encoder_vectors, project, text_vectors, untrained
 from clinical_modernbert.evaluation.report.schema import CodeFigures, section_json
-from clinical_modernbert.recipe import MapRecipe, PretrainRecipe
+from clinical_modernbert.recipe import MapRecipe
 
 _NEIGHBOURS_SHOWN = 10
 
@@ -36,16 +36,19 @@ _logger = logging.getLogger(__name__)
 def map_codes(plan: Plan[MapRecipe]) -> Artifact:
     """Embed, measure, project and publish the codes with their places, vectors, labels and what the explorer searches."""
     recipe, model = plan.recipe, plan.artifacts["model"]
+    check_pooling(model, recipe.pooling)
     torch.set_num_threads(recipe.scaling.num_cpus)
     codes = code_set(recipe.table, max_codes=recipe.max_codes, seed=recipe.seed)
     held_out_N = held_out_codes(codes, model)
     if held_out_N is None:
-        raise ArtifactError(f"{model.uri}: its corpus is not in {model.store.uri}: held-out codes cannot be marked")
-    encoder = load_encoder(model.folder("model"))
+        raise ArtifactError(
+            f"{model.uri}: its corpus or pair set is not in {model.store.uri}: held-out codes cannot be marked"
+        )
+    encoder = load_export(model.folder("model"))
     vectors_ND = _vectors(encoder, codes, recipe)
     _logger.info("embedded %d codes", len(codes))
     index_NK, similarity_NK = nearest(vectors_ND, k=max(recipe.purity_neighbours, _NEIGHBOURS_SHOWN))
-    seed = PretrainRecipe.model_validate(model.manifest.recipe).training.seed
+    seed = int(model.manifest.recipe["training"]["seed"])
     figures = Purity(
         k=recipe.purity_neighbours,
         encoder=purity(index_NK[:, : recipe.purity_neighbours], codes.chapters_N),

@@ -4,13 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clinical_modernbert.artifacts import make_plan, open_store
+from clinical_modernbert.artifacts import Artifact, InputEntry, make_plan, open_store
+from clinical_modernbert.corpus import is_held_out
+from clinical_modernbert.corpus.pairs.build import build_pairs, pair_inputs
 from clinical_modernbert.encoder import build_model, load_encoder
 from clinical_modernbert.errors import ArtifactError
 from clinical_modernbert.evaluation.codes.code_set import code_set, held_out_codes
 from clinical_modernbert.evaluation.codes.map import map_codes
 from clinical_modernbert.evaluation.codes.vectors import encoder_vectors, untrained
-from clinical_modernbert.recipe import MapRecipe, PretrainRecipe
+from clinical_modernbert.recipe import MapRecipe, PairsRecipe, PretrainRecipe
+from clinical_modernbert.recipe.corpus import HeldOutSection
 from clinical_modernbert.tokenizer import special_ids
 from clinical_modernbert.training.launch import pretrain_in_process
 
@@ -62,8 +65,8 @@ def test_codes_are_held_out_as_the_models_corpus_says(store, tmp_path: Path) -> 
     held_out_N = held_out_codes(codes, model)
     assert held_out_N is not None and held_out_N.shape == (400,)
     by_category = {}
-    for category, is_held_out in zip(codes.categories, held_out_N.tolist(), strict=True):
-        assert by_category.setdefault(category, is_held_out) == is_held_out
+    for category, is_out in zip(codes.categories, held_out_N.tolist(), strict=True):
+        assert by_category.setdefault(category, is_out) == is_out
 
 
 def test_a_map_without_the_models_corpus_is_refused(tmp_path: Path) -> None:
@@ -71,5 +74,34 @@ def test_a_map_without_the_models_corpus_is_refused(tmp_path: Path) -> None:
     publish_tiny_corpus(store)
     pretrain_in_process(tiny_pretrain_plan(store, "training.num_steps=1"))
     store.clear("corpus/")
-    with pytest.raises(ArtifactError, match="its corpus is not in"):
+    with pytest.raises(ArtifactError, match="its corpus or pair set is not in"):
         map_codes(make_plan(MapRecipe(name="m", model="tiny", max_codes=100), store))
+
+
+def test_codes_are_held_out_as_the_models_pair_set_says(tmp_path: Path) -> None:
+    """ICD-10-CM goes with the ICD-9-CM category that leads to it; a model trained on every pair held out nothing."""
+    store, section = open_store(str(tmp_path / "store")), HeldOutSection(fraction=0.2, seed=0)
+    out, kept = (
+        next(n for n in range(1, 140) if is_held_out(f"icd9cm:{n:03d}", section) == held) for held in (True, False)
+    )
+    (tmp_path / "gem.txt").write_text(f"{out:03d}0  A000  00000\n{kept:03d}0  A010  00000\n")
+    (tmp_path / "icd9.txt").write_text(f"{out:03d}0  Blue fever\n{kept:03d}0  Red fever\n")
+    (tmp_path / "icd10.txt").write_text("A000    Fever, blue, new\nA010    Fever, red, new\n")
+    paths = {"path": "gem.txt", "icd9_path": "icd9.txt", "icd10_path": "icd10.txt"}
+    recipe = PairsRecipe.model_validate(
+        {"name": "p", "data": str(tmp_path), "sources": [{"type": "gem", "name": "gem", **paths}]}
+    )
+    pairs = build_pairs(make_plan(recipe, store, raw_inputs=pair_inputs(recipe)))
+    codes = code_set("icd10cm", max_codes=None, seed=0)
+
+    def marked(split: str) -> set[str]:
+        entry = InputEntry(name="pairs", id=f"pairs/{pairs.manifest.id}", digest=pairs.manifest.digest)
+        settings = {"training": {"split": split}}
+        manifest = pairs.manifest.model_copy(update={"inputs": (entry,), "recipe": settings, "kind": "model"})
+        found = held_out_codes(codes, Artifact(store=store, manifest=manifest, prefix="model/m"))
+        assert found is not None
+        return {category for category, is_out in zip(codes.categories, found.tolist(), strict=True) if is_out}
+
+    held_out = marked("train")
+    assert "icd10cm:A00" in held_out and "icd10cm:A01" not in held_out
+    assert marked("all") == set()

@@ -1,0 +1,1 @@
+"""Contrastive training of an encoder on pairs of texts, with the checkpoints, records and launch of pretraining."""

@@ -1,0 +1,115 @@
+"""The pairs of each step: a pure function of (seed, step), the same for every number of workers.
+
+Each source has a fixed number of places in a batch, by its weight, and its own endless order of its pairs. So a small source of
+words that patients use is not lost among 90,000 pairs of codes.
+
+Legend: N pairs, L longest lineage.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clinical_modernbert.corpus.pairs.read import PairTexts, concept_ids, name_id
+from clinical_modernbert.errors import RecipeError
+from clinical_modernbert.sources.terms import text_key
+from clinical_modernbert.training.row_order import RowOrder
+
+_DEPTH = 6  # an ICD-10-CM code has at most five above it
+
+
+@dataclass(frozen=True, slots=True)
+class PairBatch:
+    """Pairs with what tells negatives from texts that mean the same."""
+
+    anchors: Sequence[str]
+    positives: Sequence[str]
+    anchor_concepts_NL: NDArray[np.int64]
+    positive_concepts_NL: NDArray[np.int64]
+    anchor_texts_N: NDArray[np.int64]
+    positive_texts_N: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.anchors)
+
+    def take(self, rows: NDArray[np.int64]) -> "PairBatch":
+        """Return the pairs at ``rows``, in that order."""
+        return PairBatch(
+            [self.anchors[row] for row in rows.tolist()],
+            [self.positives[row] for row in rows.tolist()],
+            self.anchor_concepts_NL[rows],
+            self.positive_concepts_NL[rows],
+            self.anchor_texts_N[rows],
+            self.positive_texts_N[rows],
+        )
+
+
+def with_ids(pairs: PairTexts) -> PairBatch:
+    """Return pairs as one batch, with the ids of their concepts and texts."""
+    return PairBatch(
+        pairs.anchors,
+        pairs.positives,
+        concept_ids(pairs.anchor_lineages, depth=_DEPTH),
+        concept_ids(pairs.positive_lineages, depth=_DEPTH),
+        *(
+            np.array([name_id(text_key(text)) for text in side], dtype=np.int64)
+            for side in (pairs.anchors, pairs.positives)
+        ),
+    )
+
+
+def joined(batches: Sequence[PairBatch]) -> PairBatch:
+    """Return the pairs of all batches, one after the other."""
+    return PairBatch(
+        [text for batch in batches for text in batch.anchors],
+        [text for batch in batches for text in batch.positives],
+        *(
+            np.concatenate([getattr(batch, name) for batch in batches])
+            for name in ("anchor_concepts_NL", "positive_concepts_NL", "anchor_texts_N", "positive_texts_N")
+        ),
+    )
+
+
+def places(num_pairs: int, weights: Mapping[str, float]) -> dict[str, int]:
+    """Return how many places each source has in a batch: by weight, what is left over to the largest remainders.
+
+    Example: 8 places over weights a 1, b 1, c 1 are 3, 3, 2.
+    """
+    total = sum(weights.values())
+    shares = {name: num_pairs * weight / total for name, weight in weights.items()}
+    counts = {name: int(share) for name, share in shares.items()}
+    left = num_pairs - sum(counts.values())
+    order = list(shares)
+    for name in sorted(order, key=lambda name: (counts[name] - shares[name], order.index(name)))[:left]:
+        counts[name] += 1
+    return counts
+
+
+class PairSource:
+    """Makes the global batch of each step."""
+
+    def __init__(
+        self, sources: Mapping[str, PairTexts], *, weights: Mapping[str, float], batch_pairs: int, seed: int
+    ) -> None:
+        unknown = sorted(set(weights) - set(sources))
+        if unknown:
+            raise RecipeError(
+                f"training.weights names no source of the pair set: {', '.join(unknown)}; sources are {', '.join(sources)}"
+            )
+        wanted = {name: weight for name in sources if (weight := weights.get(name, 1.0)) > 0}
+        if not wanted:
+            raise RecipeError("training.weights leaves no source: give one a weight above 0")
+        self._pairs: list[PairBatch] = []
+        self._orders: list[RowOrder] = []
+        for number, (name, count) in enumerate(places(batch_pairs, wanted).items()):
+            if count:
+                # Numbered, so that two sources of one size are not read in one order.
+                own_seed = int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0]) >> 1
+                self._pairs.append(with_ids(sources[name]))
+                self._orders.append(RowOrder(num_rows=len(sources[name]), batch_rows=count, seed=own_seed))
+
+    def batch(self, step: int) -> PairBatch:
+        """Return the pairs of ``step``."""
+        return joined([pairs.take(order.rows(step)) for pairs, order in zip(self._pairs, self._orders, strict=True)])

@@ -1,0 +1,52 @@
+"""The card of a model for vectors: what it was trained on, whether concepts were held out, figures, use, licences."""
+
+import yaml
+
+from clinical_modernbert.artifacts import Artifact, InputEntry, id_on_hub
+from clinical_modernbert.recipe import ContrastRecipe
+from clinical_modernbert.training.records import ContrastSummary
+
+_TWIN = {
+    "train": "It was trained without the held-out concepts of the pair set: it is the twin that gives the figures.",
+    "all": "It was trained on every pair, held-out concepts too: it is the model to use. Figures on those concepts would be "
+    "meaningless; its twin, trained with `training.split=train`, has them.",
+}
+
+
+def vector_card(
+    run_id: str, recipe: ContrastRecipe, pairs: Artifact, summary: ContrastSummary, *, initial_model: InputEntry
+) -> str:
+    """Return the card in Markdown, with the front matter that the Hugging Face hub reads."""
+    base = id_on_hub(initial_model)
+    front = {
+        "library_name": "sentence-transformers",
+        "pipeline_tag": "sentence-similarity",
+        "tags": ["sentence-transformers", "clinical", "biomedical"],
+        **({"license": recipe.model_card.licence} if recipe.model_card.licence else {}),
+        **({"base_model": base} if base else {}),
+    }
+    sources = "\n".join(
+        f"| {name} | {account['pairs'].get('train', 0):,} | {account['pairs'].get('held_out', 0):,} "
+        f"| {recipe.model_card.source_licences.get(name) or account['licence'] or 'not stated'} |"
+        for name, account in pairs.summary["sources"].items()
+        if recipe.training.weights.get(name, 1.0) > 0
+    )
+    training, dims = recipe.training, summary.head["matryoshka_dims"]
+    figures = ", ".join(f"{name} {value:.4f}" for name, value in summary.held_out.items()) or "none"
+    blocks = [
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
+        f"# {run_id}",
+        f"An encoder of {summary.num_parameters:,} parameters whose vectors are near where terms mean the same. "
+        f"{_TWIN[summary.split]}",
+        f"## Use\n\n`SentenceTransformer(folder)`, or the endpoint with pooling `{recipe.vectors.pooling}`. No prompts."
+        + (f" Vectors may be cut to {dims} dimensions." if dims else ""),
+        f"## Data\n\nPair set `{summary.pairs}`. The run started from `{summary.start}`.\n\n"
+        f"| source | train pairs | held-out pairs | licence |\n|---|--:|--:|---|\n{sources}",
+        f"## Training\n\n{summary.num_steps:,} steps of {training.batch_pairs:,} pairs, InfoNCE in both directions at "
+        f"temperature {training.temperature:g}, {summary.precision}. Loss {summary.loss_first:.3f} at the first step, "
+        f"{summary.loss_last:.3f} at the last.",
+        f"## Held-out pairs\n\n{figures}",
+        "## Limits\n\nTrained on terms, not on sentences or notes. Near in meaning is not a diagnosis. Words that no source "
+        "has stay unknown to it.",
+    ]
+    return "\n\n".join(blocks) + "\n"

@@ -1,0 +1,173 @@
+"""The contrastive loop of one worker, from the newest checkpoint to the export. Knows nothing of Ray.
+
+As in pretraining, a step's pairs, learning rate and dropout are functions of the step, so a resumed run needs only the step and
+the engine's state. Checkpoints, records and requests to stop are pretraining's. Rollbacks are not covered: a loss that is not a
+number ends the run.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import torch
+
+from clinical_modernbert.artifacts import model_name
+from clinical_modernbert.encoder import keep_freed_memory
+from clinical_modernbert.errors import ModelError
+from clinical_modernbert.outages import patiently
+from clinical_modernbert.training.checkpoint import Checkpoints
+from clinical_modernbert.training.checkpoint_shape import CheckpointShape
+from clinical_modernbert.training.contrastive.export import export_vectors
+from clinical_modernbert.training.contrastive.score import score_pairs
+from clinical_modernbert.training.contrastive.start import ContrastRun, start_contrast
+from clinical_modernbert.training.contrastive.step import contrastive_step
+from clinical_modernbert.training.records import Records, Stopped
+from clinical_modernbert.training.run_progress import Progress, ProgressWriter
+from clinical_modernbert.training.schedule import run_learning_rate
+from clinical_modernbert.training.start import TrainJob
+from clinical_modernbert.training.state import ContrastPoint, HeldOutPoint, Point, RunState, StartPoint
+from clinical_modernbert.training.stop_signal import StopRequest
+from clinical_modernbert.training.worker import Worker, from_first_worker
+
+_logger = logging.getLogger(__name__)
+
+
+def contrast_worker(
+    job: TrainJob,
+    worker: Worker,
+    *,
+    beat: Callable[[], None] = lambda: None,
+    observe: Callable[[Point], None] = lambda point: None,
+) -> None:
+    """Train to the end, then upload the export and its result on rank 0; the caller publishes it. Every worker calls it."""
+    keep_freed_memory()
+    run = start_contrast(job, worker)
+    records = Records(run.store, job.run_id)
+    shape = CheckpointShape(
+        engine="torch",
+        zero_stage=0,
+        num_workers=worker.world_size,
+        precision=run.model.precision,
+        model=model_name(run.initial_model),
+        tokenizer=run.initial_model.digest[:12],
+    )
+    checkpoints = Checkpoints(
+        store=run.store, run_id=job.run_id, worker=worker, shape=shape, section=run.recipe.checkpoint
+    )
+    with closing(checkpoints), ExitStack() as stack:
+        stop: StopRequest | None = None
+        progress: ProgressWriter | None = None
+        if worker.rank == 0:
+            stop = StopRequest(run.store, job.run_id)
+            stack.callback(stop.close)
+            progress = ProgressWriter(records)
+            stack.callback(progress.close)
+
+        def record(state: RunState, *points: Point) -> None:
+            if progress and points:
+                for point in points:
+                    observe(point)
+                progress.write(
+                    Progress(step=state.step, num_steps=run.recipe.training.num_steps, history=state.history)
+                )
+
+        state = _train(run, checkpoints, stop, beat=beat, record=record)
+    beat()
+    if worker.rank == 0:
+        finished = state.step == run.recipe.training.num_steps
+        result = (
+            patiently(lambda: export_vectors(run, state), work="uploading the model")
+            if finished
+            else Stopped(state.step)
+        )
+        patiently(lambda: records.write_result(result), work="writing the result")
+
+
+def _train(
+    run: ContrastRun,
+    checkpoints: Checkpoints,
+    stop: StopRequest | None,
+    *,
+    beat: Callable[[], None],
+    record: Callable[..., None],
+) -> RunState:
+    """Train from the newest checkpoint to the end, or to the step after which the run was asked to stop."""
+    recipe, worker = run.recipe, run.model.worker
+    state = checkpoints.restore(run.engine) or RunState()
+    if state.step:
+        _logger.info("resuming %s after step %d", run.job.run_id, state.step)
+    state = _with(state, StartPoint(step=state.step, started=datetime.now(UTC).isoformat()))
+    speed = _Speed()
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        upcoming = reader.submit(run.source.batch, state.step)
+        while state.step < recipe.training.num_steps:
+            beat()
+            # 1. Take this step's pairs; the reader's thread makes those of the next step during this one.
+            step, batch = state.step, upcoming.result()
+            upcoming = reader.submit(run.source.batch, step + 1)
+            # 2. Train, and refuse a loss that is not a number.
+            started = time.perf_counter()
+            rate = run_learning_rate(step, num_steps=recipe.training.num_steps, section=recipe.optimizer)
+            loss, norm, num_tokens = contrastive_step(run.model, run.engine, batch, step=step, learning_rate=rate)
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise ModelError(
+                    f"step {step}: the loss or its gradient is not a number; lower optimizer.learning_rate"
+                )
+            speed.add(len(batch), time.perf_counter() - started)
+            # 3. Record what is due, keep what is due, stop if asked to.
+            points: list[Point] = []
+            if step % recipe.logging.every_steps == 0 or step + 1 == recipe.training.num_steps:
+                points.append(ContrastPoint(step, loss, rate, norm, len(batch), num_tokens, speed.read()))
+            points += _held_out(run, step)
+            state = replace(_with(state, *points), step=step + 1)
+            record(state, *points)
+            stopping = from_first_worker(bool(stop), worker)
+            every = recipe.checkpoint.every_steps
+            if state.step < recipe.training.num_steps and (stopping or (every and state.step % every == 0)):
+                checkpoints.finish()  # one upload at a time
+                checkpoints.save(run.engine, state)
+            if stopping:
+                break
+    checkpoints.finish()
+    return state
+
+
+def _held_out(run: ContrastRun, step: int) -> list[Point]:
+    """Return the held-out figures if they are due after ``step``. Workers have equal weights, so each computes all of them."""
+    every, last = run.recipe.held_out.every_steps, step + 1 == run.recipe.training.num_steps
+    if run.held_out is None or not (last or (every and (step + 1) % every == 0)):
+        return []
+    model = run.model.model
+    model.eval()
+    with torch.inference_mode():
+        figures = score_pairs(run.model, run.held_out)
+    model.train()
+    return [HeldOutPoint(step=step, held_out=figures)]
+
+
+def _with(state: RunState, *points: Point) -> RunState:
+    return replace(state, history=(*state.history, *points)) if points else state
+
+
+class _Speed:
+    """Pairs a second since the last reading, without the first step of a process, which includes warm-up."""
+
+    def __init__(self) -> None:
+        self._pairs, self._seconds, self._warm = 0, 0.0, False
+
+    def add(self, pairs: int, seconds: float) -> None:
+        """Count one step."""
+        if self._warm:
+            self._pairs, self._seconds = self._pairs + pairs, self._seconds + seconds
+        self._warm = True
+
+    def read(self) -> float | None:
+        """Return the speed, and begin anew."""
+        speed = self._pairs / self._seconds if self._seconds else None
+        self._pairs, self._seconds = 0, 0.0
+        return speed

@@ -1,0 +1,58 @@
+"""The contrastive loss (InfoNCE) of a batch in both directions, without negatives that mean the same.
+
+Equal to sentence-transformers' symmetric multiple-negatives ranking loss where nothing is excluded. Pure functions on vectors.
+
+Legend: N pairs of the global batch, D width.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch.nn.functional import cross_entropy, normalize
+
+
+def contrastive_loss(
+    anchors_ND: torch.Tensor,
+    positives_ND: torch.Tensor,
+    *,
+    excluded_NN: torch.Tensor,
+    temperature: float,
+    dims: Sequence[int] = (),
+) -> torch.Tensor:
+    """Return the mean loss over pairs, directions and widths, in nats.
+
+    ``excluded_NN[i, j]`` marks that positive j is no negative of anchor i; the diagonal is ignored. ``dims`` are the widths at
+    which the vectors' beginnings are scored too.
+    """
+    own_NN = torch.eye(len(anchors_ND), dtype=torch.bool, device=anchors_ND.device)
+    hidden_NN = excluded_NN & ~own_NN
+    losses = [
+        _at_width(anchors_ND[:, :width], positives_ND[:, :width], hidden_NN, temperature)
+        for width in (anchors_ND.shape[1], *dims)
+    ]
+    return torch.stack(losses).mean()
+
+
+def _at_width(
+    anchors_ND: torch.Tensor, positives_ND: torch.Tensor, hidden_NN: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    cosine_NN = normalize(anchors_ND, dim=1) @ normalize(positives_ND, dim=1).T
+    logits_NN = (cosine_NN / temperature).masked_fill(hidden_NN, float("-inf"))
+    labels_N = torch.arange(len(logits_NN), device=logits_NN.device)
+    return (cross_entropy(logits_NN, labels_N) + cross_entropy(logits_NN.T, labels_N)) / 2
+
+
+def same_meaning(
+    anchors_NL: torch.Tensor, positives_NL: torch.Tensor, anchor_texts_N: torch.Tensor, positive_texts_N: torch.Tensor
+) -> torch.Tensor:
+    """Return bool [N, N]: positive j names the concept of pair i, one above it, or has a text of pair i.
+
+    Rows of ``..._NL`` are the id of the concept and of those above it in its code system, 0 for none; texts are ids too.
+    Example: the siblings E11.6 and E11.9 with the positive "type 2 diabetes" (E11): neither one's
+    positive is a negative of the other.
+    """
+    concepts_N = positives_NL[:, 0]
+    lineages_NK = torch.cat([anchors_NL, positives_NL], dim=1)
+    related_NN = (lineages_NK[:, None, :] == concepts_N[None, :, None]).any(2)
+    texts_NN = (anchor_texts_N[:, None] == positive_texts_N) | (positive_texts_N[:, None] == positive_texts_N)
+    return related_NN | texts_NN

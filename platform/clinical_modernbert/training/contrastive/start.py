@@ -1,0 +1,96 @@
+"""What a contrastive run starts from: its inputs by content, the encoder, the pairs, and the engine around the model."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from clinical_modernbert.artifacts import Artifact, InputEntry, Store, model_name, open_model, open_store, resolve
+from clinical_modernbert.corpus.pairs.read import read_pair_set
+from clinical_modernbert.encoder import load_with_new_head
+from clinical_modernbert.encoder.limits import max_tokens
+from clinical_modernbert.errors import ModelError
+from clinical_modernbert.outages import patiently
+from clinical_modernbert.recipe import ContrastRecipe
+from clinical_modernbert.tokenizer import load_tokenizer
+from clinical_modernbert.training.contrastive.batches import PairBatch, PairSource, joined, with_ids
+from clinical_modernbert.training.contrastive.step import PairModel
+from clinical_modernbert.training.engine import TorchEngine
+from clinical_modernbert.training.start import TrainJob
+from clinical_modernbert.training.worker import Worker, resolve_precision
+
+
+@dataclass(frozen=True, slots=True)
+class ContrastRun:
+    """The fixed parts of one worker's run."""
+
+    job: TrainJob
+    recipe: ContrastRecipe
+    store: Store
+    pairs: Artifact
+    initial_model: InputEntry
+    """What ``init`` names."""
+    model: PairModel
+    engine: TorchEngine
+    source: PairSource
+    held_out: PairBatch | None
+    """Held-out pairs that are scored; None if the run trains on all."""
+
+
+def start_contrast(job: TrainJob, worker: Worker) -> ContrastRun:
+    """Open the store and the pairs, load the encoder and build its engine. Every worker calls it."""
+    recipe = ContrastRecipe.model_validate(job.recipe)
+    store = open_store(job.store_uri)
+    pairs = resolve(store, "pairs", recipe.pairs)
+    initial = InputEntry.model_validate(job.initial_model)
+    folder, start = (
+        patiently(partial(open_model, initial, store), work="reading the initial model"),
+        model_name(initial),
+    )
+    model = load_with_new_head(folder, "embedding", label=start, seed=recipe.training.seed).to(worker.device).train()
+    _check(model, recipe, start)
+    training = recipe.training
+    return ContrastRun(
+        job=job,
+        recipe=recipe,
+        store=store,
+        pairs=pairs,
+        initial_model=initial,
+        model=PairModel(
+            model=model,
+            tokenizer=load_tokenizer(folder),
+            recipe=recipe,
+            precision=resolve_precision(training.precision, worker=worker),
+            worker=worker,
+        ),
+        engine=TorchEngine(model, optimizer=recipe.optimizer),
+        source=PairSource(
+            read_pair_set(pairs, split=training.split),
+            weights=training.weights,
+            batch_pairs=training.batch_pairs,
+            seed=training.seed,
+        ),
+        held_out=_held_out(pairs, recipe) if training.split == "train" else None,
+    )
+
+
+def _check(model: Any, recipe: ContrastRecipe, start: str) -> None:
+    """Raise ``ModelError`` if the encoder cannot give the vectors that the recipe asks for."""
+    limit, width = max_tokens(model), model.config.hidden_size
+    if recipe.vectors.max_tokens > limit:
+        raise ModelError(f"vectors.max_tokens={recipe.vectors.max_tokens} is beyond the limit of {start}, {limit}")
+    too_wide = [dim for dim in recipe.vectors.matryoshka_dims if dim >= width]
+    if too_wide:
+        raise ModelError(f"vectors.matryoshka_dims={too_wide} must be below the width of {start}, {width}")
+
+
+def _held_out(pairs: Artifact, recipe: ContrastRecipe) -> PairBatch | None:
+    """Return a fixed sample of held-out pairs with distinct positives, so that each anchor has one right answer."""
+    found = read_pair_set(pairs, split="held_out")
+    if not found:
+        return None
+    everything = joined([with_ids(texts) for texts in found.values()])
+    order = np.random.default_rng(0).permutation(len(everything))
+    _, first = np.unique(everything.positive_texts_N[order], return_index=True)
+    return everything.take(order[np.sort(first)[: recipe.held_out.max_pairs]])

@@ -1,0 +1,120 @@
+"""The contrastive loss against sentence-transformers' and by hand, and what is no negative."""
+
+import numpy as np
+import pytest
+import torch
+from clinical_modernbert.corpus.pairs.read import PairTexts
+from clinical_modernbert.errors import RecipeError
+from clinical_modernbert.training.contrastive.batches import PairBatch, PairSource, places, with_ids
+from clinical_modernbert.training.contrastive.loss import contrastive_loss, same_meaning
+
+
+def random_vectors(num: int, width: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    anchors = torch.randn(num, width, generator=generator)
+    return anchors, anchors + torch.randn(num, width, generator=generator)
+
+
+def nothing(num: int) -> torch.Tensor:
+    return torch.zeros(num, num, dtype=torch.bool)
+
+
+def test_it_equals_sentence_transformers_loss_and_gradient() -> None:
+    losses = pytest.importorskip("sentence_transformers.sentence_transformer.losses")
+    anchors, positives = (side.requires_grad_() for side in random_vectors(12))
+    theirs = losses.MultipleNegativesRankingLoss(
+        torch.nn.Identity(),
+        scale=20.0,
+        directions=("query_to_doc", "doc_to_query"),
+        partition_mode="per_direction",
+    ).compute_loss_from_embeddings([anchors, positives], torch.arange(12))
+    ours = contrastive_loss(anchors, positives, excluded_NN=nothing(12), temperature=0.05)
+
+    torch.testing.assert_close(ours, theirs)
+    for one, other in zip(
+        torch.autograd.grad(ours, (anchors, positives)), torch.autograd.grad(theirs, (anchors, positives)), strict=True
+    ):
+        torch.testing.assert_close(one, other)
+
+
+def test_widths_are_scored_by_the_beginning_of_the_vectors() -> None:
+    anchors, positives = random_vectors(6)
+    whole, half = (
+        contrastive_loss(anchors[:, :w], positives[:, :w], excluded_NN=nothing(6), temperature=0.1) for w in (16, 8)
+    )
+    both = contrastive_loss(anchors, positives, excluded_NN=nothing(6), temperature=0.1, dims=(8,))
+    torch.testing.assert_close(both, (whole + half) / 2)
+
+
+def test_what_is_excluded_is_no_negative_in_either_direction() -> None:
+    anchors, positives = random_vectors(3)
+    excluded = nothing(3)
+    excluded[0, 1] = True
+    loss = contrastive_loss(anchors, positives, excluded_NN=excluded, temperature=1.0)
+
+    cosine = torch.nn.functional.cosine_similarity(anchors[:, None], positives[None], dim=2).double().numpy()
+    kept = ~excluded.numpy()
+    rows = [np.log(np.exp(cosine[i][kept[i]]).sum()) - cosine[i, i] for i in range(3)]
+    columns = [np.log(np.exp(cosine[:, j][kept[:, j]]).sum()) - cosine[j, j] for j in range(3)]
+    assert float(loss) == pytest.approx((np.mean(rows) + np.mean(columns)) / 2, rel=1e-5)
+
+
+def code(digits: str) -> list[str]:
+    category, _, below = digits.partition(".")
+    return [*(f"icd10cm:{category}.{below[:n]}" for n in range(len(below), 0, -1)), f"icd10cm:{category}"]
+
+
+def batch(*pairs: tuple[str, str, str, str]) -> PairBatch:
+    anchors, anchor_codes, positives, positive_codes = zip(*pairs, strict=True)
+    return with_ids(PairTexts(anchors, positives, [code(c) for c in anchor_codes], [code(c) for c in positive_codes]))
+
+
+def test_siblings_ancestors_and_equal_names_are_no_negatives() -> None:
+    found = batch(
+        ("with kidney disease", "E11.2", "Type 2 diabetes", "E11"),
+        (
+            "without complications",
+            "E11.9",
+            "Type 2 diabetes mellitus",
+            "E11",
+        ),  # a sibling; its positive is the same concept
+        ("kidney disease, chronic", "N18.9", "With kidney disease", "E11.2"),  # its positive is the first anchor
+        ("broken arm", "S42", "diabetes, type 2", "O24"),  # its positive has the words of the first one
+        ("cough", "R05", "tussis", "R05"),
+    )
+    excluded = same_meaning(
+        *(
+            torch.from_numpy(getattr(found, name))
+            for name in ("anchor_concepts_NL", "positive_concepts_NL", "anchor_texts_N", "positive_texts_N")
+        )
+    )
+    assert excluded[0].tolist() == [True, True, True, True, False]
+    assert excluded[4].tolist() == [False, False, False, False, True]
+    assert not excluded[3, 2] and not excluded[1, 2]
+
+
+def source(*sizes: int, batch_pairs: int = 8, **weights: float) -> PairSource:
+    texts = {
+        f"s{n}": PairTexts(
+            *([f"{side}{n} {i}" for i in range(size)] for side in "ap"), *([[f"x:{n}.{i}"] for i in range(size)],) * 2
+        )
+        for n, size in enumerate(sizes)
+    }
+    return PairSource(texts, weights=weights, batch_pairs=batch_pairs, seed=0)
+
+
+def test_each_source_has_its_places_in_every_batch() -> None:
+    assert places(8, {"a": 1, "b": 1, "c": 1}) == {"a": 3, "b": 3, "c": 2}
+    assert places(8, {"a": 3, "b": 1}) == {"a": 6, "b": 2}
+    small = source(6, 1000, s1=3.0)
+    seen = [anchor for step in range(3) for anchor in small.batch(step).anchors if anchor.startswith("a0")]
+    assert sorted(seen) == [f"a0 {i}" for i in range(6)]  # an epoch of the small source in 3 steps of 2
+    assert small.batch(5).anchors == source(6, 1000, s1=3.0).batch(5).anchors
+    assert all(not anchor.startswith("a0") for anchor in source(6, 1000, s0=0.0).batch(0).anchors)
+
+
+def test_an_unknown_source_in_the_weights_is_named() -> None:
+    with pytest.raises(RecipeError, match=r"training\.weights names no source of the pair set: s9; sources are s0, s1"):
+        source(6, 6, s9=1.0)
+    with pytest.raises(RecipeError, match="leaves no source"):
+        source(6, s0=0.0)
