@@ -8,10 +8,9 @@ tables.
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from clinical_modernbert.artifacts import Artifact, Store, make_plan, open_model
@@ -19,18 +18,17 @@ from clinical_modernbert.corpus.pairs.build import build_pairs, pair_inputs
 from clinical_modernbert.encoder import Encoder, load_export, load_with_new_head
 from clinical_modernbert.errors import UserError
 from clinical_modernbert.evaluation.codes.lookup import (
+    Embed,
     LookUp,
-    Recall,
-    Similarity,
-    by_bm25,
-    by_characters,
-    by_vectors,
-    crosswalk_look_up,
+    counting_figures,
+    crosswalk,
+    encoder_figures,
     held_out_purity,
-    lay_look_up,
-    recall,
+    lay_terms,
 )
 from clinical_modernbert.evaluation.codes.vectors import text_vectors
+from clinical_modernbert.evaluation.report.schema import LookUpFigures
+from clinical_modernbert.evaluation.tasks.ranking import cosines
 from clinical_modernbert.job import open_root
 from clinical_modernbert.recipe import ContrastRecipe, PairsRecipe, build_recipe, read_recipe
 from clinical_modernbert.recipe.corpus import HeldOutSection
@@ -40,8 +38,7 @@ from clinical_modernbert.training.launch import contrast
 
 QUESTIONS = ("heart attack", "kidney failure", "high blood pressure", "broken hip", "stroke", "pink eye")
 
-_logger = logging.getLogger(__name__)
-Embed = Callable[[Sequence[str]], NDArray[np.float32]]
+_NUM_QUERIES = 1500
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -79,7 +76,6 @@ def run_vectors(store: Store, *, data: str | None, overrides: Sequence[str] = ()
         _trained(store, [f"pairs={pairs.manifest.id}", f"training.split={split}", f"name={name}", *overrides])
         for split, name in (("train", "minilm-twin"), ("all", "minilm"))
     )
-    torch.set_num_threads(2)
     untouched = _initial_encoder(twin)
     lines, last = figure_lines(pairs, before=untouched, after=_of_artifact(twin))
     blocks = [
@@ -97,44 +93,47 @@ def run_vectors(store: Store, *, data: str | None, overrides: Sequence[str] = ()
 def figure_lines(pairs: Artifact, *, before: Embed, after: Embed) -> tuple[list[str], str]:
     """Return the table of figures on held-out concepts, and the line that sums it up."""
     section = HeldOutSection.model_validate(pairs.manifest.recipe["held_out"])
-    look_ups: dict[str, LookUp | None] = {"crosswalk": crosswalk_look_up(section), "lay": lay_look_up(pairs)}
-    methods: dict[str, tuple[Similarity, Embed | None]] = {
-        "BM25 of words": (by_bm25, None),
-        "TF-IDF of characters": (by_characters, None),
-        "TF-IDF of words, 256 dimensions": (by_vectors(text_vectors), text_vectors),
-        "encoder before": (by_vectors(before), before),
-        "encoder after": (by_vectors(after), after),
+    look_ups = {
+        "crosswalk": crosswalk(num_queries=_NUM_QUERIES, all_candidates=True, seed=0, held_out=section),
+        "lay": lay_terms(pairs),
+    }
+    encoders = {"encoder before": before, "encoder after": after}
+    figures = {task: _all_figures(of, encoders) if of else {} for task, of in look_ups.items()}
+    # Purity needs vectors: words are counted in 256 dimensions for it.
+    purity = {
+        name: held_out_purity(embed, section) for name, embed in {"TF-IDF of words": text_vectors, **encoders}.items()
     }
     lines = [
-        f"  {'held-out concepts':<34}{'crosswalk @1':>14}{'@10':>8}{'lay terms @1':>14}{'@10':>8}{'purity@10':>12}",
+        f"  {'held-out concepts':<24}{'crosswalk @1':>14}{'@10':>8}{'lay terms @1':>14}{'@10':>8}{'purity@10':>12}",
+        *(
+            f"  {name:<24}{_cells(figures['crosswalk'].get(name))}{_cells(figures['lay'].get(name))}"
+            + (f"{purity[name]:>12.3f}" if name in purity else "")
+            for name in figures["crosswalk"]
+        ),
     ]
-    found: dict[str, Recall | None] = {}
-    purity = 0.0
-    for name, (similarity, embed) in methods.items():
-        found = {
-            task: None if look_up is None or (embed is text_vectors) else recall(look_up, similarity)
-            for task, look_up in look_ups.items()
-        }
-        purity = held_out_purity(embed, section) if embed else 0.0
-        cells = [_cells(found["crosswalk"]), _cells(found["lay"]), f"{purity:>12.3f}" if embed else f"{'':>12}"]
-        lines.append(f"  {name:<34}{''.join(cells)}")
-        _logger.info("%s: %s, purity %.3f", name, found, purity)
-    crosswalk, lay = (f"{r.at_1:.3f}" if (r := found[task]) else "none" for task in ("crosswalk", "lay"))
-    return lines, f"vectors crosswalk1={crosswalk} lay1={lay} purity={purity:.3f}"
+    crosswalk1, lay1 = (
+        f"{found['encoder after'].recall_at_1.mean:.3f}" if found else "none" for found in figures.values()
+    )
+    return lines, f"vectors crosswalk1={crosswalk1} lay1={lay1} purity={purity['encoder after']:.3f}"
 
 
-def _cells(figure: Recall | None) -> str:
-    return f"{figure.at_1:>14.3f}{figure.at_10:>8.3f}" if figure else f"{'':>22}"
+def _all_figures(of: LookUp, encoders: dict[str, Embed]) -> dict[str, LookUpFigures]:
+    return counting_figures(of, seed=0) | {name: encoder_figures(of, embed, seed=0) for name, embed in encoders.items()}
+
+
+def _cells(figures: LookUpFigures | None) -> str:
+    if figures is None:
+        return f"{'':>22}"
+    return f"{figures.recall_at_1.mean:>14.3f}{figures.recall_at_10.mean:>8.3f}"
 
 
 def answer_lines(embed: Embed) -> list[str]:
     """Return the nearest ICD-9-CM code of each question of a patient."""
     codes = code_table("icd9cm")
-    of_block = by_vectors(embed)(QUESTIONS, [entry.description for entry in codes])
-    nearest = of_block(slice(None)).argmax(1)
+    scores_QD = np.concatenate(list(cosines(embed(QUESTIONS), embed([entry.description for entry in codes]))))
     return [
         f"  {question:<22}{codes[i].code:<8}{codes[i].description}"
-        for question, i in zip(QUESTIONS, nearest.tolist(), strict=True)
+        for question, i in zip(QUESTIONS, scores_QD.argmax(1).tolist(), strict=True)
     ]
 
 

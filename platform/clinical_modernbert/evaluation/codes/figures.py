@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from clinical_modernbert.encoder import Encoder
 from clinical_modernbert.evaluation.codes.code_set import CodeSet, code_set, held_out_codes
-from clinical_modernbert.evaluation.codes.crosswalk import counting_figures, crosswalk, encoder_figures
+from clinical_modernbert.evaluation.codes.lookup import counting_figures, crosswalk, encoder_figures
 from clinical_modernbert.evaluation.codes.neighbours import group_figures
 from clinical_modernbert.evaluation.codes.vectors import encoder_vectors, project, text_vectors, untrained
 from clinical_modernbert.evaluation.encoders import LocalEncoder

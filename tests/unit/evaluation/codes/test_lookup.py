@@ -1,6 +1,5 @@
 """Look-up of held-out codes by words: the sets, the rankings without a model, and the figures."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,13 +10,11 @@ from clinical_modernbert.corpus import is_held_out
 from clinical_modernbert.corpus.pairs.build import build_pairs, pair_inputs
 from clinical_modernbert.evaluation.codes.lookup import (
     LookUp,
-    by_bm25,
-    by_characters,
-    by_vectors,
-    crosswalk_look_up,
+    counting_figures,
+    crosswalk,
+    encoder_figures,
     held_out_purity,
-    lay_look_up,
-    recall,
+    lay_terms,
 )
 from clinical_modernbert.recipe import PairsRecipe
 from clinical_modernbert.recipe.corpus import HeldOutSection
@@ -34,37 +31,38 @@ def vectors(texts: Sequence[str]) -> NDArray[np.float32]:
     )
 
 
-def test_the_crosswalk_asks_for_held_out_codes_only() -> None:
-    look_up = crosswalk_look_up(SECTION, max_queries=50)
+def test_queries_are_drawn_from_held_out_codes_where_asked() -> None:
+    of = crosswalk(num_queries=50, all_candidates=True, seed=0, held_out=SECTION)
 
-    assert len(look_up.queries) == 50 and all(is_held_out(group, SECTION) for group in look_up.groups)
-    assert all(right and max(right) < len(look_up.candidates) for right in look_up.right)
-    assert len(look_up.candidates) > 16_000
-    assert crosswalk_look_up(SECTION, max_queries=50).queries == look_up.queries
-    found = recall(look_up, by_characters)
-    assert 0.3 < found.low <= found.at_1 <= found.high and found.at_1 <= found.at_10
+    assert len(of.queries) == 50 and all(is_held_out(group, SECTION) for group in of.categories)
+    assert len(of.candidates) > 16_000
 
 
-def test_recall_counts_any_right_answer_and_draws_categories() -> None:
-    queries = ["kidney failure", "broken arm", "cough"]
-    candidates = ["failure of kidney", "arm, broken", "tussis", "cough with blood"]
-    look_up = LookUp(queries, candidates, [frozenset({0}), frozenset({1, 2}), frozenset({2})], ["a", "a", "b"])
-
-    found = recall(look_up, by_characters)
-    assert (found.at_1, found.at_10) == (pytest.approx(2 / 3), 1.0)
-    assert (found.low, found.high) == (0.0, 1.0)  # two categories: one of ones, one of a zero
-    assert recall(look_up, by_vectors(vectors)).at_10 == 1.0
+def test_recall_counts_queries_whose_nearest_hold_a_counterpart() -> None:
+    vectors = {"a": [1.0, 0.0], "b": [0.0, 1.0], "c": [0.9, 0.1], "x": [0.5, 0.5]}
+    of = LookUp(["a", "b"], ["1", "2"], ["c", "b", *["x"] * 20], [{0}, {0}])
+    found = encoder_figures(of, lambda texts: np.array([vectors[text] for text in texts], dtype=np.float32), seed=0)
+    # The first query's own counterpart is nearest; that of the second comes after all others.
+    assert (found.recall_at_1.mean, found.recall_at_10.mean) == (0.5, 0.5)
+    assert (found.queries, found.candidates) == (2, 22)
 
 
-def test_bm25_is_that_of_the_formula() -> None:
-    candidates = ["kidney failure", "failure of the heart and failure of the lung", "cough"]
-    scores = by_bm25(["Failure cough"], candidates)(slice(None))[0]
+def test_a_sample_holds_every_counterpart_of_its_queries_and_is_drawn_by_the_seed() -> None:
+    of = crosswalk(num_queries=60, all_candidates=False, seed=1)
+    assert len(of.queries) == len(of.categories) == 60 and len(of.candidates) == 600
+    assert all(answers and max(answers) < 600 for answers in of.answers)
+    assert crosswalk(num_queries=60, all_candidates=False, seed=1) == of
+    found = counting_figures(of, seed=0)
+    assert set(found) == {"BM25", "TF-IDF of words", "TF-IDF of characters"}
+    for figures in found.values():
+        assert 0.5 < figures.recall_at_1.mean < figures.recall_at_10.mean <= 1
+        assert figures.recall_at_1.low < figures.recall_at_1.mean < figures.recall_at_1.high
 
-    def term(frequency: int, length: int, documents: int) -> float:
-        inverse = math.log(1 + (3 - documents + 0.5) / (documents + 0.5))
-        return inverse * frequency * 2.2 / (frequency + 1.2 * (0.25 + 0.75 * length / 4))
 
-    assert scores == pytest.approx([term(1, 2, 2), term(2, 9, 2), term(1, 1, 1)], rel=1e-5)
+@pytest.mark.slow
+def test_all_candidates_give_the_figures_of_the_results_page() -> None:
+    found = counting_figures(crosswalk(num_queries=1500, all_candidates=True, seed=0), seed=0)["TF-IDF of characters"]
+    assert found.candidates > 7000 and 0.5 < found.recall_at_1.mean < 0.75
 
 
 def pair_set(folder: Path) -> Artifact:
@@ -89,13 +87,13 @@ def pair_set(folder: Path) -> Artifact:
 
 
 def test_lay_terms_are_all_names_of_diseases_that_refer_to_held_out_categories(tmp_path: Path) -> None:
-    look_up = lay_look_up(pair_set(tmp_path))
+    look_up = lay_terms(pair_set(tmp_path))
 
     assert look_up is not None
     assert sorted(look_up.queries) == ["red throat", "throat that is red"]
     codes = code_table("icd9cm")
-    found = {codes[number].code.partition(".")[0] for right in look_up.right for number in right}
-    assert [f"icd9cm:{category}" for category in found] == [look_up.groups[0]]
+    found = {codes[number].code.partition(".")[0] for right in look_up.answers for number in right}
+    assert [f"icd9cm:{category}" for category in found] == [look_up.categories[0]]
 
 
 def test_purity_is_that_of_held_out_codes_among_all() -> None:

@@ -30,8 +30,8 @@ from clinical_modernbert.evaluation.report.schema.errors import (
 from clinical_modernbert.evaluation.report.schema.figures import (
     CodeFigures,
     CodesReport,
-    CrosswalkFigures,
     EfficiencyReport,
+    LookUpFigures,
     TimedPoint,
 )
 from clinical_modernbert.evaluation.report.schema.masks import Accuracies, MaskFigures, Shares, Table4
@@ -69,7 +69,6 @@ __all__ = [
     "CodeFigures",
     "CodesReport",
     "Comparison",
-    "CrosswalkFigures",
     "CurvePoint",
     "DocumentBucket",
     "EfficiencyReport",
@@ -80,6 +79,7 @@ __all__ = [
     "FailedRun",
     "LabelPair",
     "LengthBucket",
+    "LookUpFigures",
     "MaskFigures",
     "Metric",
     "PairedTest",

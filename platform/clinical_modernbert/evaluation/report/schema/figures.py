@@ -32,7 +32,7 @@ class CodeFigures(Section):
         return {name: figures for name, figures in subsets.items() if figures}
 
 
-class CrosswalkFigures(Section):
+class LookUpFigures(Section):
     """How often the nearest ICD-10-CM descriptions of an ICD-9-CM description hold a counterpart of it."""
 
     queries: int
@@ -48,7 +48,7 @@ class CodesReport(Section):
     k: int
     encoders: dict[str, CodeFigures]
     tfidf: CodeFigures
-    crosswalk: dict[str, CrosswalkFigures] = Field(default_factory=dict)
+    crosswalk: dict[str, LookUpFigures] = Field(default_factory=dict)
     """Encoder, or method that counts -> figures."""
 
 
