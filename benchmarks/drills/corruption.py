@@ -7,7 +7,7 @@ with the file's name; ``wrong`` counts reads that succeeded.
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +29,13 @@ _KINDS = ("bit", "cut", "deleted", "swapped")
 
 
 def run(scratch: Path, seed: int, *, num_faults: int = 50) -> Outcome:
-    """Inject ``num_faults`` faults, one at a time."""
+    """Inject ``num_faults`` faults into a corpus, a model and a checkpoint."""
     store = tiny_store(scratch / "store")
-    prefixes = [*_published(store, scratch), _checkpoint(store, scratch)]
+    return inject(store, [*_published(store, scratch), _checkpoint(store, scratch)], seed, num_faults=num_faults)
+
+
+def inject(store: Store, prefixes: Sequence[str], seed: int, *, num_faults: int) -> Outcome:
+    """Damage the artifacts at ``prefixes``, one fault at a time; after each one they are whole again."""
     rng = np.random.default_rng(seed)
     refused, wrong, unnamed = Counter[str](), Counter[str](), 0
     for _ in range(num_faults):
@@ -55,7 +59,7 @@ def run(scratch: Path, seed: int, *, num_faults: int = 50) -> Outcome:
         recovered=refused.total() - unnamed,
         lost=0,
         wrong=wrong.total(),
-        facts={"refused": dict(refused), "read": dict(wrong), "not_named": unnamed, "artifacts": prefixes},
+        facts={"refused": dict(refused), "read": dict(wrong), "not_named": unnamed, "artifacts": list(prefixes)},
     )
 
 
