@@ -102,7 +102,7 @@ class Server:
 
     def offline(self, texts: list[str]) -> np.ndarray:
         encoder = self.engine.encoder
-        return encoder.embed(encoder.tokenize(texts), pooling=self.engine.recipe.pooling, normalize=True)
+        return encoder.embed(encoder.tokenize(texts), pooling=self.engine.pooling, normalize=True)
 
 
 def key_lines() -> str:

@@ -221,12 +221,13 @@ def test_fine_tuned_exports_give_the_vectors_of_transformers(
     )
     texts = {str(i): f"The patient took heparin {i} mg." + " daily" * (5 * i) for i in range(6)}
     pq.write_table(pa.table({"note_id": list(texts), "text": list(texts.values())}), tmp_path / "notes.parquet")
-    changes = {"model": "run", "metadata_columns": [], "pooling": "mean", "max_tokens": 64, "part_rows": 4}
+    own = {} if "pooling" in head else {"pooling": "mean"}
+    changes = {"model": "run", "metadata_columns": [], **own, "max_tokens": 64, "part_rows": 4}
     values = recipe_values(str(tmp_path / "notes.parquet"), **changes)
     if "pooling" in head:
         with pytest.raises(SystemExit):
             run({**values, "pooling": "cls"}, store.uri, tmp_path)
-        assert "run-0123456789ab were fine-tuned with pooling=mean" in capsys.readouterr().err
+        assert "run-0123456789ab were trained with pooling=mean" in capsys.readouterr().err
     table = read(run(values, store.uri, tmp_path))
     with torch.inference_mode():
         for row in table.to_pylist():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from clinical_modernbert.artifacts import list_artifacts, open_store
 
-KINDS = ("corpus", "model", "sweep", "evaluation", "map")
+KINDS = ("corpus", "pairs", "model", "sweep", "evaluation", "map")
 
 
 def run_demo(repository: Path, data: Path, root: Path) -> subprocess.CompletedProcess[str]:
@@ -21,6 +21,8 @@ def run_demo(repository: Path, data: Path, root: Path) -> subprocess.CompletedPr
         str(root),
         "--set",
         "pretrain.training.num_steps=60",
+        "--set",
+        "contrast.training.num_steps=20",
     ]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     return subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, check=True)
@@ -32,10 +34,11 @@ def run_demo(repository: Path, data: Path, root: Path) -> subprocess.CompletedPr
 def test_the_main_job_on_real_files(repository: Path, shared_data: Path, tmp_path: Path) -> None:
     screen = run_demo(repository, shared_data, tmp_path).stdout
     store = open_store(str(tmp_path))
-    # A sweep's trials are models too; the demo's own carries its name.
+    # A sweep's trials are models too; the demo's own two carry its name.
     made = {kind: [a for a in list_artifacts(store, kind) if "-trial-" not in a.manifest.id] for kind in KINDS}
-    assert all(len(found) == 1 for found in made.values()), {k: [a.uri for a in v] for k, v in made.items()}
-    corpus, model, sweep, evaluation, code_map = (made[kind][0] for kind in KINDS)
+    assert {kind: len(found) for kind, found in made.items()} == {**dict.fromkeys(KINDS, 1), "model": 2}
+    corpus, sweep, evaluation, code_map = (made[kind][0] for kind in ("corpus", "sweep", "evaluation", "map"))
+    model, vectors = sorted(made["model"], key=lambda artifact: artifact.manifest.recipe["kind"] == "contrast")
 
     pubmed = corpus.summary["sources"]["pubmed"]
     assert pubmed["records"] == 690 and pubmed["dropped"] == {"deletion_notice": 1, "no_abstract": 87}
@@ -57,9 +60,10 @@ def test_the_main_job_on_real_files(repository: Path, shared_data: Path, tmp_pat
     assert f"{evaluation.summary['masks']['uniform']['model']['1']:>9.2%}" in screen
     assert f"encoder {purity['encoder']:.3f}" in screen
     assert "equal to the offline vectors" in screen
-    assert all(found[0].uri in screen for found in made.values())
+    assert code_map.summary["model"] == vectors.manifest.id and "encoder after" in screen and "heart attack" in screen
+    assert all(artifact.uri in screen for kind in KINDS if kind != "pairs" for artifact in made[kind])
 
     before = {a.uri: a.manifest.created_at for kind in KINDS for a in list_artifacts(store, kind)}
     again = run_demo(repository, shared_data, tmp_path)
-    assert again.stderr.count("already exists") == len(KINDS)
+    assert again.stderr.count("already exists") == len(KINDS) + 1
     assert {a.uri: a.manifest.created_at for kind in KINDS for a in list_artifacts(store, kind)} == before

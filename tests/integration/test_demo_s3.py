@@ -1,4 +1,4 @@
-"""The main job in miniature with every artifact in S3: corpus, training, sweep, evaluation, map and endpoint."""
+"""The main job in miniature with every artifact in S3: corpus, training, sweep, evaluation, vectors, map and endpoint."""
 
 import os
 import subprocess
@@ -20,12 +20,13 @@ MINIATURE = [
     "pretrain.checkpoint.every_steps=2",
     'sweep.overrides=["model.hidden_size=32", "model.intermediate_size=48", "model.num_heads=2", "training.num_steps=2", '
     '"scaling.num_workers=1", "scaling.micro_batch_rows=32", "scaling.engine=torch"]',
+    "contrast.training={num_steps: 2, batch_pairs: 32}",
     "map.max_codes=200",
     "map.num_iterations=50",
 ]
 
 # A sweep's trials are models too.
-NUMBER_MADE = {"corpus": 1, "model": 3, "sweep": 1, "evaluation": 1, "map": 1}
+NUMBER_MADE = {"corpus": 1, "model": 4, "pairs": 1, "sweep": 1, "evaluation": 1, "map": 1}
 
 
 def figures_of(output: str) -> str:
@@ -70,6 +71,6 @@ def test_the_main_job_in_miniature_on_s3(repository: Path, s3_environment: S3Ser
         assert f"{figures['model']['1']:>9.2%} /{figures['unigram']['1']:>7.2%}" in screen, mask
 
     again = run()
-    assert again.stderr.count("already exists") == 5
+    assert again.stderr.count("already exists") == 7
     assert figures_of(again.stdout) == figures_of(screen)
     assert {kind: list_artifacts(store, kind) for kind in NUMBER_MADE} == made

@@ -75,7 +75,7 @@ def test_the_endpoint_answers_with_the_vectors_that_retrieval_was_judged_by(
     base = load_base(resolve_encoder(EncoderSection(name="run", source=str(folder))))
     expected = embed_ids(base, ids, pooling="mean", max_batch_tokens=1000)
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    with pytest.raises(ModelError, match=f"pooling=cls, but the vectors of {name} were fine-tuned with pooling=mean"):
+    with pytest.raises(ModelError, match=f"pooling=cls, but the vectors of {name} were trained with pooling=mean"):
         Server(tmp_path, key_lines(), model=name)
     server = Server(tmp_path, key_lines(), model=name, pooling="mean")
     try:

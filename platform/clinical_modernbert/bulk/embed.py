@@ -19,7 +19,7 @@ from clinical_modernbert.artifacts.layout import work_prefix
 from clinical_modernbert.artifacts.work_area import WorkArea
 from clinical_modernbert.bulk.embed_part import EmbeddedRange, RangeEmbedder, RowRange
 from clinical_modernbert.bulk.table import Entry, TableFile, fetched, find_tables, quarantine_entry, read_table_rows
-from clinical_modernbert.encoder import check_pooling
+from clinical_modernbert.encoder import pooling_of
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe import EmbedRecipe
 from clinical_modernbert.runtime import Actors, each_call, each_call_in_actors, start_ray
@@ -40,7 +40,7 @@ class Counted:
 def embed_table(plan: Plan[EmbedRecipe]) -> Artifact:
     """Embed the table that ``plan`` describes and publish ``vectors/*.parquet``; raises ``SourceError`` or ``ModelError``."""
     recipe = plan.recipe
-    check_pooling(plan.artifacts["model"], recipe.pooling)
+    pooling_of(plan.artifacts["model"], recipe.pooling)
     start_ray()
     area = WorkArea(plan.store.uri, work_prefix("embeddings", plan.id))
     tables = find_tables(recipe)
@@ -125,7 +125,7 @@ def _publish(plan: Plan[EmbedRecipe], num_rows: int, results: Sequence[EmbeddedR
         "rows_of_parts": [result.embedded for result in results],
         "quarantine": [dict(zip(_QUARANTINE_COLUMNS, entry, strict=True)) for entry in bad[:_QUARANTINE_LISTED]],
         "model": plan.artifacts["model"].manifest.id,
-        "pooling": recipe.pooling,
+        "pooling": pooling_of(plan.artifacts["model"], recipe.pooling),
         "normalize": recipe.normalize,
         "precision": recipe.precision,
         "metadata_columns": list(recipe.metadata_columns),

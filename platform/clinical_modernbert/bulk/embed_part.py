@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 from clinical_modernbert.artifacts import FileEntry, open_store, resolve, upload
 from clinical_modernbert.artifacts.work_area import WorkArea
 from clinical_modernbert.bulk.table import Entry, TableFile, TextRow, fetch, quarantine_entry, read_table_rows
-from clinical_modernbert.encoder import Encoder, load_export
+from clinical_modernbert.encoder import Encoder, load_export, pooling_of
 from clinical_modernbert.encoder.windows import average, cut, windows
 from clinical_modernbert.recipe import EmbedRecipe
+from clinical_modernbert.recipe.vocabulary import Pooling
 from clinical_modernbert.sources.document import Quarantined
 
 
@@ -68,10 +69,12 @@ class RangeEmbedder:
 
         torch.set_num_threads(recipe.scaling.cpus_per_worker)
         self._area, self._recipe, self._prefix = area, recipe, prefix
+        model = resolve(area.store(), "model", model_id)
+        self._pooling = pooling_of(model, recipe.pooling)
         self._encoder = load_export(
-            resolve(area.store(), "model", model_id).folder("model"),
+            model.folder("model"),
             precision=recipe.precision,
-            pooling=recipe.pooling,
+            pooling=self._pooling,
             device="cuda" if recipe.scaling.gpus_per_worker else "cpu",
         )
         self._rows = _Rows(recipe)
@@ -81,7 +84,9 @@ class RangeEmbedder:
         return self._area.once(f"part/{rows.number:06d}", lambda: self._run(rows), EmbeddedRange)
 
     def _run(self, rows: RowRange) -> EmbeddedRange:
-        result = embed_rows(self._encoder, self._rows.read(rows), self._recipe, file=rows.table.key)
+        result = embed_rows(
+            self._encoder, self._rows.read(rows), self._recipe, pooling=self._pooling, file=rows.table.key
+        )
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "rows.parquet"
             pq.write_table(result.table, path, compression="zstd")
@@ -98,7 +103,9 @@ class RangeEmbedder:
         )
 
 
-def embed_rows(encoder: Encoder, rows: Sequence[TextRow | Quarantined], recipe: EmbedRecipe, *, file: str) -> Embedded:
+def embed_rows(
+    encoder: Encoder, rows: Sequence[TextRow | Quarantined], recipe: EmbedRecipe, *, pooling: Pooling, file: str
+) -> Embedded:
     """Return the vectors of ``rows`` in their order, with ids and metadata, and what has none."""
     texts = [row for row in rows if isinstance(row, TextRow) and row.text.strip()]
     quarantined = [row for row in rows if isinstance(row, Quarantined)]
@@ -115,9 +122,7 @@ def embed_rows(encoder: Encoder, rows: Sequence[TextRow | Quarantined], recipe: 
         texts, token_ids = [row for row, _ in short], [ids for _, ids in short]
     texts_windows = [[cut(ids, limit)] if recipe.long_texts == "truncate" else windows(ids, limit) for ids in token_ids]
     flat = [window for group in texts_windows for window in group]
-    raw_ND = encoder.embed(
-        flat, pooling=recipe.pooling, normalize=False, max_batch_tokens=recipe.scaling.max_batch_tokens
-    )
+    raw_ND = encoder.embed(flat, pooling=pooling, normalize=False, max_batch_tokens=recipe.scaling.max_batch_tokens)
     vectors_ND = np.empty((len(texts), encoder.hidden_size), dtype=np.float32)
     first = 0
     for i, group in enumerate(texts_windows):

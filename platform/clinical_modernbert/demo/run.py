@@ -1,4 +1,4 @@
-"""Run the main job: corpus -> pretraining -> sweep -> evaluation -> code map -> endpoint, then one screen.
+"""Run the main job: corpus -> pretraining -> sweep -> evaluation -> vectors -> code map -> endpoint, then one screen.
 
 Each step calls the function of its job with the recipe of the same name. Artifacts that exist are not made again.
 """
@@ -20,17 +20,30 @@ import transformers
 from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, make_plan
 from clinical_modernbert.corpus.build import build_corpus
 from clinical_modernbert.corpus.fingerprint_inputs import fingerprint_inputs
+from clinical_modernbert.corpus.pairs.build import build_pairs, pair_inputs
 from clinical_modernbert.demo.data import real_sources
-from clinical_modernbert.demo.screen import EndpointCheck, render_screen
-from clinical_modernbert.encoder import load_encoder
+from clinical_modernbert.demo.screen import EndpointCheck, Results, render_screen
+from clinical_modernbert.demo.vectors import (
+    AFTER,
+    BEFORE,
+    all_figures,
+    answer_lines,
+    encoder_of,
+    figure_lines,
+    initial_encoder,
+)
+from clinical_modernbert.encoder import load_export, pooling_of
 from clinical_modernbert.errors import RecipeError, UserError
+from clinical_modernbert.evaluation.codes.lookup import crosswalk
 from clinical_modernbert.evaluation.codes.map import map_codes
 from clinical_modernbert.evaluation.masked_tokens.score import evaluate
 from clinical_modernbert.job import open_root
 from clinical_modernbert.recipe import (
+    ContrastRecipe,
     CorpusRecipe,
     EvaluateRecipe,
     MapRecipe,
+    PairsRecipe,
     PretrainRecipe,
     Recipe,
     ServeRecipe,
@@ -38,10 +51,11 @@ from clinical_modernbert.recipe import (
     build_recipe,
     read_recipe,
 )
+from clinical_modernbert.recipe.corpus import HeldOutSection
 from clinical_modernbert.runtime import start_ray
 from clinical_modernbert.sweeps.run import sweep
 from clinical_modernbert.sweeps.trials import sweep_base, sweep_plan
-from clinical_modernbert.training.launch import pretrain
+from clinical_modernbert.training.launch import contrast, pretrain
 
 T = TypeVar("T", bound=Recipe)
 
@@ -50,6 +64,9 @@ TEXTS = (
     "Acute myocardial infarction",
     "Pneumonia, organism unspecified",
 )
+
+_KINDS = ("corpus", "pretrain", "sweep", "evaluate", "pairs", "contrast", "map")
+_NUM_QUERIES = 500
 
 _logger = logging.getLogger(__name__)
 
@@ -90,6 +107,8 @@ def run_demo(store: Store, *, data: Path | None = None, overrides: Sequence[str]
     sweep_recipe = _recipe(SweepRecipe, "sweep/demo", [name, *by_kind["sweep"]])
     sweep_base(sweep_recipe, corpus_id=sweep_recipe.corpus)
     evaluate_recipe = _recipe(EvaluateRecipe, "evaluate/demo", [name, *by_kind["evaluate"]])
+    pairs_recipe = _recipe(PairsRecipe, "pairs/codes", by_kind["pairs"])
+    contrast_recipe = _recipe(ContrastRecipe, "contrast/demo", [f"{name}-vectors", *by_kind["contrast"]])
     map_recipe = _recipe(MapRecipe, "map/demo", [name, *by_kind["map"]])
     start_ray(num_cpus=max(2, os.cpu_count() or 2))
     corpus = _make(store, corpus_recipe, build_corpus, raw=files)
@@ -98,25 +117,44 @@ def run_demo(store: Store, *, data: Path | None = None, overrides: Sequence[str]
     swept = _run(sweep_plan(sweep_recipe.model_copy(update=on_corpus), store), sweep)
     of_model = {"model": model.manifest.id}
     evaluation = _make(store, evaluate_recipe.model_copy(update={**on_corpus, **of_model}), evaluate)
-    code_map = _make(store, map_recipe.model_copy(update=of_model), map_codes)
-    endpoint = _try_endpoint(store, model)
+    pairs = _make(store, pairs_recipe, build_pairs, raw=pair_inputs(pairs_recipe))
+    started = {"pairs": pairs.manifest.id, "init": model.manifest.id}
+    vectors = _make(store, contrast_recipe.model_copy(update=started), contrast)
+    code_map = _make(store, map_recipe.model_copy(update={"model": vectors.manifest.id}), map_codes)
+    endpoint = _try_endpoint(store, vectors)
     next_steps = {
-        f"make serve MODEL={model.manifest.id}": "the endpoint on http://127.0.0.1:8000 (OpenAI's /v1/embeddings)",
+        "make vectors": "the same stage from a stronger encoder, MiniLM, in about half an hour",
+        f"make serve MODEL={vectors.manifest.id}": "the endpoint on http://127.0.0.1:8000 (OpenAI's /v1/embeddings)",
         "make explore": "the explorer on http://127.0.0.1:8501",
         f"python jobs/pretrain.py pretrain/demo --set corpus={corpus.manifest.id} --dry-run": "what a run would do",
     }
     if data is None:
         next_steps["make demo DATA=<folder>"] = "the same with real files"
     notes = [f"{command}\n      {meaning}" for command, meaning in next_steps.items()]
-    return render_screen(
+    made = Results(
         corpus=corpus,
         model=model,
         sweep=swept,
         evaluation=evaluation,
+        vectors=vectors,
+        vector_lines=_vector_lines(pairs, vectors),
         code_map=code_map,
         endpoint=endpoint,
-        notes=notes,
     )
+    return render_screen(made, notes=notes)
+
+
+def _vector_lines(pairs: Artifact, vectors: Artifact) -> list[str]:
+    """Return what the vectors find, before and after their training."""
+    section = HeldOutSection.model_validate(pairs.manifest.recipe["held_out"])
+    look_up = crosswalk(num_queries=_NUM_QUERIES, all_candidates=False, seed=0, held_out=section)
+    embed = encoder_of(vectors)
+    figures = all_figures(look_up, {BEFORE: initial_encoder(vectors), AFTER: embed})
+    return [
+        f"{_NUM_QUERIES} held-out ICD-9-CM codes, each among {len(look_up.candidates):,} ICD-10-CM codes",
+        *figure_lines({"crosswalk": figures}, {}),
+        *answer_lines(embed),
+    ]
 
 
 def _recipe(recipe_type: type[T], name: str, overrides: list[str]) -> T:
@@ -124,7 +162,7 @@ def _recipe(recipe_type: type[T], name: str, overrides: list[str]) -> T:
 
 
 def _by_kind(overrides: Sequence[str]) -> dict[str, list[str]]:
-    by_kind: dict[str, list[str]] = {kind: [] for kind in ("corpus", "pretrain", "sweep", "evaluate", "map")}
+    by_kind: dict[str, list[str]] = {kind: [] for kind in _KINDS}
     for override in overrides:
         kind, dot, path = override.partition(".")
         if kind not in by_kind or not dot:
@@ -182,8 +220,9 @@ def _try_endpoint(store: Store, model: Artifact) -> EndpointCheck:
     finally:
         serve.shutdown()
     served = np.array([item["embedding"] for item in answer["data"]], dtype=np.float32)
-    encoder = load_encoder(model.folder("model"))
-    offline = encoder.embed(encoder.tokenize(TEXTS), pooling=recipe.pooling, normalize=recipe.normalize)
+    encoder = load_export(model.folder("model"))
+    pooling = pooling_of(model, recipe.pooling)
+    offline = encoder.embed(encoder.tokenize(TEXTS), pooling=pooling, normalize=recipe.normalize)
     return EndpointCheck(num_texts=len(TEXTS), largest_difference=float(np.abs(served - offline).max()))
 
 

@@ -15,25 +15,32 @@ class EndpointCheck:
     largest_difference: float
 
 
-def render_screen(
-    *,
-    corpus: Artifact,
-    model: Artifact,
-    sweep: Artifact,
-    evaluation: Artifact,
-    code_map: Artifact,
-    endpoint: EndpointCheck,
-    notes: list[str],
-) -> str:
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What the demo made."""
+
+    corpus: Artifact
+    model: Artifact
+    sweep: Artifact
+    evaluation: Artifact
+    vectors: Artifact
+    vector_lines: list[str]
+    """What the vectors find, before and after their training."""
+    code_map: Artifact
+    endpoint: EndpointCheck
+
+
+def render_screen(made: Results, *, notes: list[str]) -> str:
     """Return the screen as text."""
     blocks = [
-        _corpus(corpus),
-        _training(model),
-        _sweep(sweep),
-        _accuracy(evaluation),
-        _map(code_map),
-        _endpoint(endpoint),
-        _places([corpus, model, sweep, evaluation, code_map]),
+        _corpus(made.corpus),
+        _training(made.model),
+        _sweep(made.sweep),
+        _accuracy(made.evaluation),
+        _vectors(made.vectors, made.vector_lines),
+        _map(made.code_map),
+        _endpoint(made.endpoint),
+        _places([made.corpus, made.model, made.sweep, made.evaluation, made.vectors, made.code_map]),
         ["Next"] + [f"  {note}" for note in notes],
     ]
     rule = "=" * _WIDTH
@@ -90,6 +97,15 @@ def _accuracy(evaluation: Artifact) -> list[str]:
             cells = "".join(f"{part['model'][k]:>9.2%} /{part['unigram'][k]:>7.2%}" for k in top_k)
             lines.append(f"    {name:<16}{part['tokens']:>8,}{cells}")
     return lines
+
+
+def _vectors(vectors: Artifact, lines: list[str]) -> list[str]:
+    summary = vectors.summary
+    return [
+        "Vectors: the same encoder after training on pairs of terms that mean the same",
+        f"  {summary['num_steps']:,} steps, loss {summary['loss_first']:.3f} -> {summary['loss_last']:.3f}",
+        *lines,
+    ]
 
 
 def _map(code_map: Artifact) -> list[str]:

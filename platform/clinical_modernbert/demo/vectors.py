@@ -38,6 +38,8 @@ from clinical_modernbert.training.launch import contrast
 
 QUESTIONS = ("heart attack", "kidney failure", "high blood pressure", "broken hip", "stroke", "pink eye")
 
+BEFORE, AFTER = "encoder before", "encoder after"
+
 _NUM_QUERIES = 1500
 
 
@@ -76,55 +78,47 @@ def run_vectors(store: Store, *, data: str | None, overrides: Sequence[str] = ()
         _trained(store, [f"pairs={pairs.manifest.id}", f"training.split={split}", f"name={name}", *overrides])
         for split, name in (("train", "minilm-twin"), ("all", "minilm"))
     )
-    untouched = _initial_encoder(twin)
-    lines, last = figure_lines(pairs, before=untouched, after=_of_artifact(twin))
-    blocks = [
-        f"Pairs: {pairs.summary['pairs']['train']:,} to train on, {pairs.summary['pairs']['held_out']:,} held out, {pairs.uri}",
-        *lines,
-        "",
-        f"The model to use, trained on every pair: {model.uri}",
-        *answer_lines(_of_artifact(model)),
-        "",
-        last,
-    ]
-    return "\n".join(blocks) + "\n"
-
-
-def figure_lines(pairs: Artifact, *, before: Embed, after: Embed) -> tuple[list[str], str]:
-    """Return the table of figures on held-out concepts, and the line that sums it up."""
     section = HeldOutSection.model_validate(pairs.manifest.recipe["held_out"])
     look_ups = {
         "crosswalk": crosswalk(num_queries=_NUM_QUERIES, all_candidates=True, seed=0, held_out=section),
-        "lay": lay_terms(pairs),
+        "lay terms": lay_terms(pairs),
     }
-    encoders = {"encoder before": before, "encoder after": after}
-    figures = {task: _all_figures(of, encoders) if of else {} for task, of in look_ups.items()}
+    encoders = {BEFORE: initial_encoder(twin), AFTER: encoder_of(twin)}
+    figures = {task: all_figures(of, encoders) for task, of in look_ups.items() if of}
     # Purity needs vectors: words are counted in 256 dimensions for it.
     purity = {
         name: held_out_purity(embed, section) for name, embed in {"TF-IDF of words": text_vectors, **encoders}.items()
     }
-    lines = [
-        f"  {'held-out concepts':<24}{'crosswalk @1':>14}{'@10':>8}{'lay terms @1':>14}{'@10':>8}{'purity@10':>12}",
-        *(
-            f"  {name:<24}{_cells(figures['crosswalk'].get(name))}{_cells(figures['lay'].get(name))}"
-            + (f"{purity[name]:>12.3f}" if name in purity else "")
-            for name in figures["crosswalk"]
-        ),
+    found = {"crosswalk": "none", "lay terms": "none"} | {
+        task: f"{of[AFTER].recall_at_1.mean:.3f}" for task, of in figures.items()
+    }
+    blocks = [
+        f"Pairs: {pairs.summary['pairs']['train']:,} to train on, {pairs.summary['pairs']['held_out']:,} held out, {pairs.uri}",
+        *figure_lines(figures, purity),
+        "",
+        f"The model to use, trained on every pair: {model.uri}",
+        *answer_lines(encoder_of(model)),
+        "",
+        f"vectors crosswalk1={found['crosswalk']} lay1={found['lay terms']} purity={purity[AFTER]:.3f}",
     ]
-    crosswalk1, lay1 = (
-        f"{found['encoder after'].recall_at_1.mean:.3f}" if found else "none" for found in figures.values()
-    )
-    return lines, f"vectors crosswalk1={crosswalk1} lay1={lay1} purity={purity['encoder after']:.3f}"
+    return "\n".join(blocks) + "\n"
 
 
-def _all_figures(of: LookUp, encoders: dict[str, Embed]) -> dict[str, LookUpFigures]:
+def figure_lines(figures: dict[str, dict[str, LookUpFigures]], purity: dict[str, float]) -> list[str]:
+    """Return a table of figures on held-out concepts: a row a method, two columns a look-up, and the purity if there is one."""
+    heads = "".join(f"{task + ' @1':>16}{'@10':>8}" for task in figures)
+    lines = [f"  {'held-out concepts':<24}{heads}{'purity@10' if purity else '':>12}".rstrip()]
+    for name in next(iter(figures.values())):
+        cells = "".join(
+            f"{of[name].recall_at_1.mean:>16.3f}{of[name].recall_at_10.mean:>8.3f}" for of in figures.values()
+        )
+        lines.append(f"  {name:<24}{cells}" + (f"{purity[name]:>12.3f}" if name in purity else ""))
+    return lines
+
+
+def all_figures(of: LookUp, encoders: dict[str, Embed]) -> dict[str, LookUpFigures]:
+    """Return the figures of methods that count words, and of the encoders."""
     return counting_figures(of, seed=0) | {name: encoder_figures(of, embed, seed=0) for name, embed in encoders.items()}
-
-
-def _cells(figures: LookUpFigures | None) -> str:
-    if figures is None:
-        return f"{'':>22}"
-    return f"{figures.recall_at_1.mean:>14.3f}{figures.recall_at_10.mean:>8.3f}"
 
 
 def answer_lines(embed: Embed) -> list[str]:
@@ -144,12 +138,13 @@ def _trained(store: Store, overrides: list[str]) -> Artifact:
     return plan.existing() or contrast(plan)
 
 
-def _of_artifact(model: Artifact) -> Embed:
+def encoder_of(model: Artifact) -> Embed:
+    """Return the vectors of a model with the pooling that it was trained with."""
     encoder = load_export(model.folder("model"))
     return _embedding(encoder)
 
 
-def _initial_encoder(model: Artifact) -> Embed:
+def initial_encoder(model: Artifact) -> Embed:
     """Return the encoder that the training of ``model`` started from."""
     initial = next(entry for entry in model.manifest.inputs if entry.name == "init")
     folder = open_model(initial, model.store)

@@ -7,12 +7,12 @@ from clinical_modernbert.encoder.embed import Agreement, Encoder, embed_ids
 from clinical_modernbert.encoder.export import save_model
 from clinical_modernbert.encoder.linear import pack, train_by_fastest
 from clinical_modernbert.encoder.load import (
-    check_pooling,
     default_device,
     load_encoder,
     load_export,
     load_model,
     load_with_new_head,
+    pooling_of,
 )
 from clinical_modernbert.encoder.model import (
     build_model,
@@ -45,7 +45,6 @@ __all__ = [
     "Precision",
     "SegmentLayout",
     "build_model",
-    "check_pooling",
     "check_rope_theta",
     "choose_precision",
     "compile_feed_forward",
@@ -65,6 +64,7 @@ __all__ = [
     "masked_loss_sum",
     "num_parameters",
     "pack",
+    "pooling_of",
     "products_in",
     "save_model",
     "score_masked",

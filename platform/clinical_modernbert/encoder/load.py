@@ -117,14 +117,17 @@ def load_with_new_head(
         return _load(_CLASS_WITH_NEW_HEAD[head], folder, label=label, new_head=True, **options)
 
 
-def check_pooling(model: Artifact, pooling: Pooling) -> None:
-    """Raise ``ModelError`` if the model's vectors were fine-tuned with another pooling: they would be meaningless."""
-    head = model.summary.get("head") or {}
-    trained = head.get("pooling", pooling)
-    if pooling != trained:
+def pooling_of(model: Artifact, asked: Pooling | None) -> Pooling:
+    """Return the pooling that is asked for, else the one that the model's vectors were trained with, else ``cls``.
+
+    Raises ``ModelError`` if another one is asked for than was trained: the vectors would be meaningless.
+    """
+    trained: Pooling | None = (model.summary.get("head") or {}).get("pooling")
+    if asked and trained and asked != trained:
         raise ModelError(
-            f"pooling={pooling}, but the vectors of {model.manifest.id} were fine-tuned with pooling={trained}: set that"
+            f"pooling={asked}, but the vectors of {model.manifest.id} were trained with pooling={trained}: leave it out"
         )
+    return asked or trained or "cls"
 
 
 def default_device() -> torch.device:

@@ -39,6 +39,9 @@ class ContrastTrainingSection(Section):
     """``train`` leaves out the held-out concepts, for figures; ``all`` trains the model to ship on every pair."""
     weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     """Weight of a source of the pair set in the batches, by its name; 1 where not named, 0 leaves the source out."""
+    neighbours: int = Field(default=1, ge=1)
+    """Pairs that stay together in a batch, as they lie in their source. Neighbours in a code table are siblings: the negatives
+    that words tell apart least."""
     temperature: float = Field(default=0.05, gt=0)
     """Divisor of the cosines in the loss: a small one stresses the nearest negatives."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

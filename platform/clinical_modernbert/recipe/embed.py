@@ -35,8 +35,8 @@ class EmbedRecipe(Recipe):
     """Column with the text to embed; the text is never stored."""
     metadata_columns: tuple[str, ...] = ()
     """Columns that are stored with the vectors as strings, for colours and filters; never free text."""
-    pooling: Pooling = "cls"
-    """How token vectors become one vector."""
+    pooling: Pooling | None = None
+    """How token vectors become one vector; None: as the model was trained, ``cls`` for one without such training."""
     normalize: bool = True
     """Scale vectors to unit length."""
     precision: Precision = "float32"

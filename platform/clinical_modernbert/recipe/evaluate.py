@@ -176,8 +176,8 @@ class MapRecipe(Recipe):
     """The model whose embeddings are mapped."""
     table: Literal["icd9cm", "icd10cm"] = "icd9cm"
     """Code system. The paper's figure shows ICD-9-CM."""
-    pooling: Pooling = "cls"
-    """How token vectors become one vector. The paper uses the [CLS] embedding."""
+    pooling: Pooling | None = None
+    """How token vectors become one vector; None: as the model was trained, ``cls`` for one without such training."""
     max_codes: int | None = Field(default=None, ge=100)
     """Maximum number of codes on the map: a fixed sample of the table. By default all."""
     synonyms: tuple[TermSource, ...] = ()

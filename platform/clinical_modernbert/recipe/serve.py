@@ -102,8 +102,8 @@ class ServeRecipe(Recipe):
     kind: Literal["serve"] = "serve"
     model: ModelReference
     """The model to serve."""
-    pooling: Pooling = "cls"
-    """How the token vectors of a text become one vector."""
+    pooling: Pooling | None = None
+    """How token vectors become one vector; None: as the model was trained, ``cls`` for one without such training."""
     normalize: bool = True
     """Scale vectors to unit length, as OpenAI's endpoint does."""
     precision: InferencePrecision = "float32"

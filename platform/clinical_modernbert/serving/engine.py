@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clinical_modernbert.artifacts import Manifest, open_store, resolve
-from clinical_modernbert.encoder import Encoder, check_pooling, load_export
+from clinical_modernbert.encoder import Encoder, load_export, pooling_of
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.recipe import ServeRecipe
-from clinical_modernbert.recipe.vocabulary import HeadKind
+from clinical_modernbert.recipe.vocabulary import HeadKind, Pooling
 from clinical_modernbert.serving.forward import EncodeTask, run_batch
 from clinical_modernbert.serving.heads import labels_of
 
@@ -46,6 +46,8 @@ class Engine:
     encoder: Encoder
     manifest: Manifest
     recipe: ServeRecipe
+    pooling: Pooling = "cls"
+    """How token vectors become the vector of a text."""
     prompts: Prompts = field(default_factory=Prompts)
     tokens_per_s: float | None = None
     """Speed at a text of 512 tokens, measured by ``warm_up``."""
@@ -97,7 +99,7 @@ class Engine:
 
     def compute(self, tasks: Sequence[EncodeTask]) -> Sequence[NDArray[np.float32]]:
         """Return one array for each task; ``finish`` cuts and scales vectors."""
-        return run_batch(self.encoder.model, list(tasks), pooling=self.recipe.pooling)
+        return run_batch(self.encoder.model, list(tasks), pooling=self.pooling)
 
     def finish(
         self, vectors_ND: NDArray[np.float32], *, dimensions: int | None, normalize: bool | None = None
@@ -123,10 +125,10 @@ class Engine:
 def load_engine(root: str, recipe: ServeRecipe) -> Engine:
     """Load the recipe's model from the artifact store at ``root``; raises ``ArtifactError`` or ``ModelError``."""
     artifact = resolve(open_store(root), "model", recipe.model)
-    check_pooling(artifact, recipe.pooling)
+    pooling = pooling_of(artifact, recipe.pooling)
     prompts = read_prompts(artifact.folder(MODEL_FOLDER))
-    encoder = load_export(artifact.folder(MODEL_FOLDER), precision=recipe.precision, pooling=recipe.pooling)
-    return Engine(encoder=encoder, manifest=artifact.manifest, recipe=recipe, prompts=prompts)
+    encoder = load_export(artifact.folder(MODEL_FOLDER), precision=recipe.precision, pooling=pooling)
+    return Engine(encoder=encoder, manifest=artifact.manifest, recipe=recipe, pooling=pooling, prompts=prompts)
 
 
 def read_prompts(folder: Path) -> Prompts:

@@ -78,7 +78,7 @@ class ContrastSummary:
     """What the run started from."""
     split: str
     head: dict[str, str | int | list[int]]
-    """How texts become vectors, as ``load.check_pooling`` reads it."""
+    """How texts become vectors, as ``load.pooling_of`` reads it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,15 +22,20 @@ class RowOrder:
     num_rows: int
     batch_rows: int
     seed: int
+    run_rows: int = 1
+    """Neighbouring rows that stay together: runs are permuted, not rows. The last run of an epoch ends with the first rows."""
 
     def rows(self, step: int) -> NDArray[np.int64]:
         """Return the row numbers of the global batch of ``step``, int64 [batch_rows]."""
         places = np.arange(step * self.batch_rows, (step + 1) * self.batch_rows, dtype=np.int64)
-        epochs, within = np.divmod(places, self.num_rows)
-        rows = np.empty(self.batch_rows, dtype=np.int64)
+        runs, within_run = np.divmod(places, self.run_rows)
+        num_runs = -(-self.num_rows // self.run_rows)
+        epochs, within = np.divmod(runs, num_runs)
+        first = np.empty(self.batch_rows, dtype=np.int64)
         for epoch in np.unique(epochs):
             chosen = epochs == epoch
-            rows[chosen] = permute(within[chosen], self.num_rows, seed=self.seed, epoch=int(epoch))
+            first[chosen] = permute(within[chosen], num_runs, seed=self.seed, epoch=int(epoch))
+        rows: NDArray[np.int64] = (first * self.run_rows + within_run) % self.num_rows
         return rows
 
 

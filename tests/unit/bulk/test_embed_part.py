@@ -33,7 +33,7 @@ def rows(*texts: str) -> list[TextRow | Quarantined]:
 def test_vectors_come_in_order_with_ids_and_columns_and_without_text(encoder: Encoder) -> None:
     texts = ["chest pain", "x " * 30, "no acute distress"]
     given_rows = [*rows(*texts), TextRow("line 9", "9", "  ", (None,)), Quarantined("a.csv", "line 10", "no id")]
-    found = embed_rows(encoder, given_rows, recipe("notes"), file="a.csv")
+    found = embed_rows(encoder, given_rows, recipe("notes"), pooling="cls", file="a.csv")
     assert found.table.column_names == ["id", "ward", "vector", "num_tokens", "truncated", "windows"]
     assert found.table["id"].to_pylist() == ["0", "1", "2"]
     expected = encoder.embed(encoder.tokenize(texts), pooling="cls", normalize=True)
@@ -44,7 +44,7 @@ def test_vectors_come_in_order_with_ids_and_columns_and_without_text(encoder: En
 @pytest.mark.parametrize("way", ["truncate", "windows", "quarantine"])
 def test_a_long_text_is_read_as_the_recipe_says(encoder: Encoder, way: str) -> None:
     chosen = recipe("notes", long_texts=way, max_tokens=32)
-    found = embed_rows(encoder, rows("short", LONG), chosen, file="a.csv")
+    found = embed_rows(encoder, rows("short", LONG), chosen, pooling="cls", file="a.csv")
     ids = encoder.tokenize([LONG])[0]
     if way == "quarantine":
         assert [(bad.position, bad.reason) for bad in found.quarantined] == [("line 1", "longer than 32 tokens")]

@@ -16,7 +16,10 @@ def _ray_must_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("override", ["corpse.name=x", "training.num_steps=3", "serve.model=demo", "corpus"])
 def test_an_override_must_begin_with_a_kind(tmp_path: Path, override: str) -> None:
-    with pytest.raises(RecipeError, match=r"must begin with one of corpus\., pretrain\., sweep\., evaluate\., map\."):
+    with pytest.raises(
+        RecipeError,
+        match=r"must begin with one of corpus\., pretrain\., sweep\., evaluate\., pairs\., contrast\., map\.",
+    ):
         run_demo(open_store(str(tmp_path)), overrides=[override])
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from clinical_modernbert.artifacts import Artifact, Manifest, open_store
-from clinical_modernbert.demo.screen import EndpointCheck, render_screen
+from clinical_modernbert.demo.screen import EndpointCheck, Results, render_screen
 
 ACCOUNT = {
     "records": 1200,
@@ -47,6 +47,7 @@ SUMMARIES: dict[str, dict[str, Any]] = {
             for kind in ("uniform", "entity")
         },
     },
+    "vectors": {"num_steps": 300, "loss_first": 4.25, "loss_last": 1.5},
     "map": {
         "num_codes": 6000,
         "purity": {"k": 10, "encoder": 0.4321, "untrained": 0.2, "tfidf": 0.5678, "permutation": 0.075},
@@ -71,15 +72,17 @@ def artifact(kind: str, **changes: Any) -> Artifact:
 
 
 def screen(*, difference: float = 1e-7, **changes: Any) -> str:
-    return render_screen(
+    made = Results(
         corpus=artifact("corpus"),
         model=artifact("model", **changes.get("model", {})),
         sweep=artifact("sweep"),
         evaluation=artifact("evaluation"),
+        vectors=artifact("vectors"),
+        vector_lines=["  encoder after  0.500"],
         code_map=artifact("map", **changes.get("map", {})),
         endpoint=EndpointCheck(num_texts=3, largest_difference=difference),
-        notes=["make serve"],
     )
+    return render_screen(made, notes=["make serve"])
 
 
 def line(text: str, start: str) -> str:
@@ -104,6 +107,7 @@ def test_figures_are_the_manifests() -> None:
     assert "loss 9.011 -> 3.250" in text
     assert line(text, "uniform mask") == "uniform mask tokens top-1 top-5"
     assert "all 4,321 25.00% / 5.00% 50.00% / 12.50%" in " ".join(text.split())
+    assert "300 steps, loss 4.250 -> 1.500\n  encoder after  0.500" in text
     assert "6,000 ICD-9 codes, chapter purity@10" in text
     assert "encoder 0.432 | untrained 0.200 | TF-IDF 0.568 | permutation 0.075" in text
     assert "map        file:///nowhere/map/demo" in text

@@ -34,3 +34,19 @@ def test_epochs_differ_and_steps_need_no_history() -> None:
     assert order.rows(0).tolist() != order.rows(1).tolist()
     assert order.rows(7).tolist() == RowOrder(num_rows=100, batch_rows=100, seed=0).rows(7).tolist()
     assert order.rows(0).tolist() != RowOrder(num_rows=100, batch_rows=100, seed=1).rows(0).tolist()
+
+
+@settings(deadline=None)
+@given(num_runs=st.integers(1, 50), run_rows=st.integers(1, 7), batch_runs=st.integers(1, 9))
+def test_neighbours_stay_together_and_an_epoch_has_all(num_runs: int, run_rows: int, batch_runs: int) -> None:
+    num_rows = num_runs * run_rows
+    order = RowOrder(num_rows=num_rows, batch_rows=batch_runs * run_rows, seed=3, run_rows=run_rows)
+    seen = np.concatenate([order.rows(step) for step in range(num_runs // batch_runs + 1)])
+    assert sorted(seen[:num_rows]) == list(range(num_rows))
+    runs = seen.reshape(-1, run_rows)
+    assert (runs == runs[:, :1] + np.arange(run_rows)).all() and (runs[:, 0] % run_rows == 0).all()
+
+
+def test_a_short_last_run_ends_with_the_first_rows() -> None:
+    rows = RowOrder(num_rows=5, batch_rows=6, seed=0, run_rows=3).rows(0)
+    assert sorted(rows.tolist()) == [0, 0, 1, 2, 3, 4]

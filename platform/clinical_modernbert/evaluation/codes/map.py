@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from clinical_modernbert.artifacts import Artifact, Plan, synthetic_sources
-from clinical_modernbert.encoder import Encoder, check_pooling, load_export
+from clinical_modernbert.encoder import Encoder, load_export, pooling_of
 from clinical_modernbert.errors import ArtifactError
 from clinical_modernbert.evaluation.codes.code_set import CodeSet, code_set, held_out_codes
 from clinical_modernbert.evaluation.codes.labels import label_paths, map_labels
@@ -27,6 +27,7 @@ from clinical_modernbert.evaluation.codes.search_terms import search_terms
 from clinical_modernbert.evaluation.codes.vectors import encoder_vectors, project, text_vectors, untrained
 from clinical_modernbert.evaluation.report.schema import CodeFigures, section_json
 from clinical_modernbert.recipe import MapRecipe
+from clinical_modernbert.recipe.vocabulary import Pooling
 
 _NEIGHBOURS_SHOWN = 10
 
@@ -36,7 +37,7 @@ _logger = logging.getLogger(__name__)
 def map_codes(plan: Plan[MapRecipe]) -> Artifact:
     """Embed, measure, project and publish the codes with their places, vectors, labels and what the explorer searches."""
     recipe, model = plan.recipe, plan.artifacts["model"]
-    check_pooling(model, recipe.pooling)
+    pooling = pooling_of(model, recipe.pooling)
     torch.set_num_threads(recipe.scaling.num_cpus)
     codes = code_set(recipe.table, max_codes=recipe.max_codes, seed=recipe.seed)
     held_out_N = held_out_codes(codes, model)
@@ -45,14 +46,14 @@ def map_codes(plan: Plan[MapRecipe]) -> Artifact:
             f"{model.uri}: its corpus or pair set is not in {model.store.uri}: held-out codes cannot be marked"
         )
     encoder = load_export(model.folder("model"))
-    vectors_ND = _vectors(encoder, codes, recipe)
+    vectors_ND = _vectors(encoder, codes, pooling, recipe)
     _logger.info("embedded %d codes", len(codes))
     index_NK, similarity_NK = nearest(vectors_ND, k=max(recipe.purity_neighbours, _NEIGHBOURS_SHOWN))
     seed = int(model.manifest.recipe["training"]["seed"])
     figures = Purity(
         k=recipe.purity_neighbours,
         encoder=purity(index_NK[:, : recipe.purity_neighbours], codes.chapters_N),
-        untrained=_purity(_vectors(untrained(encoder, seed=seed), codes, recipe), codes, recipe),
+        untrained=_purity(_vectors(untrained(encoder, seed=seed), codes, pooling, recipe), codes, recipe),
         tfidf=_purity(text_vectors(codes.descriptions), codes, recipe),
         permutation=permuted_purity(index_NK[:, : recipe.purity_neighbours], codes.chapters_N, seed=recipe.seed),
     )
@@ -73,7 +74,7 @@ def map_codes(plan: Plan[MapRecipe]) -> Artifact:
             of_codes=len(codes.whole),
             synthetic_sources=synthetic_sources(model),
             table=recipe.table,
-            pooling=recipe.pooling,
+            pooling=pooling,
             model=model.manifest.id,
         )
     )
@@ -91,9 +92,9 @@ def map_codes(plan: Plan[MapRecipe]) -> Artifact:
         return plan.publish_folder(folder, summary=report)
 
 
-def _vectors(encoder: Encoder, codes: CodeSet, recipe: MapRecipe) -> NDArray[np.float32]:
+def _vectors(encoder: Encoder, codes: CodeSet, pooling: Pooling, recipe: MapRecipe) -> NDArray[np.float32]:
     budget = recipe.scaling.max_batch_tokens
-    return encoder_vectors(encoder, codes.descriptions, pooling=recipe.pooling, max_batch_tokens=budget)
+    return encoder_vectors(encoder, codes.descriptions, pooling=pooling, max_batch_tokens=budget)
 
 
 def _purity(vectors_ND: NDArray[np.float32], codes: CodeSet, recipe: MapRecipe) -> float:

@@ -147,7 +147,7 @@ def describe(engine: Engine) -> Info:
         created_at=manifest.created_at,
         inputs=[Input(name=entry.name, id=entry.id, digest=entry.digest) for entry in manifest.inputs],
         hidden_size=encoder.hidden_size,
-        pooling=engine.recipe.pooling,
+        pooling=engine.pooling,
         normalize=engine.recipe.normalize,
         precision=encoder.precision,
         precision_check=None if encoder.agreement is None else PrecisionCheck(**asdict(encoder.agreement)),
@@ -171,6 +171,6 @@ def describe(engine: Engine) -> Info:
 def _model_type(engine: Engine) -> ModelType:
     labels = engine.labels
     if not labels:
-        return ModelType(embedding=EmbeddingType(pooling=engine.recipe.pooling))
+        return ModelType(embedding=EmbeddingType(pooling=engine.pooling))
     ids = ClassifierType(id2label=dict(enumerate(labels)), label2id={label: i for i, label in enumerate(labels)})
     return ModelType(classifier=ids)

@@ -91,7 +91,13 @@ class PairSource:
     """Makes the global batch of each step."""
 
     def __init__(
-        self, sources: Mapping[str, PairTexts], *, weights: Mapping[str, float], batch_pairs: int, seed: int
+        self,
+        sources: Mapping[str, PairTexts],
+        *,
+        weights: Mapping[str, float],
+        batch_pairs: int,
+        neighbours: int,
+        seed: int,
     ) -> None:
         unknown = sorted(set(weights) - set(sources))
         if unknown:
@@ -108,7 +114,8 @@ class PairSource:
                 # Numbered, so that two sources of one size are not read in one order.
                 own_seed = int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0]) >> 1
                 self._pairs.append(with_ids(sources[name]))
-                self._orders.append(RowOrder(num_rows=len(sources[name]), batch_rows=count, seed=own_seed))
+                order = RowOrder(num_rows=len(sources[name]), batch_rows=count, seed=own_seed, run_rows=neighbours)
+                self._orders.append(order)
 
     def batch(self, step: int) -> PairBatch:
         """Return the pairs of ``step``."""

@@ -69,6 +69,7 @@ def start_contrast(job: TrainJob, worker: Worker) -> ContrastRun:
             read_pair_set(pairs, split=training.split),
             weights=training.weights,
             batch_pairs=training.batch_pairs,
+            neighbours=training.neighbours,
             seed=training.seed,
         ),
         held_out=_held_out(pairs, recipe) if training.split == "train" else None,

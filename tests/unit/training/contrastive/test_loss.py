@@ -100,7 +100,7 @@ def source(*sizes: int, batch_pairs: int = 8, **weights: float) -> PairSource:
         )
         for n, size in enumerate(sizes)
     }
-    return PairSource(texts, weights=weights, batch_pairs=batch_pairs, seed=0)
+    return PairSource(texts, weights=weights, batch_pairs=batch_pairs, neighbours=1, seed=0)
 
 
 def test_each_source_has_its_places_in_every_batch() -> None:
