@@ -2,28 +2,20 @@
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import streamlit as st
 from audit import record, user_name
-from clinical_modernbert.artifacts import Artifact, Store, find_artifact, synthetic_sources
+from clinical_modernbert.artifacts import Artifact, Store, synthetic_sources
 from clinical_modernbert.artifacts.layout import FORMAT_VERSION
 from clinical_modernbert.errors import ArtifactError, StoreError
 from clinical_modernbert.job import open_root
+from manifests import Listing, Manifests, Progress
 
-_RELOAD_S = 10
-_MANIFEST_S = 120
 # What S3 services answer where a key is wrong or may not read.
 _NO_RIGHTS = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "Permission denied")
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """The finished artifacts of one kind, newest first, and the problems of those that cannot be read."""
-
-    artifacts: tuple[Artifact, ...]
-    problems: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,37 +56,48 @@ def _opened(root: str | None) -> Store:
     return open_root(root)
 
 
+def list_kinds(store: Store, kinds: Sequence[str]) -> list[Listing]:
+    """Return a listing of each kind. While the store is read, the page says how far it is."""
+    place, began = st.empty(), time.monotonic()
+
+    def tell(progress: Progress) -> None:
+        seconds = f"{time.monotonic() - began:.0f} s"
+        if progress.total is None:
+            place.caption(f"Asking the store for its artifacts: {seconds}")
+        else:
+            place.caption(f"Reading artifacts: {progress.done:,} of {progress.total:,}, {seconds}")
+
+    listings = _manifests(store.uri, store).list_kinds(kinds, tell=tell)
+    place.empty()
+    return listings
+
+
 def list_kind(store: Store, kind: str) -> Listing:
     """Return the artifacts of one kind. A damaged artifact is reported and hides none of the others."""
-    return _list_kind(store, store.uri, kind)
+    return list_kinds(store, [kind])[0]
 
 
-@st.cache_resource(ttl=_RELOAD_S, max_entries=32, show_spinner=False)
-def _list_kind(_store: Store, uri: str, kind: str) -> Listing:
-    artifacts, problems = [], []
-    for artifact_id in _store.names(kind):
-        try:
-            artifact = _finished(_store, uri, kind, artifact_id)
-        except _NotFinishedError:
-            continue
-        except ArtifactError as error:
-            problems.append(str(error))
-        else:
-            artifacts.append(artifact)
-    artifacts.sort(key=lambda artifact: artifact.manifest.created_at, reverse=True)
-    return Listing(tuple(artifacts), tuple(problems))
+def find(store: Store, kind: str, artifact_id: str) -> Artifact | None:
+    """Return an artifact of the store, at most two minutes old; None where it is not finished."""
+    return _manifests(store.uri, store).find(kind, artifact_id)
 
 
-class _NotFinishedError(Exception):
-    """The artifact has no manifest yet. It is an exception because Streamlit caches returned values but no exceptions."""
+def where(store: Store, test: Callable[[str], bool], names: Sequence[str]) -> list[str]:
+    """Return the names that pass a test which reads the store; the tests run side by side."""
+    return _manifests(store.uri, store).where(test, names)
 
 
-@st.cache_resource(ttl=_MANIFEST_S, max_entries=1024, show_spinner=False)
-def _finished(_store: Store, uri: str, kind: str, artifact_id: str) -> Artifact:
-    artifact = find_artifact(_store, kind, artifact_id)
-    if artifact is None:
-        raise _NotFinishedError
+def opened(artifact: Artifact) -> Artifact:
+    """Return the artifact that a page opens. The page starts again if it was rebuilt since it was listed."""
+    found = find(artifact.store, artifact.manifest.kind, artifact.manifest.id)
+    if found is not None and found.manifest != artifact.manifest:
+        st.rerun()
     return artifact
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _manifests(uri: str, _store: Store) -> Manifests:
+    return Manifests(_store)
 
 
 def show_problems(problems: tuple[str, ...]) -> None:
@@ -106,14 +109,16 @@ def show_problems(problems: tuple[str, ...]) -> None:
 
 def readable(artifacts: Sequence[Artifact]) -> list[Artifact]:
     """Return the artifacts of this format version, and name the others: their figures may have another meaning."""
-    kept = [one for one in artifacts if one.manifest.format_version == FORMAT_VERSION[one.manifest.kind]]
-    others = sorted(one.manifest.id for one in artifacts if one not in kept)
+    of_version: dict[bool, list[Artifact]] = {True: [], False: []}
+    for one in artifacts:
+        of_version[one.manifest.format_version == FORMAT_VERSION[one.manifest.kind]].append(one)
+    others = sorted(one.manifest.id for one in of_version[False])
     if others:
         st.info(
             f"Not shown, because another version of the platform wrote them: {', '.join(others)}. Build them again to see them.",
             icon=":material/history:",
         )
-    return kept
+    return of_version[True]
 
 
 def origins(artifact: Artifact, *, depth: int = 1) -> Iterator[Origin]:
@@ -125,7 +130,7 @@ def origins(artifact: Artifact, *, depth: int = 1) -> Iterator[Origin]:
             raw[entry.id] = raw.get(entry.id, 0) + 1
             continue
         try:
-            found = find_artifact(artifact.store, kind, artifact_id)
+            found = find(artifact.store, kind, artifact_id)
         except ArtifactError as error:
             yield Origin(depth, entry.id, None, str(error))
             continue
@@ -143,7 +148,7 @@ def origins(artifact: Artifact, *, depth: int = 1) -> Iterator[Origin]:
 
 def synthetic_note(artifact: Artifact) -> str | None:
     """Return what a page must say about generated text in the making of ``artifact``; None where there was none."""
-    found = synthetic_sources(artifact)
+    found = synthetic_sources(artifact, find=find)
     if found is None:
         return "what it was trained on is no longer in the store, so synthetic text cannot be ruled out"
     return f"trained in part on synthetic text ({', '.join(found)})" if found else None

@@ -19,10 +19,10 @@ from clinical_modernbert.artifacts import Artifact, Store, open_store, resolve
 
 from benchmarks.drill import Outcome
 from benchmarks.kits.fault_proxy import KINDS, Fault, FaultProxy, running_fault_proxy
+from benchmarks.kits.tests import helper_of_tests
 from benchmarks.kits.training_runs import (
     TWO_WORKERS,
     finish,
-    helper_of_tests,
     same_weights,
     start_job,
     start_script,

@@ -1,6 +1,5 @@
 """Pretraining jobs for drills: a tiny model on two workers, started as a user starts it, and the record of its steps."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -9,7 +8,6 @@ import time
 from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import psutil
@@ -19,19 +17,7 @@ from clinical_modernbert.training.records import Records
 from clinical_modernbert.training.run_progress import ProgressReader
 from safetensors.torch import load_file
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-def helper_of_tests(name: str) -> ModuleType:
-    """Return the module ``tests/helpers/<name>.py``."""
-    # By its path: some installed packages bring a top-level `tests` of their own.
-    spec = importlib.util.spec_from_file_location(f"helper_{name}", REPOSITORY / "tests" / "helpers" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up by its name
-    spec.loader.exec_module(module)
-    return module
-
+from benchmarks.kits.tests import REPOSITORY, helper_of_tests
 
 tiny = helper_of_tests("tiny")
 EVERY_STEPS = 5

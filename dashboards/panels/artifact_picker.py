@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact
-from store import list_kind, readable, show_problems, store_or_stop, synthetic_note
+from store import list_kind, opened, readable, show_problems, store_or_stop, synthetic_note
 
 
 def artifacts_or_stop(
@@ -29,9 +29,9 @@ def artifacts_or_stop(
 def choose(artifacts: list[Artifact], *, label: str, key: str) -> Artifact:
     """Return the newest artifact, or the one chosen among several."""
     if len(artifacts) == 1:
-        return artifacts[0]
+        return opened(artifacts[0])
     by_id = {artifact.manifest.id: artifact for artifact in artifacts}
-    return by_id[st.selectbox(label, list(by_id), key=key, format_func=lambda id_: _dated(by_id[id_]))]
+    return opened(by_id[st.selectbox(label, list(by_id), key=key, format_func=lambda id_: _dated(by_id[id_]))])
 
 
 def show_origin(artifact: Artifact) -> None:

@@ -14,6 +14,7 @@ from clinical_modernbert.artifacts.layout import MANIFEST_NAME, artifact_prefix,
 from clinical_modernbert.errors import ArtifactError
 from clinical_modernbert.training.records import PROGRESS_NAME, Records
 from clinical_modernbert.training.run_progress import ProgressReader
+from store import where
 
 MOST_POINTS = 400
 _LIVE_S = 4
@@ -100,8 +101,8 @@ def running_ids(store: Store) -> list[str]:
 @st.cache_resource(ttl=_LIVE_S, max_entries=8, show_spinner=False)
 def _running_ids(_store: Store, uri: str) -> list[str]:
     names = _store.names(work_prefix("model", ""))
-    recorded = (name for name in names if PROGRESS_NAME in _store.names(work_prefix("model", name)))
-    return [name for name in recorded if not _published(_store, name)]
+    recorded = where(_store, lambda name: PROGRESS_NAME in _store.names(work_prefix("model", name)), names)
+    return where(_store, lambda name: not _published(_store, name), recorded)
 
 
 def running(store: Store, run: str) -> Running | None:

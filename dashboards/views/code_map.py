@@ -22,7 +22,7 @@ from panels.map_panel import Points, grouped, make_points, selected_rows, show_p
 from panels.map_table import add_entries, load_table, region_labels, what_search_reads
 from panels.search import Matches, search_panel, selectable, show_found
 from panels.selection import Grouping, show_selection
-from store import Listing, list_kind, readable, show_problems, store_or_stop, synthetic_note
+from store import list_kind, opened, readable, show_problems, store_or_stop, synthetic_note
 
 _PAGE = "map"
 _BASELINES = {
@@ -90,12 +90,12 @@ def page() -> None:
     map_panel.keep_in_address(_PAGE, map=artifact.manifest.id, code=None if row is None else codes["code"][row].as_py())
 
 
-def list_maps() -> Listing:
+def list_maps() -> list[Artifact]:
     """Return the code maps of the store, or say that there are none and end the page."""
     store = store_or_stop()
     listing = list_kind(store, "map")
     show_problems(listing.problems)
-    maps = tuple(readable([artifact for artifact in listing.artifacts if artifact.manifest.recipe["kind"] == "map"]))
+    maps = readable([artifact for artifact in listing.artifacts if artifact.manifest.recipe["kind"] == "map"])
     if not maps:
         st.info(f"There is no code map in {store.uri} yet.", icon=":material/inbox:")
         st.markdown("Make a model and its map, then reload this page:")
@@ -104,7 +104,7 @@ def list_maps() -> Listing:
             language="bash",
         )
         st.stop()
-    return Listing(maps, listing.problems)
+    return maps
 
 
 def map_label(artifact: Artifact) -> str:
@@ -210,10 +210,10 @@ def show_card(codes: pa.Table, *, page: str, artifact: Artifact) -> None:
 
 
 def _choose_map() -> Artifact:
-    by_id = {artifact.manifest.id: artifact for artifact in list_maps().artifacts}
+    by_id = {artifact.manifest.id: artifact for artifact in list_maps()}
     map_panel.refuse_absent(_PAGE, "map", by_id, with_it=("code", "area"))
     if len(by_id) == 1:
-        return next(iter(by_id.values()))
+        return opened(next(iter(by_id.values())))
     asked = st.query_params.get("map")
     if "map" not in st.session_state and asked in by_id:
         st.session_state["map"] = asked
@@ -226,7 +226,7 @@ def _choose_map() -> Artifact:
         args=(_PAGE,),
         format_func=lambda id_: map_label(by_id[id_]),
     )
-    return by_id[chosen]
+    return opened(by_id[chosen])
 
 
 def _restore(codes: pa.Table, points: Points) -> None:

@@ -17,7 +17,7 @@ from panels.map_table import add_entries, load_table, region_labels, what_search
 from panels.overlap import Pair, align, by_chapter, moved_most, present
 from panels.search import selectable
 from panels.selection import Grouping, show_selection
-from store import show_problems, synthetic_note
+from store import opened, show_problems, synthetic_note
 
 from views.code_map import chapters, code_texts, list_maps, load_map, map_label, of_all
 
@@ -100,7 +100,7 @@ def _show_maps(
 
 
 def _choose() -> tuple[Artifact, Artifact]:
-    maps = list_maps().artifacts
+    maps = list_maps()
     by_id = {artifact.manifest.id: artifact for artifact in maps}
     pairs = [one for one in maps if any(two is not one and _table(two) == _table(one) for two in maps)]
     if not pairs:
@@ -112,7 +112,7 @@ def _choose() -> tuple[Artifact, Artifact]:
     columns = st.columns(2)
     left = by_id[_pick(columns[0], "left", [one.manifest.id for one in reversed(pairs)], by_id)]
     others = [one.manifest.id for one in maps if one is not left and _table(one) == _table(left)]
-    return left, by_id[_pick(columns[1], "right", others, by_id)]
+    return opened(left), opened(by_id[_pick(columns[1], "right", others, by_id)])
 
 
 def _pick(column: Any, side: str, ids: list[str], by_id: dict[str, Artifact]) -> str:

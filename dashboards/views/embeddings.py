@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import streamlit as st
-from clinical_modernbert.artifacts import Artifact, find_artifact
+from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.bulk.table import TextRow, fetched, find_tables, read_table_rows
 from clinical_modernbert.errors import ArtifactError, UserError
 from clinical_modernbert.evaluation.codes.report import EmbeddingMapReport, read_map_report
@@ -23,7 +23,7 @@ from panels.export import provenance
 from panels.map_panel import Points, grouped, make_points, selected_rows, show_points
 from panels.search import selectable
 from panels.selection import Grouping, show_selection
-from store import list_kind, readable, reveal, show_problems, store_or_stop, synthetic_note
+from store import find, list_kind, opened, readable, reveal, show_problems, store_or_stop, synthetic_note
 
 _PAGE = "set"
 _LENGTH = "length"
@@ -112,7 +112,7 @@ def _choose() -> Artifact:
         on_change=map_panel.forget,
         args=(_PAGE,),
     )
-    return by_id[chosen]
+    return opened(by_id[chosen])
 
 
 def _choose_column(columns: list[str]) -> str:
@@ -196,7 +196,7 @@ def _show_card(artifact: Artifact, rows: pa.Table, report: EmbeddingMapReport) -
     shown = shown.add_column(0, "similarity", pa.array(document["map_similarities"], pa.float32()))
     key = f"nearest-{_PAGE}-{artifact.manifest.id}-{row}"
     selectable(key, shown, near, take=lambda other: map_panel.choose(_PAGE, other))
-    embeddings = find_artifact(artifact.store, "embeddings", report.embeddings)
+    embeddings = find(artifact.store, "embeddings", report.embeddings)
     if embeddings is None:
         st.caption("The embedded set was deleted from the store, so its texts cannot be read.")
         return

@@ -9,7 +9,7 @@ from clinical_modernbert.serving.client import EndpointError
 from endpoint import open_endpoint, served_info
 from mode import is_researcher
 from panels.charts import Row
-from store import Origin, list_kind, origins, show_problems, store_or_stop, synthetic_note
+from store import Origin, list_kinds, opened, origins, show_problems, store_or_stop, synthetic_note
 
 _KINDS = {
     "corpus": "the texts that a model is trained on",
@@ -26,7 +26,7 @@ def page() -> None:
     """List every finished artifact. For the chosen one show its inputs, its recipe and its files."""
     st.title("Lineage")
     store = store_or_stop()
-    listings = [list_kind(store, kind) for kind in KINDS]
+    listings = list_kinds(store, KINDS)
     for listing in listings:
         show_problems(listing.problems)
     artifacts = [artifact for listing in listings for artifact in listing.artifacts]
@@ -38,7 +38,7 @@ def page() -> None:
     st.caption(f"{len(artifacts)} finished artifacts in {store.uri}")
     st.dataframe([_line(artifact) for artifact in artifacts], hide_index=True)
     chosen = by_id[st.selectbox("Artifact", list(by_id), index=_newest_map(artifacts), key="artifact")]
-    _show(chosen, artifacts)
+    _show(opened(chosen), artifacts)
 
 
 def _offer_served(by_id: dict[str, Artifact]) -> None:

@@ -14,7 +14,7 @@ from clinical_modernbert.recipe.overrides import dotted
 from clinical_modernbert.recipe.section import RecipeValues
 from panels.charts import MOST_SERIES, Row, line_chart
 from panels.curves import Curve, Running, finished_curve, has_curve, running, running_ids
-from store import list_kind, readable, show_problems, store_or_stop
+from store import list_kind, opened, readable, show_problems, store_or_stop
 
 _REFRESH_S = 5
 _STUCK_S = 120
@@ -127,7 +127,7 @@ def _show_finished(models: dict[str, Artifact]) -> None:
     if not chosen:
         return
     group = st.segmented_control("Curves", _GROUPS, default="Loss", key="group") or "Loss"
-    curves = [finished_curve(models[run]) for run in chosen]
+    curves = [finished_curve(opened(models[run])) for run in chosen]
     show_curves(curves, group)
     _show_notes(curves)
     if len(chosen) > 1:

@@ -39,7 +39,7 @@ PATIENCE_S = 90.0
 OPENING_PATIENCE_S = 10.0  # less, because the address may be wrong
 CONNECT_S = 10.0
 READ_S = 30.0
-_CONNECTIONS = 16
+_CONNECTIONS = 128  # as many as the explorer has readers: each one beyond these is opened anew for a request
 _COPY_BYTES = 1 << 20
 
 T = TypeVar("T")
