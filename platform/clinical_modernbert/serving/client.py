@@ -11,6 +11,7 @@ import http.client
 import json
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,8 +40,13 @@ class Attempts:
     """Counts of requests and failures, for drills."""
 
     num_requests: int = 0
-    num_first_failures: int = 0
-    """Requests whose first attempt failed, even if a later one succeeded."""
+    first_failures: Counter[str] = field(default_factory=Counter)
+    """Requests whose first attempt failed, even if a later one succeeded: by HTTP status, or what happened to the connection."""
+
+    @property
+    def num_first_failures(self) -> int:
+        """Their number."""
+        return self.first_failures.total()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,8 @@ class Client:
     key: str | None = field(default=None, repr=False)
     timeout_s: float = 150
     """Seconds that one attempt may take."""
+    connect_timeout_s: float = 10
+    """Seconds to connect. Packets to a pod that is deleted may be lost, and the system alone would try for two minutes."""
     max_attempts: int = 6
     attempts: Attempts = field(default_factory=Attempts, compare=False)
 
@@ -86,8 +94,9 @@ class Client:
             status, retry_after, content = self._send(method, path, data)
             if status == 200:
                 return json.loads(content)
-            self.attempts.num_first_failures += attempt == 1
             code, message = _reason(content)
+            if attempt == 1:
+                self.attempts.first_failures[str(status or message)] += 1
             # The endpoint's own time limit: the same request would take as long again, and all others would wait for it.
             final = (status is not None and status not in _RETRIED) or code == "request_timeout"
             if final or attempt == self.max_attempts:
@@ -102,13 +111,18 @@ class Client:
         headers = {"Content-Type": "application/json"}
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"
-        connection = kind(parts.netloc, timeout=self.timeout_s)
+        connection = kind(parts.netloc, timeout=self.connect_timeout_s)
+        doing = "connecting"
         try:
+            connection.connect()
+            doing = "waiting for an answer"
+            connection.sock.settimeout(self.timeout_s)
             connection.request(method, parts.path.rstrip("/") + path, data, headers)
             answer = connection.getresponse()
             return answer.status, answer.getheader("Retry-After"), answer.read()
         except (OSError, http.client.HTTPException) as error:
-            return None, None, json.dumps({"error": {"code": None, "message": type(error).__name__}}).encode()
+            message = f"{type(error).__name__} while {doing}"
+            return None, None, json.dumps({"error": {"code": None, "message": message}}).encode()
         finally:
             connection.close()
 

@@ -1,5 +1,7 @@
 """The client: it loads no model library, and waits as a refusal says."""
 
+import contextlib
+import socket
 import subprocess
 import sys
 import threading
@@ -39,6 +41,22 @@ def test_the_endpoint_s_own_time_limit_is_not_tried_again() -> None:
             Client(f"http://127.0.0.1:{server.server_address[1]}").info()
         server.shutdown()
     assert (Slow.num, refused.value.code) == (1, "request_timeout")
+
+
+def test_a_connection_that_is_not_accepted_ends_before_the_time_of_an_answer() -> None:
+    with socket.socket() as server, contextlib.ExitStack() as others:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        for _ in range(2):  # they fill the queue: the system drops what comes next
+            other = others.enter_context(socket.socket())
+            other.setblocking(False)
+            other.connect_ex(server.getsockname())
+        client = Client(f"http://127.0.0.1:{server.getsockname()[1]}", connect_timeout_s=0.2, max_attempts=1)
+        began = time.monotonic()
+        with pytest.raises(EndpointError, match="TimeoutError while connecting"):
+            client.info()
+    assert time.monotonic() - began < 5
+    assert client.attempts.first_failures == {"TimeoutError while connecting": 1}
 
 
 def test_it_waits_as_long_as_a_refusal_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
