@@ -139,13 +139,18 @@ class Cluster:
         return replace(self, kubeconfig=path)
 
 
+def sets(*settings: str) -> list[str]:
+    """Return ``--set`` before each setting, as helm and jobs/submit.py take them."""
+    return [part for setting in settings for part in ("--set", setting)]
+
+
 def values(preset: str) -> list[str]:
     """Return helm's arguments for a preset, sized down, with the images of the cluster."""
     arguments = ["--values", str(CHART / "ci" / f"{preset}-values.yaml"), "--values", str(_SIZES)]
     for name, image in (("image", IMAGE), ("devStore.image", STORE_IMAGE)):
         repository, _, tag = image.rpartition(":")
         parts = {"registry": "", "repository": repository, "tag": tag}
-        arguments += [part for key, value in parts.items() for part in ("--set", f"{name}.{key}={value}")]
+        arguments += sets(*(f"{name}.{key}={value}" for key, value in parts.items()))
     return arguments
 
 

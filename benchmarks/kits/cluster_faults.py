@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.drill import Outcome
-from benchmarks.kits.cluster import FULL_NAME, Cluster, wait_for
+from benchmarks.kits.cluster import NAMESPACE, Cluster, sets, wait_for
 from benchmarks.kits.cluster_load import counts, load
 from benchmarks.kits.cluster_release import (
+    OWN_CLUSTER,
+    SMALL_CORPUS,
     delete_namespace,
     endpoint_is_ready,
+    endpoint_is_settled,
     install,
     ready_workers,
     research_is_ready,
@@ -26,12 +29,9 @@ from benchmarks.kits.cluster_release import (
 )
 
 NUM_WORKERS = 2
+SETTINGS = (f"endpoint.workers.cpu={NUM_WORKERS}", "research.enabled=false")
 MODEL = "smoke"
 _BACK_S = 600
-_SMALL = (
-    "sources=[{type: synthetic_notes, name: notes, num_documents: 400}]",
-    "tokenizer={base: train, vocabulary_size: 1024}",
-)
 
 Fault = Callable[[Cluster], Any]
 
@@ -52,17 +52,18 @@ def drill(scratch: Path, *, inject: Fault, recovered: Callable[[Cluster], bool],
     facts = {
         "back_s": back_s,
         "requests": seen.answered + seen.lost,
-        "first_attempts_failed": seen.first_attempts_failed,
+        "first_failures": seen.first_failures,
         "longest_gap_s": seen.longest_gap_s,
+        "longest_gap_ended": seen.longest_gap_ended,
         "workers": NUM_WORKERS,
     }
     sys.stdout.write(json.dumps(facts) + "\n")
     return Outcome(injected=num_faults, recovered=len(back_s), lost=seen.lost, wrong=seen.wrong, facts=facts)
 
 
-def kill_pod(cluster: Cluster, name: str) -> None:
+def kill_pod(cluster: Cluster, name: str, *, namespace: str = NAMESPACE) -> None:
     """Kill a pod without its grace period, as a node that is lost would."""
-    cluster.kubectl("delete", "pod", name, "--grace-period=0", "--force")
+    cluster.run("kubectl", "--namespace", namespace, "delete", "pod", name, "--grace-period=0", "--force")
 
 
 @contextmanager
@@ -74,12 +75,10 @@ def endpoint(scratch: Path) -> Iterator[Cluster]:
         delete_namespace(cluster)
         install(cluster)
         wait_for(lambda: research_is_ready(cluster), timeout_s=_BACK_S)
-        own = ("--release", FULL_NAME, "--workers", "cpu=1")
-        sets = [part for override in _SMALL for part in ("--set", override)]
-        cluster.submit("build_corpus", "corpus/demo", *sets, *own)
-        cluster.submit("pretrain", "pretrain/smoke", "--set", "scaling.num_workers=1", *own)
-    upgrade(cluster, f"endpoint.workers.cpu={NUM_WORKERS}", "research.enabled=false")
-    wait_for(lambda: endpoint_is_ready(cluster) and len(ready_workers(cluster)) == NUM_WORKERS, timeout_s=_BACK_S)
+        cluster.submit("build_corpus", "corpus/demo", *sets(*SMALL_CORPUS), *OWN_CLUSTER)
+        cluster.submit("pretrain", "pretrain/smoke", *sets("scaling.num_workers=1"), *OWN_CLUSTER)
+    upgrade(cluster, *SETTINGS)
+    wait_for(lambda: endpoint_is_settled(cluster) and len(ready_workers(cluster)) == NUM_WORKERS, timeout_s=_BACK_S)
     yield cluster
     if not keep:
         delete_namespace(cluster)

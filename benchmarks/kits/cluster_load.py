@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,12 @@ class Counts:
     """Requests that the project's client, which retries, gave up."""
     wrong: int = 0
     """Answers that differ from the client's first one."""
-    first_attempts_failed: int = 0
-    """Requests that a client without retries would have lost."""
+    first_failures: dict[str, int] = field(default_factory=dict)
+    """Requests that a client without retries would have lost, by HTTP status or what happened to the connection."""
     longest_gap_s: float = 0
     """Longest time between two answers, over all clients."""
+    longest_gap_ended: str = ""
+    """When it ended (UTC), to find its cause in the events and logs of the cluster."""
 
 
 @contextmanager

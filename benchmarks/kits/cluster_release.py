@@ -2,11 +2,17 @@
 
 import re
 import subprocess
+from typing import Any
 
-from benchmarks.kits.cluster import CHART, FULL_NAME, NAMESPACE, RELEASE, ROOT, Cluster, values
+from benchmarks.kits.cluster import CHART, FULL_NAME, NAMESPACE, RELEASE, ROOT, Cluster, sets, values
 
 PRESET = "minimal"
 ENDPOINT = f"{FULL_NAME}-encoder"
+SMALL_CORPUS = (
+    "sources=[{type: synthetic_notes, name: notes, num_documents: 400}]",
+    "tokenizer={base: train, vocabulary_size: 1024}",
+)
+OWN_CLUSTER = ("--release", FULL_NAME, "--workers", "cpu=1")
 _PAGE, _HEADING = ROOT / "docs" / "platform-team.md", "## Install on bare KubeRay\n"
 _KEYS = "--from-literal AWS_ACCESS_KEY_ID=key --from-literal AWS_SECRET_ACCESS_KEY=secret-of-the-tests"
 
@@ -37,9 +43,9 @@ def upgrade(
     cluster: Cluster, *settings: str, timeout: str = "4m", check: bool = True
 ) -> subprocess.CompletedProcess[str]:
     """Upgrade with the endpoint on, as NOTES and docs/platform-team.md print it."""
-    sets = [part for setting in ("endpoint.enabled=true", *settings) for part in ("--set", setting)]
+    chosen = [*values(PRESET), *sets("endpoint.enabled=true", *settings)]
     command = ("helm", "upgrade", RELEASE, str(CHART), "--namespace", NAMESPACE, "--server-side=false")
-    return cluster.run(*command, *values(PRESET), *sets, "--rollback-on-failure", "--timeout", timeout, check=check)
+    return cluster.run(*command, *chosen, "--rollback-on-failure", "--timeout", timeout, check=check)
 
 
 def delete_namespace(cluster: Cluster) -> None:
@@ -55,27 +61,50 @@ def research_is_ready(cluster: Cluster) -> bool:
 
 def endpoint_is_ready(cluster: Cluster) -> bool:
     """Whether KubeRay calls the endpoint ready."""
-    conditions = cluster.get("rayservice", ENDPOINT).get("status", {}).get("conditions", [])
-    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+    return is_ready(cluster.get("rayservice", ENDPOINT))
+
+
+def endpoint_is_settled(cluster: Cluster) -> bool:
+    """Whether the endpoint is ready and no upgrade is under way or still to come."""
+    service = cluster.get("rayservice", ENDPOINT)
+    return is_ready(service) and is_settled(service)
+
+
+def is_ready(item: dict[str, Any]) -> bool:
+    """Whether a pod or a RayService that nobody deletes has the condition Ready."""
+    conditions = item.get("status", {}).get("conditions", [])
+    ready = any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+    return ready and "deletionTimestamp" not in item["metadata"]
+
+
+def is_settled(service: dict[str, Any]) -> bool:
+    """Whether the operator has seen the last change of a RayService, and prepares no second cluster for it."""
+    status = service.get("status", {})
+    pending = status.get("pendingServiceStatus", {}).get("rayClusterName")
+    return status.get("observedGeneration") == service["metadata"]["generation"] and not pending
+
+
+def active_cluster(cluster: Cluster) -> str:
+    """The RayCluster that takes the endpoint's requests: during an upgrade there is a second one."""
+    status = cluster.get("rayservice", ENDPOINT).get("status", {})
+    return str(status.get("activeServiceStatus", {}).get("rayClusterName", "none"))
 
 
 def ready_heads(cluster: Cluster) -> list[str]:
     """The endpoint's head, if it is ready."""
-    return _ready(cluster, "head")
+    return [pod["metadata"]["name"] for pod in _ready(cluster, "head")]
 
 
 def ready_workers(cluster: Cluster) -> list[str]:
     """The endpoint's workers that take requests."""
-    return _ready(cluster, "worker")
+    return [pod["metadata"]["name"] for pod in _ready(cluster, "worker")]
 
 
-def _ready(cluster: Cluster, node: str) -> list[str]:
-    """Ready pods of the cluster that takes the requests: during an upgrade there is a second one."""
-    status = cluster.get("rayservice", ENDPOINT).get("status", {})
-    active = status.get("activeServiceStatus", {}).get("rayClusterName", "none")
-    return [
-        pod["metadata"]["name"]
-        for pod in cluster.list("pods", "--selector", f"ray.io/cluster={active},ray.io/node-type={node}")
-        if "deletionTimestamp" not in pod["metadata"]
-        if any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
-    ]
+def worker_containers(cluster: Cluster) -> set[str]:
+    """Ids of the containers of these workers. A pod that stays may start its container again."""
+    return {c["containerID"] for pod in _ready(cluster, "worker") for c in pod["status"]["containerStatuses"]}
+
+
+def _ready(cluster: Cluster, node: str) -> list[dict[str, Any]]:
+    selector = f"ray.io/cluster={active_cluster(cluster)},ray.io/node-type={node}"
+    return [pod for pod in cluster.list("pods", "--selector", selector) if is_ready(pod)]

@@ -7,7 +7,9 @@ import json
 import sys
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from clinical_modernbert.serving.client import Attempts, Client, EndpointError
 
@@ -25,6 +27,7 @@ class Load:
     lost: int = 0
     wrong: int = 0
     longest_gap_s: float = 0
+    longest_gap_ended: str = ""
     last: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -42,26 +45,29 @@ class Load:
                     self.lost += 1
             else:
                 first = vector if first is None else first
-                self._answered(wrong=float(abs(vector - first).max()) > 1e-5)
+                self.answer(at=time.monotonic(), wrong=float(abs(vector - first).max()) > 1e-5)
             time.sleep(PAUSE_S)
 
-    def report(self) -> str:
+    def report(self, *, at: float) -> str:
         """Return the counts as JSON; a gap between answers that still lasts counts."""
         with self.lock:
             counts = {
                 "answered": self.answered,
                 "lost": self.lost,
                 "wrong": self.wrong,
-                "first_attempts_failed": sum(attempts.num_first_failures for attempts in self.attempts),
-                "longest_gap_s": round(max(self.longest_gap_s, time.monotonic() - self.last), 1),
+                "first_failures": sum((attempts.first_failures for attempts in self.attempts), Counter[str]()),
+                "longest_gap_s": round(max(self.longest_gap_s, at - self.last), 1),
+                "longest_gap_ended": self.longest_gap_ended,
             }
         return json.dumps(counts)
 
-    def _answered(self, *, wrong: bool) -> None:
+    def answer(self, *, at: float, wrong: bool) -> None:
+        """Count an answer; the time before the first one is no gap."""
         with self.lock:
-            now = time.monotonic()
-            self.longest_gap_s = max(self.longest_gap_s, now - self.last) if self.answered else 0
-            self.last = now
+            if self.answered and at - self.last > self.longest_gap_s:
+                self.longest_gap_s = at - self.last
+                self.longest_gap_ended = datetime.now(UTC).isoformat(timespec="seconds")
+            self.last = at
             self.answered += 1
             self.wrong += wrong
 
@@ -74,7 +80,7 @@ def main() -> None:
         threading.Thread(target=load.send_one_after_the_other, daemon=True).start()
     while True:
         time.sleep(1)
-        sys.stdout.write(load.report() + "\n")
+        sys.stdout.write(load.report(at=time.monotonic()) + "\n")
         sys.stdout.flush()
 
 

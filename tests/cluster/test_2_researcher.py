@@ -10,24 +10,16 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.kits.cluster import FULL_NAME, NAMESPACE, Cluster, wait_for
+from benchmarks.kits.cluster import FULL_NAME, NAMESPACE, Cluster, sets, wait_for
+from benchmarks.kits.cluster_release import OWN_CLUSTER, SMALL_CORPUS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 
-CORPUS = (
-    "sources=[{type: synthetic_notes, name: notes, num_documents: 400}]",
-    "tokenizer={base: train, vocabulary_size: 1024}",
-)
-OWN_CLUSTER = ("--release", FULL_NAME, "--workers", "cpu=1")
 STOLEN = {"name": "STOLEN", "valueFrom": {"secretKeyRef": {"name": "platform-login", "key": "password"}}}
 
 
-def sets(*overrides: str) -> list[str]:
-    return [part for override in overrides for part in ("--set", override)]
-
-
 def test_a_corpus_is_built_and_its_log_shown(researcher: Cluster) -> None:
-    done = researcher.submit("build_corpus", "corpus/demo", *sets(*CORPUS), *OWN_CLUSTER, "--name", "corpus")
+    done = researcher.submit("build_corpus", "corpus/demo", *sets(*SMALL_CORPUS), *OWN_CLUSTER, "--name", "corpus")
     assert "RayJob corpus · Complete · SUCCEEDED" in done.stderr
     assert "s3://platform/test/corpus/demo-" in done.stdout
 
