@@ -10,11 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from clinical_modernbert.artifacts import open_store
+from clinical_modernbert.artifacts import make_plan, open_store
 from clinical_modernbert.corpus.fingerprint_inputs import fingerprint_inputs
+from clinical_modernbert.corpus.pairs.build import build_pairs, pair_inputs
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.lexicon import build_terms
-from clinical_modernbert.recipe import CorpusRecipe, build_recipe
+from clinical_modernbert.recipe import CorpusRecipe, PairsRecipe, build_recipe
 from clinical_modernbert.sources import list_units, read_unit
 
 from tests.helpers.s3_server import S3Server
@@ -112,3 +113,23 @@ def test_what_is_missing_or_differs_is_named(tmp_path: Path, uploaded: Callable[
         list_units(empty[0])
     with pytest.raises(SourceError, match=r"sources\[notes\]\.path: 's3://.*' is not a file"):
         list_units(empty[5])
+
+
+def pairs_recipe(data: str, path: str = "terms.tsv") -> PairsRecipe:
+    source = {"type": "term_table", "name": "own", "path": path, "term_column": "term", "name_column": "name"}
+    return PairsRecipe.model_validate({"name": "t", "data": data, "sources": [source]})
+
+
+def test_a_pair_set_of_s3_is_that_of_a_folder(tmp_path: Path, uploaded: Callable[[], str]) -> None:
+    rows = [f"term {n}\tname {n}\n" for n in range(40)]
+    (tmp_path / "terms.tsv").write_text("term\tname\n" + "".join(rows))
+    top = uploaded()
+    made = []
+    for recipe in (pairs_recipe(str(tmp_path)), pairs_recipe(top), pairs_recipe(".", f"{top}/terms.tsv")):
+        store = open_store(str(tmp_path / f"store{len(made)}"))
+        made.append(build_pairs(make_plan(recipe, store, raw_inputs=pair_inputs(recipe))))
+    digests = [artifact.manifest.entry("pairs.parquet").sha256 for artifact in made]
+    assert digests[0] == digests[1] == digests[2]
+    assert made[0].manifest.fingerprint == made[1].manifest.fingerprint
+    with pytest.raises(SourceError, match=r"sources\[own\]\.path: 's3://.*/none\.tsv' is not an object"):
+        pair_inputs(pairs_recipe(top, "none.tsv"))

@@ -10,6 +10,13 @@ from clinical_modernbert.recipe.section import Recipe, RecipeValues
 from clinical_modernbert.recipe.terms import TermSource
 
 
+def _below(folder: str, path: str) -> str:
+    """Return ``path`` below ``folder``, a folder or an address in S3; an absolute path or an address is returned as it is."""
+    if "://" in path or "://" not in folder:
+        return path if "://" in path else str(Path(folder) / path)
+    return path if path.startswith("/") else f"{folder.rstrip('/')}/{path}"
+
+
 class PairsRecipe(Recipe):
     """Pairs of terms from vocabularies, for contrastive training."""
 
@@ -17,7 +24,8 @@ class PairsRecipe(Recipe):
     sources: Annotated[tuple[TermSource, ...], Field(min_length=1)]
     """The sources of the pairs; a pair that two sources have counts for the first."""
     data: str = "."
-    """Folder that relative paths of the sources begin in; it does not change the fingerprint, the files' content does."""
+    """Folder, or ``s3://bucket/prefix``, that relative paths of the sources begin in. It does not change the fingerprint; the
+    files' content does."""
     held_out: HeldOutSection = HeldOutSection(fraction=0.2)
     """Concepts that are held out, with every name that they have in any source. The same seed draws the same ICD categories as
     a corpus does, and a larger fraction includes those of a smaller one."""
@@ -30,13 +38,7 @@ class PairsRecipe(Recipe):
     def located_sources(self) -> tuple[TermSource, ...]:
         """The sources with their paths below ``data``."""
         return tuple(
-            source.model_copy(
-                update={
-                    name: str(Path(self.data) / value)
-                    for name, value in source
-                    if (name == "path" or name.endswith("_path")) and value is not None
-                }
-            )
+            source.model_copy(update={name: _below(self.data, path) for name, path in source.paths.items()})
             for source in self.sources
         )
 

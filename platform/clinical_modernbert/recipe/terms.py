@@ -17,6 +17,11 @@ class TermSection(Section):
     name: SourceName
     """Name of the source in counts of pairs and drops, and in a contrast recipe's weights."""
 
+    @property
+    def paths(self) -> dict[str, str]:
+        """The files that the source names, by field: paths, or addresses in S3."""
+        return {name: value for name, value in self if (name == "path" or name.endswith("_path")) and value is not None}
+
 
 class TabularTerms(TermSection):
     """CMS's ICD-10-CM tabular list: a code and its parent, or a code and what the list says it includes."""

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clinical_modernbert.artifacts import Artifact, InputEntry, Plan
+from clinical_modernbert.artifacts.remote_files import is_remote, local_copy
 from clinical_modernbert.corpus import SPLITS
 from clinical_modernbert.corpus.pairs.card import pair_card
 from clinical_modernbert.corpus.pairs.split import held_out_pairs
@@ -69,14 +70,29 @@ class _Collected:
 
 def pair_inputs(recipe: PairsRecipe) -> tuple[InputEntry, ...]:
     """Return the files of every source with their digests."""
-    files = [(source.name, file) for source in recipe.located_sources for file in source_files(source)]
+    files = [(source.name, file) for source in _local_sources(recipe) for file in source_files(source)]
     return tuple(InputEntry(name=f"{name}/{file.name}", id=name, digest=file_sha256(file)) for name, file in files)
+
+
+def _local_sources(recipe: PairsRecipe) -> list[TermSource]:
+    """Return the sources with local paths: files in S3 are copied to this machine until the process ends."""
+    return [
+        source.model_copy(update={field: _local(source, field, path) for field, path in source.paths.items()})
+        for source in recipe.located_sources
+    ]
+
+
+def _local(source: TermSource, field: str, path: str) -> str:
+    local = local_copy(path)
+    if is_remote(path) and not local.is_file():
+        raise SourceError(f"sources[{source.name}].{field}: {path!r} is not an object")
+    return str(local)
 
 
 def build_pairs(plan: Plan[PairsRecipe]) -> Artifact:
     """Read, split and publish; raises ``SourceError`` where a source cannot be read or has no pair."""
     recipe, collected = plan.recipe, _Collected()
-    accounts = {source.name: _collect(source, recipe, collected) for source in recipe.located_sources}
+    accounts = {source.name: _collect(source, recipe, collected) for source in _local_sources(recipe)}
     held_out = held_out_pairs(collected.pairs, collected.follows, recipe.held_out)
     splits = [SPLITS[is_out] for is_out in held_out]
     for name, split in zip(collected.sources, splits, strict=True):
