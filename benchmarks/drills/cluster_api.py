@@ -16,7 +16,7 @@ _PAUSE_S = 5
 
 
 def run(scratch: Path, seed: int) -> Outcome:
-    """Kill it three times. There is nothing to draw from the seed."""
+    """Kill it a few times. There is nothing to draw from the seed."""
     command = os.environ.get("CLUSTER_KILL_API")
     if not command:
         raise ValueError("CLUSTER_KILL_API is not set: it is the command that kills the API server of this cluster")

@@ -12,7 +12,7 @@ DRAIN_S = 60
 
 
 def run(scratch: Path, seed: int) -> Outcome:
-    """Drain for at most ``DRAIN_S``, then let pods onto the node again; three times. There is nothing to draw from the seed."""
+    """Drain for at most ``DRAIN_S``, then let pods onto the node again. There is nothing to draw from the seed."""
 
     def inject(cluster: Cluster) -> None:
         node = cluster.get("pod", ready_workers(cluster)[0])["spec"]["nodeName"]

@@ -9,7 +9,7 @@ from benchmarks.kits.cluster_release import endpoint_is_ready, ready_heads, work
 
 
 def run(scratch: Path, seed: int) -> Outcome:
-    """Kill the head three times. There is nothing to draw from the seed."""
+    """Kill the head a few times. There is nothing to draw from the seed."""
     lost = set[str]()
 
     def inject(cluster: Cluster) -> None:

@@ -13,7 +13,7 @@ _LEASES = ("--all-namespaces", "--field-selector", "metadata.name=ray-operator-l
 
 
 def run(scratch: Path, seed: int) -> Outcome:
-    """Kill it three times. There is nothing to draw from the seed."""
+    """Kill it a few times. There is nothing to draw from the seed."""
     killed = set[str]()
 
     def inject(cluster: Cluster) -> None:

@@ -13,7 +13,7 @@ _FIND = 'grep -l "^ray::ServeReplica" /proc/[0-9]*/cmdline 2>/dev/null | cut -d/
 
 
 def run(scratch: Path, seed: int) -> Outcome:
-    """Kill three replicas, each once all are healthy."""
+    """Kill some replicas, each once all are healthy."""
     rng, killed = random.Random(seed), set[tuple[str, str]]()
 
     def inject(cluster: Cluster) -> None:

@@ -11,7 +11,7 @@ _STORE = f"{FULL_NAME}-store-0"
 
 
 def run(scratch: Path, seed: int) -> Outcome:
-    """Kill it three times, each until `helm test` passes. There is nothing to draw from the seed.
+    """Kill it a few times, each until `helm test` passes. There is nothing to draw from the seed.
 
     `helm test` writes, reads and deletes an object, and finds the endpoint's model. Its own seconds count as recovery.
     """

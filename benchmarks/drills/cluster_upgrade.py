@@ -9,7 +9,7 @@ from benchmarks.kits.cluster_release import active_cluster, endpoint_is_settled,
 
 
 def run(scratch: Path, seed: int) -> Outcome:
-    """Upgrade three times, each with another annotation of the pods. There is nothing to draw from the seed."""
+    """Upgrade a few times, each with another annotation of the pods. There is nothing to draw from the seed."""
     before: list[str] = []
 
     def inject(cluster: Cluster) -> None:

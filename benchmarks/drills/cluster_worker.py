@@ -10,7 +10,7 @@ from benchmarks.kits.cluster_release import ready_workers
 
 
 def run(scratch: Path, seed: int) -> Outcome:
-    """Kill three workers, each once two are ready."""
+    """Kill some workers, each once two are ready."""
     rng, killed = random.Random(seed), set[str]()
 
     def inject(cluster: Cluster) -> None:

@@ -36,8 +36,9 @@ _BACK_S = 600
 Fault = Callable[[Cluster], Any]
 
 
-def drill(scratch: Path, *, inject: Fault, recovered: Callable[[Cluster], bool], num_faults: int = 3) -> Outcome:
-    """Inject a fault ``num_faults`` times, each once the last one is over."""
+def drill(scratch: Path, *, inject: Fault, recovered: Callable[[Cluster], bool]) -> Outcome:
+    """Inject a fault three times, or ``CLUSTER_FAULTS`` times, each once the last one is over."""
+    num_faults = int(os.environ.get("CLUSTER_FAULTS", "3"))
     back_s: list[float] = []
     with endpoint(scratch) as cluster, load(cluster, MODEL):
         for _ in range(num_faults):
