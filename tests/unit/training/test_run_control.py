@@ -200,17 +200,22 @@ def test_the_best_is_chosen_among_rows_of_the_last_length_and_scored_as_exported
     assert [point["row_length"] for point in history if "held_out" in point] == [64, 128, 128, 128]
 
 
-def test_a_restore_fetches_each_file_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = tiny_pretrain_plan(store, "checkpoint.every_steps=4")
+def stop_in_step_3(plan: Plan[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run until a request to stop arrives in that step."""
     real = loop.train_step
 
-    def stopped_at_step_3(context: Any, share: Any, *, step: int, signals: Any) -> Any:
+    def step_with_request(context: Any, share: Any, *, step: int, signals: Any) -> Any:
         return real(context, share, step=step, signals=replace(signals, stop=step == 3))
 
-    monkeypatch.setattr(loop, "train_step", stopped_at_step_3)
-    with pytest.raises(RunStopped):
-        pretrain_in_process(plan)
-    monkeypatch.setattr(loop, "train_step", real)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_step", step_with_request)
+        with pytest.raises(RunStopped):
+            pretrain_in_process(plan)
+
+
+def test_a_restore_fetches_each_file_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = tiny_pretrain_plan(store, "checkpoint.every_steps=4")
+    stop_in_step_3(plan, monkeypatch)
     fetched, get = [], FileStore.get_file
 
     def noted(self: FileStore, key: str, local_path: Path) -> Path:
@@ -236,16 +241,8 @@ def test_a_stop_adds_no_candidate_for_the_best(store: Store, monkeypatch: pytest
     monkeypatch.setattr("clinical_modernbert.training.launch.delete_checkpoints", lambda *a: None)
     every = ("checkpoint.every_steps=6", "held_out_loss.every_steps=2", "training.export=best", "training.num_steps=8")
     plan = tiny_pretrain_plan(store, *every)
-    real = loop.train_step
-
-    def stopped_at_step_3(context: Any, share: Any, *, step: int, signals: Any) -> Any:
-        return real(context, share, step=step, signals=replace(signals, stop=step == 3))
-
-    monkeypatch.setattr(loop, "train_step", stopped_at_step_3)
-    with pytest.raises(RunStopped):
-        pretrain_in_process(plan)
+    stop_in_step_3(plan, monkeypatch)
     assert kept(store, plan) == [4]
-    monkeypatch.setattr(loop, "train_step", real)
     assert pretrain_in_process(plan).summary["held_out"] == figures(4.0)
 
 
@@ -291,7 +288,6 @@ def test_sigterm_keeps_the_state_and_the_same_command_goes_on_to_the_bit(
     (step,) = kept(store, plan)
     assert 5 < step < 30 and find_artifact(store, "model", plan.id) is None
     assert Records(store, plan.id).result() == Stopped(step)
-    monkeypatch.setattr(loop, "train_step", real)
     resumed = pretrain_in_process(plan)
     assert_equal_to_the_bit(resumed, whole)
     assert [point["step"] for point in steps_of(resumed)] == list(range(30))
