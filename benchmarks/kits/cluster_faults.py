@@ -56,6 +56,7 @@ def drill(scratch: Path, *, inject: Fault, recovered: Callable[[Cluster], bool])
         "first_failures": seen.first_failures,
         "longest_gap_s": seen.longest_gap_s,
         "longest_gap_ended": seen.longest_gap_ended,
+        "longest_stall_s": seen.longest_stall_s,
         "workers": NUM_WORKERS,
     }
     sys.stdout.write(json.dumps(facts) + "\n")

@@ -30,6 +30,8 @@ class Counts:
     """Longest time between two answers, over all clients."""
     longest_gap_ended: str = ""
     """When it ended (UTC), to find its cause in the events and logs of the cluster."""
+    longest_stall_s: float = 0
+    """Longest time for which the clients themselves did not run."""
 
 
 @contextmanager

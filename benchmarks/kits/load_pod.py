@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from clinical_modernbert.serving.client import Attempts, Client, EndpointError
 
 PAUSE_S = 0.2
+REPORT_S = 1.0
 
 
 @dataclass(slots=True)
@@ -29,6 +30,8 @@ class Load:
     longest_gap_s: float = 0
     longest_gap_ended: str = ""
     last: float = field(default_factory=time.monotonic)
+    longest_stall_s: float = 0
+    reported: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def send_one_after_the_other(self) -> None:
@@ -49,8 +52,13 @@ class Load:
             time.sleep(PAUSE_S)
 
     def report(self, *, at: float) -> str:
-        """Return the counts as JSON; a gap between answers that still lasts counts."""
+        """Return the counts as JSON; a gap between answers that still lasts counts.
+
+        A late report is a stall of the clients themselves, such as a node without a free CPU: the endpoint has no part in it.
+        """
         with self.lock:
+            self.longest_stall_s = max(self.longest_stall_s, at - self.reported - REPORT_S)
+            self.reported = at
             counts = {
                 "answered": self.answered,
                 "lost": self.lost,
@@ -58,6 +66,7 @@ class Load:
                 "first_failures": sum((attempts.first_failures for attempts in self.attempts), Counter[str]()),
                 "longest_gap_s": round(max(self.longest_gap_s, at - self.last), 1),
                 "longest_gap_ended": self.longest_gap_ended,
+                "longest_stall_s": round(self.longest_stall_s, 1),
             }
         return json.dumps(counts)
 
@@ -79,7 +88,7 @@ def main() -> None:
     for _ in range(int(number)):
         threading.Thread(target=load.send_one_after_the_other, daemon=True).start()
     while True:
-        time.sleep(1)
+        time.sleep(REPORT_S)
         sys.stdout.write(load.report(at=time.monotonic()) + "\n")
         sys.stdout.flush()
 

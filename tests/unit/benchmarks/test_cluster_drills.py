@@ -59,7 +59,14 @@ def test_the_longest_gap_is_between_answers_of_all_clients_and_one_that_lasts_co
     seen = Counts(**json.loads(load.report(at=started + 55)))
     assert (seen.answered, seen.wrong, seen.lost, seen.longest_gap_s) == (4, 1, 0, 3.0)
     assert seen.longest_gap_ended
-    assert Counts(**json.loads(load.report(at=started + 64))).longest_gap_s == 10.0
+    later = Counts(**json.loads(load.report(at=started + 64)))
+    assert (later.longest_gap_s, later.longest_stall_s) == (10.0, 54.0)
+
+
+def test_reports_in_time_are_no_stall() -> None:
+    load = Load("http://unused", "smoke")
+    reports = [Counts(**json.loads(load.report(at=load.reported + 1.01))) for _ in range(3)]
+    assert [report.longest_stall_s for report in reports] == [0.0] * 3
 
 
 def test_a_drill_passes_if_every_fault_was_recovered_from_and_nothing_was_lost_or_wrong() -> None:
