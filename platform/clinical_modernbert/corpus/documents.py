@@ -5,8 +5,10 @@ decided by later passes, over all units.
 """
 
 import json
+import tempfile
 from collections import Counter
 from dataclasses import asdict
+from pathlib import Path
 
 from clinical_modernbert.artifacts.work_area import WorkArea
 from clinical_modernbert.corpus import is_held_out
@@ -57,7 +59,9 @@ class _UnitParser:
         self._num_partitions = num_bands_partitions
         self._decontamination = load_decontamination(area, recipe.decontamination)
         self._counts: Counter[str] = Counter()
-        self._quarantine: list[QuarantineEntry] = []
+        self._quarantine: list[QuarantineEntry] = []  # the first ones; all are in the file
+        self._scratch = tempfile.TemporaryDirectory()
+        self._quarantine_path = Path(self._scratch.name) / "quarantine.jsonl"
         self._sizes: list[int] = []  # documents of the pieces that are written
         self._piece = self._next_piece()
 
@@ -79,17 +83,17 @@ class _UnitParser:
                     case Document():
                         self._add_document(record)
             self._put_piece()
+            if self._quarantine:
+                self._area.put(self._quarantine_path, quarantine_name(self._number))
         finally:
             self._piece.discard()
-        if self._quarantine:
-            lines = "".join(f"{json.dumps(asdict(entry))}\n" for entry in self._quarantine)
-            self._area.put_bytes(lines.encode(), quarantine_name(self._number))
+            self._scratch.cleanup()
         return Parsed(
             source=self._unit.source,
             unit=self._unit.name,
             counts=dict(self._counts),
             pieces=tuple(self._sizes),
-            quarantine=tuple(self._quarantine[:_QUARANTINE_SHOWN]),
+            quarantine=tuple(self._quarantine),
             bytes=progress.size_bytes + progress.missing_bytes,
             unread_bytes=progress.unread_bytes,
         )
@@ -101,7 +105,10 @@ class _UnitParser:
         entry = QuarantineEntry(
             self._unit.source, record.file, record.position, record.reason, record.record_id, record.sha256
         )
-        self._quarantine.append(entry)
+        with self._quarantine_path.open("a", encoding="utf-8") as out:
+            out.write(f"{json.dumps(asdict(entry))}\n")
+        if len(self._quarantine) < _QUARANTINE_SHOWN:
+            self._quarantine.append(entry)
 
     def _add_document(self, document: Document) -> None:
         # Another abstract of a citation belongs to the document before it, and stays in its piece.

@@ -15,7 +15,8 @@ _BREAKS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 _ODD = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]+")
 _SOFT_HYPHEN = "\u00ad"
 _SOFT_HYPHEN_IN_WORD = re.compile(rf"(?<=[^\W\d_]){_SOFT_HYPHEN}(?=[^\W\d_])")
-_LINE_END_BLANKS = re.compile(r"[ \t\u00a0]+(?=\n|$)")
+# Only from the first blank of a run: a search from each of them would take minutes for a line of 100,000 blanks.
+_LINE_END_BLANKS = re.compile(r"[ \t\u00a0](?<![ \t\u00a0]{2})[ \t\u00a0]*+(?=\n|$)")
 _MANY_NEWLINES = re.compile(r"\n{3,}")
 
 

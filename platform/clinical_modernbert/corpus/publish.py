@@ -82,10 +82,11 @@ def _write_quarantine(area: WorkArea, parsed: Sequence[Parsed], path: Path) -> l
     with path.open("w", encoding="utf-8") as out, tempfile.TemporaryDirectory() as scratch:
         for number, step in enumerate(parsed):
             if step.quarantine:
-                for line in area.get(quarantine_name(number), Path(scratch)).read_text(encoding="utf-8").splitlines():
-                    out.write(f"{line}\n")
-                    if len(listed) < _QUARANTINE_LISTED:
-                        listed.append(from_json(line, QuarantineEntry))
+                with area.get(quarantine_name(number), Path(scratch)).open(encoding="utf-8") as lines:
+                    for line in lines:
+                        out.write(line)
+                        if len(listed) < _QUARANTINE_LISTED:
+                            listed.append(from_json(line, QuarantineEntry))
     return listed
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from clinical_modernbert.artifacts.remote_files import fetched, is_remote
 from clinical_modernbert.recipe.sources import Source
 from clinical_modernbert.sources import codes, pmc, pubmed
+from clinical_modernbert.sources.checked_records import checked_records
 from clinical_modernbert.sources.codes import CodeEntry, code_group, code_table
 from clinical_modernbert.sources.document import Document, Record, Unit
 from clinical_modernbert.sources.files import COMPANION, Progress
@@ -59,11 +60,13 @@ def list_units(source: Source) -> list[Unit]:
 def read_unit(source: Source, unit: Unit, *, progress: Progress | None = None) -> Iterator[Record]:
     """Yield exactly one value for each raw record of a unit, streaming; where a file is damaged, one for all that follows.
 
-    ``progress`` knows the size of what follows damage once all values are read.
+    ``progress`` knows the size of what follows damage once all values are read. Raises ``SourceError`` without any of the text
+    where a reader fails on what no rule foresees.
     """
+    progress = progress or Progress()
     with fetched(unit.location, companion=COMPANION) as local:
         here = replace(unit, location=str(local)) if is_remote(unit.location) else unit
-        yield from MODULES[source.type].read(source, here, progress or Progress())
+        yield from checked_records(MODULES[source.type].read(source, here, progress), here, progress)
 
 
 def licence_of(source: Source) -> str | None:

@@ -19,7 +19,8 @@ from pathlib import Path
 from clinical_modernbert.sources.column_names import check_names
 from clinical_modernbert.sources.csv_loss import Loss, column_shapes, skip_quoted
 from clinical_modernbert.sources.document import Quarantined
-from clinical_modernbert.sources.files import DamagedFileError, read_chunks
+from clinical_modernbert.sources.files import read_chunks
+from clinical_modernbert.sources.inflate import DamagedFileError
 
 # A discharge summary has up to about 100,000 characters; a longer field is an unclosed quote.
 _MOST_CHARACTERS = 1 << 24
@@ -60,7 +61,7 @@ def read_rows(
         return
     if header is None:
         position, reason = lines.damage or ("line 1", "the file is empty, expected a CSV header")
-        yield Quarantined(file, position, reason)
+        yield Quarantined(file, position, reason, unread_bytes=lines.unread_bytes)
         return
     indexes = [header.index(name) for name in check_names(header, columns, file)]
     number = 0
@@ -79,7 +80,7 @@ def read_rows(
                 yield Row(number, line, values)
     if lines.damage:
         position, reason = lines.damage
-        yield Quarantined(file, f"row {number + 1}, {position}", reason)
+        yield Quarantined(file, f"row {number + 1}, {position}", reason, unread_bytes=lines.unread_bytes)
 
 
 def _table_rows(
@@ -142,6 +143,8 @@ class _Lines:
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self.damage: tuple[str, str] | None = None
+        self.unread_bytes = 0
+        """What was given and belongs to no whole line."""
         self.number = 0
         self.last = ""
         """The line that was read last, and its number."""
@@ -170,6 +173,7 @@ class _Lines:
                     yield self.last
                 if len(pending) > _MOST_CHARACTERS:
                     self.damage = (f"after {_MOST_CHARACTERS} characters", "a line without end")
+                    self.unread_bytes = len(pending.encode("utf-8", "surrogateescape"))
                     return
         except DamagedFileError as error:
             self.damage = (error.position, error.reason)

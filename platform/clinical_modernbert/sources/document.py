@@ -34,6 +34,11 @@ def key_of(source: str, name: str) -> int:
     return int.from_bytes(hashlib.blake2b(f"{source}\0{name}".encode(), digest_size=8).digest(), "little")
 
 
+def is_unicode(value: str) -> bool:
+    """Return whether UTF-8 can hold ``value``; a name or an escape in JSON may have half of a character."""
+    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
+
+
 _WHOLE_NUMBER = re.compile(r"0*(\d+)(?:\.0*)?", re.ASCII)
 PATIENT = "patient"
 """Name of the groups of patients, whatever a source calls them."""
@@ -60,6 +65,10 @@ class Quarantined:
     """Hash of the record's bytes where its borders are known."""
     num_lost: int = 0
     """About how many further records are lost with this one."""
+    unread_bytes: int = 0
+    """Inflated bytes that the reader was given and did not use because of this damage; the records in them are not counted."""
+    is_cut: bool = False
+    """Whether the file ends here although more was to come."""
 
 
 @dataclass(frozen=True, slots=True)

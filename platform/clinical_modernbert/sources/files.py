@@ -3,25 +3,25 @@
 Whether a file is gzip is read from its first bytes, not from its name. Memory is bounded by the chunk, not by the file.
 """
 
-import zlib
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import IO, Any
 
 from clinical_modernbert.artifacts.remote_files import fetched, is_remote, remote_files
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.hashing import file_sha256
-from clinical_modernbert.sources.document import Quarantined, Unit
+from clinical_modernbert.sources.document import Quarantined, Unit, is_unicode
+from clinical_modernbert.sources.inflate import DamagedFileError, inflated
 
 COMPANION = ".md5"
 """Ending of a file next to another with its sum, which is fetched with it."""
 _BOM = b"\xef\xbb\xbf"
-_GZIP_MAGIC = b"\x1f\x8b"
-_INPUT_BYTES = 1 << 16
-_OUTPUT_BYTES = 1 << 18
 _MOST_LINE_BYTES = 1 << 26  # no record of these formats is longer
+# Text inflates to 3 to 30 times its size, and gzip can reach 1,032. A smaller output is harmless whatever its ratio.
+MOST_RATIO = 200
+HARMLESS_BYTES = 1 << 26
 
 
 @dataclass(slots=True)
@@ -34,27 +34,28 @@ class Progress:
     is_whole: bool = False
     """Whether its end was reached, undamaged."""
     missing_bytes: int = 0
-    """What a cut archive lacks. It is unknown, and assumed to be as much as the archive has."""
+    """What a cut file lacks. It is unknown, and assumed to be as much as the file has."""
+    given_bytes: int = 0
+    """Inflated bytes that were handed to the reader."""
+    unused_bytes: int = 0
+    """Of ``given_bytes``, those that the reader could not use."""
 
     @property
     def unread_bytes(self) -> int:
-        """Bytes that were not read, to within 64 KiB: of the file after damage, and the missing ones."""
-        return 0 if self.is_whole else self.size_bytes - self.read_bytes + self.missing_bytes
+        """Bytes of the file that were not read or not used because of damage, and the missing ones."""
+        read = self.size_bytes if self.is_whole else self.read_bytes
+        used = read - read * self.unused_bytes // max(self.given_bytes, 1)
+        return self.size_bytes - used + self.missing_bytes
+
+    def count_damage(self, record: Quarantined) -> None:
+        """Note what is lost with ``record``."""
+        self.unused_bytes = min(self.unused_bytes + record.unread_bytes, self.given_bytes)
+        if record.is_cut:
+            self.missing_bytes = self.size_bytes
 
     def count_rows(self, done: int, total: int) -> None:
         """Note that ``done`` of the ``total`` rows of a Parquet file were read; its bytes are counted in proportion."""
         self.read_bytes = self.size_bytes * done // max(total, 1)
-
-
-class DamagedFileError(Exception):
-    """A file cannot be read from a position on; everything before it was yielded."""
-
-    def __init__(self, position: str, reason: str, *, is_cut: bool = False) -> None:
-        super().__init__(f"{position}: {reason}")
-        self.position = position
-        self.reason = reason
-        self.is_cut = is_cut
-        """Whether the file ends there although more was to come."""
 
 
 def find_files(
@@ -80,6 +81,11 @@ def find_files(
     twice = sorted(name for name in files if f"{name}.gz" in files)
     if twice:
         raise SourceError(f"{field}: {twice[0]!r} is below {path!r} both plain and as .gz; remove one of the two")
+    dangling = [
+        name for name, location in sorted(files.items()) if not is_remote(location) and not Path(location).is_file()
+    ]
+    if dangling:
+        raise SourceError(f"{field}: {dangling[0]!r} below {path!r} is a link to no file; repair or remove it")
     return sorted(files.items())
 
 
@@ -98,7 +104,25 @@ def _files_below(path: str) -> list[tuple[str, str]] | None:
         return [(top.name, path)]
     if not top.is_dir():
         return None
-    return [(file.relative_to(top).as_posix(), str(file)) for file in top.rglob("*") if file.is_file()]
+    return [(file.relative_to(top).as_posix(), str(file)) for file in _walk(top)]
+
+
+def _walk(top: Path) -> Iterator[Path]:
+    """Yield the files below ``top``, also below links to folders; nothing that cannot be read is passed over."""
+
+    def refuse(error: OSError) -> None:
+        raise SourceError(f"{error.filename} cannot be read ({error.strerror})")
+
+    seen: set[str] = set()
+    for folder, _, names in os.walk(top, onerror=refuse, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            raise SourceError(f"{folder!r} is below its source twice, by a link; remove one of the two")
+        seen.add(real)
+        for name in names:
+            path = Path(folder, name)
+            if path.is_file() or path.is_symlink():
+                yield path
 
 
 def path_field(source: str) -> str:
@@ -115,6 +139,8 @@ def file_units(
         with fetched(location, companion=COMPANION) as local:
             if check is not None:
                 check(name, local)
+            if not is_unicode(name):
+                raise SourceError(f"the name of {location!r} is not UTF-8; rename the file")
             size = local.stat().st_size
             units.append(Unit(source, name, location, digest=file_sha256(local), size_bytes=size))
     return units
@@ -125,16 +151,20 @@ def numbered_lines(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
 
     Raises ``DamagedFileError`` for a line of more than 64 MiB, and passes on that of ``chunks``; the lines before are yielded.
     """
-    number, pending = 0, b""
+    number, pending = 0, bytearray()
     for chunk in chunks:
-        *whole, pending = (pending + chunk).split(b"\n")
-        for line in whole:
-            number += 1
-            yield number, line
+        if b"\n" in chunk:
+            *whole, last = (bytes(pending) + chunk).split(b"\n")
+            for line in whole:
+                number += 1
+                yield number, line
+            pending = bytearray(last)
+        else:
+            pending += chunk
         if len(pending) > _MOST_LINE_BYTES:
-            raise DamagedFileError(f"after {_MOST_LINE_BYTES} bytes", "a line without end")
+            raise DamagedFileError(f"after {_MOST_LINE_BYTES} bytes", "a line without end", unread_bytes=len(pending))
     if pending:
-        yield number + 1, pending
+        yield number + 1, bytes(pending)
 
 
 def numbered_texts(chunks: Iterable[bytes], *, file: str) -> Iterator[tuple[int, str | Quarantined]]:
@@ -148,7 +178,10 @@ def numbered_texts(chunks: Iterable[bytes], *, file: str) -> Iterator[tuple[int,
         for number, line in numbered_lines(chunks):
             yield number, _decode(line.removeprefix(_BOM) if number == 1 else line)
     except DamagedFileError as error:
-        yield number + 1, Quarantined(file, f"line {number + 1}, {error.position}", error.reason)
+        yield (
+            number + 1,
+            Quarantined(file, f"line {number + 1}, {error.position}", error.reason, unread_bytes=error.unread_bytes),
+        )
 
 
 def _decode(line: bytes) -> str:
@@ -161,120 +194,26 @@ def _decode(line: bytes) -> str:
 def read_chunks(location: Path, progress: Progress | None = None) -> Iterator[bytes]:
     """Yield the content, inflated where the file is gzip; ``progress`` is kept up to date.
 
-    Raises ``DamagedFileError`` after the last readable byte of a truncated or broken archive; ``OSError`` passes through.
+    Raises ``DamagedFileError`` after the last readable byte of a truncated or broken archive, and for one that inflates to more
+    than 200 times its size; ``OSError`` passes through.
     """
     progress = progress or Progress()
     progress.size_bytes = location.stat().st_size
     with location.open("rb") as stream:
         try:
-            for chunk in _content(stream):
+            for chunk in inflated(stream):
                 progress.read_bytes = stream.tell()
+                progress.given_bytes += len(chunk)
+                if progress.given_bytes > max(HARMLESS_BYTES, MOST_RATIO * progress.read_bytes):
+                    progress.unused_bytes = progress.given_bytes  # the whole file counts as not read
+                    reason = f"the archive inflates to more than {MOST_RATIO} times its size"
+                    raise DamagedFileError(f"byte {progress.read_bytes}", reason)
                 yield chunk
         except DamagedFileError as error:
             if error.is_cut:
                 progress.read_bytes = progress.missing_bytes = progress.size_bytes
             raise
     progress.is_whole = True
-
-
-def _content(stream: IO[bytes]) -> Iterator[bytes]:
-    head = stream.read(_INPUT_BYTES)
-    if not head.startswith(_GZIP_MAGIC):
-        while head:
-            yield head
-            head = stream.read(_OUTPUT_BYTES)
-        return
-    count = 0
-    try:
-        for chunk in _inflate_fast(head, iter(lambda: stream.read(_INPUT_BYTES), b"")):
-            yield chunk
-            count += len(chunk)
-        return
-    except _FastInflateError:
-        # Inflated again by zlib, which can tell the last readable byte and its position.
-        stream.seek(0)
-    for chunk in _inflate(stream.read(_INPUT_BYTES), iter(lambda: stream.read(_INPUT_BYTES), b"")):
-        done = min(count, len(chunk))
-        count -= done
-        if done < len(chunk):
-            yield chunk[done:]
-
-
-class _FastInflateError(Exception):
-    """The archive is not one or more whole gzip members."""
-
-
-def _inflate_fast(head: bytes, later: Iterator[bytes]) -> Iterator[bytes]:
-    """Inflate by ISA-L, at more than twice the speed of zlib; anything but whole members is ``_FastInflateError``."""
-    from isal import isal_zlib
-
-    isal_error: Any = isal_zlib.error  # a class; its stub declares an instance
-    data = head
-    while True:
-        member = isal_zlib.decompressobj(wbits=31)
-        while not member.eof:
-            data = data or next(later, b"")
-            if not data:
-                raise _FastInflateError
-            try:
-                chunk = member.decompress(data, _OUTPUT_BYTES)
-            except isal_error:
-                raise _FastInflateError from None
-            if chunk:
-                yield chunk
-            data = member.unused_data if member.eof else member.unconsumed_tail
-        data = data or next(later, b"")
-        if not data:
-            return
-        if not data.startswith(_GZIP_MAGIC[:1]):
-            raise _FastInflateError  # zero padding, or damage
-
-
-def _inflate(head: bytes, later: Iterator[bytes]) -> Iterator[bytes]:
-    data = head
-    position = 0  # compressed bytes consumed before `data`
-    member = zlib.decompressobj(wbits=31)
-    while True:
-        if not data:
-            data = next(later, b"")
-            if not data:
-                raise DamagedFileError(f"byte {position}", "the gzip archive is truncated", is_cut=True)
-        before = member.copy()
-        try:
-            chunk = member.decompress(data, _OUTPUT_BYTES)
-        except zlib.error as error:
-            salvaged, length = _salvage(before, data)
-            if salvaged:
-                yield salvaged
-            raise DamagedFileError(f"byte {position + length}", f"the gzip archive is broken ({error})") from None
-        if chunk:
-            yield chunk
-        remaining = member.unused_data if member.eof else member.unconsumed_tail
-        position += len(data) - len(remaining)
-        data = remaining
-        if member.eof:
-            # Archives may hold several members (as daily exports joined with cat do) and zero padding between and after them.
-            padded = data
-            data = padded.lstrip(b"\0")
-            while not data:
-                position += len(padded)
-                padded = next(later, b"")
-                if not padded:
-                    return
-                data = padded.lstrip(b"\0")
-            position += len(padded) - len(data)
-            member = zlib.decompressobj(wbits=31)
-
-
-def _salvage(member: "zlib._Decompress", data: bytes) -> tuple[bytes, int]:
-    """Inflate byte by byte up to the damage, which zlib reports for a whole call; return the output and the bytes consumed."""
-    output = []
-    for index in range(len(data)):
-        try:
-            output.append(member.decompress(data[index : index + 1]))
-        except zlib.error:
-            return b"".join(output), index
-    return b"".join(output), len(data)
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:

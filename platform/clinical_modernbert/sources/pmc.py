@@ -12,20 +12,14 @@ from typing import Any
 
 from clinical_modernbert.recipe.sources import PmcSource
 from clinical_modernbert.sources.document import Document, Dropped, Quarantined, Record, Unit
-from clinical_modernbert.sources.files import (
-    DamagedFileError,
-    Progress,
-    file_units,
-    find_files,
-    path_field,
-    read_chunks,
-)
+from clinical_modernbert.sources.files import Progress, file_units, find_files, path_field, read_chunks
+from clinical_modernbert.sources.inflate import DamagedFileError
 from clinical_modernbert.sources.superscripts import END, MARKS, mark_before, write_scripts
 
 _PATTERNS = ("*.nxml", "*.nxml.gz", "*.xml", "*.xml.gz")
 
 # An article is a few MB at most; a larger file is something else.
-_MOST_BYTES = 1 << 28
+_MOST_BYTES = 1 << 26
 _LISTS = frozenset({"list", "def-list", "list-item", "def-item", "term", "def", "boxed-text"})
 _NEVER = frozenset(
     {
@@ -90,7 +84,7 @@ def read_article(
         return
     article = root if _name(root) == "article" else next(root.iter("{*}article"), None)
     if article is None:
-        yield Quarantined(file, "line 1", f"root element {_name(root)!r}, expected 'article'")
+        yield Quarantined(file, "line 1", "the root element is not article")
         return
     numbers = {e.get("pub-id-type"): _flat(e) for e in article.iterfind("{*}front/{*}article-meta/{*}article-id")}
     pmc = (numbers.get("pmc") or numbers.get("pmcid") or "").upper().removeprefix("PMC")

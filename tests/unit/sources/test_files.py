@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from clinical_modernbert.errors import SourceError
-from clinical_modernbert.sources.files import DamagedFileError, find_files, read_chunks
+from clinical_modernbert.sources.files import find_files, read_chunks
+from clinical_modernbert.sources.inflate import DamagedFileError
 
 CONTENT = b"".join(b"line %d of a file that compresses somewhat\n" % number for number in range(60_000))
 

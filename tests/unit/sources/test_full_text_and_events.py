@@ -52,7 +52,7 @@ def test_tables_and_captions_by_rule() -> None:
 
 def test_what_is_no_article() -> None:
     assert isinstance(pmc("<article><body>")[0], Quarantined)
-    assert pmc("<html/>") == [Quarantined("a.nxml", "line 1", "root element 'html', expected 'article'")]
+    assert pmc("<html/>") == [Quarantined("a.nxml", "line 1", "the root element is not article")]
     assert pmc(JATS[: JATS.index("<body>")] + "</article>") == [Dropped("no_body")]
     (record,) = pmc("<article><front/><body><p>x</p></body></article>")
     assert isinstance(record, Quarantined) and "no article-id" in record.reason

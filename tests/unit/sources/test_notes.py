@@ -219,7 +219,7 @@ def read_table(path: Path, **columns: str) -> list[Document | Dropped | Quaranti
 
 def test_table_ids_and_groups(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
-    path.write_text("id,patient,body\na,p1,One\nb,p1,Two\n,p2,Three\nd,,Four\ne,p3,\n")
+    path.write_text("id,patient,body\na,p1,One\nb,p1,Two\n,p2,Three\nd4,,Four\ne,p3,\n")
     assert read_table(path, text_column="body") == [
         *(Document(str(n), "t", f"t:{n}", text) for n, text in enumerate(["One", "Two", "Three", "Four"], start=1)),
         Dropped("empty"),
@@ -228,7 +228,7 @@ def test_table_ids_and_groups(tmp_path: Path) -> None:
         Document("a", "t", "patient:p1", "One"),
         Document("b", "t", "patient:p1", "Two"),
         Quarantined("t.csv", "line 4", "no id"),
-        Quarantined("t.csv", "line 5", "no patient", record_id="d"),
+        Quarantined("t.csv", "line 5", "no patient", record_id="d4"),
         Dropped("empty"),
     ]
 
@@ -260,11 +260,11 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
 
 def test_revisions_have_a_record_and_a_version(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
-    path.write_text("id,at,text\na,2180-01-01T08:00,One\na,2180-01-01T09:00:00Z,Two\nb,7,Three\nc,soon,Four\nd,1,\n")
+    path.write_text("id,at,text\na,2180-01-01T08:00,One\na,2180-01-01T09:00:00Z,Two\nb,7,Three\nc3,soon,Four\nd,1,\n")
     one, two, three, four, empty = read_table(path, text_column="text", id_column="id", version_column="at")
     assert isinstance(one, Document) and isinstance(two, Document) and isinstance(three, Document)
     assert one.record == two.record == "a" and two.version - one.version == 3_600_000_000 and three.version == 7
-    assert four == Quarantined("t.csv", "line 5", "at is no number or time", record_id="c")
+    assert four == Quarantined("t.csv", "line 5", "at is no number or time", record_id="c3")
     assert empty == Dropped("empty", "d", 1)
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.sources.codes.tables import icd9_dotted
-from clinical_modernbert.sources.files import DamagedFileError, read_chunks
+from clinical_modernbert.sources.files import read_chunks
+from clinical_modernbert.sources.inflate import DamagedFileError
 
 _GROUP = re.compile(r"\d{1,4} +(\S.*)")
 _CODES = re.compile(r" +((?:[0-9VE]\d{2,4} *)+)")

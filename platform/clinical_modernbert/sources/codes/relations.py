@@ -11,7 +11,8 @@ from clinical_modernbert.artifacts.remote_files import local_copy
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.sources.codes.shapes import has_shape
 from clinical_modernbert.sources.codes.tables import icd9_dotted, icd10_dotted
-from clinical_modernbert.sources.files import DamagedFileError, read_chunks
+from clinical_modernbert.sources.files import read_chunks
+from clinical_modernbert.sources.inflate import DamagedFileError
 
 _RANGE = re.compile(r"\s*\(([A-Z0-9]+(?:-[A-Z0-9]+)?)\)\s*$")
 _GEM_LINE = re.compile(r"(\w{3,7})\s+(\w+)\s+([01])([01])([01])(\d)(\d)")

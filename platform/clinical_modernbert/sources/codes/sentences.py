@@ -50,17 +50,19 @@ def read_code_documents(
     A name of several in a table (RxNorm) gets its number: ``rxnorm:161:2``. A code of which a form has nothing to say (no
     counterpart, or not in the tabular list) is dropped under that form's reason.
     """
-    rows = list(_code_rows(read_chunks(location, progress), file=file, source=source))
-    common = _common_words(row.description for row in rows if isinstance(row, CodeRow))
+    rows: list[CodeRow] = []
+    for row in _code_rows(read_chunks(location, progress), file=file, source=source):
+        if isinstance(row, CodeRow):
+            rows.append(row)
+        else:
+            yield row
+    common = _common_words(row.description for row in rows)
     places = read_hierarchy(tabular_location(source.hierarchy_path)) if "hierarchy" in source.templates else {}
     mappings = read_gem(local_copy(source.crosswalk_path)) if source.crosswalk_path is not None else []
     joined = joined_concepts(mappings)
     partners = _partners(mappings)
     seen: Counter[str] = Counter()
     for row in rows:
-        if not isinstance(row, CodeRow):
-            yield row
-            continue
         name = f"{row.system}:{row.code}"
         seen[name] += 1
         if seen[name] > 1:

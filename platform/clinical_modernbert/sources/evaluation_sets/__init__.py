@@ -6,7 +6,8 @@ from pathlib import Path
 
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.sources.evaluation_sets import i2b2, ner, pmc_patients, rct
-from clinical_modernbert.sources.files import DamagedFileError, read_chunks
+from clinical_modernbert.sources.files import read_chunks
+from clinical_modernbert.sources.inflate import DamagedFileError
 
 _FORMATS = (
     "PubMed-RCT (.txt), CoNLL (token<TAB>tag), PubTator, brat (.ann and .txt, or a tar of them), i2b2 2006/2012/2014 (.xml), "

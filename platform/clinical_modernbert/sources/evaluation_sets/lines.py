@@ -9,7 +9,8 @@ from typing import NoReturn
 
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.sources import files
-from clinical_modernbert.sources.files import DamagedFileError, read_chunks
+from clinical_modernbert.sources.files import read_chunks
+from clinical_modernbert.sources.inflate import DamagedFileError
 
 
 def read_text(path: Path, *, keep_line_ends: bool = False) -> str:

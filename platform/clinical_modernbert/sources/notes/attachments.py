@@ -21,6 +21,10 @@ _BLOCKS = frozenset(
 )
 
 
+class AttachmentError(Exception):
+    """Content that is not of its stated form; the message says why, without any of it."""
+
+
 def preference(content_type: str) -> int | None:
     """Return how soon a form of a document is taken, 0 first; None for a form without text."""
     kind = _media_type(content_type)
@@ -28,14 +32,16 @@ def preference(content_type: str) -> int | None:
 
 
 def attachment_text(content: bytes, content_type: str) -> str:
-    """Return the text; raises ``ValueError`` for bytes that are not of the stated character set."""
+    """Return the text; raises ``AttachmentError``."""
     kind = _media_type(content_type)
     if kind in RTF:
         return _rtf_text(content)
     try:
         text = content.decode(_charset(content_type)).removeprefix("\ufeff")
-    except LookupError:
-        raise ValueError("an unknown character set") from None
+    except UnicodeError:
+        raise AttachmentError("not of its character set") from None
+    except (LookupError, ValueError):  # a name that is none, or has a null character
+        raise AttachmentError("in an unknown character set") from None
     return html_text(text) if kind in HTML else text
 
 
@@ -51,6 +57,8 @@ def html_text(markup: str) -> str:
         root = html.document_fromstring(markup.encode("utf-8", "replace"), parser=parser)
     except etree.ParserError:
         return ""
+    if parser.error_log.filter_from_fatals():  # the parser gave up, and the tree lacks what follows
+        raise AttachmentError("HTML that is nested too deeply")
     parts: list[str] = []
     _collect(root, parts, keeps_blanks=False)
     lines = [" ".join(cell.strip(" ") for cell in line.split(" ")) for line in "".join(parts).split("\n")]
@@ -97,8 +105,13 @@ def _rtf_text(content: bytes) -> str:
         from striprtf.striprtf import rtf_to_text
     except ImportError:
         raise SourceError("a note is RTF: install the package striprtf (clinical-modernbert[corpus])") from None
-    # RTF is ASCII; its escapes name the code page.
-    return str(rtf_to_text(content.decode("latin-1"), errors="replace"))
+    try:
+        # RTF is ASCII; its escapes name the code page.
+        text = str(rtf_to_text(content.decode("latin-1"), errors="replace"))
+    except Exception:  # noqa: BLE001 - the library has no exception of its own; a number out of range is any of several
+        raise AttachmentError("broken RTF") from None
+    # RTF writes a character beyond 16 bits as two.
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _media_type(content_type: str) -> str:

@@ -30,7 +30,7 @@ from clinical_modernbert.sources.document import (
 )
 from clinical_modernbert.sources.files import Progress, file_units, find_files, is_folder, path_field, read_chunks
 from clinical_modernbert.sources.json_values import read_values
-from clinical_modernbert.sources.notes.attachments import attachment_text, preference
+from clinical_modernbert.sources.notes.attachments import AttachmentError, attachment_text, preference
 from clinical_modernbert.sources.notes.table import version_number
 
 _TYPES = ("DocumentReference", "DiagnosticReport")
@@ -82,6 +82,11 @@ def _records(resource: Resource, source: FhirSource, top: str) -> Iterator[Recor
     if not isinstance(identifier, str) or not patient:
         raise _NoTextError("no subject" if isinstance(identifier, str) else "no id")
     name = f"{kind}/{identifier}"
+    targets = [
+        _last_part((relation.get("target") or {}).get("reference"))
+        for relation in resource.get("relatesTo") or ()
+        if relation.get("code") == "replaces"
+    ]
     updated = (resource.get("meta") or {}).get("lastUpdated")
     version = (version_number(updated) if updated else None) or 1
     if resource.get("status") in _WITHDRAWN or resource.get("docStatus") in _WITHDRAWN:
@@ -94,10 +99,8 @@ def _records(resource: Resource, source: FhirSource, top: str) -> Iterator[Recor
         yield Dropped("empty", name, version)
     else:
         yield Document(name, source.name, group_of(PATIENT, patient), text, version, record=name)
-    for relation in resource.get("relatesTo") or ():
-        target = _last_part((relation.get("target") or {}).get("reference"))
-        if relation.get("code") == "replaces" and target:
-            yield Deleted(f"{kind}/{target}")
+    for target in filter(None, targets):
+        yield Deleted(f"{kind}/{target}")
 
 
 def _text(resource: Resource, top: str) -> str | None:
@@ -112,9 +115,8 @@ def _text(resource: Resource, top: str) -> str | None:
     form = forms[min(ranked)[1]]
     try:
         return attachment_text(_content(form, top), form["contentType"])
-    except ValueError as error:
-        reason = "not of its character set" if isinstance(error, UnicodeDecodeError) else str(error)
-        raise _NoTextError(f"the attachment is {reason}") from None
+    except AttachmentError as error:
+        raise _NoTextError(f"the attachment is {error}") from None
 
 
 def _content(form: Resource, top: str) -> bytes:
@@ -134,7 +136,7 @@ def _content(form: Resource, top: str) -> bytes:
             if path.stat().st_size > _MOST_BYTES:
                 raise _NoTextError(f"the attachment has more than {_MOST_BYTES} bytes")
             return path.read_bytes()
-        except (OSError, KeyError):
+        except (OSError, KeyError, ValueError):  # ValueError: a null character
             raise _NoTextError("the attachment's url is no file below the export") from None
 
 
@@ -160,8 +162,9 @@ def _binaries(top: str) -> dict[str, tuple[Path, int]]:
     for _, location in files:
         path, offset = local_copy(location), 0
         with path.open("rb") as stream:
-            for line in stream:
-                with suppress(ValueError, KeyError, TypeError):  # its note is quarantined, as the Binary is not found
+            # A longer line comes in parts, which are not JSON. The note of a broken one is quarantined: its Binary is not found.
+            while line := stream.readline(_MOST_BYTES):
+                with suppress(ValueError, KeyError, TypeError, RecursionError):
                     places[str(json.loads(line)["id"])] = (path, offset)
                 offset += len(line)
     return places

@@ -6,13 +6,16 @@ whose subjects are not grouped is sorted in memory; with more than ``_MOST_UNSOR
 it by subject first.
 """
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from clinical_modernbert.recipe.sources import MedsSource
+from clinical_modernbert.sources.arrow_values import UNREADABLE, check_inflation, readable
 from clinical_modernbert.sources.document import PATIENT, Document, Dropped, Quarantined, Record, Unit, group_of
 from clinical_modernbert.sources.files import Progress, file_units, find_files, is_folder, path_field
+from clinical_modernbert.sources.inflate import DamagedFileError
 
 _PATTERNS = ("*.parquet",)
 
@@ -39,7 +42,7 @@ def licence(source: MedsSource) -> None:
 
 
 class Event(NamedTuple):
-    """One row; ``time`` is None for a static one."""
+    """One row; ``time`` is None for a static one. A value that Python cannot hold is ``UNREADABLE``."""
 
     time: Any
     code: str
@@ -66,9 +69,13 @@ def read_subjects(
     """
     num_without_code = 0
     try:
-        for subject, events in subject_events(location, whole=False, progress=progress):
+        for number, (subject, events) in enumerate(subject_events(location, whole=False, progress=progress), start=1):
             num_without_code += sum(not event.code for event in events)
-            yield _subject(subject, events, source)
+            if any(map(_is_unreadable, events)):
+                reason = "an event whose time is beyond the years 1 to 9999, or whose text is not UTF-8"
+                yield Quarantined(file, f"subject {number}", reason, record_id=str(subject))
+            else:
+                yield _subject(subject, events, source)
         if num_without_code:
             yield Quarantined(file, "the whole file", f"{num_without_code} events without a code are left out")
     except BrokenEventsError as error:
@@ -89,6 +96,7 @@ def subject_events(
     progress.size_bytes = location.stat().st_size
     try:
         parquet = pq.ParquetFile(location)
+        check_inflation(parquet)
         columns = _columns(parquet.schema_arrow, numbers=whole)
         grouped = _is_grouped(parquet)
         if grouped:
@@ -100,7 +108,7 @@ def subject_events(
             batches = table.to_batches(max_chunksize=_BATCH_ROWS)
         subject, events, row = None, [], 0  # type: int | None, list[Event], int
         for batch in batches:
-            values = batch.to_pydict()
+            values = {name: _values(batch.column(name)) for name in batch.schema.names}
             empty = [None] * batch.num_rows
             for number, *event in zip(*(values[name] if name else empty for name in columns), strict=True):
                 row += 1
@@ -111,6 +119,10 @@ def subject_events(
                     progress.count_rows(row, parquet.metadata.num_rows)
                     place = f"row {row}" if grouped else f"row {row} by subject"
                     raise BrokenEventsError(place, f"{missing} is null; MEDS states it for each event")
+                if whole and any(value is UNREADABLE for value in event):
+                    raise BrokenEventsError(
+                        f"row {row}", "a time beyond the years 1 to 9999, or a text that is not UTF-8"
+                    )
                 if number != subject:
                     if subject is not None:
                         yield subject, events
@@ -120,8 +132,22 @@ def subject_events(
         progress.is_whole = True
         if subject is not None:
             yield subject, events
+    except DamagedFileError as error:
+        raise BrokenEventsError(error.position, error.reason) from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise BrokenEventsError("the whole file", f"no readable Parquet ({type(error).__name__})") from None
+
+
+def _values(column: Any) -> list[Any]:
+    """Return the values of a column, with ``UNREADABLE`` for each that Python cannot hold."""
+    try:
+        return list(column.to_pylist())
+    except (ValueError, OverflowError):  # not UTF-8, or a year beyond those of datetime
+        return [readable(value) for value in column]
+
+
+def _is_unreadable(event: Event) -> bool:
+    return any(value is UNREADABLE for value in event)
 
 
 def _columns(schema: Any, *, numbers: bool) -> tuple[str, str, str, str | None, str | None]:
@@ -208,7 +234,7 @@ def number_text(number: float) -> str:
 def _event_text(code: str, number: float | None, text: str | None) -> str:
     """``LAB//220045//bpm`` with 88.0 -> ``LAB 220045 bpm 88``."""
     parts = [part for part in code.split("//") if part]
-    if number is not None and number == number:
+    if number is not None and math.isfinite(number):
         parts.append(number_text(number))
     if text:
         parts.append(" ".join(text.split()))

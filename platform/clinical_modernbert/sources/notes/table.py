@@ -7,13 +7,15 @@ from typing import Any
 
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import DatasetSource, TableSource
+from clinical_modernbert.sources.arrow_values import UNREADABLE, check_inflation, readable
 from clinical_modernbert.sources.column_names import check_names
 from clinical_modernbert.sources.csv_rows import check_columns, read_rows
 from clinical_modernbert.sources.document import PATIENT, Document, Dropped, Quarantined, Record, Unit, group_of
 from clinical_modernbert.sources.files import Progress, file_units, path_field, read_chunks
+from clinical_modernbert.sources.inflate import DamagedFileError
 from clinical_modernbert.sources.json_values import read_values
 
-_BATCH_ROWS = 1024
+_BATCH_ROWS = 256
 # Without underscores, in lower case.
 _PATIENT_COLUMNS = frozenset({"subjectid", "personid", "patientid", "patient", "patientnum", "patid", "mrn"})
 
@@ -55,7 +57,7 @@ def check_table(location: Path, source: TableSource) -> None:
 
         try:
             names = pq.read_schema(location).names
-        except (pa.ArrowInvalid, OSError):
+        except (pa.ArrowException, OSError, UnicodeDecodeError):
             return
         check_names(names, columns, location.name)
 
@@ -142,14 +144,23 @@ def _read_parquet(location: Path, *, file: str, source: TableSource, progress: P
     progress.size_bytes = location.stat().st_size
     try:
         parquet = pq.ParquetFile(location)
+        check_inflation(parquet)
         names = check_names(parquet.schema_arrow.names, columns, file)
         for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=list(dict.fromkeys(names))):
-            for row in batch.to_pylist():
+            # Value by value: a few bytes of a dictionary may be a long text in each of the rows.
+            for values in zip(*map(batch.column, names), strict=True):
                 number += 1
-                named = {column: row[name] for column, name in zip(columns, names, strict=True)}
-                yield record_of(named, number, f"row {number}", file=file, source=source)
+                named = {column: readable(value) for column, value in zip(columns, values, strict=True)}
+                if UNREADABLE in named.values():
+                    yield Quarantined(
+                        file, f"row {number}", "a text that is not UTF-8, or a time beyond the years 1 to 9999"
+                    )
+                else:
+                    yield record_of(named, number, f"row {number}", file=file, source=source)
             progress.count_rows(number, parquet.metadata.num_rows)
         progress.is_whole = True
+    except DamagedFileError as error:
+        yield Quarantined(file, error.position, error.reason)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         yield Quarantined(file, f"row {number + 1}", f"broken Parquet ({type(error).__name__}); the rest is not read")
 

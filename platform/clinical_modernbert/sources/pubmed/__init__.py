@@ -101,8 +101,8 @@ def read_citations(
     order = file_order(file)
     for record in scan_records(chunks):
         match record:
-            case Damage(position, reason):
-                yield Quarantined(file, position, reason)
+            case Damage(position, reason, unread_bytes, is_cut):
+                yield Quarantined(file, position, reason, unread_bytes=unread_bytes, is_cut=is_cut)
             case Deletion(pmid, version):
                 yield Deleted(pmid, order, version)
             case Citation():

@@ -14,11 +14,12 @@ B's end tag is not in the buffer yet, so the scan stops at B's start tag, and th
 import itertools
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from xml.parsers import expat
 
-from clinical_modernbert.sources.files import DamagedFileError
+from clinical_modernbert.sources.inflate import DamagedFileError
 from clinical_modernbert.sources.pubmed.xml import (
+    BlockError,
     Citation,
     Element,
     block_citation,
@@ -29,6 +30,7 @@ from clinical_modernbert.sources.pubmed.xml import (
 
 ROOTS = ("PubmedArticleSet", "MedlineCitationSet", "PubmedBookArticleSet")
 _CITATIONS = ("PubmedArticle", "MedlineCitation", "PubmedBookArticle")
+_NO_PMID = "no PMID"
 _DELETIONS = ("DeleteCitation", "DeleteDocument")
 
 # The next record. Comments, processing instructions and CDATA match as a whole, because they may quote a tag.
@@ -38,6 +40,9 @@ _NEXT = re.compile(
 )
 _TAG_END = re.compile(rb"""(?:[^"'<>]|"[^"]*"|'[^']*')*?(/?)>""")
 _QUOTES = re.compile(rb"<[!?]")
+# Both are many times what NLM has; without them a broken file would be kept in memory up to its end.
+_MOST_PROLOG_BYTES = 1 << 20
+_MOST_RECORD_BYTES = 1 << 24
 _SKIPPED = re.compile(rb"<!--.*?-->|<\?.*?\?>|<!\[CDATA\[.*?\]\]>", re.DOTALL)
 
 
@@ -47,6 +52,9 @@ class Damage:
 
     position: str
     reason: str
+    unread_bytes: int = 0
+    """As in ``Quarantined``, and so is ``is_cut``."""
+    is_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +73,7 @@ def scan_records(chunks: Iterable[bytes]) -> Iterator[Citation | Deletion | Dama
     prolog = _Prolog()
     damage: DamagedFileError | None = None
     try:
-        while not prolog.complete:
+        while not prolog.complete and sum(map(len, head)) < _MOST_PROLOG_BYTES:
             chunk = next(stream, None)
             if chunk is None:
                 break
@@ -73,6 +81,9 @@ def scan_records(chunks: Iterable[bytes]) -> Iterator[Citation | Deletion | Dama
             prolog.feed(chunk)
     except DamagedFileError as error:
         damage = error
+    if prolog.is_foreign or (sum(map(len, head)) >= _MOST_PROLOG_BYTES and not prolog.complete):
+        yield Damage("line 1", f"the root element is not {' or '.join(ROOTS)}", sum(map(len, head)))
+        return
     if not damage and not b"".join(head).strip():
         yield Damage("line 1", f"the file is empty, expected {' or '.join(ROOTS)}")
         return
@@ -86,6 +97,8 @@ class _Prolog:
     def __init__(self) -> None:
         self.complete = False
         self.is_plain = False
+        self.is_foreign = False
+        """Whether the root element is none of NLM's; the tree of such a file would be kept in memory."""
         self._declared = False
         self._encoding: str | None = None
         self._bytes = b""
@@ -111,6 +124,7 @@ class _Prolog:
         self._parser.StartElementHandler = None
         named = any(key.startswith("xmlns") for key in attributes)
         utf8 = (self._encoding or "utf-8").lower() in ("utf-8", "utf8", "us-ascii") and b"\0" not in self._bytes
+        self.is_foreign = name not in (*ROOTS, *_CITATIONS) or "xmlns" in attributes
         self.is_plain = name in ROOTS and utf8 and not named and not self._declared
         self.complete = True
 
@@ -150,7 +164,7 @@ def _scan(chunks: Iterable[bytes]) -> Iterator[Citation | Deletion | Damage]:
         except expat.ExpatError as error:
             checked = parser.ErrorByteIndex
             reason = f"broken XML ({expat.errors.messages[error.code]}); the rest of the file is not read"
-            damage = Damage(f"line {error.lineno}", reason)
+            damage = Damage(f"line {error.lineno}", reason, is_cut=whole)
         # 2. Cut the whole records out of the checked bytes.
         buffer += chunk
         limit, position = min(checked, *open_cdata, first + len(buffer)) - first, 0
@@ -165,14 +179,16 @@ def _scan(chunks: Iterable[bytes]) -> Iterator[Citation | Deletion | Damage]:
             position = end
             for record in _read_block(buffer[match.start() : end], match[1], quoting=bool(quoting)):
                 number += 1
-                yield record if record is not None else Damage(f"record {number}", "no PMID")
+                yield record if not isinstance(record, str) else Damage(f"record {number}", record)
         else:
             position = max(position, limit)
         # 3. Keep what is not yet whole for the next chunk.
         first += position
         buffer = buffer[position:]
+        if len(buffer) > _MOST_RECORD_BYTES and not damage:
+            damage = Damage(f"byte {first}", f"a record of more than {_MOST_RECORD_BYTES} bytes; the rest is not read")
     if damage:
-        yield Damage(f"record {number + 1}, {damage.position}", damage.reason)
+        yield replace(damage, position=f"record {number + 1}, {damage.position}", unread_bytes=len(buffer))
 
 
 def _record_end(buffer: bytes, start_tag: re.Match[bytes], limit: int, *, quoting: bool) -> int:
@@ -191,22 +207,25 @@ def _record_end(buffer: bytes, start_tag: re.Match[bytes], limit: int, *, quotin
     return end + len(closing) if end >= 0 else -1
 
 
-def _read_block(block: bytes, tag: bytes, *, quoting: bool) -> Iterator[Citation | Deletion | None]:
-    if tag in (b"PubmedArticle", b"MedlineCitation") and not (quoting and _QUOTES.search(block)):
-        citation = block_citation(block)
-        if citation is not None:
-            yield citation
-            return
-    yield from _read_element(block_element(block))
+def _read_block(block: bytes, tag: bytes, *, quoting: bool) -> list[Citation | Deletion | str]:
+    try:
+        if tag in (b"PubmedArticle", b"MedlineCitation") and not (quoting and _QUOTES.search(block)):
+            citation = block_citation(block)
+            if citation is not None:
+                return [citation]
+        return [*_read_element(block_element(block))]
+    except BlockError as error:
+        return [str(error)]
 
 
-def _read_element(element: Element) -> Iterator[Citation | Deletion | None]:
+def _read_element(element: Element) -> Iterator[Citation | Deletion | str]:
+    """Yield what the record's element says, or the reason why it cannot be used."""
     if element.tag in _DELETIONS:
         for number in element.iterchildren("PMID"):
             pmid = (number.text or "").strip()
-            yield Deletion(pmid, version_of(number.get("Version", ""), absent=0)) if pmid else None
+            yield Deletion(pmid, version_of(number.get("Version", ""), absent=0)) if pmid else _NO_PMID
         return
-    yield element_citation(element)
+    yield element_citation(element) or _NO_PMID
 
 
 def read_tree(chunks: Iterable[bytes]) -> Iterator[Citation | Deletion | Damage]:
@@ -227,10 +246,11 @@ def read_tree(chunks: Iterable[bytes]) -> Iterator[Citation | Deletion | Damage]
         remove_comments=True,
         remove_pis=True,
     )
-    number = 0
+    number = unread = 0
     try:
         for chunk in chunks:
             damage = None
+            unread = len(chunk)
             try:
                 parser.feed(chunk)
             except etree.XMLSyntaxError as error:
@@ -241,7 +261,8 @@ def read_tree(chunks: Iterable[bytes]) -> Iterator[Citation | Deletion | Damage]
                     continue  # the citation inside a PubmedArticle; its article follows
                 for record in _read_element(element):
                     number += 1
-                    yield record if record is not None else Damage(f"record {number}", "no PMID")
+                    unread = 0  # how much of the chunk follows the last record is unknown
+                    yield record if not isinstance(record, str) else Damage(f"record {number}", record)
                 _free(element)
             if damage is not None:
                 raise damage
@@ -250,12 +271,12 @@ def read_tree(chunks: Iterable[bytes]) -> Iterator[Citation | Deletion | Damage]
         # Only the kind of the error: libxml2's message may quote the text.
         kind = etree.ErrorTypes._getName(error.code, "error")
         reason = f"broken XML ({kind}); the rest of the file is not read"
-        yield Damage(f"record {number + 1}, line {error.lineno}", reason)
+        yield Damage(f"record {number + 1}, line {error.lineno}", reason, unread)
     except DamagedFileError as error:
         yield Damage(f"record {number + 1}, {error.position}", error.reason)
     else:
         if root.tag not in (*ROOTS, *_CITATIONS):  # a file may hold one citation without the set around it
-            yield Damage("line 1", f"root element {root.tag!r}, expected {' or '.join(ROOTS)}")
+            yield Damage("line 1", f"the root element is not {' or '.join(ROOTS)}")
 
 
 def _free(element: Element) -> None:

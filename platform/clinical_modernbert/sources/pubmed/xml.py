@@ -95,17 +95,26 @@ def element_citation(element: Element) -> Citation | None:
 def version_of(attribute: str, *, absent: int = 1) -> int:
     """Return a ``Version`` attribute as a number; NLM numbers versions from 1."""
     version = attribute.strip()
-    return int(version) if version.isdecimal() else absent
+    # Python refuses numbers of thousands of digits; 20 are too many for a corpus, too.
+    return int(version[:20]) if version.isdecimal() else absent
+
+
+class BlockError(Exception):
+    """A record that is beyond libxml2's limits; the message says so, without any of it."""
 
 
 def block_element(block: bytes) -> Element:
-    """Return the lxml element of a record's bytes."""
+    """Return the lxml element of a record's bytes, which are well-formed; raises ``BlockError``."""
     from lxml import etree
 
     parser = etree.XMLParser(
         resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True, remove_pis=True
     )
-    return etree.fromstring(_WRAP[0] + block + _WRAP[1], parser)[0]
+    try:
+        return etree.fromstring(_WRAP[0] + block + _WRAP[1], parser)[0]
+    except etree.XMLSyntaxError as error:
+        # Only the kind of the error: libxml2's message may quote the text.
+        raise BlockError(f"beyond XML's limits ({etree.ErrorTypes._getName(error.code, 'error')})") from None
 
 
 def block_citation(block: bytes) -> Citation | None:

@@ -26,7 +26,7 @@ def test_order_file(tmp_path: Path) -> None:
         "00002 A000    1 Cholera due to Vibrio cholerae 01, biovar cholerae           Cholera due to Vibrio cholerae 01, "
         "biovar cholerae\nnot a line\n"
     )
-    header, document, bad = made(tmp_path, lines, "icd10cm_order")
+    header, bad, document = made(tmp_path, lines, "icd10cm_order")
     assert header == Dropped("header")
     assert document == Document(
         "icd10cm:A00.0",
@@ -86,12 +86,12 @@ def test_cpt_and_hcpcs_files(tmp_path: Path) -> None:
     # Made-up texts: CPT's own belong to the AMA.
     records = made(tmp_path, "code,description\n99999,A made-up visit\n9999F,A made-up measure\nA9999,no\n", "cpt")
     assert texts(records)["cpt:99999"] == "CPT code for 99999: A made-up visit."
-    assert isinstance(records[2], Quarantined) and "no CPT code" in records[2].reason
+    assert isinstance(records[0], Quarantined) and "no CPT code" in records[0].reason
     records = made(
         tmp_path, "HCPC,LONG DESCRIPTION,SHORT DESCRIPTION\nA0001,Long text,Short\nA0002,,Short\nA0003,,\n", "hcpcs"
     )
     assert list(texts(records).values()) == ["HCPCS code for A0001: Long text.", "HCPCS code for A0002: Short."]
-    assert records[2] == Dropped("no_description")
+    assert records[0] == Dropped("no_description")
 
 
 def test_icd12_is_refused_with_its_reason() -> None:
