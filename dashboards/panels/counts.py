@@ -5,11 +5,12 @@ the withheld counts are at least two and their sum is not small. This protects o
 tables of the same records can still compare them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import streamlit as st
 
 FLOOR = 11
+WITHHELD = "withheld"
 
 
 def withhold_small(counts: Mapping[str, int], *, floor: int = FLOOR) -> tuple[dict[str, int | None], int | None]:
@@ -30,9 +31,21 @@ def shown_counts(counts: Mapping[str, int], *, public: bool) -> tuple[dict[str, 
     return (dict(counts), sum(counts.values())) if public else withhold_small(counts)
 
 
+def in_words(count: int | None) -> str:
+    """Return a count for a cell. A withheld one is named: an empty cell, or None, would read as zero."""
+    return WITHHELD if count is None else f"{count:,}"
+
+
+def sum_in_words(counts: Iterable[int | None]) -> str:
+    """Return the sum of the counts that are shown; "> 60" where one is withheld, because the full sum would reveal it."""
+    cells = list(counts)
+    total = f"{sum(cell for cell in cells if cell is not None):,}"
+    return f"> {total}" if None in cells else total
+
+
 def explain_withheld() -> None:
-    """Explain empty cells."""
+    """Explain withheld counts."""
     st.caption(
-        f"An empty cell (None) is a count below {FLOOR}, or a count that is withheld so that a small one cannot be computed. "
+        f'"{WITHHELD}" is a count below {FLOOR}, or a count that is withheld so that a small one cannot be computed. '
         "Counts of public and generated text are shown whole."
     )

@@ -10,10 +10,9 @@ import streamlit as st
 from clinical_modernbert.artifacts import Artifact, Store
 from clinical_modernbert.errors import ArtifactError
 from clinical_modernbert.masking import MASK_KINDS, TOP_K
-from clinical_modernbert.recipe.overrides import dotted
-from clinical_modernbert.recipe.section import RecipeValues
 from panels.charts import MOST_SERIES, Row, line_chart
 from panels.curves import Curve, Running, finished_curve, has_curve, running, running_ids
+from panels.recipe_differences import differing
 from store import list_kind, opened, readable, show_problems, store_or_stop
 
 _REFRESH_S = 5
@@ -235,17 +234,6 @@ def _show_differences(models: list[Artifact]) -> None:
         st.dataframe(rows, hide_index=True)
     else:
         st.markdown("None.")
-
-
-def differing(recipes: dict[str, RecipeValues]) -> list[dict[str, str]]:
-    """Return a row for each recipe field that is not the same everywhere, with its value by run; - where it is absent."""
-    flat = {run: {path: str(value) for path, value in dotted(recipe).items()} for run, recipe in recipes.items()}
-    fields = sorted({field for values in flat.values() for field in values})
-    return [
-        {"field": field, **{run: values.get(field, "-") for run, values in flat.items()}}
-        for field in fields
-        if len({values.get(field) for values in flat.values()}) > 1
-    ]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Corpus, runs, sweeps, evaluation and lineage: each with an empty, a damaged and a full store, as Streamlit runs it."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from clinical_modernbert.artifacts import Store
 from streamlit.testing.v1 import AppTest
 
 from tests.helpers.explorer_page import EXPLORER, charts, opened, tables, words
-from tests.helpers.explorer_stores import SAMPLE, full_store, write_progress
+from tests.helpers.explorer_stores import SAMPLE, full_store, publish_corpus, write_progress
 
 __all__ = ["full_store"]
 PAGES = {
@@ -76,19 +77,70 @@ def test_small_groups_of_a_hospital_are_withheld_and_cannot_be_worked_out(app: A
     opened(app, PAGES["corpus"], mode="researcher")
     said = tables(app)
     sources = {row["source"]: row for row in said[0]}
-    assert sources["abstracts"]["records"] == 607
-    assert sources["abstracts"]["held out"] == 40
+    assert sources["abstracts"]["records"] == "615"
+    assert sources["abstracts"]["held out"] == "40"
     # 4 too short and 2 quarantined are small; with 30 held-out documents what is missing is no small sum.
-    assert sources["wards"]["train"] == 400
-    assert sources["wards"]["held out"] != sources["wards"]["held out"]
-    assert sources["wards"]["records"] == 506
-    dropped = {(row["source"], row["reason"].partition(" (")[0]): row["records"] for row in said[1]}
-    assert dropped["abstracts", "too short"] == 7
-    assert dropped["wards", "too short"] != dropped["wards", "too short"]
-    assert dropped["wards", "nearly the same text as another"] == 70
+    assert [sources["wards"][column] for column in ("train", "held out", "records")] == ["400", "withheld", "556"]
+    dropped = {row["reason"].partition(" (")[0]: row for row in said[1]}
+    assert dropped["too short"] == {
+        "reason": "too short (too_short)", "abstracts": "7", "wards": "withheld", "notes": "0", "all sources": "> 7"
+    }  # fmt: skip
+    assert dropped["nearly the same text as another"]["wards"] == "70"
     assert [metric.value for metric in app.metric][2] == "> 60"
     everything = json.dumps(said, default=str) + words(app)
     assert "patient-77" not in everything
+    assert "None" not in everything
+
+
+def test_what_was_left_out_is_sorted_and_summed(app: AppTest, full_store: Store) -> None:
+    opened(app, PAGES["corpus"], mode="clinician")
+    left_out = tables(app)[1]
+    assert [row["reason"] for row in left_out] == [
+        "nearly the same text as another",
+        "the same text as another",
+        "part of an evaluation set",
+        "too short",
+        "all reasons",
+        "share of the records",
+    ]
+    assert [row["all sources"] for row in left_out[:5]] == ["70", "60", "58", "> 7", "> 195"]
+    assert (left_out[5]["abstracts"], left_out[5]["wards"]) == ("12.2%", "withheld")
+
+
+def test_a_steward_sees_leaks_languages_identifiers_and_losses(app: AppTest, full_store: Store) -> None:
+    opened(app, PAGES["corpus"], mode="clinician")
+    _, _, leaks, lengths, languages, identified, kinds, damaged = tables(app)
+    assert leaks[0] == {
+        "set": "rct", "compared by": "13 words in a row", "texts or ids": 2500, "sequences": 40_000,
+        "abstracts": "8", "wards": "50", "notes": "0", "all sources": "58",
+    }  # fmt: skip
+    assert (leaks[1]["abstracts"], leaks[2]["compared by"]) == ("3", "ids")
+    assert lengths
+    assert [row["language"] for row in languages] == ["en", "too short to tell"]
+    assert languages[1]["wards"] == "30"
+    assert identified[1] == {"source": "wards", "documents with identifiers": "41"}
+    assert (kinds[0]["kind"], kinds[0]["abstracts"], kinds[0]["wards"]) == ("date", "40", "withheld")
+    assert damaged == [
+        {
+            "source": "wards",
+            "quarantined records": "withheld",
+            "lost records, estimated": "40",
+            "bytes after damage": 34,
+        }
+    ]
+
+
+def test_two_corpora_are_shown_side_by_side(app: AppTest, full_store: Store, tmp_path: Path) -> None:
+    publish_corpus(full_store, tmp_path / "full", artifact_id="other-1", more=100)
+    opened(app, PAGES["corpus"], mode="clinician")
+    app.selectbox(key="corpus").set_value("full-1").run()
+    app.selectbox(key="corpus-other").set_value("other-1").run()
+    assert not app.exception
+    pair, differences, *_ = tables(app)
+    (trained,) = [row for row in pair if (row["source"], row["what"]) == ("abstracts", "documents to train on")]
+    assert (trained["full-1"], trained["other-1"]) == ("500", "600")
+    assert differences == [{"field": "seed", "full-1": "0", "other-1": "100"}]
+    assert "None" not in json.dumps(pair)
 
 
 def test_a_clinician_sees_no_quarantined_record_and_no_rows(app: AppTest, full_store: Store) -> None:

@@ -44,29 +44,37 @@ def full_store(store: Store, tmp_path: Path) -> Store:
     return store
 
 
-def account(train: int, held_out: int, dropped: dict[str, int], *, quarantined: int = 0) -> dict[str, Any]:
+def account(
+    train: int, held_out: int, dropped: dict[str, int], *, quarantined: int = 0, leaking: dict[str, int] | None = None
+) -> dict[str, Any]:
     """A source's account that balances, as the corpus publishes it."""
     return {
         "records": train + held_out + sum(dropped.values()) + quarantined,
         "documents": {"train": train, "held_out": held_out},
         "dropped": dropped,
         "quarantined": quarantined,
+        "lost": 20 * quarantined,
         "unread_bytes": 17 * quarantined,
         "tokens": {"train": train * 300, "held_out": held_out * 300},
         "salient_tokens": train * 20,
-        "languages": {"en": train + held_out},
+        "languages": {"en": train, "short": held_out},
         "identifiers": {"date": 40, "name": 3},
+        "leaking": leaking or {},
         "documents_with_identifiers": 41,
         "length_classes": [0, 0, 0, 0, 0, 0, held_out, train] + [0] * 16,
         "longest_document_tokens": 127,
     }
 
 
-def publish_corpus(store: Store, folder: Path) -> Artifact:
-    """Publish the corpus ``full-1`` of a public, a hospital's and a generated source."""
+def publish_corpus(store: Store, folder: Path, *, artifact_id: str = "full-1", more: int = 0) -> Artifact:
+    """Publish a corpus of a public, a hospital's and a generated source; the public one has ``more`` training documents."""
     accounts = {
-        "abstracts": account(500, 40, {"too_short": 7, "duplicate": 60}),
-        "wards": account(400, 30, {"too_short": 4, "near_duplicate": 70}, quarantined=2),
+        "abstracts": account(
+            500 + more, 40, {"contaminated": 8, "too_short": 7, "duplicate": 60}, leaking={"rct": 8, "ner": 3}
+        ),
+        "wards": account(
+            400, 30, {"contaminated": 50, "too_short": 4, "near_duplicate": 70}, quarantined=2, leaking={"rct": 50}
+        ),
         "notes": account(300, 20, {}),
     }
     listed = [
@@ -95,10 +103,16 @@ def publish_corpus(store: Store, folder: Path) -> Artifact:
         "rows": {"128": {"train": [4000, 600], "held_out": [300]}},
         "fill": {"128": 0.997},
         "quarantine": listed,
+        "evaluation_sets": [
+            {"path": "rct", "items": 2500, "ngram_words": 13, "ngrams": 40_000},
+            {"path": "ner", "items": 593, "ngram_words": 13, "ngrams": 9_000},
+            {"path": "ids.txt", "items": 12, "ngram_words": None, "ngrams": 0},
+        ],
     }
-    card = asdict(corpus_card("full-1", from_json(json.dumps(summary), Summary), samples={"abstracts": SAMPLE}))
+    card = asdict(corpus_card(artifact_id, from_json(json.dumps(summary), Summary), samples={"abstracts": SAMPLE}))
     recipe = {
         "kind": "corpus",
+        "seed": more,
         "sources": [
             {"type": "pubmed", "name": "abstracts"},
             {"type": "mimic", "name": "wards"},
@@ -110,7 +124,9 @@ def publish_corpus(store: Store, folder: Path) -> Artifact:
         InputEntry(name="a.xml.gz", id="abstracts", digest="0" * 64),
         InputEntry(name="b.csv", id="wards", digest="1" * 64),
     )
-    return _publish(store, folder, "corpus", "full-1", {"card.json": card}, recipe=recipe, summary=summary, inputs=raw)
+    return _publish(
+        store, folder, "corpus", artifact_id, {"card.json": card}, recipe=recipe, summary=summary, inputs=raw
+    )
 
 
 def history(num_steps: int, *, learning_rate: float) -> list[dict[str, Any]]:

@@ -69,12 +69,14 @@ def render_card(card: Card) -> str:
             f"{source.salient_share:.1%} | {source.longest_document_tokens:,} |"
         )
     lines += _counted("Dropped", {name: source.dropped for name, source in card.sources.items()})
+    lines += _counted("Dropped, by evaluation set", {name: source.leaking for name, source in card.sources.items()})
     lines += _counted("Languages", {name: source.languages for name, source in card.sources.items()})
     lines += _counted("Identifiers found", {name: source.identifiers for name, source in card.sources.items()})
     for name, source in card.sources.items():
         if source.quarantined:
+            lost = f", about {source.lost:,} more are lost" if source.lost else ""
             unread = f", {source.unread_bytes:,} bytes follow damage or are missing" if source.unread_bytes else ""
-            lines += ["", f"{name}: {source.quarantined:,} records quarantined{unread} (`quarantine.jsonl`)."]
+            lines += ["", f"{name}: {source.quarantined:,} records quarantined{lost}{unread} (`quarantine.jsonl`)."]
     lines += ["", "## Lengths", "", "Documents below each power of two, in tokens.", ""]
     for name, source in card.sources.items():
         classes = ", ".join(f"<{2**n}: {count:,}" for n, count in enumerate(source.length_classes) if count)

@@ -4,7 +4,7 @@ Both sides are compared in the normalised form, before identifiers are masked: a
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,53 +14,106 @@ from numpy.typing import NDArray
 
 from clinical_modernbert.artifacts.remote_files import local_copy
 from clinical_modernbert.artifacts.work_area import WorkArea
-from clinical_modernbert.corpus.dedup.shingles import evaluation_ngrams, is_contaminated
+from clinical_modernbert.corpus.dedup.shingles import DECONTAMINATION_WORDS, evaluation_ngrams, shared_ngrams
 from clinical_modernbert.corpus.normalise import normalise
-from clinical_modernbert.corpus.results import EvaluationNgrams
+from clinical_modernbert.corpus.results import EvaluationNgrams, EvaluationSet
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.corpus import DecontaminationSection
 from clinical_modernbert.sources.document import Document
 
 # 1.6 GB, and as much again while they are sorted. PubMed's abstracts have 40 times as many.
 MOST_NGRAMS = 200_000_000
-_EVALUATION = "evaluation.npy"
+_NGRAMS, _COMBINATION = "evaluation.npy", "evaluation_sets.npy"
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """Why a document is dropped, and the evaluation sets that it would leak."""
+
+    reason: str
+    paths: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Decontamination:
     """What documents are compared with."""
 
-    ngrams: NDArray[np.uint64]
+    ngrams_N: NDArray[np.uint64]
     """Sorted hashes of the evaluation sets' 13-word sequences."""
-    ids: frozenset[str]
-    """Ids of documents and PMIDs."""
+    combination_N: NDArray[np.uint16]
+    """The combination of sets that have the sequence."""
+    combinations: Sequence[Sequence[str]]
+    """The paths of each combination."""
+    ids: Mapping[str, frozenset[str]]
+    """Ids of documents and PMIDs by the path of their list."""
 
-    def reason(self, document: Document, text: str) -> str | None:
-        """Return why a document is dropped, or None; ``text`` is its normalised text, not yet masked."""
-        if self.ids and not self.ids.isdisjoint(_names(document)):
-            return "listed"
-        return "contaminated" if is_contaminated(text, self.ngrams) else None
+    def leak(self, document: Document, text: str) -> Leak | None:
+        """Return what a document would leak, or None; ``text`` is its normalised text, not yet masked."""
+        names = frozenset(_names(document)) if self.ids else frozenset[str]()
+        lists = tuple(path for path, ids in self.ids.items() if not ids.isdisjoint(names))
+        if lists:
+            return Leak("listed", lists)
+        found = np.unique(self.combination_N[shared_ngrams(text, self.ngrams_N)])
+        paths = dict.fromkeys(path for number in found for path in self.combinations[number])
+        return Leak("contaminated", tuple(paths)) if paths else None
 
 
 def prepare_ngrams(area: WorkArea, section: DecontaminationSection) -> EvaluationNgrams:
     """Write the 13-word sequences of the evaluation sets into the work area."""
 
     def run() -> EvaluationNgrams:
-        ngrams = evaluation_ngrams(_bounded_texts(section.paths))
-        area.put_array(ngrams, _EVALUATION)
-        return EvaluationNgrams(len(ngrams))
+        sets, of_sets = [], []
+        for path in section.paths:
+            texts = _Counted(_bounded_texts(path))
+            of_sets.append(evaluation_ngrams(texts))
+            sets.append(EvaluationSet(path, texts.number, DECONTAMINATION_WORDS, len(of_sets[-1])))
+        ngrams_N, combination_N, combinations = united(of_sets)
+        area.put_array(ngrams_N, _NGRAMS)
+        area.put_array(combination_N, _COMBINATION)
+        return EvaluationNgrams(tuple(sets), combinations)
 
     return area.once("evaluation", run, EvaluationNgrams)
+
+
+def united(
+    sets: Sequence[NDArray[np.uint64]],
+) -> tuple[NDArray[np.uint64], NDArray[np.uint16], tuple[tuple[int, ...], ...]]:
+    """Return the sequences of all sets, the combination of sets that has each, and the combinations.
+
+    Example: of the sets [5, 7] and [7, 9] the sequences are [5, 7, 9], their combinations [1, 2, 0] of (1,), (0,), (0, 1)
+    in the order in which they are numbered.
+    """
+    ngrams_N = np.unique(np.concatenate([np.empty(0, dtype=np.uint64), *sets]))
+    combination_N = np.zeros(len(ngrams_N), dtype=np.uint16)
+    combinations: list[tuple[int, ...]] = [()]
+    for number, of_set in enumerate(sets):
+        # Each combination so far becomes two, without and with this set; those that no sequence has are left out.
+        pair_N = 2 * combination_N.astype(np.uint32)
+        pair_N[np.searchsorted(ngrams_N, of_set)] += 1
+        pairs = np.flatnonzero(np.bincount(pair_N))
+        combinations = [combinations[pair // 2] + (number,) * int(pair % 2) for pair in pairs]
+        assert len(pairs) <= np.iinfo(np.uint16).max + 1, len(pairs)
+        combination_N = np.searchsorted(pairs, pair_N).astype(np.uint16)
+    return ngrams_N, combination_N, tuple(combinations)
 
 
 @lru_cache(maxsize=1)
 def load_decontamination(area: WorkArea, section: DecontaminationSection) -> Decontamination:
     """Return what ``section`` names; the worker process keeps it for its next units."""
-    ngrams = np.empty(0, dtype=np.uint64)
-    if section.paths:
-        with tempfile.TemporaryDirectory() as folder:
-            ngrams = np.array(area.get_array(_EVALUATION, Path(folder)))
-    return Decontamination(ngrams, frozenset[str]().union(*map(listed_ids, section.id_lists)))
+    ids = {path: listed_ids(path) for path in section.id_lists}
+    if not section.paths:
+        return Decontamination(np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.uint16), (), ids)
+    numbers = prepare_ngrams(area, section).combinations
+    with tempfile.TemporaryDirectory() as folder:
+        ngrams_N, combination_N = (np.array(area.get_array(name, Path(folder))) for name in (_NGRAMS, _COMBINATION))
+    combinations = [[section.paths[number] for number in combination] for combination in numbers]
+    return Decontamination(ngrams_N, combination_N, combinations, ids)
+
+
+def evaluation_sets(area: WorkArea, section: DecontaminationSection) -> list[EvaluationSet]:
+    """Return what the documents were compared with, in the recipe's order."""
+    lists = [EvaluationSet(path, len(listed_ids(path)), None, 0) for path in section.id_lists]
+    return [*(prepare_ngrams(area, section).sets if section.paths else ()), *lists]
 
 
 def listed_ids(path: str) -> frozenset[str]:
@@ -86,16 +139,27 @@ def _names(document: Document) -> Iterator[str]:
         yield number
 
 
-def _bounded_texts(paths: tuple[str, ...]) -> Iterator[str]:
+class _Counted:
+    """An iterator that counts what it yields."""
+
+    def __init__(self, items: Iterator[str]) -> None:
+        self._items, self.number = items, 0
+
+    def __iter__(self) -> Iterator[str]:
+        for item in self._items:
+            self.number += 1
+            yield item
+
+
+def _bounded_texts(path: str) -> Iterator[str]:
     from clinical_modernbert.sources.evaluation_sets import evaluation_texts
 
-    for path in paths:
-        words = 0
-        for text in evaluation_texts(local_copy(path)):
-            words += text.count(" ")
-            if words > MOST_NGRAMS:
-                raise SourceError(
-                    f"decontamination.paths: {path!r} has more than {MOST_NGRAMS:,} words; name the queries and judged texts of "
-                    "a retrieval set, not its pool, or list the ids of documents in decontamination.id_lists"
-                )
-            yield normalise(text)
+    words = 0
+    for text in evaluation_texts(local_copy(path)):
+        words += text.count(" ")
+        if words > MOST_NGRAMS:
+            raise SourceError(
+                f"decontamination.paths: {path!r} has more than {MOST_NGRAMS:,} words; name the queries and judged texts of "
+                "a retrieval set, not its pool, or list the ids of documents in decontamination.id_lists"
+            )
+        yield normalise(text)

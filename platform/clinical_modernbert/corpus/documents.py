@@ -160,7 +160,11 @@ def _prepare(
     text = normalise(document.text)
     language = detect_language(text) if is_prose else None
     unfit = drop_reason(text, recipe.filters, lexicon=recipe.lexicon, language=language)
-    unfit = unfit or decontamination.reason(document, text)
+    leak = None if unfit else decontamination.leak(document, text)
+    if leak:
+        unfit = leak.reason
+        for path in leak.paths:
+            counts[f"in:{path}"] += 1
     if unfit:
         return text, unfit
     masked, identifiers = mask_identifiers(text)

@@ -13,6 +13,7 @@ from clinical_modernbert.artifacts import Artifact, Plan
 from clinical_modernbert.artifacts.work_area import WorkArea, from_json
 from clinical_modernbert.corpus.account import account_of, rows_and_fill, synthetic_sources, training_tokens
 from clinical_modernbert.corpus.card import corpus_card, render_card
+from clinical_modernbert.corpus.decontamination import evaluation_sets
 from clinical_modernbert.corpus.dedup.exact import kept_rows
 from clinical_modernbert.corpus.documents import quarantine_name
 from clinical_modernbert.corpus.piece_files import Piece
@@ -59,6 +60,7 @@ def publish_corpus(plan: Plan[CorpusRecipe], area: WorkArea, built: Built) -> Ar
             rows=rows,
             fill=fill,
             quarantine=quarantine,
+            evaluation_sets=evaluation_sets(area, recipe.decontamination),
         )
         card = corpus_card(plan.id, summary, samples=_samples(recipe, area, built))
         (folder / "card.json").write_text(json.dumps(asdict(card), indent=1, ensure_ascii=False), encoding="utf-8")

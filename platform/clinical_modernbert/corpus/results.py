@@ -12,10 +12,26 @@ from clinical_modernbert.artifacts import FileEntry
 
 
 @dataclass(frozen=True, slots=True)
+class EvaluationSet:
+    """What documents are compared with: an evaluation set by its texts, or a list of ids."""
+
+    path: str
+    """As the recipe has it."""
+    items: int
+    """Texts of the set, or ids of the list."""
+    ngram_words: int | None
+    """Length of the sequences of words that are compared; None for a list of ids."""
+    ngrams: int
+    """Different sequences of the set; texts shorter than one have none."""
+
+
+@dataclass(frozen=True, slots=True)
 class EvaluationNgrams:
     """The step that hashes the evaluation sets."""
 
-    ngrams: int
+    sets: tuple[EvaluationSet, ...]
+    combinations: tuple[tuple[int, ...], ...]
+    """The combinations of sets that have a sequence in common, each as the numbers of its sets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +64,7 @@ class Parsed:
     unit: str
     counts: dict[str, int]
     """``records``, ``read``, ``quarantined``, ``lost`` (further records, estimated), ``with_identifiers``, and ``dropped:``,
-    ``language:`` and ``identifier:`` with their reasons, codes and kinds."""
+    ``language:``, ``identifier:`` and ``in:`` with their reasons, codes, kinds, and evaluation sets."""
     pieces: tuple[int, ...]
     """Documents of each piece."""
     quarantine: tuple[QuarantineEntry, ...]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.artifacts.work_area import from_json
-from clinical_modernbert.corpus.results import QuarantineEntry
+from clinical_modernbert.corpus.results import EvaluationSet, QuarantineEntry
 from clinical_modernbert.errors import ArtifactError
 
 
@@ -19,6 +19,8 @@ class Account:
     dropped: dict[str, int]
     """By reason."""
     quarantined: int
+    lost: int
+    """Further records that damage swallowed, estimated; not in the balance."""
     unread_bytes: int
     """Bytes that follow damage, and as many bytes as a cut archive has, because what it lacks is unknown. The number of
     records in them is unknown and not in the balance."""
@@ -28,6 +30,9 @@ class Account:
     languages: dict[str, int]
     identifiers: dict[str, int]
     """By kind."""
+    leaking: dict[str, int]
+    """Documents dropped as ``contaminated`` or ``listed``, by the path of the evaluation set or list; one that is in two sets
+    counts for both."""
     documents_with_identifiers: int
     length_classes: list[int]
     """Documents by the power of two that their tokens are below."""
@@ -49,6 +54,8 @@ class Summary:
     """Row length -> share of the places that hold tokens."""
     quarantine: list[QuarantineEntry]
     """The first of the quarantined records."""
+    evaluation_sets: list[EvaluationSet]
+    """What the documents were compared with."""
 
 
 def read_summary(corpus: Artifact) -> Summary:

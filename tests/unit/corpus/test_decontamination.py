@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from clinical_modernbert.artifacts.work_area import WorkArea
 from clinical_modernbert.corpus import decontamination
 from clinical_modernbert.corpus.checks import check_recipe
-from clinical_modernbert.corpus.decontamination import prepare_ngrams
+from clinical_modernbert.corpus.decontamination import evaluation_sets, prepare_ngrams, united
 from clinical_modernbert.corpus.documents import parse_unit
 from clinical_modernbert.corpus.fingerprint_inputs import fingerprint_inputs
+from clinical_modernbert.corpus.results import EvaluationSet, below
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe import CorpusRecipe, build_recipe
 from clinical_modernbert.sources import list_units
@@ -93,3 +95,46 @@ def test_lists_and_sets_count_by_content_and_are_checked_first(tmp_path: Path) -
         ids.write_text(content)
         digests.add(fingerprint_inputs(recipe())[-1].digest)
     assert len(digests) == 2
+
+
+def test_every_sequence_knows_the_sets_that_have_it() -> None:
+    sets = [np.array(values, dtype=np.uint64) for values in ([5, 7], [7, 9], [], [5, 7, 9])]
+    ngrams, combination, combinations = united(sets)
+    found = {int(ngram): combinations[number] for ngram, number in zip(ngrams, combination, strict=True)}
+    assert found == {5: (0, 3), 7: (0, 1, 3), 9: (1, 3)}
+    assert united([])[2] == ((),)
+
+
+def test_a_dropped_document_counts_for_every_set_that_it_is_in(tmp_path: Path) -> None:
+    lines = {
+        "a": DATED,
+        "b": f"{PLAIN} Then.",
+        "c": f"{PLAIN[:20]}, and so on and on",
+        "17": "Seven words that nobody else has written down here",
+    }
+    (tmp_path / "notes.csv").write_text("id,text\n" + "".join(f"{key},{text}\n" for key, text in lines.items()))
+    files = {"one.tsv": conll(DATED), "two.tsv": conll(DATED, PLAIN), "ids.txt": "17\n18\n"}
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    one, two, ids = (str(tmp_path / name) for name in files)
+    source = {
+        "type": "table",
+        "name": "n",
+        "path": str(tmp_path / "notes.csv"),
+        "text_column": "text",
+        "id_column": "id",
+    }
+    section = {"paths": [one, two], "id_lists": [ids]}
+    recipe = build_recipe(
+        CorpusRecipe, {"kind": "corpus", "name": "t", "sources": [source], "decontamination": section}, origin="test"
+    )
+    area = WorkArea(f"file://{tmp_path / 'store'}", "work")
+    prepare_ngrams(area, recipe.decontamination)
+    (unit,) = list_units(recipe.sources[0])
+    parsed = parse_unit(area, recipe, unit, number=0)
+    assert parsed.dropped == {"contaminated": 2, "listed": 1}
+    assert below(parsed.counts, "in:") == {one: 1, two: 2, ids: 1}
+    first, second, listed = evaluation_sets(area, recipe.decontamination)
+    assert (first.path, first.items, first.ngram_words) == (one, 1, 13)
+    assert second.ngrams > first.ngrams > 0
+    assert listed == EvaluationSet(ids, items=2, ngram_words=None, ngrams=0)

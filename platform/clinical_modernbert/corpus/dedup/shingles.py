@@ -37,11 +37,11 @@ def evaluation_ngrams(texts: Iterable[str]) -> NDArray[np.uint64]:
     return np.unique(np.concatenate(hashes)) if hashes else np.empty(0, dtype=np.uint64)
 
 
-def is_contaminated(text: str, ngrams: NDArray[np.uint64]) -> bool:
-    """Return whether ``text`` shares 13 consecutive words with the texts of ``ngrams``."""
+def shared_ngrams(text: str, ngrams: NDArray[np.uint64]) -> NDArray[np.intp]:
+    """Return the places in ``ngrams`` of the 13-word sequences that ``text`` has too."""
     if not len(ngrams):
-        return False
+        return np.empty(0, dtype=np.intp)
     of_text = ngram_hashes(word_hashes([text])[0], num_words=DECONTAMINATION_WORDS)
     at = np.searchsorted(ngrams, of_text)
     at[at == len(ngrams)] = 0
-    return bool((ngrams[at] == of_text).any())
+    return at[ngrams[at] == of_text]
