@@ -28,13 +28,12 @@ from clinical_modernbert.recipe.corpus import TokenizerSection
 from clinical_modernbert.recipe.pretrain import ModelSection
 from clinical_modernbert.recipe.sources import SyntheticNoteSource
 from clinical_modernbert.sources import Document, list_units, read_unit
-from clinical_modernbert.tokenizer import build_tokenizer, special_ids
+from clinical_modernbert.tokenizer import build_tokenizer, padded_vocabulary_size, special_ids
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "bench"
 NUM_THREADS = 2
-VOCABULARY = 50_368
 _START_S = 180
 
 
@@ -49,14 +48,17 @@ class Export:
 
 
 def publish_model(scratch: Path, *, num_layers: int = 22) -> Export:
-    """Publish ModernBERT-base's shape with weights drawn from seed 0 and a tokenizer of generated notes."""
+    """Publish ModernBERT-base's layers with weights drawn from seed 0, and a tokenizer of generated notes with its vocabulary."""
     tokenizer = build_tokenizer(
         TokenizerSection(base="train", vocabulary_size=8192, num_clinical_tokens=0),
         _notes(400),
         clinical_words=frozenset(),
     )
     model = build_model(
-        ModelSection(num_layers=num_layers), vocabulary_size=VOCABULARY, special_ids=special_ids(tokenizer), seed=0
+        ModelSection(num_layers=num_layers),
+        vocabulary_size=padded_vocabulary_size(tokenizer),
+        special_ids=special_ids(tokenizer),
+        seed=0,
     )
     root, folder = scratch / "store", scratch / "export"
     model.save_pretrained(folder / "model")
