@@ -16,6 +16,7 @@ import yaml
 
 from clinical_modernbert import __version__
 from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, make_plan, open_store, wait_until_there
+from clinical_modernbert.artifacts.leftovers import sweep_leftovers
 from clinical_modernbert.errors import RunStopped, StoreError, StoreOutage, UserError
 from clinical_modernbert.recipe import Recipe, load_recipe
 
@@ -65,6 +66,7 @@ def main(
         artifact = plan.existing()
         if artifact:
             _logger.info("already built, nothing to do: %s", artifact.uri)
+            sweep_leftovers(plan, artifact)
         else:
             artifact = run(plan)
             _logger.info("finished %s", artifact.uri)

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from clinical_modernbert.artifacts import Artifact, InputEntry, Manifest, Plan, open_store, upload, write_manifest
+from clinical_modernbert.artifacts import (
+    Artifact,
+    InputEntry,
+    Manifest,
+    Plan,
+    open_store,
+    upload,
+    write_manifest,
+)
 from clinical_modernbert.errors import CorpusError, StoreError, StoreOutage
 from clinical_modernbert.job import main, open_root
 from clinical_modernbert.recipe import CorpusRecipe, MapRecipe
@@ -50,6 +58,21 @@ def test_a_job_runs_once(recipe_path: str, root: str, capsys: pytest.CaptureFixt
     assert first.startswith(f"{root}/corpus/c-")
     main(CorpusRecipe, never, arguments=[recipe_path, "--root", root, "--set", "scaling.num_cpus=1"])
     assert capsys.readouterr().out == first
+
+
+def test_the_same_command_deletes_what_a_killed_run_left(recipe_path: str, root: str) -> None:
+    store = open_store(root)
+    main(CorpusRecipe, build, arguments=[recipe_path, "--root", root])
+    (artifact_id,) = store.names("corpus")
+    for key in (f"work/corpus/{artifact_id}/parsed/0.json", f"corpus/{artifact_id}/shards/of-more-workers.npy"):
+        store.write_bytes(key, b"left")
+    store.write_bytes("work/corpus/other-1/parsed/0.json", b"of another build")
+    main(CorpusRecipe, never, arguments=[recipe_path, "--root", root])
+    assert [item.key for item in store.walk("")] == [
+        f"corpus/{artifact_id}/manifest.json",
+        f"corpus/{artifact_id}/shard.bin",
+        "work/corpus/other-1/parsed/0.json",
+    ]
 
 
 def test_another_meaning_is_new_work(recipe_path: str, root: str, capsys: pytest.CaptureFixture[str]) -> None:

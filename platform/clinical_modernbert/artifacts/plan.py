@@ -5,6 +5,7 @@ fingerprint = sha256(canonical recipe without scaling, logging and checkpointing
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from clinical_modernbert.artifacts.manifest import FileEntry, InputEntry, Manife
 from clinical_modernbert.artifacts.states import find_state
 from clinical_modernbert.artifacts.store import Store
 from clinical_modernbert.recipe import Recipe
+
+_logger = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Recipe)
 R_co = TypeVar("R_co", bound=Recipe, covariant=True)
@@ -74,7 +77,15 @@ class Plan(Generic[R_co]):
     def publish_folder(
         self, folder: Path, *, summary: Mapping[str, Any], uploaded: Sequence[FileEntry] = ()
     ) -> Artifact:
-        """Upload every file of ``folder`` and publish them with what is ``uploaded`` already."""
+        """Upload every file of ``folder`` and publish them with what is ``uploaded`` already.
+
+        Where another job of the same recipe has finished meanwhile, its artifact stays as it is and is returned: files of both
+        would fit no manifest.
+        """
+        finished = self.existing()
+        if finished:
+            _logger.info("%s was finished by another job meanwhile", finished.uri)
+            return finished
         return self.publish([*uploaded, *upload_folder(self.store, self.prefix, folder)], summary=summary)
 
 

@@ -3,7 +3,14 @@
 from pathlib import Path
 
 import pytest
-from clinical_modernbert.artifacts import Manifest, Store, find_artifact, list_artifacts, read_manifest, write_manifest
+from clinical_modernbert.artifacts import (
+    Manifest,
+    Store,
+    find_artifact,
+    list_artifacts,
+    read_manifest,
+    write_manifest,
+)
 from clinical_modernbert.artifacts import manifest as manifest_module
 from clinical_modernbert.errors import ArtifactError, SignatureError
 from clinical_modernbert.hashing import file_sha256

@@ -1,6 +1,7 @@
 """The fingerprint: equal for equal meaning, different for any other."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -177,3 +178,13 @@ def test_what_a_recipe_does_without_is_left_out_and_counts_when_it_comes(store: 
     publish("model", "later-2", weights="other")
     with pytest.raises(ArtifactError, match="ambiguous"):
         make_plan(recipe, store)
+
+
+def test_a_second_job_does_not_change_a_finished_artifact(store: Store, tmp_path: Path) -> None:
+    plan = make_plan(CorpusRecipe.model_validate(CORPUS), store)
+    (folder := tmp_path / "second").mkdir()
+    (folder / "a.txt").write_text("first")
+    first = plan.publish_folder(folder, summary={"n": 1})
+    (folder / "a.txt").write_text("other")
+    assert plan.publish_folder(folder, summary={"n": 2}).manifest == first.manifest
+    assert store.read_bytes(f"{plan.prefix}/a.txt") == b"first"
