@@ -18,13 +18,16 @@ from clinical_modernbert.artifacts import InputEntry, Store, open_store
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.hashing import file_sha256
 from clinical_modernbert.recipe import EmbedRecipe
+from clinical_modernbert.sources.arrow_values import UNREADABLE, UNREADABLE_REASON, check_inflation, rows_of
+from clinical_modernbert.sources.checked_records import shown_id
 from clinical_modernbert.sources.column_names import check_names
 from clinical_modernbert.sources.csv_rows import check_columns, read_rows
 from clinical_modernbert.sources.document import Quarantined
 from clinical_modernbert.sources.files import read_chunks
+from clinical_modernbert.sources.inflate import DamagedFileError
 
 _KINDS = (".csv", ".csv.gz", ".parquet")
-_BATCH_ROWS = 1024
+_BATCH_ROWS = 256
 
 _Located = tuple[str, dict[str, Any]]
 """A row's position in its file, and its values by column as the file's library reads them."""
@@ -97,7 +100,7 @@ def _check_columns(location: Path, table: TableFile, recipe: EmbedRecipe) -> Non
         return
     try:
         names = pq.read_schema(location).names
-    except (pa.ArrowInvalid, OSError):
+    except (pa.ArrowException, OSError, UnicodeDecodeError):
         return  # the reader quarantines a damaged file
     check_names(names, columns, table.key)
 
@@ -132,7 +135,7 @@ Entry = tuple[str, str, str, str | None]
 
 def quarantine_entry(item: Quarantined) -> Entry:
     """Return a quarantined row as results and ``quarantine.parquet`` keep it."""
-    return item.file, item.position, item.reason, item.record_id
+    return item.file, item.position, item.reason, shown_id(item.record_id)
 
 
 def _row(position: str, values: Mapping[str, Any], *, file: str, recipe: EmbedRecipe) -> TextRow | Quarantined:
@@ -157,10 +160,15 @@ def _parquet_rows(location: Path, file: str, columns: tuple[str, ...]) -> Iterat
     try:
         with pq.ParquetFile(location) as parquet:
             names = check_names(parquet.schema_arrow.names, columns, file)
-            for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=names):
-                for values in batch.to_pylist():
-                    number += 1
-                    yield f"row {number}", {column: values[name] for column, name in zip(columns, names, strict=True)}
+            check_inflation(parquet)
+            for values in rows_of(parquet, names, batch_rows=_BATCH_ROWS):
+                number += 1
+                if UNREADABLE in values:
+                    yield Quarantined(file, f"row {number}", UNREADABLE_REASON)
+                else:
+                    yield f"row {number}", dict(zip(columns, values, strict=True))
+    except DamagedFileError as error:
+        yield Quarantined(file, error.position, error.reason)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         yield Quarantined(file, f"row {number + 1}", f"broken Parquet ({type(error).__name__}); the rest is not read")
 

@@ -1,5 +1,6 @@
 """Values of Parquet files that Python cannot hold, and columns that inflate to far more than they say."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from clinical_modernbert.sources.files import HARMLESS_BYTES, MOST_RATIO
@@ -7,6 +8,7 @@ from clinical_modernbert.sources.inflate import DamagedFileError
 
 UNREADABLE: Any = object()
 """Stands for a text that is not UTF-8 or a time beyond the years of ``datetime``."""
+UNREADABLE_REASON = "a text that is not UTF-8, or a time beyond the years 1 to 9999"
 
 
 def readable(value: Any) -> Any:
@@ -15,6 +17,16 @@ def readable(value: Any) -> Any:
         return value.as_py()
     except (ValueError, OverflowError):
         return UNREADABLE
+
+
+def rows_of(parquet: Any, names: Sequence[str], *, batch_rows: int) -> Iterator[tuple[Any, ...]]:
+    """Yield the values of each row by ``names``, which may repeat; one that Python cannot hold is ``UNREADABLE``.
+
+    Value by value: a few bytes of a dictionary may be a long text in each of the rows.
+    """
+    for batch in parquet.iter_batches(batch_size=batch_rows, columns=list(dict.fromkeys(names))):
+        for values in zip(*map(batch.column, names), strict=True):
+            yield tuple(map(readable, values))
 
 
 def check_inflation(parquet: Any) -> None:

@@ -29,8 +29,7 @@ def checked_records(records: Iterable[Record], unit: Unit, progress: Progress) -
             checked = record if isinstance(record, Quarantined) else _checked(record, unit, number)
             if isinstance(checked, Quarantined):
                 progress.count_damage(checked)
-                if checked.record_id is not None and not _IDENTIFIER.fullmatch(checked.record_id):
-                    checked = replace(checked, record_id=None)
+                checked = replace(checked, record_id=shown_id(checked.record_id))
             yield checked
         if not number and (path := Path(unit.location)).is_file() and not path.stat().st_size:
             yield Quarantined(unit.name, "the whole file", "the file is empty")
@@ -43,6 +42,11 @@ def checked_records(records: Iterable[Record], unit: Unit, progress: Progress) -
         raise SourceError(
             f"{unit.source}/{unit.name}: what follows record {number} cannot be read ({place}); leave the file out and report it"
         ) from None
+
+
+def shown_id(value: str | None) -> str | None:
+    """Return ``value`` where it looks like an id, else None."""
+    return value if value is not None and _IDENTIFIER.fullmatch(value) else None
 
 
 def _checked(record: Document | Deleted | Dropped, unit: Unit, number: int) -> Record:

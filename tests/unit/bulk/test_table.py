@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from clinical_modernbert.bulk.table import TextRow, find_tables, fingerprint_inputs, read_table_rows
+from clinical_modernbert.bulk.table import TextRow, find_tables, fingerprint_inputs, quarantine_entry, read_table_rows
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.sources.document import Quarantined
 from pydantic import ValidationError
@@ -93,3 +93,15 @@ def test_a_dry_run_needs_neither_torch_nor_ray() -> None:
     code = "import sys, clinical_modernbert.bulk.table; print({'torch', 'ray', 'transformers'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_poison_row_of_parquet_costs_itself(tmp_path: Path) -> None:
+    texts = pa.array([b"ok", b"\xff\xfe", b"ok"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"note_id": [1, 2, 3], "ward": ["er"] * 3, "text": texts}), path := tmp_path / "c.parquet")
+    rows = [*read_table_rows(path, file="c.parquet", recipe=recipe(path))]
+    assert [type(row).__name__ for row in rows] == ["TextRow", "Quarantined", "TextRow"]
+
+
+def test_a_sentence_is_no_id_of_a_quarantined_row() -> None:
+    entries = [quarantine_entry(Quarantined("a.csv", "line 2", "no text", record_id=name)) for name in ("7", CANARY)]
+    assert [entry[3] for entry in entries] == ["7", None]

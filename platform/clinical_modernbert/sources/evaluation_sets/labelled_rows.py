@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from clinical_modernbert.errors import SourceError
+from clinical_modernbert.sources.arrow_values import UNREADABLE, UNREADABLE_REASON, rows_of
 from clinical_modernbert.sources.column_names import check_names
 from clinical_modernbert.sources.csv_rows import read_rows
 from clinical_modernbert.sources.document import Quarantined
@@ -66,6 +67,8 @@ def _json_rows(path: Path, columns: tuple[str, ...]) -> Iterator[Mapping[str, An
             row = json.loads(line)
         except json.JSONDecodeError as error:
             refuse(path, number, f"no JSON ({error.msg})")
+        except (ValueError, RecursionError):  # a number of thousands of digits, or too deep
+            refuse(path, number, "JSON that Python cannot hold")
         if not isinstance(row, dict):
             refuse(path, number, "expected a JSON object")
         check_names(list(row), columns, f"{path.name}, line {number}")
@@ -79,9 +82,11 @@ def _parquet_rows(path: Path, columns: tuple[str, ...]) -> Iterator[Mapping[str,
     try:
         file = pq.ParquetFile(path)
         check_names(file.schema_arrow.names, columns, path.name)
-        for batch in file.iter_batches(columns=list(columns), batch_size=1024):
-            yield from batch.to_pylist()
-    except (pa.ArrowInvalid, OSError) as error:
+        for number, values in enumerate(rows_of(file, columns, batch_rows=256), start=1):
+            if UNREADABLE in values:
+                raise SourceError(f"{path.name}, row {number}: {UNREADABLE_REASON}")
+            yield dict(zip(columns, values, strict=True))
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise SourceError(f"{path.name}: no readable Parquet file ({type(error).__name__})") from None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import DatasetSource, TableSource
-from clinical_modernbert.sources.arrow_values import UNREADABLE, check_inflation, readable
+from clinical_modernbert.sources.arrow_values import UNREADABLE, UNREADABLE_REASON, check_inflation, rows_of
 from clinical_modernbert.sources.column_names import check_names
 from clinical_modernbert.sources.csv_rows import check_columns, read_rows
 from clinical_modernbert.sources.document import PATIENT, Document, Dropped, Quarantined, Record, Unit, group_of
@@ -146,18 +146,15 @@ def _read_parquet(location: Path, *, file: str, source: TableSource, progress: P
         parquet = pq.ParquetFile(location)
         check_inflation(parquet)
         names = check_names(parquet.schema_arrow.names, columns, file)
-        for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=list(dict.fromkeys(names))):
-            # Value by value: a few bytes of a dictionary may be a long text in each of the rows.
-            for values in zip(*map(batch.column, names), strict=True):
-                number += 1
-                named = {column: readable(value) for column, value in zip(columns, values, strict=True)}
-                if UNREADABLE in named.values():
-                    yield Quarantined(
-                        file, f"row {number}", "a text that is not UTF-8, or a time beyond the years 1 to 9999"
-                    )
-                else:
-                    yield record_of(named, number, f"row {number}", file=file, source=source)
-            progress.count_rows(number, parquet.metadata.num_rows)
+        for values in rows_of(parquet, names, batch_rows=_BATCH_ROWS):
+            number += 1
+            if UNREADABLE in values:
+                yield Quarantined(file, f"row {number}", UNREADABLE_REASON)
+            else:
+                named = dict(zip(columns, values, strict=True))
+                yield record_of(named, number, f"row {number}", file=file, source=source)
+            if number % _BATCH_ROWS == 0:
+                progress.count_rows(number, parquet.metadata.num_rows)
         progress.is_whole = True
     except DamagedFileError as error:
         yield Quarantined(file, error.position, error.reason)
