@@ -1,7 +1,7 @@
 """The exceptions that users see.
 
     Exception
-    ├── UserError            the input is wrong; a job prints the message and exits with 2
+    ├── UserError            the input is wrong; a job prints the message and exits with 2 where no other status is named
     │   ├── RecipeError      a recipe or an override
     │   ├── StoreError       the artifact store
     │   │   └── StoreOutage  the store does not answer for now; a job exits with 3
@@ -10,6 +10,7 @@
     │   ├── SignatureError   training state without the signature that this installation requires
     │   ├── SourceError      a raw file or record
     │   ├── CorpusError      a corpus build
+    │   ├── DiskFullError    a local disk is full; a job exits with 1
     │   ├── ModelError       a model
     │   └── ClusterError     a Kubernetes object, or the cluster
     │       └── UnavailableError  the cluster's API does not answer for now; `jobs/submit.py` exits with 3
@@ -18,6 +19,9 @@
 A message names the field or file, the value, and what would be right. For a broken invariant of its own, code uses ``assert``
 or raises the library's exception.
 """
+
+import errno
+import re
 
 
 class UserError(Exception):
@@ -52,6 +56,10 @@ class SourceError(UserError):
     """A raw input file or record cannot be read."""
 
 
+class DiskFullError(UserError):
+    """A local disk, which tasks use for scratch, is full."""
+
+
 class CorpusError(UserError):
     """A corpus build cannot produce a corpus: no document is left, or too many records are quarantined."""
 
@@ -70,3 +78,23 @@ class UnavailableError(ClusterError):
 
 class RunStopped(Exception):  # noqa: N818  # nothing went wrong
     """A run stopped on request and kept its state; when it is started again it continues. Jobs exit with 143 (128 + SIGTERM)."""
+
+
+def disk_full(error: BaseException | None) -> DiskFullError | None:
+    """Return the error for users if a full disk caused ``error``, or any error that it wraps; None for any other cause.
+
+    Libraries say it in different ways: as ``OSError`` with its number (Python, Arrow), as a text (Rust's), as a count of what was
+    written (NumPy). Ray's wrappers have the text of the wrapped error.
+    """
+    while error is not None:
+        text = str(error)
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or _DISK_FULL.search(text):
+            return DiskFullError(
+                "the disk for this job's scratch files is full: free space there, or set TMPDIR to a larger one on every node; "
+                "the same command continues"
+            )
+        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
+    return None
+
+
+_DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|\d+ requested and \d+ written")

@@ -10,14 +10,14 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import yaml
 
 from clinical_modernbert import __version__
 from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, make_plan, open_store, wait_until_there
 from clinical_modernbert.artifacts.leftovers import sweep_leftovers
-from clinical_modernbert.errors import RunStopped, StoreError, StoreOutage, UserError
+from clinical_modernbert.errors import DiskFullError, RunStopped, StoreError, StoreOutage, UserError, disk_full
 from clinical_modernbert.recipe import Recipe, load_recipe
 
 T = TypeVar("T", bound=Recipe)
@@ -71,12 +71,23 @@ def main(
             artifact = run(plan)
             _logger.info("finished %s", artifact.uri)
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(3 if isinstance(error, StoreOutage) else 2)
+        _end(error)
+    except Exception as error:
+        full = disk_full(error)
+        if full is None:
+            raise
+        _end(full)
     except RunStopped as stopped:
         sys.stderr.write(f"stopped: {stopped}\n")
         sys.exit(128 + signal.SIGTERM)
     sys.stdout.write(f"{artifact.uri}\n")
+
+
+def _end(error: UserError) -> NoReturn:
+    # 2 is final; on Kubernetes another attempt may find a disk with room.
+    status = 3 if isinstance(error, StoreOutage) else 1 if isinstance(error, DiskFullError) else 2
+    sys.stderr.write(f"error: {error}\n")
+    sys.exit(status)
 
 
 def _commit() -> str:

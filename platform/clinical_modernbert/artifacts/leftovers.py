@@ -12,6 +12,7 @@ from clinical_modernbert.artifacts.artifact import Artifact
 from clinical_modernbert.artifacts.layout import MANIFEST_NAME, SIGNATURE_NAME, checkpoints_prefix, work_prefix
 from clinical_modernbert.artifacts.plan import Plan
 from clinical_modernbert.artifacts.store import join_key
+from clinical_modernbert.errors import StoreError
 
 _logger = logging.getLogger(__name__)
 
@@ -27,7 +28,11 @@ def sweep_leftovers(plan: Plan[Any], artifact: Artifact) -> None:
     # Manifests first: a checkpoint without its manifest does not exist, even if a later delete fails.
     keys.sort(key=lambda key: not key.endswith(f"/{MANIFEST_NAME}"))
     keys += [item.key for item in store.walk(plan.prefix) if item.key.removeprefix(f"{plan.prefix}/") not in kept]
-    for key in keys:
-        store.delete(key)
+    try:
+        for key in keys:
+            store.delete(key)
+    except StoreError as error:  # the artifact is there, which is what the job is about; its keys may be read-only
+        _logger.warning("files that an earlier run left were not deleted: %s", error)
+        return
     if keys:
         _logger.info("deleted %d files that an earlier run of %s left", len(keys), join_key(plan.kind, plan.id))
