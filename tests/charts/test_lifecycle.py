@@ -77,6 +77,12 @@ def test_a_worker_of_the_endpoint_that_stops_first_finishes_its_requests(render:
     assert own["spec"]["terminationGracePeriodSeconds"] == 7
 
 
+def test_one_late_answer_to_its_probe_leaves_a_worker_in_the_service(render: Render) -> None:
+    """A busy node answers late for all workers at once."""
+    (worker,) = endpoint_workers(render("minimal", *SERVED))["spec"]["containers"]
+    assert worker["readinessProbe"]["failureThreshold"] == 3
+
+
 def test_pods_request_disk_except_in_a_queue(render: Render) -> None:
     def requests(manifest: dict[str, Any]) -> list[str | None]:
         spec = cluster_spec(manifest)

@@ -206,7 +206,8 @@ spec:
                 --deadline-remaining-seconds {{ $drain }} &&
                 for second in $(seq {{ $drain }}); do (: < /dev/tcp/127.0.0.1/8000) 2> /dev/null || break; sleep 1; done;
                 ray stop
-      # KubeRay's own probe for Serve workers calls wget, which the image does not have.
+      # KubeRay's own probe for Serve workers calls wget, which the image does not have. One late answer of a busy node must not take a worker
+      # out of the Service: in an upgrade all can be late together, and a Service without a ready pod answers nobody.
       readinessProbe:
         httpGet:
           path: /-/healthz
@@ -214,7 +215,7 @@ spec:
         initialDelaySeconds: 10
         periodSeconds: 5
         timeoutSeconds: 5
-        failureThreshold: 1
+        failureThreshold: 3
       {{- end }}
       resources: {{- include "cm.resources" (set (deepCopy .node) "queued" .queued) | nindent 8 }}
       securityContext: {{- include "cm.containerSecurity" (.node.ipcLock | default false) | nindent 8 }}

@@ -58,8 +58,8 @@ class Client:
     key: str | None = field(default=None, repr=False)
     timeout_s: float = 150
     """Seconds that one attempt may take."""
-    connect_timeout_s: float = 10
-    """Seconds to connect. Packets to a pod that is deleted may be lost, and the system alone would try for two minutes."""
+    connect_timeout_s: float = 30
+    """Seconds to connect. Packets to a Service without a ready pod may be lost, and the system repeats them ever less often."""
     max_attempts: int = 6
     attempts: Attempts = field(default_factory=Attempts, compare=False)
 
