@@ -155,6 +155,7 @@ def test_the_manifest_accounts_for_every_row_and_says_where_bad_ones_lie(made: A
     listed = [(entry["file"], entry["position"]) for entry in summary["quarantine"]]
     assert listed == [("a.csv", "line 7"), ("a.csv", "line 8")]
     assert pq.read_table(made.file("quarantine.parquet")).to_pylist() == summary["quarantine"]
+    assert (summary["duplicate_ids"], summary["dimensions"], summary["vector_type"]) == (0, None, "float32")
     sizes = summary["rows_of_parts"]
     assert sum(sizes) == 60
     assert max(sizes) <= 8
@@ -248,6 +249,28 @@ def test_too_much_quarantine_ends_the_job_with_one_message(
     assert "2 of 63 rows had to be quarantined" in error
     assert "a.csv line 7: 1 columns where the header has 3" in error
     assert CANARY not in error
+
+
+def test_rows_with_one_id_are_refused_with_their_places_where_the_recipe_says_so(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "twice"
+    write_tables(folder, num_rows=8)
+    with (folder / "a.csv").open("a") as file:
+        file.write("1,icu,again\n")
+    pq.write_table(pa.table({"note_id": [2], "ward": ["er"], "text": [note(2)]}), folder / "c.parquet")
+    values = recipe_values(str(folder), name="twice", max_quarantined_fraction=0.5, duplicate_ids="refuse")
+    with pytest.raises(SystemExit):
+        run(values, str(root), tmp_path)
+    error = capsys.readouterr().err
+    assert "2 of 13 rows have an id in 'note_id' that an earlier row has: a.csv row 8; c.parquet row 1" in error
+    narrow = {"duplicate_ids": "keep", "dimensions": 8, "vector_type": "int8"}
+    artifact = run({**values, **narrow}, str(root), tmp_path)
+    assert artifact.summary["duplicate_ids"] == 2
+    assert read(artifact)["vector"].type == pa.list_(pa.int8(), 8)
+    with pytest.raises(SystemExit):
+        run({**values, "duplicate_ids": "keep", "dimensions": 4096}, str(root), tmp_path)
+    assert "dimensions=4096: vectors of tiny-" in capsys.readouterr().err
 
 
 @pytest.mark.slow

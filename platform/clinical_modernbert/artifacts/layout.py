@@ -32,7 +32,7 @@ FORMAT_VERSION = {
     "sweep": 4,
     "evaluation": 3,
     "map": 4,
-    "embeddings": 1,
+    "embeddings": 2,
 }
 
 MANIFEST_NAME = "manifest.json"

@@ -17,15 +17,18 @@ import ray
 from clinical_modernbert.artifacts import Artifact, Plan
 from clinical_modernbert.artifacts.layout import work_prefix
 from clinical_modernbert.artifacts.work_area import WorkArea
+from clinical_modernbert.bulk.duplicate_ids import Duplicates, IdHashes, find_duplicates, num_partitions, positions
 from clinical_modernbert.bulk.embed_part import EmbeddedRange, RangeEmbedder, RowRange
 from clinical_modernbert.bulk.table import Entry, TableFile, fetched, find_tables, quarantine_entry, read_table_rows
 from clinical_modernbert.encoder import pooling_of
-from clinical_modernbert.errors import SourceError
+from clinical_modernbert.errors import ModelError, SourceError
 from clinical_modernbert.recipe import EmbedRecipe
 from clinical_modernbert.runtime import Actors, each_call, each_call_in_actors, start_ray
 from clinical_modernbert.sources.document import Quarantined
 
 _QUARANTINE_LISTED = 1000
+_ACTOR_BYTES = 1 << 30
+"""Memory of an actor next to its weights: libraries, a slice of texts with its tokens, and one batch."""
 _QUARANTINE_COLUMNS = ("file", "position", "reason", "id")
 
 
@@ -41,6 +44,7 @@ def embed_table(plan: Plan[EmbedRecipe]) -> Artifact:
     """Embed the table that ``plan`` describes and publish ``vectors/*.parquet``; raises ``SourceError`` or ``ModelError``."""
     recipe = plan.recipe
     pooling_of(plan.artifacts["model"], recipe.pooling)
+    _check_dimensions(plan.artifacts["model"], recipe)
     start_ray()
     area = WorkArea(plan.store.uri, work_prefix("embeddings", plan.id))
     tables = find_tables(recipe)
@@ -48,16 +52,17 @@ def embed_table(plan: Plan[EmbedRecipe]) -> Artifact:
     num_rows = sum(step.rows for step in counts)
     # Before the actors start: what cannot be read is known now.
     _refuse_bad_input(recipe, num_rows, [entry for step in counts for entry in step.quarantine])
+    duplicates = _count_duplicates(area, recipe, tables, num_rows)
     ranges = plan_ranges(tables, [step.rows for step in counts], max_rows=recipe.part_rows)
     scaling, model_id = recipe.scaling, plan.artifacts["model"].manifest.id
     actors = Actors(
-        num=min(scaling.num_workers or _room(recipe), max(len(ranges), 1)),
+        num=min(scaling.num_workers or _room(recipe, plan.artifacts["model"]), max(len(ranges), 1)),
         num_cpus=scaling.cpus_per_worker,
         num_gpus=scaling.gpus_per_worker,
     )
     make = partial(RangeEmbedder, area, recipe, model_id, plan.prefix)
     results = each_call_in_actors("embed", ranges, make, EmbeddedRange, actors=actors)
-    artifact = _publish(plan, num_rows, results)
+    artifact = _publish(plan, num_rows, results, duplicates=duplicates)
     area.clear()
     return artifact
 
@@ -73,19 +78,47 @@ def plan_ranges(tables: Sequence[TableFile], num_rows: Sequence[int], *, max_row
 
 def _count(area: WorkArea, recipe: EmbedRecipe, table: TableFile, number: int) -> Counted:
     def run() -> Counted:
-        rows, bad = 0, []
+        rows, bad, ids = 0, [], IdHashes()
         with fetched(table) as location:
             for item in read_table_rows(location, file=table.key, recipe=recipe):
-                rows += 1
                 if isinstance(item, Quarantined):
                     bad.append(quarantine_entry(item))
+                else:
+                    ids.add(rows, item.id)
+                rows += 1
+        ids.put(area, number)
         return Counted(rows, tuple(bad))
 
     return area.once(f"count/{number:06d}", run, Counted)
 
 
-def _room(recipe: EmbedRecipe) -> int:
-    """Return how many actors the cluster has room for."""
+def _count_duplicates(area: WorkArea, recipe: EmbedRecipe, tables: Sequence[TableFile], num_rows: int) -> int:
+    """Return the number of rows whose id an earlier row has; raises ``SourceError`` if the recipe refuses them."""
+    number = num_partitions(num_rows)
+    calls = [partial(find_duplicates, area, len(tables), partition, number) for partition in range(number)]
+    found = each_call("ids", calls, Duplicates)
+    total = sum(one.number for one in found)
+    if total and recipe.duplicate_ids == "refuse":
+        shown = "; ".join(f"{tables[file].key} row {row + 1}" for file, row in positions(found))
+        raise SourceError(
+            f"id_column: {total} of {num_rows} rows have an id in {recipe.id_column!r} that an earlier row has: {shown}; "
+            "give each row its own id, or set duplicate_ids=keep"
+        )
+    return total
+
+
+def _check_dimensions(model: Artifact, recipe: EmbedRecipe) -> None:
+    if recipe.dimensions is None:
+        return
+    from transformers import AutoConfig
+
+    width = AutoConfig.from_pretrained(model.folder("model")).hidden_size
+    if recipe.dimensions > width:
+        raise ModelError(f"dimensions={recipe.dimensions}: vectors of {model.manifest.id} have {width} numbers")
+
+
+def _room(recipe: EmbedRecipe, model: Artifact) -> int:
+    """Return how many actors the cluster has room for, by its CPUs, GPUs and memory."""
     resources, scaling = ray.cluster_resources(), recipe.scaling
     room = int(resources.get("CPU", 0)) // scaling.cpus_per_worker
     if scaling.gpus_per_worker:
@@ -95,7 +128,9 @@ def _room(recipe: EmbedRecipe) -> int:
             f"scaling: no actor with cpus_per_worker={scaling.cpus_per_worker} and gpus_per_worker={scaling.gpus_per_worker} "
             "fits this cluster; lower them, or set num_workers where workers are still to come"
         )
-    return room
+    weights = sum(entry.size_bytes for entry in model.manifest.files if entry.path.startswith("model/"))
+    # Twice: while it loads, an actor holds the file and the model.
+    return min(room, max(1, int(resources.get("memory", 0)) // (_ACTOR_BYTES + 2 * weights)))
 
 
 def _refuse_bad_input(recipe: EmbedRecipe, num_rows: int, bad: Sequence[Entry]) -> None:
@@ -107,7 +142,7 @@ def _refuse_bad_input(recipe: EmbedRecipe, num_rows: int, bad: Sequence[Entry]) 
         )
 
 
-def _publish(plan: Plan[EmbedRecipe], num_rows: int, results: Sequence[EmbeddedRange]) -> Artifact:
+def _publish(plan: Plan[EmbedRecipe], num_rows: int, results: Sequence[EmbeddedRange], *, duplicates: int) -> Artifact:
     recipe = plan.recipe
     bad = [entry for result in results for entry in result.quarantine]
     _refuse_bad_input(recipe, num_rows, bad)
@@ -119,6 +154,7 @@ def _publish(plan: Plan[EmbedRecipe], num_rows: int, results: Sequence[EmbeddedR
     summary = {
         "rows": num_rows,
         **account,
+        "duplicate_ids": duplicates,
         "tokens": sum(result.tokens for result in results),
         "truncated": sum(result.truncated for result in results),
         "in_windows": sum(result.in_windows for result in results),
@@ -128,6 +164,8 @@ def _publish(plan: Plan[EmbedRecipe], num_rows: int, results: Sequence[EmbeddedR
         "pooling": pooling_of(plan.artifacts["model"], recipe.pooling),
         "normalize": recipe.normalize,
         "precision": recipe.precision,
+        "dimensions": recipe.dimensions,
+        "vector_type": recipe.vector_type,
         "metadata_columns": list(recipe.metadata_columns),
     }
     columns = list(zip(*bad, strict=True)) if bad else [()] * len(_QUARANTINE_COLUMNS)

@@ -5,23 +5,29 @@ An actor loads the model once and continues to read a file where its last range 
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from clinical_modernbert.artifacts import FileEntry, open_store, resolve, upload
 from clinical_modernbert.artifacts.work_area import WorkArea
 from clinical_modernbert.bulk.table import Entry, TableFile, TextRow, fetch, quarantine_entry, read_table_rows
 from clinical_modernbert.encoder import Encoder, load_export, pooling_of
+from clinical_modernbert.encoder.output_types import as_output
 from clinical_modernbert.encoder.windows import average, cut, windows
 from clinical_modernbert.recipe import EmbedRecipe
 from clinical_modernbert.recipe.vocabulary import Pooling
 from clinical_modernbert.sources.document import Quarantined
+
+SLICE_CHARACTERS = 2_000_000
+"""Text that is tokenized at the same time. A token takes about 200 bytes meanwhile; a real tokenizer has one for 4 characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,44 +110,81 @@ class RangeEmbedder:
 
 
 def embed_rows(
-    encoder: Encoder, rows: Sequence[TextRow | Quarantined], recipe: EmbedRecipe, *, pooling: Pooling, file: str
+    encoder: Encoder, rows: Iterable[TextRow | Quarantined], recipe: EmbedRecipe, *, pooling: Pooling, file: str
 ) -> Embedded:
-    """Return the vectors of ``rows`` in their order, with ids and metadata, and what has none."""
-    texts = [row for row in rows if isinstance(row, TextRow) and row.text.strip()]
-    quarantined = [row for row in rows if isinstance(row, Quarantined)]
+    """Return the vectors of ``rows`` in their order, with ids and metadata, and what has none.
+
+    Texts are tokenized and embedded in slices, so that memory does not grow with the length of the texts of a range.
+    """
+    tables, quarantined, num_empty = [], [], 0
+    for some in slices(rows):
+        texts = [row for row in some if isinstance(row, TextRow)]
+        quarantined += [row for row in some if isinstance(row, Quarantined)]
+        filled = [row for row in texts if row.text.strip()]
+        num_empty += len(texts) - len(filled)
+        table, too_long = _embed_texts(encoder, filled, recipe, pooling=pooling, file=file)
+        tables.append(table)
+        quarantined += too_long
+    return Embedded(table=pa.concat_tables(tables), num_empty=num_empty, quarantined=quarantined)
+
+
+def slices(rows: Iterable[TextRow | Quarantined]) -> Iterator[list[TextRow | Quarantined]]:
+    """Cut rows into lists of at most ``SLICE_CHARACTERS`` of text, or one row; there is always one, if only an empty one."""
+    some: list[TextRow | Quarantined] = []
+    size = 0
+    for row in rows:
+        length = len(row.text) if isinstance(row, TextRow) else 0
+        if some and size + length > SLICE_CHARACTERS:
+            yield some
+            some, size = [], 0
+        some.append(row)
+        size += length
+    yield some
+
+
+def _embed_texts(
+    encoder: Encoder, texts: Sequence[TextRow], recipe: EmbedRecipe, *, pooling: Pooling, file: str
+) -> tuple[pa.Table, list[Quarantined]]:
+    """Return the rows of the texts that the recipe embeds, and those that are too long for it."""
     limit = min(recipe.max_tokens, encoder.max_tokens)
     token_ids = encoder.tokenize([row.text for row in texts])
+    too_long = []
     if recipe.long_texts == "quarantine":
         reason = f"longer than {limit} tokens"
-        quarantined += [
-            Quarantined(file, row.position, reason, record_id=row.id)
-            for row, ids in zip(texts, token_ids, strict=True)
-            if len(ids) > limit
-        ]
-        short = [(row, ids) for row, ids in zip(texts, token_ids, strict=True) if len(ids) <= limit]
-        texts, token_ids = [row for row, _ in short], [ids for _, ids in short]
+        pairs = list(zip(texts, token_ids, strict=True))
+        too_long = [Quarantined(file, row.position, reason, record_id=row.id) for row, ids in pairs if len(ids) > limit]
+        texts = [row for row, ids in pairs if len(ids) <= limit]
+        token_ids = [ids for _, ids in pairs if len(ids) <= limit]
     texts_windows = [[cut(ids, limit)] if recipe.long_texts == "truncate" else windows(ids, limit) for ids in token_ids]
-    flat = [window for group in texts_windows for window in group]
-    raw_ND = encoder.embed(flat, pooling=pooling, normalize=False, max_batch_tokens=recipe.scaling.max_batch_tokens)
-    vectors_ND = np.empty((len(texts), encoder.hidden_size), dtype=np.float32)
-    first = 0
-    for i, group in enumerate(texts_windows):
-        vectors_ND[i] = average(list(raw_ND[first : first + len(group)]), [len(window) for window in group])
-        first += len(group)
-    if recipe.normalize:
-        vectors_ND /= np.maximum(np.linalg.norm(vectors_ND, axis=1, keepdims=True), 1e-12)
+    vectors_ND = _vectors(encoder, texts_windows, recipe, pooling=pooling)
     columns: dict[str, pa.Array] = {"id": pa.array([row.id for row in texts], pa.string())}
     for i, name in enumerate(recipe.metadata_columns):
         columns[name] = pa.array([row.metadata[i] for row in texts], pa.string())
-    columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors_ND.ravel()), encoder.hidden_size)
+    columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors_ND.ravel()), vectors_ND.shape[1])
     columns["num_tokens"] = pa.array([len(ids) for ids in token_ids], pa.int32())
     truncated = [
         len(group) == 1 and len(group[0]) < len(ids) for group, ids in zip(texts_windows, token_ids, strict=True)
     ]
     columns["truncated"] = pa.array(truncated, pa.bool_())
     columns["windows"] = pa.array([len(group) for group in texts_windows], pa.int32())
-    num_empty = sum(isinstance(row, TextRow) and not row.text.strip() for row in rows)
-    return Embedded(table=pa.table(columns), num_empty=num_empty, quarantined=quarantined)
+    return pa.table(columns), too_long
+
+
+def _vectors(
+    encoder: Encoder, texts_windows: Sequence[Sequence[list[int]]], recipe: EmbedRecipe, *, pooling: Pooling
+) -> NDArray[Any]:
+    """Return one vector a text, the mean of its windows, in the width and type of the recipe."""
+    flat = [window for group in texts_windows for window in group]
+    raw_ND = encoder.embed(flat, pooling=pooling, normalize=False, max_batch_tokens=recipe.scaling.max_batch_tokens)
+    vectors_ND = np.empty((len(texts_windows), encoder.hidden_size), dtype=np.float32)
+    first = 0
+    for i, group in enumerate(texts_windows):
+        vectors_ND[i] = average(list(raw_ND[first : first + len(group)]), [len(window) for window in group])
+        first += len(group)
+    vectors_ND = vectors_ND[:, : recipe.dimensions]
+    if recipe.normalize:
+        vectors_ND = vectors_ND / np.maximum(np.linalg.norm(vectors_ND, axis=1, keepdims=True), 1e-12)
+    return as_output(vectors_ND, recipe.vector_type)
 
 
 class _Rows:
@@ -151,17 +194,21 @@ class _Rows:
         self._recipe = recipe
         self._table: TableFile | None = None
         self._folder = tempfile.TemporaryDirectory()
+        self._location = Path()
         self._position = 0
         self._reader: Iterator[TextRow | Quarantined] = iter(())
 
-    def read(self, rows: RowRange) -> list[TextRow | Quarantined]:
-        if rows.table != self._table or rows.start < self._position:
+    def read(self, rows: RowRange) -> Iterator[TextRow | Quarantined]:
+        """Yield the rows of a range as they are read."""
+        if rows.table != self._table:
             self._folder.cleanup()
             self._folder = tempfile.TemporaryDirectory()
-            location = fetch(open_store(rows.table.root), rows.table, Path(self._folder.name))
-            self._reader = read_table_rows(location, file=rows.table.key, recipe=self._recipe)
-            self._table, self._position = rows.table, 0
-        values = list(islice(self._reader, rows.start - self._position, rows.stop - self._position))
-        self._position = rows.stop
-        assert len(values) == rows.stop - rows.start, (rows.table.key, rows.start, rows.stop, len(values))
-        return values
+            self._location = fetch(open_store(rows.table.root), rows.table, Path(self._folder.name))
+            self._table, self._position = rows.table, -1
+        if rows.start != self._position:
+            self._reader = read_table_rows(self._location, file=rows.table.key, recipe=self._recipe, start=rows.start)
+            self._position = rows.start
+        for row in islice(self._reader, rows.stop - rows.start):
+            self._position += 1
+            yield row
+        assert self._position == rows.stop, (rows.table.key, rows.start, rows.stop, self._position)

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -117,13 +118,15 @@ class TextRow:
     """Values of the metadata columns in the recipe's order."""
 
 
-def read_table_rows(location: Path, *, file: str, recipe: EmbedRecipe) -> Iterator[TextRow | Quarantined]:
-    """Yield one value a row, in the file's order."""
+def read_table_rows(
+    location: Path, *, file: str, recipe: EmbedRecipe, start: int = 0
+) -> Iterator[TextRow | Quarantined]:
+    """Yield one value a row from the row ``start`` on, in the file's order. Row groups of Parquet before it are not read."""
     columns = columns_of(recipe)
     rows = (
-        _parquet_rows(location, file, columns)
+        _parquet_rows(location, file, columns, start=start)
         if file.lower().endswith(".parquet")
-        else _csv_rows(location, file, columns)
+        else islice(_csv_rows(location, file, columns), start, None)
     )
     for item in rows:
         yield item if isinstance(item, Quarantined) else _row(*item, file=file, recipe=recipe)
@@ -155,18 +158,28 @@ def _csv_rows(location: Path, file: str, columns: tuple[str, ...]) -> Iterator[_
             yield f"line {row.line}", dict(zip(columns, row.values, strict=True))
 
 
-def _parquet_rows(location: Path, file: str, columns: tuple[str, ...]) -> Iterator[_Located | Quarantined]:
+def _parquet_rows(
+    location: Path, file: str, columns: tuple[str, ...], *, start: int
+) -> Iterator[_Located | Quarantined]:
     number = 0
     try:
         with pq.ParquetFile(location) as parquet:
             names = check_names(parquet.schema_arrow.names, columns, file)
             check_inflation(parquet)
-            for values in rows_of(parquet, names, batch_rows=_BATCH_ROWS):
-                number += 1
-                if UNREADABLE in values:
-                    yield Quarantined(file, f"row {number}", UNREADABLE_REASON)
-                else:
-                    yield f"row {number}", dict(zip(columns, values, strict=True))
+            for group in range(parquet.num_row_groups):
+                num_rows = parquet.metadata.row_group(group).num_rows
+                if number + num_rows <= start:
+                    number += num_rows
+                    continue
+                # Group by group: a damaged one breaks at the same row wherever the reading began.
+                for values in rows_of(parquet, names, batch_rows=_BATCH_ROWS, row_groups=[group]):
+                    number += 1
+                    if number <= start:
+                        continue
+                    if UNREADABLE in values:
+                        yield Quarantined(file, f"row {number}", UNREADABLE_REASON)
+                    else:
+                        yield f"row {number}", dict(zip(columns, values, strict=True))
     except DamagedFileError as error:
         yield Quarantined(file, error.position, error.reason)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:

@@ -5,14 +5,14 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from clinical_modernbert.recipe.section import EmbeddingsReference, ModelReference, Recipe, RecipeValues, Section
-from clinical_modernbert.recipe.vocabulary import Pooling, Precision
+from clinical_modernbert.recipe.vocabulary import Pooling, Precision, VectorType
 
 
 class EmbedScaling(Section):
     """How the work is distributed; the output does not depend on it."""
 
     num_workers: int | None = Field(default=None, ge=1)
-    """Number of actors; None starts as many as the cluster has room for."""
+    """Number of actors; None starts as many as the cluster has CPUs, GPUs and memory for (1 GiB and twice the weights each)."""
     cpus_per_worker: int = Field(default=1, ge=1)
     """CPUs and compute threads of one actor."""
     gpus_per_worker: int = Field(default=0, ge=0, le=1)
@@ -39,6 +39,11 @@ class EmbedRecipe(Recipe):
     """How token vectors become one vector; None: as the model was trained, ``cls`` for one without such training."""
     normalize: bool = True
     """Scale vectors to unit length."""
+    dimensions: int | None = Field(default=None, ge=1)
+    """Keep the first numbers of each vector only, before they are scaled: for models that were trained for it (Matryoshka)."""
+    vector_type: VectorType = "float32"
+    """Type of the stored numbers. float16 halves the files; int8 is a quarter, each vector scaled so that its largest number is
+    127, which keeps cosines to about 0.01 and loses lengths."""
     precision: Precision = "float32"
     """Arithmetic of the encoder's layers. bfloat16 needs hardware for it in every worker (avx512_bf16, AMX, a GPU from A100 on)
     and is refused if vectors of 50 texts have a cosine below 0.999 with those in float32."""
@@ -50,15 +55,13 @@ class EmbedRecipe(Recipe):
     """Largest number of rows in one task and in one output file; a killed job repeats at most its open tasks."""
     max_quarantined_fraction: float = Field(default=0.01, ge=0, le=1)
     """Share of rows that may be quarantined before the job fails."""
+    duplicate_ids: Literal["keep", "refuse"] = "keep"
+    """What to do where several rows have the same id: keep and count them, or end the job before anything is embedded."""
     scaling: EmbedScaling = EmbedScaling()
 
     def identity(self) -> RecipeValues:
-        """Return the settings that decide the output; the table counts by the content of its files, not by their address.
-
-        float32 is left out: sets made before there was a choice have it.
-        """
-        left_out = {"input_uri"} | ({"precision"} if self.precision == "float32" else set())
-        return {key: value for key, value in super().identity().items() if key not in left_out}
+        """Return the settings that decide the output; the table counts by the content of its files, not by their address."""
+        return {key: value for key, value in super().identity().items() if key != "input_uri"}
 
     @model_validator(mode="after")
     def _the_text_is_kept_nowhere(self) -> "EmbedRecipe":

@@ -12,6 +12,11 @@ Precision = Literal["float32", "bfloat16"]
 """The arithmetic of a model's matrix products."""
 InferencePrecision = Literal["float32", "bfloat16", "auto"]
 
+VectorType = Literal["float32", "float16", "int8"]
+"""Type of the numbers of stored vectors. ``int8``: each vector scaled so that its largest number is 127, which keeps cosines."""
+OutputType = VectorType | Literal["binary"]
+"""Type of the numbers of an answer. ``binary``: the signs, eight to a byte."""
+
 HeadKind = Literal["masked-lm", "sequence", "token", "embedding"]
 """What a model computes from its encoder's states: words at masks, one label a text, one label a token, or vectors only."""
 

@@ -19,12 +19,14 @@ def readable(value: Any) -> Any:
         return UNREADABLE
 
 
-def rows_of(parquet: Any, names: Sequence[str], *, batch_rows: int) -> Iterator[tuple[Any, ...]]:
+def rows_of(
+    parquet: Any, names: Sequence[str], *, batch_rows: int, row_groups: Sequence[int] | None = None
+) -> Iterator[tuple[Any, ...]]:
     """Yield the values of each row by ``names``, which may repeat; one that Python cannot hold is ``UNREADABLE``.
 
-    Value by value: a few bytes of a dictionary may be a long text in each of the rows.
+    ``row_groups`` reads these alone. Value by value: a few bytes of a dictionary may be a long text in each of the rows.
     """
-    for batch in parquet.iter_batches(batch_size=batch_rows, columns=list(dict.fromkeys(names))):
+    for batch in parquet.iter_batches(batch_size=batch_rows, columns=list(dict.fromkeys(names)), row_groups=row_groups):
         for values in zip(*map(batch.column, names), strict=True):
             yield tuple(map(readable, values))
 

@@ -4,9 +4,11 @@ import itertools
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from clinical_modernbert.bulk import embed_part
 from clinical_modernbert.bulk.embed import plan_ranges
-from clinical_modernbert.bulk.embed_part import embed_rows
+from clinical_modernbert.bulk.embed_part import embed_rows, slices
 from clinical_modernbert.bulk.table import TableFile, TextRow
 from clinical_modernbert.encoder import Encoder, load_encoder
 from clinical_modernbert.sources.document import Quarantined
@@ -82,3 +84,34 @@ def test_ranges_hold_every_row_once_and_are_of_like_size(num_rows: list[int], pa
 def test_the_path_of_a_range_sorts_as_the_rows_do(tmp_path: Path) -> None:
     ranges = plan_ranges([TableFile("root", "a.csv")], [1200], max_rows=1)
     assert [rows.path for rows in ranges] == sorted(rows.path for rows in ranges)
+
+
+def test_texts_of_a_range_are_tokenized_in_slices_and_give_the_same_vectors(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_rows = rows(*(f"note {i} " + LONG[: 40 * i] for i in range(9)))
+    given_rows.insert(4, Quarantined("a.csv", "line 99", "no id"))
+    whole = embed_rows(encoder, given_rows, recipe("notes"), pooling="cls", file="a.csv")
+    monkeypatch.setattr(embed_part, "SLICE_CHARACTERS", 300)
+    sizes = [len(some) for some in slices(given_rows)]
+    assert sum(sizes) == 10 and 3 < len(sizes) < 10
+    cut_up = embed_rows(encoder, iter(given_rows), recipe("notes"), pooling="cls", file="a.csv")
+    assert cut_up.table.drop_columns(["vector"]).equals(whole.table.drop_columns(["vector"]))
+    np.testing.assert_allclose(cut_up.table["vector"].to_pylist(), whole.table["vector"].to_pylist(), atol=1e-6)
+    assert cut_up.quarantined == whole.quarantined
+    assert len(embed_rows(encoder, [], recipe("notes"), pooling="cls", file="a.csv").table) == 0
+
+
+@pytest.mark.parametrize("vector_type", ["float32", "float16", "int8"])
+def test_vectors_have_the_width_and_type_of_the_recipe(encoder: Encoder, vector_type: str) -> None:
+    texts = ["chest pain", "no acute distress", "x " * 30]
+    chosen = recipe("notes", dimensions=16, vector_type=vector_type)
+    vectors = embed_rows(encoder, rows(*texts), chosen, pooling="cls", file="a.csv").table["vector"]
+    numbers = {"float32": pa.float32(), "float16": pa.float16(), "int8": pa.int8()}[vector_type]
+    assert vectors.type == pa.list_(numbers, 16)
+    found = np.array(vectors.to_pylist(), dtype=np.float32)
+    expected = encoder.embed(encoder.tokenize(texts), pooling="cls", normalize=False)[:, :16]
+    cosines = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
+    np.testing.assert_allclose(cosines, 1, atol=1e-6 if vector_type == "float32" else 1e-3)
+    if vector_type != "int8":
+        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-3)

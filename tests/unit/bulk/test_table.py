@@ -12,6 +12,7 @@ import pytest
 from clinical_modernbert.bulk.table import TextRow, find_tables, fingerprint_inputs, quarantine_entry, read_table_rows
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.sources.document import Quarantined
+from pyarrow import csv
 from pydantic import ValidationError
 
 from tests.helpers.embed_recipes import recipe
@@ -66,6 +67,36 @@ def test_a_broken_parquet_file_is_quarantined_where_it_breaks(tmp_path: Path) ->
     (row,) = read_table_rows(tmp_path / "x.parquet", file="x.parquet", recipe=recipe(tmp_path))
     assert isinstance(row, Quarantined)
     assert (row.position, "the rest is not read" in row.reason) == ("row 1", True)
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x.csv"])
+def test_reading_begins_at_any_row_with_the_same_values(tmp_path: Path, name: str) -> None:
+    table = pa.table({"note_id": list(range(50)), "ward": ["er"] * 50, "text": [f"note {i}" for i in range(50)]})
+    if name == "x.csv":
+        csv.write_csv(table, tmp_path / name)
+    else:
+        pq.write_table(table, tmp_path / name, row_group_size=7)
+    whole = list(read_table_rows(tmp_path / name, file=name, recipe=recipe(tmp_path)))
+    for start in (0, 1, 6, 7, 8, 21, 49, 50):
+        assert list(read_table_rows(tmp_path / name, file=name, recipe=recipe(tmp_path), start=start)) == whole[start:]
+
+
+def test_row_groups_before_the_first_row_are_not_read(tmp_path: Path) -> None:
+    table = pa.table(
+        {"note_id": list(range(20)), "ward": ["er"] * 20, "text": [f"note {i} {'x' * 50}" for i in range(20)]}
+    )
+    path = tmp_path / "x.parquet"
+    pq.write_table(table, path, row_group_size=10, compression="none", use_dictionary=False)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"note 0 ") - 30
+    content[at : at + 30] = b"\xff" * 30
+    path.write_bytes(content)
+    (broken,) = [
+        row for row in read_table_rows(path, file="x.parquet", recipe=recipe(tmp_path)) if isinstance(row, Quarantined)
+    ]
+    assert broken.position == "row 1"
+    later = list(read_table_rows(path, file="x.parquet", recipe=recipe(tmp_path), start=12))
+    assert [row.id for row in later if isinstance(row, TextRow)] == [str(i) for i in range(12, 20)]
 
 
 @pytest.mark.parametrize(

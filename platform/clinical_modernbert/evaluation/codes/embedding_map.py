@@ -87,5 +87,5 @@ def _sample(embeddings: Artifact, recipe: ProjectRecipe) -> tuple[pa.Table, NDAr
         table = pq.read_table(embeddings.file(f"vectors/{number:06d}.parquet")).take(pa.array(rows))
         tables.append(table.select(names))
         vector = table["vector"].combine_chunks()
-        vectors.append(np.asarray(vector.flatten()).reshape(len(rows), -1))
+        vectors.append(np.asarray(vector.flatten()).reshape(len(rows), -1).astype(np.float32))
     return pa.concat_tables(tables), np.concatenate(vectors), of_rows

@@ -13,7 +13,9 @@ from fastapi import Response
 from numpy.typing import NDArray
 from pydantic import Field
 
+from clinical_modernbert.encoder.output_types import as_output
 from clinical_modernbert.encoder.windows import average
+from clinical_modernbert.recipe.vocabulary import OutputType
 from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.forward import EncodeTask
 from clinical_modernbert.serving.routes.rendering import NUMBERS_IN_JOB, render_lists
@@ -21,7 +23,6 @@ from clinical_modernbert.serving.routes.route import Examples
 from clinical_modernbert.serving.schemas import Body, EmbeddingInput, Schema
 from clinical_modernbert.serving.service import EmbeddingService, Outputs
 
-OutputType = Literal["float32", "float16", "int8", "binary"]
 _NOTES = ["chest pain radiating to the left arm", "no acute distress"]
 EMBEDDINGS_EXAMPLES: Examples = {
     "one_text": {"input": _NOTES[0]},
@@ -147,18 +148,6 @@ async def model(service: EmbeddingService, model_id: str) -> ModelCard:
 def _card(service: EmbeddingService) -> ModelCard:
     manifest = service.engine.manifest
     return ModelCard(id=manifest.id, created=int(datetime.fromisoformat(manifest.created_at).timestamp()))
-
-
-def as_output(vectors_ND: NDArray[np.float32], output_dtype: OutputType) -> NDArray[Any]:
-    """Return vectors in the type that the client requested."""
-    if output_dtype == "float16":
-        return vectors_ND.astype("<f2")
-    if output_dtype == "int8":
-        largest_N1 = np.maximum(np.abs(vectors_ND).max(1, keepdims=True), 1e-12)
-        return np.rint(vectors_ND * (127 / largest_N1)).astype(np.int8)
-    if output_dtype == "binary":
-        return np.packbits(vectors_ND > 0, axis=1)
-    return vectors_ND.astype("<f4", copy=False)
 
 
 def encode_vector(vector_D: NDArray[Any], encoding_format: Literal["float", "base64"]) -> list[float] | str:
