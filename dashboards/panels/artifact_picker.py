@@ -6,6 +6,8 @@ import streamlit as st
 from clinical_modernbert.artifacts import Artifact
 from store import list_kind, opened, readable, show_problems, store_or_stop, synthetic_note
 
+from panels.kept import keep, say_absent_link, wanted
+
 
 def artifacts_or_stop(
     kind: str, *, title: str, command: str, wanted: Callable[[Artifact], bool] = lambda artifact: True
@@ -27,11 +29,16 @@ def artifacts_or_stop(
 
 
 def choose(artifacts: list[Artifact], *, label: str, key: str) -> Artifact:
-    """Return the newest artifact, or the one chosen among several."""
-    if len(artifacts) == 1:
-        return opened(artifacts[0])
+    """Return the newest artifact, or the one chosen among several; the address and other visits of the page keep the choice."""
     by_id = {artifact.manifest.id: artifact for artifact in artifacts}
-    return opened(by_id[st.selectbox(label, list(by_id), key=key, format_func=lambda id_: _dated(by_id[id_]))])
+    ids = list(by_id)
+    say_absent_link(key, by_id)
+    asked, chosen = wanted(key, by_id), ids[0]
+    if len(ids) > 1:
+        index = ids.index(asked) if asked else 0
+        chosen = st.selectbox(label, ids, index=index, key=key, format_func=lambda id_: _dated(by_id[id_]))
+    keep(key, chosen)
+    return opened(by_id[chosen])
 
 
 def show_origin(artifact: Artifact) -> None:

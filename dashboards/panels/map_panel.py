@@ -16,6 +16,8 @@ import streamlit as st
 from component import MOST_GROUPS, Area, Labels, Mark, companion, encode_points, places, point_map, rows_inside
 from numpy.typing import NDArray
 
+from panels.kept import keep
+
 _TEXTS_AT_ONCE = 64
 _OTHERS = "all other groups"
 _NO_VALUE = "no value"
@@ -159,6 +161,24 @@ def restore_area(page: str, *, on: Points) -> None:
             say_absent(page, "The link's selected area cannot be read.")
 
 
+def restore_code(page: str, codes: pa.ChunkedArray, *, where: str) -> None:
+    """Choose the code that the address names, once a session, or the code that was last chosen on another page.
+
+    A code that is not among ``codes`` is said to be not on ``where``.
+    """
+    first = f"{page}-row" not in st.session_state
+    elsewhere = st.session_state.get("code-chosen-on", page) != page
+    code = (st.query_params.get("code") if first else None) or (st.session_state["kept-code"] if elsewhere else None)
+    if not code:
+        st.session_state.setdefault(f"{page}-row", None)
+        return
+    row = pc.index(codes, code).as_py()
+    choose(page, row if row >= 0 else None)
+    if row < 0:
+        origin = "The code of the page before" if elsewhere else "The link names the code"
+        say_absent(page, f"{origin} {code}, which is not on {where}.")
+
+
 def refuse_absent(page: str, name: str, known: Container[str], *, with_it: Sequence[str]) -> None:
     """Where the address names an artifact that the store does not have, say so and drop what belongs to it.
 
@@ -189,12 +209,10 @@ def show_absent(page: str) -> None:
 
 def keep_in_address(page: str, **ids: str | None) -> None:
     """Put ids of artifacts and rows, and the selected area, into the page's address."""
-    wanted = {**ids, "area": write_area(st.session_state.get(f"{page}-area"))}
-    for name, value in wanted.items():
-        if value:
-            st.query_params[name] = value
-        elif name in st.query_params:
-            del st.query_params[name]
+    for name, value in {**ids, "area": write_area(st.session_state.get(f"{page}-area"))}.items():
+        keep(name, value)
+    if "code" in ids:
+        st.session_state["code-chosen-on"] = page
 
 
 def write_area(area: Area | None) -> str | None:

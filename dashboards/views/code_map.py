@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from panels import map_panel
 from panels.code_list import show_list
 from panels.export import provenance, sample_note
+from panels.kept import wanted
 from panels.map_panel import Points, grouped, make_points, selected_rows, show_points
 from panels.map_table import add_entries, load_table, region_labels, what_search_reads
 from panels.search import Matches, search_panel, selectable, show_found
@@ -214,8 +215,8 @@ def _choose_map() -> Artifact:
     map_panel.refuse_absent(_PAGE, "map", by_id, with_it=("code", "area"))
     if len(by_id) == 1:
         return opened(next(iter(by_id.values())))
-    asked = st.query_params.get("map")
-    if "map" not in st.session_state and asked in by_id:
+    asked = wanted("map", by_id)
+    if "map" not in st.session_state and asked:
         st.session_state["map"] = asked
     chosen = st.selectbox(
         "Map",
@@ -232,12 +233,7 @@ def _choose_map() -> Artifact:
 def _restore(codes: pa.Table, points: Points) -> None:
     """Take the chosen code and the selected area from the address, once a session."""
     map_panel.restore_area(_PAGE, on=points)
-    if f"{_PAGE}-row" not in st.session_state:
-        asked = st.query_params.get("code")
-        row = pc.index(codes["code"], asked or "").as_py()
-        map_panel.choose(_PAGE, row if row >= 0 else None)
-        if asked and row < 0:
-            map_panel.say_absent(_PAGE, f"The link names the code {asked}, which is not on this map.")
+    map_panel.restore_code(_PAGE, codes["code"], where="this map")
 
 
 def _marks(codes: pa.Table, found: Matches | None) -> list[Mark]:

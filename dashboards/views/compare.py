@@ -12,6 +12,7 @@ from component import Labels, Mark
 from panels import map_panel
 from panels.code_list import show_list
 from panels.export import provenance
+from panels.kept import wanted
 from panels.map_panel import Points, make_points, selected_rows, show_points
 from panels.map_table import add_entries, load_table, region_labels, what_search_reads
 from panels.overlap import Pair, align, by_chapter, moved_most, present
@@ -41,7 +42,7 @@ def page() -> None:
         show_problems((str(error),))
         return
     map_panel.restore_area(_PAGE, on=points[st.query_params.get("area-on") == "right"])
-    _restore_code(pair)
+    map_panel.restore_code(_PAGE, pair.first["code"], where="both maps")
     map_panel.show_absent(_PAGE)
     _show_figures(pair, loaded[0][1], loaded[1][1])
     whole = load_table(left, left.manifest.digest)
@@ -116,27 +117,18 @@ def _choose() -> tuple[Artifact, Artifact]:
 
 
 def _pick(column: Any, side: str, ids: list[str], by_id: dict[str, Artifact]) -> str:
-    asked = st.query_params.get(side)
+    # The map of the page before comes to the left, unless this page was open before.
+    asked = wanted(side, ids) or (wanted("map", ids) if side == "left" else None)
     chosen: str = column.selectbox(
         f"{side.capitalize()} map",
         ids,
-        index=ids.index(asked) if asked in ids else 0,
+        index=ids.index(asked) if asked else 0,
         key=f"{_PAGE}-{side}",
         on_change=map_panel.forget,
         args=(_PAGE,),
         format_func=lambda id_: map_label(by_id[id_]),
     )
     return chosen
-
-
-def _restore_code(pair: Pair) -> None:
-    """Take the chosen code from the address, once a session."""
-    if f"{_PAGE}-row" not in st.session_state:
-        asked = st.query_params.get("code")
-        row = pc.index(pair.first["code"], asked or "").as_py()
-        map_panel.choose(_PAGE, row if row >= 0 else None)
-        if asked and row < 0:
-            map_panel.say_absent(_PAGE, f"The link names the code {asked}, which is not on both maps.")
 
 
 def _table(artifact: Artifact) -> str:

@@ -20,6 +20,7 @@ from clinical_modernbert.recipe import EmbedRecipe
 from component import Labels, Mark
 from panels import map_panel
 from panels.export import provenance
+from panels.kept import wanted
 from panels.map_panel import Points, grouped, make_points, selected_rows, show_points
 from panels.search import selectable
 from panels.selection import Grouping, show_selection
@@ -103,11 +104,11 @@ def _choose() -> Artifact:
         )
         st.stop()
     map_panel.refuse_absent(_PAGE, "set", by_id, with_it=("colour", "area"))
-    asked = st.query_params.get("set")
+    asked = wanted("set", by_id)
     chosen = st.selectbox(
         "Set",
         list(by_id),
-        index=list(by_id).index(asked) if asked in by_id else 0,
+        index=list(by_id).index(asked) if asked else 0,
         key=f"{_PAGE}-map",
         on_change=map_panel.forget,
         args=(_PAGE,),
@@ -117,11 +118,11 @@ def _choose() -> Artifact:
 
 def _choose_column(columns: list[str]) -> str:
     map_panel.refuse_absent(_PAGE, "colour", columns, with_it=("area",))
-    asked = st.query_params.get("colour")
+    asked = wanted("colour", columns)
     chosen: str = st.selectbox(
         "Colour by",
         columns,
-        index=columns.index(asked) if asked in columns else 0,
+        index=columns.index(asked) if asked else 0,
         key=f"{_PAGE}-colour",
         on_change=map_panel.forget,
         args=(_PAGE,),

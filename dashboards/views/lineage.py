@@ -9,6 +9,7 @@ from clinical_modernbert.serving.client import EndpointError
 from endpoint import open_endpoint, served_info
 from mode import is_researcher
 from panels.charts import Row
+from panels.kept import keep, say_absent_link, wanted
 from store import Origin, list_kinds, opened, origins, show_problems, store_or_stop, synthetic_note
 
 _KINDS = {
@@ -37,8 +38,13 @@ def page() -> None:
     _offer_served(by_id)
     st.caption(f"{len(artifacts)} finished artifacts in {store.uri}")
     st.dataframe([_line(artifact) for artifact in artifacts], hide_index=True)
-    chosen = by_id[st.selectbox("Artifact", list(by_id), index=_newest_map(artifacts), key="artifact")]
-    _show(opened(chosen), artifacts)
+    names = list(by_id)
+    say_absent_link("artifact", by_id)
+    asked = wanted("artifact", by_id)
+    index = names.index(asked) if asked else _newest_map(artifacts)
+    chosen = st.selectbox("Artifact", names, index=index, key="artifact")
+    keep("artifact", chosen)
+    _show(opened(by_id[chosen]), artifacts)
 
 
 def _offer_served(by_id: dict[str, Artifact]) -> None:

@@ -12,6 +12,7 @@ from clinical_modernbert.errors import ArtifactError
 from clinical_modernbert.masking import MASK_KINDS, TOP_K
 from panels.charts import MOST_SERIES, Row, line_chart
 from panels.curves import Curve, Running, finished_curve, has_curve, running, running_ids
+from panels.kept import keep, kept_list
 from panels.recipe_differences import differing
 from store import list_kind, opened, readable, show_problems, store_or_stop
 
@@ -120,9 +121,11 @@ def _show_finished(models: dict[str, Artifact]) -> None:
     st.dataframe([_line(model) for model in models.values()], hide_index=True, column_config=_COLUMNS)
     # The newest of the longest runs: trials of a sweep are newer and shorter.
     longest = max(models, key=lambda run: models[run].summary.get("num_steps") or 0)
+    asked = kept_list("runs", models)[:MOST_SERIES] or [longest]
     chosen = st.multiselect(
-        f"Compare up to {MOST_SERIES}", list(models), default=[longest], max_selections=MOST_SERIES, key="runs"
+        f"Compare up to {MOST_SERIES}", list(models), default=asked, max_selections=MOST_SERIES, key="runs"
     )
+    keep("runs", ",".join(chosen))
     if not chosen:
         return
     group = st.segmented_control("Curves", _GROUPS, default="Loss", key="group") or "Loss"
