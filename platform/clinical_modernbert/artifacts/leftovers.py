@@ -18,10 +18,11 @@ _logger = logging.getLogger(__name__)
 
 
 def sweep_leftovers(plan: Plan[Any], artifact: Artifact) -> None:
-    """Delete what belongs to the making of ``artifact`` alone, except kept states."""
+    """Delete what belongs to the making of ``artifact`` alone, except states that its run or this one is told to keep."""
     store, prefixes = plan.store, [work_prefix(plan.kind, plan.id)]
-    checkpoint = getattr(plan.recipe, "checkpoint", None)
-    if checkpoint is not None and not checkpoint.keep_after_export:
+    # Whether to keep states is no part of the fingerprint: the run that made them may have had another setting.
+    sections = [recipe.get("checkpoint") for recipe in (artifact.manifest.recipe, plan.recipe.model_dump(mode="json"))]
+    if sections[1] and not any(section and section.get("keep_after_export") for section in sections):
         prefixes.append(checkpoints_prefix(plan.id))
     kept = {entry.path for entry in artifact.manifest.files} | {MANIFEST_NAME, SIGNATURE_NAME}
     keys = [item.key for prefix in prefixes for item in store.walk(prefix)]

@@ -8,11 +8,16 @@ from tests.helpers.artifacts import Publish
 from tests.helpers.tiny import tiny_pretrain_plan
 
 
-@pytest.mark.parametrize("keep", [True, False])
-def test_kept_states_are_no_leftovers(keep: bool, store: Store, publish: Publish) -> None:
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("again", [True, False])
+def test_states_that_either_run_keeps_are_no_leftovers(
+    first: bool, again: bool, store: Store, publish: Publish
+) -> None:
     publish("corpus", "tiny-1", shard="x")
-    plan = tiny_pretrain_plan(store, f"checkpoint.keep_after_export={str(keep).lower()}")
-    artifact = plan.publish([], summary={})
-    store.write_bytes(f"checkpoint/{plan.id}/000000005-a/manifest.json", b"{}")
-    sweep_leftovers(plan, artifact)
-    assert bool(store.names(f"checkpoint/{plan.id}")) is keep
+    made, same = (
+        tiny_pretrain_plan(store, f"checkpoint.keep_after_export={str(keep).lower()}") for keep in (first, again)
+    )
+    artifact = made.publish([], summary={})
+    store.write_bytes(f"checkpoint/{made.id}/000000005-a/manifest.json", b"{}")
+    sweep_leftovers(same, artifact)
+    assert bool(store.names(f"checkpoint/{made.id}")) is (first or again)
