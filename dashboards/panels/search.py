@@ -85,7 +85,7 @@ def _by_meaning(phrase: str, artifact: Artifact, vectors: Callable[[], NDArray[n
         return None
     try:
         phrase_D = embed_phrase(
-            client, phrase, model=artifact.summary["model"], pooling=artifact.manifest.recipe["pooling"]
+            client, phrase, model=artifact.summary["model"], pooling=artifact.summary["pooling"]
         )
     except EndpointUnusableError as error:
         st.error(str(error), icon=":material/cloud_off:")
