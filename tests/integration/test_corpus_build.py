@@ -83,7 +83,7 @@ def recipe_values(raw: Path, **changes: Any) -> dict[str, Any]:
         # Shards so small that every split has several.
         "packing": {"sequence_lengths": [64, 128], "shard_tokens": 8192},
         # Two of the ten citations are damaged, and the cut archive may lack about as many as it has.
-        "max_quarantined_fraction": 0.6,
+        "max_quarantined_fraction": 0.7,
         **changes,
     }
 
