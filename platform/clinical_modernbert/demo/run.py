@@ -123,7 +123,7 @@ def run_demo(store: Store, *, data: Path | None = None, overrides: Sequence[str]
     code_map = _make(store, map_recipe.model_copy(update={"model": vectors.manifest.id}), map_codes)
     endpoint = _try_endpoint(store, vectors)
     next_steps = {
-        "make vectors": "the same stage from a stronger encoder, MiniLM, in about half an hour",
+        "make vectors": "the same stage from a stronger encoder, MiniLM",
         f"make serve MODEL={vectors.manifest.id}": "the endpoint on http://127.0.0.1:8000 (OpenAI's /v1/embeddings)",
         "make explore": "the explorer on http://127.0.0.1:8501",
         f"python jobs/pretrain.py pretrain/demo --set corpus={corpus.manifest.id} --dry-run": "what a run would do",
