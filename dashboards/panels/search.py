@@ -84,9 +84,7 @@ def _by_meaning(phrase: str, artifact: Artifact, vectors: Callable[[], NDArray[n
         )
         return None
     try:
-        phrase_D = embed_phrase(
-            client, phrase, model=artifact.summary["model"], pooling=artifact.summary["pooling"]
-        )
+        phrase_D = embed_phrase(client, phrase, model=artifact.summary["model"], pooling=artifact.summary["pooling"])
     except EndpointUnusableError as error:
         st.error(str(error), icon=":material/cloud_off:")
         return None

@@ -72,14 +72,14 @@ def main(
             _logger.info("finished %s", artifact.uri)
     except UserError as error:
         _end(error)
+    except RunStopped as stopped:
+        sys.stderr.write(f"stopped: {stopped}\n")
+        sys.exit(128 + signal.SIGTERM)
     except Exception as error:
         full = disk_full(error)
         if full is None:
             raise
         _end(full)
-    except RunStopped as stopped:
-        sys.stderr.write(f"stopped: {stopped}\n")
-        sys.exit(128 + signal.SIGTERM)
     sys.stdout.write(f"{artifact.uri}\n")
 
 

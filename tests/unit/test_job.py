@@ -16,7 +16,7 @@ from clinical_modernbert.artifacts import (
     upload,
     write_manifest,
 )
-from clinical_modernbert.errors import CorpusError, StoreError, StoreOutage
+from clinical_modernbert.errors import CorpusError, RunStopped, StoreError, StoreOutage
 from clinical_modernbert.job import main, open_root
 from clinical_modernbert.recipe import CorpusRecipe, MapRecipe
 
@@ -136,18 +136,25 @@ def test_the_users_mistake_is_exit_code_2_and_one_message(
     assert "Traceback" not in shown.err
 
 
-def test_an_outage_of_the_store_has_an_exit_code_of_its_own(
-    recipe_path: str, root: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (StoreOutage("writing a failed with ConnectionError"), 3, "error: writing a failed with ConnectionError\n"),
+        (RunStopped("a stopped after step 9"), 143, "stopped: a stopped after step 9\n"),
+    ],
+)
+def test_what_the_same_command_continues_has_an_exit_code_of_its_own(
+    error: Exception, code: int, message: str, recipe_path: str, root: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nobody's input is wrong: the same command continues later, and what runs it may start it again."""
+    """The input is not wrong: what runs the job may start it again."""
 
-    def store_is_away(plan: Plan) -> Artifact:
-        raise StoreOutage(f"{plan.uri}: writing a failed with ConnectionError")
+    def end(plan: Plan) -> Artifact:
+        raise error
 
     with pytest.raises(SystemExit) as caught:
-        main(CorpusRecipe, store_is_away, arguments=[recipe_path, "--root", root])
-    assert caught.value.code == 3
-    assert "writing a failed with ConnectionError" in capsys.readouterr().err
+        main(CorpusRecipe, end, arguments=[recipe_path, "--root", root])
+    assert caught.value.code == code
+    assert capsys.readouterr().err.endswith(message)
 
 
 def test_our_own_mistake_is_not_hidden(recipe_path: str, root: str) -> None:
