@@ -71,7 +71,7 @@ def endpoint_is_settled(cluster: Cluster) -> bool:
 
 
 def is_ready(item: dict[str, Any]) -> bool:
-    """Whether a pod or a RayService that nobody deletes has the condition Ready."""
+    """Whether a pod or a RayService is Ready and is not being deleted."""
     conditions = item.get("status", {}).get("conditions", [])
     ready = any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
     return ready and "deletionTimestamp" not in item["metadata"]

@@ -77,7 +77,7 @@ def skeleton_with_queue(cluster: Cluster, folder: Path) -> Path:
 
 
 def running_pods(person: Cluster, job: str) -> list[str]:
-    """Pods of a job that nobody deletes and that have not ended."""
+    """Pods of a job that run and are not being deleted."""
     pods = [pod for pod in person.list("pods") if pod["metadata"]["name"].startswith(f"{job}-")]
     return [
         pod["metadata"]["name"]

@@ -20,7 +20,7 @@ _logger = logging.getLogger(__name__)
 def sweep_leftovers(plan: Plan[Any], artifact: Artifact) -> None:
     """Delete what belongs to the making of ``artifact`` alone, except states that its run or this one is told to keep."""
     store, prefixes = plan.store, [work_prefix(plan.kind, plan.id)]
-    # Whether to keep states is no part of the fingerprint: the run that made them may have had another setting.
+    # This setting is not in the fingerprint: the run that made the states may have had another one.
     sections = [recipe.get("checkpoint") for recipe in (artifact.manifest.recipe, plan.recipe.model_dump(mode="json"))]
     if sections[1] and not any(section and section.get("keep_after_export") for section in sections):
         prefixes.append(checkpoints_prefix(plan.id))

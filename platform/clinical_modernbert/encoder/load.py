@@ -118,9 +118,9 @@ def load_with_new_head(
 
 
 def pooling_of(model: Artifact, asked: Pooling | None) -> Pooling:
-    """Return the pooling that is asked for, else the one that the model's vectors were trained with, else ``cls``.
+    """Return ``asked``, else the pooling of the model's training, else ``cls``.
 
-    Raises ``ModelError`` if another one is asked for than was trained: the vectors would be meaningless.
+    Raises ``ModelError`` if ``asked`` is not the pooling of the training: the vectors would be meaningless.
     """
     trained: Pooling | None = (model.summary.get("head") or {}).get("pooling")
     if asked and trained and asked != trained:
