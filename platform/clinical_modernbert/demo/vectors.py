@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from clinical_modernbert.artifacts import Artifact, Store, make_plan, open_model
 from clinical_modernbert.corpus.pairs.build import build_pairs, pair_inputs
-from clinical_modernbert.encoder import Encoder, load_export, load_with_new_head
+from clinical_modernbert.encoder import Encoder, load_export, load_with_new_head, pooling_of
 from clinical_modernbert.errors import UserError
 from clinical_modernbert.evaluation.codes.lookup import (
     Embed,
@@ -32,6 +32,7 @@ from clinical_modernbert.evaluation.tasks.ranking import cosines
 from clinical_modernbert.job import open_root
 from clinical_modernbert.recipe import ContrastRecipe, PairsRecipe, build_recipe, read_recipe
 from clinical_modernbert.recipe.corpus import HeldOutSection
+from clinical_modernbert.recipe.vocabulary import Pooling
 from clinical_modernbert.sources import code_table
 from clinical_modernbert.tokenizer import load_tokenizer
 from clinical_modernbert.training.launch import contrast
@@ -140,22 +141,22 @@ def _trained(store: Store, overrides: list[str]) -> Artifact:
 
 def encoder_of(model: Artifact) -> Embed:
     """Return the vectors of a model with the pooling that it was trained with."""
-    encoder = load_export(model.folder("model"))
-    return _embedding(encoder)
+    return _embedding(load_export(model.folder("model")), pooling=pooling_of(model, None))
 
 
 def initial_encoder(model: Artifact) -> Embed:
-    """Return the encoder that the training of ``model`` started from."""
+    """Return the encoder that the training of ``model`` started from, with the pooling of that training."""
     initial = next(entry for entry in model.manifest.inputs if entry.name == "init")
     folder = open_model(initial, model.store)
     encoder = load_with_new_head(folder, "embedding", label=initial.id).eval()
-    return _embedding(Encoder(model=encoder, tokenizer=load_tokenizer(folder), head="embedding"))
+    before = Encoder(model=encoder, tokenizer=load_tokenizer(folder), head="embedding")
+    return _embedding(before, pooling=pooling_of(model, None))
 
 
-def _embedding(encoder: Encoder) -> Embed:
+def _embedding(encoder: Encoder, *, pooling: Pooling) -> Embed:
     def embed(texts: Sequence[str]) -> NDArray[np.float32]:
         limit = encoder.max_tokens
         ids = [text[: limit - 1] + text[-1:] if len(text) > limit else text for text in encoder.tokenize(texts)]
-        return encoder.embed(ids, pooling="mean", normalize=True)
+        return encoder.embed(ids, pooling=pooling, normalize=True)
 
     return embed

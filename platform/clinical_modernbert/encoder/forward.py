@@ -23,6 +23,9 @@ from clinical_modernbert.recipe.vocabulary import Pooling
 
 TokenLists = Sequence[Sequence[int]]
 
+_FAST_TOKENS = 512
+"""Tokens of a padded pass from which its products run at the full rate of a CPU core (384 and 768 wide, AMD EPYC)."""
+
 
 def states(model: Any, ids: TokenLists) -> torch.Tensor:
     """Return the last hidden states [T, D] of all texts, back to back; a head does not run."""
@@ -80,8 +83,10 @@ def pool(states_TD: torch.Tensor, lengths: Sequence[int], pooling: Pooling) -> t
 def passes(model: Any, lengths: Sequence[int]) -> Iterator[list[int]]:
     """Yield the positions of all texts, pass by pass: one pass where they are packed, passes with little padding elsewhere.
 
-    One long text among many short ones must not make each of them as long as itself. Example: lengths 100, 10, 10, 10 leave
-    room for 173 tokens in a pass, so the passes are 100 and 10 + 10 + 10 (30 tokens) instead of four times 100.
+    One long text among many short ones must not make each of them as long as itself: a pass takes at most a third more than all
+    tokens together, and ends before a text below 0.8 of its longest as soon as it is large enough for fast products.
+    Example: lengths 100, 10, 10, 10 leave room for 173 tokens in a pass, so the passes are 100 and 10 + 10 + 10 (30 tokens)
+    instead of four times 100.
     """
     if is_packed(model):
         if lengths:
@@ -90,7 +95,11 @@ def passes(model: Any, lengths: Sequence[int]) -> Iterator[list[int]]:
     longest_first = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     room = sum(lengths) * 4 // 3
     while longest_first:
-        count = max(room // lengths[longest_first[0]], 1)
+        width = lengths[longest_first[0]]
+        most = max(room // width, 1)
+        count = min(-(-_FAST_TOKENS // width), most)
+        while count < min(most, len(longest_first)) and lengths[longest_first[count]] >= 0.8 * width:
+            count += 1
         yield longest_first[:count]
         longest_first = longest_first[count:]
 
