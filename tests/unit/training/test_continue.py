@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from clinical_modernbert.artifacts import Artifact, Store, open_store
+from clinical_modernbert.artifacts import Artifact, Store
 from clinical_modernbert.errors import ModelError, RecipeError
 from clinical_modernbert.training.launch import pretrain_in_process
 from safetensors.torch import load_file
@@ -18,13 +18,6 @@ CONSTANT = (
     *("masking.rate_end=0.3", "masking.odds_end=4"),
 )
 KEEP = ("checkpoint.keep_after_export=true", "checkpoint.keep=null")
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    store = open_store(str(tmp_path_factory.mktemp("store")))
-    publish_tiny_corpus(store)
-    return store
 
 
 @pytest.fixture(scope="module")

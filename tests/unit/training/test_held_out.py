@@ -5,17 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clinical_modernbert.artifacts import Artifact, Store, open_store
+from clinical_modernbert.artifacts import Artifact, Store
 from clinical_modernbert.training.launch import pretrain_in_process
 
-from tests.helpers.tiny import publish_tiny_corpus, tiny_pretrain_plan
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    store = open_store(str(tmp_path_factory.mktemp("store")))
-    publish_tiny_corpus(store)
-    return store
+from tests.helpers.tiny import tiny_pretrain_plan
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from clinical_modernbert.artifacts import Artifact, Plan, Store, make_plan, open_store
+from clinical_modernbert.artifacts import Artifact, Plan, Store, make_plan
 from clinical_modernbert.errors import ModelError, RecipeError
 from clinical_modernbert.recipe import MergeRecipe, build_recipe
 from clinical_modernbert.training.launch import pretrain_in_process
@@ -15,14 +15,7 @@ from clinical_modernbert.training.merge import merge
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM
 
-from tests.helpers.tiny import publish_tiny_corpus, tiny_pretrain_plan
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    store = open_store(str(tmp_path_factory.mktemp("store")))
-    publish_tiny_corpus(store)
-    return store
+from tests.helpers.tiny import tiny_pretrain_plan
 
 
 @pytest.fixture(scope="module")
