@@ -5,12 +5,11 @@ away for seconds and comes back with its files. Corpus builds and training runs 
 struck. ``lost`` counts jobs that failed; ``wrong`` counts corpora that differ in any byte and models that differ in any bit.
 """
 
-import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,8 +17,8 @@ import numpy as np
 from clinical_modernbert.artifacts import Artifact, Store, open_store, resolve
 
 from benchmarks.drill import Outcome
-from benchmarks.kits.fault_proxy import KINDS, Fault, FaultProxy, running_fault_proxy
-from benchmarks.kits.tests import helper_of_tests
+from benchmarks.kits.fault_proxy import KINDS, Fault, FaultProxy
+from benchmarks.kits.store_server import StoreServer, running_store_server
 from benchmarks.kits.training_runs import (
     TWO_WORKERS,
     finish,
@@ -64,7 +63,8 @@ def run(scratch: Path, seed: int, *, num_each: int = 20, num_kills: int = 5) -> 
     quiet = tiny_store(scratch / "quiet")
     jobs = _Jobs(scratch, {kind: run_job(kind, quiet, scratch) for kind in _JOBS})
     rng = np.random.default_rng(seed)
-    with _server_behind_proxy(scratch / "s3") as (server, proxy):
+    with running_store_server(scratch / "s3") as server:
+        proxy = server.proxy
         faults = [_drawn(kind, rng) for kind in KINDS for _ in range(num_each)]
         rng.shuffle(faults)
         while len(proxy.struck) < len(faults):
@@ -121,44 +121,6 @@ def _fresh_store(bucket: str, number: int) -> Store:
     return open_store(f"s3://{bucket}/{number}")
 
 
-@dataclass(slots=True)
-class _Server:
-    """An S3 server that can be killed and started again on its files."""
-
-    folder: Path
-    proxy: FaultProxy | None = None
-    bucket: str = ""
-    stack: ExitStack = field(default_factory=ExitStack)
-
-    def start(self) -> tuple[str, int]:
-        """Start it; return its address."""
-        server = self.stack.enter_context(helper_of_tests("s3_server").running_s3_server(self.folder))
-        self.bucket = server.bucket
-        os.environ.update(server.environment())
-        host, _, port = server.endpoint.removeprefix("http://").partition(":")
-        return host, int(port)
-
-    def die_for(self, seconds: float) -> None:
-        """Kill it and start it again after ``seconds``."""
-        assert self.proxy is not None
-        self.stack.close()
-        self.proxy.drop_connections()
-        time.sleep(seconds)
-        endpoint = os.environ["S3_ENDPOINT_URL"]
-        self.proxy.target = self.start()
-        os.environ["S3_ENDPOINT_URL"] = endpoint
-
-
-@contextmanager
-def _server_behind_proxy(folder: Path) -> Iterator[tuple[_Server, FaultProxy]]:
-    folder.mkdir()
-    server = _Server(folder)
-    with server.stack, running_fault_proxy(*server.start()) as proxy:
-        server.proxy = proxy
-        os.environ["S3_ENDPOINT_URL"] = f"http://127.0.0.1:{proxy.port}"
-        yield server, proxy
-
-
 @contextmanager
 def _armed(proxy: FaultProxy, faults: list[Fault], rng: np.random.Generator) -> Iterator[None]:
     """Arm the faults one after the other while the block runs; the next one waits until the last has struck."""
@@ -183,7 +145,7 @@ def _armed(proxy: FaultProxy, faults: list[Fault], rng: np.random.Generator) -> 
 
 
 @contextmanager
-def _dying(server: _Server, rng: np.random.Generator, *, limit: int) -> Iterator[list[float]]:
+def _dying(server: StoreServer, rng: np.random.Generator, *, limit: int) -> Iterator[list[float]]:
     """Kill the server every few seconds while the block runs, at most ``limit`` times; yields the times of the kills."""
     ended, deaths = threading.Event(), list[float]()
 

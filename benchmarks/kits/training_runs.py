@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,24 +37,37 @@ def tiny_plan(store: Store, *overrides: str) -> Plan:
     return plan
 
 
-def start_job(store: Store, scratch: Path, *overrides: str, path: str | None = None) -> subprocess.Popen[str]:
+def start_job(
+    store: Store, scratch: Path, *overrides: str, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
     """Start ``jobs/pretrain.py`` on the tiny recipe in a session of its own."""
     recipe_path = scratch / "tiny.yaml"
     recipe_path.write_text(str(tiny.TINY_PRETRAIN))  # Python's text of a mapping of plain values is also YAML
-    return start_script("pretrain", recipe_path, store, *overrides, path=path)
+    return start_script("pretrain", recipe_path, store, *overrides, environment=environment)
 
 
 def start_script(
-    script: str, recipe: Path | str, store: Store, *overrides: str, path: str | None = None
+    script: str,
+    recipe: Path | str,
+    store: Store | str,
+    *overrides: str,
+    environment: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[str]:
-    """Start ``jobs/<script>.py`` in a session of its own."""
+    """Start ``jobs/<script>.py`` in a session of its own; ``environment`` changes the variables of this process for it."""
     sets = [part for override in overrides for part in ("--set", override)]
-    command = [sys.executable, f"jobs/{script}.py", str(recipe), *sets, "--root", store.uri]
-    environment = {**os.environ, "PATH": path or os.environ["PATH"], "HF_HUB_OFFLINE": "1"}
+    command = [
+        sys.executable,
+        f"jobs/{script}.py",
+        str(recipe),
+        *sets,
+        "--root",
+        store if isinstance(store, str) else store.uri,
+    ]
+    variables = {**os.environ, "HF_HUB_OFFLINE": "1", **(environment or {})}
     return subprocess.Popen(
         command,
         cwd=REPOSITORY,
-        env=environment,
+        env=variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -61,19 +61,19 @@ class S3Server:
 
 
 @contextmanager
-def running_s3_server(folder: Path) -> Iterator[S3Server]:
+def running_s3_server(folder: Path, *, secret_key: str = SECRET_KEY) -> Iterator[S3Server]:
     """Start a server that keeps its data in ``folder``; it is killed on leaving, because a polite stop takes half a minute."""
     ports = free_ports(2 * len(_PORTS))
     flags = [f"-{name}={port}" for name, port in zip(_PORTS, ports, strict=False)]
     flags += [f"-{name}.grpc={port}" for name, port in zip(_PORTS, ports[len(_PORTS) :], strict=True)]
-    (folder / "s3.json").write_text(json.dumps(_identities()), encoding="utf-8")
+    (folder / "s3.json").write_text(json.dumps(_identities(secret_key)), encoding="utf-8")
     command = [
         weed_path(), "mini",
         f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-admin.ui=false",
         "-webdav=false", "-s3.port.iceberg=0", f"-s3.config={folder / 's3.json'}", "-s3.iam.readOnly=false",
         f"-bucket={BUCKET}", *flags,
     ]  # fmt: skip
-    server = S3Server(f"http://127.0.0.1:{ports[3]}", BUCKET, ACCESS_KEY, SECRET_KEY, *_READ_ONLY)
+    server = S3Server(f"http://127.0.0.1:{ports[3]}", BUCKET, ACCESS_KEY, secret_key, *_READ_ONLY)
     with (folder / "weed.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder)
     try:
@@ -84,11 +84,11 @@ def running_s3_server(folder: Path) -> Iterator[S3Server]:
         process.wait()
 
 
-def _identities() -> dict[str, object]:
+def _identities(secret_key: str) -> dict[str, object]:
     def identity(name: str, keys: tuple[str, str], actions: list[str]) -> dict[str, object]:
         return {"name": name, "credentials": [{"accessKey": keys[0], "secretKey": keys[1]}], "actions": actions}
 
-    admin = identity("admin", (ACCESS_KEY, SECRET_KEY), ["Admin"])
+    admin = identity("admin", (ACCESS_KEY, secret_key), ["Admin"])
     reader = identity("reader", _READ_ONLY, [f"Read:{BUCKET}", f"List:{BUCKET}"])
     return {"identities": [admin, reader]}
 

@@ -61,7 +61,7 @@ def test_deepspeed_needs_no_compiler_and_equals_the_torch_engine(
 ) -> None:
     overrides = (*THIRTY_STEPS, "name=no-compiler")
     (tmp_path / "bin").mkdir()
-    job = start_job(store, tmp_path, *overrides, path=path_without_compilers(tmp_path / "bin"))
+    job = start_job(store, tmp_path, *overrides, environment={"PATH": path_without_compilers(tmp_path / "bin")})
     model = finish(job, tiny_pretrain_plan(store, *overrides))
     assert losses(model) == pytest.approx(expected, abs=1e-4)
 
