@@ -17,6 +17,7 @@ from clinical_modernbert.artifacts import Artifact, Store, make_plan, open_model
 from clinical_modernbert.corpus.pairs.build import build_pairs, pair_inputs
 from clinical_modernbert.encoder import Encoder, load_export, load_with_new_head, pooling_of
 from clinical_modernbert.errors import UserError
+from clinical_modernbert.evaluation.codes.confusions import confusions
 from clinical_modernbert.evaluation.codes.lookup import (
     Embed,
     LookUp,
@@ -80,10 +81,8 @@ def run_vectors(store: Store, *, data: str | None, overrides: Sequence[str] = ()
         for split, name in (("train", "minilm-twin"), ("all", "minilm"))
     )
     section = HeldOutSection.model_validate(pairs.manifest.recipe["held_out"])
-    look_ups = {
-        "crosswalk": crosswalk(num_queries=_NUM_QUERIES, all_candidates=True, seed=0, held_out=section),
-        "lay terms": lay_terms(pairs),
-    }
+    codes = crosswalk(num_queries=_NUM_QUERIES, all_candidates=True, seed=0, held_out=section)
+    look_ups = {"crosswalk": codes, "lay terms": lay_terms(pairs)}
     encoders = {BEFORE: initial_encoder(twin), AFTER: encoder_of(twin)}
     figures = {task: all_figures(of, encoders) for task, of in look_ups.items() if of}
     # Purity needs vectors: words are counted in 256 dimensions for it.
@@ -96,6 +95,8 @@ def run_vectors(store: Store, *, data: str | None, overrides: Sequence[str] = ()
     blocks = [
         f"Pairs: {pairs.summary['pairs']['train']:,} to train on, {pairs.summary['pairs']['held_out']:,} held out, {pairs.uri}",
         *figure_lines(figures, purity),
+        "",
+        *_confusion_lines(codes, encoders),
         "",
         f"The model to use, trained on every pair: {model.uri}",
         *answer_lines(encoder_of(model)),
@@ -115,6 +116,16 @@ def figure_lines(figures: dict[str, dict[str, LookUpFigures]], purity: dict[str,
         )
         lines.append(f"  {name:<24}{cells}" + (f"{purity[name]:>12.3f}" if name in purity else ""))
     return lines
+
+
+def _confusion_lines(of: LookUp, encoders: dict[str, Embed]) -> list[str]:
+    """Return a table of what the first answers are: a row an encoder, the right ones and the kinds of wrong ones."""
+    shares = {name: confusions(of, embed) for name, embed in encoders.items()}
+    kinds = next(iter(shares.values()))
+    lines = [f"  {'first answers, crosswalk':<24}" + "".join(f"{kind:>16}" for kind in kinds)]
+    return lines + [
+        f"  {name:<24}" + "".join(f"{share:>16.3f}" for share in own.values()) for name, own in shares.items()
+    ]
 
 
 def all_figures(of: LookUp, encoders: dict[str, Embed]) -> dict[str, LookUpFigures]:

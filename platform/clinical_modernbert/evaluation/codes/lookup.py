@@ -43,9 +43,15 @@ class LookUp:
     queries: list[str]
     categories: list[str]
     """ICD-9-CM category of each query: its queries are drawn together."""
-    candidates: list[str]
+    entries: list[CodeEntry]
+    """The candidates."""
     answers: list[set[int]]
     """Numbers of each query's right candidates."""
+
+    @property
+    def candidates(self) -> list[str]:
+        """Descriptions of the candidates."""
+        return [entry.description for entry in self.entries]
 
 
 def crosswalk(*, num_queries: int, all_candidates: bool, seed: int, held_out: HeldOutSection | None = None) -> LookUp:
@@ -54,7 +60,7 @@ def crosswalk(*, num_queries: int, all_candidates: bool, seed: int, held_out: He
     With ``held_out``, the queries are drawn from the codes of the categories that it holds out.
     """
     icd9 = {entry.code: entry.description for entry in code_table("icd9cm")}
-    icd10 = {entry.code: entry.description for entry in code_table("icd10cm")}
+    icd10 = {entry.code: entry for entry in code_table("icd10cm")}
     targets: dict[str, set[str]] = {}
     for mapping in read_gem(gem_location()):
         if not mapping.combination and mapping.icd9 in icd9 and mapping.icd10 in icd10:
@@ -99,7 +105,7 @@ def lay_terms(pairs: Artifact) -> LookUp | None:
     return LookUp(
         list(found),
         [group for _, group in found.values()],
-        [entry.description for entry in codes],
+        list(codes),
         [right for right, _ in found.values()],
     )
 

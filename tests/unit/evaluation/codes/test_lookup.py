@@ -8,6 +8,7 @@ import pytest
 from clinical_modernbert.artifacts import Artifact, make_plan, open_store
 from clinical_modernbert.corpus import is_held_out
 from clinical_modernbert.corpus.pairs.build import build_pairs, pair_inputs
+from clinical_modernbert.evaluation.codes.confusions import confusions
 from clinical_modernbert.evaluation.codes.lookup import (
     LookUp,
     counting_figures,
@@ -18,7 +19,7 @@ from clinical_modernbert.evaluation.codes.lookup import (
 )
 from clinical_modernbert.recipe import PairsRecipe
 from clinical_modernbert.recipe.corpus import HeldOutSection
-from clinical_modernbert.sources import code_table
+from clinical_modernbert.sources import CodeEntry, code_table
 from numpy.typing import NDArray
 
 SECTION = HeldOutSection(fraction=0.2, seed=0)
@@ -31,6 +32,10 @@ def vectors(texts: Sequence[str]) -> NDArray[np.float32]:
     )
 
 
+def entry(code: str, description: str, *, chapter: str = "") -> CodeEntry:
+    return CodeEntry(code=code, description=description, chapter_id=chapter, chapter=chapter)
+
+
 def test_queries_are_drawn_from_held_out_codes_where_asked() -> None:
     of = crosswalk(num_queries=50, all_candidates=True, seed=0, held_out=SECTION)
 
@@ -40,7 +45,7 @@ def test_queries_are_drawn_from_held_out_codes_where_asked() -> None:
 
 def test_recall_counts_queries_whose_nearest_hold_a_counterpart() -> None:
     vectors = {"a": [1.0, 0.0], "b": [0.0, 1.0], "c": [0.9, 0.1], "x": [0.5, 0.5]}
-    of = LookUp(["a", "b"], ["1", "2"], ["c", "b", *["x"] * 20], [{0}, {0}])
+    of = LookUp(["a", "b"], ["1", "2"], [entry("", text) for text in ("c", "b", *["x"] * 20)], [{0}, {0}])
     found = encoder_figures(of, lambda texts: np.array([vectors[text] for text in texts], dtype=np.float32), seed=0)
     # The first query's own counterpart is nearest; that of the second comes after all others.
     assert (found.recall_at_1.mean, found.recall_at_10.mean) == (0.5, 0.5)
@@ -57,6 +62,29 @@ def test_a_sample_holds_every_counterpart_of_its_queries_and_is_drawn_by_the_see
     for figures in found.values():
         assert 0.5 < figures.recall_at_1.mean < figures.recall_at_10.mean <= 1
         assert figures.recall_at_1.low < figures.recall_at_1.mean < figures.recall_at_1.high
+
+
+def test_a_wrong_answer_is_counted_by_how_it_differs_from_a_right_one() -> None:
+    right = "Displaced fracture of left femur, initial encounter for closed fracture"
+    entries = [
+        entry("S72.1", right, chapter="S"),
+        entry("S72.2", right.replace("left", "right"), chapter="S"),
+        entry("S72.3", right.replace("initial", "subsequent"), chapter="S"),
+        entry("S72.4", "Other displaced fracture of left femur, initial encounter for closed fracture", chapter="S"),
+        entry("S72.5", "Torus fracture of femur", chapter="S"),
+        entry("S80.1", "Contusion of knee", chapter="S"),
+        entry("E11.9", "Type 2 diabetes", chapter="E"),
+    ]
+    texts = [one.description for one in entries]
+
+    def embed(asked: Sequence[str]) -> NDArray[np.float32]:
+        """Each text is a direction of its own, so that query n finds candidate n."""
+        return np.array([[float(text == other) for other in texts] for text in asked], dtype=np.float32)
+
+    found = confusions(LookUp(texts, ["x"] * 7, entries, [{0}] * 7), embed)
+
+    assert list(found) == ["right", "side", "encounter", "rest of a group", "category", "chapter", "elsewhere"]
+    assert list(found.values()) == [1 / 7] * 7
 
 
 @pytest.mark.slow
