@@ -1,10 +1,12 @@
 """Contrastive training on Ray Train: two workers see the negatives of both, and give the losses of one."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from clinical_modernbert.artifacts import Artifact, open_store
+from clinical_modernbert.demo.vectors import run_vectors
 from clinical_modernbert.training.launch import contrast, contrast_in_process
 
 from tests.helpers.pairs import publish_tiny_pairs, tiny_contrast_plan
@@ -27,3 +29,22 @@ def test_two_workers_give_the_losses_of_one(tmp_path: Path) -> None:
     )
     assert losses(two) == pytest.approx(losses(one), abs=1e-4)
     assert two.summary["held_out"] == pytest.approx(one.summary["held_out"], abs=1e-3)
+
+
+def test_make_vectors_from_the_code_tables_to_the_last_line(tmp_path: Path) -> None:
+    """From a tiny encoder instead of the packaged one, for two steps; pairs, look-up and questions are the real ones."""
+    save_tiny_model(tmp_path / "init", texts=("kidney failure", "burn of the skin", "heart attack", "stroke"))
+    short = ["training.num_steps=2", "training.batch_pairs=16", "scaling.num_workers=1", "held_out.max_pairs=16"]
+    store = open_store(str(tmp_path / "store"))
+
+    screen = run_vectors(store, data=None, overrides=[f"init={tmp_path / 'init'}", *short])
+
+    assert re.search(r"^vectors crosswalk1=0\.\d{3} lay1=none purity=0\.\d{3}$", screen.splitlines()[-1])
+    rows = {
+        line.strip()[:24].strip(): line.split()[-7:] for line in screen.splitlines() if line.startswith("  encoder")
+    }
+    # The last table with these rows says what the first answers are: shares that add up to 1.
+    assert [sum(map(float, rows[name])) for name in ("encoder before", "encoder after")] == pytest.approx(
+        [1, 1], abs=0.005
+    )
+    assert "  kidney failure  " in screen and len(store.names("model")) == 2

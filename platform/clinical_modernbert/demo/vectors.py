@@ -165,9 +165,14 @@ def initial_encoder(model: Artifact) -> Embed:
 
 
 def _embedding(encoder: Encoder, *, pooling: Pooling) -> Embed:
+    """Return the vectors of an encoder; each text is encoded once, because all figures use the same code tables."""
+    known: dict[str, NDArray[np.float32]] = {}
+
     def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+        new = [text for text in dict.fromkeys(texts) if text not in known]
         limit = encoder.max_tokens
-        ids = [text[: limit - 1] + text[-1:] if len(text) > limit else text for text in encoder.tokenize(texts)]
-        return encoder.embed(ids, pooling=pooling, normalize=True)
+        ids = [text[: limit - 1] + text[-1:] if len(text) > limit else text for text in encoder.tokenize(new)]
+        known.update(zip(new, encoder.embed(ids, pooling=pooling, normalize=True), strict=True))
+        return np.stack([known[text] for text in texts])
 
     return embed
