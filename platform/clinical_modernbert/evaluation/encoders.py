@@ -24,19 +24,21 @@ class Baseline:
 
     hub_id: str
     revision: str | None = None
-    """Where the safetensors are, if ``main`` has pickled weights only."""
+    """Commit that is compared, and that has safetensors where ``main`` has pickled weights only; None: whatever is newest."""
 
 
 # Name -> Table 6's encoders, Figure 3's DistilBERT, and the true anchor of continued pretraining (docs/evaluation.md).
 BASELINES = {
-    "bert-base-uncased": Baseline("google-bert/bert-base-uncased"),
-    "biobert": Baseline("dmis-lab/biobert-base-cased-v1.2"),
+    "bert-base-uncased": Baseline("google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594"),
+    "biobert": Baseline("dmis-lab/biobert-base-cased-v1.2", "67c9c25b46986521ca33df05d8540da1210b3256"),
     "bioclinicalbert": Baseline("emilyalsentzer/Bio_ClinicalBERT", "ce9e77baa79d882eeb7fc51b8e1dd580ea918a1b"),
     "clinical-longformer": Baseline("yikuan8/Clinical-Longformer", "refs/pr/1"),
-    "modernbert": Baseline("answerdotai/ModernBERT-base"),
-    "distilbert": Baseline("distilbert/distilbert-base-uncased"),
+    "modernbert": Baseline("answerdotai/ModernBERT-base", "8949b909ec900327062f0ebf497f51aef5e6f0c8"),
+    "distilbert": Baseline("distilbert/distilbert-base-uncased", "12040accade4e8a0f71eabdb258fecc2e7e948be"),
     "clinical-modernbert": Baseline("Simonlee711/Clinical_ModernBERT"),
-    "bioclinical-modern": Baseline("thomas-sounack/BioClinical-ModernBERT-base"),
+    "bioclinical-modern": Baseline(
+        "thomas-sounack/BioClinical-ModernBERT-base", "c3648aa87af95837c809e6f0c5f85d08160db437"
+    ),
 }
 
 

@@ -1,6 +1,7 @@
 """Rivals are read as their authors meant: own tokenizer and casing, pooling, length, prompts, and a rate that suits them."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -83,6 +84,13 @@ def test_rivals_with_safetensors_on_a_revision_are_read_from_it() -> None:
     assert BASELINES["bioclinicalbert"].revision == "ce9e77baa79d882eeb7fc51b8e1dd580ea918a1b"
     with pytest.raises(ModelError, match="hf download yikuan8/Clinical-Longformer --revision refs/pr/1"):
         resolve_encoder(EncoderSection(name="clinical-longformer"))
+
+
+def test_baselines_are_compared_at_one_commit() -> None:
+    moving = [name for name, of in BASELINES.items() if not re.fullmatch(r"[0-9a-f]{40}", of.revision or "")]
+    assert moving == ["clinical-longformer", "clinical-modernbert"]
+    documented = (Path(__file__).parents[3] / "docs/evaluation.md").read_text()
+    assert all(f"`{name}` is" in documented or f"and `{name}`" in documented for name in moving)
 
 
 def test_a_weight_that_is_not_a_number_is_refused(folder: Path) -> None:

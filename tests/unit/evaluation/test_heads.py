@@ -96,10 +96,7 @@ def test_a_model_in_the_offline_cache_is_found(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     repository = tmp_path / f"models--{BASELINES['distilbert'].hub_id.replace('/', '--')}"
-    commit = "0" * 40
-    shutil.copytree(encoder_folders["bert"], repository / "snapshots" / commit)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(commit)
+    shutil.copytree(encoder_folders["bert"], repository / "snapshots" / str(BASELINES["distilbert"].revision))
     found = resolve_encoder(EncoderSection(name="distilbert"))
     assert (found.max_tokens, found.architecture) == (64, "bert")
 
