@@ -7,9 +7,10 @@ from typing import Any, get_args
 from urllib.parse import urlparse
 
 import pytest
+import yaml
 from clinical_modernbert import errors
 from clinical_modernbert.artifacts.layout import ARTIFACT_KIND_OF_RECIPE, FORMAT_VERSION
-from clinical_modernbert.recipe import RECIPE_TYPES
+from clinical_modernbert.recipe import RECIPE_TYPES, build_recipe
 from clinical_modernbert.recipe.evaluate import EvaluateRecipe
 from clinical_modernbert.recipe.sources import CodeTable, CodeTemplate, Source
 from pydantic import BaseModel
@@ -151,6 +152,12 @@ def test_every_kind_of_task_is_described() -> None:
     kinds = _types(EvaluateRecipe.model_fields["tasks"].annotation)
     assert len(kinds) > 3
     assert set(_first_cells(_text("docs/evaluation.md"), "## Tasks")) == kinds
+
+
+def test_the_recipe_of_own_tasks_has_every_field_right() -> None:
+    (block,) = re.findall(r"```yaml\n(# own.yaml.*?)```", _text("docs/evaluation.md"), re.DOTALL)
+    recipe = build_recipe(EvaluateRecipe, {"kind": "evaluate", "name": "own", **yaml.safe_load(block)}, origin="docs")
+    assert len(block.splitlines()) <= 33 and len(recipe.tasks) == 10
 
 
 def test_every_code_table_sentence_form_and_file_format_is_described() -> None:

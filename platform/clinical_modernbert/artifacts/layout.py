@@ -30,7 +30,7 @@ FORMAT_VERSION = {
     "pairs": 2,
     "model": 4,
     "sweep": 4,
-    "evaluation": 3,
+    "evaluation": 4,
     "map": 4,
     "embeddings": 2,
 }

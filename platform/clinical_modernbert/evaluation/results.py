@@ -39,6 +39,8 @@ class Tuned:
     best_epoch: int
     """Counted from 0."""
     learning_rate: float
+    head_weights: Any = None
+    """A head that transformers has no class for, as a torch module."""
 
 
 @dataclass(frozen=True, slots=True)

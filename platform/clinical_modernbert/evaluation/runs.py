@@ -1,8 +1,9 @@
 """One run: one encoder on one task with one seed, fine-tuned or frozen, published as an artifact.
 
 A fine-tuned run is a model artifact: ``model/`` in transformers' layout with its head, which the manifest's summary names under
-``head``. A frozen run is an evaluation artifact. Both hold ``report.json`` and ``outcomes.npz`` (labels and figures by example,
-no text), from which reports, intervals and paired tests are made. A finished run is found by its fingerprint.
+``head``. Label-wise attention, for which transformers has no class, is in a file of its own next to the encoder. A frozen run is
+an evaluation artifact. Both hold ``report.json`` and ``outcomes.npz`` (labels and figures by example, no text), from which
+reports, intervals and paired tests are made. A finished run is found by its fingerprint.
 """
 
 import json
@@ -14,11 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 
 from clinical_modernbert.artifacts import Artifact, Plan, Store, make_plan
 from clinical_modernbert.encoder import save_model
 from clinical_modernbert.evaluation.encoders import LocalEncoder, resolve_encoder
 from clinical_modernbert.evaluation.fingerprint_inputs import encoder_input, task_inputs
+from clinical_modernbert.evaluation.label_attention import WEIGHTS_FILE
 from clinical_modernbert.evaluation.results import Outcome, RunReport
 from clinical_modernbert.evaluation.scores import Scored
 from clinical_modernbert.evaluation.tasks import KINDS, load_task, main_metric
@@ -55,6 +58,8 @@ def run(plan: Plan[RunRecipe]) -> Artifact:
         np.savez_compressed(folder / "outcomes.npz", **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for options
         if outcome.tuned:
             save_model(outcome.tuned.model, load_tokenizer(encoder.folder), folder / "model")
+            if outcome.tuned.head_weights is not None:
+                save_file(outcome.tuned.head_weights.cpu().state_dict(), folder / "model" / WEIGHTS_FILE)
         return plan.publish_folder(folder, summary=summary)
 
 

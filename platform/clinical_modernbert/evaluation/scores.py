@@ -7,7 +7,7 @@ Legend: N examples, G groups, S seeds, R resamples, M metrics.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,10 +79,21 @@ def resample(runs: Sequence[Scored], *, num_resamples: int, seed: int = 0) -> Re
     return Resampled(runs[0].groups_N, metrics)
 
 
+CORRELATIONS = ("spearman", "pearson")
+"""Metrics between -1 and 1; all others are between 0 and 1."""
+
+
 def interval(found: Resampled, metric: str) -> tuple[float, float, float]:
-    """Return (mean over seeds, lower, upper): a 95 % interval of the figure expected of another seed on other groups."""
+    """Return (mean over seeds, lower, upper): a 95 % interval of the figure expected of another seed on other groups.
+
+    The interval of a correlation r is made on Fisher's z scale, which is half the logit of (1 + r) / 2.
+    """
     seeds = found.metrics[metric]
-    return (seeds.mean, *share_interval(seeds.mean, spread(seeds, num_groups=found.num_groups)))
+    of = spread(seeds, num_groups=found.num_groups)
+    if metric not in CORRELATIONS:
+        return (seeds.mean, *share_interval(seeds.mean, of))
+    low, high = share_interval((1 + seeds.mean) / 2, replace(of, standard_error=of.standard_error / 2))
+    return seeds.mean, 2 * low - 1, 2 * high - 1
 
 
 @dataclass(frozen=True, slots=True)

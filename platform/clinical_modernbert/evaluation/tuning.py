@@ -163,16 +163,18 @@ def by_length(lengths: Sequence[int], *, max_batch_tokens: int) -> Iterator[list
 
 def linear_probe(
     features_ND: torch.Tensor,
-    labels_N: torch.Tensor,
+    targets: torch.Tensor,
     development_ND: torch.Tensor,
     *,
     num_labels: int,
+    loss_sum: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     figure: Callable[[torch.Tensor], float],
     seed: int,
 ) -> torch.nn.Module:
     """Train a linear layer on standardised frozen vectors; return a model that standardises its inputs too.
 
-    ``figure`` is the development figure of logits [N, C]. The best of 50 epochs is kept.
+    ``loss_sum`` is the summed loss of logits [N, C] and ``targets`` [N] or [N, C], ``figure`` the development figure of logits.
+    The best of 50 epochs is kept.
     """
     mean_D, scale_D = features_ND.mean(0), features_ND.std(0).clamp(min=1e-6)
     with torch.random.fork_rng():
@@ -180,17 +182,17 @@ def linear_probe(
         layer = torch.nn.Linear(features_ND.shape[1], num_labels)
     model = torch.nn.Sequential(_Standardise(mean_D, scale_D), layer)
 
-    def loss_sum(members: Sequence[int]) -> torch.Tensor:
+    def loss_of(members: Sequence[int]) -> torch.Tensor:
         index = torch.tensor(members)
-        return torch.nn.functional.cross_entropy(model(features_ND[index]), labels_N[index], reduction="sum")
+        return loss_sum(model(features_ND[index]), targets[index])
 
     def development_figure() -> float:
         with torch.inference_mode():
             return figure(model(development_ND))
 
-    ones = [1] * len(labels_N)
+    ones = [1] * len(features_ND)
     section = TuningSection(learning_rate=5e-3, batch_size=128, num_epochs=50, patience=10)
-    tune(model, Problem(ones, ones, loss_sum, development_figure), section=section, seed=seed, max_batch_tokens=1 << 20)
+    tune(model, Problem(ones, ones, loss_of, development_figure), section=section, seed=seed, max_batch_tokens=1 << 20)
     return model
 
 

@@ -156,6 +156,10 @@ class FineTuneRecipe(_Run):
     mode: ClassVar[Mode] = "fine_tuned"
     kind: Literal["fine_tune"] = "fine_tune"
 
+    def identity(self) -> RecipeValues:
+        """Add the format of ``outcomes.npz``: that of model artifacts is of their weights, which stay the same."""
+        return super().identity() | {"outcome_format": 2}
+
 
 class ProbeRecipe(_Run):
     """Measure the frozen encoder by a linear probe on its vectors, or by zero-shot retrieval."""

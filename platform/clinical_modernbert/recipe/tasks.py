@@ -67,10 +67,9 @@ class SentenceRolesTask(_Task):
     """File for the reported figures. By default taken from ``train`` by PMID."""
 
 
-class EntitiesTask(_Task):
-    """Find named entities. Span F1 and token accuracy (Tables 6 and 8)."""
+class AnnotatedTask(_Task):
+    """Texts with annotated spans: what entities and identifiers share."""
 
-    type: Literal["entities"]
     format: Literal["conll", "pubtator", "brat", "i2b2_2006", "i2b2_2010", "i2b2_2012", "i2b2_2014"]
     """File format."""
     train: str
@@ -90,6 +89,18 @@ class EntitiesTask(_Task):
         if self.documents and self.format != "conll":
             raise ValueError(f"documents is only for format=conll; format={self.format} names its documents")
         return self
+
+
+class EntitiesTask(AnnotatedTask):
+    """Find named entities. Span F1 and token accuracy (Tables 6 and 8)."""
+
+    type: Literal["entities"]
+
+
+class DeidentificationTask(AnnotatedTask):
+    """Find identifiers (PHI) in notes. Recall, precision and F2 of words, whatever the type, and recall of each type."""
+
+    type: Literal["deidentification"]
 
 
 class DispositionTask(_Task):
@@ -118,11 +129,109 @@ class ClassificationTask(_Task):
     """File for the reported figures. By default taken from ``train`` by group."""
     text: str = "text"
     """Column of the text."""
+    second_text: str | None = None
+    """Column of a second text, if a label is about two: a premise and a hypothesis. Fine-tuned models read both in one input."""
     label: str = "label"
     """Column of the label. Of two labels the second one in alphabetical order is the positive one."""
     group: str | None = None
     """Column of what must not be split: the patient, the document. By default every row is a group of its own, which is right
     only if no two rows are of one patient."""
+
+
+class MultiLabelTask(_Task):
+    """Give each text any number of labels: phenotypes, ICD codes. Micro and macro F1 and AUROC, precision at 5, 8 and 15."""
+
+    type: Literal["multi_label"]
+    format: Literal["table", "mimic_iv"] = "table"
+    """``table``: your own files, one text a row. ``mimic_iv``: a folder with MIMIC-IV's ``hosp/diagnoses_icd``,
+    ``hosp/procedures_icd`` and MIMIC-IV-Note's ``note/discharge`` (``.csv.gz``)."""
+    train: str
+    """Training file (``.csv``, ``.jsonl``, ``.parquet`` or ``.feather``), or MIMIC-IV's folder."""
+    development: str | None = None
+    """File for early stopping and the threshold. By default taken from ``train`` by ``splits``, else by group."""
+    test: str | None = None
+    """File for the reported figures. By default taken from ``train`` by ``splits``, else by group."""
+    splits: str | None = None
+    """File that says which part a text of ``train`` is in: the column ``id`` of this recipe (``mimic_iv``: ``_id``, which is the
+    ``hadm_id``) and ``split`` (train, val or dev, test). The published splits of MIMIC have this form."""
+    text: str = "text"
+    """Column of the text."""
+    labels: str = "labels"
+    """Column of the labels: a list, or a text with ``separator`` between them."""
+    separator: str = ";"
+    """Between the labels of a text."""
+    group: str | None = None
+    """Column of what must not be split: the patient. By default every row is a group of its own. ``mimic_iv`` has the patient."""
+    id: str | None = None
+    """Column of the text's id in ``splits``."""
+    icd_version: Literal[9, 10] = 10
+    """Which stays and codes of ``mimic_iv`` are taken."""
+    min_label_texts: int = Field(default=1, ge=1)
+    """Labels of fewer texts are left out, counted over all three parts. The published MIMIC-IV splits use 10."""
+    top_labels: int | None = Field(default=None, ge=2)
+    """Only this many labels, the most frequent ones of all three parts. 50 is the literature's short list of ICD codes."""
+    label_attention: bool = False
+    """Fine-tune with one attention a label over the tokens of the whole document, as PLM-ICD, instead of a head on its pooled
+    vector. For thousands of labels and long documents."""
+    max_document_tokens: int = Field(default=8192, ge=8)
+    """Longest document with ``label_attention``, which an encoder with a lower limit reads in windows. Otherwise a text is cut at
+    the encoder's limit."""
+
+    @model_validator(mode="after")
+    def _files_fit(self) -> Self:
+        if self.splits is not None and (self.development is not None or self.test is not None):
+            raise ValueError("splits divides train: leave out development and test")
+        if self.splits is not None and self.format == "table" and self.id is None:
+            raise ValueError("splits needs id, the column of train by which it names texts")
+        if self.format == "mimic_iv" and (self.development is not None or self.test is not None):
+            raise ValueError("format=mimic_iv is one folder: set splits, or let groups be split")
+        return self
+
+
+class SimilarityTask(_Task):
+    """Say how much two texts mean the same, from your own tables. Correlation with the scores that people gave."""
+
+    type: Literal["similarity"]
+    train: str | None = None
+    """Pairs for fine-tuning: ``.csv`` or ``.tsv`` with a header, ``.jsonl``, ``.parquet`` or ``.feather``. Without it the task is
+    only measured zero-shot."""
+    development: str | None = None
+    """Pairs for early stopping. By default taken from ``train`` by group."""
+    test: str | None = None
+    """Reported pairs. By default taken from ``train`` by group."""
+    text: str = "sentence1"
+    """Column of the first text."""
+    second_text: str = "sentence2"
+    """Column of the second text."""
+    score: str = "score"
+    """Column of the score, a number."""
+    group: str | None = None
+    """Column of what must not be split. By default every pair is a group of its own."""
+
+    @model_validator(mode="after")
+    def _files_fit(self) -> Self:
+        if self.train is None and self.test is None:
+            raise ValueError("set test, train or both")
+        if self.development is not None and self.train is None:
+            raise ValueError("development decides when training stops: set train too")
+        return self
+
+
+class RelationsTask(_Task):
+    """Tell which relation two entities of a document have, if any. Micro F1 over the relations."""
+
+    type: Literal["relations"]
+    format: Literal["pubtator", "chemprot"]
+    """``pubtator``: BC5CDR and BioRED, relations between concepts. ``chemprot``: BioCreative VI's folder of ``*_abstracts.tsv``,
+    ``*_entities.tsv`` and ``*_gold_standard.tsv`` or ``*_relations.tsv``, relations between mentions of one sentence."""
+    train: str
+    """Training file or folder."""
+    development: str | None = None
+    """File or folder for early stopping. By default taken from ``train`` by document."""
+    test: str | None = None
+    """File or folder for the reported figures. By default taken from ``train`` by document."""
+    relations: tuple[str, ...] = ()
+    """Types that count as relations; by default all. ChemProt's task has CPR:3, CPR:4, CPR:5, CPR:6 and CPR:9."""
 
 
 class RetrievalTask(_Task):
@@ -165,7 +274,16 @@ class RetrievalTask(_Task):
 
 
 Task = Annotated[
-    SentenceRolesTask | EntitiesTask | DispositionTask | ClassificationTask | RetrievalTask, Field(discriminator="type")
+    SentenceRolesTask
+    | EntitiesTask
+    | DeidentificationTask
+    | DispositionTask
+    | ClassificationTask
+    | MultiLabelTask
+    | SimilarityTask
+    | RelationsTask
+    | RetrievalTask,
+    Field(discriminator="type"),
 ]
 
 

@@ -61,6 +61,38 @@ def test_spans_equal_seqeval(repository: Path) -> None:
             assert figures[name] == pytest.approx(case[name]), case
 
 
+@pytest.mark.parametrize(
+    ("gold", "predicted", "default", "strict", "overlap"),
+    [
+        ("B-D I-D O", "O I-D O", 0, 0, 1),
+        ("B-D I-D O", "I-D I-D O", 1, 0, 1),
+        ("B-D I-D O", "B-D I-D B-D", 2 / 3, 2 / 3, 2 / 3),
+        ("B-D I-D O", "B-X I-X O", 0, 0, 0),
+        ("B-D B-D O", "B-D I-D O", 0, 0, 1),
+        ("O O O", "O O O", 0, 0, 0),
+    ],
+)
+def test_entities_are_counted_strictly_and_by_overlap_too(
+    gold: str, predicted: str, default: float, strict: float, overlap: float
+) -> None:
+    counts = tag_counts([WordExample("", "", "", (), tuple(gold.split()))], [predicted.split()])
+    found = entities.measure({"counts": counts}, np.ones(1))
+    assert [found[name] for name in ("f1", "f1_strict", "f1_overlap")] == pytest.approx([default, strict, overlap])
+
+
+def test_words_in_any_entity_are_those_that_are_hidden() -> None:
+    rng = np.random.default_rng(0)
+    tags = np.array(["O", "B-DATE", "I-DATE", "B-NAME"])
+    gold, predicted = (tags[rng.integers(0, 4, 200)] for _ in range(2))
+    found = entities.measure(
+        {"counts": tag_counts([WordExample("", "", "", (), tuple(gold))], [list(predicted)])}, np.ones(1)
+    )
+    sides = gold != "O", predicted != "O"
+    assert found["token_recall"] == pytest.approx(sk.recall_score(*sides))
+    assert found["token_precision"] == pytest.approx(sk.precision_score(*sides))
+    assert found["token_f2"] == pytest.approx(sk.fbeta_score(*sides, beta=2))
+
+
 def test_retrieval_equals_trec_eval_by_hand_and_by_rank() -> None:
     rng = np.random.default_rng(0)
     documents = rng.normal(size=(40, 8)).astype(np.float32)

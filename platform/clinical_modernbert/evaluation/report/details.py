@@ -6,6 +6,7 @@ from clinical_modernbert.evaluation.report.markdown import cell, probability, ra
 from clinical_modernbert.evaluation.report.schema import ErrorAnalysis, Result, TaskReport, mode_name
 
 _MOST_PAIRS = 3
+_MOST_TYPES = 20
 
 
 def task_details(name: str, task: TaskReport) -> list[str]:
@@ -105,11 +106,21 @@ def error_lines(task: TaskReport) -> list[str]:
 def _sentences(errors: ErrorAnalysis) -> Iterable[str]:
     for pair in (errors.label_pairs or [])[:_MOST_PAIRS]:
         yield f"{pair.gold} taken for {pair.predicted} ({pair.examples:.3g})"
+    by_type = sorted((errors.by_type or {}).items(), key=lambda of: -of[1].gold)[:_MOST_TYPES]
+    with_recall = [
+        f"{name} {of.recall:.3f} / {of.recall_words:.3f} of {of.gold:,}"
+        for name, of in by_type
+        if of.recall is not None and of.recall_words is not None
+    ]
+    yield from _listed("recall of entities / of their words, by type", with_recall)
+    yield from _listed(
+        "f1 by label", [f"{name} {of.f1:.3f} of {of.gold:,}" for name, of in by_type if of.recall is None]
+    )
     rarity = [
         f"{name} {ranged(of.recall, (of.low, of.high), digits=3)} of {of.gold:,}"
         for name, of in (errors.recall_by_rarity or {}).items()
     ]
-    yield from _listed("recall of entities by their number in training", rarity)
+    yield from _listed("recall by number in training", rarity)
     by_words = (
         ("accuracy", [(bucket.words, bucket.accuracy) for bucket in errors.by_length or []]),
         ("f1", [(bucket.words, bucket.f1) for bucket in errors.by_document_words or []]),

@@ -16,10 +16,14 @@ from clinical_modernbert.evaluation.report.schema import ErrorAnalysis
 from clinical_modernbert.evaluation.results import Baseline, Outcome, StoredOutcome
 from clinical_modernbert.evaluation.tasks import (
     classification,
+    deidentification,
     disposition,
     entities,
+    multi_label,
+    relations,
     retrieval,
     sentence_roles,
+    similarity,
 )
 from clinical_modernbert.evaluation.tasks.examples import TaskData
 from clinical_modernbert.recipe import RunRecipe
@@ -80,8 +84,12 @@ class TaskKind(Protocol):
 KINDS: dict[str, TaskKind] = {
     "sentence_roles": sentence_roles,
     "entities": entities,
+    "deidentification": deidentification,
     "disposition": disposition,
     "classification": classification,
+    "multi_label": multi_label,
+    "similarity": similarity,
+    "relations": relations,
     "retrieval": retrieval,
 }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.evaluation.tasks.examples import WordExample
-from clinical_modernbert.recipe.tasks import EntitiesTask
+from clinical_modernbert.recipe.tasks import AnnotatedTask
 from clinical_modernbert.sources.evaluation_sets import i2b2, ner
 from clinical_modernbert.sources.evaluation_sets.ner import AnnotatedText, TaggedSentence
 
@@ -15,7 +15,7 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 _BLOCK = 50
 
 
-def read_annotations(path: Path, task: EntitiesTask, *, data: Path) -> tuple[list[WordExample], dict[str, int | str]]:
+def read_annotations(path: Path, task: AnnotatedTask, *, data: Path) -> tuple[list[WordExample], dict[str, int | str]]:
     """Return the examples of one file, folder or archive, and counts of what was lost in the conversion to IOB tags."""
     facts: dict[str, int | str] = {}
     if task.format == "conll":
@@ -55,7 +55,7 @@ def _named_document(sentence: TaggedSentence, *, file: str) -> str:
     return f"{file}:{name}" if name.startswith("#") else name
 
 
-def _annotated(path: Path, task: EntitiesTask) -> Iterable[AnnotatedText]:
+def _annotated(path: Path, task: AnnotatedTask) -> Iterable[AnnotatedText]:
     if task.format == "pubtator":
         return ner.read_pubtator(path)
     if task.format == "brat":
@@ -66,7 +66,7 @@ def _annotated(path: Path, task: EntitiesTask) -> Iterable[AnnotatedText]:
     return (read(file) for file in (sorted(path.rglob("*.xml")) if path.is_dir() else [path]))
 
 
-def _group(text: AnnotatedText, task: EntitiesTask) -> str:
+def _group(text: AnnotatedText, task: AnnotatedTask) -> str:
     # 2014's files are <patient>-<record>: all records of a patient stay together.
     return text.id.partition("-")[0] if task.format == "i2b2_2014" else text.id
 

@@ -1,4 +1,4 @@
-"""Texts with one label each from the user's own CSV, JSON lines or Parquet files. A group is what ``group`` names, else a row."""
+"""Texts or pairs of texts with one label each, from the user's own tables. A group is what ``group`` names, else a row."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ from clinical_modernbert.evaluation.tasks.text_labels import (
     trains,
 )
 from clinical_modernbert.recipe.tasks import ClassificationTask
-from clinical_modernbert.sources.evaluation_sets.labelled_rows import read_labelled
+from clinical_modernbert.sources.evaluation_sets.labelled_rows import read_strings
 
 __all__ = [
     "MAIN_METRICS",
@@ -51,5 +51,11 @@ def load(task: ClassificationTask, folder: Path) -> Splits[TextExample]:
 
 
 def _examples(path: Path, task: ClassificationTask) -> Iterator[TextExample]:
-    for row in read_labelled(path, text=task.text, label=task.label, group=task.group):
-        yield TextExample(f"{path.name}:{row.number}", row.group, row.text, row.label)
+    optional = [column for column in (task.second_text, task.group) if column is not None]
+    for number, (text, label, *rest) in read_strings(path, (task.text, task.label, *optional)):
+        place = f"{path.name}:{number}"
+        group = rest[-1] if task.group is not None else place
+        if task.second_text is None:
+            yield TextExample(place, group, text, label)
+        else:
+            yield TextExample(place, group, f"{text}\n{rest[0]}", label, (text, rest[0]))

@@ -1,5 +1,7 @@
 """Named entities: one IOB2 tag a word, long documents in overlapping windows, span F1 and token accuracy. A group is a document.
 
+``deidentification`` is the same task with other figures in its tables.
+
 Legend: N examples, W words, C tags.
 """
 
@@ -17,10 +19,10 @@ from clinical_modernbert.evaluation.tasks import trivial
 from clinical_modernbert.evaluation.tasks.annotations import read_annotations
 from clinical_modernbert.evaluation.tasks.errors.entities import entity_errors
 from clinical_modernbert.evaluation.tasks.examples import Splits, WordExample, limited, make_splits
-from clinical_modernbert.evaluation.tasks.spans import tag_counts
+from clinical_modernbert.evaluation.tasks.spans import COUNTS, tag_counts
 from clinical_modernbert.evaluation.tasks.windows import Window, complete_tags, encode_words
 from clinical_modernbert.recipe import RunRecipe
-from clinical_modernbert.recipe.tasks import EntitiesTask, Mode
+from clinical_modernbert.recipe.tasks import AnnotatedTask, Mode
 from clinical_modernbert.statistics import Floats
 
 if TYPE_CHECKING:
@@ -29,26 +31,26 @@ if TYPE_CHECKING:
 TITLE = "entities"
 PLAIN = "Find names of diseases, drugs and the like in a text."
 MAIN_METRICS = ("f1",)
-SHOWN = ("f1", "token_accuracy")
+SHOWN = ("f1", "f1_strict", "f1_overlap", "token_accuracy")
 VALUES = ("counts",)
 
 
-def paths(task: EntitiesTask) -> tuple[str | None, ...]:
+def paths(task: AnnotatedTask) -> tuple[str | None, ...]:
     """Return the files of the three parts, and the documents of their sentences."""
     return task.train, task.development, task.test, *task.documents
 
 
-def trains(task: EntitiesTask, mode: Mode) -> bool:
+def trains(task: AnnotatedTask, mode: Mode) -> bool:
     """Both modes train: the whole model, or a probe on frozen vectors."""
     return True
 
 
-def sample_size(task: EntitiesTask) -> int | None:
+def sample_size(task: AnnotatedTask) -> int | None:
     """Return None: the paper's figures are over all reported examples."""
     return None
 
 
-def load(task: EntitiesTask, folder: Path) -> Splits[WordExample]:
+def load(task: AnnotatedTask, folder: Path) -> Splits[WordExample]:
     """Read the annotated texts and split them by document."""
     parts: list[list[WordExample] | None] = []
     facts: Facts = {}
@@ -120,13 +122,22 @@ def _scored(examples: Sequence[WordExample], predicted: Sequence[Sequence[str]])
 
 
 def measure(values: dict[str, Floats], weights_N: Floats) -> dict[str, float]:
-    """Return span F1, precision, recall, and token accuracy. ``values``: counts [N, 5] as ``tag_counts`` returns them."""
-    right, predicted, gold, right_words, words = weights_N @ values["counts"]
+    """Return span F1, precision and recall, F1 strictly and by overlap, and figures of words. ``values``: ``tag_counts``.
+
+    ``token_recall``, ``token_precision`` and ``token_f2`` are of words in an entity of any type; F2 counts recall twice.
+    """
+    of = dict(zip(COUNTS, weights_N @ values["counts"], strict=True))
+    found, exact = ratio(of["gold_found"], of["gold"]), ratio(of["predicted_found"], of["predicted"])
     return {
-        "f1": ratio(2 * right, predicted + gold),
-        "precision": ratio(right, predicted),
-        "recall": ratio(right, gold),
-        "token_accuracy": ratio(right_words, words),
+        "f1": ratio(2 * of["right"], of["predicted"] + of["gold"]),
+        "precision": ratio(of["right"], of["predicted"]),
+        "recall": ratio(of["right"], of["gold"]),
+        "f1_strict": ratio(2 * of["right_strict"], of["predicted_strict"] + of["gold"]),
+        "f1_overlap": ratio(2 * found * exact, found + exact),
+        "token_accuracy": ratio(of["right_words"], of["words"]),
+        "token_recall": ratio(of["right_marked_words"], of["gold_words"]),
+        "token_precision": ratio(of["right_marked_words"], of["predicted_words"]),
+        "token_f2": ratio(5 * of["right_marked_words"], 4 * of["gold_words"] + of["predicted_words"]),
     }
 
 

@@ -46,12 +46,40 @@ class Example(Grouped, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TextExample:
-    """A text with one label."""
+    """A text, or a pair of texts, with one label."""
 
     id: str
     group: str
     text: str
+    """Of a pair both texts, for counts of words."""
     label: str
+    pair: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPair:
+    """Two texts with the score that people gave them."""
+
+    id: str
+    group: str
+    first: str
+    second: str
+    score: float
+
+    @property
+    def text(self) -> str:
+        """Both texts, for counts of words."""
+        return f"{self.first}\n{self.second}"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSetExample:
+    """A text with any number of labels."""
+
+    id: str
+    group: str
+    text: str
+    labels: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

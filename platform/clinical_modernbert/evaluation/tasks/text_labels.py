@@ -1,11 +1,13 @@
-"""Texts with one label each: how such tasks are run, measured and analysed. Three kinds use it.
+"""Texts or pairs of texts with one label each: how such tasks are run, measured and analysed. Several kinds use it.
 
-With two classes the probability of the second one is ranked too (AUROC).
+With two classes the probability of the second one is ranked too (AUROC). A kind with another metric or another order of labels
+makes its own ``Scoring``.
 
 Legend: N examples, C classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,11 +16,11 @@ from numpy.typing import NDArray
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.evaluation.report.schema import ErrorAnalysis
 from clinical_modernbert.evaluation.results import Baseline, Facts, Outcome, StoredOutcome
-from clinical_modernbert.evaluation.scores import Scored, group_numbers, ratio
+from clinical_modernbert.evaluation.scores import Measure, Scored, group_numbers, ratio
 from clinical_modernbert.evaluation.tasks import trivial
 from clinical_modernbert.evaluation.tasks.errors.texts import text_errors
 from clinical_modernbert.evaluation.tasks.examples import Splits, TextExample
-from clinical_modernbert.evaluation.tasks.windows import encode_texts
+from clinical_modernbert.evaluation.tasks.windows import encode_examples
 from clinical_modernbert.recipe import RunRecipe
 from clinical_modernbert.recipe.tasks import Mode, Task
 from clinical_modernbert.statistics import Floats
@@ -40,24 +42,46 @@ def sample_size(task: Task) -> int | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """What a kind counts."""
+
+    measure: Measure
+    development_figure: Callable[[Scored], float]
+    labels: Callable[[Splits[TextExample]], list[str]]
+    """All labels of the splits, in the order of the outputs."""
+
+
 def run(recipe: RunRecipe, encoder: LocalEncoder, splits: Splits[TextExample]) -> Outcome:
     """Train on the splits and score the test part."""
+    return run_scored(recipe, encoder, splits, SCORING)
+
+
+def run_scored(recipe: RunRecipe, encoder: LocalEncoder, splits: Splits[TextExample], scoring: Scoring) -> Outcome:
+    """Train on the splits and score the test part as ``scoring`` says."""
     from clinical_modernbert.evaluation.labelling import Item, Labelled, fit
     from clinical_modernbert.tokenizer import load_tokenizer
 
     parts = splits.parts()
-    labels = _labels(splits)
+    labels = scoring.labels(splits)
     numbers = {label: number for number, label in enumerate(labels)}
     tokenizer = load_tokenizer(encoder.folder)
     items: dict[str, list[Item]] = {}
     num_cut = 0
     for name, part in parts.items():
-        ids, cut = encode_texts(tokenizer, [e.text for e in part], max_tokens=encoder.max_tokens)
-        items[name] = [Item(ids_T, (numbers[e.label],)) for ids_T, e in zip(ids, part, strict=True)]
+        encoded, cut = encode_examples(
+            tokenizer,
+            [e.pair or e.text for e in part],
+            max_tokens=encoder.max_tokens,
+            joint=recipe.mode == "fine_tuned",
+        )
+        items[name] = [
+            Item(ids, (numbers[e.label],), second_ids=second) for (ids, second), e in zip(encoded, part, strict=True)
+        ]
         num_cut += cut
 
     def scored(part: str, logits_NC: "torch.Tensor") -> Scored:
-        return _scored(parts[part], labels, logits_NC.detach().cpu().double().softmax(dim=1).numpy())
+        return scored_by(scoring, parts[part], labels, logits_NC.detach().cpu().double().softmax(dim=1).numpy())
 
     labelled = Labelled(
         head="sequence",
@@ -65,7 +89,7 @@ def run(recipe: RunRecipe, encoder: LocalEncoder, splits: Splits[TextExample]) -
         train=items["train"],
         development=items["development"],
         test=items["test"],
-        development_figure=lambda logits_NC: _development_figure(scored("development", logits_NC)),
+        development_figure=lambda logits_NC: scoring.development_figure(scored("development", logits_NC)),
     )
     logits_NC, tuned = fit(recipe, encoder, labelled)
     counts = {name: len(part) for name, part in parts.items()}
@@ -77,24 +101,35 @@ def _labels(splits: Splits[TextExample]) -> list[str]:
     return sorted({example.label for part in splits.parts().values() for example in part})
 
 
-def _scored(examples: Sequence[TextExample], labels: Sequence[str], probabilities_NC: Floats) -> Scored:
+def scored_by(
+    scoring: Scoring, examples: Sequence[TextExample], labels: Sequence[str], probabilities_NC: Floats
+) -> Scored:
+    """Return the outcomes of the examples."""
     labels_N = np.array([labels.index(example.label) for example in examples], dtype=np.float64)
     values = {"labels": labels_N, "probabilities": probabilities_NC}
-    return Scored(group_numbers([example.group for example in examples]), values, measure)
+    return Scored(group_numbers([example.group for example in examples]), values, scoring.measure)
 
 
 def baselines(splits: Splits[TextExample]) -> list[Baseline]:
     """Return the majority, logistic regression on TF-IDF, and the length of the text."""
-    labels, test = _labels(splits), splits.test
+    return baselines_scored(splits, SCORING)
+
+
+def baselines_scored(splits: Splits[TextExample], scoring: Scoring) -> list[Baseline]:
+    """Return these baselines as ``scoring`` counts."""
+    labels = scoring.labels(splits)
+
+    def scored(probabilities_NC: Floats) -> Scored:
+        return scored_by(scoring, splits.test, labels, probabilities_NC)
 
     def figure(probabilities_NC: Floats) -> float:
-        return _development_figure(_scored(splits.development, labels, probabilities_NC))
+        return scoring.development_figure(scored_by(scoring, splits.development, labels, probabilities_NC))
 
     found = [
         Baseline(
             "majority",
             "every text gets the frequencies of the training labels",
-            _scored(test, labels, trivial.majority(splits.train, labels, len(test))),
+            scored(trivial.majority(splits.train, labels, len(splits.test))),
         )
     ]
     if len({example.label for example in splits.train}) < 2:
@@ -103,11 +138,11 @@ def baselines(splits: Splits[TextExample]) -> list[Baseline]:
     method = f"words and word pairs, C = {cost:g} of {trivial.COSTS} chosen on the development part"
     return [
         *found,
-        Baseline("TF-IDF + logistic regression", method, _scored(test, labels, probabilities_NC)),
+        Baseline("TF-IDF + logistic regression", method, scored(probabilities_NC)),
         Baseline(
             "text length",
             "logistic regression on the logarithm of the number of words",
-            _scored(test, labels, trivial.by_length(splits, labels)),
+            scored(trivial.by_length(splits, labels)),
         ),
     ]
 
@@ -131,6 +166,10 @@ def measure(values: dict[str, Floats], weights_N: Floats) -> dict[str, float]:
     if probabilities_NC.shape[1] == 2:
         figures["auroc"] = auroc(labels_N, probabilities_NC[:, 1], weights_N)
     return figures
+
+
+SCORING = Scoring(measure, _development_figure, _labels)
+"""Of kinds whose labels are all equal: accuracy, F1, AUROC."""
 
 
 def _confusion_metrics(labels_N: NDArray[np.int64], probabilities_NC: Floats, weights_N: Floats) -> dict[str, float]:

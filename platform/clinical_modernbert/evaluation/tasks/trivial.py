@@ -96,12 +96,23 @@ def _words(example: WordExample) -> list[str]:
 
 def tfidf_scores(queries: Sequence[str], documents: Sequence[str], *, characters: bool = False) -> Any:
     """Return a sparse [Q, D]: cosines of TF-IDF vectors of words, or of 3 to 5 characters; fitted on the documents."""
+    vectors = _tfidf(characters=characters)
+    of_documents = vectors.fit_transform(documents)
+    return vectors.transform(queries) @ of_documents.T
+
+
+def tfidf_pairs(first: Sequence[str], second: Sequence[str], *, characters: bool = False) -> Floats:
+    """Return [N]: the cosine of both texts of each pair, fitted on all of them."""
+    vectors = _tfidf(characters=characters).fit([*first, *second])
+    cosines: Floats = np.asarray(vectors.transform(first).multiply(vectors.transform(second)).sum(axis=1)).ravel()
+    return cosines
+
+
+def _tfidf(*, characters: bool) -> Any:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     of_characters = {"analyzer": "char_wb", "ngram_range": (3, 5)} if characters else {}
-    vectors = TfidfVectorizer(sublinear_tf=True, **of_characters)
-    of_documents = vectors.fit_transform(documents)
-    return vectors.transform(queries) @ of_documents.T
+    return TfidfVectorizer(sublinear_tf=True, **of_characters)
 
 
 def bm25_scores(queries: Sequence[str], documents: Sequence[str]) -> Any:

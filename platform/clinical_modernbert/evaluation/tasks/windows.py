@@ -1,4 +1,4 @@
-"""Convert examples to token ids: texts are cut at the model's limit, documents of words are read in windows.
+"""Convert examples to token ids: texts and pairs are cut at the model's limit, documents of words are read in windows.
 
 A word is represented by its first token, the usual convention. In a document longer than the limit each word is judged once: in
 the window in which it is farthest from a border. With 30 tokens of room and a stride of 0.5, a document of 100 tokens has windows
@@ -43,6 +43,60 @@ def encode_texts(
         cut += len(encoding.ids) > room
         encoded.append([tokenizer.cls_token_id, *encoding.ids[:room], tokenizer.sep_token_id])
     return encoded, cut
+
+
+def encode_examples(
+    tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str | tuple[str, str]], *, max_tokens: int, joint: bool
+) -> tuple[list[tuple[list[int], list[int]]], int]:
+    """Return (ids, ids of a second text, or none) of texts or pairs, and how many were cut.
+
+    ``joint`` puts both texts of a pair into the first ids, as a model reads them that is fine-tuned.
+    """
+    pairs = [text for text in texts if not isinstance(text, str)]
+    if not pairs:
+        found, cut = encode_texts(tokenizer, [text for text in texts if isinstance(text, str)], max_tokens=max_tokens)
+        return [(ids, []) for ids in found], cut
+    assert len(pairs) == len(texts), "a task has texts or pairs"
+    if joint:
+        found, cut = encode_pairs(tokenizer, pairs, max_tokens=max_tokens)
+        return [(ids, []) for ids in found], cut
+    (first, cut_first), (second, cut_second) = (
+        encode_texts(tokenizer, [pair[side] for pair in pairs], max_tokens=max_tokens) for side in (0, 1)
+    )
+    return list(zip(first, second, strict=True)), cut_first + cut_second
+
+
+def encode_pairs(
+    tokenizer: "PreTrainedTokenizerFast", pairs: Sequence[tuple[str, str]], *, max_tokens: int
+) -> tuple[list[list[int]], int]:
+    """Return ``[CLS] first [SEP] second [SEP]`` of each pair, and how many pairs were cut to ``max_tokens``.
+
+    The longer text of a pair is cut first. No segment ids are made: ModernBERT has none, and others learn without them.
+    """
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    first, second = (
+        [found.ids for found in backend.encode_batch([pair[side] for pair in pairs], add_special_tokens=False)]
+        for side in (0, 1)
+    )
+    room, cut, encoded = max_tokens - 3, 0, []
+    for a, b in zip(first, second, strict=True):
+        cut += len(a) + len(b) > room
+        kept_a, kept_b = _kept(len(a), len(b), room)
+        ids = [tokenizer.cls_token_id, *a[:kept_a], tokenizer.sep_token_id]
+        encoded.append([*ids, *b[:kept_b], tokenizer.sep_token_id])
+    return encoded, cut
+
+
+def _kept(first: int, second: int, room: int) -> tuple[int, int]:
+    """Return how many tokens of each text are kept: 10 and 2 tokens with room for 8 keep 6 and 2; 10 and 6 keep 4 and 4."""
+    if first + second <= room:
+        return first, second
+    half = room // 2
+    if first <= half:
+        return first, room - first
+    return (room - second, second) if second <= half else (room - half, half)
 
 
 def encode_words(

@@ -1,4 +1,4 @@
-"""Labelled texts in the user's own files: CSV with a header, JSON lines or Parquet, one text a row."""
+"""Labelled texts in the user's own files, one text or pair a row: CSV with a header, JSON lines, Parquet or Feather."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -16,40 +16,68 @@ from clinical_modernbert.sources.files import read_chunks
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledRow:
-    """A row of the file."""
+class LabelSetRow:
+    """A row with any number of labels."""
 
-    number: int
-    """From 1."""
+    id: str
     group: str
     text: str
-    label: str
+    labels: tuple[str, ...]
+    """Without repetition, in the order of the row."""
 
 
-def read_labelled(path: Path, *, text: str, label: str, group: str | None) -> Iterator[LabelledRow]:
-    """Yield the rows, with the columns named; a row without ``group`` column is its own group.
+def read_strings(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Yield (row from 1, values in the order of ``columns``).
 
-    ``SourceError`` names file and row of an empty text or label: a row that was silently left out would change the figures.
+    ``SourceError`` names file and row of an empty value: a row that was silently left out would change the figures.
     """
-    columns = (text, label) if group is None else (text, label, group)
-    for number, row in enumerate(_rows(path, columns), start=1):
-        values = [_string(row[column]) for column in columns]
-        empty = next((column for column, value in zip(columns, values, strict=True) if not value), None)
-        if empty is not None:
-            raise SourceError(f"{path.name}, row {number}: {empty} is empty")
-        yield LabelledRow(number, values[2] if group is not None else f"{path.name}:{number}", values[0], values[1])
+    distinct = tuple(dict.fromkeys(columns))
+    for number, row in enumerate(_rows(path, distinct), start=1):
+        values = dict(zip(distinct, _filled(path, number, row), strict=True))
+        yield number, tuple(values[column] for column in columns)
+
+
+def read_label_sets(
+    path: Path, *, text: str, labels: str, separator: str, group: str | None, id_column: str | None
+) -> Iterator[LabelSetRow]:
+    """Yield the rows of texts with any number of labels, also none: a list, or a text with ``separator`` between them.
+
+    Without ``id_column`` or ``group`` a row is named by its number.
+    """
+    named = list(dict.fromkeys(column for column in (text, group, id_column) if column is not None))
+    for number, row in enumerate(_rows(path, tuple(dict.fromkeys([*named, labels]))), start=1):
+        values = dict(zip(named, _filled(path, number, {column: row[column] for column in named}), strict=True))
+        place = f"{path.name}:{number}"
+        found = row[labels]
+        listed = found if isinstance(found, (list, tuple)) else _string(found).split(separator)
+        kept = tuple(dict.fromkeys(name for name in map(_string, listed) if name))
+        yield LabelSetRow(
+            values[id_column] if id_column else place, values[group] if group else place, values[text], kept
+        )
+
+
+def _filled(path: Path, number: int, row: Mapping[str, Any]) -> tuple[str, ...]:
+    values = {column: _string(value) for column, value in row.items()}
+    empty = next((column for column, value in values.items() if not value), None)
+    if empty is not None:
+        raise SourceError(f"{path.name}, row {number}: {empty} is empty")
+    return tuple(values.values())
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[Mapping[str, Any]]:
     name = path.name.removesuffix(".gz")
-    if name.endswith(".csv"):
+    if name.endswith((".csv", ".tsv")):
         yield from _csv_rows(path, columns)
     elif name.endswith((".jsonl", ".ndjson")):
         yield from _json_rows(path, columns)
     elif name.endswith(".parquet"):
         yield from _parquet_rows(path, columns)
+    elif name.endswith((".feather", ".arrow")):
+        yield from _feather_rows(path, columns)
     else:
-        raise SourceError(f"{path.name}: expected .csv, .jsonl, .ndjson (these also with .gz) or .parquet")
+        raise SourceError(
+            f"{path.name}: expected .csv, .tsv, .jsonl, .ndjson (these also with .gz), .parquet or .feather"
+        )
 
 
 def _csv_rows(path: Path, columns: tuple[str, ...]) -> Iterator[Mapping[str, Any]]:
@@ -71,8 +99,8 @@ def _json_rows(path: Path, columns: tuple[str, ...]) -> Iterator[Mapping[str, An
             refuse(path, number, "JSON that Python cannot hold")
         if not isinstance(row, dict):
             refuse(path, number, "expected a JSON object")
-        check_names(list(row), columns, f"{path.name}, line {number}")
-        yield row
+        names = check_names(list(row), columns, f"{path.name}, line {number}")
+        yield {column: row[name] for column, name in zip(columns, names, strict=True)}
 
 
 def _parquet_rows(path: Path, columns: tuple[str, ...]) -> Iterator[Mapping[str, Any]]:
@@ -81,13 +109,30 @@ def _parquet_rows(path: Path, columns: tuple[str, ...]) -> Iterator[Mapping[str,
 
     try:
         file = pq.ParquetFile(path)
-        check_names(file.schema_arrow.names, columns, path.name)
-        for number, values in enumerate(rows_of(file, columns, batch_rows=256), start=1):
+        names = check_names(file.schema_arrow.names, columns, path.name)
+        for number, values in enumerate(rows_of(file, names, batch_rows=256), start=1):
             if UNREADABLE in values:
                 raise SourceError(f"{path.name}, row {number}: {UNREADABLE_REASON}")
             yield dict(zip(columns, values, strict=True))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise SourceError(f"{path.name}: no readable Parquet file ({type(error).__name__})") from None
+
+
+def _feather_rows(path: Path, columns: tuple[str, ...]) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows of a Feather file (version 2, the Arrow IPC format), one batch in memory at a time."""
+    import pyarrow as pa
+
+    try:
+        with pa.memory_map(str(path)) as source:
+            reader = pa.ipc.open_file(source)
+            names = check_names(reader.schema.names, columns, path.name)
+            for number in range(reader.num_record_batches):
+                yield from (
+                    dict(zip(columns, row.values(), strict=True))
+                    for row in reader.get_batch(number).select(names).to_pylist()
+                )
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"{path.name}: no readable Feather file of version 2 ({type(error).__name__})") from None
 
 
 def _string(value: Any) -> str:

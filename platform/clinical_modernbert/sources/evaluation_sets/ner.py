@@ -41,6 +41,16 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Relation:
+    """A relation of two entities of one document."""
+
+    kind: str
+    first: str
+    """What the file calls it: a concept id in PubTator, a mention in ChemProt."""
+    second: str
+
+
+@dataclass(frozen=True, slots=True)
 class AnnotatedText:
     """A document with its entities; ``text[start:end]`` is what was annotated."""
 
@@ -53,6 +63,9 @@ class AnnotatedText:
     """Annotations that are not entities of the set's task."""
     num_in_pieces: int = 0
     """Entities in several pieces, each of which is a span."""
+    names: tuple[tuple[str, ...], ...] = ()
+    """What relations call each span: its concept ids in PubTator; empty where relations are not read."""
+    relations: tuple[Relation, ...] = ()
 
 
 def read_conll(path: Path) -> Iterator[TaggedSentence]:
@@ -87,9 +100,13 @@ def _iob(tag: str) -> str:
 
 
 def read_pubtator(path: Path) -> Iterator[AnnotatedText]:
-    """Yield documents; the text is the title, one space, and the abstract, over which PubTator counts. Relations are skipped."""
+    """Yield documents with concept ids and relations. Offsets count over the title, one space, and the abstract.
+
+    An annotation is ``id, start, end, text, type, concept`` (BC5CDR joins several concepts by ``|``, BioRED by ``,``), a relation
+    ``id, kind, concept, concept``, to which BioRED adds whether it is new.
+    """
     parts: dict[str, str] = {}
-    pmid, spans = "", []  # type: str, list[Span]
+    pmid, spans, names, relations = "", [], [], []  # type: str, list[Span], list[tuple[str, ...]], list[Relation]
     for number, line in [*numbered_lines(path), (0, "")]:
         match = _TITLE.fullmatch(line)
         if match:
@@ -105,12 +122,21 @@ def read_pubtator(path: Path) -> Iterator[AnnotatedText]:
                 if _joined(parts)[start:end].strip() != columns[3].strip():
                     refuse(path, number, f"characters {start}-{end} are not the annotated text")
                 spans.append(Span(start, end, columns[4]))
+                names.append(_concepts(columns[5] if len(columns) > 5 else ""))
             elif len(columns) < 4 or columns[1].isdecimal():
                 # BC5CDR's relations have four columns, BioRED's five.
                 refuse(path, number, "expected id, start, end, text, type, or a relation: id, kind and its two ends")
+            else:
+                relations.append(Relation(columns[1], columns[2].strip(), columns[3].strip()))
         elif pmid:
-            yield AnnotatedText(pmid, _joined(parts), tuple(spans))
-            parts, pmid, spans = {}, "", []
+            yield AnnotatedText(pmid, _joined(parts), tuple(spans), names=tuple(names), relations=tuple(relations))
+            parts, pmid, spans, names, relations = {}, "", [], [], []
+
+
+def _concepts(column: str) -> tuple[str, ...]:
+    """Return the concept ids of a mention; ``-1`` is BC5CDR's for a mention without concept."""
+    found = (name.strip() for name in re.split(r"[|,;]", column))
+    return tuple(dict.fromkeys(name for name in found if name and name != "-1"))
 
 
 def _joined(parts: dict[str, str]) -> str:

@@ -114,7 +114,7 @@ def test_an_absent_set_keeps_its_table_and_is_said() -> None:
     for line in ("i2b2-2014: i2b2/2014 does not exist", "modernbert: not in the cache", "model: no model 'paper'"):
         assert f"- {line}" in text
     further, *_ = rows(text, "Further sets: entities")
-    assert further == ["encoder", "mode", "mine f1", "mine token_accuracy"]
+    assert further == ["encoder", "mode", *(f"mine {name}" for name in KINDS["entities"].SHOWN)]
 
 
 @pytest.mark.parametrize("others", [{}, {"sibling": 0.2}])

@@ -48,6 +48,13 @@ def test_every_format_gives_the_same_examples_split_by_patient(tmp_path: Path, n
     assert {example.text for part in parts for example in part} == {row["note"] for row in ROWS}
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_columns_may_differ_in_case(tmp_path: Path, name: str) -> None:
+    task = write(tmp_path, name).model_copy(update={"text": "NOTE", "label": "Status", "group": "Patient"})
+    splits = load_task(task, str(tmp_path))
+    assert isinstance(splits, Splits) and sum(map(len, splits.parts().values())) == 80
+
+
 def test_words_tell_the_labels_and_the_majority_does_not(tmp_path: Path) -> None:
     splits = load_task(write(tmp_path, "notes.csv"), str(tmp_path))
     found = {b.name: b.scored.figures()["auroc"] for b in KINDS["classification"].baselines(splits)}
@@ -64,7 +71,7 @@ def test_words_tell_the_labels_and_the_majority_does_not(tmp_path: Path) -> None
         ("x.jsonl", '{"text": "a", "label": "b"}\n{"text": "a"\n', "x.jsonl, line 2: no JSON"),
         ("x.jsonl", '{"text": "a", "label": null}\n', "x.jsonl, row 1: label is empty"),
         ("x.parquet", "PAR1", "x.parquet: no readable Parquet file"),
-        ("x.xlsx", "", r"x.xlsx: expected .csv, .jsonl, .ndjson .* or .parquet"),
+        ("x.xlsx", "", r"x.xlsx: expected .csv, .tsv, .jsonl, .ndjson .*, .parquet or .feather"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, content: str, problem: str) -> None:

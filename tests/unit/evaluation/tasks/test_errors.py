@@ -52,8 +52,21 @@ SECOND = ["B-Drug", "O", "B-Disease", "I-Disease", "B-Drug", "O", "B-Drug", "O",
 def test_entities_by_type_length_rarity_and_document() -> None:
     found = section_json(entity_errors(ENTITIES, [FIRST, SECOND], num_resamples=100, shown=False))
     # Drug: gold 3, found right 1 and 3, predicted 1 and 3; Disease: gold 1, right 0 and 1, predicted 2 and 1.
-    assert found["by_type"]["Drug"] == {"f1": pytest.approx(2 * 4 / (4 + 6)), "gold": 3}
-    assert found["by_type"]["Disease"] == {"f1": pytest.approx(2 * 1 / (3 + 2)), "gold": 1}
+    # A word is found if it is in a prediction of any type: heparin, and one of two words of renal failure.
+    assert found["by_type"]["Drug"] == {
+        "f1": pytest.approx(2 * 4 / (4 + 6)),
+        "gold": 3,
+        "recall": pytest.approx(4 / 6),
+        "recall_overlap": pytest.approx(4 / 6),
+        "recall_words": pytest.approx(5 / 6),
+    }
+    assert found["by_type"]["Disease"] == {
+        "f1": pytest.approx(2 * 1 / (3 + 2)),
+        "gold": 1,
+        "recall": 0.5,
+        "recall_overlap": 1.0,
+        "recall_words": 0.75,
+    }
     # Entities of one word, both seeds together: right are 2 of 2 in the first document, 2 of 4 in the second.
     by_words = {name: (bucket["recall"], bucket["gold"]) for name, bucket in found["recall_by_words"].items()}
     assert by_words == {"1": (pytest.approx(4 / 6), 3), "2": (0.5, 1)}

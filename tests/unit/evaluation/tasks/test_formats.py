@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.evaluation.fingerprint_inputs import task_inputs
-from clinical_modernbert.evaluation.tasks import load_task
+from clinical_modernbert.evaluation.tasks import KINDS, load_task, main_metric
 from clinical_modernbert.evaluation.tasks.examples import Splits, TextExample, WordExample
 from clinical_modernbert.evaluation.tasks.retrieval_sets import RetrievalSet
 from clinical_modernbert.recipe import EvaluateRecipe, load_recipe
-from clinical_modernbert.recipe.tasks import DispositionTask, EntitiesTask, Task
+from clinical_modernbert.recipe.tasks import DeidentificationTask, DispositionTask, EntitiesTask, Task
 from clinical_modernbert.sources.evaluation_sets.ed_events import read_meds_stays
 
 from tests.helpers.paper_sets import write_paper_sets
@@ -286,3 +286,14 @@ def test_a_folder_without_shards_is_refused(tmp_path: Path) -> None:
     (tmp_path / "meds/data").mkdir(parents=True)
     with pytest.raises(SourceError, match=r"meds: no .parquet below it; expected a MEDS data set"):
         list(read_meds_stays(tmp_path / "meds", minutes=60))
+
+
+def test_identifiers_are_read_as_entities_and_summed_up_by_words(tasks: dict[str, Task], data: Path) -> None:
+    plain = tasks["i2b2-2014"]
+    task = DeidentificationTask.model_validate({**plain.model_dump(), "type": "deidentification"})
+    splits = words(task, data)
+    assert splits.parts() == words(plain, data).parts()
+    nothing, dictionary = KINDS["deidentification"].baselines(splits)
+    figures = dictionary.scored.figures()
+    assert main_metric("deidentification", figures) == "token_f2"
+    assert nothing.scored.figures()["token_recall"] == 0 < figures["token_recall"]

@@ -17,10 +17,16 @@ class LabelPair(Section):
 
 
 class TypeErrors(Section):
-    """F1 of one type of entity."""
+    """F1 of one type of entity, or of one label; ``gold`` is the number of entities or texts that have it."""
 
     f1: float
     gold: int
+    recall: float | None = None
+    """Share of the entities that are found with their borders and type; None for labels."""
+    recall_overlap: float | None = None
+    """Share of the entities that share a word with a prediction of their type."""
+    recall_words: float | None = None
+    """Share of their words that are in a prediction of any type."""
 
 
 class DocumentBucket(Section):

@@ -25,7 +25,7 @@ from clinical_modernbert.evaluation.tasks.errors.buckets import (
     recall,
 )
 from clinical_modernbert.evaluation.tasks.examples import Splits, WordExample
-from clinical_modernbert.evaluation.tasks.spans import entity_spans, f1
+from clinical_modernbert.evaluation.tasks.spans import entity_spans, f1, overlapped
 
 # How often the training split has the words of an entity: (at least, name).
 _RARITY = ((6, "6 and more times in training"), (2, "2 to 5 times"), (1, "once"), (0, "never"))
@@ -44,6 +44,10 @@ class _Entity:
     """Its words in lower case."""
     num_words: int
     right: bool
+    overlaps: bool
+    """Whether a prediction of its type shares a word with it."""
+    num_found_words: int
+    """Words that are in a prediction of any type."""
     predicted_type: str | None
     """Of the prediction with the same borders, if there is one."""
 
@@ -108,7 +112,10 @@ def _judged(
     example: WordExample, predicted: set[tuple[str, int, int]], *, seed: int, document: int
 ) -> Iterator[_Entity]:
     type_at = {(first, last): kind for kind, first, last in predicted}
-    for kind, first, last in sorted(entity_spans(example.tags), key=lambda span: span[1]):
+    gold = entity_spans(example.tags)
+    found = overlapped(gold, predicted)
+    words = {word for _, first, last in predicted for word in range(first, last + 1)}
+    for kind, first, last in sorted(gold, key=lambda span: span[1]):
         yield _Entity(
             seed=seed,
             document=document,
@@ -117,6 +124,8 @@ def _judged(
             text=_text(example, first, last),
             num_words=last - first + 1,
             right=(kind, first, last) in predicted,
+            overlaps=(kind, first, last) in found,
+            num_found_words=sum(word in words for word in range(first, last + 1)),
             predicted_type=type_at.get((first, last)),
         )
 
@@ -131,11 +140,22 @@ def _recall(entities: Sequence[_Entity], num_seeds: int, *, num_resamples: int) 
 
 
 def _by_type(entities: Sequence[_Entity], guesses: Sequence[_Predicted], num_seeds: int) -> dict[str, TypeErrors]:
-    gold = Counter(entity.type for entity in entities)
-    right = Counter(entity.type for entity in entities if entity.right)
+    gold, right, overlap, words, found = (Counter[str]() for _ in range(5))
+    for entity in entities:
+        gold[entity.type] += 1
+        right[entity.type] += entity.right
+        overlap[entity.type] += entity.overlaps
+        words[entity.type] += entity.num_words
+        found[entity.type] += entity.num_found_words
     predicted = Counter(guess.type for guess in guesses)
     return {
-        kind: TypeErrors(f1=f1(right[kind], predicted[kind], gold[kind]), gold=gold[kind] // num_seeds)
+        kind: TypeErrors(
+            f1=f1(right[kind], predicted[kind], gold[kind]),
+            gold=gold[kind] // num_seeds,
+            recall=right[kind] / gold[kind] if gold[kind] else None,
+            recall_overlap=overlap[kind] / gold[kind] if gold[kind] else None,
+            recall_words=found[kind] / words[kind] if gold[kind] else None,
+        )
         for kind in sorted(gold.keys() | predicted.keys())
     }
 
