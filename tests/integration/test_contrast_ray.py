@@ -7,27 +7,36 @@ from pathlib import Path
 import pytest
 from clinical_modernbert.artifacts import Artifact, open_store
 from clinical_modernbert.demo.vectors import run_vectors
-from clinical_modernbert.training.launch import contrast, contrast_in_process
+from clinical_modernbert.training.launch import contrast, contrast_in_process, pretrain_in_process
 
 from tests.helpers.pairs import publish_tiny_pairs, tiny_contrast_plan
-from tests.helpers.tiny import save_tiny_model
+from tests.helpers.tiny import publish_tiny_corpus, save_tiny_model, tiny_pretrain_plan
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
-def losses(model: Artifact) -> list[float]:
-    return [point["loss"] for point in json.loads(model.file("curve.json").read_text()) if "loss" in point]
+def curve(model: Artifact) -> list[float]:
+    """Every loss of every step."""
+    points = [point for point in json.loads(model.file("curve.json").read_text()) if "loss" in point]
+    return [point[name] for point in points for name in ("loss", "pair_loss", "masked_language_loss", "teacher_loss")]
 
 
 def test_two_workers_give_the_losses_of_one(tmp_path: Path) -> None:
+    """With a masked-language term and a teacher."""
     store = open_store(str(tmp_path / "store"))
     publish_tiny_pairs(store)
-    save_tiny_model(tmp_path / "init", texts=("kidney failure", "burn of the skin"))
-    one = contrast_in_process(tiny_contrast_plan(store, tmp_path / "init", name="one"))
-    two = contrast(
-        tiny_contrast_plan(store, tmp_path / "init", "scaling.num_workers=2", "scaling.micro_batch_pairs=4", name="two")
+    publish_tiny_corpus(store)
+    pretrain_in_process(tiny_pretrain_plan(store, "training.num_steps=2", "checkpoint.every_steps=null", name="base"))
+    save_tiny_model(tmp_path / "teacher", texts=("kidney failure", "burn of the skin"))
+    settings = (
+        "corpus=tiny",
+        "training.masked_language={batch_rows: 4, sequence_length: 64}",
+        f"training.teacher={{model: {tmp_path / 'teacher'}, pooling: mean}}",
     )
-    assert losses(two) == pytest.approx(losses(one), abs=1e-4)
+    one = contrast_in_process(tiny_contrast_plan(store, "base", *settings, name="one"))
+    workers = ("scaling.num_workers=2", "scaling.micro_batch_pairs=4", "scaling.micro_batch_rows=1")
+    two = contrast(tiny_contrast_plan(store, "base", *settings, *workers, name="two"))
+    assert curve(two) == pytest.approx(curve(one), abs=1e-4)
     assert two.summary["held_out"] == pytest.approx(one.summary["held_out"], abs=1e-3)
 
 

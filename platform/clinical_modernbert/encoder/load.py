@@ -50,9 +50,9 @@ _OLD_HEAD = ("decoder.", "lm_head.", "cls.", "head.", "pooler.", "vocab_", "bert
 _TIED = ("decoder.weight",)
 
 
-def load_model(folder: str | Path, *, revision: str | None = None) -> ModernBertForMaskedLM:
-    """Load a masked-language ModernBERT in float32 from a folder or a hub id."""
-    return _load(ModernBertForMaskedLM, folder, revision=revision)
+def load_model(folder: str | Path, *, label: str | None = None, revision: str | None = None) -> ModernBertForMaskedLM:
+    """Load a masked-language ModernBERT in float32 from a folder or a hub id; ``label`` names the model in errors."""
+    return _load(ModernBertForMaskedLM, folder, label=label, revision=revision)
 
 
 def load_encoder(folder: str | Path) -> Encoder:

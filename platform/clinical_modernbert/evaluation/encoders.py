@@ -13,6 +13,7 @@ from typing import Any
 
 from clinical_modernbert.artifacts import Artifact, find_artifact, folder_digest, open_store
 from clinical_modernbert.artifacts.initial_model import MODEL_FILES
+from clinical_modernbert.artifacts.vector_folder import read_vector_folder
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.recipe.tasks import EncoderSection
 from clinical_modernbert.recipe.vocabulary import TOKENIZER_FILES, Pooling
@@ -156,7 +157,7 @@ def _local(
         raise ModelError(
             f"encoders[{section.name}].source: {origin} has no tokenizer; save the model's own next to it (docs/evaluation.md)"
         )
-    own = _sentence_transformers(section.name, folder)
+    own = read_vector_folder(folder, field=f"encoders[{section.name}].source")
     config: dict[str, Any] = json.loads(config_path.read_text(encoding="utf-8"))
     encoder = LocalEncoder(
         name=section.name,
@@ -176,46 +177,3 @@ def _local(
             f"{encoder.model_max_tokens}"
         )
     return encoder
-
-
-@dataclass(frozen=True, slots=True)
-class _SentenceTransformer:
-    """What the folder of a sentence-transformers model says about itself; all unknown for any other folder."""
-
-    pooling: Pooling | None = None
-    max_tokens: int | None = None
-    query_prompt: str = ""
-    document_prompt: str = ""
-
-
-def _sentence_transformers(name: str, folder: Path) -> _SentenceTransformer:
-    def read(file: str) -> dict[str, Any]:
-        path = folder / file
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return values
-
-    modes = read("1_Pooling/config.json")
-    # The newer form is one name, the older one a switch for each mode.
-    chosen = (
-        {modes["pooling_mode"]} if "pooling_mode" in modes else {mode for mode, is_on in modes.items() if is_on is True}
-    )
-    chosen -= {"include_prompt"}
-    poolings: dict[str, Pooling] = {
-        "cls": "cls",
-        "mean": "mean",
-        "pooling_mode_cls_token": "cls",
-        "pooling_mode_mean_tokens": "mean",
-    }
-    if modes and not (len(chosen) == 1 and chosen <= poolings.keys()):
-        raise ModelError(
-            f"encoders[{name}].source: pools by {', '.join(sorted(chosen)) or 'nothing'} (1_Pooling/config.json); known are "
-            "the [CLS] token and the mean"
-        )
-    prompts = read("config_sentence_transformers.json").get("prompts") or {}
-    limit = read("sentence_bert_config.json").get("max_seq_length")
-    return _SentenceTransformer(
-        pooling=poolings[chosen.pop()] if modes else None,
-        max_tokens=limit if isinstance(limit, int) else None,
-        query_prompt=str(prompts.get("query") or ""),
-        document_prompt=str(prompts.get("document") or prompts.get("passage") or ""),
-    )

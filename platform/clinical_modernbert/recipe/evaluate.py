@@ -5,13 +5,19 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from clinical_modernbert.recipe.corpus import SequenceLength
-from clinical_modernbert.recipe.section import ModelReference, Recipe, RecipeValues, Reference, Section
+from clinical_modernbert.recipe.section import (
+    ModelReference,
+    OptionalCorpusReference,
+    Recipe,
+    RecipeValues,
+    Reference,
+    Section,
+)
 from clinical_modernbert.recipe.tasks import EncoderSection, Mode, Task, TuningSection
 from clinical_modernbert.recipe.terms import TermSource
 from clinical_modernbert.recipe.vocabulary import TOP_K, Pooling
 
 OptionalModelReference = Annotated[str | None, Reference("model")]
-OptionalCorpusReference = Annotated[str | None, Reference("corpus")]
 
 
 class EvaluateScaling(Section):

@@ -22,6 +22,7 @@ class Reference:
 
 
 CorpusReference = Annotated[str, Reference("corpus")]
+OptionalCorpusReference = Annotated[str | None, Reference("corpus")]
 PairsReference = Annotated[str, Reference("pairs")]
 ModelReference = Annotated[str, Reference("model")]
 EmbeddingsReference = Annotated[str, Reference("embeddings")]

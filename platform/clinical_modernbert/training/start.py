@@ -47,6 +47,8 @@ class TrainJob:
     """The model that the run starts from, as JSON values of an input; None from scratch."""
     continued_state: dict[str, str] | None = None
     """The input that ``training.continue_from`` names, as JSON values."""
+    teacher: dict[str, str] | None = None
+    """The input that ``training.teacher.model`` names, as JSON values."""
     launch: str = ""
     """Distinguishes launches of one run."""
 

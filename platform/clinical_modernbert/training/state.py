@@ -103,7 +103,7 @@ class ContrastPoint:
 
     step: int
     loss: float
-    """Nats a pair, mean over both directions."""
+    """The weighted sum of the losses that the recipe asks for."""
     learning_rate: float
     gradient_norm: float
     """Before clipping."""
@@ -111,6 +111,12 @@ class ContrastPoint:
     tokens: int
     pairs_per_second: float | None
     """Since the previous point, without the first step of a process; None before anything was measured."""
+    pair_loss: float | None = None
+    """Nats a pair, mean over both directions; None in curves of earlier code, where it is ``loss``."""
+    masked_language_loss: float | None = None
+    """Nats a masked token, without its weight; None without the term."""
+    teacher_loss: float | None = None
+    """Divergence from the teacher's similarities in nats, without its weight; None without a teacher."""
 
 
 Point = StartPoint | RollbackPoint | HeldOutPoint | StepPoint | ContrastPoint

@@ -2,7 +2,7 @@
 
 import yaml
 
-from clinical_modernbert.artifacts import Artifact, InputEntry, id_on_hub
+from clinical_modernbert.artifacts import Artifact, InputEntry, id_on_hub, model_name
 from clinical_modernbert.recipe import ContrastRecipe
 from clinical_modernbert.training.records import ContrastSummary
 
@@ -14,7 +14,13 @@ _TWIN = {
 
 
 def vector_card(
-    run_id: str, recipe: ContrastRecipe, pairs: Artifact, summary: ContrastSummary, *, initial_model: InputEntry
+    run_id: str,
+    recipe: ContrastRecipe,
+    pairs: Artifact,
+    summary: ContrastSummary,
+    *,
+    initial_model: InputEntry,
+    teacher: InputEntry | None,
 ) -> str:
     """Return the card in Markdown, with the front matter that the Hugging Face hub reads."""
     base = id_on_hub(initial_model)
@@ -44,9 +50,24 @@ def vector_card(
         f"| source | train pairs | held-out pairs | licence |\n|---|--:|--:|---|\n{sources}",
         f"## Training\n\n{summary.num_steps:,} steps of {training.batch_pairs:,} pairs, InfoNCE in both directions at "
         f"temperature {training.temperature:g}, {summary.precision}. Loss {summary.loss_first:.3f} at the first step, "
-        f"{summary.loss_last:.3f} at the last.",
+        f"{summary.loss_last:.3f} at the last.{_second_losses(recipe, teacher)}",
         f"## Held-out pairs\n\n{figures}",
         "## Limits\n\nTrained on terms, not on sentences or notes. Near in meaning is not a diagnosis. Words that no source "
         "has stay unknown to it.",
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def _second_losses(recipe: ContrastRecipe, teacher: InputEntry | None) -> str:
+    """Return a sentence for each loss besides that of the pairs."""
+    masked, section = recipe.training.masked_language, recipe.training.teacher
+    found = ""
+    if masked:
+        found += (
+            f" A masked-language loss (weight {masked.weight:g}) on {masked.batch_rows:,} rows of {masked.sequence_length:,} "
+            f"tokens a step of corpus `{recipe.corpus}` kept its words: the folder has the masked-language head."
+        )
+    if section and teacher:
+        name = model_name(teacher)
+        found += f" A second loss (weight {section.weight:g}) drew its similarities to those of the teacher `{name}`."
+    return found

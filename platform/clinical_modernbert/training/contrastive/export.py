@@ -28,12 +28,14 @@ def export_vectors(run: ContrastRun, state: RunState) -> Exported:
     summary = _summary(run, state)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        model = run.model.model
-        save_model(model, run.model.tokenizer, folder / "model")
+        model = run.context.encoder.model
+        save_model(model, run.context.encoder.tokenizer, folder / "model")
         write_sentence_transformers_files(
             folder / "model", run.recipe.vectors, width=model.config.hidden_size, limit=max_tokens(model)
         )
-        card = vector_card(run.job.run_id, run.recipe, run.pairs, summary, initial_model=run.initial_model)
+        card = vector_card(
+            run.job.run_id, run.recipe, run.pairs, summary, initial_model=run.initial_model, teacher=run.teacher
+        )
         (folder / "model" / "README.md").write_text(card, encoding="utf-8")
         (folder / "curve.json").write_text(json.dumps(history_to_json(state.history)), encoding="utf-8")
         files = upload_folder(run.store, artifact_prefix("model", run.job.run_id), folder)
@@ -66,11 +68,11 @@ def _write(path: Path, values: object) -> None:
 def _summary(run: ContrastRun, state: RunState) -> ContrastSummary:
     steps = [point for point in state.history if isinstance(point, ContrastPoint)]
     speeds = [point.pairs_per_second for point in steps if point.pairs_per_second]
-    vectors = run.recipe.vectors
+    vectors, model = run.recipe.vectors, run.context.encoder.model
     return ContrastSummary(
-        num_parameters=num_parameters(run.model.model),
+        num_parameters=num_parameters(model),
         num_steps=state.step,
-        precision=run.model.precision,
+        precision=run.context.encoder.precision,
         loss_first=steps[0].loss,
         loss_last=steps[-1].loss,
         pairs_per_second=median_high(speeds) if speeds else None,
@@ -81,7 +83,7 @@ def _summary(run: ContrastRun, state: RunState) -> ContrastSummary:
         head={
             "kind": MANIFEST_KIND["embedding"],
             "pooling": vectors.pooling,
-            "max_tokens": max_tokens(run.model.model),
+            "max_tokens": max_tokens(model),
             "matryoshka_dims": list(vectors.matryoshka_dims),
         },
     )

@@ -1,12 +1,13 @@
 """The contrastive loop of one worker, from the newest checkpoint to the export. Knows nothing of Ray.
 
-As in pretraining, a step's pairs, learning rate and dropout are functions of the step, so a resumed run needs only the step and
-the engine's state. Checkpoints, records and requests to stop are pretraining's. Rollbacks are not covered: a loss that is not a
-number ends the run.
+As in pretraining, a step's pairs, rows, masks, learning rate and dropout are functions of the step, so a resumed run needs only
+the step and the engine's state. Checkpoints, records and requests to stop are pretraining's. Rollbacks are not covered: a loss
+that is not a number ends the run.
 """
 
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,9 +24,10 @@ from clinical_modernbert.outages import patiently
 from clinical_modernbert.training.checkpoint import Checkpoints
 from clinical_modernbert.training.checkpoint_shape import CheckpointShape
 from clinical_modernbert.training.contrastive.export import export_vectors
+from clinical_modernbert.training.contrastive.masked_language import score
 from clinical_modernbert.training.contrastive.score import score_pairs
 from clinical_modernbert.training.contrastive.start import ContrastRun, start_contrast
-from clinical_modernbert.training.contrastive.step import contrastive_step
+from clinical_modernbert.training.contrastive.step import StepResult, contrastive_step
 from clinical_modernbert.training.records import Records, Stopped
 from clinical_modernbert.training.run_progress import Progress, ProgressWriter
 from clinical_modernbert.training.schedule import run_learning_rate
@@ -52,7 +54,7 @@ def contrast_worker(
         engine="torch",
         zero_stage=0,
         num_workers=worker.world_size,
-        precision=run.model.precision,
+        precision=run.context.encoder.precision,
         model=model_name(run.initial_model),
         tokenizer=run.initial_model.digest[:12],
     )
@@ -97,55 +99,86 @@ def _train(
     record: Callable[..., None],
 ) -> RunState:
     """Train from the newest checkpoint to the end, or to the step after which the run was asked to stop."""
-    recipe, worker = run.recipe, run.model.worker
-    state = checkpoints.restore(run.engine) or RunState()
+    recipe, context = run.recipe, run.context
+    num_steps = recipe.training.num_steps
+    state = checkpoints.restore(context.engine) or RunState()
     if state.step:
         _logger.info("resuming %s after step %d", run.job.run_id, state.step)
     state = _with(state, StartPoint(step=state.step, started=datetime.now(UTC).isoformat()))
-    speed = _Speed()
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        upcoming = reader.submit(run.source.batch, state.step)
-        while state.step < recipe.training.num_steps:
+    if not state.step:  # what the encoder knows before: the curve shows what it gains and what it forgets
+        state = _with(state, *_held_out(run, -1))
+    speed, ending = _Speed(), threading.Event()
+    with ThreadPoolExecutor(max_workers=1) as reader, ExitStack() as stack:
+        stack.callback(ending.set)  # first of all: the reader may wait for the store
+        upcoming = reader.submit(run.read, state.step, wait=ending.wait)
+        while state.step < num_steps:
             beat()
-            # 1. Take this step's pairs; the reader's thread makes those of the next step during this one.
-            step, batch = state.step, upcoming.result()
-            upcoming = reader.submit(run.source.batch, step + 1)
+            # 1. Take this step's pairs and rows; the reader's thread makes those of the next step during this one.
+            step, (batch, rows) = state.step, upcoming.result()
+            if step + 1 < num_steps:
+                upcoming = reader.submit(run.read, step + 1, wait=ending.wait)
             # 2. Train, and refuse a loss that is not a number.
             started = time.perf_counter()
-            rate = run_learning_rate(step, num_steps=recipe.training.num_steps, section=recipe.optimizer)
-            loss, norm, num_tokens = contrastive_step(run.model, run.engine, batch, step=step, learning_rate=rate)
-            if not (math.isfinite(loss) and math.isfinite(norm)):
+            rate = run_learning_rate(step, num_steps=num_steps, section=recipe.optimizer)
+            result = contrastive_step(context, batch, rows, step=step, learning_rate=rate)
+            if not (math.isfinite(result.loss) and math.isfinite(result.gradient_norm)):
                 raise ModelError(
                     f"step {step}: the loss or its gradient is not a number; lower optimizer.learning_rate"
                 )
             speed.add(len(batch), time.perf_counter() - started)
             # 3. Record what is due, keep what is due, stop if asked to.
             points: list[Point] = []
-            if step % recipe.logging.every_steps == 0 or step + 1 == recipe.training.num_steps:
-                points.append(ContrastPoint(step, loss, rate, norm, len(batch), num_tokens, speed.read()))
+            if step % recipe.logging.every_steps == 0 or step + 1 == num_steps:
+                points.append(_point(step, result, rate, num_pairs=len(batch), pairs_per_second=speed.read()))
             points += _held_out(run, step)
             state = replace(_with(state, *points), step=step + 1)
             record(state, *points)
-            stopping = from_first_worker(bool(stop), worker)
+            stopping = from_first_worker(bool(stop), context.worker)
             every = recipe.checkpoint.every_steps
-            if state.step < recipe.training.num_steps and (stopping or (every and state.step % every == 0)):
+            if state.step < num_steps and (stopping or (every and state.step % every == 0)):
                 checkpoints.finish()  # one upload at a time
-                checkpoints.save(run.engine, state)
+                checkpoints.save(context.engine, state)
             if stopping:
                 break
     checkpoints.finish()
     return state
 
 
+def _point(
+    step: int, result: StepResult, learning_rate: float, *, num_pairs: int, pairs_per_second: float | None
+) -> ContrastPoint:
+    return ContrastPoint(
+        step=step,
+        loss=result.loss,
+        learning_rate=learning_rate,
+        gradient_norm=result.gradient_norm,
+        pairs=num_pairs,
+        tokens=result.tokens,
+        pairs_per_second=pairs_per_second,
+        pair_loss=result.pair_loss,
+        masked_language_loss=result.masked_language_loss,
+        teacher_loss=result.teacher_loss,
+    )
+
+
 def _held_out(run: ContrastRun, step: int) -> list[Point]:
-    """Return the held-out figures if they are due after ``step``. Workers have equal weights, so each computes all of them."""
-    every, last = run.recipe.held_out.every_steps, step + 1 == run.recipe.training.num_steps
-    if run.held_out is None or not (last or (every and (step + 1) % every == 0)):
+    """Return the held-out figures if they are due after ``step``; -1 is before the first.
+
+    Workers have equal weights, so each computes all figures of the pairs.
+    """
+    every, num_steps = run.recipe.held_out.every_steps, run.recipe.training.num_steps
+    due = step + 1 in (0, num_steps) or (every and (step + 1) % every == 0)
+    context = run.context
+    if not due or (run.held_out is None and context.masked_language is None):
         return []
-    model = run.model.model
+    figures: dict[str, float] = {}
+    model = context.encoder.model
     model.eval()
     with torch.inference_mode():
-        figures = score_pairs(run.model, run.held_out)
+        if run.held_out is not None:
+            figures |= score_pairs(context.encoder, run.held_out, temperature=run.recipe.training.temperature)
+        if context.masked_language:
+            figures |= score(context.masked_language, context.encoder, context.worker)
     model.train()
     return [HeldOutPoint(step=step, held_out=figures)]
 

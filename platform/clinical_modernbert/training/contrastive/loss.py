@@ -1,4 +1,4 @@
-"""The contrastive loss (InfoNCE) of a batch in both directions, without negatives that mean the same.
+"""The contrastive loss (InfoNCE) of a batch in both directions, without negatives that mean the same, and distillation.
 
 Equal to sentence-transformers' symmetric multiple-negatives ranking loss where nothing is excluded. Pure functions on vectors.
 
@@ -8,7 +8,7 @@ Legend: N pairs of the global batch, D width.
 from collections.abc import Sequence
 
 import torch
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy, kl_div, log_softmax, normalize
 
 
 def contrastive_loss(
@@ -36,10 +36,42 @@ def contrastive_loss(
 def _at_width(
     anchors_ND: torch.Tensor, positives_ND: torch.Tensor, hidden_NN: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    cosine_NN = normalize(anchors_ND, dim=1) @ normalize(positives_ND, dim=1).T
-    logits_NN = (cosine_NN / temperature).masked_fill(hidden_NN, float("-inf"))
+    logits_NN = (cosines(anchors_ND, positives_ND) / temperature).masked_fill(hidden_NN, float("-inf"))
     labels_N = torch.arange(len(logits_NN), device=logits_NN.device)
     return (cross_entropy(logits_NN, labels_N) + cross_entropy(logits_NN.T, labels_N)) / 2
+
+
+def distillation_loss(
+    anchors_ND: torch.Tensor,
+    positives_ND: torch.Tensor,
+    *,
+    teacher_NN: torch.Tensor,
+    temperature: float,
+    teacher_temperature: float,
+    dims: Sequence[int] = (),
+) -> torch.Tensor:
+    """Return how far the batch's similarities are from the teacher's: KL divergence, mean over texts, directions and widths.
+
+    ``teacher_NN`` are the teacher's cosines of anchors and positives. Each anchor's cosines over their temperature become a
+    distribution over the positives, and each positive's one over the anchors. This is the loss of sentence-transformers'
+    ``DistillKLDivLoss`` over all texts of the batch, without its factor temperature squared, and has the gradient of open_clip's
+    ``DistillClipLoss``. Nothing is excluded: the teacher says what texts of one meaning have in common.
+    """
+    target_NN = teacher_NN / teacher_temperature
+    losses = []
+    for width in (anchors_ND.shape[1], *dims):
+        logits_NN = cosines(anchors_ND[:, :width], positives_ND[:, :width]) / temperature
+        losses += [_divergence(logits_NN, target_NN), _divergence(logits_NN.T, target_NN.T)]
+    return torch.stack(losses).mean()
+
+
+def cosines(anchors_ND: torch.Tensor, positives_ND: torch.Tensor) -> torch.Tensor:
+    """Return the cosine of each anchor and each positive, [N, N]."""
+    return normalize(anchors_ND, dim=1) @ normalize(positives_ND, dim=1).T
+
+
+def _divergence(logits_NN: torch.Tensor, target_NN: torch.Tensor) -> torch.Tensor:
+    return kl_div(log_softmax(logits_NN, dim=1), log_softmax(target_NN, dim=1), reduction="batchmean", log_target=True)
 
 
 def same_meaning(

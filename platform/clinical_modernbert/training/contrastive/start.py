@@ -1,5 +1,6 @@
 """What a contrastive run starts from: its inputs by content, the encoder, the pairs, and the engine around the model."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,8 +15,12 @@ from clinical_modernbert.errors import ModelError
 from clinical_modernbert.outages import patiently
 from clinical_modernbert.recipe import ContrastRecipe
 from clinical_modernbert.tokenizer import load_tokenizer
+from clinical_modernbert.training.batches import WorkerShare
 from clinical_modernbert.training.contrastive.batches import PairBatch, PairSource, joined, with_ids
-from clinical_modernbert.training.contrastive.step import PairModel
+from clinical_modernbert.training.contrastive.masked_language import load_with_head, open_term
+from clinical_modernbert.training.contrastive.step import StepContext
+from clinical_modernbert.training.contrastive.teacher import open_teacher
+from clinical_modernbert.training.contrastive.text_model import TextModel
 from clinical_modernbert.training.engine import TorchEngine
 from clinical_modernbert.training.start import TrainJob
 from clinical_modernbert.training.worker import Worker, resolve_precision
@@ -26,45 +31,59 @@ class ContrastRun:
     """The fixed parts of one worker's run."""
 
     job: TrainJob
-    recipe: ContrastRecipe
     store: Store
     pairs: Artifact
     initial_model: InputEntry
     """What ``init`` names."""
-    model: PairModel
-    engine: TorchEngine
+    teacher: InputEntry | None
+    """What ``training.teacher`` names."""
+    context: StepContext
     source: PairSource
     held_out: PairBatch | None
     """Held-out pairs that are scored; None if the run trains on all."""
+
+    @property
+    def recipe(self) -> ContrastRecipe:
+        """The recipe."""
+        return self.context.recipe
+
+    def read(self, step: int, *, wait: Callable[[float], object]) -> tuple[PairBatch, WorkerShare | None]:
+        """Return the pairs of ``step``, and this worker's rows of the masked-language term if there is one.
+
+        ``wait`` may end the patience with a store that is away.
+        """
+        term = self.context.masked_language
+        share = None
+        if term:
+            share = patiently(partial(term.source.share, step), work="reading training rows", wait=wait)
+        return self.source.batch(step), share
 
 
 def start_contrast(job: TrainJob, worker: Worker) -> ContrastRun:
     """Open the store and the pairs, load the encoder and build its engine. Every worker calls it."""
     recipe = ContrastRecipe.model_validate(job.recipe)
-    store = open_store(job.store_uri)
+    store, training = open_store(job.store_uri), recipe.training
     pairs = resolve(store, "pairs", recipe.pairs)
     initial = InputEntry.model_validate(job.initial_model)
-    folder, start = (
-        patiently(partial(open_model, initial, store), work="reading the initial model"),
-        model_name(initial),
-    )
-    model = load_with_new_head(folder, "embedding", label=start, seed=recipe.training.seed).to(worker.device).train()
-    _check(model, recipe, start)
-    training = recipe.training
+    encoder = _open_encoder(initial, store, recipe, worker)
+    entry, teacher = InputEntry.model_validate(job.teacher) if job.teacher else None, None
+    if training.teacher and entry:
+        teacher = open_teacher(entry, store, training.teacher, precision=encoder.precision, worker=worker)
+    term = open_term(recipe, resolve(store, "corpus", recipe.corpus), encoder, worker) if recipe.corpus else None
     return ContrastRun(
         job=job,
-        recipe=recipe,
         store=store,
         pairs=pairs,
         initial_model=initial,
-        model=PairModel(
-            model=model,
-            tokenizer=load_tokenizer(folder),
+        teacher=entry,
+        context=StepContext(
             recipe=recipe,
-            precision=resolve_precision(training.precision, worker=worker),
             worker=worker,
+            encoder=encoder,
+            engine=TorchEngine(encoder.model, optimizer=recipe.optimizer),
+            masked_language=term,
+            teacher=teacher,
         ),
-        engine=TorchEngine(model, optimizer=recipe.optimizer),
         source=PairSource(
             read_pair_set(pairs, split=training.split),
             weights=training.weights,
@@ -73,6 +92,25 @@ def start_contrast(job: TrainJob, worker: Worker) -> ContrastRun:
             seed=training.seed,
         ),
         held_out=_held_out(pairs, recipe) if training.split == "train" else None,
+    )
+
+
+def _open_encoder(initial: InputEntry, store: Store, recipe: ContrastRecipe, worker: Worker) -> TextModel:
+    """Load the encoder to train, with its masked-language head if the recipe trains that too."""
+    folder = patiently(partial(open_model, initial, store), work="reading the initial model")
+    start, training = model_name(initial), recipe.training
+    if training.masked_language:
+        model = load_with_head(folder, label=start)
+    else:
+        model = load_with_new_head(folder, "embedding", label=start, seed=training.seed)
+    _check(model, recipe, start)
+    return TextModel(
+        model=model.to(worker.device).train(),
+        tokenizer=load_tokenizer(folder),
+        pooling=recipe.vectors.pooling,
+        max_tokens=recipe.vectors.max_tokens,
+        precision=resolve_precision(training.precision, worker=worker),
+        device=worker.device,
     )
 
 

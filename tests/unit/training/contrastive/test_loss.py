@@ -6,7 +6,7 @@ import torch
 from clinical_modernbert.corpus.pairs.read import PairTexts
 from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.training.contrastive.batches import PairBatch, PairSource, places, with_ids
-from clinical_modernbert.training.contrastive.loss import contrastive_loss, same_meaning
+from clinical_modernbert.training.contrastive.loss import contrastive_loss, cosines, distillation_loss, same_meaning
 
 
 def random_vectors(num: int, width: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
@@ -35,6 +35,32 @@ def test_it_equals_sentence_transformers_loss_and_gradient() -> None:
         torch.autograd.grad(ours, (anchors, positives)), torch.autograd.grad(theirs, (anchors, positives)), strict=True
     ):
         torch.testing.assert_close(one, other)
+
+
+def test_distillation_equals_sentence_transformers_loss_and_gradient() -> None:
+    """Theirs has the factor temperature squared and takes one candidate of each text a column."""
+    losses = pytest.importorskip("sentence_transformers.sentence_transformer.losses")
+    util = pytest.importorskip("sentence_transformers.util")
+    anchors, positives = (side.requires_grad_() for side in random_vectors(6))
+    teacher = cosines(*random_vectors(6, width=5))
+    kind = losses.DistillKLDivLoss(
+        torch.nn.Identity(), similarity_fct=util.pairwise_cos_sim, student_temperature=0.5, teacher_temperature=0.2
+    )
+    columns = [
+        [candidate.expand_as(side) for candidate in other]
+        for side, other in ((anchors, positives), (positives, anchors))
+    ]
+    theirs = kind.compute_loss_from_embeddings([anchors, *columns[0]], teacher)
+    theirs = (theirs + kind.compute_loss_from_embeddings([positives, *columns[1]], teacher.T)) / 2 / 0.5**2
+    ours = distillation_loss(anchors, positives, teacher_NN=teacher, temperature=0.5, teacher_temperature=0.2)
+
+    torch.testing.assert_close(ours, theirs)
+    for one, other in zip(
+        torch.autograd.grad(ours, (anchors, positives)), torch.autograd.grad(theirs, (anchors, positives)), strict=True
+    ):
+        torch.testing.assert_close(one, other)
+    same = {"teacher_NN": cosines(anchors, positives).detach(), "temperature": 0.3, "teacher_temperature": 0.3}
+    assert float(distillation_loss(anchors, positives, **same).detach()) == pytest.approx(0, abs=1e-6)
 
 
 def test_widths_are_scored_by_the_beginning_of_the_vectors() -> None:
