@@ -1,7 +1,6 @@
 """Terms of published vocabularies: MeSH, the Disease Ontology and the Human Phenotype Ontology, from files that the user names.
 
-Of MeSH, diseases, mental disorders, chemicals, diagnostic and therapeutic procedures and surgery count. Enzymes, other proteins
-and nucleic acids do not, because clinicians do not prescribe them. Of ontologies, names and exact synonyms. No file ships.
+Of MeSH, the names of the clinical branches. Of ontologies, names and exact synonyms. No file ships.
 """
 
 import csv
@@ -12,15 +11,13 @@ from collections.abc import Iterator
 
 from clinical_modernbert.artifacts.remote_files import local_copy
 from clinical_modernbert.errors import SourceError
+from clinical_modernbert.mesh import FORMATS as MESH_FORMATS
+from clinical_modernbert.mesh import is_clinical, is_mesh, read_descriptors
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _FORMATS = (
-    "OBO (HPO, Disease Ontology), MeSH's mtrees (name;tree number), or a tab-separated table with mesh_name and "
-    "mesh_tree_number, or with doid, name and type; plain or gzip"
+    f"OBO (HPO, Disease Ontology), a tab-separated table with doid, name and type, or {MESH_FORMATS}; plain or gzip"
 )
-# Of E: imaging, biopsies and endoscopies; biological, radiation and renal replacement therapy; surgery.
-_MESH = re.compile(r"C|F03|D(?!05|08|12|13|20|23|26|27)|E01\.370\.3(?:50|88)|E02\.(?:095|186|815|870)|E04")
-_MTREES = re.compile(r"[^;\t]+;[A-Z]\d\d(?:\.\d{3})*\s*")
 _HPO_TOP = "HP:0000118"  # phenotypic abnormality; the other branches are modes of inheritance, onsets and modifiers
 _SYNONYM = re.compile(r'synonym: "((?:[^"\\]|\\.)*)" EXACT')
 _ASIDE = re.compile(r"\s*[(\[][^)\]]*[)\]]")
@@ -69,15 +66,13 @@ def _names(path: str) -> Iterator[str]:
     header = first.split("\t")
     if first.startswith("format-version:"):
         yield from _obo_names(lines)
-    elif {"mesh_name", "mesh_tree_number"} <= set(header):
-        rows = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-        yield from (row["mesh_name"] for row in rows if _MESH.match(row["mesh_tree_number"] or ""))
     elif {"doid", "name", "type"} <= set(header):
         rows = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
         yield from (row["name"] for row in rows if row["type"] in ("name", "exact-synonym"))
-    elif _MTREES.fullmatch(first):
-        pairs = (line.partition(";") for line in lines)
-        yield from (name for name, _, tree in pairs if _MESH.match(tree))
+    elif is_mesh("\n".join(lines[:10])):
+        for descriptor in read_descriptors(local_copy(path), field="lexicon.vocabularies"):
+            if any(map(is_clinical, descriptor.trees)):
+                yield descriptor.name
     else:
         raise SourceError(f"lexicon.vocabularies: {path!r} has no known format; expected {_FORMATS}")
 

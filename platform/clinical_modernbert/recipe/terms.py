@@ -93,6 +93,17 @@ class SnomedTerms(TermSection):
     """Snapshot of descriptions, ``sct2_Description_Snapshot-en_*.txt``, plain or gzip."""
 
 
+class MeshTerms(TermSection):
+    """MeSH: an entry term and its heading, or a heading and the one above it; clinical branches alone."""
+
+    type: Literal["mesh"]
+    path: str
+    """NLM's ``desc<year>.xml``, or a tab-separated table with ``mesh_id``, ``mesh_name`` and ``mesh_tree_number``; plain or
+    gzip."""
+    relation: Literal["synonym", "parent"]
+    """``synonym``: entry term and heading, which tables do not have. ``parent``: heading and the one above it in the trees."""
+
+
 class TermTable(TermSection):
     """Any table of terms: a term and the name that it stands for, for example brands and generic names of medications."""
 
@@ -107,6 +118,9 @@ class TermTable(TermSection):
     """Column with the id of the concept; None takes the name."""
     system: SourceName = "table"
     """Whose concept ids the column has; tables of one system share concepts."""
+    reference_columns: dict[SourceName, str] = Field(default_factory=dict)
+    """Columns with the concept's id in another vocabulary (``mesh: mesh_id``), by the name that its source gives it: ``mesh``,
+    ``umls``, ``snomed``, ``hp``, ``doid``. A concept is held out where one that it refers to is."""
 
     @model_validator(mode="after")
     def _two_columns(self) -> "TermTable":
@@ -116,6 +130,6 @@ class TermTable(TermSection):
 
 
 TermSource = Annotated[
-    TabularTerms | CrosswalkTerms | DiseaseOntologyTerms | OboTerms | RrfTerms | SnomedTerms | TermTable,
+    TabularTerms | CrosswalkTerms | DiseaseOntologyTerms | OboTerms | RrfTerms | SnomedTerms | MeshTerms | TermTable,
     Field(discriminator="type"),
 ]

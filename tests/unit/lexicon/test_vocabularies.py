@@ -50,6 +50,10 @@ D2\tHospitals\tN02.278
 D3\tTrypsin\tD08.811
 D4\tBiopsy\tE01.370.388.100
 """
+MESH = """<?xml version="1.0"?>
+<DescriptorRecordSet><DescriptorRecord><DescriptorName><String>Arrhythmias, Cardiac</String></DescriptorName>
+<TreeNumberList><TreeNumber>C14.280</TreeNumber></TreeNumberList></DescriptorRecord></DescriptorRecordSet>
+"""
 DO = """doid\tname\ttype
 DOID:1\tParkinson disease\tname
 DOID:1\tPD (disorder)\texact-synonym
@@ -62,6 +66,7 @@ DOID:1\tshaking\trelated-synonym
     [
         (OBO, {"urinary urgency", "urgency frequency syndrome", "UUS"}),
         (TABLE, {"cardiac arrhythmias", "cardiac arrhythmia", "biopsy"}),
+        (MESH, {"cardiac arrhythmias", "cardiac arrhythmia"}),
         ("Neoplasms;C04\nCysts;C04.182\nHospitals;N02.278\n", {"neoplasms", "neoplasm", "cysts", "cyst"}),
         (DO, {"parkinson disease", "parkinson's disease", "PD"}),
     ],

@@ -179,6 +179,8 @@ def _table(collected: _Collected, splits: list[str]) -> pa.Table:
             "positive": [pair.positive.text for pair in pairs],
             "anchor_lineage": pa.array([pair.anchor.lineage for pair in pairs], lineage),
             "positive_lineage": pa.array([pair.positive.lineage for pair in pairs], lineage),
+            "negatives": pa.array([()] * len(pairs), pa.list_(pa.string())),
+            "negative_lineages": pa.array([()] * len(pairs), pa.list_(lineage)),
             "split": pa.array(splits).dictionary_encode(),
         }
     )

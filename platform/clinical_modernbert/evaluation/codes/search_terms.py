@@ -64,11 +64,11 @@ def search_terms(table: Table, codes: Sequence[CodeEntry], synonyms: Sequence[Te
 
 
 def _names(descriptions: Sequence[str], synonyms: Sequence[TermSource]) -> list[list[str]]:
-    """Return the names of each concept of which at least one is in a description; quarantined and dropped rows are left out."""
+    """Return the names of each concept of which at least one is in a description; the concepts above it are not among them."""
     concepts: dict[str, dict[str, None]] = {}
     for source in synonyms:
         for record in read_pairs(source):
-            if isinstance(record, TermPair):
+            if isinstance(record, TermPair) and record.relation != "parent":
                 names = concepts.setdefault(record.positive.text, {record.positive.text: None})
                 names[record.anchor.text] = None
     rows: dict[str, set[int]] = {}

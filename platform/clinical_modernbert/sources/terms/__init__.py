@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clinical_modernbert.recipe.terms import TermSource
-from clinical_modernbert.sources.terms import icd, names, ontologies
+from clinical_modernbert.sources.terms import headings, icd, names, ontologies
 from clinical_modernbert.sources.terms.term import Follows, Term, TermPair, TermRecord, text_key
 
 __all__ = ["Follows", "Term", "TermPair", "TermRecord", "licence_of", "read_pairs", "source_files", "text_key"]
@@ -37,6 +37,7 @@ READERS: Mapping[str, _Reader] = {
     "obo": _Reader(ontologies.obo_files, ontologies.read_obo, None),
     "rrf": _Reader(names.rrf_files, names.read_rrf, _NLM),
     "snomed": _Reader(ontologies.snomed_files, ontologies.read_snomed, "SNOMED International, a licence is needed"),
+    "mesh": _Reader(headings.mesh_files, headings.read_mesh, "NLM's terms for MeSH"),
     "term_table": _Reader(names.table_files, names.read_term_table, None),
 }
 

@@ -4,6 +4,7 @@ NLM's files have no header: CUI|LAT|TS|LUI|STT|SUI|ISPREF|AUI|SAUI|SCUI|SDUI|SAB
 RXCUI first).
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ _NUM_FIELDS = 18
 _CUI, _LANGUAGE, _TS, _STT, _PREFERRED, _SAB, _CODE, _NAME, _SUPPRESS = 0, 1, 2, 4, 6, 11, 13, 14, 16
 _CODES = {"ICD9CM": "icd9cm", "ICD10CM": "icd10cm"}
 _CONCEPTS = {"MSH": "mesh", "SNOMEDCT_US": "snomed", "HPO": "hp"}
+# What an extraction from web pages leaves among names. Chemists write ( ) [ ] { } and ->, so no single bracket is enough.
+_MARKUP = re.compile(r"</?\w|/>|&(?:lt|gt|amp|quot|nbsp|#\d+);|\{\{|\}\}|\[\[|\]\]|https?:|\w ?= ?\w")
 
 
 def rrf_files(source: RrfTerms) -> list[Path]:
@@ -93,17 +96,23 @@ def table_files(source: TermTable) -> list[Path]:
 
 
 def read_term_table(source: TermTable) -> Iterator[TermRecord]:
-    """Yield the term and the name of each row."""
+    """Yield the term and the name of each row; names with remains of HTML or wiki markup are dropped as ``markup``."""
     location = existing(source.path, source, "path")
     columns = [source.term_column, source.name_column, source.concept_column or source.name_column]
     delimiter = "," if location.name.removesuffix(".gz").endswith(".csv") else "\t"
-    for row in read_rows(location, columns, delimiter=delimiter):
+    for row in read_rows(location, [*columns, *source.reference_columns.values()], delimiter=delimiter):
         if isinstance(row, Quarantined):
             yield row
             continue
-        term, name, concept = (one_line(value) for value in row)
-        if not concept:
-            yield Dropped("no_name")
+        term, name, concept, *references = (one_line(value) for value in row)
+        if not concept or not name:
+            yield Dropped("no_concept" if name else "no_name")
             continue
         lineage = (f"{source.system}:{concept}",)
-        yield TermPair("synonym", Term(term, lineage), Term(name, lineage))
+        for system, reference in zip(source.reference_columns, references, strict=True):
+            if reference:
+                yield Follows(lineage[0], f"{system}:{reference}")
+        if _MARKUP.search(term) or _MARKUP.search(name):
+            yield Dropped("markup")
+        else:
+            yield TermPair("synonym", Term(term, lineage), Term(name, lineage))

@@ -1,4 +1,7 @@
-"""Pairs of ontologies: Disease Ontology as tables, any ontology in OBO 1.2 (the Human Phenotype Ontology), SNOMED CT in RF2."""
+"""Pairs of ontologies: Disease Ontology as tables, any ontology in OBO 1.2 (the Human Phenotype Ontology), SNOMED CT in RF2.
+
+MeSH is in ``headings``.
+"""
 
 import re
 from collections.abc import Iterator

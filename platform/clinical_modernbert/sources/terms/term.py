@@ -19,12 +19,14 @@ class Term:
 
     text: str
     lineage: tuple[str, ...]
-    """The concept, then those above it in its code system up to its group."""
+    """The concept, then those above it, the nearest first; in a code system up to its group."""
+    is_held_out_alone: bool = False
+    """Whether the concept is a group of its own, although there are others above it."""
 
     @property
     def group(self) -> str:
         """The concept that is held out as a whole."""
-        return self.lineage[-1]
+        return self.lineage[0 if self.is_held_out_alone else -1]
 
 
 @dataclass(frozen=True, slots=True)

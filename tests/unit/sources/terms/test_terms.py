@@ -185,6 +185,73 @@ def test_a_table_gives_a_term_and_its_name(tmp_path: Path) -> None:
         records(type="term_table", path=path, term_column="made", name_column="generic")
 
 
+def test_a_table_refers_to_other_vocabularies_and_leaves_out_markup(tmp_path: Path) -> None:
+    rows = ["bluex\tblumicin\tDB1\tD9", "&lt;ref /&gt; red\tblumicin\tDB1\t", "noid\tprotein\t\tD8"]
+    rows += ["n-[4-({a}->b)]\tblumicin\tDB1\t"]  # a chemist's brackets are no markup
+    path = written(tmp_path / "drugs.tsv.gz", "variant\tname\tid\tmesh", *rows)
+
+    found = records(
+        type="term_table",
+        path=path,
+        term_column="variant",
+        name_column="name",
+        concept_column="id",
+        system="drugbank",
+        reference_columns={"mesh": "mesh"},
+    )
+
+    assert shown(found) == [("synonym", "bluex", "blumicin"), ("synonym", "n-[4-({a}->b)]", "blumicin")]
+    assert links(found) == {("drugbank:DB1", "mesh:D9")}
+    assert drops(found) == ["markup", "no_concept"]
+
+
+MESH = """<?xml version="1.0"?>
+<!DOCTYPE DescriptorRecordSet SYSTEM "https://www.nlm.nih.gov/databases/dtd/nlmdescriptorrecordset_20260101.dtd">
+<DescriptorRecordSet LanguageCode = "eng">
+<DescriptorRecord><DescriptorUI>D1</DescriptorUI><DescriptorName><String>Fever, Blue</String></DescriptorName>
+<TreeNumberList><TreeNumber>C01.100</TreeNumber><TreeNumber>C23.5</TreeNumber></TreeNumberList>
+<ConceptList><Concept PreferredConceptYN="Y"><TermList><Term><String>Fever, Blue</String></Term>
+<Term><String>Painter's Fever</String></Term></TermList></Concept></ConceptList></DescriptorRecord>
+<DescriptorRecord><DescriptorUI>D2</DescriptorUI><DescriptorName><String>Infections</String></DescriptorName>
+<TreeNumberList><TreeNumber>C01</TreeNumber></TreeNumberList></DescriptorRecord>
+<DescriptorRecord><DescriptorUI>D3</DescriptorUI><DescriptorName><String>Houses</String></DescriptorName>
+<TreeNumberList><TreeNumber>J03</TreeNumber></TreeNumberList></DescriptorRecord>
+</DescriptorRecordSet>"""
+MESH_TABLE = ("mesh_id\tmesh_name\tmesh_tree_number", "D1\tFever, Blue\tC01.100", "D1\tFever, Blue\tC23.5")
+MESH_TABLE += ("D2\tInfections\tC01", "D3\tHouses\tJ03")
+
+
+def test_mesh_gives_entry_terms_and_parents(tmp_path: Path) -> None:
+    xml = written(tmp_path / "desc2026.gz", MESH)
+    table = written(tmp_path / "trees.tsv", *MESH_TABLE)
+
+    synonyms, parents = (records(type="mesh", path=xml, relation=relation) for relation in ("synonym", "parent"))
+
+    assert shown(synonyms) == [("synonym", "Painter's Fever", "Fever, Blue")]
+    assert shown(parents) == [("parent", "Fever, Blue", "Infections")]
+    assert drops(parents) == drops(synonyms) == ["branch"]
+    assert shown(records(type="mesh", path=table, relation="parent")) == shown(parents)
+    pair = parents[0]
+    assert isinstance(pair, TermPair) and pair.anchor.lineage == ("mesh:D1", "mesh:D2")
+    assert (pair.anchor.group, pair.positive.group) == ("mesh:D1", "mesh:D2")  # a heading is held out by itself
+
+
+def test_files_of_mesh_that_cannot_serve_are_refused_with_what_would(tmp_path: Path) -> None:
+    table = written(tmp_path / "trees.tsv", *MESH_TABLE)
+    with pytest.raises(
+        SourceError, match=r"sources\[s\].path: trees.tsv has no entry terms; give MeSH's desc<year>.xml"
+    ):
+        records(type="mesh", path=table, relation="synonym")
+    with pytest.raises(SourceError, match="a heading without a descriptor's id"):
+        records(type="mesh", path=written(tmp_path / "mtrees", "Infections;C01"), relation="parent")
+    with pytest.raises(SourceError, match="line 6: 1 fields, the header has 3"):
+        records(type="mesh", path=written(tmp_path / "trees.tsv", *MESH_TABLE, "broken"), relation="parent")
+    with pytest.raises(SourceError, match="is no XML after line 12"):
+        records(type="mesh", path=written(tmp_path / "cut.xml", MESH[:900]), relation="parent")
+    with pytest.raises(SourceError, match="has no known format; expected MeSH's desc"):
+        records(type="mesh", path=written(tmp_path / "other", "a,b"), relation="parent")
+
+
 def test_an_absent_file_is_named_with_its_field(tmp_path: Path) -> None:
     recipe = PairsRecipe.model_validate(
         {"name": "p", "data": str(tmp_path), "sources": [{"name": "s", "type": "obo", "path": "h.obo"}]}
