@@ -1,124 +1,164 @@
 """Break the network before the S3 server, and the server itself, while jobs write to it: each job ends as it does without faults.
 
 A proxy cuts requests and answers in the middle, stalls, slows down and answers 503; then the server is killed by SIGKILL, stays
-away for seconds and comes back with its files. Corpus builds and training runs of two workers take turns until every fault has
-struck. ``lost`` counts jobs that failed; ``wrong`` counts corpora that differ in any byte and models that differ in any bit.
+away for seconds and comes back with its files. Corpora, training runs of two workers, pairs, vectors and evaluations take turns
+until every fault has struck. At last the server stays away, from the start or once a job writes: each job but training, which
+waits for it, must end with status 3 and one line; the same command must finish once the server is back.
+
+``lost`` counts jobs that failed, ``wrong`` artifacts that differ from those made without faults (corpora, pairs and vectors in
+any byte, models in any bit) or cannot be read whole, and ends that were not as they should be.
 """
 
+import re
+import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from clinical_modernbert.artifacts import Artifact, Store, open_store, resolve
+from clinical_modernbert.artifacts import Artifact, Store, open_store
+from clinical_modernbert.errors import ArtifactError
 
 from benchmarks.drill import Outcome
 from benchmarks.kits.fault_proxy import KINDS, Fault, FaultProxy
+from benchmarks.kits.store_jobs import JOBS
 from benchmarks.kits.store_server import StoreServer, running_store_server
-from benchmarks.kits.training_runs import (
-    TWO_WORKERS,
-    finish,
-    same_weights,
-    start_job,
-    start_script,
-    steps_of,
-    tiny,
-    tiny_plan,
-    tiny_store,
-)
 
-_NUM_STEPS = 20
-_NUM_DOCUMENTS = 400
 _LONGEST_CUT_BYTES = 40_000
 _AWAY_S = 5.0
-_JOBS = ("corpus", "pretrain")
+_STATUS_OF_OUTAGE = 3
+_OUTAGE = re.compile(r"^error: s3://\S+: .+ failed with \w+", re.MULTILINE)
 
 
 @dataclass(slots=True)
-class _Jobs:
+class _Runs:
     """The jobs that run under faults, and what they make without any."""
 
     scratch: Path
-    expected: dict[str, Artifact]
+    names: Sequence[str]
+    expected: dict[str, Artifact] = field(default_factory=dict)
     runs: list[dict[str, object]] = field(default_factory=list)
 
-    def run(self, kind: str, store: Store) -> None:
-        """Run one job to its end and record what became of it."""
+    def make_expected(self) -> None:
+        """Run each job on a store without faults."""
+        for name in self.names:
+            store = open_store(str(self.scratch / f"quiet-{name}"))
+            JOBS[name].prepare(store, self.scratch)
+            self.expected[name] = JOBS[name].finished(self.scratch, store)
+
+    def next(self, bucket: str) -> tuple[str, Store]:
+        """Return the next kind of job and a store of its own, with what the job needs."""
+        name, store = self.names[len(self.runs) % len(self.names)], open_store(f"s3://{bucket}/{len(self.runs)}")
+        JOBS[name].prepare(store, self.scratch)
+        return name, store
+
+    def run(self, name: str, store: Store) -> None:
+        """Run a job to its end and record what became of it."""
         began = time.monotonic()
-        record: dict[str, object] = {"job": kind, "failed": "", "wrong": False}
+        end = JOBS[name].run(self.scratch, store)
+        failed = "" if end.status == 0 else f"status {end.status}: {end.errors[-600:]}"
+        seconds = round(time.monotonic() - began, 1)
+        self.runs.append({"job": name, "failed": failed, "wrong": self.problem(name, store), "seconds": seconds})
+
+    def problem(self, name: str, store: Store) -> str:
+        """Return what is wrong with what a job has published; an absent artifact is not wrong."""
+        artifact = JOBS[name].made(store)
+        if artifact is None:
+            return ""
         try:
-            made = run_job(kind, store, self.scratch)
-            record["wrong"] = _differs(kind, made, self.expected[kind])
-        except RuntimeError as error:
-            record["failed"] = str(error)[-600:]
-        self.runs.append({**record, "seconds": round(time.monotonic() - began, 1)})
+            with tempfile.TemporaryDirectory() as cache:
+                artifact.folder(cache_path=Path(cache))
+        except ArtifactError as error:
+            return f"{name} is not whole: {error}"
+        return "" if JOBS[name].is_same(artifact, self.expected[name]) else f"{name} differs"
 
 
-def run(scratch: Path, seed: int, *, num_each: int = 20, num_kills: int = 5) -> Outcome:
-    """Inject ``num_each`` faults of every kind of the network, then ``num_kills`` deaths of the server."""
-    quiet = tiny_store(scratch / "quiet")
-    jobs = _Jobs(scratch, {kind: run_job(kind, quiet, scratch) for kind in _JOBS})
-    rng = np.random.default_rng(seed)
+def run(
+    scratch: Path, seed: int, *, num_each: int = 20, num_kills: int = 20, names: Sequence[str] = tuple(JOBS)
+) -> Outcome:
+    """Inject ``num_each`` faults of each kind of the network, ``num_kills`` deaths of the server, and one outage in each job."""
+    runs, rng = _Runs(scratch, names), np.random.default_rng(seed)
+    runs.make_expected()
+    outages: dict[str, str] = {}
     with running_store_server(scratch / "s3") as server:
-        proxy = server.proxy
         faults = [_drawn(kind, rng) for kind in KINDS for _ in range(num_each)]
         rng.shuffle(faults)
-        while len(proxy.struck) < len(faults):
-            with _armed(proxy, faults[len(proxy.struck) :], rng):
-                jobs.run(_JOBS[len(jobs.runs) % 2], _fresh_store(server.bucket, len(jobs.runs)))
+        while len(server.proxy.struck) < len(faults):
+            name, store = runs.next(server.bucket)
+            with _armed(server.proxy, faults[len(server.proxy.struck) :], rng):
+                runs.run(name, store)
         kills = 0
         while kills < num_kills:
+            name, store = runs.next(server.bucket)
             with _dying(server, rng, limit=num_kills - kills) as deaths:
-                jobs.run(_JOBS[len(jobs.runs) % 2], _fresh_store(server.bucket, len(jobs.runs)))
+                runs.run(name, store)
             kills += len(deaths)
-    lost = sum(bool(job["failed"]) for job in jobs.runs)
+        for name in names:
+            if name != "training":
+                outages[f"{name}, from the start"] = _outage(name, runs, server, at_start=True)
+            if name not in ("training", "pairs"):  # pairs are written in a tenth of a second
+                outages[f"{name}, while it writes"] = _outage(name, runs, server, at_start=False)
+    return _outcome(runs, server.proxy.struck, kills, outages)
+
+
+def _outcome(runs: _Runs, struck: Sequence[Fault], kills: int, outages: dict[str, str]) -> Outcome:
+    injected = len(struck) + kills + len(outages)
+    lost = sum(bool(job["failed"]) for job in runs.runs)
+    bad_outages = [problem for problem in outages.values() if problem]
     return Outcome(
-        injected=len(faults) + kills,
-        recovered=(len(faults) + kills) if not lost else 0,
+        injected=injected,
+        recovered=injected - len(bad_outages) if not lost else 0,
         lost=lost,
-        wrong=sum(bool(job["wrong"]) for job in jobs.runs),
-        facts={"struck": dict(Counter(fault.kind for fault in proxy.struck)), "server_kills": kills, "jobs": jobs.runs},
+        wrong=sum(bool(job["wrong"]) for job in runs.runs) + len(bad_outages),
+        facts={
+            "struck": dict(Counter(fault.kind for fault in struck)),
+            "server_kills": kills,
+            "outages": outages,
+            "jobs_of_each_kind": dict(Counter(str(job["job"]) for job in runs.runs)),
+            "jobs": runs.runs,
+        },
     )
 
 
-def run_job(kind: str, store: Store, scratch: Path) -> Artifact:
-    """Run one job as its user does and return what it made; raises ``RuntimeError`` where it fails."""
-    if kind == "pretrain":
-        tiny.publish_tiny_corpus(store)
-        overrides = (*TWO_WORKERS, f"training.num_steps={_NUM_STEPS}")
-        return finish(start_job(store, scratch, *overrides), tiny_plan(store, *overrides))
-    recipe = scratch / "corpus.yaml"
-    recipe.write_text(
-        "kind: corpus\nname: corpus\n"
-        f"sources: [{{type: synthetic_notes, name: notes, num_documents: {_NUM_DOCUMENTS}}}]\n"
-        "tokenizer: {base: train, vocabulary_size: 1024, num_clinical_tokens: 8, training_megabytes: 1}\n"
-    )
-    job = start_script("build_corpus", recipe, store)
-    _, errors = job.communicate(timeout=600)
-    if job.returncode:
-        raise RuntimeError(f"the job ended with {job.returncode}: {errors[-3000:]}")
-    return resolve(store, "corpus", "corpus")
+def _outage(name: str, runs: _Runs, server: StoreServer, *, at_start: bool) -> str:
+    """Kill the server before the job, or once it writes, until it has ended; return what was wrong with this end, or the next."""
+    store = open_store(f"s3://{server.bucket}/outage-{name}-{at_start}")
+    JOBS[name].prepare(store, runs.scratch)
+    before = {item.key for item in store.walk("")}
+    ended = threading.Event()
 
+    def kill() -> None:
+        while not at_start and not {item.key for item in store.walk("")} - before:
+            if ended.wait(0.02):
+                return
+        server.kill()
 
-def _differs(kind: str, made: Artifact, expected: Artifact) -> bool:
-    if kind == "corpus":
-        return [entry.sha256 for entry in made.manifest.files] != [entry.sha256 for entry in expected.manifest.files]
-    complete = [point["step"] for point in steps_of(made)] == list(range(_NUM_STEPS))
-    return not (complete and same_weights(made, expected))
+    thread = threading.Thread(target=kill)
+    thread.start()
+    if at_start:
+        thread.join()
+    try:
+        end = JOBS[name].run(runs.scratch, store)
+    finally:
+        ended.set()
+        thread.join()
+    server.die_for(0)
+    problems = end.problems(name, statuses=(_STATUS_OF_OUTAGE,), error=_OUTAGE)
+    problems += [runs.problem(name, store)]
+    again = JOBS[name].run(runs.scratch, store)
+    problems += [f"{name}: the same command ended with {again.status}: {again.errors[-500:]}"] if again.status else []
+    problems += [runs.problem(name, store)] if JOBS[name].made(store) else [f"{name}: nothing was published"]
+    return "; ".join(problem for problem in problems if problem)
 
 
 def _drawn(kind: str, rng: np.random.Generator) -> Fault:
     after = int(rng.integers(_LONGEST_CUT_BYTES)) if rng.random() < 0.7 else 0
     seconds = {"stall": 35.0, "slow": 0.2}.get(kind, 0.0)  # a stall outlasts the client's wait for bytes
     return Fault(kind, after_bytes=after, seconds=seconds)  # type: ignore[arg-type]
-
-
-def _fresh_store(bucket: str, number: int) -> Store:
-    return open_store(f"s3://{bucket}/{number}")
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def publish_model(root: Path, folder: Path) -> str:
     return publish_folder(root, folder, inputs=(CORPUS,))
 
 
-def publish_folder(root: Path, folder: Path, *, name: str = "tiny", inputs: tuple[InputEntry, ...] = ()) -> str:
+def publish_folder(root: Path | str, folder: Path, *, name: str = "tiny", inputs: tuple[InputEntry, ...] = ()) -> str:
     """Publish ``folder``, which holds ``model/``, as the model artifact ``name``; return its id."""
     store, model_id = open_store(str(root)), f"{name}-{FINGERPRINT}"
     manifest = Manifest(

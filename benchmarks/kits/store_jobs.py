@@ -1,0 +1,155 @@
+"""Small jobs of several kinds on any store, as their users start them, for drills that break a store, a disk or a clock."""
+
+import csv
+import io
+import re
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from clinical_modernbert.artifacts import Artifact, Store, list_artifacts, open_store
+
+from benchmarks.kits.tests import helper_of_tests
+from benchmarks.kits.training_runs import TWO_WORKERS, same_weights, start_job, start_script, steps_of, tiny
+
+_NUM_STEPS, _NUM_DOCUMENTS = 20, 400
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a job ended."""
+
+    status: int
+    errors: str
+
+    def problems(self, name: str, *, statuses: tuple[int, ...], error: "re.Pattern[str]") -> list[str]:
+        """Return what is wrong with the end of a job that must fail with one of ``statuses`` and one line like ``error``."""
+        if self.status not in statuses:
+            return [f"{name}: status {self.status}: {self.errors[-500:]}"]
+        if not error.search(self.errors) or "Traceback" in self.errors:
+            return [f"{name}: the error does not say it in one line: {self.errors[-500:]}"]
+        return []
+
+
+Started = Callable[[Path, Store | str, Mapping[str, str]], "subprocess.Popen[str]"]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One kind of job: its artifact, how it is started, what the store must hold before, and whether two results are the same."""
+
+    kind: str
+    start: Started
+    """Takes a folder for its files, the store or its address, and variables for its process."""
+    is_same: Callable[[Artifact, Artifact], bool]
+    prepare: Callable[[Store, Path], object] = lambda store, scratch: None
+
+    def run(self, scratch: Path, store: Store | str, environment: Mapping[str, str] | None = None) -> Ended:
+        """Run the job to its end."""
+        job = self.start(scratch, store, environment or {})
+        _, errors = job.communicate(timeout=900)
+        return Ended(job.returncode, errors)
+
+    def finished(self, scratch: Path, store: Store) -> Artifact:
+        """Run the job and return its artifact; raises ``RuntimeError`` where it fails."""
+        end = self.run(scratch, store)
+        artifact = self.made(store)
+        if end.status or artifact is None:
+            raise RuntimeError(f"the job ended with {end.status}: {end.errors[-3000:]}")
+        return artifact
+
+    def made(self, store: Store) -> Artifact | None:
+        """Return what the job has published; None where it has not."""
+        found = list_artifacts(store, self.kind)
+        return found[0] if found else None
+
+
+def _same_files(one: Artifact, other: Artifact) -> bool:
+    return [entry.sha256 for entry in one.manifest.files] == [entry.sha256 for entry in other.manifest.files]
+
+
+def _same_model(one: Artifact, other: Artifact) -> bool:
+    complete = [point["step"] for point in steps_of(one)] == list(range(_NUM_STEPS))
+    return complete and same_weights(one, other)
+
+
+def _start(script: str, values: dict[str, Any]) -> Started:
+    def start(scratch: Path, store: Store | str, environment: Mapping[str, str]) -> "subprocess.Popen[str]":
+        _write_tables(scratch)
+        recipe = scratch / f"{script}.yaml"
+        recipe.write_text(yaml.safe_dump(values).replace("SCRATCH", str(scratch)))
+        return start_script(script, recipe, store, environment=environment)
+
+    return start
+
+
+def _write_tables(scratch: Path) -> None:
+    (scratch / "pairs.csv").write_text("anchor,positive\n" + "".join(f"fever {n},pyrexia {n}\n" for n in range(500)))
+    out = io.StringIO()
+    rows = [(n, n, f"seen for {('fever', 'cough')[n % 2]} on day {n}", ("home", "admitted")[n % 2]) for n in range(200)]
+    csv.writer(out).writerows([("id", "patient", "text", "label"), *rows])
+    (scratch / "notes.csv").write_text(out.getvalue())
+
+
+def _start_training(scratch: Path, store: Store | str, environment: Mapping[str, str]) -> "subprocess.Popen[str]":
+    root = open_store(store) if isinstance(store, str) else store
+    return start_job(root, scratch, *TWO_WORKERS, f"training.num_steps={_NUM_STEPS}", environment=environment)
+
+
+def _publish_corpus(store: Store, scratch: Path) -> None:
+    tiny.publish_tiny_corpus(store)
+
+
+def _publish_model(store: Store, scratch: Path) -> None:
+    folder, helper = scratch / "tiny-model", helper_of_tests("served_models")
+    if not folder.exists():
+        helper.publish_model(folder / "store", folder / "export")
+    helper.publish_folder(store.uri, folder / "export")
+
+
+_CORPUS = {
+    "kind": "corpus",
+    "name": "drill",
+    "sources": [{"type": "synthetic_notes", "name": "notes", "num_documents": _NUM_DOCUMENTS}],
+    "tokenizer": {"base": "train", "vocabulary_size": 1024, "num_clinical_tokens": 8, "training_megabytes": 1},
+}
+_TERMS = {"type": "term_table", "name": "t", "path": "SCRATCH/pairs.csv", "term_column": "anchor"}
+_PAIRS = {"kind": "pairs", "name": "drill", "sources": [{**_TERMS, "name_column": "positive"}]}
+_VECTORS = {
+    "kind": "embed",
+    "name": "drill",
+    "model": "tiny",
+    "input_uri": "SCRATCH/notes.csv",
+    "id_column": "id",
+    "text_column": "text",
+    "part_rows": 32,
+    "max_tokens": 32,
+    "scaling": {"num_workers": 1},
+}
+_EVALUATION = {
+    "kind": "evaluate",
+    "name": "drill",
+    "model": "tiny",
+    "corpus": None,
+    "data": "SCRATCH",
+    "tasks": [{"type": "classification", "name": "notes", "train": "notes.csv", "group": "patient"}],
+    "modes": ["frozen"],
+    "seeds": [0],
+    "num_resamples": 100,
+    "codes": None,
+    "few_shot": [],
+    "efficiency": None,
+    "scaling": {"num_cpus": 1, "num_runs": 1},
+}
+JOBS = {
+    "pairs": Job("pairs", _start("build_pairs", _PAIRS), _same_files),
+    "corpus": Job("corpus", _start("build_corpus", _CORPUS), _same_files),
+    "training": Job("model", _start_training, _same_model, _publish_corpus),
+    "vectors": Job("embeddings", _start("embed", _VECTORS), _same_files, _publish_model),
+    # A report has the times of its runs.
+    "evaluation": Job("evaluation", _start("evaluate", _EVALUATION), lambda one, other: True, _publish_model),
+}
+"""Every kind of job that drills can afford; pairs need no Ray."""

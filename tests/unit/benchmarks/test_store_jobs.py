@@ -1,0 +1,34 @@
+"""Short forms of the drills ``disk-full``, ``credentials``, ``clock`` and ``store-faults`` with pairs, which need no Ray."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.drills import clock, credentials, disk_full, store_faults
+
+
+def test_a_job_on_a_full_disk_says_so_publishes_nothing_and_finishes_later(tmp_path: Path) -> None:
+    try:
+        outcome = disk_full.run(tmp_path, 0, sizes={"pairs": ("12k",)}, scratch_sizes={"pairs": ("12k",)})
+    except PermissionError as error:
+        pytest.skip(f"no right to mount: {error}")
+    assert outcome.passed, outcome
+
+
+@pytest.mark.s3
+def test_a_job_with_wrong_keys_ends_with_2_and_publishes_nothing(tmp_path: Path) -> None:
+    outcome = credentials.run(tmp_path, 0, names=("pairs",))
+    assert outcome.passed, outcome
+    assert outcome.injected == 5
+
+
+@pytest.mark.s3
+def test_a_clock_that_jumps_changes_no_artifact(tmp_path: Path) -> None:
+    outcome = clock.run(tmp_path, 0, num_each=1, names=("pairs",))
+    assert outcome.passed, outcome
+
+
+@pytest.mark.s3
+def test_a_job_under_a_broken_store_ends_as_without(tmp_path: Path) -> None:
+    outcome = store_faults.run(tmp_path, 0, num_each=0, num_kills=0, names=("pairs",))
+    assert outcome.passed, outcome
