@@ -18,6 +18,7 @@ ACCEPTED = re.compile(
 REFUSED = re.compile(r"\b(A?GPL|LGPL|SSPL|BUSL|Proprietary)")
 # Components without a licence in their metadata, or with one that needs a reason.
 EXPLAINED = {
+    "atheris": "Apache-2.0 by its licence file; development only",
     "cel-python": "Apache-2.0 by its licence file; development only",
     "clinical-modernbert": "the project itself",
     "deepspeed": "Apache-2.0 by its licence file",

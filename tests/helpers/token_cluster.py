@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,13 @@ class TokenCluster:
 @pytest.fixture(scope="module")
 def cluster(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TokenCluster]:
     """A running cluster for the tests of one module."""
-    folder = tmp_path_factory.mktemp("c")
+    with running_token_cluster(repository, tmp_path_factory.mktemp("c")) as cluster:
+        yield cluster
+
+
+@contextmanager
+def running_token_cluster(repository: Path, folder: Path) -> Iterator[TokenCluster]:
+    """Start a cluster that keeps its token and its log in ``folder``, for the length of the block."""
     ray_folder = Path(f"/tmp/cm-ray-{os.getpid()}")  # short: the paths of Ray's sockets must fit 107 characters
     token = folder / "token"
     token.write_text(secrets.token_hex(32))
