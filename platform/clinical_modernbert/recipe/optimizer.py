@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from clinical_modernbert.recipe.batch_course import BatchCourse
 from clinical_modernbert.recipe.section import Section
 
 Schedule = Literal["cosine", "constant", "linear", "one_minus_sqrt", "wsd"]
@@ -47,13 +48,14 @@ class OptimizerSection(Section):
     max_gradient_norm: float | None = Field(default=1.0, gt=0)
     """Largest global norm of the gradients, which are scaled down to it; None: no limit."""
 
-    def num_warmup_steps(self, num_steps: int, *, batch_tokens: int) -> int:
-        """Return the steps of the warm-up in a run of ``num_steps``."""
-        return _steps(self.warmup_steps, self.warmup_tokens, batch_tokens, share=self.warmup_fraction * num_steps)
+    def num_warmup_steps(self, num_steps: int, *, tokens: BatchCourse) -> int:
+        """Return the steps of the warm-up in a run of ``num_steps``; ``tokens`` are those of each step."""
+        return _steps(self.warmup_steps, self.warmup_tokens, tokens, share=self.warmup_fraction * num_steps)
 
-    def num_decay_steps(self, num_steps: int, *, batch_tokens: int) -> int:
-        """Return the steps over which ``wsd`` falls in a run of ``num_steps``; at least one."""
-        return max(_steps(self.decay_steps, self.decay_tokens, batch_tokens, share=self.decay_fraction * num_steps), 1)
+    def num_decay_steps(self, num_steps: int, *, tokens: BatchCourse) -> int:
+        """Return the steps over which ``wsd`` falls in a run of ``num_steps``, at least one; their batches are full."""
+        full = BatchCourse(tokens.full)
+        return max(_steps(self.decay_steps, self.decay_tokens, full, share=self.decay_fraction * num_steps), 1)
 
     @model_validator(mode="after")
     def _one_unit(self) -> Self:
@@ -68,7 +70,7 @@ class OptimizerSection(Section):
         return self
 
 
-def _steps(steps: int | None, tokens: int | None, batch_tokens: int, *, share: float) -> int:
+def _steps(steps: int | None, tokens: int | None, of_steps: BatchCourse, *, share: float) -> int:
     if steps is not None:
         return steps
-    return round(share) if tokens is None else -(-tokens // batch_tokens)
+    return round(share) if tokens is None else of_steps.steps_for(tokens)

@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from clinical_modernbert.recipe.batch_course import BatchCourse, BatchWarmupSection
 from clinical_modernbert.recipe.corpus import SequenceLength
 from clinical_modernbert.recipe.optimizer import OptimizerSection, Schedule
 from clinical_modernbert.recipe.section import CorpusReference, Recipe, RecipeValues, Section
@@ -120,9 +121,11 @@ class TrainingSection(Section):
     batch_rows: int = Field(default=704, ge=1)
     """Rows of ``sequence_length`` tokens in a step's global batch. The paper's 13 B tokens in 150,000 steps of length 128 are 677
     rows a step; 704 is the next number that divides over many workers."""
+    batch_warmup: BatchWarmupSection | None = None
+    """Smaller batches at the beginning of the first phase; None: every batch has batch_rows."""
     phases: tuple[PhaseSection, ...] = ()
     """Phases of different row lengths, in order. Without phases, the run is one phase of ``num_steps`` at ``sequence_length``.
-    Every phase has batch_rows * sequence_length tokens a step, so longer rows mean fewer rows a step."""
+    Every phase has batch_rows * sequence_length tokens a step (fewer in batch_warmup), so longer rows mean fewer rows a step."""
     continue_from: str | None = None
     """A kept state, ``<run>@<step>``, from which the run continues with weights, optimizer and step: to extend that run (more
     num_steps), or to branch from it (another schedule, corpus or rate from that step on). All steps before count as done. The
@@ -138,8 +141,22 @@ class TrainingSection(Section):
 
     @property
     def batch_tokens(self) -> int:
-        """Places for tokens in a step's global batch."""
+        """Places for tokens in a step's global batch, after batch_warmup."""
         return self.batch_rows * self.sequence_length
+
+    @property
+    def course(self) -> BatchCourse:
+        """Rows of sequence_length in each step's global batch.
+
+        The sizes of the warm-up are start_rows, 2 * start_rows, ... below batch_rows, each for an equal share of its tokens.
+        """
+        warmup = self.batch_warmup
+        if warmup is None:
+            return BatchCourse(self.batch_rows)
+        sizes = range(warmup.start_rows, self.batch_rows, warmup.start_rows)
+        share = -(-warmup.tokens // len(sizes))
+        stages = tuple((-(-share // (rows * self.sequence_length)), rows) for rows in sizes)
+        return BatchCourse(self.batch_rows, stages)
 
     @property
     def resolved_phases(self) -> tuple[PhaseSection, ...]:
@@ -149,13 +166,33 @@ class TrainingSection(Section):
         )
 
     def steps_of(self, phase: PhaseSection) -> int:
-        """Return the phase's optimizer steps."""
-        return phase.num_steps or -(-(phase.tokens or 0) // self.batch_tokens)
+        """Return the phase's optimizer steps; the first one has the smaller batches of batch_warmup."""
+        tokens = self.course.times(self.sequence_length)
+        first = bool(self.phases) and phase is self.phases[0]
+        return phase.num_steps or (tokens if first else BatchCourse(tokens.full)).steps_for(phase.tokens or 0)
 
     @property
     def total_steps(self) -> int:
         """Optimizer steps of the whole run."""
         return sum(self.steps_of(phase) for phase in self.resolved_phases)
+
+    @model_validator(mode="after")
+    def _batch_grows(self) -> Self:
+        warmup = self.batch_warmup
+        if warmup is None:
+            return self
+        if warmup.start_rows >= self.batch_rows or self.batch_rows % warmup.start_rows:
+            raise ValueError(
+                f"batch_warmup.start_rows={warmup.start_rows} must divide batch_rows={self.batch_rows} and be below it"
+            )
+        # The phases after the first have one size of batch.
+        steps, first = self.course.warmup_steps, self.resolved_phases[0]
+        if steps > self.steps_of(first):
+            raise ValueError(
+                f"batch_warmup.tokens={warmup.tokens} takes {steps} steps, the first phase has {self.steps_of(first)}: it must "
+                "end in the first phase"
+            )
+        return self
 
     @model_validator(mode="after")
     def _steps_remain(self) -> Self:
@@ -239,6 +276,8 @@ class PretrainRecipe(Recipe):
         """
         values = super().identity()
         del values["training"]["continue_from"]
+        if self.training.batch_warmup is None:  # left out, so that it changes no fingerprint of runs without it
+            del values["training"]["batch_warmup"]
         if self.model_sources():
             del values["model"]
         if self.training.export == "best":
@@ -301,9 +340,9 @@ class PretrainRecipe(Recipe):
     def _warmup_ends(self) -> Self:
         if any(phase.schedule for phase in self.training.phases):
             return self  # the phases' schedules replace the run's
-        num_steps, batch_tokens = self.training.total_steps, self.training.batch_tokens
-        warmup = self.optimizer.num_warmup_steps(num_steps, batch_tokens=batch_tokens)
-        decay = self.optimizer.num_decay_steps(num_steps, batch_tokens=batch_tokens)
+        num_steps, tokens = self.training.total_steps, self.training.course.times(self.training.sequence_length)
+        warmup = self.optimizer.num_warmup_steps(num_steps, tokens=tokens)
+        decay = self.optimizer.num_decay_steps(num_steps, tokens=tokens)
         # A share of the decay may be all steps: then it begins where the warm-up ends.
         falls = self.optimizer.decay_steps or self.optimizer.decay_tokens
         if warmup > num_steps or (falls and warmup + decay > num_steps):
@@ -321,6 +360,11 @@ class PretrainRecipe(Recipe):
             raise ValueError(
                 f"training.batch_rows={training.batch_rows} must be a multiple of scaling.num_workers * "
                 f"scaling.micro_batch_rows = {scaling.num_workers} * {scaling.micro_batch_rows} = {share}"
+            )
+        if training.batch_warmup and training.batch_warmup.start_rows % share:
+            raise ValueError(
+                f"training.batch_warmup.start_rows={training.batch_warmup.start_rows} must be a multiple of "
+                f"scaling.num_workers * scaling.micro_batch_rows = {share}"
             )
         longest = max(phase.sequence_length for phase in training.resolved_phases)
         if longest > self.model.max_position_embeddings:

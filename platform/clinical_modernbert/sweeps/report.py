@@ -61,7 +61,7 @@ def _with_figures(trial: Trial, base: SweepBase, store: Store) -> Trial:
         held_out=summary["held_out"],
         num_parameters=summary["num_parameters"],
         num_steps=summary["num_steps"],
-        token_places=training.total_steps * training.batch_tokens,
+        token_places=training.course.times(training.sequence_length).before(training.total_steps),
         training_flops=summary["training_flops"],
         initial_weights=summary["initial_weights"],
         row_order=summary["row_order"],

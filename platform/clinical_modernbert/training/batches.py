@@ -53,8 +53,8 @@ class BatchSource:
         """
         phase = phase_at(self.phases, step)
         rows = self.rows[phase.sequence_length]
-        order = RowOrder(num_rows=len(rows), batch_rows=phase.batch_rows, seed=self.seed)
-        global_rows = order.rows(step - phase.first_step + phase.order_step + skipped)
+        order = RowOrder(num_rows=len(rows), batch_rows=phase.batch_rows(step), seed=self.seed)
+        global_rows = order.rows_from(phase.place(step, skipped=skipped))
         num_rows = len(global_rows) // self.world_size
         first = self.rank * num_rows
         micro_batches, lengths, num_salient, num_salient_masked = [], [], 0, 0

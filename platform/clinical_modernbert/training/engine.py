@@ -29,6 +29,9 @@ _PART = re.compile(r"zero_pp_rank_(\d+)_")
 class Engine(Protocol):
     """Forward and backward of micro-batches, one optimizer step, resumable state."""
 
+    def expect(self, num_micro_batches: int) -> None:
+        """Say how many micro-batches of this worker the next step has."""
+
     def backward(self, batch: PackedBatch, *, num_masked: int) -> torch.Tensor:
         """Add the gradient of this micro-batch's share of the step's loss; return the share, detached."""
 
@@ -73,6 +76,9 @@ class TorchEngine:
         self._optimizer = build_optimizer(loss, optimizer)
         self._max_norm = optimizer.max_gradient_norm
         self._parameters = list(loss.parameters())
+
+    def expect(self, num_micro_batches: int) -> None:
+        pass  # gradients add up until the step, however many there are
 
     def backward(self, batch: PackedBatch, *, num_masked: int) -> torch.Tensor:
         share = self._loss(batch) / num_masked
@@ -131,6 +137,15 @@ class DeepSpeedEngine:
         self._measured = () if scaling.zero_stage else tuple(loss.parameters())
         if scaling.zero_stage and isinstance(inner, StableAdamW):
             _bind_partitions(inner, self._engine.optimizer)
+
+    def expect(self, num_micro_batches: int) -> None:
+        if num_micro_batches != self._num_micro_batches:
+            engine, self._num_micro_batches = self._engine, num_micro_batches
+            engine.set_train_batch_size(
+                engine.train_micro_batch_size_per_gpu() * engine.dp_world_size * num_micro_batches
+            )
+            # DeepSpeed steps where its count of micro-batches divides by their number, so the count begins again.
+            engine.micro_steps = 0
 
     def backward(self, batch: PackedBatch, *, num_masked: int) -> torch.Tensor:
         share = self._engine(batch) / num_masked

@@ -18,6 +18,7 @@ from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, fin
 from clinical_modernbert.encoder import load_model, num_parameters, save_model
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.masking import token_ranges
+from clinical_modernbert.recipe.batch_course import BatchCourse
 from clinical_modernbert.recipe.merge import MergeRecipe
 from clinical_modernbert.recipe.pretrain import PhaseSection
 from clinical_modernbert.tokenizer import load_tokenizer
@@ -116,9 +117,9 @@ def _score(model: Any, corpus: Artifact, folder: Path, recipe: MergeRecipe) -> H
         section=PhaseSection(sequence_length=length, num_steps=1),
         first_step=0,
         num_steps=1,
-        batch_rows=_BATCH_ROWS,
+        course=BatchCourse(_BATCH_ROWS),
         micro_batch_rows=_BATCH_ROWS,
-        order_step=0,
+        first_row=0,
         global_rope_theta=None,
     )
     return score_phase(

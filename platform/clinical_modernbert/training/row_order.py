@@ -1,8 +1,9 @@
 """The order of the rows: a pure function of (seed, step), the same for every number of workers.
 
-Step s takes places s*B ... s*B+B-1 of an endless sequence of epochs; each epoch is a permutation of all rows. The permutation is
-computed, not stored: a Feistel network permutes the next larger power of four, and is applied again to a result that is not a
-row number. So 100 million rows need no memory, and the rows of a step need none of the steps before it.
+Batches follow each other in an endless sequence of epochs: step s of batches of B rows takes places s*B ... s*B+B-1. Each epoch
+is a permutation of all rows. The permutation is computed, not stored: a Feistel network permutes the next larger power of four,
+and is applied again to a result that is not a row number. So 100 million rows need no memory, and the rows of a step need none of
+the steps before it.
 """
 
 from dataclasses import dataclass
@@ -26,8 +27,12 @@ class RowOrder:
     """Neighbouring rows that stay together: runs are permuted, not rows. The last run of an epoch ends with the first rows."""
 
     def rows(self, step: int) -> NDArray[np.int64]:
-        """Return the row numbers of the global batch of ``step``, int64 [batch_rows]."""
-        places = np.arange(step * self.batch_rows, (step + 1) * self.batch_rows, dtype=np.int64)
+        """Return the row numbers of the global batch of ``step`` where all batches have one size, int64 [batch_rows]."""
+        return self.rows_from(step * self.batch_rows)
+
+    def rows_from(self, place: int) -> NDArray[np.int64]:
+        """Return the row numbers of a batch that begins at this place of the endless sequence, int64 [batch_rows]."""
+        places = np.arange(place, place + self.batch_rows, dtype=np.int64)
         runs, within_run = np.divmod(places, self.run_rows)
         num_runs = -(-self.num_rows // self.run_rows)
         epochs, within = np.divmod(runs, num_runs)

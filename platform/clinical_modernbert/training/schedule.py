@@ -3,8 +3,11 @@
 import math
 from dataclasses import dataclass
 
+from clinical_modernbert.recipe.batch_course import BatchCourse
 from clinical_modernbert.recipe.optimizer import OptimizerSection, Schedule
 from clinical_modernbert.training.phases import Phase
+
+_NO_TOKENS = BatchCourse(0)
 
 
 def learning_rate(step: int, *, phases: tuple[Phase, ...], section: OptimizerSection) -> float:
@@ -16,16 +19,18 @@ def learning_rate(step: int, *, phases: tuple[Phase, ...], section: OptimizerSec
             warmup = round(own.warmup_fraction * phase.num_steps) if own.warmup_steps is None else own.warmup_steps
             of_phase = _Course(own.schedule, phase.num_steps, warmup, final_fraction=own.final_fraction)
             return peak * _share_of_peak(step - phase.first_step, of_phase)
-    batch_tokens = phases[0].batch_rows * phases[0].sequence_length
-    return run_learning_rate(step, num_steps=phases[-1].end_step, batch_tokens=batch_tokens, section=section)
+    tokens = phases[0].course.times(phases[0].sequence_length)
+    return run_learning_rate(step, num_steps=phases[-1].end_step, tokens=tokens, section=section)
 
 
-def run_learning_rate(step: int, *, num_steps: int, section: OptimizerSection, batch_tokens: int = 0) -> float:
-    """Return the learning rate of ``step`` by the schedule of the whole run; ``batch_tokens`` serves settings in tokens."""
-    warmup = section.num_warmup_steps(num_steps, batch_tokens=batch_tokens)
+def run_learning_rate(
+    step: int, *, num_steps: int, section: OptimizerSection, tokens: BatchCourse = _NO_TOKENS
+) -> float:
+    """Return the learning rate of ``step`` by the schedule of the whole run; ``tokens`` of each step serve settings in tokens."""
+    warmup = section.num_warmup_steps(num_steps, tokens=tokens)
     start = warmup
     if section.schedule == "wsd":
-        start = max(warmup, num_steps - section.num_decay_steps(num_steps, batch_tokens=batch_tokens))
+        start = max(warmup, num_steps - section.num_decay_steps(num_steps, tokens=tokens))
     of_run = _Course(section.schedule, num_steps, warmup, decay_start=start, final_fraction=section.final_fraction)
     return section.learning_rate * _share_of_peak(step, of_run)
 

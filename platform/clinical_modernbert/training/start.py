@@ -111,7 +111,7 @@ def start_run(job: TrainJob, worker: Worker) -> Run:
         MaskedLanguageLoss(model, precision=precision),
         scaling=recipe.scaling,
         optimizer=recipe.optimizer,
-        num_micro_batches=phases[0].batch_rows // (worker.world_size * phases[0].micro_batch_rows),
+        num_micro_batches=phases[0].course.full // (worker.world_size * phases[0].micro_batch_rows),
     )
     return Run(
         job=job,

@@ -72,6 +72,7 @@ def train_step(context: StepContext, share: WorkerShare, *, step: int, signals: 
             f"step {step}: no token of the global batch was masked; raise training.batch_rows or masking.rate_end"
         )
     # 2. Forward and backward of each micro-batch; gradients accumulate in the engine.
+    engine.expect(len(share.micro_batches))
     loss = torch.zeros((), dtype=torch.float64)
     for batch in share.micro_batches:
         loss += engine.backward(batch, num_masked=num_masked).double().cpu()
@@ -110,7 +111,7 @@ def step_figures(
         salient_masked=result.salient_masked,
         flops=float(sum_over_workers(torch.tensor(own_flops, dtype=torch.float64), context.worker)),
         rows=hashlib.sha256(share.global_rows_R.tobytes()).hexdigest()[:16],
-        fill=result.tokens / (phase.batch_rows * phase.sequence_length),
+        fill=result.tokens / (phase.batch_rows(step) * phase.sequence_length),
     )
 
 

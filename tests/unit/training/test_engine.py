@@ -41,7 +41,12 @@ def curve(model: Artifact, name: str) -> list[float]:
 @pytest.mark.usefixtures("group")
 @pytest.mark.parametrize("stage", [0, 1])
 def test_every_zero_stage_records_the_gradient_norm_of_plain_torch(store: Store, stage: int) -> None:
-    few = ("training.num_steps=4", "optimizer.max_gradient_norm=0.5")
+    # The batch grows from one micro-batch to two after the second step.
+    few = (
+        "training.num_steps=4",
+        "optimizer.max_gradient_norm=0.5",
+        "training.batch_warmup={start_rows: 8, tokens: 1000}",
+    )
     plain = pretrain_in_process(tiny_pretrain_plan(store, *few, name="plain"))
     sharded = pretrain_in_process(
         tiny_pretrain_plan(store, *few, "scaling.engine=deepspeed", f"scaling.zero_stage={stage}", name="zero")

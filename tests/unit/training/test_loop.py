@@ -185,24 +185,29 @@ PHASES = (
 )
 
 
+GROWING = "training.batch_warmup={start_rows: 8, tokens: 2500}"  # five steps of 512 tokens, then 1,024 a step
+
+
 def test_phases_change_mask_and_theta_go_on_in_the_rows_and_resume_to_the_bit(
     store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = pretrain_in_process(tiny_pretrain_plan(store, *PHASES, "name=whole"))
+    """With a batch that grows in the first phase."""
+    whole = pretrain_in_process(tiny_pretrain_plan(store, *PHASES, GROWING, "name=whole"))
     history = json.loads(whole.file("history.json").read_text())
     points = [point for point in history if "loss" in point]
     assert [point["phase"] for point in points] == [0] * 7 + [1] * 5
+    assert [round(point["tokens"] / point["fill"]) for point in points] == [512] * 5 + [1024] * 7
     assert [point["mask_rate"] for point in points[7:]] == [0.2] * 5
     assert points[6]["mask_rate"] == pytest.approx(0.30 - 0.15 * 6 / 11)
     # Rows go on where the former phase stopped: tokens are those of the same steps in a run of one phase.
-    plain = pretrain_in_process(tiny_pretrain_plan(store, "name=plain"))
+    plain = pretrain_in_process(tiny_pretrain_plan(store, GROWING, "name=plain"))
     ones = [point for point in json.loads(plain.file("history.json").read_text()) if "loss" in point]
     assert [point["tokens"] for point in points] == [point["tokens"] for point in ones]
     assert losses(whole)[:7] == losses(plain)[:7] and losses(whole)[7] != losses(plain)[7]
     exported = AutoModelForMaskedLM.from_pretrained(whole.folder("model"))
     assert exported.config.rope_parameters["full_attention"]["rope_theta"] == 500.0
 
-    plan = tiny_pretrain_plan(store, *PHASES, "name=killed")
+    plan = tiny_pretrain_plan(store, *PHASES, GROWING, "name=killed")
     real = loop.train_step
 
     def dies_at_step_9(*args, step: int, **kwargs):

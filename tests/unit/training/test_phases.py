@@ -17,7 +17,11 @@ THREE = [
 
 
 def recipe(
-    *, phases: list[dict[str, Any]] | None = None, optimizer: dict[str, Any] | None = None, **training: Any
+    *,
+    phases: list[dict[str, Any]] | None = None,
+    optimizer: dict[str, Any] | None = None,
+    num_workers: int = 2,
+    **training: Any,
 ) -> PretrainRecipe:
     values = {"sequence_length": 64, "batch_rows": 16, **training, **({"phases": phases} if phases else {})}
     return build_recipe(
@@ -28,7 +32,7 @@ def recipe(
             "corpus": "c",
             "training": values,
             "optimizer": optimizer or {},
-            "scaling": {"num_workers": 2, "micro_batch_rows": 4},
+            "scaling": {"num_workers": num_workers, "micro_batch_rows": 4},
         },
         origin="test",
     )
@@ -40,16 +44,16 @@ def rates(phases: Any, section: OptimizerSection) -> list[float]:
 
 def test_the_short_form_is_one_phase() -> None:
     (phase,) = lay_out(recipe(num_steps=12))
-    assert (phase.first_step, phase.end_step, phase.batch_rows, phase.micro_batch_rows) == (0, 12, 16, 4)
+    assert (phase.first_step, phase.end_step, phase.batch_rows(3), phase.micro_batch_rows) == (0, 12, 16, 4)
     assert recipe().training.total_steps == 150_000
 
 
 def test_phases_follow_each_other_with_constant_tokens_a_step() -> None:
     phases = lay_out(recipe(phases=THREE))
     assert [(p.first_step, p.end_step) for p in phases] == [(0, 60), (60, 90), (90, 100)]
-    assert {p.batch_rows * p.sequence_length for p in phases} == {16 * 64}
+    assert {p.batch_rows(p.first_step) * p.sequence_length for p in phases} == {16 * 64}
     assert {p.micro_batch_rows * p.sequence_length for p in phases} == {4 * 64}
-    assert [p.order_step for p in phases] == [0, 0, 60]
+    assert [p.first_row for p in phases] == [0, 0, 60 * 16]
     assert [p.global_rope_theta for p in phases] == [None, 160_000, 160_000]
     assert [phase_at(phases, step).number for step in (0, 59, 60, 89, 90, 99)] == [0, 0, 1, 1, 2, 2]
     with pytest.raises(ValueError, match="outside the run's 100 steps"):
@@ -113,6 +117,42 @@ def test_steps_and_tokens_of_warm_up_and_decay_stay_where_a_run_is_longer(num_st
     assert found[num_steps - 19] < 1 and found[-1] == 0
 
 
+def test_batches_grow_over_the_tokens_of_the_warm_up() -> None:
+    """Sizes 4, 8, 12 for 1,000 tokens each, in whole steps; then batches as large as 16 rows, in both phases."""
+    warmup = {"start_rows": 4, "tokens": 3_000}
+    phases = [{"sequence_length": 64, "tokens": 10_000}, {"sequence_length": 128, "tokens": 2_048}]
+    first, second = lay_out(recipe(phases=phases, batch_warmup=warmup, num_workers=1))
+    rows = [first.batch_rows(step) for step in range(first.end_step)]
+    assert rows == [4, 4, 4, 4, 8, 8, 12, 12, 16, 16, 16, 16, 16, 16, 16]
+    assert sum(rows) * 64 >= 10_000 > sum(rows[:-1]) * 64  # the phase ends with the step that reads its last token
+    places = [first.place(step, skipped=0) for step in range(first.end_step)]
+    assert places == [sum(rows[:step]) for step in range(first.end_step)]
+    assert first.place(5, skipped=2) == sum(rows[:7])
+    assert (second.first_row, second.batch_rows(second.first_step), second.num_steps) == (0, 8, 2)
+
+
+def test_tokens_of_a_warm_up_of_the_rate_are_counted_in_smaller_batches_too() -> None:
+    section = OptimizerSection(learning_rate=1.0, warmup_tokens=2_048 + 1, schedule="constant")
+    warmup = {"start_rows": 4, "tokens": 3_000}
+    # 1,024 tokens in four steps of 4 rows, 1,024 in two of 8, and one token of the next.
+    found = rates(lay_out(recipe(num_steps=20, batch_warmup=warmup, num_workers=1)), section)
+    assert found[:8] == pytest.approx([n / 7 for n in range(1, 8)] + [1.0])
+
+
+@pytest.mark.parametrize(
+    ("warmup", "message"),
+    [
+        ({"start_rows": 5, "tokens": 1}, "start_rows=5 must divide batch_rows=16 and be below it"),
+        ({"start_rows": 16, "tokens": 1}, "start_rows=16 must divide batch_rows=16 and be below it"),
+        ({"start_rows": 4, "tokens": 1}, r"start_rows=4 must be a multiple of scaling\.num_workers .* = 8"),
+        ({"start_rows": 8, "tokens": 99_999}, r"takes 196 steps, the first phase has 100: it must end in the first"),
+    ],
+)
+def test_impossible_batch_warm_ups_are_refused_by_name(warmup: dict[str, int], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        recipe(num_steps=100, batch_warmup=warmup)
+
+
 def test_steps_of_a_phase_s_warm_up() -> None:
     phases = [{"sequence_length": 64, "num_steps": n, "schedule": "constant", "warmup_steps": 4} for n in (8, 80)]
     found = rates(lay_out(recipe(phases=phases)), OptimizerSection(learning_rate=1.0))
@@ -169,4 +209,4 @@ def test_the_shipped_recipes(name: str, steps: int | None, lengths: set[int]) ->
     phases = lay_out(found)
     assert {p.sequence_length for p in phases} == lengths
     assert found.training.total_steps == steps or steps is None
-    assert len({p.batch_rows * p.sequence_length for p in phases}) == 1
+    assert len({p.course.full * p.sequence_length for p in phases}) == 1

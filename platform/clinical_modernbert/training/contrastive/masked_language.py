@@ -18,6 +18,7 @@ from clinical_modernbert.errors import ModelError
 from clinical_modernbert.masking import Masker, token_ranges
 from clinical_modernbert.outages import patiently
 from clinical_modernbert.recipe import ContrastRecipe
+from clinical_modernbert.recipe.batch_course import BatchCourse
 from clinical_modernbert.recipe.contrast import MaskedLanguageSection
 from clinical_modernbert.recipe.pretrain import PhaseSection
 from clinical_modernbert.tokenizer import load_tokenizer
@@ -61,9 +62,9 @@ def open_term(recipe: ContrastRecipe, corpus: Artifact, encoder: TextModel, work
         section=PhaseSection(sequence_length=section.sequence_length, num_steps=recipe.training.num_steps),
         first_step=0,
         num_steps=recipe.training.num_steps,
-        batch_rows=section.batch_rows,
+        course=BatchCourse(section.batch_rows),
         micro_batch_rows=min(recipe.scaling.micro_batch_rows, section.batch_rows // worker.world_size),
-        order_step=0,
+        first_row=0,
         global_rope_theta=None,
     )
     opened = partial(PackedRows, corpus, row_length=section.sequence_length, split="train")
