@@ -9,20 +9,42 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedTokenizerFast
 
 from clinical_modernbert.encoder.limits import max_tokens
+from clinical_modernbert.recipe.vocabulary import Precision
 from clinical_modernbert.tokenizer import save_tokenizer
 
 
-def save_model(model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write safetensors, config and tokenizer; the tokenizer's ``truncation=True`` cuts at the model's longest text."""
-    model.save_pretrained(folder, safe_serialization=True)
+def save_model(model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path, *, dtype: Precision = "float32") -> None:
+    """Write safetensors, config and tokenizer; the tokenizer's ``truncation=True`` cuts at the model's longest text.
+
+    ``dtype`` is that of the weights in the file; the model keeps its own.
+    """
+    path, names = folder / "config.json", {}
+    if dtype == "bfloat16":
+        model.save_pretrained(folder, safe_serialization=True, state_dict=_rounded(model))
+        # transformers 4 reads the second name and loads float32 unless asked; 5 reads the first and loads what it says.
+        names = {"dtype": dtype, "torch_dtype": dtype}
+    else:
+        model.save_pretrained(folder, safe_serialization=True)
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if model.config.model_type == "modernbert":
-        path = folder / "config.json"
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        path.write_text(json.dumps(config | _earlier_names(config), indent=2) + "\n", encoding="utf-8")
+        names |= _earlier_names(config)
+    path.write_text(json.dumps(config | names, indent=2) + "\n", encoding="utf-8")
     save_tokenizer(tokenizer, folder, max_tokens=max_tokens(model))
+
+
+def _rounded(model: Any) -> dict[str, torch.Tensor]:
+    """Return the weights in bfloat16. Shared ones stay shared: a tied decoder is one tensor of the file."""
+    found: dict[int, torch.Tensor] = {}
+    rounded = {}
+    for name, tensor in model.state_dict().items():
+        if tensor.data_ptr() not in found:
+            found[tensor.data_ptr()] = tensor.to(torch.bfloat16) if tensor.is_floating_point() else tensor
+        rounded[name] = found[tensor.data_ptr()]
+    return rounded
 
 
 def _earlier_names(config: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from clinical_modernbert.recipe.corpus import SequenceLength
 from clinical_modernbert.recipe.optimizer import OptimizerSection
 from clinical_modernbert.recipe.pretrain import MaskingSection, ModelCardSection
 from clinical_modernbert.recipe.section import OptionalCorpusReference, PairsReference, Recipe, RecipeValues, Section
-from clinical_modernbert.recipe.training_run import CheckpointSection, LoggingSection
+from clinical_modernbert.recipe.training_run import CheckpointSection, ExportSection, LoggingSection
 from clinical_modernbert.recipe.vocabulary import Pooling
 
 
@@ -140,6 +140,7 @@ class ContrastRecipe(Recipe):
     training: ContrastTrainingSection = ContrastTrainingSection()
     held_out: HeldOutPairsSection = HeldOutPairsSection()
     model_card: ModelCardSection = ModelCardSection()
+    export: ExportSection = ExportSection()
     scaling: ContrastScaling = ContrastScaling()
     checkpoint: CheckpointSection = CheckpointSection(every_steps=500)
     logging: LoggingSection = LoggingSection()
@@ -155,7 +156,7 @@ class ContrastRecipe(Recipe):
         A second loss that is off is left out, so that it changes no fingerprint of runs without it.
         """
         values = super().identity()
-        del values["init"]
+        del values["init"], values["export"]
         values.pop("corpus", None)
         training = values["training"]
         if self.training.masked_language is None:
@@ -164,7 +165,7 @@ class ContrastRecipe(Recipe):
             del training["teacher"]
         else:
             del training["teacher"]["model"]
-        return values
+        return values | self.export.identity()
 
     @model_validator(mode="after")
     def _pretraining_only(self) -> "ContrastRecipe":

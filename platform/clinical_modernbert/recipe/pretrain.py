@@ -10,6 +10,7 @@ from clinical_modernbert.recipe.optimizer import OptimizerSection, Schedule
 from clinical_modernbert.recipe.section import CorpusReference, Recipe, RecipeValues, Section
 from clinical_modernbert.recipe.training_run import (
     CheckpointSection,
+    ExportSection,
     LoggingSection,
     StabilitySection,
     TrainScaling,
@@ -256,6 +257,7 @@ class PretrainRecipe(Recipe):
     stability: StabilitySection = StabilitySection()
     held_out_loss: HeldOutLossSection = HeldOutLossSection()
     model_card: ModelCardSection = ModelCardSection()
+    export: ExportSection = ExportSection()
     scaling: TrainScaling = TrainScaling()
     checkpoint: CheckpointSection = CheckpointSection()
     logging: LoggingSection = LoggingSection()
@@ -275,14 +277,14 @@ class PretrainRecipe(Recipe):
         input instead of its address and shape, and so has a run that continues a state.
         """
         values = super().identity()
-        del values["training"]["continue_from"]
+        del values["export"], values["training"]["continue_from"]
         if self.training.batch_warmup is None:  # left out, so that it changes no fingerprint of runs without it
             del values["training"]["batch_warmup"]
         if self.model_sources():
             del values["model"]
         if self.training.export == "best":
             values["checkpoint"] = {"every_steps": self.checkpoint.every_steps}
-        return values
+        return values | self.export.identity()
 
     @model_validator(mode="after")
     def _overlap_is_possible(self) -> Self:

@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from clinical_modernbert.recipe.section import Section
+from clinical_modernbert.recipe.section import RecipeValues, Section
+from clinical_modernbert.recipe.vocabulary import Precision
 
 
 class TrainScaling(Section):
@@ -80,6 +81,17 @@ class ProfileSection(Section):
     """First step that is profiled; the first steps of a run are slower than the others."""
     num_steps: int = Field(default=3, ge=1)
     """Number of steps; a trace has some megabytes a step."""
+
+
+class ExportSection(Section):
+    """The files of the finished model."""
+
+    dtype: Precision = "float32"
+    """Type of the weights in the files. ``bfloat16`` halves their size; they are rounded after the last figures are measured."""
+
+    def identity(self) -> RecipeValues:
+        """Return what belongs in a fingerprint: nothing for float32, so that it is that of recipes before this section."""
+        return {} if self.dtype == "float32" else {"export": {"dtype": self.dtype}}
 
 
 class LoggingSection(Section):

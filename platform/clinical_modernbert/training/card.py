@@ -12,6 +12,7 @@ from clinical_modernbert.artifacts import Artifact, InputEntry, id_on_hub, model
 from clinical_modernbert.masking import MASK_KINDS, TOP_K
 from clinical_modernbert.recipe import CorpusRecipe, PretrainRecipe
 from clinical_modernbert.recipe.sources import Source
+from clinical_modernbert.recipe.training_run import ExportSection
 from clinical_modernbert.sources import licence_of
 from clinical_modernbert.training.records import MergedInput, Summary
 
@@ -28,6 +29,13 @@ _UNKNOWN = "not stated; see the source's files"
 def stated_licence(source: Source, recipe: PretrainRecipe) -> str:
     """Return the licence that the recipe names for a source, else the usual one of its type."""
     return recipe.model_card.source_licences.get(source.name) or licence_of(source) or _UNKNOWN
+
+
+def weights_of(export: ExportSection) -> str:
+    """Return the type of the weights in a sentence."""
+    if export.dtype == "float32":
+        return "float32"
+    return f"{export.dtype}, rounded from float32; all figures are those before rounding"
 
 
 def model_card(
@@ -119,6 +127,7 @@ def _training(recipe: PretrainRecipe, corpus: Artifact, summary: Summary) -> str
         "operations": f"{summary.training_flops:.3g} on real tokens, without padding",
         "loss": f"{summary.loss_first:.3f} at the first step, {summary.loss_last:.3f} at the last (training masks)",
         "rollbacks": str(summary.rollbacks),
+        "weights in the files": weights_of(recipe.export),
     }
     return "\n".join(f"- {name}: {value}" for name, value in facts.items())
 

@@ -38,7 +38,7 @@ def export_model(run: Run, state: RunState, exported: RunState, *, traces: tuple
     summary = _summary(run, state, exported)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        save_model(run.model, run.tokenizer, folder / "model")
+        save_model(run.model, run.tokenizer, folder / "model", dtype=run.recipe.export.dtype)
         card = model_card(run.job.run_id, run.recipe, run.corpus, summary, initial_model=run.initial_model)
         (folder / "model" / "README.md").write_text(card, encoding="utf-8")
         (folder / "history.json").write_text(json.dumps(history_to_json(state.history)), encoding="utf-8")

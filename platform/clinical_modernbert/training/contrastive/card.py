@@ -4,6 +4,7 @@ import yaml
 
 from clinical_modernbert.artifacts import Artifact, InputEntry, id_on_hub, model_name
 from clinical_modernbert.recipe import ContrastRecipe
+from clinical_modernbert.training.card import weights_of
 from clinical_modernbert.training.records import ContrastSummary
 
 _TWIN = {
@@ -50,7 +51,8 @@ def vector_card(
         f"| source | train pairs | held-out pairs | licence |\n|---|--:|--:|---|\n{sources}",
         f"## Training\n\n{summary.num_steps:,} steps of {training.batch_pairs:,} pairs, InfoNCE in both directions at "
         f"temperature {training.temperature:g}, {summary.precision}. Loss {summary.loss_first:.3f} at the first step, "
-        f"{summary.loss_last:.3f} at the last.{_second_losses(recipe, teacher)}",
+        f"{summary.loss_last:.3f} at the last.{_second_losses(recipe, teacher)}"
+        f" Weights in the files: {weights_of(recipe.export)}.",
         f"## Held-out pairs\n\n{figures}",
         "## Limits\n\nTrained on terms, not on sentences or notes. Near in meaning is not a diagnosis. Words that no source "
         "has stay unknown to it.",

@@ -29,7 +29,7 @@ def export_vectors(run: ContrastRun, state: RunState) -> Exported:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = run.context.encoder.model
-        save_model(model, run.context.encoder.tokenizer, folder / "model")
+        save_model(model, run.context.encoder.tokenizer, folder / "model", dtype=run.recipe.export.dtype)
         write_sentence_transformers_files(
             folder / "model", run.recipe.vectors, width=model.config.hidden_size, limit=max_tokens(model)
         )
