@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from clinical_modernbert.encoder import Encoder
 from clinical_modernbert.evaluation.codes.code_set import CodeSet, code_set, held_out_codes
-from clinical_modernbert.evaluation.codes.lookup import counting_figures, crosswalk, encoder_figures
+from clinical_modernbert.evaluation.codes.lookup import counting_figures, crosswalk, encoder_figures, lay_words_among
 from clinical_modernbert.evaluation.codes.neighbours import group_figures
 from clinical_modernbert.evaluation.codes.vectors import encoder_vectors, project, text_vectors, untrained
 from clinical_modernbert.evaluation.encoders import LocalEncoder
@@ -38,7 +38,8 @@ def code_report(
         all_candidates=section.max_codes is None,
         seed=section.seed,
     )
-    found = counting_figures(pairs, seed=section.seed)
+    phrases = lay_words_among(codes.entries)
+    found, of_phrases = (counting_figures(of, seed=section.seed) for of in (pairs, phrases))
     for local in encoders:
         encoder = Encoder(
             model=load_base(local, attention=scaling.attention),
@@ -49,6 +50,7 @@ def code_report(
         vectors_ND = embed(codes.descriptions)
         untrained_ND = _vectors(untrained(encoder, seed=section.seed), local, codes.descriptions, scaling=scaling)
         found[local.name] = encoder_figures(pairs, embed, seed=section.seed)
+        of_phrases[local.name] = encoder_figures(phrases, embed, seed=section.seed, candidates_DW=vectors_ND)
         seen, held_out = _by_corpus(vectors_ND, codes, local, section)
         figures[local.name] = _figures(vectors_ND, codes, section).model_copy(
             update={"untrained": _figures(untrained_ND, codes, section), "seen": seen, "held_out": held_out}
@@ -64,7 +66,7 @@ def code_report(
     draw_code_maps(folder / "figure2.png", maps, [entry.chapter for entry in codes.entries])
     tfidf = _figures(text_vectors(codes.descriptions), codes, section)
     k = section.purity_neighbours
-    return CodesReport(num_codes=len(codes), k=k, encoders=figures, tfidf=tfidf, crosswalk=found)
+    return CodesReport(num_codes=len(codes), k=k, encoders=figures, tfidf=tfidf, crosswalk=found, lay_words=of_phrases)
 
 
 def _vectors(

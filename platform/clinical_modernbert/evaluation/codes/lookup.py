@@ -2,6 +2,7 @@
 
 - Crosswalk: the description of an ICD-9-CM code must find its ICD-10-CM counterpart among all of them. The counterparts are those
   of CMS's General Equivalence Mappings; mappings that need several codes together are left out.
+- Lay words: what patients and busy clinicians write ("heart attack", "AFib") must find a code that it means.
 - Lay terms: a name of a disease must find a code of the ICD-9-CM category that it refers to.
 
 Most queries are worded differently from their answers. Rows of word counts stand next to the encoders: what shared letters and
@@ -27,6 +28,7 @@ from clinical_modernbert.evaluation.tasks import trivial
 from clinical_modernbert.evaluation.tasks.ranking import cosines
 from clinical_modernbert.recipe.corpus import HeldOutSection
 from clinical_modernbert.sources import CodeEntry, code_group, code_table
+from clinical_modernbert.sources.codes.lay_words import lay_words
 from clinical_modernbert.sources.codes.relations import gem_location, read_gem
 
 _CANDIDATES_A_QUERY = 10
@@ -83,6 +85,25 @@ def crosswalk(*, num_queries: int, all_candidates: bool, seed: int, held_out: He
     )
 
 
+def lay_words_among(entries: Sequence[CodeEntry]) -> LookUp:
+    """Return the phrases of ``sources/codes/lay_words.tsv`` that mean one of these ICD-9-CM codes, all of which are candidates.
+
+    Phrases of one meaning are drawn together.
+    """
+    codes = [entry.code.replace(".", "") for entry in entries]
+    found = [
+        (word, answers)
+        for word in lay_words("icd9cm")
+        if (answers := {number for number, code in enumerate(codes) if code.startswith(word.codes)})
+    ]
+    return LookUp(
+        [word.phrase for word, _ in found],
+        [" ".join(word.codes) for word, _ in found],
+        list(entries),
+        [answers for _, answers in found],
+    )
+
+
 def lay_terms(pairs: Artifact) -> LookUp | None:
     """Return the names of diseases that refer to categories the pair set held out, among all ICD-9-CM codes; None without any."""
     codes = code_table("icd9cm")
@@ -110,9 +131,13 @@ def lay_terms(pairs: Artifact) -> LookUp | None:
     )
 
 
-def encoder_figures(of: LookUp, embed: Embed, *, seed: int) -> LookUpFigures:
-    """Return how often an encoder's nearest candidates, by the cosine, are right."""
-    return _figures(of, cosines(embed(of.queries), embed(of.candidates)), seed=seed)
+def encoder_figures(
+    of: LookUp, embed: Embed, *, seed: int, candidates_DW: NDArray[np.float32] | None = None
+) -> LookUpFigures:
+    """Return how often an encoder's nearest candidates, by the cosine, are right; ``candidates_DW`` saves embedding them."""
+    if candidates_DW is None:
+        candidates_DW = embed(of.candidates)
+    return _figures(of, cosines(embed(of.queries), candidates_DW), seed=seed)
 
 
 def counting_figures(of: LookUp, *, seed: int) -> dict[str, LookUpFigures]:

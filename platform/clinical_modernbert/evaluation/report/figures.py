@@ -30,19 +30,27 @@ def figure_2(codes: CodesReport) -> list[str]:
     text = (
         "Measured in the original space; the map (figure2.png) only shows. Intervals: bootstrap over code categories."
     )
-    return ["## Figure 2: ICD-9 codes", text, table(head, rows), *_crosswalk(codes)]
+    return ["## Figure 2: ICD-9 codes", text, table(head, rows), *_look_ups(codes)]
 
 
-def _crosswalk(codes: CodesReport) -> list[str]:
-    rows = [
-        [name, f"{found.queries:,}", f"{found.candidates:,}", cell(found.recall_at_1), cell(found.recall_at_10)]
-        for name, found in codes.crosswalk.items()
-    ]
-    text = (
+def _look_ups(codes: CodesReport) -> list[str]:
+    crosswalk = (
         "Crosswalk: how often the nearest 1 or 10 ICD-10-CM descriptions hold a counterpart of the ICD-9-CM description. "
         "It asks for meaning where purity also counts shared words."
     )
-    return [text, table(["vectors", "queries", "candidates", "recall@1", "recall@10"], rows)] if rows else []
+    lay_words = (
+        "Lay words: how often the nearest 1 or 10 ICD-9-CM descriptions hold a code that an everyday phrase or an abbreviation "
+        "means. Intervals: bootstrap over meanings."
+    )
+    parts = []
+    for text, figures in ((crosswalk, codes.crosswalk), (lay_words, codes.lay_words)):
+        rows = [
+            [name, f"{found.queries:,}", f"{found.candidates:,}", cell(found.recall_at_1), cell(found.recall_at_10)]
+            for name, found in figures.items()
+        ]
+        if rows:
+            parts += [text, table(["vectors", "queries", "candidates", "recall@1", "recall@10"], rows)]
+    return parts
 
 
 def _code_row(label: str, figures: CodeFigures) -> list[str]:

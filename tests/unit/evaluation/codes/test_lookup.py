@@ -16,6 +16,7 @@ from clinical_modernbert.evaluation.codes.lookup import (
     encoder_figures,
     held_out_purity,
     lay_terms,
+    lay_words_among,
 )
 from clinical_modernbert.recipe import PairsRecipe
 from clinical_modernbert.recipe.corpus import HeldOutSection
@@ -85,6 +86,28 @@ def test_a_wrong_answer_is_counted_by_how_it_differs_from_a_right_one() -> None:
 
     assert list(found) == ["right", "side", "encounter", "rest of a group", "category", "chapter", "elsewhere"]
     assert list(found.values()) == [1 / 7] * 7
+
+
+def test_lay_words_find_the_codes_that_they_mean_among_those_given() -> None:
+    entries = [
+        entry("410.01", "AMI anterolateral"),
+        entry("427.31", "Atrial fibrillation"),
+        entry("V70.0", "Routine exam"),
+    ]
+    of = lay_words_among(entries)
+    right = dict(zip(of.queries, of.answers, strict=True))
+    assert right["heart attack"] == {0} and right["AFib"] == {1} and of.candidates == [e.description for e in entries]
+    meanings = dict(zip(of.queries, of.categories, strict=True))
+    assert meanings["heart attack"] == meanings["MI"] != meanings["AFib"]
+    vectors = np.eye(3, dtype=np.float32)
+    asked: list[str] = []
+
+    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+        asked.extend(texts)
+        return np.array([vectors[min(right[text])] for text in texts])
+
+    found = encoder_figures(of, embed, seed=0, candidates_DW=vectors)
+    assert found.recall_at_1.mean == 1 and asked == of.queries
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ class CodeFigures(Section):
 
 
 class LookUpFigures(Section):
-    """How often the nearest ICD-10-CM descriptions of an ICD-9-CM description hold a counterpart of it."""
+    """How often the nearest descriptions of codes hold a right one."""
 
     queries: int
     candidates: int
@@ -49,7 +49,9 @@ class CodesReport(Section):
     encoders: dict[str, CodeFigures]
     tfidf: CodeFigures
     crosswalk: dict[str, LookUpFigures] = Field(default_factory=dict)
-    """Encoder, or method that counts -> figures."""
+    """Encoder, or method that counts -> figures of ICD-10-CM counterparts of ICD-9-CM descriptions."""
+    lay_words: dict[str, LookUpFigures] = Field(default_factory=dict)
+    """The same of ICD-9-CM codes that everyday phrases and abbreviations mean."""
 
 
 class TimedPoint(Section):
