@@ -70,7 +70,7 @@ class SentenceRolesTask(_Task):
 class AnnotatedTask(_Task):
     """Texts with annotated spans: what entities and identifiers share."""
 
-    format: Literal["conll", "pubtator", "brat", "i2b2_2006", "i2b2_2010", "i2b2_2012", "i2b2_2014"]
+    format: Literal["conll", "pubtator", "bioc", "brat", "i2b2_2006", "i2b2_2010", "i2b2_2012", "i2b2_2014"]
     """File format."""
     train: str
     """Training file, folder or archive."""
@@ -221,9 +221,10 @@ class RelationsTask(_Task):
     """Tell which relation two entities of a document have, if any. Micro F1 over the relations."""
 
     type: Literal["relations"]
-    format: Literal["pubtator", "chemprot"]
-    """``pubtator``: BC5CDR and BioRED, relations between concepts. ``chemprot``: BioCreative VI's folder of ``*_abstracts.tsv``,
-    ``*_entities.tsv`` and ``*_gold_standard.tsv`` or ``*_relations.tsv``, relations between mentions of one sentence."""
+    format: Literal["pubtator", "bioc", "chemprot"]
+    """``pubtator`` and ``bioc`` (XML): BC5CDR and BioRED, relations between concepts. ``chemprot``: BioCreative VI's folder of
+    ``*_abstracts.tsv``, ``*_entities.tsv`` and ``*_gold_standard.tsv`` or ``*_relations.tsv``, relations between mentions of one
+    sentence."""
     train: str
     """Training file or folder."""
     development: str | None = None

@@ -8,6 +8,7 @@ from clinical_modernbert.errors import SourceError
 from clinical_modernbert.evaluation.tasks.examples import WordExample
 from clinical_modernbert.recipe.tasks import AnnotatedTask
 from clinical_modernbert.sources.evaluation_sets import i2b2, ner
+from clinical_modernbert.sources.evaluation_sets.bioc import read_bioc
 from clinical_modernbert.sources.evaluation_sets.ner import AnnotatedText, TaggedSentence
 
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -58,6 +59,8 @@ def _named_document(sentence: TaggedSentence, *, file: str) -> str:
 def _annotated(path: Path, task: AnnotatedTask) -> Iterable[AnnotatedText]:
     if task.format == "pubtator":
         return ner.read_pubtator(path)
+    if task.format == "bioc":
+        return read_bioc(path)
     if task.format == "brat":
         return ner.read_brat(path)
     if task.format == "i2b2_2006":

@@ -1,6 +1,6 @@
 """Which relation two entities of a document have, if any: a text with both marked gets one label. A group is a document.
 
-PubTator's sets relate concepts: every pair of concepts in a document is an example if a training document relates their types,
+BC5CDR and BioRED relate concepts: every pair of concepts in a document is an example if a training document relates their types,
 with all mentions of both marked. ChemProt relates mentions of one sentence: the example is that sentence. Marks are plain signs
 with the type (Zhou and Chen, 2022): ``@ * chemical * lithium @ causes # ^ disease ^ tremor #``. A pair without a relation has the
 label ``no relation``; figures are over the pairs that have or get a relation.
@@ -25,6 +25,7 @@ from clinical_modernbert.evaluation.tasks.examples import Splits, TextExample, l
 from clinical_modernbert.evaluation.tasks.text_labels import VALUES, Scoring, errors, sample_size, trains
 from clinical_modernbert.recipe import RunRecipe
 from clinical_modernbert.recipe.tasks import RelationsTask
+from clinical_modernbert.sources.evaluation_sets.bioc import read_bioc
 from clinical_modernbert.sources.evaluation_sets.chemprot import read_chemprot
 from clinical_modernbert.sources.evaluation_sets.ner import AnnotatedText, Span, read_pubtator
 from clinical_modernbert.statistics import Floats
@@ -88,7 +89,8 @@ def load(task: RelationsTask, folder: Path) -> Splits[TextExample]:
 
 
 def _documents(path: Path, task: RelationsTask) -> Iterable[AnnotatedText]:
-    return read_chemprot(path) if task.format == "chemprot" else read_pubtator(path)
+    read = {"chemprot": read_chemprot, "bioc": read_bioc, "pubtator": read_pubtator}[task.format]
+    return read(path)
 
 
 def examples(document: AnnotatedText, task: RelationsTask, types: set[Types]) -> Iterator[TextExample]:

@@ -5,18 +5,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clinical_modernbert.errors import SourceError
-from clinical_modernbert.sources.evaluation_sets import i2b2, ner, pmc_patients, rct
+from clinical_modernbert.sources.evaluation_sets import bioc, i2b2, ner, pmc_patients, rct
+from clinical_modernbert.sources.evaluation_sets.labelled_rows import table_texts
+from clinical_modernbert.sources.evaluation_sets.lines import numbered_lines
 from clinical_modernbert.sources.files import read_chunks
 from clinical_modernbert.sources.inflate import DamagedFileError
 
 _FORMATS = (
-    "PubMed-RCT (.txt), CoNLL (token<TAB>tag), PubTator, brat (.ann and .txt, or a tar of them), i2b2 2006/2012/2014 (.xml), "
-    "i2b2 2010 (.con and .txt), PMC-Patients (.json) or BEIR (.jsonl)"
+    "PubMed-RCT (.txt), CoNLL (token<TAB>tag), PubTator, BioC (.xml), brat (.ann and .txt, or a tar of them), "
+    "i2b2 2006/2012/2014 (.xml), i2b2 2010 (.con and .txt), ChemProt (_abstracts.tsv), PMC-Patients (.json), BEIR (.jsonl) "
+    "or a table with a header (.csv, .parquet, .feather)"
 )
-_ROOT = re.compile(r"<(ROOT|ClinicalNarrativeTemporalAnnotation|deIdi2b2)[\s>]")
+_ROOT = re.compile(r"<(ROOT|ClinicalNarrativeTemporalAnnotation|deIdi2b2|collection)[\s>]")
 _CONLL = re.compile(r"-DOCSTART-|###MEDLINE:|#\s*(?:new)?doc_?\s*id|.*[\t ](?:O|[BIESUL](?:-\S+)?)\r?$")
 # Files of these sets that hold no texts.
 _NO_TEXT = (".md", ".license", ".ast", ".rel", ".conf", ".tsv.license", ".md5", ".sha256")
+_CHEMPROT_NO_TEXT = ("_entities.tsv", "_relations.tsv", "_gold_standard.tsv")
 
 
 def evaluation_texts(path: Path) -> Iterator[str]:
@@ -46,6 +50,8 @@ def evaluation_texts(path: Path) -> Iterator[str]:
             continue
         if file.suffix == ".tsv" and "qrel" in str(file.relative_to(path)).lower():
             continue
+        if file.name.endswith(_CHEMPROT_NO_TEXT):
+            continue
         for text in _file_texts(file):
             count += 1
             yield text
@@ -64,11 +70,19 @@ def _file_texts(path: Path) -> Iterator[str]:
     if name.endswith(".json"):
         yield from (patient.text for patient in pmc_patients.read_patients(path))
         return
+    if name.endswith((".csv", ".parquet", ".feather", ".arrow")):
+        yield from table_texts(path)
+        return
+    if name.endswith("_abstracts.tsv"):
+        yield from (line.partition("\t")[2].replace("\t", " ") for _, line in numbered_lines(path) if line.strip())
+        return
     head = _head(path)
     root = _ROOT.search(head) if head.lstrip().startswith("<") else None
     first = next((line for line in head.split("\n") if line.strip()), "")
     if root and root[1] == "ROOT":
         yield from (document.text for document in i2b2.read_2006(path))
+    elif root and root[1] == "collection":
+        yield from (document.text for document in bioc.read_bioc(path))
     elif root:
         yield (i2b2.read_2014 if root[1] == "deIdi2b2" else i2b2.read_2012)(path).text
     elif first.startswith("###") and not first.startswith("###MEDLINE:"):

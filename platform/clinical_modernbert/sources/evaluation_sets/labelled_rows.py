@@ -1,5 +1,6 @@
 """Labelled texts in the user's own files, one text or pair a row: CSV with a header, JSON lines, Parquet or Feather."""
 
+import csv
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.sources.arrow_values import UNREADABLE, UNREADABLE_REASON, rows_of
 from clinical_modernbert.sources.column_names import check_names
-from clinical_modernbert.sources.csv_rows import read_rows
+from clinical_modernbert.sources.csv_rows import DELIMITERS, read_rows
 from clinical_modernbert.sources.document import Quarantined
 from clinical_modernbert.sources.evaluation_sets.lines import numbered_lines, refuse
 from clinical_modernbert.sources.files import read_chunks
@@ -54,6 +55,32 @@ def read_label_sets(
         yield LabelSetRow(
             values[id_column] if id_column else place, values[group] if group else place, values[text], kept
         )
+
+
+def table_texts(path: Path) -> Iterator[str]:
+    """Yield each row's texts of a table with unknown columns, joined by spaces: whatever is a string."""
+    for row in _rows(path, _text_columns(path)):
+        yield " ".join(text for text in map(_string, row.values()) if text)
+
+
+def _text_columns(path: Path) -> tuple[str, ...]:
+    name = path.name.removesuffix(".gz")
+    if name.endswith(".csv"):
+        header = next((line for _, line in numbered_lines(path)), "")
+        delimiter = max(DELIMITERS, key=header.count)
+        return tuple(next(csv.reader([header], delimiter=delimiter), []))
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if name.endswith(".parquet"):
+            schema = pq.read_schema(path)
+        else:
+            with pa.memory_map(str(path)) as source:
+                schema = pa.ipc.open_file(source).schema
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(f"{path.name}: no readable Parquet or Feather file ({type(error).__name__})") from None
+    return tuple(f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type))
 
 
 def _filled(path: Path, number: int, row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -122,7 +122,7 @@ def read_pubtator(path: Path) -> Iterator[AnnotatedText]:
                 if _joined(parts)[start:end].strip() != columns[3].strip():
                     refuse(path, number, f"characters {start}-{end} are not the annotated text")
                 spans.append(Span(start, end, columns[4]))
-                names.append(_concepts(columns[5] if len(columns) > 5 else ""))
+                names.append(concepts(columns[5] if len(columns) > 5 else ""))
             elif len(columns) < 4 or columns[1].isdecimal():
                 # BC5CDR's relations have four columns, BioRED's five.
                 refuse(path, number, "expected id, start, end, text, type, or a relation: id, kind and its two ends")
@@ -133,10 +133,10 @@ def read_pubtator(path: Path) -> Iterator[AnnotatedText]:
             parts, pmid, spans, names, relations = {}, "", [], [], []
 
 
-def _concepts(column: str) -> tuple[str, ...]:
-    """Return the concept ids of a mention; ``-1`` is BC5CDR's for a mention without concept."""
+def concepts(column: str) -> tuple[str, ...]:
+    """Return the concept ids of a mention; ``-1`` and ``-`` are those of a mention without concept."""
     found = (name.strip() for name in re.split(r"[|,;]", column))
-    return tuple(dict.fromkeys(name for name in found if name and name != "-1"))
+    return tuple(dict.fromkeys(name for name in found if name not in ("", "-", "-1")))
 
 
 def _joined(parts: dict[str, str]) -> str:

@@ -24,6 +24,7 @@ from clinical_modernbert.evaluation.tasks.label_set_metrics import (
 )
 from clinical_modernbert.recipe import FineTuneRecipe, ProbeRecipe
 from clinical_modernbert.recipe.tasks import MultiLabelTask
+from clinical_modernbert.sources.evaluation_sets import evaluation_texts
 from safetensors.numpy import load_file
 from sklearn.metrics import f1_score, roc_auc_score
 
@@ -121,6 +122,16 @@ def test_every_format_gives_the_same_texts_and_labels(tmp_path: Path, name: str)
     assert found == {(row["text"], tuple(row["labels"])) for row in ROWS}
     groups = [{e.group for e in part} for part in splits.parts().values()]
     assert sum(map(len, groups)) == len(set().union(*groups)) == 30
+
+
+@pytest.mark.parametrize("name", ["codes.csv", "codes.parquet", "codes.feather"])
+def test_a_corpus_can_be_decontaminated_against_a_table(tmp_path: Path, name: str) -> None:
+    write(tmp_path, name)
+    (tmp_path / "x_abstracts.tsv").write_text("1\tTitle\tAbstract of it\n")
+    (tmp_path / "x_entities.tsv").write_text("1\tT1\tCHEMICAL\t0\t5\tTitle\n")
+    *texts, last = evaluation_texts(tmp_path)
+    assert last == "Title Abstract of it" and len(texts) == len(ROWS)
+    assert all(row["text"] in text for row, text in zip(ROWS, texts, strict=True))
 
 
 def test_rare_labels_and_texts_without_any_other_are_left_out_and_counted(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from clinical_modernbert.evaluation.runs import run
 from clinical_modernbert.evaluation.tasks import KINDS, load_task, relations
 from clinical_modernbert.evaluation.tasks.examples import Splits, TextExample
 from clinical_modernbert.recipe import FineTuneRecipe
-from clinical_modernbert.recipe.tasks import RelationsTask
+from clinical_modernbert.recipe.tasks import EntitiesTask, RelationsTask
+from clinical_modernbert.sources.evaluation_sets import evaluation_texts
 from clinical_modernbert.sources.evaluation_sets.ner import Span
 from sklearn.metrics import f1_score
 
@@ -54,6 +55,61 @@ def test_each_pair_of_concepts_whose_types_are_related_is_an_example(tmp_path: P
     assert text == (
         "@ * chemical * Lithium @ and tremor. @ * chemical * Lithium @ caused tremor but no # ^ disease ^ nausea #."
     )
+
+
+def bioc(number: int, relation: str = "Association") -> str:
+    """The document of ``pubtator`` in BioC."""
+    text = f"{TITLE} {ABSTRACT}"
+    at = text.index(ABSTRACT)
+    passages = ["", ""]
+    for word, kind, concept in (
+        ("Lithium", "Chemical", "D1"),
+        ("tremor", "Disease", "D2"),
+        ("nausea", "Disease", "D3"),
+    ):
+        start = text.find(word)
+        while start >= 0:
+            passages[start >= at] += (
+                f'<annotation id="{start}"><infon key="identifier">{concept}</infon><infon key="type">{kind}</infon>'
+                f'<location offset="{start}" length="{len(word)}"/><text>{word}</text></annotation>'
+            )
+            start = text.find(word, start + 1)
+    return (
+        f"<document><id>{number}</id><passage><offset>0</offset><text>{TITLE}</text>{passages[0]}</passage>"
+        f"<passage><offset>{at}</offset><text>{ABSTRACT}</text>{passages[1]}</passage>"
+        f'<relation id="R0"><infon key="entity1">D2</infon><infon key="type">{relation}</infon>'
+        '<infon key="novel">Novel</infon><infon key="entity2">D1</infon></relation></document>'
+    )
+
+
+def test_bioc_has_the_examples_of_pubtator(tmp_path: Path) -> None:
+    (tmp_path / "set.txt").write_text(
+        "\n\n".join(pubtator(n, "Association\tD2\tD1\tNovel") for n in range(10)) + "\n\n"
+    )
+    (tmp_path / "set.xml").write_text(f"<collection>{''.join(map(bioc, range(10)))}</collection>")
+    assert load(tmp_path, format="bioc", train="set.xml") == load(tmp_path, train="set.txt")
+    entities = EntitiesTask(name="e", type="entities", format="bioc", train="set.xml")
+    plain = entities.model_copy(update={"format": "pubtator", "train": "set.txt"})
+    assert load_task(entities, str(tmp_path)) == load_task(plain, str(tmp_path))
+    assert list(evaluation_texts(tmp_path / "set.xml")) == list(evaluation_texts(tmp_path / "set.txt"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("<text>tremor</text>", "<text>tremors</text>", r"line 1: characters 12-18 are not the annotated text"),
+        ('length="7"', 'length="700"', r"line 1: expected a location inside of the document"),
+        ("<offset>20", "<offset>2", r"line 1: expected passages in the order of their offsets"),
+        ("<id>1</id>", "<id/>", r"line 1: a document without an id"),
+        ("<collection>", "<corpus>", r"line 1: broken XML"),
+    ],
+)
+def test_broken_bioc_is_named_with_its_line(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    content = f"<collection>{bioc(1)}</collection>"
+    assert old in content
+    (tmp_path / "set.xml").write_text(content.replace(old, new, 1))
+    with pytest.raises(SourceError, match=rf"set.xml, {problem}"):
+        load(tmp_path, format="bioc", train="set.xml")
 
 
 def test_relations_that_no_example_stands_for_are_counted(tmp_path: Path) -> None:

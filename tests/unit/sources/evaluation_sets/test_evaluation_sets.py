@@ -52,12 +52,14 @@ def test_real_brat_archives(shared_data: Path) -> None:
     assert len(list(ner.read_brat(shared_data / "rct" / "evidence_outcomes_brat_dev.tar.gz"))) == 488
 
 
-def test_texts_of_every_real_set(shared_data: Path) -> None:
+def test_texts_of_every_real_set(shared_data: Path, tmp_path: Path) -> None:
     assert len(list(evaluation_texts(shared_data / "rct"))) == 417 + 720 + 80 + 488
     # Sentences are joined: alone, those of fewer than 13 words would protect nothing.
     assert [text.count(" ") > 100_000 for text in evaluation_texts(shared_data / "ner" / "BC5CDR-IOB")] == [True, True]
-    with pytest.raises(SourceError, match=r"aci-bench.*not known.*PubMed-RCT"):
-        list(evaluation_texts(shared_data / "notes" / "aci-bench"))
+    assert len(list(evaluation_texts(shared_data / "notes" / "aci-bench"))) == 87
+    (tmp_path / "x.dat").write_text("a text of no format\n")
+    with pytest.raises(SourceError, match=r"x.dat.*not known.*PubMed-RCT"):
+        list(evaluation_texts(tmp_path))
 
 
 @pytest.mark.parametrize(
