@@ -62,22 +62,34 @@ def prepare_ngrams(area: WorkArea, section: DecontaminationSection) -> Evaluatio
     """Write the 13-word sequences of the evaluation sets into the work area."""
 
     def run() -> EvaluationNgrams:
-        sets, of_sets = [], []
-        for path in section.paths:
-            texts = _Counted(_bounded_texts(path))
-            of_sets.append(evaluation_ngrams(texts))
-            sets.append(EvaluationSet(path, texts.number, DECONTAMINATION_WORDS, len(of_sets[-1])))
-        ngrams_N, combination_N, combinations = united(of_sets)
+        sets, (ngrams_N, combination_N, combinations) = _read_sets(section)
         area.put_array(ngrams_N, _NGRAMS)
         area.put_array(combination_N, _COMBINATION)
-        return EvaluationNgrams(tuple(sets), combinations)
+        return EvaluationNgrams(sets, combinations)
 
     return area.once("evaluation", run, EvaluationNgrams)
 
 
-def united(
-    sets: Sequence[NDArray[np.uint64]],
-) -> tuple[NDArray[np.uint64], NDArray[np.uint16], tuple[tuple[int, ...], ...]]:
+_United = tuple[NDArray[np.uint64], NDArray[np.uint16], tuple[tuple[int, ...], ...]]
+
+
+def _read_sets(section: DecontaminationSection) -> tuple[tuple[EvaluationSet, ...], _United]:
+    sets, of_sets = [], []
+    for path in section.paths:
+        texts = _Counted(bounded_texts(path))
+        of_sets.append(evaluation_ngrams(texts))
+        sets.append(EvaluationSet(path, texts.number, DECONTAMINATION_WORDS, len(of_sets[-1])))
+    return tuple(sets), united(of_sets)
+
+
+def in_memory(section: DecontaminationSection) -> Decontamination:
+    """Return what ``section`` names, for a process that works alone and keeps nothing in a work area."""
+    _, (ngrams_N, combination_N, numbers) = _read_sets(section)
+    combinations = [[section.paths[number] for number in combination] for combination in numbers]
+    return Decontamination(ngrams_N, combination_N, combinations, {path: listed_ids(path) for path in section.id_lists})
+
+
+def united(sets: Sequence[NDArray[np.uint64]]) -> _United:
     """Return the sequences of all sets, the combination of sets that has each, and the combinations.
 
     Example: of the sets [5, 7] and [7, 9] the sequences are [5, 7, 9], their combinations [1, 2, 0] of (1,), (0,), (0, 1)
@@ -151,7 +163,8 @@ class _Counted:
             yield item
 
 
-def _bounded_texts(path: str) -> Iterator[str]:
+def bounded_texts(path: str) -> Iterator[str]:
+    """Yield the normalised texts of an evaluation set; ``SourceError`` where they are too many to compare with."""
     from clinical_modernbert.sources.evaluation_sets import evaluation_texts
 
     words = 0

@@ -116,7 +116,7 @@ class _UnitParser:
         if self._piece.is_full() and not belongs:
             self._put_piece()
             self._piece = self._next_piece()
-        text, unfit = _prepare(
+        text, unfit = prepared(
             document, self._recipe, self._counts, self._decontamination, is_prose=self._source.is_prose
         )
         if document.record is not None:
@@ -148,7 +148,7 @@ class _UnitParser:
         return PieceWriter(self._area, self._recipe, PieceId(self._number, len(self._sizes)), self._num_partitions)
 
 
-def _prepare(
+def prepared(
     document: Document,
     recipe: CorpusRecipe,
     counts: Counter[str],

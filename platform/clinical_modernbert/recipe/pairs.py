@@ -1,4 +1,4 @@
-"""A pair set: pairs of terms that mean the same, with the concepts that are held out of them."""
+"""A pair set: pairs of terms and texts that mean the same, with the concepts that are held out of them."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -6,8 +6,11 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from clinical_modernbert.recipe.corpus import HeldOutSection
-from clinical_modernbert.recipe.section import Recipe, RecipeValues
+from clinical_modernbert.recipe.section import Recipe, RecipeValues, Reference
 from clinical_modernbert.recipe.terms import TermSource
+from clinical_modernbert.recipe.texts import CorpusPairs, RetrievalPairs
+
+PairSource = Annotated[TermSource | CorpusPairs | RetrievalPairs, Field(discriminator="type")]
 
 
 def _below(folder: str, path: str) -> str:
@@ -18,11 +21,14 @@ def _below(folder: str, path: str) -> str:
 
 
 class PairsRecipe(Recipe):
-    """Pairs of terms from vocabularies, for contrastive training."""
+    """Pairs of terms from vocabularies, and of texts, for contrastive training."""
 
     kind: Literal["pairs"] = "pairs"
-    sources: Annotated[tuple[TermSource, ...], Field(min_length=1)]
+    sources: Annotated[tuple[PairSource, ...], Field(min_length=1)]
     """The sources of the pairs; a pair that two sources have counts for the first."""
+    corpus: Annotated[str | None, Reference("corpus")] = None
+    """Corpus of the sources of type ``corpus``. What it holds out is held out here too, so ``held_out`` must have its seed and
+    at least its fraction."""
     data: str = "."
     """Folder, or ``s3://bucket/prefix``, that relative paths of the sources begin in. It does not change the fingerprint; the
     files' content does."""
@@ -30,12 +36,12 @@ class PairsRecipe(Recipe):
     """Concepts that are held out, with every name that they have in any source. The same seed draws the same ICD categories as
     a corpus does, and a larger fraction includes those of a smaller one."""
     max_characters: int = Field(default=300, ge=20)
-    """Longest text of a pair; pairs with a longer one are dropped."""
+    """Longest name of a concept; pairs with a longer one are dropped. Sources of longer texts have a limit of their own."""
     max_quarantined_fraction: float = Field(default=0.01, ge=0, le=1)
     """Share of one source's records that may be unreadable before the build fails."""
 
     @property
-    def located_sources(self) -> tuple[TermSource, ...]:
+    def located_sources(self) -> tuple[PairSource, ...]:
         """The sources with their paths below ``data``."""
         return tuple(
             source.model_copy(update={name: _below(self.data, path) for name, path in source.paths.items()})
@@ -44,7 +50,14 @@ class PairsRecipe(Recipe):
 
     def identity(self) -> RecipeValues:
         """Return the settings that decide the output; files count by their content, not by the folder they are in."""
-        return {key: value for key, value in super().identity().items() if key != "data"}
+        return {key: value for key, value in super().identity().items() if key != "data" and value is not None}
+
+    @model_validator(mode="after")
+    def _documents_have_a_corpus(self) -> "PairsRecipe":
+        of_corpus = [source.name for source in self.sources if isinstance(source, CorpusPairs)]
+        if of_corpus and self.corpus is None:
+            raise ValueError(f"sources {of_corpus} read documents of a corpus: name it in corpus")
+        return self
 
     @model_validator(mode="after")
     def _distinct_names(self) -> "PairsRecipe":

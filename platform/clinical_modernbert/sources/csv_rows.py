@@ -41,11 +41,11 @@ class Row:
 
 
 def read_rows(
-    chunks: Iterable[bytes], *, file: str, columns: tuple[str, ...], quoted: bool = True
+    chunks: Iterable[bytes], *, file: str, columns: tuple[str, ...], optional: tuple[str, ...] = (), quoted: bool = True
 ) -> Iterator[Row | Quarantined]:
     """Yield one value for each row after the header; blank lines are skipped. Without ``quoted`` a quote is text as any other.
 
-    Raises ``SourceError`` where the header lacks a column.
+    Raises ``SourceError`` where the header lacks a column. ``optional`` columns follow, with empty values where it lacks them.
     """
     csv.field_size_limit(_MOST_CHARACTERS)
     lines = _Lines(chunks)
@@ -64,6 +64,8 @@ def read_rows(
         yield Quarantined(file, position, reason, unread_bytes=lines.unread_bytes)
         return
     indexes = [header.index(name) for name in check_names(header, columns, file)]
+    lower = [name.lower() for name in header]
+    others = [lower.index(name) if name in lower else None for name in optional]
     number = 0
     for line, row in _table_rows(reader, lines, file=file, delimiter=delimiter, num_columns=len(header)):
         number += 1
@@ -74,6 +76,8 @@ def read_rows(
             yield Quarantined(file, f"line {line}", reason, sha256=_row_hash(row))
         else:
             values = tuple([row[index] for index in indexes])
+            if others:
+                values += tuple("" if index is None else row[index] for index in others)
             if any(_NOT_UTF8.search(value) for value in values):
                 yield Quarantined(file, f"line {line}", "the row is not UTF-8", sha256=_row_hash(row))
             else:

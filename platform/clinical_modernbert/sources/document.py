@@ -22,6 +22,8 @@ class Document:
     """Position of its file in the order of updates; of equal versions the later file wins."""
     record: str | None = None
     """Record whose later versions replace this one (the PMID, also of another abstract); None where a format has no versions."""
+    encounter: str | None = None
+    """Hospital stay of a note (``encounter:<hadm_id>``), where the format names it."""
 
     @property
     def key(self) -> int:
@@ -40,6 +42,7 @@ def is_unicode(value: str) -> bool:
 
 
 _WHOLE_NUMBER = re.compile(r"0*(\d+)(?:\.0*)?", re.ASCII)
+ENCOUNTER = "encounter"
 PATIENT = "patient"
 """Name of the groups of patients, whatever a source calls them."""
 

@@ -28,7 +28,8 @@ def notes(body: str | bytes, header: str = HEADER) -> list[Document | Dropped | 
 
 def test_quoted_text_over_several_lines() -> None:
     assert notes(LATEST.format(1) + LATEST.format(2)) == [
-        Document(f"10-DS-{n}", "mimic", "patient:10", f'Note {n}, with "quotes"\nand lines') for n in (1, 2)
+        Document(f"10-DS-{n}", "mimic", "patient:10", f'Note {n}, with "quotes"\nand lines', encounter="encounter:1")
+        for n in (1, 2)
     ]
 
 
@@ -206,7 +207,9 @@ def test_notes_of_mimic_iii(tmp_path: Path) -> None:
     source = MimicNoteSource(type="mimic_note", name="mimic", path=str(tmp_path))
     (unit,) = list_units(source)
     assert list(read_unit(source, unit)) == [
-        Document("174", "mimic", "patient:22532", "Admission Date:  ___\nSeen by Dr. ___."),
+        Document(
+            "174", "mimic", "patient:22532", "Admission Date:  ___\nSeen by Dr. ___.", encounter="encounter:167853"
+        ),
         Dropped("error"),
     ]
 

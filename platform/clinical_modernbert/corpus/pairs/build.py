@@ -1,10 +1,10 @@
 """Build a pair set: read every source, drop what cannot train, split by concept, publish.
 
-``pairs.parquet`` has the pairs with their split, ``terms.parquet`` every name of every concept (also of dropped pairs),
-``links.parquet`` which concept is held out with which.
+``pairs.parquet`` has the pairs with their split, ``terms.parquet`` every name of every concept (also of dropped pairs, without
+texts of documents), ``links.parquet`` which concept is held out with which.
 
 The driver does it alone and in memory, because vocabularies are small next to corpora: 150,000 pairs take seconds. A UMLS release
-of millions of names takes gigabytes; ``vocabularies`` of its source limits them.
+of millions of names takes gigabytes; ``vocabularies`` of its source limits them, and ``max_pairs`` the pairs of documents.
 """
 
 import logging
@@ -21,13 +21,14 @@ from clinical_modernbert.artifacts import Artifact, InputEntry, Plan
 from clinical_modernbert.artifacts.remote_files import is_remote, local_copy
 from clinical_modernbert.corpus import SPLITS
 from clinical_modernbert.corpus.pairs.card import pair_card
+from clinical_modernbert.corpus.pairs.sources import licence_of, read_source, source_files, text_of
 from clinical_modernbert.corpus.pairs.split import held_out_pairs
-from clinical_modernbert.errors import SourceError
+from clinical_modernbert.errors import RecipeError, SourceError
 from clinical_modernbert.hashing import file_sha256
-from clinical_modernbert.recipe.pairs import PairsRecipe
-from clinical_modernbert.recipe.terms import TermSource
+from clinical_modernbert.recipe.corpus import CorpusRecipe
+from clinical_modernbert.recipe.pairs import PairSource, PairsRecipe
 from clinical_modernbert.sources.document import Dropped, Quarantined
-from clinical_modernbert.sources.terms import Follows, Term, TermPair, licence_of, read_pairs, source_files, text_key
+from clinical_modernbert.sources.terms import Follows, Term, TermPair, text_key
 
 PAIRS_NAME, TERMS_NAME, LINKS_NAME = "pairs.parquet", "terms.parquet", "links.parquet"
 _logger = logging.getLogger(__name__)
@@ -45,6 +46,10 @@ class Account:
     dropped: Counter[str] = field(default_factory=Counter)
     """By reason."""
     quarantined: int = 0
+    cut: int = 0
+    """Texts of documents that were cut at the source's ``max_characters``, in pairs of both splits."""
+    texts: str | None = None
+    """Whose documents' text the pairs hold; None for names of concepts."""
     licence: str | None = None
     """The usual licence of the source's type."""
 
@@ -74,7 +79,7 @@ def pair_inputs(recipe: PairsRecipe) -> tuple[InputEntry, ...]:
     return tuple(InputEntry(name=f"{name}/{file.name}", id=name, digest=file_sha256(file)) for name, file in files)
 
 
-def _local_sources(recipe: PairsRecipe) -> list[TermSource]:
+def _local_sources(recipe: PairsRecipe) -> list[PairSource]:
     """Return the sources with local paths: files in S3 are copied to this machine until the process ends."""
     return [
         source.model_copy(update={field: _local(source, field, path) for field, path in source.paths.items()})
@@ -82,7 +87,7 @@ def _local_sources(recipe: PairsRecipe) -> list[TermSource]:
     ]
 
 
-def _local(source: TermSource, field: str, path: str) -> str:
+def _local(source: PairSource, field: str, path: str) -> str:
     local = local_copy(path)
     if is_remote(path) and not local.is_file():
         raise SourceError(f"sources[{source.name}].{field}: {path!r} is not an object")
@@ -92,7 +97,10 @@ def _local(source: TermSource, field: str, path: str) -> str:
 def build_pairs(plan: Plan[PairsRecipe]) -> Artifact:
     """Read, split and publish; raises ``SourceError`` where a source cannot be read or has no pair."""
     recipe, collected = plan.recipe, _Collected()
-    accounts = {source.name: _collect(source, recipe, collected) for source in _local_sources(recipe)}
+    corpus = plan.artifacts.get("corpus")
+    if corpus is not None:
+        _check_held_out(recipe, corpus)
+    accounts = {source.name: _collect(source, recipe, collected, corpus) for source in _local_sources(recipe)}
     held_out = held_out_pairs(collected.pairs, collected.follows, recipe.held_out)
     splits = [SPLITS[is_out] for is_out in held_out]
     for name, split in zip(collected.sources, splits, strict=True):
@@ -124,10 +132,20 @@ def build_pairs(plan: Plan[PairsRecipe]) -> Artifact:
         return plan.publish_folder(folder, summary=summary)
 
 
-def _collect(source: TermSource, recipe: PairsRecipe, collected: _Collected) -> Account:
-    account = Account(licence=licence_of(source))
+def _check_held_out(recipe: PairsRecipe, corpus: Artifact) -> None:
+    """Raise ``RecipeError`` if the pairs could hold what the corpus holds out."""
+    ours, theirs = recipe.held_out, CorpusRecipe.model_validate(corpus.manifest.recipe).held_out
+    if ours.seed != theirs.seed or ours.fraction < theirs.fraction:
+        raise RecipeError(
+            f"held_out: seed={ours.seed} and fraction={ours.fraction:g} leave in what {corpus.manifest.id} holds out; take its "
+            f"seed={theirs.seed}, and a fraction of at least {theirs.fraction:g}"
+        )
+
+
+def _collect(source: PairSource, recipe: PairsRecipe, collected: _Collected, corpus: Artifact | None) -> Account:
+    account = Account(licence=licence_of(source, corpus), texts=text_of(source, corpus))
     shown: list[str] = []
-    for record in read_pairs(source):
+    for record in read_source(source, corpus):
         if isinstance(record, Follows):
             collected.follows[record] = None
             continue
@@ -137,7 +155,8 @@ def _collect(source: TermSource, recipe: PairsRecipe, collected: _Collected) -> 
             shown = [*shown, f"{record.file} {record.position}: {record.reason}"][:5]
             continue
         if isinstance(record, TermPair):
-            collected.terms |= {record.anchor: None, record.positive: None}
+            terms = (record.anchor, record.positive)
+            collected.terms |= {term: None for term in terms if term.prose is None}
         reason = record.reason if isinstance(record, Dropped) else _refusal(record, recipe, collected)
         if reason:
             account.dropped[reason] += 1
@@ -145,6 +164,7 @@ def _collect(source: TermSource, recipe: PairsRecipe, collected: _Collected) -> 
             collected.pairs.append(record)
             collected.sources.append(source.name)
             account.relations[record.relation] += 1
+            account.cut += (record.anchor.prose == "cut") + (record.positive.prose == "cut")
     if account.quarantined > recipe.max_quarantined_fraction * account.records:
         raise SourceError(
             f"sources[{source.name}]: {account.quarantined} of {account.records} records had to be quarantined, more than "
@@ -160,7 +180,7 @@ def _refusal(pair: TermPair, recipe: PairsRecipe, collected: _Collected) -> str 
         return "empty"
     if first == second:
         return "same_text"
-    if max(len(pair.anchor.text), len(pair.positive.text)) > recipe.max_characters:
+    if any(len(term.text) > recipe.max_characters for term in (pair.anchor, pair.positive) if term.prose is None):
         return "too_long"
     key = (min(first, second), max(first, second))
     if key in collected.seen:

@@ -4,7 +4,7 @@
 2. A group that follows others (an ICD-10-CM category by the crosswalk, a term of an ontology by its cross references) is held
    out where one of them is.
 3. A group of an ontology that shares a name with a held-out group is held out too, and so on. ICD categories are not: their
-   rubrics repeat ("Other diseases of ..."), and the draw decides about them.
+   rubrics repeat ("Other diseases of ..."), and the draw decides about them. Documents are not: phrases repeat in notes.
 4. A pair is held out where a group or a name of it is.
 
 Example: 586 "Renal failure" is drawn. N19 follows it by the crosswalk, ``doid:1074`` "kidney failure" by its cross reference,
@@ -32,7 +32,7 @@ def held_out_pairs(pairs: Sequence[TermPair], follows: Iterable[Follows], sectio
             for term, key in zip((pair.anchor, pair.positive), pair_keys, strict=True):
                 if term.group in groups:
                     texts.add(key)
-                elif key in texts and not term.group.startswith(_CODES):
+                elif key in texts and term.prose is None and not term.group.startswith(_CODES):
                     groups.add(term.group)
         if size == (len(groups), len(texts)):
             break

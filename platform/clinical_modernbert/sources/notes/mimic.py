@@ -11,7 +11,16 @@ from pathlib import Path
 
 from clinical_modernbert.recipe.sources import MimicNoteSource
 from clinical_modernbert.sources.csv_rows import check_columns, read_rows
-from clinical_modernbert.sources.document import PATIENT, Document, Dropped, Quarantined, Record, Unit, group_of
+from clinical_modernbert.sources.document import (
+    ENCOUNTER,
+    PATIENT,
+    Document,
+    Dropped,
+    Quarantined,
+    Record,
+    Unit,
+    group_of,
+)
 from clinical_modernbert.sources.files import Progress, file_units, find_files, path_field, read_chunks
 
 _COLUMNS = ("note_id", "subject_id", "text")
@@ -64,7 +73,7 @@ def licence(source: MimicNoteSource) -> str:
 
 def read_notes(chunks: Iterable[bytes], *, file: str, source: str) -> Iterator[Document | Dropped | Quarantined]:
     """Yield one value for each row; notes without text are dropped as ``empty``, the group is ``patient:<subject_id>``."""
-    for row in read_rows(chunks, file=file, columns=_columns(file)):
+    for row in read_rows(chunks, file=file, columns=_columns(file), optional=("hadm_id",)):
         if isinstance(row, Quarantined):
             yield row
             continue
@@ -73,12 +82,14 @@ def read_notes(chunks: Iterable[bytes], *, file: str, source: str) -> Iterator[D
             yield Quarantined(file, f"line {row.line}", f"no {_columns(file)[0]}")
         elif not (subject_id.isascii() and subject_id.isdigit()):
             yield Quarantined(file, f"line {row.line}", "subject_id is not a number", record_id=note_id)
-        elif "1" in row.values[3:]:
+        elif "1" in row.values[3:-1]:
             yield Dropped("error")
         elif not text.strip():
             yield Dropped("empty")
         else:
-            yield Document(note_id, source, group_of(PATIENT, subject_id), clean_note(text))
+            stay = row.values[-1].strip()
+            encounter = group_of(ENCOUNTER, stay) if stay else None
+            yield Document(note_id, source, group_of(PATIENT, subject_id), clean_note(text), encounter=encounter)
 
 
 def _columns(file: str) -> tuple[str, ...]:

@@ -1,11 +1,13 @@
-"""The values that readers of vocabularies yield: pairs of terms, and which concepts are held out with which.
+"""The values that readers of vocabularies and texts yield: pairs, and which concepts are held out with which.
 
 A concept is named ``<system>:<id>`` (``icd10cm:E11.65``, ``doid:9351``, ``hp:0000083``, ``umls:C0011849``). Concepts are held out
-by group: of an ICD code the category, of any other concept the concept itself.
+by group: of an ICD code the category, of any other concept the concept itself. A document's concept is its group in a corpus, the
+patient or the PMID.
 """
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from clinical_modernbert.sources.codes.diagnoses import Table
 from clinical_modernbert.sources.document import Dropped, Quarantined
@@ -15,13 +17,15 @@ _WORD = re.compile(r"[^\W_]+")
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A name of a concept."""
+    """A name of a concept, or a text of a document."""
 
     text: str
     lineage: tuple[str, ...]
     """The concept, then those above it, the nearest first; in a code system up to its group."""
     is_held_out_alone: bool = False
     """Whether the concept is a group of its own, although there are others above it."""
+    prose: Literal["whole", "cut"] | None = None
+    """Whether a document's text is whole; None for a name. Two documents with one text are still two concepts."""
 
     @property
     def group(self) -> str:
@@ -34,7 +38,8 @@ class TermPair:
     """Two terms that mean the same, or of which the second is the more general one."""
 
     relation: str
-    """``crosswalk``, ``parent``, ``inclusion``, ``cross_reference``, ``synonym`` or a synonym's type (``layperson``)."""
+    """``crosswalk``, ``parent``, ``inclusion``, ``cross_reference``, ``synonym`` or a synonym's type (``layperson``); of texts
+    ``title_abstract``, ``sections``, ``diagnoses`` or ``query``."""
     anchor: Term
     positive: Term
 
@@ -56,6 +61,16 @@ def code_term(text: str, table: Table, code: str) -> Term:
     category, _, digits = code.partition(".")
     above = [f"{category}.{digits[:length]}" for length in range(len(digits), 0, -1)]
     return Term(text, tuple(f"{table}:{name}" for name in (*above, category)))
+
+
+def prose_term(text: str, concept: str, *, max_characters: int) -> Term:
+    """Return the term of a document's text, cut at the last blank before ``max_characters``."""
+    text = text.strip()
+    if len(text) <= max_characters:
+        return Term(text, (concept,), prose="whole")
+    cut = text[: max_characters + 1]
+    words = cut.rsplit(maxsplit=1)
+    return Term(words[0] if len(words) > 1 else cut[:-1], (concept,), prose="cut")
 
 
 def one_line(text: str) -> str:

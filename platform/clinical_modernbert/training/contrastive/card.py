@@ -54,8 +54,7 @@ def vector_card(
         f"{summary.loss_last:.3f} at the last.{_second_losses(recipe, teacher)}"
         f" Weights in the files: {weights_of(recipe.export)}.",
         f"## Held-out pairs\n\n{figures}",
-        "## Limits\n\nTrained on terms, not on sentences or notes. Near in meaning is not a diagnosis. Words that no source "
-        "has stay unknown to it.",
+        f"## Limits\n\n{_read(pairs)} Near in meaning is not a diagnosis. Words that no source has stay unknown to it.",
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -73,3 +72,11 @@ def _second_losses(recipe: ContrastRecipe, teacher: InputEntry | None) -> str:
         name = model_name(teacher)
         found += f" A second loss (weight {section.weight:g}) drew its similarities to those of the teacher `{name}`."
     return found
+
+
+def _read(pairs: Artifact) -> str:
+    """Return what kind of texts the pairs are, and from which documents they come."""
+    texts = [account["texts"] for account in pairs.summary["sources"].values() if account.get("texts")]
+    if not texts:
+        return "Trained on terms, not on sentences or notes."
+    return f"Trained on {'; '.join(texts)} too: share it as these documents may be shared."

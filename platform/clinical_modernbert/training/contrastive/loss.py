@@ -77,7 +77,7 @@ def _divergence(logits_NN: torch.Tensor, target_NN: torch.Tensor) -> torch.Tenso
 def same_meaning(
     anchors_NL: torch.Tensor, positives_NL: torch.Tensor, anchor_texts_N: torch.Tensor, positive_texts_N: torch.Tensor
 ) -> torch.Tensor:
-    """Return bool [N, N]: positive j names the concept of pair i, one above it, or has a text of pair i.
+    """Return bool [N, N]: positive j names the concept of pair i, one above it, has a text of pair i, or belongs to its anchor.
 
     Rows of ``..._NL`` are the id of the concept and of those above it in its code system, 0 for none; texts are ids too.
     Example: the siblings E11.6 and E11.9 with the positive "type 2 diabetes" (E11): neither one's
@@ -87,4 +87,6 @@ def same_meaning(
     lineages_NK = torch.cat([anchors_NL, positives_NL], dim=1)
     related_NN = (lineages_NK[:, None, :] == concepts_N[None, :, None]).any(2)
     texts_NN = (anchor_texts_N[:, None] == positive_texts_N) | (positive_texts_N[:, None] == positive_texts_N)
-    return related_NN | texts_NN
+    # A query has several documents, a note several diagnoses: none of them is a negative of another's anchor.
+    anchors_NN = anchor_texts_N[:, None] == anchor_texts_N
+    return related_NN | texts_NN | anchors_NN
