@@ -60,7 +60,8 @@ class Client:
     """Seconds that one attempt may take."""
     connect_timeout_s: float = 30
     """Seconds to connect. Packets to a Service without a ready pod may be lost, and the system repeats them ever less often."""
-    max_attempts: int = 6
+    max_attempts: int = 10
+    """With the waits between them, 80 seconds or more: Ray Serve's proxy needs 30 to 60 to start again."""
     attempts: Attempts = field(default_factory=Attempts, compare=False)
 
     def embed(

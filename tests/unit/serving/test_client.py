@@ -59,6 +59,16 @@ def test_a_connection_that_is_not_accepted_ends_before_the_time_of_an_answer() -
     assert client.attempts.first_failures == {"TimeoutError while connecting": 1}
 
 
+def test_it_outlasts_the_start_of_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``make drill ROW=proxy-kill``: no connection is accepted for half a minute."""
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    with pytest.raises(EndpointError, match="ConnectionRefusedError while connecting"):
+        Client("http://127.0.0.1:9").info()
+    assert 80 < sum(waits) < 150
+    assert max(waits) <= 30
+
+
 def test_it_waits_as_long_as_a_refusal_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
     monkeypatch.setattr(time, "sleep", waits.append)

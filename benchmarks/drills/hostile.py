@@ -1,0 +1,211 @@
+"""Requests that are meant to stop an endpoint: other clients wait at most twice as long, and no process of it dies.
+
+Each attack is sent by one client again and again for some seconds, next to one other client without pauses, on Ray Serve with
+one replica. Before and after each attack the other client is measured alone: ``recovered`` counts attacks under which its 99th
+percentile was at most twice the quiet one, it was always answered 200, and all processes stayed. ``lost`` counts its failed
+requests, ``wrong`` attacks that were answered by a 5xx. The bar is for a machine without other work.
+"""
+
+import http.client
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.drill import Outcome
+from benchmarks.kits.client_load import processes_named
+from benchmarks.kits.endpoints import Endpoint, clinical_texts, ours, publish_model
+
+SECONDS = 20.0
+NUM_IDLE = 10_000
+_WORST = 2.0
+_LEAST_S = 0.05
+"""Percentiles below it are taken as this: a turn of the scheduler is no attack."""
+_PROCESSES = ("ray::ServeReplica", "ray::ProxyActor", "ray::ServeController")
+
+
+def run(scratch: Path, seed: int) -> Outcome:
+    """Send every attack."""
+    seconds = float(os.environ.get("HOSTILE_SECONDS", SECONDS))
+    return drill(scratch, seed=seed, seconds=seconds, num_idle=NUM_IDLE)
+
+
+def drill(scratch: Path, *, seed: int, seconds: float, num_idle: int, names: tuple[str, ...] | None = None) -> Outcome:
+    """Send each attack for ``seconds``, next to another client."""
+    export = publish_model(scratch, num_layers=1)
+    texts = clinical_texts(export, [50] * 50, seed=seed)
+    measured: dict[str, dict[str, Any]] = {}
+    lost = wrong = 0
+    with ours(export) as endpoint:
+        attacks = {**_bodies(), **_connections(num_idle)}
+        _client(endpoint, texts, seconds=3)  # warm
+        for name, attack in attacks.items():
+            if names is not None and name not in names:
+                continue
+            before = processes_named(endpoint, lambda title: title.startswith(_PROCESSES))
+            quiet = _client(endpoint, texts, seconds=seconds / 2)
+            statuses: Counter[str] = Counter()
+            with attack(endpoint, statuses):
+                attacked = _client(endpoint, texts, seconds=seconds)
+            quiet_after = _client(endpoint, texts, seconds=seconds / 2)
+            calm = max(_LEAST_S, _p99(quiet), _p99(quiet_after))
+            failed = sum(status != 200 for status, _ in attacked)
+            server_errors = sum(number for status, number in statuses.items() if status.startswith("5"))
+            measured[name] = {
+                "ratio": round(max(_LEAST_S, _p99(attacked)) / calm, 2),
+                "p99_s": round(_p99(attacked), 3),
+                "quiet_p99_s": round(calm, 3),
+                "requests": len(attacked),
+                "failed": failed,
+                "statuses": dict(statuses),
+                "restarted": processes_named(endpoint, lambda title: title.startswith(_PROCESSES)) != before,
+            }
+            lost, wrong = lost + failed, wrong + bool(server_errors)
+            sys.stdout.write(f"{name}: {measured[name]}\n")
+    good = [row for row in measured.values() if row["ratio"] <= _WORST and not row["failed"] and not row["restarted"]]
+    return Outcome(injected=len(measured), recovered=len(good), lost=lost, wrong=wrong, facts=measured)
+
+
+Attack = Callable[[Endpoint, "Counter[str]"], Any]
+
+
+def _bodies() -> dict[str, Attack]:
+    masked = {"inputs": "[MASK]" * 2000, "parameters": {"top_k": 1000}}
+    some_masked = {"inputs": ["[MASK] " * 300] * 4, "parameters": {"top_k": 500}}
+    long_texts = ["acute kidney injury " * 3000] * 200
+    bodies: dict[str, tuple[str, Any]] = {
+        "fill-mask, 2,000 masks": ("/fill-mask", masked),
+        "fill-mask, 4 times 300 masks": ("/fill-mask", some_masked),
+        "tokenize, 12 MB": ("/tokenize", {"inputs": long_texts}),
+        "embed_all, 256 texts": ("/embed_all", {"inputs": ["acute kidney injury " * 225] * 256}),
+        "5.5 million ids": ("/v1/embeddings", b'{"model":"bench","input":[' + b"9," * 5_499_999 + b"9]}"),
+        "2 million texts": ("/v1/embeddings", b'{"model":"bench","input":[' + b'"a",' * 1_999_999 + b'"a"]}'),
+        "deep lists": ("/embed", b'{"inputs":' + b"[" * 5_000_000),
+        "deep objects": ("/embed", b'{"inputs":' + b'{"a":' * 2_000_000),
+        "a long text": ("/embed", {"inputs": "x" * 15_000_000}),
+        "not JSON": ("/embed", b"\xff" * 15_000_000),
+    }
+    return {name: _repeated(path, _encoded(body)) for name, (path, body) in bodies.items()}
+
+
+def _encoded(body: Any) -> bytes:
+    return body if isinstance(body, bytes) else json.dumps(body).encode()
+
+
+def _repeated(path: str, body: bytes) -> Attack:
+    """Send one request again as soon as it is answered."""
+
+    @contextmanager
+    def attack(endpoint: Endpoint, statuses: "Counter[str]") -> Iterator[None]:
+        def send() -> None:
+            connection = endpoint.connect()
+            with suppress(OSError, http.client.HTTPException), ExitStack() as stack:
+                stack.callback(connection.close)
+                connection.request("POST", path, body, {"Content-Type": "application/json"})
+                answer = connection.getresponse()
+                answer.read()
+                statuses[str(answer.status)] += 1
+                return
+            statuses["no answer"] += 1
+
+        with _repeating(send):
+            yield
+
+    return attack
+
+
+def _connections(num_idle: int) -> dict[str, Attack]:
+    return {
+        "slow bodies": _held(200, b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n", drip=b"x"),
+        "slow headers": _held(200, b"POST /embed HTTP/1.1\r\nHost: x\r\n", drip=b"X: y\r\n"),
+        "huge headers": _large_headers,
+        "idle connections": _held(num_idle, b"", drip=b""),
+    }
+
+
+def _held(number: int, first: bytes, *, drip: bytes) -> Attack:
+    """Open many connections and hold them, with a few bytes each second."""
+
+    @contextmanager
+    def attack(endpoint: Endpoint, statuses: "Counter[str]") -> Iterator[None]:
+        with ExitStack() as stack:
+            opened = []
+            for _ in range(number):
+                with suppress(OSError):
+                    opened.append(
+                        stack.enter_context(socket.create_connection(("127.0.0.1", endpoint.port), timeout=5))
+                    )
+                    opened[-1].sendall(first)
+            statuses["open"] = len(opened)
+
+            def send() -> None:
+                for one in opened if drip else ():
+                    with suppress(OSError):
+                        one.sendall(drip)
+                time.sleep(1)
+
+            with _repeating(send):
+                yield
+
+    return attack
+
+
+@contextmanager
+def _large_headers(endpoint: Endpoint, statuses: "Counter[str]") -> Iterator[None]:
+    def send() -> None:
+        answer = b""
+        with suppress(OSError), socket.create_connection(("127.0.0.1", endpoint.port), timeout=30) as one:
+            with suppress(OSError):  # the server may answer and close before it has read all
+                one.sendall(b"POST /embed HTTP/1.1\r\nHost: x\r\n")
+                for number in range(200):
+                    one.sendall(b"X-%d: %s\r\n" % (number, b"y" * 100_000))
+                one.sendall(b"\r\n")
+            answer = one.recv(1 << 16)
+        statuses[answer.split(b" ", 2)[1].decode() if answer.startswith(b"HTTP/") else "cut"] += 1
+
+    with _repeating(send):
+        yield
+
+
+@contextmanager
+def _repeating(send: Callable[[], None]) -> Iterator[None]:
+    ended = threading.Event()
+
+    def repeat() -> None:
+        while not ended.is_set():
+            send()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _client(endpoint: Endpoint, texts: list[str], *, seconds: float) -> list[tuple[int, float]]:
+    """Ask for ``seconds``; return status and seconds of each request. A broken connection has the status 0."""
+    connection, found, ended = endpoint.connect(), list[tuple[int, float]](), time.monotonic() + seconds
+    while time.monotonic() < ended:
+        began = time.monotonic()
+        try:
+            status, _ = endpoint.ask(connection, texts[len(found) % len(texts)])
+        except (OSError, http.client.HTTPException):
+            status, connection = 0, endpoint.connect()
+        found.append((status, time.monotonic() - began))
+    connection.close()
+    return found
+
+
+def _p99(found: list[tuple[int, float]]) -> float:
+    return float(np.percentile([seconds for _, seconds in found], 99))
