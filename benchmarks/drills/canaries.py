@@ -2,8 +2,9 @@
 
 A patient is a name, a number and an e-mail address. They are in texts, ids and labels, in rows and files that cannot be read, and
 in every field, header and path of requests, of which many are refused. Corpus builds, bulk jobs and evaluations run to their end
-and into refusals; the endpoint's app runs in this process. Then the jobs' output, Ray's logs, every manifest, card, report and
-list of the store, the endpoint's logs, metrics and refusals are searched.
+and into refusals; every page of the explorer is opened, and the endpoint's app runs in this process. Then the jobs' output, Ray's
+logs, every manifest, card, report and list of the store, the pages and the explorer's log, the endpoint's logs, metrics and
+refusals are searched.
 
 ``wrong`` counts places with a hit. Not searched: data (shards, tokenizer, vectors), and answers with status 200.
 """
@@ -12,13 +13,12 @@ import asyncio
 import csv
 import io
 import json
-import logging
 import os
 import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from clinical_modernbert.serving.keys import parse_keys
 from clinical_modernbert.serving.service import EmbeddingService
 
 from benchmarks.drill import Outcome
+from benchmarks.kits.explorer_visit import kept_log, visit
 from benchmarks.kits.training_runs import helper_of_tests, start_script, tiny_store
 
 _PLANTED = re.compile(r"Zq\d{4}ton|774411\d{4}|zq\d{4}@canary", re.IGNORECASE)
@@ -80,6 +81,10 @@ def run(scratch: Path, seed: int, *, num_patients: int = 1000) -> Outcome:
             recipe.write_text(yaml.safe_dump(values))
             _run_job(start_script(script, recipe, store), name, wanted, hits)
     _search_store(store, hits)
+    typed = text_of(1)
+    for place, text in visit(store.uri, typed=typed):
+        # A page may repeat its viewer's own address, and nothing may log it.
+        hits.search(place, text.replace(typed, "") if place.startswith("page") else text)
     ask_endpoint(scratch / "store", hits, num_patients=num_patients)
     return Outcome(
         injected=num_patients,
@@ -177,17 +182,6 @@ def _search_store(store: Store, hits: Hits) -> None:
         hits.search(f"store: {item.key.rpartition('/')[2]}", f"{item.key}\n".encode() + content)
 
 
-class _Kept(logging.Handler):
-    """Keeps each record as a log file would have it, with tracebacks."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.INFO)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(logging.Formatter("%(name)s %(message)s").format(record))
-
-
 def ask_endpoint(store: Path, hits: Hits, *, num_patients: int) -> None:
     """Send patients in every place of a request to the app, and search its logs, metrics and refusals."""
     recipe = ServeRecipe.model_validate(
@@ -197,20 +191,12 @@ def ask_endpoint(store: Path, hits: Hits, *, num_patients: int) -> None:
     service = EmbeddingService(load_engine(str(store), recipe), record=lambda *record: metrics.append(record))
     app = build_api(service, keys=KeyRing(parse_keys("", origin="drill")))
     answer_of = helper_of_tests("asgi").answer_of
-    kept, root = _Kept(), logging.getLogger()
-    level = root.level
-    root.addHandler(kept)
-    root.setLevel(logging.INFO)
-    try:
+    with kept_log() as kept, closing(service):
         for number in range(num_patients):
             path, body, headers = _request(number)
             status, _, answer = asyncio.run(answer_of(app, "POST", path, body, headers=headers))
             if status != 200:
                 hits.search(f"refusal: {status} of {path if path in _PATHS else 'an unknown path'}", answer)
-    finally:
-        root.removeHandler(kept)
-        root.setLevel(level)
-        service.close()
     hits.search("logs: of the endpoint", "\n".join(kept.lines))
     hits.search("metrics: of the endpoint", repr(metrics))
 
