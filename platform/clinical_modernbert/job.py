@@ -38,25 +38,16 @@ def main(
     ``raw_inputs`` returns what the recipe reads besides artifacts. ``planned`` makes the plan instead, where more than the
     recipe's references must be resolved.
     """
-    parser = argparse.ArgumentParser(description=f"Run a {recipe_type.model_fields['kind'].default} recipe.")
-    parser.add_argument("recipe", help="<kind>/<name> below jobs/recipes, or the path of a YAML file")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="PATH=VALUE")
-    parser.add_argument(
-        "--root", default=None, help="artifact store: file:///folder or s3://bucket/prefix (or ARTIFACT_ROOT)"
-    )
-    parser.add_argument("--dry-run", action="store_true", help="print recipe, fingerprint and output URI, and stop")
-    parser.add_argument(
-        "--wait-for-inputs", type=float, default=0, metavar="SECONDS", help="wait for an input that is not finished yet"
-    )
-    options = parser.parse_args(arguments)
+    options = _parser(recipe_type).parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         recipe = load_recipe(recipe_type, options.recipe, overrides=options.overrides)
-        store = open_root(options.root)
-        plan = wait_until_there(
-            lambda: planned(recipe, store) if planned else make_plan(recipe, store, raw_inputs=raw_inputs(recipe)),
-            patience_s=0 if options.dry_run else options.wait_for_inputs,
-        )
+
+        def look() -> Plan[T]:
+            store = open_root(options.root)
+            return planned(recipe, store) if planned else make_plan(recipe, store, raw_inputs=raw_inputs(recipe))
+
+        plan = wait_until_there(look, patience_s=0 if options.dry_run else options.wait_for_inputs)
         if options.dry_run:
             _show(plan)
             return
@@ -81,6 +72,24 @@ def main(
             raise
         _end(full)
     sys.stdout.write(f"{artifact.uri}\n")
+
+
+def _parser(recipe_type: type[Recipe]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=f"Run a {recipe_type.model_fields['kind'].default} recipe.")
+    parser.add_argument("recipe", help="<kind>/<name> below jobs/recipes, or the path of a YAML file")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="PATH=VALUE")
+    parser.add_argument(
+        "--root", default=None, help="artifact store: file:///folder or s3://bucket/prefix (or ARTIFACT_ROOT)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print recipe, fingerprint and output URI, and stop")
+    parser.add_argument(
+        "--wait-for-inputs",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="wait for the store and for unfinished inputs",
+    )
+    return parser
 
 
 def _end(error: UserError) -> NoReturn:

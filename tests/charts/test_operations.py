@@ -147,7 +147,9 @@ def test_access_from_outside_needs_tls_and_login(render: Render) -> None:
     }
     for name, pod in proxies.items():
         (container,) = pod["containers"]
-        assert all("valueFrom" in variable for variable in container["env"])
+        plain = {variable["name"]: variable["value"] for variable in container["env"] if "value" in variable}
+        assert plain == {"OAUTH2_PROXY_COOKIE_EXPIRE": "12h"}  # login.env; the secrets come from their Secret
+        assert len(container["env"]) == 4
         assert not any("secret" in argument for argument in container["args"])
         assert "--upstream=http://cm-clinical-modernbert-" in " ".join(container["args"]), name
 

@@ -12,6 +12,7 @@ from clinical_modernbert.artifacts import (
     InputEntry,
     Manifest,
     Plan,
+    Store,
     open_store,
     upload,
     write_manifest,
@@ -239,3 +240,20 @@ def test_a_job_waits_for_an_input_that_is_not_finished_yet(
     with pytest.raises(AssertionError, match="the job must not run"):
         main(MapRecipe, never, arguments=[str(path), "--root", root, "--wait-for-inputs", "60"])
     assert slept == [30]
+
+
+def test_a_job_that_waits_for_its_inputs_waits_for_the_store_too(
+    recipe_path: str, root: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At a first install the pod of the trial store may start after the job."""
+    answers: list[Exception] = [StoreOutage("no answer")]
+
+    def open_late(address: str) -> Store:
+        if answers:
+            raise answers.pop()
+        return open_store(address)
+
+    monkeypatch.setattr("clinical_modernbert.job.open_store", open_late)
+    monkeypatch.setattr("clinical_modernbert.artifacts.waiting.time.sleep", lambda seconds: None)
+    main(CorpusRecipe, build, arguments=[recipe_path, "--root", root, "--wait-for-inputs", "60"])
+    assert f"{root}/corpus/c-" in capsys.readouterr().out

@@ -168,6 +168,14 @@ class Cluster:
         if unfinished:
             yield f"{unfinished.decode(errors='replace')}\n"
 
+    def last_line(self, pod: str) -> str:
+        """Return the last line of a pod's log so far."""
+        with self._explained(f"reading the log of {pod}"):
+            answer = self._core.read_namespaced_pod_log(
+                pod, self.namespace, tail_lines=1, _preload_content=False, _request_timeout=_TIMEOUT_S
+            )
+        return str(answer.data.decode(errors="replace")).strip()
+
     def delete(self, name: str) -> None:
         """Delete a RayJob with its cluster and its pods."""
         with self._explained(f"deleting RayJob {name}"):

@@ -17,7 +17,7 @@ import yaml
 
 from clinical_modernbert import __version__
 from clinical_modernbert.cluster.client import Cluster
-from clinical_modernbert.cluster.follow import describe, follow, waiting
+from clinical_modernbert.cluster.follow import describe, follow, last_words, waiting
 from clinical_modernbert.cluster.inputs import check_inputs
 from clinical_modernbert.cluster.kuberay_rules import KubernetesObject
 from clinical_modernbert.cluster.skeleton import JOB_KINDS, entrypoint, fill, parse_skeleton
@@ -157,7 +157,8 @@ def _act(cluster: Cluster, options: argparse.Namespace) -> int:
         return _follow(cluster, name, poll_s=options.poll_s)
     if options.kind == "status":
         state = cluster.state(name)
-        sys.stdout.writelines(f"{line}\n" for line in (describe(state), *waiting(cluster, state)))
+        lines = (describe(state), *waiting(cluster, state), *last_words(cluster, state))
+        sys.stdout.writelines(f"{line}\n" for line in lines)
         return 1 if state.ended and not state.succeeded else 0
     cluster.delete(name)
     _logger.info("RayJob %s and its cluster are deleted; its finished artifacts stay in the store", name)

@@ -96,6 +96,14 @@ def waiting(cluster: Cluster, state: JobState) -> list[str]:
     return lines
 
 
+def last_words(cluster: Cluster, state: JobState) -> list[str]:
+    """Return the last line of the log of a job that runs: its progress, or the input that it waits for."""
+    if state.ended or not state.started:
+        return []
+    found = [cluster.last_line(pod) for pod in cluster.submitters(state.name)[-1:]]
+    return [f"log: {line}" for line in found if line]
+
+
 def describe(state: JobState) -> str:
     """Return one line with the state of a job."""
     # KubeRay adds the end of the log to the message, and the log was shown already.

@@ -152,7 +152,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             target = find_target(parts.path.rstrip("/"), self.stub.served)
             if self.command == "GET" and target.part == "log":
-                self._send_text(self.stub.logs.get(target.name, ""))
+                lines = self.stub.logs.get(target.name, "").splitlines(keepends=True)
+                self._send_text("".join(lines[-int(query.get("tailLines", len(lines))) :]))
             elif self.command == "GET" and query.get("watch") in ("true", "1"):
                 self._watch(target, query)
             else:

@@ -141,6 +141,21 @@ def test_a_job_is_followed_again_and_looked_at_by_its_name(
     assert capsys.readouterr().out == ("RayJob run · Initializing\npod worker-1 waits: Unschedulable: 0/3 nodes\n")
 
 
+def test_the_status_of_a_running_job_has_the_last_line_of_its_log(
+    stub: Stub, cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So it names the input that the job waits for."""
+    cluster.submit(job())
+    labels = {"job-name": "run"}
+    stub.create("pods", {"metadata": {"name": "run-1", "labels": labels}, "status": {"phase": "Running"}})
+    stub.logs["run-1"] = "clinical-modernbert 0.1.0\nwaiting, next look in 30 s: no corpus 'demo'\n"
+    for state, line in ((RUNNING, "log: waiting, next look in 30 s: no corpus 'demo'\n"), (COMPLETE, "")):
+        script(stub, [state])
+        with pytest.raises(SystemExit):
+            main(["status", "run", "--namespace", "ml"])
+        assert capsys.readouterr().out.partition("\n")[2] == line
+
+
 def test_waiting_names_quota_queue_submitter_and_failed_init_container(stub: Stub, cluster: Cluster) -> None:
     cluster.submit({**job(), "metadata": {"name": "run", "namespace": "ml", "labels": {QUEUE_LABEL: "research"}}})
     quota = {"type": "Warning", "reason": "FailedToCreateWorkerPod", "message": "exceeded quota: tight"}
