@@ -154,7 +154,7 @@ def values(preset: str) -> list[str]:
     return arguments
 
 
-def wait_for(look: Callable[[], Any], *, timeout_s: float, pause_s: float = 1) -> Any:
+def wait_for(look: Callable[[], Any], *, timeout_s: float, pause_s: float = 2) -> Any:
     """Return the first true answer of ``look``."""
     deadline = time.monotonic() + timeout_s
     while not (answer := look()):

@@ -18,6 +18,7 @@ from benchmarks.kits.cluster import NAMESPACE, Cluster, sets, wait_for
 from benchmarks.kits.cluster_load import counts, load
 from benchmarks.kits.cluster_release import (
     OWN_CLUSTER,
+    PRETRAINING,
     SMALL_CORPUS,
     delete_namespace,
     endpoint_is_ready,
@@ -34,13 +35,24 @@ MODEL = "smoke"
 _BACK_S = 600
 
 Fault = Callable[[Cluster], Any]
+Objects = tuple[dict[str, Any], ...]
 
 
-def drill(scratch: Path, *, inject: Fault, recovered: Callable[[Cluster], bool]) -> Outcome:
-    """Inject a fault three times, or ``CLUSTER_FAULTS`` times, each once the last one is over."""
+def drill(
+    scratch: Path,
+    *,
+    inject: Fault,
+    recovered: Callable[[Cluster], bool],
+    objects: Objects = (),
+    settings: tuple[str, ...] = (),
+) -> Outcome:
+    """Inject a fault three times, or ``CLUSTER_FAULTS`` times, each once the last one is over.
+
+    ``settings`` of the release are added to those of all drills, and need ``objects``.
+    """
     num_faults = int(os.environ.get("CLUSTER_FAULTS", "3"))
     back_s: list[float] = []
-    with endpoint(scratch) as cluster, load(cluster, MODEL):
+    with endpoint(scratch, objects, settings) as cluster, load(cluster, MODEL):
         for _ in range(num_faults):
             began = time.monotonic()
             inject(cluster)
@@ -69,7 +81,7 @@ def kill_pod(cluster: Cluster, name: str, *, namespace: str = NAMESPACE) -> None
 
 
 @contextmanager
-def endpoint(scratch: Path) -> Iterator[Cluster]:
+def endpoint(scratch: Path, objects: Objects = (), settings: tuple[str, ...] = ()) -> Iterator[Cluster]:
     """Yield the cluster with a release whose endpoint is ready; ``KEEP_CLUSTER_TEST`` uses and keeps the one that is there."""
     cluster = Cluster(kubeconfig=Path(os.environ["KUBECONFIG"]).resolve(), folder=scratch)
     keep = bool(os.environ.get("KEEP_CLUSTER_TEST"))
@@ -78,8 +90,10 @@ def endpoint(scratch: Path) -> Iterator[Cluster]:
         install(cluster)
         wait_for(lambda: research_is_ready(cluster), timeout_s=_BACK_S)
         cluster.submit("build_corpus", "corpus/demo", *sets(*SMALL_CORPUS), *OWN_CLUSTER)
-        cluster.submit("pretrain", "pretrain/smoke", *sets("scaling.num_workers=1"), *OWN_CLUSTER)
-    upgrade(cluster, *SETTINGS)
+        cluster.submit("follow", PRETRAINING)
+    if objects:
+        cluster.apply(*objects)
+    upgrade(cluster, *SETTINGS, *settings)
     wait_for(lambda: endpoint_is_settled(cluster) and len(ready_workers(cluster)) == NUM_WORKERS, timeout_s=_BACK_S)
     yield cluster
     if not keep:

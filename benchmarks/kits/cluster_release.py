@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.kits.cluster import CHART, FULL_NAME, NAMESPACE, RELEASE, ROOT, Cluster, sets, values
 
 PRESET = "minimal"
-ENDPOINT = f"{FULL_NAME}-encoder"
+ENDPOINT, PRETRAINING = f"{FULL_NAME}-encoder", f"{FULL_NAME}-pretrain"
 SMALL_CORPUS = (
     "sources=[{type: synthetic_notes, name: notes, num_documents: 400}]",
     "tokenizer={base: train, vocabulary_size: 1024}",
@@ -40,12 +40,13 @@ def _documented() -> list[str]:
 
 
 def upgrade(
-    cluster: Cluster, *settings: str, timeout: str = "4m", check: bool = True
+    cluster: Cluster, *settings: str, timeout: str = "6m", check: bool = True
 ) -> subprocess.CompletedProcess[str]:
     """Upgrade with the endpoint on, as NOTES and docs/platform-team.md print it."""
     chosen = [*values(PRESET), *sets("endpoint.enabled=true", *settings)]
     command = ("helm", "upgrade", RELEASE, str(CHART), "--namespace", NAMESPACE, "--server-side=false")
-    return cluster.run(*command, *chosen, "--rollback-on-failure", "--timeout", timeout, check=check)
+    options = ("--rollback-on-failure", "--timeout", timeout)
+    return cluster.run(*command, *chosen, *options, check=check, timeout=800)  # also for the rollback
 
 
 def delete_namespace(cluster: Cluster) -> None:

@@ -11,7 +11,7 @@ from clinical_modernbert.cluster.kuberay_rules import cluster_spec, refusals
 from clinical_modernbert.cluster.skeleton import JOB_KINDS
 
 from tests.helpers.chart import CHART, PRESETS, Helm, Render, no_less_than_it_may_use, of_kind, skeletons
-from tests.helpers.kuberay_schema import count_rules, crds_path, problems, read_schema
+from tests.helpers.kuberay_schema import count_rules, crds_path, gateway_crds_path, problems, read_schema
 from tests.helpers.pod_security import pod_specs, restricted_violations
 
 pytestmark = pytest.mark.helm
@@ -19,6 +19,7 @@ pytestmark = pytest.mark.helm
 KUBERNETES_VERSIONS = tuple(f"1.{minor}" for minor in range(31, 38))
 CUSTOM = ("ray.io/", "monitoring.coreos.com/", "gateway.networking.k8s.io/")
 RAY_KINDS = ("RayCluster", "RayJob", "RayService", "RayCronJob")
+LISTENER = ("name=public", "namespace=gateways", "sectionName=https")
 CLUSTER_WIDE = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 
 
@@ -38,6 +39,16 @@ def test_ray_objects_satisfy_the_crds(render: Render, repository: Path, preset: 
     assert {
         manifest["metadata"]["name"]: problems(crds, manifest) for manifest in ray if problems(crds, manifest)
     } == {}
+
+
+def test_routes_satisfy_the_crds_of_the_gateway_api(render: Render) -> None:
+    crds = gateway_crds_path()
+    routes = of_kind(render("everything", *(f"ingress.parentRefs[0].{setting}" for setting in LISTENER)), "HTTPRoute")
+
+    assert len(routes) == 3
+    assert {route["metadata"]["name"]: problems(crds, route) for route in routes if problems(crds, route)} == {}
+    routes[0]["spec"]["rules"][0]["backendRefs"][0]["portNumber"] = 80
+    assert problems(crds, routes[0]) != []
 
 
 @pytest.mark.parametrize("version", KUBERNETES_VERSIONS)

@@ -11,17 +11,19 @@ import pytest
 import yaml
 
 from benchmarks.kits.cluster import FULL_NAME, NAMESPACE, Cluster, sets, wait_for
-from benchmarks.kits.cluster_release import OWN_CLUSTER, SMALL_CORPUS
+from benchmarks.kits.cluster_release import OWN_CLUSTER, PRETRAINING, SMALL_CORPUS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 
 STOLEN = {"name": "STOLEN", "valueFrom": {"secretKeyRef": {"name": "platform-login", "key": "password"}}}
 
 
-def test_a_corpus_is_built_and_its_log_shown(researcher: Cluster) -> None:
-    done = researcher.submit("build_corpus", "corpus/demo", *sets(*SMALL_CORPUS), *OWN_CLUSTER, "--name", "corpus")
-    assert "RayJob corpus · Complete · SUCCEEDED" in done.stderr
-    assert "s3://platform/test/corpus/demo-" in done.stdout
+def test_a_job_that_waits_for_its_corpus_says_so(researcher: Cluster) -> None:
+    def named() -> bool:
+        status = researcher.submit("status", PRETRAINING).stdout
+        return "waiting, next look in 30 s: no corpus 'demo' in s3://platform/test" in status
+
+    wait_for(named, timeout_s=180, pause_s=5)
 
 
 def test_what_is_wrong_is_refused_before_a_cluster_starts(researcher: Cluster) -> None:
@@ -33,7 +35,26 @@ def test_what_is_wrong_is_refused_before_a_cluster_starts(researcher: Cluster) -
         done = researcher.submit("pretrain", *arguments, *OWN_CLUSTER, check=False)
         assert done.returncode == 2
         assert named in done.stderr
-    assert [job["metadata"]["name"] for job in researcher.list("rayjobs")] == ["corpus"]
+    assert [job["metadata"]["name"] for job in researcher.list("rayjobs")] == [PRETRAINING]
+
+
+def test_a_job_is_left_looked_at_and_followed_again(researcher: Cluster) -> None:
+    """Ctrl-C leaves the corpus job alone; status and follow return to it, and follow shows its log."""
+    run = ("build_corpus", "corpus/demo", *sets(*SMALL_CORPUS))
+    following = researcher.start_submit(*run, *OWN_CLUSTER, "--name", "corpus", "--poll-s", "1")
+    assert following.stdout is not None
+    for line in following.stdout:
+        if "RayJob corpus · Initializing" in line:
+            break
+    following.send_signal(signal.SIGINT)
+    rest = following.communicate(timeout=60)[0]
+    assert following.returncode == 130, rest
+    assert f"follow it by: python jobs/submit.py follow corpus --namespace {NAMESPACE}" in rest
+    assert researcher.submit("status", "corpus").stdout.startswith("RayJob corpus · ")
+
+    done = researcher.submit("follow", "corpus")
+    assert "s3://platform/test/corpus/demo-" in done.stdout
+    assert "RayJob corpus · Complete · SUCCEEDED" in done.stderr
 
 
 def test_a_cancelled_job_leaves_no_pod(researcher: Cluster) -> None:
@@ -43,23 +64,10 @@ def test_a_cancelled_job_leaves_no_pod(researcher: Cluster) -> None:
     wait_for(lambda: not pods_of(researcher, "cancelled"), timeout_s=90)
 
 
-def test_a_job_is_left_looked_at_and_followed_again(researcher: Cluster) -> None:
-    """Ctrl-C leaves the pretraining run alone; status and follow return to it."""
-    run = ("pretrain", "pretrain/smoke", *sets("scaling.num_workers=1"))
-    following = researcher.start_submit(*run, *OWN_CLUSTER, "--name", "pretrain", "--poll-s", "1")
-    assert following.stdout is not None
-    for line in following.stdout:
-        if "RayJob pretrain · Initializing" in line:
-            break
-    following.send_signal(signal.SIGINT)
-    rest = following.communicate(timeout=60)[0]
-    assert following.returncode == 130, rest
-    assert f"follow it by: python jobs/submit.py follow pretrain --namespace {NAMESPACE}" in rest
-    assert researcher.submit("status", "pretrain").stdout.startswith("RayJob pretrain · ")
-
-    done = researcher.submit("follow", "pretrain")
+def test_the_waiting_job_has_started_by_itself(researcher: Cluster) -> None:
+    done = researcher.submit("follow", PRETRAINING)
     assert "s3://platform/test/model/smoke-" in done.stdout
-    assert "RayJob pretrain · Complete · SUCCEEDED" in done.stderr
+    assert f"RayJob {PRETRAINING} · Complete · SUCCEEDED" in done.stderr
 
 
 def test_evaluation_and_map_run_on_the_research_cluster(researcher: Cluster) -> None:

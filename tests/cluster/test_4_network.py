@@ -21,16 +21,20 @@ pytestmark = [
 FOREIGN = f"{NAMESPACE}-foreign"
 OWN = {"client": "load"}  # the label that the values allow to reach the endpoint
 PROBE = """
-import concurrent.futures, json, socket, sys
+import concurrent.futures, json, socket, sys, time
 def reached(target):
     try:
         socket.create_connection(target.rsplit(":", 1), timeout=3).close()
         return True
     except OSError:
         return False
-with concurrent.futures.ThreadPoolExecutor(50) as pool:
-    found = zip(sys.argv[1:], pool.map(reached, sys.argv[1:]))
-    print(json.dumps([target for target, yes in found if yes]))
+def all_reached(targets):
+    with concurrent.futures.ThreadPoolExecutor(50) as pool:
+        return [target for target, yes in zip(targets, pool.map(reached, targets)) if yes]
+deadline = time.monotonic() + float(sys.argv[1])
+while not (found := all_reached(sys.argv[2:])) and time.monotonic() < deadline:
+    time.sleep(1)
+print(json.dumps(found))
 """
 
 
@@ -46,7 +50,7 @@ def test_pods_of_others_reach_nothing(cluster: Cluster) -> None:
 
 
 def test_an_allowed_client_reaches_the_endpoint_only(cluster: Cluster) -> None:
-    found = reached_by(cluster, NAMESPACE, OWN, ports(cluster))
+    found = reached_by(cluster, NAMESPACE, OWN, ports(cluster), patience_s=60)
     assert {target.rpartition(":")[2] for target in found} == {"8000"}
 
 
@@ -63,13 +67,18 @@ def ports(cluster: Cluster) -> list[str]:
     return targets
 
 
-def reached_by(cluster: Cluster, namespace: str, labels: dict[str, str], targets: list[str]) -> list[str]:
-    """The targets that a pod with these labels can connect to."""
+def reached_by(
+    cluster: Cluster, namespace: str, labels: dict[str, str], targets: list[str], *, patience_s: int = 0
+) -> list[str]:
+    """The targets that a pod with these labels can connect to.
+
+    The network plugin allows a new pod its connections some time after the pod has started: ``patience_s``.
+    """
     security = {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}}
     container: dict[str, Any] = {
         "name": "probe",
         "image": IMAGE,
-        "command": ["python", "-c", PROBE, *targets],
+        "command": ["python", "-c", PROBE, str(patience_s), *targets],
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
     pod = {

@@ -1,4 +1,4 @@
-"""KubeRay's CRDs as an API server would apply them: strict JSON Schema plus the rules in CEL.
+"""CRDs of KubeRay and the Gateway API as an API server would apply them: strict JSON Schema plus the rules in CEL.
 
 The API server prunes unknown fields silently and sets defaults before it validates. Here an unknown field is an error, because
 the chart intends every field that it writes.
@@ -34,10 +34,26 @@ def crds_path(repository: Path) -> Path:
     return path
 
 
+def gateway_crds_path() -> Path:
+    """Folder of the Gateway API's CRDs: ``GATEWAY_API_CRDS``, or its Go module where one was downloaded.
+
+    Skips the test if neither is there.
+    """
+    if folder := os.environ.get("GATEWAY_API_CRDS"):
+        return Path(folder)
+    modules = Path(os.environ.get("GOPATH", Path.home() / "go")) / "pkg" / "mod" / "sigs.k8s.io"
+    found = sorted(modules.glob("gateway-api@*/config/crd/standard"))
+    if not found:
+        pytest.skip(
+            "no CRDs of the Gateway API: go mod download sigs.k8s.io/gateway-api@v1.4.1, or set GATEWAY_API_CRDS"
+        )
+    return found[-1]
+
+
 @cache
 def read_schema(path: Path, kind: str) -> dict[str, Any]:
-    """The structural schema of ``ray.io/v1`` ``kind``, as shipped."""
-    (file,) = path.glob(f"ray.io_{kind.lower()}s.yaml*")
+    """The structural schema of version v1 of ``kind``, as shipped."""
+    (file,) = path.glob(f"*_{kind.lower()}s.yaml*")
     raw = file.read_bytes()
     text = gzip.decompress(raw) if file.suffix == ".gz" else raw
     crd = yaml.load(text, yaml.CSafeLoader)
@@ -53,12 +69,13 @@ def validator(path: Path, kind: str) -> jsonschema.Draft202012Validator:
 
 
 def problems(path: Path, manifest: dict[str, Any]) -> list[str]:
-    """Everything that is wrong with one ray.io object, as ``field: reason``."""
+    """Everything that is wrong with one object, as ``field: reason``."""
     schema = read_schema(path, manifest["kind"])
     found = [
         f"{_dotted(e.absolute_path)}: {e.message}" for e in validator(path, manifest["kind"]).iter_errors(manifest)
     ]
-    return sorted(found) + [f"{where}: breaks {rule}" for where, rule in _broken_rules(schema, manifest, "")]
+    whole = with_defaults(schema, manifest)
+    return sorted(found) + [f"{where}: breaks {rule}" for where, rule in _broken_rules(schema, whole, "")]
 
 
 def with_defaults(schema: dict[str, Any], value: Any) -> Any:
