@@ -83,4 +83,5 @@ def test_the_notes_lead_away_from_an_upgrade_over_a_failed_one() -> None:
     notes = (CHART / "templates" / "NOTES.txt").read_text(encoding="utf-8")
 
     assert "--rollback-on-failure" in notes and "roll back first" in notes
+    assert "delete rayservice" in notes.partition("UNINSTALL")[2].partition("helm uninstall")[0]
     assert "Without --wait and --rollback-on-failure: with research.upgradeStrategy=None" in notes
