@@ -1,4 +1,4 @@
-"""Build a pair set: vocabularies -> pairs of terms that mean the same, held out by concept. See docs/vectors.md.
+"""Build a pair set: vocabularies and texts -> pairs that mean the same, held out by concept. See docs/vectors.md.
 
 python jobs/build_pairs.py pairs/codes [--set path=value] [--root URI] [--dry-run]
 """
@@ -11,9 +11,9 @@ from clinical_modernbert.recipe import PairsRecipe
 
 def run(plan: Plan[PairsRecipe]) -> Artifact:
     """Import the heavy modules only if there is work to do."""
-    from clinical_modernbert.corpus.pairs.build import build_pairs
+    from clinical_modernbert.training.contrastive.mining import build_pair_set
 
-    return build_pairs(plan)
+    return build_pair_set(plan)
 
 
 if __name__ == "__main__":

@@ -2,25 +2,29 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from clinical_modernbert.artifacts import Artifact, Plan, Store, make_plan
-from clinical_modernbert.corpus.pairs.build import build_pairs, pair_inputs
+from clinical_modernbert.corpus.pairs.build import pair_inputs
 from clinical_modernbert.recipe import ContrastRecipe, PairsRecipe, build_recipe
+from clinical_modernbert.training.contrastive.mining import build_pair_set
 
 _ORGANS = ("kidney", "heart", "lung", "liver", "skin", "eye", "ear", "bone", "nerve", "brain")
 _STATES = ("failure", "pain", "bleeding", "swelling", "burn", "infection")
 
 
-def publish_tiny_pairs(store: Store) -> Artifact:
-    """Publish ``tiny``: terms of 60 made-up conditions, and medications in a second source."""
+def publish_tiny_pairs(store: Store, name: str = "tiny", **fields: Any) -> Artifact:
+    """Publish terms of 60 made-up conditions, and medications in a second source; ``fields`` are of the recipe."""
     conditions = [
         (f"{state} of the {organ}", f"{organ} {state}, unspecified") for organ in _ORGANS for state in _STATES
     ]
     drugs = [(f"{organ}forte {n} mg", f"{organ}micin") for n, organ in enumerate(_ORGANS)]
-    with tempfile.TemporaryDirectory() as name:
-        sources = [_table(Path(name), source, rows) for source, rows in (("conditions", conditions), ("drugs", drugs))]
-        recipe = PairsRecipe.model_validate({"name": "tiny", "data": name, "sources": sources})
-        return build_pairs(make_plan(recipe, store, raw_inputs=pair_inputs(recipe)))
+    with tempfile.TemporaryDirectory() as folder:
+        sources = [
+            _table(Path(folder), source, rows) for source, rows in (("conditions", conditions), ("drugs", drugs))
+        ]
+        recipe = PairsRecipe.model_validate({"name": name, "data": folder, "sources": sources, **fields})
+        return build_pair_set(make_plan(recipe, store, raw_inputs=pair_inputs(recipe)))
 
 
 def _table(folder: Path, name: str, rows: list[tuple[str, str]]) -> dict[str, str]:

@@ -16,10 +16,11 @@ def fingerprint_inputs(recipe: CorpusRecipe) -> tuple[InputEntry, ...]:
     """Return one entry a raw file or generated part that the recipe reads, a source of its lexicon, and an evaluation set."""
     units = (unit for source in recipe.sources for unit in list_units(source))
     texts = tuple(InputEntry(name=f"{unit.source}/{unit.name}", id=unit.source, digest=unit.digest) for unit in units)
-    return texts + _lexicon_inputs(recipe.lexicon) + _decontamination_inputs(recipe.decontamination)
+    return texts + _lexicon_inputs(recipe.lexicon) + decontamination_inputs(recipe.decontamination)
 
 
-def _decontamination_inputs(section: DecontaminationSection) -> tuple[InputEntry, ...]:
+def decontamination_inputs(section: DecontaminationSection) -> tuple[InputEntry, ...]:
+    """Return one entry an evaluation set or list."""
     entries = []
     for path in (*section.paths, *section.id_lists):
         top = local_copy(path)

@@ -10,9 +10,7 @@ of millions of names takes gigabytes; ``vocabularies`` of its source limits them
 import logging
 import tempfile
 from collections import Counter
-from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,63 +18,28 @@ import pyarrow.parquet as pq
 from clinical_modernbert.artifacts import Artifact, InputEntry, Plan
 from clinical_modernbert.artifacts.remote_files import is_remote, local_copy
 from clinical_modernbert.corpus import SPLITS
+from clinical_modernbert.corpus.fingerprint_inputs import decontamination_inputs
 from clinical_modernbert.corpus.pairs.card import pair_card
-from clinical_modernbert.corpus.pairs.sources import licence_of, read_source, source_files, text_of
+from clinical_modernbert.corpus.pairs.collect import Collected, collect
+from clinical_modernbert.corpus.pairs.contamination import Contamination
+from clinical_modernbert.corpus.pairs.negatives import Embed, Mined, mine_negatives
+from clinical_modernbert.corpus.pairs.sources import source_files
 from clinical_modernbert.corpus.pairs.split import held_out_pairs
 from clinical_modernbert.errors import RecipeError, SourceError
 from clinical_modernbert.hashing import file_sha256
 from clinical_modernbert.recipe.corpus import CorpusRecipe
 from clinical_modernbert.recipe.pairs import PairSource, PairsRecipe
-from clinical_modernbert.sources.document import Dropped, Quarantined
-from clinical_modernbert.sources.terms import Follows, Term, TermPair, text_key
+from clinical_modernbert.sources.terms import Term
 
 PAIRS_NAME, TERMS_NAME, LINKS_NAME = "pairs.parquet", "terms.parquet", "links.parquet"
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class Account:
-    """What became of the records of one source: records = pairs of both splits + drops + quarantined."""
-
-    records: int = 0
-    pairs: Counter[str] = field(default_factory=Counter)
-    """By split."""
-    relations: Counter[str] = field(default_factory=Counter)
-    """By relation, both splits together."""
-    dropped: Counter[str] = field(default_factory=Counter)
-    """By reason."""
-    quarantined: int = 0
-    cut: int = 0
-    """Texts of documents that were cut at the source's ``max_characters``, in pairs of both splits."""
-    texts: str | None = None
-    """Whose documents' text the pairs hold; None for names of concepts."""
-    licence: str | None = None
-    """The usual licence of the source's type."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the account as the manifest holds it."""
-        # Not dataclasses.asdict: it copies a Counter of counts into a Counter of pairs.
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return {name: dict(value) if isinstance(value, Counter) else value for name, value in values.items()}
-
-
-@dataclass(slots=True)
-class _Collected:
-    """Everything read so far."""
-
-    pairs: list[TermPair] = field(default_factory=list)
-    sources: list[str] = field(default_factory=list)
-    """Name of the source of each pair."""
-    follows: dict[Follows, None] = field(default_factory=dict)
-    """Distinct, in the order in which they were read."""
-    terms: dict[Term, None] = field(default_factory=dict)
-    seen: set[tuple[str, str]] = field(default_factory=set)
-
-
 def pair_inputs(recipe: PairsRecipe) -> tuple[InputEntry, ...]:
-    """Return the files of every source with their digests."""
+    """Return the files of every source, and the evaluation sets, with their digests."""
     files = [(source.name, file) for source in _local_sources(recipe) for file in source_files(source)]
-    return tuple(InputEntry(name=f"{name}/{file.name}", id=name, digest=file_sha256(file)) for name, file in files)
+    entries = tuple(InputEntry(name=f"{name}/{file.name}", id=name, digest=file_sha256(file)) for name, file in files)
+    return entries + (decontamination_inputs(recipe.decontamination) if recipe.decontamination else ())
 
 
 def _local_sources(recipe: PairsRecipe) -> list[PairSource]:
@@ -94,13 +57,20 @@ def _local(source: PairSource, field: str, path: str) -> str:
     return str(local)
 
 
-def build_pairs(plan: Plan[PairsRecipe]) -> Artifact:
-    """Read, split and publish; raises ``SourceError`` where a source cannot be read or has no pair."""
-    recipe, collected = plan.recipe, _Collected()
+def build_pairs(plan: Plan[PairsRecipe], *, embed: Embed | None = None) -> Artifact:
+    """Read, split, mine and publish; raises ``SourceError`` where a source cannot be read or has no pair.
+
+    ``embed`` gives the vectors of the recipe's ``negatives.model``.
+    """
+    recipe, collected = plan.recipe, Collected()
     corpus = plan.artifacts.get("corpus")
     if corpus is not None:
         _check_held_out(recipe, corpus)
-    accounts = {source.name: _collect(source, recipe, collected, corpus) for source in _local_sources(recipe)}
+    evaluation = Contamination.of(recipe.decontamination)
+    accounts = {
+        source.name: collect(source, recipe, collected, corpus=corpus, evaluation=evaluation)
+        for source in _local_sources(recipe)
+    }
     held_out = held_out_pairs(collected.pairs, collected.follows, recipe.held_out)
     splits = [SPLITS[is_out] for is_out in held_out]
     for name, split in zip(collected.sources, splits, strict=True):
@@ -110,13 +80,23 @@ def build_pairs(plan: Plan[PairsRecipe]) -> Artifact:
         _logger.info("source %s: %s pairs, dropped %s", name, dict(account.pairs), dict(account.dropped))
         if not account.pairs["train"]:
             raise SourceError(f"sources[{name}]: no pair to train on; dropped were {dict(account.dropped)}")
+    places = list(zip(collected.sources, splits, strict=True))
+    mined = (
+        mine_negatives(
+            collected.pairs, places, recipe.negatives, embed, follows=collected.follows, parents=collected.parents
+        )
+        if recipe.negatives
+        else None
+    )
+    counts = mined.to_json() if mined else None
     summary = {
         "sources": {name: account.to_json() for name, account in accounts.items()},
         "pairs": dict(Counter(splits)),
+        "negatives": counts,
     }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        pq.write_table(_table(collected, splits), folder / PAIRS_NAME, compression="zstd")
+        pq.write_table(_table(collected, splits, mined), folder / PAIRS_NAME, compression="zstd")
         terms, links = list(collected.terms), list(collected.follows)
         pq.write_table(
             pa.table({"concept": [term.lineage[0] for term in terms], "text": [term.text for term in terms]}),
@@ -128,7 +108,7 @@ def build_pairs(plan: Plan[PairsRecipe]) -> Artifact:
             folder / LINKS_NAME,
             compression="zstd",
         )
-        (folder / "README.md").write_text(pair_card(plan.id, recipe, accounts), encoding="utf-8")
+        (folder / "README.md").write_text(pair_card(plan.id, recipe, accounts, counts), encoding="utf-8")
         return plan.publish_folder(folder, summary=summary)
 
 
@@ -142,55 +122,9 @@ def _check_held_out(recipe: PairsRecipe, corpus: Artifact) -> None:
         )
 
 
-def _collect(source: PairSource, recipe: PairsRecipe, collected: _Collected, corpus: Artifact | None) -> Account:
-    account = Account(licence=licence_of(source, corpus), texts=text_of(source, corpus))
-    shown: list[str] = []
-    for record in read_source(source, corpus):
-        if isinstance(record, Follows):
-            collected.follows[record] = None
-            continue
-        account.records += 1
-        if isinstance(record, Quarantined):
-            account.quarantined += 1
-            shown = [*shown, f"{record.file} {record.position}: {record.reason}"][:5]
-            continue
-        if isinstance(record, TermPair):
-            terms = (record.anchor, record.positive)
-            collected.terms |= {term: None for term in terms if term.prose is None}
-        reason = record.reason if isinstance(record, Dropped) else _refusal(record, recipe, collected)
-        if reason:
-            account.dropped[reason] += 1
-        elif isinstance(record, TermPair):
-            collected.pairs.append(record)
-            collected.sources.append(source.name)
-            account.relations[record.relation] += 1
-            account.cut += (record.anchor.prose == "cut") + (record.positive.prose == "cut")
-    if account.quarantined > recipe.max_quarantined_fraction * account.records:
-        raise SourceError(
-            f"sources[{source.name}]: {account.quarantined} of {account.records} records had to be quarantined, more than "
-            f"max_quarantined_fraction={recipe.max_quarantined_fraction} allows: {'; '.join(shown)}"
-        )
-    return account
-
-
-def _refusal(pair: TermPair, recipe: PairsRecipe, collected: _Collected) -> str | None:
-    """Return why a pair is left out; of two equal pairs in either direction the first stays."""
-    first, second = text_key(pair.anchor.text), text_key(pair.positive.text)
-    if not first or not second:
-        return "empty"
-    if first == second:
-        return "same_text"
-    if any(len(term.text) > recipe.max_characters for term in (pair.anchor, pair.positive) if term.prose is None):
-        return "too_long"
-    key = (min(first, second), max(first, second))
-    if key in collected.seen:
-        return "duplicate"
-    collected.seen.add(key)
-    return None
-
-
-def _table(collected: _Collected, splits: list[str]) -> pa.Table:
+def _table(collected: Collected, splits: list[str], mined: Mined | None) -> pa.Table:
     pairs, lineage = collected.pairs, pa.list_(pa.string())
+    negatives: list[tuple[Term, ...]] = mined.negatives if mined else [() for _ in pairs]
     return pa.table(
         {
             "source": pa.array(collected.sources).dictionary_encode(),
@@ -199,8 +133,8 @@ def _table(collected: _Collected, splits: list[str]) -> pa.Table:
             "positive": [pair.positive.text for pair in pairs],
             "anchor_lineage": pa.array([pair.anchor.lineage for pair in pairs], lineage),
             "positive_lineage": pa.array([pair.positive.lineage for pair in pairs], lineage),
-            "negatives": pa.array([()] * len(pairs), pa.list_(pa.string())),
-            "negative_lineages": pa.array([()] * len(pairs), pa.list_(lineage)),
+            "negatives": pa.array([[term.text for term in terms] for terms in negatives], lineage),
+            "negative_lineages": pa.array([[term.lineage for term in terms] for terms in negatives], pa.list_(lineage)),
             "split": pa.array(splits).dictionary_encode(),
         }
     )

@@ -26,6 +26,9 @@ class PairTexts:
     positives: Sequence[str]
     anchor_lineages: Sequence[Sequence[str]]
     positive_lineages: Sequence[Sequence[str]]
+    negatives: Sequence[Sequence[str]] = ()
+    """Hard negatives of each pair; empty where the set has none."""
+    negative_lineages: Sequence[Sequence[Sequence[str]]] = ()
 
     def __len__(self) -> int:
         return len(self.anchors)
@@ -41,7 +44,9 @@ def read_pair_set(pairs: Artifact, *, split: Literal["train", "held_out", "all"]
     for source in pairs.manifest.recipe["sources"]:
         rows = table.filter(pc.equal(names, source["name"]))
         if len(rows):
-            columns = ("anchor", "positive", "anchor_lineage", "positive_lineage")
+            columns = ["anchor", "positive", "anchor_lineage", "positive_lineage"]
+            if pairs.summary.get("negatives"):
+                columns += ["negatives", "negative_lineages"]
             found[source["name"]] = PairTexts(*(rows[name].to_pylist() for name in columns))
     return found
 

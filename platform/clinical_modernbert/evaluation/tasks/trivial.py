@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from clinical_modernbert.bm25 import bm25
 from clinical_modernbert.evaluation.tasks.examples import Splits, TextExample, WordExample
 from clinical_modernbert.evaluation.tasks.spans import entity_spans
 from clinical_modernbert.statistics import Floats
 
 COSTS = (0.1, 1.0, 10.0, 100.0)
 _MOST_TERMS = 200_000
-# Anserini's and BEIR's parameters of BM25.
-_K1, _B = 0.9, 0.4
 _BLOCK = 256  # queries at a time
 
 
@@ -117,18 +116,7 @@ def _tfidf(*, characters: bool) -> Any:
 
 def bm25_scores(queries: Sequence[str], documents: Sequence[str]) -> Any:
     """Return a sparse [Q, D] of BM25."""
-    from scipy.sparse import diags
-    from sklearn.feature_extraction.text import CountVectorizer
-
-    counter = CountVectorizer()
-    counts = counter.fit_transform(documents).tocsr().astype(np.float64)
-    num_words_D = np.asarray(counts.sum(axis=1)).ravel()
-    having_V = np.bincount(counts.indices, minlength=counts.shape[1])
-    idf_V = np.log1p((counts.shape[0] - having_V + 0.5) / (having_V + 0.5))
-    norm_D = _K1 * (1 - _B + _B * num_words_D / max(num_words_D.mean(), 1e-9))
-    # Of each count only its own cell changes, so the matrix stays sparse.
-    counts.data = counts.data * (_K1 + 1) / (counts.data + np.repeat(norm_D, np.diff(counts.indptr)))
-    return counter.transform(queries) @ diags(idf_V) @ counts.T
+    return bm25(documents)(queries)
 
 
 def blocks(scores_QD: Any) -> Iterator[Floats]:

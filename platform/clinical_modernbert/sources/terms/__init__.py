@@ -11,9 +11,9 @@ from typing import Any
 
 from clinical_modernbert.recipe.terms import TermSource
 from clinical_modernbert.sources.terms import headings, icd, names, ontologies
-from clinical_modernbert.sources.terms.term import Follows, Term, TermPair, TermRecord, text_key
+from clinical_modernbert.sources.terms.term import Follows, IsA, Term, TermPair, TermRecord, text_key
 
-__all__ = ["Follows", "Term", "TermPair", "TermRecord", "licence_of", "read_pairs", "source_files", "text_key"]
+__all__ = ["Follows", "IsA", "Term", "TermPair", "TermRecord", "licence_of", "read_pairs", "source_files", "text_key"]
 
 _NLM = "NLM's terms for UMLS and RxNorm"
 

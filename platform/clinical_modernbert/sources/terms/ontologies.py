@@ -13,7 +13,7 @@ from clinical_modernbert.sources.codes.diagnoses import code_table, table_locati
 from clinical_modernbert.sources.document import Dropped, Quarantined
 from clinical_modernbert.sources.files import numbered_texts, read_chunks
 from clinical_modernbert.sources.terms.rows import existing, read_rows
-from clinical_modernbert.sources.terms.term import Follows, Term, TermPair, TermRecord, code_term, one_line
+from clinical_modernbert.sources.terms.term import Follows, IsA, Term, TermPair, TermRecord, code_term, one_line
 
 # Resource of a cross reference -> system of its concepts. A prefix of ours is never an id of theirs.
 _CODES = {"ICD9": "icd9cm", "ICD9CM": "icd9cm", "ICD10": "icd10cm", "ICD-10": "icd10cm", "ICD10CM": "icd10cm"}
@@ -92,7 +92,7 @@ def obo_files(source: OboTerms) -> list[Path]:
 
 
 def read_obo(source: OboTerms) -> Iterator[TermRecord]:
-    """Yield synonym and name of each term that is not obsolete."""
+    """Yield synonym and name of each term that is not obsolete, and the terms above it."""
     location = existing(source.path, source, "path")
     stanza: list[str] = []
     num_terms = 0
@@ -129,6 +129,8 @@ def _stanza(lines: list[str], source: OboTerms) -> Iterator[TermRecord]:
                 yield Follows(concept, f"{table}:{target.partition('.')[0]}")
             elif system := _CONCEPTS.get(resource):
                 yield Follows(concept, f"{system}:{target}")
+        elif line.startswith("is_a: "):
+            yield IsA(concept, line.removeprefix("is_a: ").split(" ")[0].lower())
         elif match := _SYNONYM.match(line):
             kind = match[3] or "synonym"
             if match[2] not in source.scopes or "obsolete" in kind:

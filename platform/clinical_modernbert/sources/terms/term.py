@@ -52,8 +52,16 @@ class Follows:
     leader: str
 
 
-TermRecord = TermPair | Follows | Dropped | Quarantined
-"""What a reader yields; a cross reference is not counted as a record."""
+@dataclass(frozen=True, slots=True)
+class IsA:
+    """The concept ``child`` is a kind of ``parent``, which its lineage does not say: its ontology is no tree of codes."""
+
+    child: str
+    parent: str
+
+
+TermRecord = TermPair | Follows | IsA | Dropped | Quarantined
+"""What a reader yields; cross references and hierarchy are not counted as records."""
 
 
 def code_term(text: str, table: Table, code: str) -> Term:

@@ -3,7 +3,7 @@
 Each source has a fixed number of places in a batch, by its weight, and its own endless order of its pairs. So a small source of
 words that patients use is not lost among 90,000 pairs of codes.
 
-Legend: N pairs, L longest lineage.
+Legend: N pairs, L longest lineage, K hard negatives of a pair.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,8 @@ from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.sources.terms import text_key
 from clinical_modernbert.training.row_order import RowOrder
 
+IDS = ("anchor_concepts_NL", "positive_concepts_NL", "anchor_texts_N", "positive_texts_N")
+NEGATIVE_IDS = ("negative_concepts_NK", "negative_texts_NK")
 _DEPTH = 6  # an ICD-10-CM code has at most five above it
 
 
@@ -26,10 +28,14 @@ class PairBatch:
 
     anchors: Sequence[str]
     positives: Sequence[str]
+    negatives: Sequence[Sequence[str]]
+    """Hard negatives of each pair, as many for each; a missing one is an empty text with the ids 0."""
     anchor_concepts_NL: NDArray[np.int64]
     positive_concepts_NL: NDArray[np.int64]
     anchor_texts_N: NDArray[np.int64]
     positive_texts_N: NDArray[np.int64]
+    negative_concepts_NK: NDArray[np.int64]
+    negative_texts_NK: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.anchors)
@@ -39,25 +45,41 @@ class PairBatch:
         return PairBatch(
             [self.anchors[row] for row in rows.tolist()],
             [self.positives[row] for row in rows.tolist()],
+            [self.negatives[row] for row in rows.tolist()],
             self.anchor_concepts_NL[rows],
             self.positive_concepts_NL[rows],
             self.anchor_texts_N[rows],
             self.positive_texts_N[rows],
+            self.negative_concepts_NK[rows],
+            self.negative_texts_NK[rows],
         )
 
 
-def with_ids(pairs: PairTexts) -> PairBatch:
-    """Return pairs as one batch, with the ids of their concepts and texts."""
+def with_ids(pairs: PairTexts, *, num_negatives: int = 0) -> PairBatch:
+    """Return pairs as one batch, with the ids of their concepts and texts, and the first ``num_negatives`` hard negatives."""
+    negatives = [("",) * num_negatives] * len(pairs)
+    concepts_NK, texts_NK = (np.zeros((len(pairs), num_negatives), dtype=np.int64) for _ in range(2))
+    if num_negatives and pairs.negatives:
+        for row, (texts, lineages) in enumerate(zip(pairs.negatives, pairs.negative_lineages, strict=True)):
+            kept = tuple(texts)[:num_negatives]
+            negatives[row] = kept + ("",) * (num_negatives - len(kept))
+            texts_NK[row, : len(kept)] = _text_ids(kept)
+            concepts_NK[row, : len(kept)] = [name_id(lineage[0]) for lineage in lineages[: len(kept)]]
     return PairBatch(
         pairs.anchors,
         pairs.positives,
+        negatives,
         concept_ids(pairs.anchor_lineages, depth=_DEPTH),
         concept_ids(pairs.positive_lineages, depth=_DEPTH),
-        *(
-            np.array([name_id(text_key(text)) for text in side], dtype=np.int64)
-            for side in (pairs.anchors, pairs.positives)
-        ),
+        _text_ids(pairs.anchors),
+        _text_ids(pairs.positives),
+        concepts_NK,
+        texts_NK,
     )
+
+
+def _text_ids(texts: Sequence[str]) -> NDArray[np.int64]:
+    return np.array([name_id(text_key(text)) for text in texts], dtype=np.int64)
 
 
 def joined(batches: Sequence[PairBatch]) -> PairBatch:
@@ -65,10 +87,8 @@ def joined(batches: Sequence[PairBatch]) -> PairBatch:
     return PairBatch(
         [text for batch in batches for text in batch.anchors],
         [text for batch in batches for text in batch.positives],
-        *(
-            np.concatenate([getattr(batch, name) for batch in batches])
-            for name in ("anchor_concepts_NL", "positive_concepts_NL", "anchor_texts_N", "positive_texts_N")
-        ),
+        [texts for batch in batches for texts in batch.negatives],
+        *(np.concatenate([getattr(batch, name) for batch in batches]) for name in (*IDS, *NEGATIVE_IDS)),
     )
 
 
@@ -107,13 +127,14 @@ class PairSource:
         wanted = {name: weight for name in sources if (weight := weights.get(name, 1.0)) > 0}
         if not wanted:
             raise RecipeError("training.weights leaves no source: give one a weight above 0")
+        num_negatives = max((len(texts) for name in wanted for texts in sources[name].negatives), default=0)
         self._pairs: list[PairBatch] = []
         self._orders: list[RowOrder] = []
         for number, (name, count) in enumerate(places(batch_pairs, wanted).items()):
             if count:
                 # Numbered, so that two sources of one size are not read in one order.
                 own_seed = int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0]) >> 1
-                self._pairs.append(with_ids(sources[name]))
+                self._pairs.append(with_ids(sources[name], num_negatives=num_negatives))
                 order = RowOrder(num_rows=len(sources[name]), batch_rows=count, seed=own_seed, run_rows=neighbours)
                 self._orders.append(order)
 

@@ -2,13 +2,27 @@
 
 Equal to sentence-transformers' symmetric multiple-negatives ranking loss where nothing is excluded. Pure functions on vectors.
 
-Legend: N pairs of the global batch, D width.
+Legend: N pairs of the global batch, M hard negatives of all pairs, D width, L longest lineage.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, normalize
+
+
+@dataclass(frozen=True, slots=True)
+class HardNegatives:
+    """Texts that are negatives of the anchors only."""
+
+    vectors_MD: torch.Tensor
+    excluded_NM: torch.Tensor
+    """Whether negative m is none of anchor n."""
+
+    def at_width(self, width: int) -> "HardNegatives":
+        """Return the beginnings of the vectors."""
+        return HardNegatives(self.vectors_MD[:, :width], self.excluded_NM)
 
 
 def contrastive_loss(
@@ -18,27 +32,47 @@ def contrastive_loss(
     excluded_NN: torch.Tensor,
     temperature: float,
     dims: Sequence[int] = (),
+    negatives: HardNegatives | None = None,
 ) -> torch.Tensor:
     """Return the mean loss over pairs, directions and widths, in nats.
 
     ``excluded_NN[i, j]`` marks that positive j is no negative of anchor i; the diagonal is ignored. ``dims`` are the widths at
-    which the vectors' beginnings are scored too.
+    which the vectors' beginnings are scored too. Each anchor has to find its positive among all positives and ``negatives``, each
+    positive its anchor among the anchors.
     """
     own_NN = torch.eye(len(anchors_ND), dtype=torch.bool, device=anchors_ND.device)
     hidden_NN = excluded_NN & ~own_NN
     losses = [
-        _at_width(anchors_ND[:, :width], positives_ND[:, :width], hidden_NN, temperature)
+        _at_width(
+            anchors_ND[:, :width],
+            positives_ND[:, :width],
+            hidden_NN,
+            temperature,
+            negatives and negatives.at_width(width),
+        )
         for width in (anchors_ND.shape[1], *dims)
     ]
     return torch.stack(losses).mean()
 
 
 def _at_width(
-    anchors_ND: torch.Tensor, positives_ND: torch.Tensor, hidden_NN: torch.Tensor, temperature: float
+    anchors_ND: torch.Tensor,
+    positives_ND: torch.Tensor,
+    hidden_NN: torch.Tensor,
+    temperature: float,
+    negatives: HardNegatives | None,
 ) -> torch.Tensor:
-    logits_NN = (cosines(anchors_ND, positives_ND) / temperature).masked_fill(hidden_NN, float("-inf"))
+    logits_NN = _logits(anchors_ND, positives_ND, hidden_NN, temperature)
+    rows = logits_NN
+    if negatives:
+        hard_NM = _logits(anchors_ND, negatives.vectors_MD, negatives.excluded_NM, temperature)
+        rows = torch.cat([logits_NN, hard_NM], dim=1)
     labels_N = torch.arange(len(logits_NN), device=logits_NN.device)
-    return (cross_entropy(logits_NN, labels_N) + cross_entropy(logits_NN.T, labels_N)) / 2
+    return (cross_entropy(rows, labels_N) + cross_entropy(logits_NN.T, labels_N)) / 2
+
+
+def _logits(one: torch.Tensor, other: torch.Tensor, hidden: torch.Tensor, temperature: float) -> torch.Tensor:
+    return (cosines(one, other) / temperature).masked_fill(hidden, float("-inf"))
 
 
 def distillation_loss(
@@ -90,3 +124,19 @@ def same_meaning(
     # A query has several documents, a note several diagnoses: none of them is a negative of another's anchor.
     anchors_NN = anchor_texts_N[:, None] == anchor_texts_N
     return related_NN | texts_NN | anchors_NN
+
+
+def no_negatives(
+    anchors_NL: torch.Tensor,
+    positives_NL: torch.Tensor,
+    anchor_texts_N: torch.Tensor,
+    positive_texts_N: torch.Tensor,
+    *,
+    concepts_M: torch.Tensor,
+    texts_M: torch.Tensor,
+) -> torch.Tensor:
+    """Return bool [N, M]: hard negative m names the concept of pair n, one above it, has a text of it, or is missing (id 0)."""
+    lineages_NK = torch.cat([anchors_NL, positives_NL], dim=1)
+    related_NM = (lineages_NK[:, None, :] == concepts_M[None, :, None]).any(2)
+    texts_NM = (anchor_texts_N[:, None] == texts_M) | (positive_texts_N[:, None] == texts_M)
+    return related_NM | texts_NM | (texts_M == 0)

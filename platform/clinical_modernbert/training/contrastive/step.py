@@ -7,7 +7,7 @@ Memory does not grow with the batch (Gao et al., 2021, arXiv 2101.06983, GradCac
 A worker whose pairs fit in one micro-batch keeps the graph of the first pass instead. Gradients are summed over the workers.
 The teacher's loss joins in 2, the masked-language term adds its gradient after 3.
 
-Legend: N pairs of the global batch, M pairs of a micro-batch, D width.
+Legend: N pairs of the global batch, M pairs of a micro-batch, K hard negatives of a pair, D width.
 """
 
 from dataclasses import dataclass, replace
@@ -15,11 +15,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 
 from clinical_modernbert.recipe.contrast import ContrastRecipe
 from clinical_modernbert.training.batches import WorkerShare
-from clinical_modernbert.training.contrastive.batches import PairBatch
-from clinical_modernbert.training.contrastive.loss import contrastive_loss, cosines, distillation_loss, same_meaning
+from clinical_modernbert.training.contrastive.batches import IDS, NEGATIVE_IDS, PairBatch
+from clinical_modernbert.training.contrastive.loss import (
+    HardNegatives,
+    contrastive_loss,
+    cosines,
+    distillation_loss,
+    no_negatives,
+    same_meaning,
+)
 from clinical_modernbert.training.contrastive.masked_language import MaskedLanguageTerm, add_gradient
 from clinical_modernbert.training.contrastive.text_model import TextModel
 from clinical_modernbert.training.engine import TorchEngine
@@ -63,23 +71,25 @@ def contrastive_step(
     own = np.arange(worker.rank, len(batch), worker.world_size)
     size = min(recipe.scaling.micro_batch_pairs, len(own))
     micro_batches = [own[start : start + size] for start in range(0, len(own), size)]
-    texts = [[*(batch.anchors[i] for i in part), *(batch.positives[i] for i in part)] for part in micro_batches]
+    texts = [_texts(batch, part) for part in micro_batches]
     ids = [encoder.token_ids(part) for part in texts]
+    columns = 2 + batch.negative_texts_NK.shape[1]
     seeds = [_micro_seed(recipe.training.seed, step, int(part[0])) for part in micro_batches]
 
-    # 1. Vectors of this worker's pairs: [M, 2, D] for each micro-batch.
+    # 1. Vectors of this worker's pairs: [M, 2 + K, D] for each micro-batch.
     again = len(micro_batches) > 1
     with torch.set_grad_enabled(not again):
-        own_vectors = [_seeded(encoder, ids[m], seeds[m]) for m in range(len(micro_batches))]
+        own_vectors = [_seeded(encoder, ids[m], seeds[m], columns) for m in range(len(micro_batches))]
 
     # 2. The losses of the global batch, and their gradient with respect to this worker's vectors.
     gathered = _gathered(torch.cat(own_vectors).detach(), worker)
-    taught = _gathered(_taught(context.teacher, texts), worker) if context.teacher else None
+    sides = [part[: 2 * len(part) // columns] for part in texts]
+    taught = _gathered(_taught(context.teacher, sides), worker) if context.teacher else None
     losses, gradient = _loss_gradient(gathered, taught, batch, context)
 
     # 3. Through the model, micro-batch by micro-batch; then the rows of the masked-language term.
     for m, part in enumerate(gradient.split(size)):
-        (_seeded(encoder, ids[m], seeds[m]) if again else own_vectors[m]).backward(part)
+        (_seeded(encoder, ids[m], seeds[m], columns) if again else own_vectors[m]).backward(part)
     masked_language_loss = None
     if context.masked_language and rows:
         torch.manual_seed(_micro_seed(recipe.training.seed, step, len(batch) + worker.rank))
@@ -108,19 +118,24 @@ class _Losses:
 def _loss_gradient(
     gathered: torch.Tensor, taught: torch.Tensor | None, batch: PairBatch, context: StepContext
 ) -> tuple[_Losses, torch.Tensor]:
-    """Return the losses over vectors [N, 2, D] in the order of the workers, and the gradient of this worker's part.
+    """Return the losses over vectors [N, 2 + K, D] in the order of the workers, and the gradient of this worker's part.
 
-    ``taught`` are the teacher's vectors of the same texts, of any width.
+    ``taught`` are the teacher's vectors [N, 2, D] of anchors and positives, of any width.
     """
     recipe, worker = context.recipe, context.worker
     num_own = len(batch) // worker.world_size
     order = np.arange(len(batch)).reshape(num_own, worker.world_size).T.reshape(-1)
     ordered = batch.take(order)
     leaf = gathered.requires_grad_()
-    ids = [torch.from_numpy(getattr(ordered, name)).to(worker.device) for name in _IDS]
+    ids = [torch.from_numpy(getattr(ordered, name)).to(worker.device) for name in IDS]
     temperature, dims = recipe.training.temperature, recipe.vectors.matryoshka_dims
     total = pairs = contrastive_loss(
-        leaf[:, 0], leaf[:, 1], excluded_NN=same_meaning(*ids), temperature=temperature, dims=dims
+        leaf[:, 0],
+        leaf[:, 1],
+        excluded_NN=same_meaning(*ids),
+        temperature=temperature,
+        dims=dims,
+        negatives=_negatives(leaf, ordered, ids),
     )
     teacher = None
     if recipe.training.teacher and taught is not None:
@@ -142,24 +157,35 @@ def _loss_gradient(
     return losses, gradient[worker.rank * num_own : (worker.rank + 1) * num_own]
 
 
-_IDS = ("anchor_concepts_NL", "positive_concepts_NL", "anchor_texts_N", "positive_texts_N")
+def _negatives(leaf: torch.Tensor, batch: PairBatch, ids: list[torch.Tensor]) -> HardNegatives | None:
+    """Return the hard negatives of all pairs, M = N x K, in the order of the vectors; ``ids`` are those of the pairs."""
+    if not batch.negative_texts_NK.size:
+        return None
+    concepts_M, texts_M = (torch.from_numpy(getattr(batch, name).reshape(-1)).to(leaf.device) for name in NEGATIVE_IDS)
+    return HardNegatives(leaf[:, 2:].flatten(0, 1), no_negatives(*ids, concepts_M=concepts_M, texts_M=texts_M))
 
 
-def _seeded(encoder: TextModel, ids: list[list[int]], seed: int) -> torch.Tensor:
-    """Return the vectors [M, 2, D] of a micro-batch; the seed repeats its dropout."""
+def _texts(batch: PairBatch, part: NDArray[np.int64]) -> list[str]:
+    """Return the anchors of a micro-batch, then its positives, then its first hard negatives, its second ones, ..."""
+    rows = part.tolist()
+    negatives = (batch.negatives[i][k] for k in range(batch.negative_texts_NK.shape[1]) for i in rows)
+    return [*(batch.anchors[i] for i in rows), *(batch.positives[i] for i in rows), *negatives]
+
+
+def _seeded(encoder: TextModel, ids: list[list[int]], seed: int, columns: int) -> torch.Tensor:
+    """Return the vectors [M, columns, D] of a micro-batch; the seed repeats its dropout."""
     torch.manual_seed(seed)
-    return _by_side(encoder.vectors(ids))
+    return _by_side(encoder.vectors(ids), columns)
 
 
 @torch.no_grad()
 def _taught(teacher: TextModel, texts: list[list[str]]) -> torch.Tensor:
     """Return the teacher's vectors [N, 2, D] of this worker's pairs."""
-    return torch.cat([_by_side(teacher.vectors(teacher.token_ids(part))) for part in texts])
+    return torch.cat([_by_side(teacher.vectors(teacher.token_ids(part)), 2) for part in texts])
 
 
-def _by_side(found: torch.Tensor) -> torch.Tensor:
-    half = len(found) // 2
-    return torch.stack([found[:half], found[half:]], dim=1)
+def _by_side(found: torch.Tensor, columns: int) -> torch.Tensor:
+    return torch.stack(found.chunk(columns), dim=1)
 
 
 def _gathered(own: torch.Tensor, worker: Worker) -> torch.Tensor:

@@ -8,7 +8,7 @@ import pytest
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe import PairsRecipe
 from clinical_modernbert.sources.document import Dropped, Quarantined
-from clinical_modernbert.sources.terms import Follows, TermPair, TermRecord, read_pairs, source_files, text_key
+from clinical_modernbert.sources.terms import Follows, IsA, TermPair, TermRecord, read_pairs, source_files, text_key
 
 
 def records(**source: Any) -> list[TermRecord]:
@@ -112,6 +112,7 @@ OBO = (
     'synonym: "Blue \\"skin\\"" EXACT layperson [ORCID:1]',
     'synonym: "Blueness" BROAD []',
     'synonym: "Cyanochromy" EXACT obsolete_synonym []',
+    "is_a: HP:0000001 ! All",
     "xref: UMLS:C1",
     "xref: MEDDRA:1",
     "",
@@ -131,6 +132,7 @@ def test_an_ontology_in_obo_gives_synonyms_by_type(tmp_path: Path) -> None:
 
     assert shown(found) == [("layperson", 'Blue "skin"', "Cyanochromia")]
     assert links(found) == {("hp:0000007", "umls:C1")}
+    assert IsA("hp:0000007", "hp:0000001") in found
     assert drops(found) == ["scope", "obsolete", "obsolete"]
 
 

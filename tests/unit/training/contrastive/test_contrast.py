@@ -92,6 +92,21 @@ def test_memory_flat_batches_change_nothing_but_rounding(
     assert losses(again) == losses(parts)
 
 
+def test_hard_negatives_that_a_model_finds_are_trained_in_memory_flat_batches(store: Store, modernbert: Path) -> None:
+    negatives = {"method": "model", "model": str(modernbert), "per_pair": 2, "margin": 0}
+    pairs = publish_tiny_pairs(store, "hard", negatives=negatives)
+    settings = ("pairs=hard", "training.num_steps=4", "training.split=all", "vectors.matryoshka_dims=[16]")
+    whole, parts, without = (
+        contrast_in_process(tiny_contrast_plan(store, modernbert, *settings, *others, name=f"run{number}"))
+        for number, others in enumerate(((), ("scaling.micro_batch_pairs=4",), ("pairs=tiny",)))
+    )
+
+    assert pairs.summary["negatives"]["negatives"] > 60
+    assert pairs.manifest.inputs[0].name == "negatives.model"
+    assert losses(parts) == pytest.approx(losses(whole), abs=1e-4)
+    assert losses(whole)[0] > losses(without)[0]  # more to tell the positive from
+
+
 def test_a_killed_run_resumes_to_the_bit(store: Store, bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = contrast_in_process(tiny_contrast_plan(store, bert, name="whole"))
     plan = tiny_contrast_plan(store, bert, name="killed")

@@ -5,8 +5,15 @@ import pytest
 import torch
 from clinical_modernbert.corpus.pairs.read import PairTexts
 from clinical_modernbert.errors import RecipeError
-from clinical_modernbert.training.contrastive.batches import PairBatch, PairSource, places, with_ids
-from clinical_modernbert.training.contrastive.loss import contrastive_loss, cosines, distillation_loss, same_meaning
+from clinical_modernbert.training.contrastive.batches import IDS, PairBatch, PairSource, joined, places, with_ids
+from clinical_modernbert.training.contrastive.loss import (
+    HardNegatives,
+    contrastive_loss,
+    cosines,
+    distillation_loss,
+    no_negatives,
+    same_meaning,
+)
 
 
 def random_vectors(num: int, width: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,6 +68,55 @@ def test_distillation_equals_sentence_transformers_loss_and_gradient() -> None:
         torch.testing.assert_close(one, other)
     same = {"teacher_NN": cosines(anchors, positives).detach(), "temperature": 0.3, "teacher_temperature": 0.3}
     assert float(distillation_loss(anchors, positives, **same).detach()) == pytest.approx(0, abs=1e-6)
+
+
+def test_hard_negatives_equal_sentence_transformers_with_triplets() -> None:
+    losses = pytest.importorskip("sentence_transformers.sentence_transformer.losses")
+    anchors, positives = (side.requires_grad_() for side in random_vectors(12))
+    hard = [torch.randn(12, 16, generator=torch.Generator().manual_seed(seed)).requires_grad_() for seed in (1, 2)]
+    theirs = losses.MultipleNegativesRankingLoss(
+        torch.nn.Identity(),
+        scale=20.0,
+        directions=("query_to_doc", "doc_to_query"),
+        partition_mode="per_direction",
+    ).compute_loss_from_embeddings([anchors, positives, *hard], torch.arange(12))
+    negatives = HardNegatives(torch.cat(hard), torch.zeros(12, 24, dtype=torch.bool))
+    ours = contrastive_loss(anchors, positives, excluded_NN=nothing(12), temperature=0.05, negatives=negatives)
+
+    torch.testing.assert_close(ours, theirs)
+    of = (anchors, positives, *hard)
+    for one, other in zip(torch.autograd.grad(ours, of), torch.autograd.grad(theirs, of), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_hard_negative_that_means_the_same_or_is_missing_counts_for_nothing() -> None:
+    pairs = PairTexts(
+        ["kidney failure", "cough"],
+        ["renal failure", "tussis"],
+        [code("N19"), code("R05.1")],
+        [code("N19"), code("R05.1")],
+        [["liver failure", "Failure, renal"], ["cough, any"]],
+        [[code("K72"), code("K99")], [code("R05")]],
+    )
+    found = with_ids(pairs, num_negatives=2)
+    assert found.negatives == [("liver failure", "Failure, renal"), ("cough, any", "")]
+    excluded = no_negatives(
+        *(torch.from_numpy(getattr(found, name)) for name in IDS),
+        **{
+            name: torch.from_numpy(getattr(found, of)).reshape(-1)
+            for name, of in (("concepts_M", "negative_concepts_NK"), ("texts_M", "negative_texts_NK"))
+        },
+    )
+    assert excluded.tolist() == [[False, True, False, True], [False, False, True, True]]
+    anchors, positives = random_vectors(2)
+    negatives = HardNegatives(torch.randn(4, 16), torch.ones(2, 4, dtype=torch.bool))
+    torch.testing.assert_close(
+        contrastive_loss(anchors, positives, excluded_NN=nothing(2), temperature=0.1, negatives=negatives),
+        contrastive_loss(anchors, positives, excluded_NN=nothing(2), temperature=0.1),
+    )
+    taken = joined([found, with_ids(pairs, num_negatives=2)]).take(np.array([3, 0]))
+    assert taken.negatives == [("cough, any", ""), ("liver failure", "Failure, renal")]
+    assert taken.negative_texts_NK[0, 1] == 0 != taken.negative_texts_NK[1, 1]
 
 
 def test_widths_are_scored_by_the_beginning_of_the_vectors() -> None:
