@@ -120,9 +120,14 @@ def starts(seen: dict[str, Any]) -> dict[str, int]:
 def workers_of(job: subprocess.Popen[str]) -> list[psutil.Process]:
     """Return the training workers below a job's process, in the order in which they were started."""
     children = psutil.Process(job.pid).children(recursive=True)
-    return sorted(
-        (child for child in children if "RayTrainWorker" in " ".join(child.cmdline())), key=lambda p: p.create_time()
-    )
+    return sorted((child for child in children if _is_worker(child)), key=lambda p: p.create_time())
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return "RayTrainWorker" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # it ended meanwhile, as many do while Ray starts
+        return False
 
 
 def kill_all(job: subprocess.Popen[str]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from clinical_modernbert.artifacts import Artifact, Store
 from clinical_modernbert.training.launch import pretrain_in_process
 
-from benchmarks.drills import driver_kill, schedule, worker_kill
+from benchmarks.drills import driver_kill, schedule, store_away, worker_kill
 from benchmarks.kits.training_runs import (
     TWO_WORKERS,
     finish,
@@ -69,6 +69,13 @@ def test_deepspeed_needs_no_compiler_and_equals_the_torch_engine(
 def test_a_killed_worker_is_replaced_and_costs_no_step(tmp_path: Path) -> None:
     """The short form of ``make drill ROW=worker-kill``."""
     outcome = worker_kill.run(tmp_path, 1, num_kills=1)
+    assert outcome.passed, outcome
+
+
+@pytest.mark.s3
+def test_a_store_that_goes_away_costs_no_step(tmp_path: Path) -> None:
+    """The short form of ``make drill ROW=store-away``."""
+    outcome = store_away.run(tmp_path, 1, lengths_s=[2])
     assert outcome.passed, outcome
 
 
