@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +141,19 @@ def test_loaded_encoders_are_packed_and_models_for_training_are_not(export: Path
 def test_the_timing_answers_for_any_shape() -> None:
     assert fastest_from(64, 32, packed=True, threads=1) in (None, 1, 4, 16, 64)
     assert isinstance(trains_faster(64, 32, threads=1), bool)
+
+
+def test_products_of_many_sizes_take_no_more_memory() -> None:
+    """In a process of its own: the caches read their size once."""
+    script = """
+import psutil, torch
+from clinical_modernbert.encoder.linear import onednn, packed_copy
+weight = packed_copy(torch.ones(768, 256))
+sizes, used = [], lambda: psutil.Process().memory_info().rss >> 20
+for rows in range(600, 900):
+    onednn(torch.ones(rows, 256), weight)
+    sizes.append(used())
+print(sizes[-1] - sizes[20])
+"""
+    grown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert int(grown) < 40
