@@ -64,7 +64,7 @@ def figures(loss: float) -> dict[str, float]:
 
 @pytest.fixture
 def slow_uploads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """An upload of a checkpoint ends only after one more step has begun; the events are listed in their order."""
+    """An upload ends only after one more step has begun, and that step begins after it; the events are listed in their order."""
     events: list[tuple[str, int]] = []
     put, step = FileStore.put_file, loop.train_step
 
@@ -82,6 +82,9 @@ def slow_uploads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
         return None
 
     def noted(*args: Any, **kwargs: Any) -> Any:
+        deadline = time.monotonic() + 60
+        while kwargs["step"] in (4, 8) and ("begin", kwargs["step"]) not in events and time.monotonic() < deadline:
+            time.sleep(0.01)
         events.append(("step", kwargs["step"]))
         return step(*args, **kwargs)
 
