@@ -36,7 +36,7 @@ def corpus_source(source: CorpusPairs, corpus: Artifact) -> Source:
     found = {item.name: item for item in CorpusRecipe.model_validate(corpus.manifest.recipe).sources}
     if source.documents not in found:
         raise SourceError(
-            f"sources[{source.name}].documents: {source.documents!r} is no source of {corpus.manifest.id}; its sources are "
+            f"sources[{source.name}].documents: {source.documents!r} is not a source of {corpus.manifest.id}; its sources are "
             f"{', '.join(found)}"
         )
     return found[source.documents]

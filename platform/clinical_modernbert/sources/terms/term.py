@@ -54,7 +54,7 @@ class Follows:
 
 @dataclass(frozen=True, slots=True)
 class IsA:
-    """The concept ``child`` is a kind of ``parent``, which its lineage does not say: its ontology is no tree of codes."""
+    """The concept ``child`` is a kind of ``parent``, which its lineage does not say: its ontology is not a tree of codes."""
 
     child: str
     parent: str

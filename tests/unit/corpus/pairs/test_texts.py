@@ -171,7 +171,9 @@ def test_what_would_leak_or_mislead_is_refused(store: Store, tmp_path: Path) -> 
         RecipeError, match=r"held_out: seed=0 and fraction=0.2 leave in .* take its seed=7, and a fraction of"
     ):
         built(store, titles)
-    with pytest.raises(SourceError, match=f"'other' is no source of {corpus.manifest.id}; its sources are abstracts"):
+    with pytest.raises(
+        SourceError, match=f"'other' is not a source of {corpus.manifest.id}; its sources are abstracts"
+    ):
         built(store, {**titles, "documents": "other"}, held_out={"fraction": 0.3, "seed": 7})
     citations(tmp_path / "pubmed", (1, 1, "changed"))
     with pytest.raises(SourceError, match=r"is not the file that c-.* was built from"):
