@@ -101,7 +101,7 @@ def _xml(stream: BinaryIO, path: Path, field: str) -> Iterator[Descriptor]:
             while record.getprevious() is not None:
                 del record.getparent()[0]
     except etree.XMLSyntaxError as error:
-        raise SourceError(f"{field}: {path.name} is no XML after line {error.lineno}") from None
+        raise SourceError(f"{field}: {path.name} is not XML after line {error.lineno}") from None
 
 
 def _descriptor(record: Any) -> Descriptor:

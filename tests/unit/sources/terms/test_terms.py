@@ -248,7 +248,7 @@ def test_files_of_mesh_that_cannot_serve_are_refused_with_what_would(tmp_path: P
         records(type="mesh", path=written(tmp_path / "mtrees", "Infections;C01"), relation="parent")
     with pytest.raises(SourceError, match="line 6: 1 fields, the header has 3"):
         records(type="mesh", path=written(tmp_path / "trees.tsv", *MESH_TABLE, "broken"), relation="parent")
-    with pytest.raises(SourceError, match="is no XML after line 12"):
+    with pytest.raises(SourceError, match="is not XML after line 12"):
         records(type="mesh", path=written(tmp_path / "cut.xml", MESH[:900]), relation="parent")
     with pytest.raises(SourceError, match="has no known format; expected MeSH's desc"):
         records(type="mesh", path=written(tmp_path / "other", "a,b"), relation="parent")
