@@ -12,6 +12,7 @@ import pkgutil
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,18 @@ class Outcome:
     """Units that finished with another result than without the fault."""
     facts: dict[str, Any] = field(default_factory=dict)
     """What else a reader needs: intervals, attempts, versions."""
+
+    @classmethod
+    def of_ends(cls, problems: Mapping[str, Sequence[str]], **facts: Any) -> "Outcome":
+        """Count faults by name, each with what was wrong with its end; a fault without a problem was recovered from."""
+        wrong = [problem for found in problems.values() for problem in found]
+        return cls(
+            injected=len(problems),
+            recovered=sum(not found for found in problems.values()),
+            lost=0,
+            wrong=len(wrong),
+            facts={"problems": wrong, "faults": sorted(problems), **facts},
+        )
 
     @property
     def passed(self) -> bool:

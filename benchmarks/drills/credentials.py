@@ -15,6 +15,7 @@ from clinical_modernbert.artifacts import Store, open_store
 from benchmarks.drill import Outcome
 from benchmarks.kits.store_jobs import JOBS, Ended
 from benchmarks.kits.store_server import StoreServer, running_store_server
+from benchmarks.kits.training_runs import until
 
 NUM_CHANGES = 5
 _NAMES = ("pairs", "corpus")
@@ -27,29 +28,19 @@ def run(scratch: Path, seed: int, *, num_changes: int = NUM_CHANGES, names: Sequ
     rng, problems = np.random.default_rng(seed), dict[str, list[str]]()
     with running_store_server(scratch / "s3") as server:
         for job_name in names:
-            job, quiet = JOBS[job_name], open_store(str(scratch / f"quiet-{job_name}"))
-            expected = job.finished(scratch, quiet)
+            job, expected = JOBS[job_name], JOBS[job_name].made_without_faults(scratch)
             store = open_store(f"s3://{server.bucket}/{job_name}")
             for fault, environment in _faults(server).items():
                 name = f"{job_name}, {fault}"
                 end = job.run(scratch, "s3://absent/drill" if fault == "missing bucket" else store.uri, environment)
-                problems[name] = end.problems(name, statuses=(2,), error=_ERROR)
-                if job.made(store):
-                    problems[name].append(f"{name}: something was published")
+                problems[name] = job.problems(end, store, name, statuses=(2,), error=_ERROR)
             for number in range(num_changes if job_name == _CHANGED else 0):
                 name, other = f"{job_name}, key changed, {number}", open_store(f"s3://{server.bucket}/changed-{number}")
                 problems[name] = _change_key(name, other, server, scratch, after_s=float(rng.uniform(0, 2)))
                 store = other
             if not job.is_same(job.finished(scratch, store), expected):
                 problems[f"{job_name}, afterwards"] = [f"{job_name}: another artifact afterwards"]
-    wrong = [problem for found in problems.values() for problem in found]
-    return Outcome(
-        injected=len(problems),
-        recovered=sum(not found for found in problems.values()),
-        lost=0,
-        wrong=len(wrong),
-        facts={"problems": wrong, "faults": sorted(problems)},
-    )
+    return Outcome.of_ends(problems)
 
 
 def _faults(server: StoreServer) -> dict[str, dict[str, str]]:
@@ -65,14 +56,12 @@ def _faults(server: StoreServer) -> dict[str, dict[str, str]]:
 def _change_key(name: str, store: Store, server: StoreServer, scratch: Path, *, after_s: float) -> list[str]:
     """Change the secret of the server while a job writes, and change it back when the job has ended."""
     job = JOBS[_CHANGED]
-    process, deadline = job.start(scratch, store, {}), time.monotonic() + 300
-    while not store.names("work/corpus") and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
+    process = job.start(scratch, store, {})
+    until(lambda: store.names("work/corpus") or process.poll() is not None, what="a file of the job")
     time.sleep(after_s)
     server.die_for(0, secret_key="changed")
     _, errors = process.communicate(timeout=600)
     server.die_for(0)
     if process.returncode == 0:
         return [f"{name}: the job had ended before"]
-    found = Ended(process.returncode, errors).problems(name, statuses=(2,), error=_ERROR)
-    return found + ([f"{name}: something was published"] if job.made(store) else [])
+    return job.problems(Ended(process.returncode, errors), store, name, statuses=(2,), error=_ERROR)

@@ -36,8 +36,7 @@ def run(
     problems: dict[str, list[str]] = {}
     large_enough = []
     for job_name in sizes:
-        job, quiet = JOBS[job_name], open_store(str(scratch / f"quiet-{job_name}"))
-        expected = job.finished(scratch, quiet)
+        expected = JOBS[job_name].made_without_faults(scratch)
         for kind, size in [("store", s) for s in sizes[job_name]] + [("scratch", s) for s in scratch_sizes[job_name]]:
             name = f"{job_name}, {kind} of {size}"
             with small_disk(scratch / name.replace(", ", "-").replace(" ", "-"), size) as disk:
@@ -46,14 +45,7 @@ def run(
                 large_enough.append(name)
             else:
                 problems[name] = found
-    wrong = [problem for found in problems.values() for problem in found]
-    return Outcome(
-        injected=len(problems),
-        recovered=sum(not found for found in problems.values()),
-        lost=0,
-        wrong=len(wrong),
-        facts={"problems": wrong, "disks": sorted(problems), "large_enough": large_enough},
-    )
+    return Outcome.of_ends(problems, large_enough=large_enough)
 
 
 def _problems(name: str, job_name: str, kind: str, disk: Path, scratch: Path, expected: Artifact) -> list[str] | None:
@@ -66,9 +58,7 @@ def _problems(name: str, job_name: str, kind: str, disk: Path, scratch: Path, ex
     end = job.run(scratch, store, environment)
     if end.status == 0:
         return None
-    found = end.problems(name, statuses=(1, 2), error=_ERROR)
-    if job.made(store):
-        found.append(f"{name}: something was published")
+    found = job.problems(end, store, name, statuses=(1, 2), error=_ERROR)
     grow(disk)
     if not job.is_same(job.finished(scratch, store), expected):
         found.append(f"{name}: the same command made another artifact")

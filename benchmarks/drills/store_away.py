@@ -7,9 +7,8 @@ server is killed by SIGKILL and comes back with its files. ``lost`` counts runs 
 
 import json
 import os
-import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +20,14 @@ from benchmarks.kits.training_runs import (
     EVERY_STEPS,
     TWO_WORKERS,
     finish,
+    is_same_run,
     kill_all,
-    same_weights,
     start_job,
-    steps_of,
     tiny,
     tiny_plan,
     tiny_store,
     unbroken,
+    until,
     wait_for_step,
     workers_of,
 )
@@ -68,12 +67,12 @@ def _run(
     began, at_step = time.monotonic(), int(rng.integers(1, EVERY_STEPS))
     job = start_job(store, scratch, *_OVERRIDES)
     try:
-        _until(lambda: bool(workers_of(job)), job)
+        until(lambda: workers_of(job), what="a worker", job=job)
         server.die_for(seconds)
         wait_for_step(plan, at_step)
         server.die_for(seconds)
         known = _checkpoints(plan)
-        _until(lambda: bool(_checkpoints(plan) - known), job)  # a new one has begun
+        until(lambda: _checkpoints(plan) - known, what="the beginning of a checkpoint", job=job)
         server.die_for(seconds)
     except BaseException:
         kill_all(job)
@@ -82,8 +81,7 @@ def _run(
     try:
         model = finish(job, plan)
         starts = [point for point in json.loads(model.file("history.json").read_text()) if "started" in point]
-        complete = [point["step"] for point in steps_of(model)] == list(range(_NUM_STEPS))
-        record |= {"starts": len(starts), "wrong": not (complete and same_weights(model, expected))}
+        record |= {"starts": len(starts), "wrong": not is_same_run(model, expected, num_steps=_NUM_STEPS)}
     except RuntimeError as error:
         record["failed"] = str(error)[-600:]
     return record | {"seconds": round(time.monotonic() - began, 1)}
@@ -91,11 +89,3 @@ def _run(
 
 def _checkpoints(plan: Plan) -> set[str]:
     return set(plan.store.names(f"checkpoint/{plan.id}"))
-
-
-def _until(happened: Callable[[], bool], job: subprocess.Popen[str], *, timeout_s: float = 200) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not happened():
-        if job.poll() is not None or time.monotonic() > deadline:
-            raise TimeoutError(f"not seen within {timeout_s:g} s, or before the job ended with {job.poll()}")
-        time.sleep(0.02)

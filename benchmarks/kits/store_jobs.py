@@ -13,7 +13,7 @@ import yaml
 from clinical_modernbert.artifacts import Artifact, Store, list_artifacts, open_store
 
 from benchmarks.kits.tests import helper_of_tests
-from benchmarks.kits.training_runs import TWO_WORKERS, same_weights, start_job, start_script, steps_of, tiny
+from benchmarks.kits.training_runs import TWO_WORKERS, is_same_run, start_job, start_script, tiny
 
 _NUM_STEPS, _NUM_DOCUMENTS = 20, 400
 
@@ -61,6 +61,19 @@ class Job:
             raise RuntimeError(f"the job ended with {end.status}: {end.errors[-3000:]}")
         return artifact
 
+    def made_without_faults(self, scratch: Path) -> Artifact:
+        """Run the job on a store of its own in a folder below ``scratch``, and return its artifact."""
+        quiet = open_store(str(scratch / f"quiet-{self.kind}"))
+        self.prepare(quiet, scratch)
+        return self.finished(scratch, quiet)
+
+    def problems(
+        self, end: Ended, store: Store, name: str, *, statuses: tuple[int, ...], error: "re.Pattern[str]"
+    ) -> list[str]:
+        """Return what is wrong with the end of a job that must fail so (see ``Ended``) and publish nothing."""
+        found = end.problems(name, statuses=statuses, error=error)
+        return found + ([f"{name}: something was published"] if self.made(store) else [])
+
     def made(self, store: Store) -> Artifact | None:
         """Return what the job has published; None where it has not."""
         found = list_artifacts(store, self.kind)
@@ -72,8 +85,7 @@ def _same_files(one: Artifact, other: Artifact) -> bool:
 
 
 def _same_model(one: Artifact, other: Artifact) -> bool:
-    complete = [point["step"] for point in steps_of(one)] == list(range(_NUM_STEPS))
-    return complete and same_weights(one, other)
+    return is_same_run(one, other, num_steps=_NUM_STEPS)
 
 
 def _start(script: str, values: dict[str, Any]) -> Started:

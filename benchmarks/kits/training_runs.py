@@ -5,10 +5,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import torch
@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from benchmarks.kits.tests import REPOSITORY, helper_of_tests
 
+T = TypeVar("T")
 tiny = helper_of_tests("tiny")
 EVERY_STEPS = 5
 TWO_WORKERS = ("scaling.num_workers=2", "scaling.engine=deepspeed", f"checkpoint.every_steps={EVERY_STEPS}")
@@ -89,27 +90,35 @@ def progress(plan: Plan) -> dict[str, Any]:
     return ProgressReader(Records(plan.store, plan.id)).read_json()
 
 
-def wait_for_step(plan: Plan, step: int, *, after: Set[str] = frozenset(), timeout_s: float = 200) -> dict[str, Any]:
-    """Wait until the run has recorded ``step`` steps, in a launch that is not among ``after`` (see ``starts``)."""
+def until(look: Callable[[], T], *, what: str, job: subprocess.Popen[str] | None = None, timeout_s: float = 200) -> T:
+    """Return the first true answer of ``look``; raise ``TimeoutError`` without one in time, or once ``job`` has ended."""
     deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        seen = progress(plan)
-        if seen["step"] >= step and set(starts(seen)) - after:
-            return seen
+    while not (found := look()):
+        if time.monotonic() > deadline or (job is not None and job.poll() is not None):
+            ended = "" if job is None else f", the job ended with {job.poll()}"
+            raise TimeoutError(f"{what}: not seen within {timeout_s:g} s{ended}")
         time.sleep(0.02)
-    raise TimeoutError(f"{plan.id} never reached step {step}")
+    return found
 
 
-def wait_for_checkpoint(plan: Plan, *, timeout_s: float = 200) -> str:
+def wait_for_step(plan: Plan, step: int, *, after: Set[str] = frozenset()) -> dict[str, Any]:
+    """Wait until the run has recorded ``step`` steps, in a launch that is not among ``after`` (see ``starts``)."""
+
+    def look() -> dict[str, Any]:
+        seen = progress(plan)
+        return seen if seen["step"] >= step and set(starts(seen)) - after else {}
+
+    return until(look, what=f"step {step} of {plan.id}")
+
+
+def wait_for_checkpoint(plan: Plan) -> str:
     """Return the folder of a complete checkpoint of the run, as soon as there is one."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        for name in plan.store.names(f"checkpoint/{plan.id}"):
-            prefix = f"checkpoint/{plan.id}/{name}"
-            if artifact_at(plan.store, prefix):
-                return prefix
-        time.sleep(0.05)
-    raise TimeoutError(f"{plan.id} has no checkpoint after {timeout_s:g} s")
+
+    def look() -> str:
+        prefixes = (f"checkpoint/{plan.id}/{name}" for name in plan.store.names(f"checkpoint/{plan.id}"))
+        return next((prefix for prefix in prefixes if artifact_at(plan.store, prefix)), "")
+
+    return until(look, what=f"a checkpoint of {plan.id}")
 
 
 def starts(seen: dict[str, Any]) -> dict[str, int]:
@@ -146,6 +155,12 @@ def same_weights(one: Artifact, other: Artifact) -> bool:
     return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
+def is_same_run(model: Artifact, expected: Artifact, *, num_steps: int) -> bool:
+    """Whether a model equals another one to the bit, and its curve has each step once."""
+    complete = [point["step"] for point in steps_of(model)] == list(range(num_steps))
+    return complete and same_weights(model, expected)
+
+
 def steps_of(model: Artifact) -> list[dict[str, Any]]:
     """Return the training points of a model's curve."""
     return [point for point in json.loads(model.file("history.json").read_text()) if "loss" in point]
@@ -172,8 +187,7 @@ class BrokenRun:
 
     def is_wrong(self, model: Artifact) -> bool:
         """Whether the weights differ in any bit from those without faults, or the curve lacks a step or has one twice."""
-        complete = [point["step"] for point in steps_of(model)] == list(range(self.num_steps))
-        return not same_weights(model, self.expected) or not complete
+        return not is_same_run(model, self.expected, num_steps=self.num_steps)
 
 
 def broken_run(scratch: Path, num_steps: int, *overrides: str) -> BrokenRun:
