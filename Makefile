@@ -73,6 +73,9 @@ sbom: install ## write build/sbom.cdx.json (CycloneDX), and check the licences i
 	@build/sbom/bin/cyclonedx-py environment --output-reproducible --output-file build/sbom.cdx.json $(BIN)/..
 	@$(BIN)/python tools/licences.py build/sbom.cdx.json
 
+audit: install ## compare the packages in use with the advisories (OSV's form) below DB=<folder>
+	@$(BIN)/python tools/audit.py $(DB)
+
 wheel: install ## build the wheel of HEAD below build/wheel; the same commit gives the same bytes
 	@$(BIN)/python tools/wheel.py
 
@@ -80,4 +83,4 @@ clean: ## remove everything that is not in git
 	@rm -rf .venv .tools build artifacts .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -prune -exec rm -rf {} + ; rm -rf platform/*.egg-info
 
-.PHONY: help install demo vectors serve explore check test charts image-test cluster-test release bench drill sbom wheel clean
+.PHONY: help install demo vectors serve explore check test charts image-test cluster-test release bench drill sbom audit wheel clean
