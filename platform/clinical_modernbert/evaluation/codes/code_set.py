@@ -57,20 +57,27 @@ def code_set(table: Table, *, max_codes: int | None, seed: int) -> CodeSet:
 
 def held_out_codes(codes: CodeSet, model: Artifact) -> NDArray[np.bool_] | None:
     """Return which codes' concepts the corpus or pair set of ``model`` held out; None if the store does not have it."""
+    found = held_out_by_pairs(codes.categories, model)
+    if found is None:
+        corpus = _input(model, "corpus")
+        if not corpus:
+            return None
+        section = CorpusRecipe.model_validate(corpus.manifest.recipe).held_out
+        found = {category for category in codes.categories if is_held_out(category, section)}
+    return np.array([category in found for category in codes.categories])
+
+
+def held_out_by_pairs(categories: Sequence[str], model: Artifact) -> set[str] | None:
+    """Return the categories that ``model`` was not trained on as pairs; None if the store has no pair set of it."""
     pairs = _input(model, "pairs")
-    if pairs and model.manifest.recipe["training"]["split"] == "all":
-        return np.zeros(len(codes), dtype=bool)
-    if pairs:
-        links = pq.read_table(pairs.file(LINKS_NAME)).to_pylist()
-        follows = [Follows(link["follower"], link["leader"]) for link in links]
-        section = HeldOutSection.model_validate(pairs.manifest.recipe["held_out"])
-        groups = held_out_groups({*codes.categories, *(link.leader for link in follows)}, follows, section)
-        return np.array([category in groups for category in codes.categories])
-    corpus = _input(model, "corpus")
-    if not corpus:
+    if not pairs:
         return None
-    section = CorpusRecipe.model_validate(corpus.manifest.recipe).held_out
-    return np.array([is_held_out(category, section) for category in codes.categories])
+    if model.manifest.recipe["training"]["split"] == "all":
+        return set()
+    links = pq.read_table(pairs.file(LINKS_NAME)).to_pylist()
+    follows = [Follows(link["follower"], link["leader"]) for link in links]
+    section = HeldOutSection.model_validate(pairs.manifest.recipe["held_out"])
+    return held_out_groups({*categories, *(link.leader for link in follows)}, follows, section) & set(categories)
 
 
 def _input(model: Artifact, kind: str) -> Artifact | None:

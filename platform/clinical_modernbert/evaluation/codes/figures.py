@@ -14,14 +14,21 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clinical_modernbert.encoder import Encoder
-from clinical_modernbert.evaluation.codes.code_set import CodeSet, code_set, held_out_codes
-from clinical_modernbert.evaluation.codes.lookup import counting_figures, crosswalk, encoder_figures, lay_words_among
+from clinical_modernbert.evaluation.codes.code_set import CodeSet, code_set, held_out_by_pairs, held_out_codes
+from clinical_modernbert.evaluation.codes.lookup import (
+    Embed,
+    LookUp,
+    counting_figures,
+    crosswalk,
+    encoder_figures,
+    lay_words_among,
+)
 from clinical_modernbert.evaluation.codes.neighbours import group_figures
 from clinical_modernbert.evaluation.codes.vectors import encoder_vectors, project, text_vectors, untrained
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.evaluation.heads import load_base, mixed_precision
 from clinical_modernbert.evaluation.report.plots import draw_code_maps
-from clinical_modernbert.evaluation.report.schema import CodeFigures, CodesReport
+from clinical_modernbert.evaluation.report.schema import CodeFigures, CodesReport, LookUpFigures
 from clinical_modernbert.recipe.evaluate import CodesSection, EvaluateScaling
 from clinical_modernbert.tokenizer import load_tokenizer
 
@@ -49,8 +56,8 @@ def code_report(
         embed = partial(_vectors, encoder, local, scaling=scaling)
         vectors_ND = embed(codes.descriptions)
         untrained_ND = _vectors(untrained(encoder, seed=section.seed), local, codes.descriptions, scaling=scaling)
-        found[local.name] = encoder_figures(pairs, embed, seed=section.seed)
-        of_phrases[local.name] = encoder_figures(phrases, embed, seed=section.seed, candidates_DW=vectors_ND)
+        found[local.name] = _look_up(pairs, embed, local, section.seed, embed(pairs.candidates))
+        of_phrases[local.name] = _look_up(phrases, embed, local, section.seed, vectors_ND)
         seen, held_out = _by_corpus(vectors_ND, codes, local, section)
         figures[local.name] = _figures(vectors_ND, codes, section).model_copy(
             update={"untrained": _figures(untrained_ND, codes, section), "seen": seen, "held_out": held_out}
@@ -67,6 +74,20 @@ def code_report(
     tfidf = _figures(text_vectors(codes.descriptions), codes, section)
     k = section.purity_neighbours
     return CodesReport(num_codes=len(codes), k=k, encoders=figures, tfidf=tfidf, crosswalk=found, lay_words=of_phrases)
+
+
+def _look_up(
+    of: LookUp, embed: Embed, local: LocalEncoder, seed: int, candidates_DW: NDArray[np.float32]
+) -> LookUpFigures:
+    """Return the figures of all queries, and those of concepts that the encoder's pair set held out."""
+    figures = encoder_figures(of, embed, seed=seed, candidates_DW=candidates_DW)
+    categories = sorted(set[str]().union(*of.concepts))
+    unseen = held_out_by_pairs(categories, local.artifact) if local.artifact else None
+    if unseen is None:
+        return figures
+    own = of.about(unseen)
+    held_out = encoder_figures(own, embed, seed=seed, candidates_DW=candidates_DW) if own.queries else None
+    return figures.model_copy(update={"was_trained": True, "held_out": held_out})
 
 
 def _vectors(

@@ -49,11 +49,24 @@ class LookUp:
     """The candidates."""
     answers: list[set[int]]
     """Numbers of each query's right candidates."""
+    concepts: list[set[str]]
+    """ICD-9-CM categories that each query is about."""
 
     @property
     def candidates(self) -> list[str]:
         """Descriptions of the candidates."""
         return [entry.description for entry in self.entries]
+
+    def about(self, categories: set[str]) -> "LookUp":
+        """Return the queries that are about nothing but these categories, among all candidates."""
+        kept = [number for number, concepts in enumerate(self.concepts) if concepts <= categories]
+        return LookUp(
+            [self.queries[number] for number in kept],
+            [self.categories[number] for number in kept],
+            self.entries,
+            [self.answers[number] for number in kept],
+            [self.concepts[number] for number in kept],
+        )
 
 
 def crosswalk(*, num_queries: int, all_candidates: bool, seed: int, held_out: HeldOutSection | None = None) -> LookUp:
@@ -82,6 +95,7 @@ def crosswalk(*, num_queries: int, all_candidates: bool, seed: int, held_out: He
         [code_group("icd9cm", code) for code in chosen],
         [icd10[code] for code in candidates],
         [{numbers[target] for target in targets[code]} for code in chosen],
+        [{code_group("icd9cm", code)} for code in chosen],
     )
 
 
@@ -101,6 +115,7 @@ def lay_words_among(entries: Sequence[CodeEntry]) -> LookUp:
         [" ".join(word.codes) for word, _ in found],
         list(entries),
         [answers for _, answers in found],
+        [{code_group("icd9cm", entries[number].code) for number in answers} for _, answers in found],
     )
 
 
@@ -115,19 +130,20 @@ def lay_terms(pairs: Artifact) -> LookUp | None:
     for link in pq.read_table(pairs.file(LINKS_NAME)).to_pylist():
         if link["leader"] in of_group and not link["follower"].startswith("icd10cm:"):
             categories.setdefault(link["follower"], set()).add(link["leader"])
-    found: dict[str, tuple[set[int], str]] = {}
+    found: dict[str, tuple[set[int], set[str]]] = {}
     for term in pq.read_table(pairs.file(TERMS_NAME)).to_pylist():
         groups = categories.get(term["concept"], set())
         if groups and all(is_held_out(group, section) for group in groups):
             right = {number for group in groups for number in of_group[group]}
-            found.setdefault(term["text"], (right, min(groups)))
+            found.setdefault(term["text"], (right, groups))
     if not found:
         return None
     return LookUp(
         list(found),
-        [group for _, group in found.values()],
+        [min(groups) for _, groups in found.values()],
         list(codes),
         [right for right, _ in found.values()],
+        [groups for _, groups in found.values()],
     )
 
 

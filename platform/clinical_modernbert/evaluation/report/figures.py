@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from clinical_modernbert.evaluation.report import reported
 from clinical_modernbert.evaluation.report.markdown import NONE, cell, ranged, table
 from clinical_modernbert.evaluation.report.plots import PROTOCOLS
-from clinical_modernbert.evaluation.report.schema import CodeFigures, CodesReport, EfficiencyReport
+from clinical_modernbert.evaluation.report.schema import CodeFigures, CodesReport, EfficiencyReport, LookUpFigures
 
 
 def figure_2(codes: CodesReport) -> list[str]:
@@ -44,13 +44,18 @@ def _look_ups(codes: CodesReport) -> list[str]:
     )
     parts = []
     for text, figures in ((crosswalk, codes.crosswalk), (lay_words, codes.lay_words)):
-        rows = [
-            [name, f"{found.queries:,}", f"{found.candidates:,}", cell(found.recall_at_1), cell(found.recall_at_10)]
-            for name, found in figures.items()
-        ]
+        rows = [row for name, found in figures.items() for row in _look_up_rows(name, found)]
         if rows:
             parts += [text, table(["vectors", "queries", "candidates", "recall@1", "recall@10"], rows)]
     return parts
+
+
+def _look_up_rows(name: str, found: LookUpFigures) -> list[list[str]]:
+    """Return a row for all queries, and one for those about concepts that the encoder's pairs held out."""
+    label = f"{name}, trained on pairs of these codes" if found.was_trained else name
+    counts = f"{found.queries:,}", f"{found.candidates:,}"
+    rows = [[label, *counts, cell(found.recall_at_1), cell(found.recall_at_10)]]
+    return rows + (_look_up_rows(f"{name}, held-out concepts", found.held_out) if found.held_out else [])
 
 
 def _code_row(label: str, figures: CodeFigures) -> list[str]:

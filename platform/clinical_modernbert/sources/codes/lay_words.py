@@ -9,7 +9,8 @@ from pathlib import Path
 
 from clinical_modernbert.sources.codes.diagnoses import Table
 
-_LOCATION = Path(__file__).with_name("lay_words.tsv")
+LOCATION = Path(__file__).with_name("lay_words.tsv")
+"""The file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class LayWord:
 def lay_words(table: Table) -> list[LayWord]:
     """Return the phrases of the file with their codes in one table, in the file's order."""
     words: list[LayWord] = []
-    for line in _LOCATION.read_text(encoding="utf-8").splitlines():
+    for line in LOCATION.read_text(encoding="utf-8").splitlines():
         if line.startswith("#"):
             continue
         phrases, icd10, icd9 = line.split("\t")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clinical_modernbert.recipe.terms import TermSource
-from clinical_modernbert.sources.terms import headings, icd, names, ontologies
+from clinical_modernbert.sources.terms import everyday, headings, icd, names, ontologies
 from clinical_modernbert.sources.terms.term import Follows, IsA, Term, TermPair, TermRecord, text_key
 
 __all__ = ["Follows", "IsA", "Term", "TermPair", "TermRecord", "licence_of", "read_pairs", "source_files", "text_key"]
@@ -29,6 +29,7 @@ class _Reader:
 READERS: Mapping[str, _Reader] = {
     "icd10cm_tabular": _Reader(icd.tabular_files, icd.read_tabular_pairs, "public domain (U.S. government)"),
     "gem": _Reader(icd.crosswalk_files, icd.read_crosswalk_pairs, "public domain (U.S. government)"),
+    "lay_words": _Reader(everyday.lay_word_files, everyday.read_lay_words, "that of this project"),
     "disease_ontology": _Reader(
         ontologies.disease_ontology_files,
         ontologies.read_disease_ontology,

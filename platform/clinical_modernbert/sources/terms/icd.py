@@ -15,7 +15,7 @@ from clinical_modernbert.sources.codes.relations import (
     tabular_location,
 )
 from clinical_modernbert.sources.document import Dropped
-from clinical_modernbert.sources.terms.term import Follows, TermPair, TermRecord, code_term, one_line
+from clinical_modernbert.sources.terms.term import Follows, Term, TermPair, TermRecord, code_term, one_line
 
 _NOTES = ("inclusionTerm", "includes")
 
@@ -29,7 +29,24 @@ def tabular_files(source: TabularTerms) -> list[Path]:
 def read_tabular_pairs(source: TabularTerms) -> Iterator[TermRecord]:
     """Yield the pairs of the source's relation."""
     location = tabular_location(source.path)
-    yield from _parents(source, location) if source.relation == "parent" else _inclusions(location)
+    if source.relation == "parent":
+        yield from _parents(source, location)
+    else:
+        yield from _chapters(location) if source.relation == "chapter" else _inclusions(location)
+
+
+def _chapters(location: Path) -> Iterator[TermRecord]:
+    """Yield each category with the titles of its block and of its chapter. A block or chapter is a concept of its own."""
+    for code, place in read_hierarchy(location).items():
+        if place.parent is not None:
+            continue
+        names = tuple(f"icd10cm:{name}" for name in (code, place.block_id, place.chapter_id))
+        category, block, chapter = (
+            Term(text, names[level:], is_held_out_alone=True)
+            for level, text in enumerate((place.description, place.block, place.chapter))
+        )
+        yield TermPair("parent", category, block)
+        yield TermPair("parent", category, chapter)
 
 
 def _parents(source: TabularTerms, location: Path) -> Iterator[TermRecord]:

@@ -4,6 +4,7 @@ MeSH is in ``headings``.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,7 +39,8 @@ def disease_ontology_files(source: DiseaseOntologyTerms) -> list[Path]:
 
 
 def read_disease_ontology(source: DiseaseOntologyTerms) -> Iterator[TermRecord]:
-    """Yield synonym and name of each term, and name and ICD-9-CM description by cross reference.
+    """Yield synonym and name of each term, its names and the ICD-9-CM description that it refers to, or the descriptions below
+    the code that it refers to and its name, which is more general.
 
     A term is held out with the ICD categories that it refers to; what it shares with other vocabularies is held out with it.
     """
@@ -57,11 +59,23 @@ def read_disease_ontology(source: DiseaseOntologyTerms) -> Iterator[TermRecord]:
             yield TermPair("synonym", Term(text, concept), Term(names[doid], concept))
         else:
             yield Dropped("no_name")
-    yield from _references(source, names)
+    terms = {doid: [Term(text, (doid.lower(),))] for doid, text in names.items()}
+    for doid, text in synonyms:
+        if doid in terms:
+            terms[doid].append(Term(text, (doid.lower(),)))
+    yield from _references(source, terms)
 
 
-def _references(source: DiseaseOntologyTerms, names: dict[str, str]) -> Iterator[TermRecord]:
-    icd9 = {entry.code: entry.description for entry in code_table("icd9cm", source.icd9_path)}
+def _references(source: DiseaseOntologyTerms, terms: dict[str, list[Term]]) -> Iterator[TermRecord]:
+    """Yield the pairs of the cross references; ``terms`` has the name of each term, then its synonyms."""
+    icd9 = {
+        entry.code: code_term(entry.description, "icd9cm", entry.code)
+        for entry in code_table("icd9cm", source.icd9_path)
+    }
+    below: dict[str, list[Term]] = defaultdict(list)
+    for code in icd9.values():
+        for above in code.lineage[1:]:
+            below[above].append(code)
     columns = ("doid_code", "resource", "resource_id")
     for row in read_rows(existing(source.references_path, source, "references_path"), columns, delimiter="\t"):
         if isinstance(row, Quarantined):
@@ -71,9 +85,11 @@ def _references(source: DiseaseOntologyTerms, names: dict[str, str]) -> Iterator
         yield from _links(doid.lower(), resource, target)
         if _CODES.get(resource) != "icd9cm":
             continue
-        if target in icd9 and doid in names:
-            positive = code_term(icd9[target], "icd9cm", target)
-            yield TermPair("cross_reference", Term(names[doid], (doid.lower(),)), positive)
+        found = terms.get(doid, [])
+        if found and target in icd9:
+            yield from (TermPair("cross_reference", term, icd9[target]) for term in found)
+        elif found and f"icd9cm:{target}" in below:
+            yield from (TermPair("parent", code, found[0]) for code in below[f"icd9cm:{target}"])
         else:
             yield Dropped("no_description")
 

@@ -9,7 +9,7 @@ from clinical_modernbert.corpus import is_held_out
 from clinical_modernbert.corpus.pairs.build import build_pairs, pair_inputs
 from clinical_modernbert.encoder import build_model, load_encoder
 from clinical_modernbert.errors import ArtifactError
-from clinical_modernbert.evaluation.codes.code_set import code_set, held_out_codes
+from clinical_modernbert.evaluation.codes.code_set import code_set, held_out_by_pairs, held_out_codes
 from clinical_modernbert.evaluation.codes.map import map_codes
 from clinical_modernbert.evaluation.codes.vectors import encoder_vectors, untrained
 from clinical_modernbert.recipe import MapRecipe, PairsRecipe, PretrainRecipe
@@ -100,6 +100,10 @@ def test_codes_are_held_out_as_the_models_pair_set_says(tmp_path: Path) -> None:
         manifest = pairs.manifest.model_copy(update={"inputs": (entry,), "recipe": settings, "kind": "model"})
         found = held_out_codes(codes, Artifact(store=store, manifest=manifest, prefix="model/m"))
         assert found is not None
+        by_pairs = held_out_by_pairs(codes.categories, Artifact(store=store, manifest=manifest, prefix="model/m"))
+        assert by_pairs == {
+            category for category, is_out in zip(codes.categories, found.tolist(), strict=True) if is_out
+        }
         return {category for category, is_out in zip(codes.categories, found.tolist(), strict=True) if is_out}
 
     held_out = marked("train")

@@ -45,7 +45,9 @@ def test_queries_are_drawn_from_held_out_codes_where_asked() -> None:
 
 def test_recall_counts_queries_whose_nearest_hold_a_counterpart() -> None:
     vectors = {"a": [1.0, 0.0], "b": [0.0, 1.0], "c": [0.9, 0.1], "x": [0.5, 0.5]}
-    of = LookUp(["a", "b"], ["1", "2"], [entry("", text) for text in ("c", "b", *["x"] * 20)], [{0}, {0}])
+    of = LookUp(
+        ["a", "b"], ["1", "2"], [entry("", text) for text in ("c", "b", *["x"] * 20)], [{0}, {0}], [{"1"}, {"2"}]
+    )
     found = encoder_figures(of, lambda texts: np.array([vectors[text] for text in texts], dtype=np.float32), seed=0)
     # The first query's own counterpart is nearest; that of the second comes after all others.
     assert (found.recall_at_1.mean, found.recall_at_10.mean) == (0.5, 0.5)
@@ -81,7 +83,7 @@ def test_a_wrong_answer_is_counted_by_how_it_differs_from_a_right_one() -> None:
         """Each text is a direction of its own, so that query n finds candidate n."""
         return np.array([[float(text == other) for other in texts] for text in asked], dtype=np.float32)
 
-    found = confusions(LookUp(texts, ["x"] * 7, entries, [{0}] * 7), embed)
+    found = confusions(LookUp(texts, ["x"] * 7, entries, [{0}] * 7, [{"x"}] * 7), embed)
 
     assert list(found) == ["right", "side", "encounter", "rest of a group", "category", "chapter", "elsewhere"]
     assert list(found.values()) == [1 / 7] * 7
@@ -107,6 +109,10 @@ def test_lay_words_find_the_codes_that_they_mean_among_those_given() -> None:
 
     found = encoder_figures(of, embed, seed=0, candidates_DW=vectors)
     assert found.recall_at_1.mean == 1 and asked == of.queries
+    # Those about one category alone, among the same candidates.
+    hearts = of.about({"icd9cm:410"})
+    assert "heart attack" in hearts.queries and "AFib" not in hearts.queries and hearts.candidates == of.candidates
+    assert set(hearts.queries) == {query for query, answers in right.items() if answers == {0}}
 
 
 def pair_set(folder: Path) -> Artifact:

@@ -202,3 +202,16 @@ def test_the_markdown_gives_recall_and_chance_with_their_ranges() -> None:
     (row,) = [line for line in figure_2(codes)[-1].splitlines() if line.startswith("| bert |")]
     assert row.startswith("| bert | 1,200 | 0.5000 [0.4000, 0.6000] |")
     assert row.endswith("| 0.000 [0.000, 0.900] / 0.100 [0.000, 0.900] / 0.200 [0.000, 0.900] |")
+
+
+def test_a_model_trained_on_the_pairs_has_a_row_that_says_so_and_one_of_held_out_concepts() -> None:
+    figure = {"mean": 0.5, "low": 0.4, "high": 0.6}
+    chance = {"purity": figure, "neighbour_agreement": figure, "silhouette": figure}
+    figures = {"codes": 9, **dict.fromkeys(chance, figure), "permutation": 0.0, "permutations": chance}
+    found = {"queries": 100, "candidates": 900, "recall_at_1": figure, "recall_at_10": figure}
+    trained = {**found, "was_trained": True, "held_out": {**found, "queries": 20}}
+    crosswalk = {"BM25": found, "ours": trained}
+    report = {"num_codes": 9, "k": 10, "encoders": {}, "tfidf": figures, "crosswalk": crosswalk}
+    text = "\n".join(figure_2(CodesReport.model_validate(report)))
+    assert "| BM25 | 100 |" in text and "| ours, trained on pairs of these codes | 100 |" in text
+    assert "| ours, held-out concepts | 20 |" in text

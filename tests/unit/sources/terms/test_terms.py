@@ -61,6 +61,19 @@ def test_the_tabular_list_gives_inclusion_terms_and_parents(tmp_path: Path) -> N
     assert last.anchor.group == last.positive.group == "icd10cm:A01"
 
 
+def test_a_category_has_the_titles_of_its_block_and_chapter_which_are_concepts_of_their_own(tmp_path: Path) -> None:
+    path = written(tmp_path / "tabular.xml", TABULAR)
+
+    found = records(type="icd10cm_tabular", relation="chapter", path=path)
+
+    assert shown(found) == [("parent", "Blue fever", "Bowels"), ("parent", "Blue fever", "Letters")]
+    pairs = [pair for pair in found if isinstance(pair, TermPair)]
+    assert [pair.positive.group for pair in pairs] == ["icd10cm:A00-A09", "icd10cm:A00-B99"]
+    assert {pair.anchor.group for pair in pairs} == {"icd10cm:A01"}
+    # What is above the category is no negative of it.
+    assert {pair.positive.group for pair in pairs} < set(pairs[0].anchor.lineage)
+
+
 def test_a_crosswalk_gives_descriptions_and_holds_out_the_target_with_its_source(tmp_path: Path) -> None:
     gem = written(tmp_path / "gem.txt", "0010  A010  00000", "0011  A019  10000", "0012  NoDx  11000")
     icd9 = written(tmp_path / "icd9.txt", "0010  Blue fever hands", "0011  Blue fever NOS")
@@ -73,7 +86,7 @@ def test_a_crosswalk_gives_descriptions_and_holds_out_the_target_with_its_source
     assert drops(found) == ["no_description"]
 
 
-def test_disease_ontology_gives_synonyms_and_icd9_descriptions(tmp_path: Path) -> None:
+def test_disease_ontology_gives_synonyms_and_the_codes_that_a_term_refers_to(tmp_path: Path) -> None:
     names = written(
         tmp_path / "names.tsv.gz",
         "doid\tname\ttype",
@@ -87,18 +100,23 @@ def test_disease_ontology_gives_synonyms_and_icd9_descriptions(tmp_path: Path) -
         "doid_code\tdoid_name\tresource\tresource_id",
         "DOID:7\tblue fever\tICD9\t001.0",
         "DOID:7\tblue fever\tICD9\t001",
+        "DOID:7\tblue fever\tICD9\t002",
         "DOID:7\tblue fever\tUMLS\tC1",
         "DOID:7\tblue fever\tOMIM\t5",
     )
-    icd9 = written(tmp_path / "icd9.txt", "0010  Blue fever hands")
+    icd9 = written(tmp_path / "icd9.txt", "0010  Blue fever hands", "0011  Blue fever NOS")
 
     found = records(type="disease_ontology", path=names, references_path=references, icd9_path=icd9)
 
     assert shown(found) == [
         ("synonym", '"painter\'s" fever', "blue fever"),
         ("cross_reference", "blue fever", "Blue fever hands"),
+        ("cross_reference", '"painter\'s" fever', "Blue fever hands"),
+        # 001 is above two codes: each is a kind of what the name says.
+        ("parent", "Blue fever hands", "blue fever"),
+        ("parent", "Blue fever NOS", "blue fever"),
     ]
-    assert links(found) == {("doid:7", "icd9cm:001"), ("umls:C1", "doid:7")}
+    assert links(found) == {("doid:7", "icd9cm:001"), ("doid:7", "icd9cm:002"), ("umls:C1", "doid:7")}
     assert drops(found) == ["no_name", "no_description"]
     assert [r.position for r in found if isinstance(r, Quarantined)] == ["line 5"]
 

@@ -39,6 +39,10 @@ class LookUpFigures(Section):
     candidates: int
     recall_at_1: Estimate
     recall_at_10: Estimate
+    was_trained: bool = False
+    """Whether the encoder was trained on pairs of such codes, so that these figures are no evidence of meaning."""
+    held_out: "LookUpFigures | None" = None
+    """Of the queries about concepts that its pairs held out; None where there is no pair set, or none was held out."""
 
 
 class CodesReport(Section):
