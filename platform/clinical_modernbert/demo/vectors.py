@@ -76,8 +76,10 @@ def run_vectors(store: Store, *, data: str | None, overrides: Sequence[str] = ()
     pairs_recipe = build_recipe(PairsRecipe, read_recipe(name), overrides=[f"data={data or '.'}"], origin=name)
     plan = make_plan(pairs_recipe, store, raw_inputs=pair_inputs(pairs_recipe))
     pairs = plan.existing() or build_pairs(plan)
+    # The recipe weighs the sources of pairs/open; without a folder only those of the code tables are there.
+    weights = [] if data else ["training.weights={parents: 0.7, chapters: 0.7}"]
     twin, model = (
-        _trained(store, [f"pairs={pairs.manifest.id}", f"training.split={split}", f"name={name}", *overrides])
+        _trained(store, [f"pairs={pairs.manifest.id}", f"training.split={split}", f"name={name}", *weights, *overrides])
         for split, name in (("train", "minilm-twin"), ("all", "minilm"))
     )
     section = HeldOutSection.model_validate(pairs.manifest.recipe["held_out"])

@@ -1,7 +1,8 @@
 """Pairs of the platform's own list of everyday words and abbreviations, and descriptions of the codes that they mean.
 
 A phrase means all codes with one beginning ("heart attack" I21, 410), of which there may be hundreds. It is paired with the
-shortest descriptions of them, which say least besides what the phrase says, in both code systems.
+shortest descriptions of them, which say least besides what the phrase says, in both code systems. The list names the usual
+beginning first, so it gives more pairs than the others.
 """
 
 from collections.abc import Iterator
@@ -14,8 +15,8 @@ from clinical_modernbert.sources.codes.relations import read_hierarchy, tabular_
 from clinical_modernbert.sources.codes.tables import icd9_dotted, icd10_dotted
 from clinical_modernbert.sources.terms.term import TermPair, TermRecord, code_term
 
-_DESCRIPTIONS = 3
-"""Descriptions of each beginning that a phrase is paired with."""
+_OF_USUAL, _OF_OTHER = 3, 1
+"""Descriptions of the first and of each other beginning that a phrase is paired with."""
 
 
 def lay_word_files(source: LayWordTerms) -> list[Path]:
@@ -35,8 +36,8 @@ def _pairs(table: Table, descriptions: dict[str, str]) -> Iterator[TermRecord]:
     by_length = sorted(descriptions, key=lambda code: (len(descriptions[code]), code))
     plain = {code: code.replace(".", "") for code in by_length}
     for word in lay_words(table):
-        for beginning in word.codes:
+        for place, beginning in enumerate(word.codes):
             phrase = code_term(word.phrase, table, dotted(beginning))
             meant = [code for code in by_length if plain[code].startswith(beginning)]
-            for code in meant[:_DESCRIPTIONS]:
+            for code in meant[: _OF_OTHER if place else _OF_USUAL]:
                 yield TermPair("layperson", code_term(descriptions[code], table, code), phrase)

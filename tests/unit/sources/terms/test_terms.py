@@ -74,6 +74,34 @@ def test_a_category_has_the_titles_of_its_block_and_chapter_which_are_concepts_o
     assert {pair.positive.group for pair in pairs} < set(pairs[0].anchor.lineage)
 
 
+def test_everyday_words_are_paired_with_the_shortest_descriptions_that_they_mean(tmp_path: Path) -> None:
+    tabular = TABULAR.replace("A01", "I10").replace("Blue fever", "Tension")
+    path = written(tmp_path / "tabular.xml", tabular)
+    names = (
+        "4011  Benign tension",
+        "4010  Malignant tension, early",
+        "4019  Tension NOS",
+        "4018  The longest of these tensions",
+    )
+    icd9 = written(tmp_path / "icd9.txt", *names, "40501  Tension of kidneys", "40511  Tension of vessels, benign")
+
+    found = records(type="lay_words", tabular_path=path, icd9_path=icd9)
+
+    of_phrase = [pair for pair in found if isinstance(pair, TermPair) and pair.positive.text == "high blood pressure"]
+    assert [pair.anchor.text for pair in of_phrase] == [
+        "Tension",
+        "Tension of hands",
+        # Three of the usual meaning, 401, the shortest first; one of another.
+        "Tension NOS",
+        "Benign tension",
+        "Malignant tension, early",
+        "Tension of kidneys",
+    ]
+    # The phrase is above every code that it means, so that none is a negative of it.
+    assert [pair.positive.lineage for pair in of_phrase][-2:] == [("icd9cm:401",), ("icd9cm:405",)]
+    assert all(set(pair.positive.lineage) <= set(pair.anchor.lineage) for pair in of_phrase)
+
+
 def test_a_crosswalk_gives_descriptions_and_holds_out_the_target_with_its_source(tmp_path: Path) -> None:
     gem = written(tmp_path / "gem.txt", "0010  A010  00000", "0011  A019  10000", "0012  NoDx  11000")
     icd9 = written(tmp_path / "icd9.txt", "0010  Blue fever hands", "0011  Blue fever NOS")
