@@ -13,6 +13,7 @@ from clinical_modernbert.artifacts import wait_until_there
 from clinical_modernbert.job import open_root
 from clinical_modernbert.recipe import ServeRecipe, build_recipe, read_recipe
 from clinical_modernbert.serving.app import build_application
+from clinical_modernbert.serving.notice import put_up
 from pydantic import BaseModel, ConfigDict
 from ray.serve import Application
 
@@ -33,7 +34,8 @@ class ServingArgs(BaseModel):
 
 def build(args: ServingArgs) -> Application:
     """Return the application that ``args`` describe."""
-    store = wait_until_there(lambda: open_root(args.root), patience_s=float("inf") if args.wait_for_model else 0)
+    patience_s = float("inf") if args.wait_for_model else 0
+    store = wait_until_there(lambda: open_root(args.root), patience_s=patience_s, on_wait=put_up)
     return build_application(store, recipe_of(args), wait_for_model=args.wait_for_model)
 
 

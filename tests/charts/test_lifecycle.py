@@ -1,6 +1,10 @@
 """What KubeRay and Kubernetes do with the objects over time: lost nodes, more workers, disks, devices, alerts."""
 
+import os
+import socket
 import subprocess
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,6 +85,32 @@ def test_one_late_answer_to_its_probe_leaves_a_worker_in_the_service(render: Ren
     """A busy node answers late for all workers at once."""
     (worker,) = endpoint_workers(render("minimal", *SERVED))["spec"]["containers"]
     assert worker["readinessProbe"]["failureThreshold"] == 3
+
+
+def test_a_worker_that_waits_says_why_and_is_never_restarted_for_it(render: Render, tmp_path: Path) -> None:
+    """The output of a probe that fails is an event of the pod; a notice that nobody repeats is not printed."""
+    (service,) = of_kind(render("minimal", *SERVED), "RayService")
+    head = cluster_spec(service)["headGroupSpec"]["template"]["spec"]["containers"][0]
+    (worker,) = endpoint_workers([service])["spec"]["containers"]
+    notice = {"name": "CLINICAL_WAIT_NOTICE", "value": "/tmp/wait-notice"}
+    assert notice in head["env"] and notice in worker["env"]
+    assert worker["startupProbe"]["failureThreshold"] == 2**31 - 1
+    file = tmp_path / "wait-notice"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        command = [part.replace("/8000", f"/{port}") for part in worker["startupProbe"]["exec"]["command"]]
+
+        def probe() -> tuple[int, str]:
+            environment = {"CLINICAL_WAIT_NOTICE": str(file), "PATH": os.environ["PATH"]}
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            return done.returncode, done.stdout
+
+        assert probe() == (0, "")
+    assert probe() == (1, "Ray Serve has no proxy in this pod yet\n")
+    file.write_text("the endpoint waits: no model 'm'\n")
+    assert probe() == (1, "the endpoint waits: no model 'm'\n")
+    os.utime(file, (time.time() - 180,) * 2)
+    assert probe() == (1, "Ray Serve has no proxy in this pod yet\n")
 
 
 def test_pods_request_disk_except_in_a_queue(render: Render) -> None:

@@ -11,6 +11,8 @@ from benchmarks.kits.cluster_release import install, research_is_ready
 TRIAL, LISTENER = f"{NAMESPACE}-trial", "ingress.parentRefs[0].sectionName=https"
 PRESETS = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml"))
 
+WAITS = "Startup probe failed: the endpoint waits: no model 'smoke' in s3://platform/test"
+
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
@@ -30,6 +32,19 @@ def test_helm_test_names_what_the_endpoint_waits_for(cluster: Cluster) -> None:
     assert [error for error in errors if f"{FULL_NAME}-encoder" not in error] == errors[:1]
     for passed in ("store s3://platform/test", f"RayCluster {FULL_NAME}-research: as the release", "explorer http://"):
         assert passed in done.stdout
+
+
+def test_the_endpoint_waits_for_its_model_in_an_event_of_its_pod(cluster: Cluster) -> None:
+    """The startup probe prints the reason, and the kubelet writes it; no pod has a token for that."""
+
+    def said() -> set[str]:
+        events = cluster.list("events", "--field-selector", "reason=Unhealthy")
+        return {event["involvedObject"]["name"] for event in events if WAITS in event["message"]}
+
+    (pod,) = wait_for(said, timeout_s=180)
+    assert pod.startswith(f"{FULL_NAME}-encoder-")
+    (worker,) = cluster.get("pod", pod)["status"]["containerStatuses"]
+    assert (worker["started"], worker["restartCount"]) == (False, 0)
 
 
 def test_the_api_server_accepts_every_preset(cluster: Cluster) -> None:

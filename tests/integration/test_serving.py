@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from clinical_modernbert.encoder import Encoder, load_encoder
 from clinical_modernbert.serving.metrics import METRICS
+from clinical_modernbert.serving.notice import VARIABLE, put_up
 from numpy.typing import NDArray
 from openai import APIStatusError, AuthenticationError, OpenAI
 
@@ -62,7 +63,18 @@ def api_keys() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def endpoint(repository: Path, tmp_path_factory: pytest.TempPathFactory, api_keys: None) -> Iterator[Endpoint]:
+def wait_notice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The file whose name the chart gives to all nodes."""
+    path = tmp_path_factory.mktemp("notice") / "wait-notice"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, str(path))
+        yield path
+
+
+@pytest.fixture(scope="module")
+def endpoint(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, api_keys: None, wait_notice: Path
+) -> Iterator[Endpoint]:
     import ray
     from ray import serve
 
@@ -101,6 +113,18 @@ def endpoint(repository: Path, tmp_path_factory: pytest.TempPathFactory, api_key
         finally:
             serve.shutdown()
             ray.shutdown()
+
+
+@pytest.mark.usefixtures("endpoint")
+def test_each_node_gets_a_notice_of_what_is_waited_for(wait_notice: Path) -> None:
+    assert not wait_notice.exists()  # the model was there
+    put_up("no model 'tiny'\nin file:///store")
+    deadline = time.monotonic() + 30
+    while not (wait_notice.exists() and wait_notice.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+    assert wait_notice.read_text() == "the endpoint waits: no model 'tiny' in file:///store\n"
 
 
 def test_the_openai_client_gets_the_offline_vectors_as_numbers_and_as_base64(endpoint: Endpoint) -> None:

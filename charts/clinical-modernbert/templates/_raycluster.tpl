@@ -101,7 +101,9 @@ spec:
       image: {{ include "cm.image" .root }}
       imagePullPolicy: {{ .root.Values.image.pullPolicy }}
       workingDir: /app
-      env: {{- include "cm.env" (dict "root" .root "role" .role "env" $node.env "cache" true) | nindent 8 }}
+      env:
+        {{- include "cm.env" (dict "root" .root "role" .role "env" $node.env "cache" true) | nindent 8 }}
+        {{- if .serve }}{{ include "cm.waitNotice" . | nindent 8 }}{{ end }}
       {{- with $node.envFrom }}
       envFrom: {{- toYaml . | nindent 8 }}
       {{- end }}
@@ -133,6 +135,12 @@ spec:
     {{- if .autoscale }}
     {{- include "cm.tokenVolume" "autoscaler-token" | nindent 4 }}
     {{- end }}
+{{- end -}}
+
+{{/* Names the file of serving/notice.py. The head runs the process that waits; each worker's startup probe prints the file. */}}
+{{- define "cm.waitNotice" -}}
+- name: CLINICAL_WAIT_NOTICE
+  value: /tmp/wait-notice
 {{- end -}}
 
 {{/* The values of `head` with a shorter wait for a node that is lost. KubeRay ends a job, without a retry, whose head does not answer for five
@@ -179,6 +187,7 @@ spec:
       workingDir: /app
       env:
         {{- include "cm.env" (dict "root" .root "role" .role "env" .node.env "cache" true) | nindent 8 }}
+        {{- if .serve }}{{ include "cm.waitNotice" . | nindent 8 }}{{ end }}
         {{- if $keys }}
         - name: CLINICAL_API_KEYS_FILE
           value: /etc/clinical-modernbert-keys/{{ .root.Values.endpoint.apiKeys.fileKey }}
@@ -206,6 +215,20 @@ spec:
                 --deadline-remaining-seconds {{ $drain }} &&
                 for second in $(seq {{ $drain }}); do (: < /dev/tcp/127.0.0.1/8000) 2> /dev/null || break; sleep 1; done;
                 ray stop
+      # Fails until Serve's proxy runs in this pod. What it prints is an event of the pod (Unhealthy): what the endpoint waits for, if
+      # serving/notice.py wrote it within two minutes. It never gives up, because a model may take days. The other probes start after it.
+      startupProbe:
+        exec:
+          command:
+            - /bin/bash
+            - -c
+            - >-
+              (: < /dev/tcp/127.0.0.1/8000) 2> /dev/null && exit;
+              find "$CLINICAL_WAIT_NOTICE" -mmin -2 -exec cat {} + 2> /dev/null | grep . || echo 'Ray Serve has no proxy in this pod yet';
+              exit 1
+        periodSeconds: 5
+        timeoutSeconds: 5
+        failureThreshold: 2147483647
       # KubeRay's own probe for Serve workers calls wget, which the image does not have. One late answer of a busy node must not take a worker
       # out of the Service: in an upgrade all can be late together, and a Service without a ready pod answers nobody.
       readinessProbe:

@@ -17,10 +17,16 @@ T = TypeVar("T")
 _logger = logging.getLogger(__name__)
 
 
-def wait_until_there(look: Callable[[], T], *, patience_s: float = float("inf"), pause_s: float = 30) -> T:
+def wait_until_there(
+    look: Callable[[], T],
+    *,
+    patience_s: float = float("inf"),
+    pause_s: float = 30,
+    on_wait: Callable[[str], None] = lambda reason: None,
+) -> T:
     """Return ``look()``, repeated every ``pause_s`` while what it needs is away; raise its error after ``patience_s``.
 
-    The reason is logged at once and every ten minutes.
+    The reason is logged at once and every ten minutes, and given to ``on_wait`` before each pause.
     """
     started = reminded = time.monotonic()
     waits = False
@@ -35,4 +41,5 @@ def wait_until_there(look: Callable[[], T], *, patience_s: float = float("inf"),
                 _logger.warning("waiting, next look in %.0f s: %s", pause_s, error)
                 reminded = now
             waits = True
+            on_wait(str(error))
         time.sleep(pause_s)

@@ -1,4 +1,4 @@
-"""The Ray Serve deployment: replicas, reserved CPUs and Ray's back-pressure. With ``proxy``, the only module here that knows Ray.
+"""The Ray Serve deployment: replicas, reserved CPUs and Ray's back-pressure. Besides it only ``proxy`` and ``notice`` know Ray.
 
 Serve routes requests and manages replicas; each replica has its own queue and batches (``scheduler``). Serve forwards requests
 until a replica reaches its limit. The rest wait in Serve's proxy or are rejected there, which is cheaper than rejecting them in
@@ -21,6 +21,7 @@ from clinical_modernbert.serving.engine import load_engine
 from clinical_modernbert.serving.gate import audit_logger
 from clinical_modernbert.serving.key_ring import KeyRing
 from clinical_modernbert.serving.metrics import METRICS, PROXY_REFUSALS, Record
+from clinical_modernbert.serving.notice import put_up
 from clinical_modernbert.serving.service import EmbeddingService
 from clinical_modernbert.serving.tracing import Trace, no_trace, open_tracer
 
@@ -60,11 +61,12 @@ class EncoderReplica:
 def build_application(store: Store, recipe: ServeRecipe, *, wait_for_model: bool = False) -> Application:
     """Return the Serve application of a recipe; the model reference is resolved once, so that all replicas serve one model.
 
-    With ``wait_for_model`` an absent model is waited for. Meanwhile Serve keeps the application that it had, and a new one stays
-    ``DEPLOYING``; an error instead would be final, because KubeRay does not send an unchanged configuration again.
+    With ``wait_for_model`` an absent model is waited for, and a notice on each node names it. Meanwhile Serve keeps the
+    application that it had, and a new one stays ``DEPLOYING``; an error instead would be final, because KubeRay does not send an
+    unchanged configuration again.
     """
     patience_s = float("inf") if wait_for_model else 0
-    artifact = wait_until_there(lambda: resolve(store, "model", recipe.model), patience_s=patience_s)
+    artifact = wait_until_there(lambda: resolve(store, "model", recipe.model), patience_s=patience_s, on_wait=put_up)
     pinned = recipe.model_copy(update={"model": artifact.manifest.id})
     scaling, limits = recipe.scaling, recipe.limits
     deployment = serve.deployment(

@@ -30,6 +30,15 @@ def test_an_absent_artifact_is_waited_for_and_named_once(caplog: pytest.LogCaptu
     ]
 
 
+def test_the_reason_is_given_at_each_look() -> None:
+    """What shows it forgets a reason that is not repeated."""
+    reasons: list[str] = []
+    absent = AbsentArtifactError("no corpus 'demo'")
+    wait_until_there(Looks(absent, absent, StoreOutage("away"), "corpus"), pause_s=0, on_wait=reasons.append)
+
+    assert reasons == ["no corpus 'demo'", "no corpus 'demo'", "away"]
+
+
 def test_an_absent_artifact_is_an_error_after_the_patience() -> None:
     looks = Looks(AbsentArtifactError("no corpus 'demo'"), "too late")
     with pytest.raises(AbsentArtifactError):
