@@ -1,4 +1,4 @@
-"""Pretrain a model: a corpus -> a Hugging Face folder. See docs/pretraining.md.
+"""Pretrain a model: corpora -> a Hugging Face folder. See docs/pretraining.md.
 
 python jobs/pretrain.py pretrain/demo [--set path=value] [--root URI] [--dry-run]
 """
@@ -6,6 +6,7 @@ python jobs/pretrain.py pretrain/demo [--set path=value] [--root URI] [--dry-run
 from clinical_modernbert.artifacts import Artifact, Plan
 from clinical_modernbert.job import main
 from clinical_modernbert.recipe import PretrainRecipe
+from clinical_modernbert.training.corpora import pretrain_plan
 
 
 def run(plan: Plan[PretrainRecipe]) -> Artifact:
@@ -16,4 +17,4 @@ def run(plan: Plan[PretrainRecipe]) -> Artifact:
 
 
 if __name__ == "__main__":
-    main(PretrainRecipe, run)
+    main(PretrainRecipe, run, planned=pretrain_plan)

@@ -22,8 +22,9 @@ def install_flash(monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
         lengths, window = arguments["cu_seqlens_q"].diff().tolist(), arguments["window_size"][0]
         parts = []
         for a, b, c in zip(q.split(lengths), k.split(lengths), v.split(lengths), strict=True):
-            distance = (torch.arange(len(a))[:, None] - torch.arange(len(a))[None, :]).abs()
-            hidden = distance > window if window >= 0 else torch.zeros_like(distance, dtype=torch.bool)
+            ahead = torch.arange(len(a))[None, :] - torch.arange(len(a))[:, None]
+            hidden = ahead.abs() > window if window >= 0 else torch.zeros_like(ahead, dtype=torch.bool)
+            hidden |= (ahead > 0) & arguments["causal"]
             scores = torch.einsum("qhd,khd->hqk", a.float(), b.float()) * arguments["softmax_scale"]
             weights = scores.masked_fill(hidden, float("-inf")).softmax(-1)
             parts.append(torch.einsum("hqk,khd->qhd", weights, c.float()).to(v.dtype))

@@ -49,26 +49,33 @@ def tiny_texts(num_documents: int, *, seed: int = 0) -> list[str]:
 
 
 def publish_tiny_corpus(
-    store: Store, *, row_lengths: tuple[int, ...] = (64,), num_documents: int = 120, name: str = "tiny"
+    store: Store,
+    *,
+    row_lengths: tuple[int, ...] = (64,),
+    num_documents: int = 120,
+    name: str = "tiny",
+    seed: int = 0,
 ) -> Artifact:
     """Publish a corpus artifact of two sources with the real shard format; drugs are the salient tokens.
 
-    Built once a process: every test that needs one gets the same files.
+    Built once a process: every test that needs one gets the same files. Corpora that differ in ``seed`` have other texts and the
+    same tokenizer, those that differ in ``num_documents`` another one.
     """
-    built = _built_corpus(row_lengths, num_documents, name)
+    built = _built_corpus(row_lengths, num_documents, name, seed)
     for item in built.store.walk(built.prefix):
         store.write_bytes(item.key, built.store.read_bytes(item.key))
     return resolve(store, "corpus", built.manifest.id)
 
 
 @cache
-def _built_corpus(row_lengths: tuple[int, ...], num_documents: int, name: str) -> Artifact:
+def _built_corpus(row_lengths: tuple[int, ...], num_documents: int, name: str, seed: int) -> Artifact:
     folder = tempfile.mkdtemp(prefix="tiny-corpus-")
     atexit.register(shutil.rmtree, folder)
-    return _build_corpus(open_store(folder), row_lengths=row_lengths, num_documents=num_documents, name=name)
+    store = open_store(folder)
+    return _build_corpus(store, row_lengths=row_lengths, num_documents=num_documents, name=name, seed=seed)
 
 
-def _build_corpus(store: Store, *, row_lengths: tuple[int, ...], num_documents: int, name: str) -> Artifact:
+def _build_corpus(store: Store, *, row_lengths: tuple[int, ...], num_documents: int, name: str, seed: int) -> Artifact:
     recipe = CorpusRecipe.model_validate(
         {
             "name": name,
@@ -79,9 +86,9 @@ def _build_corpus(store: Store, *, row_lengths: tuple[int, ...], num_documents: 
         }
     )
     plan = make_plan(recipe, store)
-    texts = tiny_texts(num_documents)
+    texts = tiny_texts(num_documents, seed=seed)
     section = TokenizerSection(base="train", vocabulary_size=512, num_clinical_tokens=0)
-    tokenizer = build_tokenizer(section, texts, clinical_words=set())
+    tokenizer = build_tokenizer(section, tiny_texts(num_documents), clinical_words=set())
     size, roles = padded_vocabulary_size(tokenizer), special_ids(tokenizer)
     drug_ids = {i for drug in DRUGS for i in tokenizer(f" {drug}", add_special_tokens=False)["input_ids"]}
     files: list[FileEntry] = []

@@ -42,7 +42,7 @@ def worker(folder: str, world_size: int, port: int, rank: int) -> None:
     corpus = resolve(store, "corpus", "tiny")
     tokenizer = load_tokenizer(corpus.folder("tokenizer"))
     me = Worker(rank=rank, world_size=world_size, device=torch.device("cpu"))
-    source: BatchSource = batch_source(recipe, lay_out(recipe), corpus, token_ranges(tokenizer), me)
+    source: BatchSource = batch_source(recipe, lay_out(recipe), {recipe.corpus: corpus}, token_ranges(tokenizer), me)
     loss = MaskedLanguageLoss(initial_model(recipe, tokenizer), precision="float32")
     engine = TorchEngine(loss, optimizer=recipe.optimizer)
     share = source.share(STEP)

@@ -28,7 +28,7 @@ ARTIFACT_KIND_OF_RECIPE = {
 FORMAT_VERSION = {
     "corpus": 6,
     "pairs": 4,
-    "model": 4,
+    "model": 5,
     "sweep": 4,
     "evaluation": 5,
     "map": 5,

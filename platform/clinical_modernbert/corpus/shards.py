@@ -94,20 +94,34 @@ class RowBatch:
     """Row of the batch that holds each segment."""
 
 
+def row_lengths(corpus: Artifact) -> dict[int, dict[str, list[int]]]:
+    """Return the row lengths of a corpus, each with its split -> rows of each shard."""
+    return {int(length): of_length for length, of_length in corpus.summary["rows"].items()}
+
+
 class PackedRows:
-    """One split of a corpus at one row length; rows are numbered over all its shards.
+    """One split of one or more corpora at one row length; rows are numbered over all shards, corpus after corpus.
 
     Files are opened on their first use, checked against the manifest, and memory-mapped.
     """
 
-    def __init__(self, corpus: Artifact, *, row_length: int, split: str, cache_path: Path | None = None) -> None:
-        available = {int(k): v for k, v in corpus.summary["rows"].items()}
-        if row_length not in available:
-            raise ArtifactError(f"{corpus.uri} has rows of {sorted(available)} tokens, not of {row_length}: build it with "
-                                f"packing.sequence_lengths=[{row_length}]")  # fmt: skip
-        self._corpus = corpus
+    def __init__(self, *corpora: Artifact, row_length: int, split: str, cache_path: Path | None = None) -> None:
         self._cache_path = cache_path
-        self._counts = np.array(available[row_length][split], dtype=np.int64)
+        self._shards: list[tuple[Artifact, int]] = []
+        """Corpus of each shard, and the shard's number in it."""
+        self.ranges: list[range] = []
+        """The rows of each corpus, in the order given."""
+        counts: list[int] = []
+        for corpus in corpora:
+            available = row_lengths(corpus)
+            if row_length not in available:
+                raise ArtifactError(f"{corpus.uri} has rows of {sorted(available)} tokens, not of {row_length}: build it with "
+                                    f"packing.sequence_lengths=[{row_length}]")  # fmt: skip
+            of_corpus = available[row_length][split]
+            self._shards += [(corpus, number) for number in range(len(of_corpus))]
+            self.ranges.append(range(sum(counts), sum(counts) + sum(of_corpus)))
+            counts += of_corpus
+        self._counts = np.array(counts, dtype=np.int64)
         self.row_length = row_length
         self.split = split
         self._open: dict[int, dict[str, NDArray[np.generic]]] = {}
@@ -150,8 +164,9 @@ class PackedRows:
 
     def _shard(self, number: int) -> dict[str, NDArray[np.generic]]:
         if number not in self._open:
-            paths = {name: shard_path(self.row_length, self.split, number, name) for name in ARRAYS}
-            files = {name: self._corpus.file(path, cache_path=self._cache_path) for name, path in paths.items()}
+            corpus, in_corpus = self._shards[number]
+            paths = {name: shard_path(self.row_length, self.split, in_corpus, name) for name in ARRAYS}
+            files = {name: corpus.file(path, cache_path=self._cache_path) for name, path in paths.items()}
             self._open[number] = {
                 name: np.load(path, mmap_mode="r", allow_pickle=False) for name, path in files.items()
             }

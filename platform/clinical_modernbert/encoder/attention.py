@@ -1,8 +1,8 @@
 """Attention over packed rows, where no token sees another segment. The only module that imports flash_attn.
 
 Two functions with one signature, named by ``config._attn_implementation`` as in transformers. Both take q, k, v [1, H, T, D] of
-T tokens in whole segments back to back, and a ``SegmentLayout``, which is built once a batch. Padding is not covered: a packed
-row has none.
+T tokens in whole segments back to back, and a ``SegmentLayout``, which is built once a batch. In a causal layout a token sees
+itself and those before it in its segment. Padding is not covered: a packed row has none.
 
 - ``packed_sdpa`` runs anywhere. Segments of one length are adjacent and make a bucket, a view without padding or mask; the work
   is the sum of squared lengths. Local layers read all long segments as one stream of blocks, so that no T x T mask exists.
@@ -77,11 +77,13 @@ class SegmentLayout:
     """Where each segment of the layout's order starts, and the end of the last; int32 [segments + 1]."""
     segment_of_S: torch.Tensor
     """Number in the batch of each segment of the layout's order."""
+    causal: bool
+    """Whether a token sees no token after it."""
     masks: dict[tuple[int, int], torch.Tensor]
     """Masks of local layers, True where a key is seen; the first such layer of a batch fills them in."""
 
     @classmethod
-    def build(cls, lengths: list[int], *, device: torch.device | None = None) -> "SegmentLayout":
+    def build(cls, lengths: list[int], *, device: torch.device | None = None, causal: bool = False) -> "SegmentLayout":
         """Lay out segments of ``lengths`` tokens that follow each other in the packed batch.
 
         Example: lengths 3, 1, 3 have the order b | a a a | c c c (tokens 3, 0 1 2, 4 5 6), buckets of 1 x 1 and 2 x 3 tokens,
@@ -112,6 +114,7 @@ class SegmentLayout:
             lengths=tuple(inside_S.tolist()),
             cu_lengths=torch.from_numpy(cu_lengths).to(device),
             segment_of_S=torch.from_numpy(sorted_S).to(device),
+            causal=causal,
             masks={},
         )
 
@@ -159,7 +162,9 @@ def packed_sdpa(
                 k, v = k[:, :, : window + 1], v[:, :, : window + 1]
         elif window is not None and bucket.width > window + 1:
             mask = _band_mask(layout, width=bucket.width, window=window)
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling)
+        # A band mask is causal itself.
+        causal = layout.causal and mask is None
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=scaling)
         outputs.append(attended.transpose(1, 2).flatten(0, 1))  # S * B, H, D
     if stream_tokens:
         q, k, v = (tensors[-1] for tensors in by_bucket)
@@ -179,11 +184,17 @@ def _checked(
 
 
 def _band_mask(layout: SegmentLayout, *, width: int, window: int) -> torch.Tensor:
-    """Return [B, B]: True for keys at a distance of at most W."""
+    """Return [B, B]: True for keys at a distance of at most W; in a causal layout, of those not after the query."""
     if (width, window) not in layout.masks:
         places = torch.arange(width, device=layout.place_T.device)
-        layout.masks[width, window] = (places[:, None] - places[None, :]).abs() <= window
+        distance = places[None, :] - places[:, None]
+        layout.masks[width, window] = (distance.abs() <= window) & (distance <= _reach(layout, window))
     return layout.masks[width, window]
+
+
+def _reach(layout: SegmentLayout, window: int) -> int:
+    """Return how many tokens after itself a query sees in a local layer."""
+    return 0 if layout.causal else window
 
 
 def _stream_mask(layout: SegmentLayout, *, num_tokens: int, window: int) -> torch.Tensor:
@@ -200,7 +211,8 @@ def _stream_mask(layout: SegmentLayout, *, num_tokens: int, window: int) -> torc
         queries = padded[window:-window].reshape(blocks, window)  # N, W
         # Query i of a block is key W + i of its three blocks.
         distance = np.arange(3 * window)[None, :] - np.arange(window)[:, None] - window
-        seen = (queries[:, :, None] == keys[:, None, :]) & (np.abs(distance) <= window)
+        within = (np.abs(distance) <= window) & (distance <= _reach(layout, window))
+        seen = (queries[:, :, None] == keys[:, None, :]) & within
         layout.masks[0, window] = torch.from_numpy(seen[:, None]).to(layout.place_T.device)
     return layout.masks[0, window]
 
@@ -261,7 +273,8 @@ def flash_varlen(
     # Under autocast RoPE gives q and k in float32; the kernel takes half precision only.
     q, k, v = (x[0].transpose(0, 1).to(value.dtype) for x in (query, key, value))
     longest = max(layout.lengths)
-    window = (-1, -1) if sliding_window is None else (sliding_window - 1, sliding_window - 1)  # inclusive on both sides
+    # Inclusive on both sides.
+    window = (-1, -1) if sliding_window is None else (sliding_window - 1, _reach(layout, sliding_window - 1))
     attended = flash_attn_varlen_func(
         q,
         k,
@@ -272,7 +285,7 @@ def flash_varlen(
         max_seqlen_k=longest,
         dropout_p=dropout,
         softmax_scale=scaling,
-        causal=False,
+        causal=layout.causal,
         window_size=window,
         deterministic=deterministic,
     )

@@ -1,6 +1,8 @@
-"""A packed batch through a ModernBERT: hidden states, and loss and ranks of masked tokens only.
+"""A packed batch through a ModernBERT: hidden states, and loss and ranks of predicted tokens only.
 
-Legend: T tokens of the batch, N masked tokens, D hidden width, V vocabulary.
+Predicted are masked tokens, each at its own place, or under a causal layout next tokens, each at the place before it.
+
+Legend: T tokens of the batch, N predicted tokens, D hidden width, V vocabulary.
 """
 
 from dataclasses import dataclass
@@ -16,24 +18,24 @@ from clinical_modernbert.encoder.layers import run_layers
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
-    """Segments back to back, with their masked tokens."""
+    """Segments back to back, with the tokens to predict."""
 
     input_ids_T: torch.Tensor
     layout: SegmentLayout
     masked_N: torch.Tensor
-    """Positions of the masked tokens."""
+    """Positions at which a token is predicted."""
     labels_N: torch.Tensor
-    """The original ids at these positions."""
+    """The ids that are right there."""
 
 
 @dataclass(frozen=True, slots=True)
 class MaskedScores:
-    """How a model ranks the original ids of the masked tokens of one batch."""
+    """How a model ranks the right ids of the predicted tokens of one batch."""
 
     losses_N: torch.Tensor
     """Cross-entropy in nats, float32."""
     ranks_N: torch.Tensor
-    """Number of ids with a higher score than the original one; 0 is a top-1 hit."""
+    """Number of ids with a higher score than the right one; 0 is a top-1 hit."""
 
 
 def encode_packed(model: ModernBertModel, input_ids_T: torch.Tensor, layout: SegmentLayout) -> torch.Tensor:
@@ -60,7 +62,7 @@ def _embed(
 
 
 def _masked_states(model: ModernBertForMaskedLM, batch: PackedBatch) -> torch.Tensor:
-    """Return the decoder's input [N, D] at the masked positions: the other tokens, 70 to 85 %, skip last layer and head."""
+    """Return the decoder's input [N, D] at the predicted positions: the other tokens skip last layer and head."""
     # A tied decoder gives the table a dense gradient: add T rows to it instead of a second V x D tensor.
     tied = model.decoder.weight is model.model.embeddings.tok_embeddings.weight
     hidden_TD = _embed(model.model, batch.input_ids_T, batch.layout, sparse_gradient=tied)
@@ -70,13 +72,13 @@ def _masked_states(model: ModernBertForMaskedLM, batch: PackedBatch) -> torch.Te
 
 
 def masked_loss_sum(model: ModernBertForMaskedLM, batch: PackedBatch) -> torch.Tensor:
-    """Return the cross-entropy summed over the masked tokens, in nats and float32, without the whole N x V matrix."""
+    """Return the cross-entropy summed over the predicted tokens, in nats and float32, without the whole N x V matrix."""
     return decoded_cross_entropy(_masked_states(model, batch), model.decoder, batch.labels_N)
 
 
 @torch.inference_mode()
 def score_masked(model: ModernBertForMaskedLM, batch: PackedBatch) -> MaskedScores:
-    """Return losses and ranks of the original ids under a frozen mask.
+    """Return losses and ranks of the right ids.
 
     The decoder multiplies in float32 even under autocast: bfloat16 logits tie often, and a tie counts against the model.
     """

@@ -1,12 +1,15 @@
 """Pretraining: model, masking, optimisation, phases, scaling."""
 
+from collections.abc import Mapping
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.recipe.batch_course import BatchCourse, BatchWarmupSection
 from clinical_modernbert.recipe.corpus import SequenceLength
-from clinical_modernbert.recipe.optimizer import OptimizerSection, Schedule
+from clinical_modernbert.recipe.optimizer import OptimizerSection
+from clinical_modernbert.recipe.phases import PhaseSection
 from clinical_modernbert.recipe.section import CorpusReference, Recipe, RecipeValues, Section
 from clinical_modernbert.recipe.training_run import (
     CheckpointSection,
@@ -70,48 +73,6 @@ class MaskingSection(Section):
     """Odds at the last step; linear in the step between."""
 
 
-class PhaseSection(Section):
-    """A range of steps with its own row length. A step has the same number of tokens in every phase."""
-
-    sequence_length: SequenceLength
-    """Tokens a row; the corpus must hold shards of this length."""
-    num_steps: int | None = Field(default=None, ge=1)
-    """Optimizer steps of the phase; set either this or tokens."""
-    tokens: int | None = Field(default=None, ge=1)
-    """Tokens of the phase, rounded up to whole steps."""
-    schedule: Schedule | None = None
-    """Schedule over the steps of this phase only. Set it in all phases or in none; then optimizer.schedule spans the run."""
-    learning_rate: float | None = Field(default=None, gt=0)
-    """Peak of the phase's schedule; None: optimizer.learning_rate."""
-    warmup_fraction: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the phase's steps over which its schedule rises from 0; warmup_steps replaces it."""
-    warmup_steps: int | None = Field(default=None, ge=0)
-    """Steps over which the phase's schedule rises from 0."""
-    final_fraction: float = Field(default=0.0, ge=0, le=1)
-    """Learning rate at the end of the phase's schedule, as a share of its peak."""
-    mask_rate: float | None = Field(default=None, gt=0, lt=1)
-    """Share of tokens masked in every step of the phase; None: the rate of the masking section."""
-    salience_odds: float | None = Field(default=None, ge=1)
-    """Odds of clinical tokens in every step of the phase; None: the odds of the masking section."""
-    global_rope_theta: float | None = Field(default=None, gt=0)
-    """RoPE base of global layers from this phase on; None: as in the phase before."""
-
-    @model_validator(mode="after")
-    def _one_length(self) -> Self:
-        if (self.num_steps is None) == (self.tokens is None):
-            raise ValueError(
-                f"a phase needs num_steps or tokens, one of the two: got {self.num_steps} and {self.tokens}"
-            )
-        own = (self.learning_rate, self.warmup_fraction, self.warmup_steps, self.final_fraction)
-        if self.schedule is None and any(own):
-            raise ValueError(
-                "learning_rate, warmup_fraction, warmup_steps and final_fraction of a phase need a schedule of the phase"
-            )
-        if self.schedule == "wsd":
-            raise ValueError("schedule=wsd spans a run; give one phase schedule=constant and the next one_minus_sqrt")
-        return self
-
-
 class TrainingSection(Section):
     """Length, batches and precision of the run."""
 
@@ -125,8 +86,9 @@ class TrainingSection(Section):
     batch_warmup: BatchWarmupSection | None = None
     """Smaller batches at the beginning of the first phase; None: every batch has batch_rows."""
     phases: tuple[PhaseSection, ...] = ()
-    """Phases of different row lengths, in order. Without phases, the run is one phase of ``num_steps`` at ``sequence_length``.
-    Every phase has batch_rows * sequence_length tokens a step (fewer in batch_warmup), so longer rows mean fewer rows a step."""
+    """Phases of different row lengths, corpora or objectives, in order. Without phases, the run is one phase of ``num_steps`` at
+    ``sequence_length``. Every phase has batch_rows * sequence_length tokens a step (fewer in batch_warmup), so longer rows mean
+    fewer rows a step."""
     continue_from: str | None = None
     """A kept state, ``<run>@<step>``, from which the run continues with weights, optimizer and step: to extend that run (more
     num_steps), or to branch from it (another schedule, corpus or rate from that step on). All steps before count as done. The
@@ -249,7 +211,7 @@ class PretrainRecipe(Recipe):
 
     kind: Literal["pretrain"] = "pretrain"
     corpus: CorpusReference
-    """The corpus to train on."""
+    """The corpus of every phase that names none; its tokenizer is that of the run."""
     model: ModelSection = ModelSection()
     masking: MaskingSection = MaskingSection()
     optimizer: OptimizerSection = OptimizerSection()
@@ -270,16 +232,37 @@ class PretrainRecipe(Recipe):
         """Return the state that the run continues, if any."""
         return {"training.continue_from": self.training.continue_from} if self.training.continue_from else {}
 
+    def references(self) -> dict[str, tuple[str, str]]:
+        """Return the corpus of the run and those that its phases name, by ``training.phases.<n>.corpora.<place>``."""
+        named = {
+            _phase_corpus(number, place): ("corpus", corpus)
+            for number, phase in enumerate(self.training.phases)
+            for place, corpus in enumerate(phase.corpora)
+        }
+        return super().references() | named
+
+    def with_ids(self, ids: Mapping[str, str]) -> Self:
+        """Return the recipe with ids in place of its references; refuses a phase that names one corpus twice."""
+        phases = []
+        for number, phase in enumerate(self.training.phases):
+            named = [ids[_phase_corpus(number, place)] for place in range(len(phase.corpora))]
+            if len(set(named)) < len(named):
+                raise RecipeError(f"training.phases.{number}.corpora names one corpus twice: {', '.join(named)}")
+            corpora = dict(zip(named, phase.corpora.values(), strict=True))
+            phases.append(phase.model_copy(update={"corpora": corpora}))
+        training = self.training.model_copy(update={"phases": tuple(phases)})
+        return self.model_copy(update={"corpus": ids["corpus"], "training": training})
+
     def identity(self) -> RecipeValues:
         """Return the settings that decide the output.
 
         Under ``export=best`` they include which steps have checkpoints. A run from a checkpoint has the checkpoint's digest as an
-        input instead of its address and shape, and so has a run that continues a state.
+        input instead of its address and shape, and so has a run that continues a state. Of a phase's corpora the weights remain.
         """
         values = super().identity()
         del values["export"], values["training"]["continue_from"]
-        if self.training.batch_warmup is None:  # left out, so that it changes no fingerprint of runs without it
-            del values["training"]["batch_warmup"]
+        for phase in values["training"]["phases"]:
+            phase["corpora"] = list(phase["corpora"].values())
         if self.model_sources():
             del values["model"]
         if self.training.export == "best":
@@ -383,3 +366,8 @@ class PretrainRecipe(Recipe):
                     f"{training.sequence_length} = {micro_tokens}"
                 )
         return self
+
+
+def _phase_corpus(number: int, place: int) -> str:
+    """Return the path of a phase's corpus, as inputs and artifacts of a plan name it."""
+    return f"training.phases.{number}.corpora.{place}"

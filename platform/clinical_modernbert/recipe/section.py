@@ -1,6 +1,7 @@
 """The base of every recipe section: frozen, strict, and documented field by field."""
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -45,6 +46,10 @@ class Recipe(Section):
             if marks and getattr(self, field) is not None:
                 references[field] = (marks[0].kind, getattr(self, field))
         return references
+
+    def with_ids(self, ids: Mapping[str, str]) -> Self:
+        """Return the recipe with ids of artifacts in place of its references, by field: they stay unambiguous."""
+        return self.model_copy(update=dict(ids))
 
     def model_sources(self) -> dict[str, str]:
         """Return ``field -> source`` for the models that this recipe names by any address; their content is an input."""

@@ -69,7 +69,7 @@ class StabilitySection(Section):
     spike_factor: float | None = Field(default=None, gt=1)
     """A loss above this multiple of the median over the window is a spike; None: spikes are not detected."""
     window_steps: int = Field(default=100, ge=1)
-    """Number of previous steps in the median. Spikes are not detected until this many steps have run."""
+    """Number of previous steps in the median. Spikes are not detected until this many steps of the phase have run."""
     max_rollbacks: int = Field(default=3, ge=1)
     """Rollbacks of one run; the next bad loss after them ends it."""
 

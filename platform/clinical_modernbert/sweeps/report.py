@@ -65,7 +65,7 @@ def _with_figures(trial: Trial, base: SweepBase, store: Store) -> Trial:
         training_flops=summary["training_flops"],
         initial_weights=summary["initial_weights"],
         row_order=summary["row_order"],
-        corpus=summary["corpus"],
+        corpus=", ".join(dict.fromkeys(name for account in summary["phases"] for name in account["tokens"])),
     )
     return replace(trial, trained=figures)
 

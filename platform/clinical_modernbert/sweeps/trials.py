@@ -3,8 +3,11 @@
 import hashlib
 import itertools
 import json
+import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
@@ -13,8 +16,10 @@ from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe, build_recipe, read_recipe
 from clinical_modernbert.recipe.section import RecipeValues
 from clinical_modernbert.recipe.sweep import GridDimension, HalvingSection, Scalar
+from clinical_modernbert.training.corpora import pretrain_plan
 
-_CORPUS = "corpus"  # the one field of a pretraining recipe that names an artifact
+# What names artifacts in a pretraining recipe: this field, and the keys of this field of its phases.
+_CORPUS, _CORPORA = "corpus", "corpora"
 
 
 Point = dict[str, Scalar]
@@ -78,7 +83,7 @@ def check_halving(section: HalvingSection, trial: PretrainRecipe) -> None:
 
 
 def sweep_plan(recipe: SweepRecipe, store: Store) -> Plan[SweepRecipe]:
-    """Plan the sweep. Corpus names in its overrides, arms and space become ids, and these corpora become inputs.
+    """Plan the sweep. Corpus names in its base, overrides, arms and space become ids, and these corpora become inputs.
 
     A name may select another corpus later. Ids keep a trial's overrides valid, and make that a different sweep.
     """
@@ -87,7 +92,8 @@ def sweep_plan(recipe: SweepRecipe, store: Store) -> Plan[SweepRecipe]:
     named: dict[str, Artifact] = {}
 
     def pinned(where: str, reference: str) -> str:
-        corpus = named[where] = resolve(store, "corpus", reference)
+        corpus = resolve(store, "corpus", reference)
+        named[where if named.get(where, corpus) == corpus else f"{where} {reference}"] = corpus
         if _vocabulary(corpus) != _vocabulary(main_corpus):
             raise RecipeError(
                 f"{where}: corpus {corpus.manifest.id} has another tokenizer than {main_corpus.manifest.id}, the sweep's corpus: "
@@ -96,18 +102,14 @@ def sweep_plan(recipe: SweepRecipe, store: Store) -> Plan[SweepRecipe]:
         return corpus.manifest.id
 
     def with_ids(where: str, overrides: tuple[str, ...]) -> tuple[str, ...]:
-        pairs = [(override, *override.partition("=")[::2]) for override in overrides]
-        return tuple(
-            f"{_CORPUS}={pinned(where, str(yaml.safe_load(value)))}" if path.strip() == _CORPUS else override
-            for override, path, value in pairs
-        )
+        return tuple(_with_ids(override, lambda reference: pinned(where, reference)) for override in overrides)
 
-    space = dict(recipe.space)
+    space = {_path_with_ids(path, lambda name: pinned("space", name)): d for path, d in recipe.space.items()}
     if isinstance(dimension := space.get(_CORPUS), GridDimension):
         ids = tuple(pinned(f"space.{_CORPUS}.values.{n}", str(value)) for n, value in enumerate(dimension.values))
         space[_CORPUS] = dimension.model_copy(update={"values": ids})
     changes = {
-        "overrides": with_ids("overrides", recipe.overrides),
+        "overrides": with_ids("base", _phases_with_corpora(base)) + with_ids("overrides", recipe.overrides),
         "arms": {arm: with_ids(f"arms.{arm}", overrides) for arm, overrides in recipe.arms.items()},
         "space": space,
     }
@@ -117,6 +119,39 @@ def sweep_plan(recipe: SweepRecipe, store: Store) -> Plan[SweepRecipe]:
     )
     raw_inputs = (*base_inputs(recipe), *corpora, *_initial_models(recipe, base, store))
     return make_plan(recipe.model_copy(update=changes), store, raw_inputs=raw_inputs)
+
+
+def _phases_with_corpora(base: SweepBase) -> tuple[str, ...]:
+    """Return the override that repeats the base's phases where they name corpora and no other override replaces them."""
+    phases = base.values.get("training", {}).get("phases") or ()
+    replaced = any(override.partition("=")[0].strip() == "training.phases" for override in base.overrides)
+    named = any(phase.get(_CORPORA) for phase in phases) and not replaced
+    return (f"training.phases={_typed(phases)}",) if named else ()
+
+
+def _with_ids(override: str, pinned: Callable[[str], str]) -> str:
+    """Return the override with ids in place of the corpora that it names; unchanged where it names none."""
+    path, _, text = override.partition("=")
+    path, value = path.strip(), yaml.safe_load(text)
+    if path == _CORPUS:
+        return f"{_CORPUS}={pinned(str(value))}"
+    below = _value_with_ids(path.rpartition(".")[2], value, pinned)
+    with_ids = _path_with_ids(path, pinned)
+    return override if (below, with_ids) == (value, path) else f"{with_ids}={_typed(below)}"
+
+
+def _path_with_ids(path: str, pinned: Callable[[str], str]) -> str:
+    """``training.phases.1.corpora.notes`` -> the same with the id of ``notes``."""
+    before, corpora, name = path.partition(f".{_CORPORA}.")
+    return f"{before}{corpora}{pinned(name)}" if corpora else path
+
+
+def _value_with_ids(key: str, value: Any, pinned: Callable[[str], str]) -> Any:
+    if isinstance(value, dict):
+        if key == _CORPORA:
+            return {pinned(str(name)): weight for name, weight in value.items()}
+        return {name: _value_with_ids(name, below, pinned) for name, below in value.items()}
+    return [_value_with_ids("", item, pinned) for item in value] if isinstance(value, list) else value
 
 
 def _initial_models(recipe: SweepRecipe, base: SweepBase, store: Store) -> tuple[InputEntry, ...]:
@@ -153,8 +188,9 @@ def trial_overrides(base: SweepBase, point: Point) -> list[str]:
     return [f"name={base.name}", f"corpus={base.corpus_id}", *base.overrides, *of_point]
 
 
-def _typed(value: Scalar) -> str:
-    return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n").removesuffix("...").strip()
+def _typed(value: Any) -> str:
+    text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=sys.maxsize)
+    return text.removesuffix("\n").removesuffix("...").strip()
 
 
 def trial_recipe(base: SweepBase, point: Point) -> PretrainRecipe:
@@ -164,7 +200,7 @@ def trial_recipe(base: SweepBase, point: Point) -> PretrainRecipe:
 
 def trial_plan(base: SweepBase, point: Point, store: Store) -> Plan[PretrainRecipe]:
     """Return the plan of the trial's model; ``existing()`` finds a trial that was trained before."""
-    return make_plan(trial_recipe(base, point), store)
+    return pretrain_plan(trial_recipe(base, point), store)
 
 
 def known_points(recipe: SweepRecipe) -> list[Point]:

@@ -4,7 +4,7 @@ Holds names, counts and figures, and no text of the corpus. The licence of a sou
 the recipe names another (``model_card.source_licences``), because licences belong to files, not to formats.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import yaml
 
@@ -15,6 +15,7 @@ from clinical_modernbert.recipe.sources import Source
 from clinical_modernbert.recipe.training_run import ExportSection
 from clinical_modernbert.sources import licence_of
 from clinical_modernbert.training.records import MergedInput, Summary
+from clinical_modernbert.training.state import HeldOutFigures
 
 _USAGE = """```python
 from transformers import pipeline
@@ -23,6 +24,7 @@ pipeline("fill-mask", model="<this folder>")("The patient took [MASK] 5 mg daily
 ```
 
 For vectors of texts, load it with sentence-transformers or serve it. It was not trained for similarity: fine-tune it."""
+_OBJECTIVES = {"masked": "masked language modelling", "causal": "causal language modelling"}
 _UNKNOWN = "not stated; see the source's files"
 
 
@@ -39,9 +41,14 @@ def weights_of(export: ExportSection) -> str:
 
 
 def model_card(
-    run_id: str, recipe: PretrainRecipe, corpus: Artifact, summary: Summary, *, initial_model: InputEntry | None
+    run_id: str,
+    recipe: PretrainRecipe,
+    corpora: Mapping[str, Artifact],
+    summary: Summary,
+    *,
+    initial_model: InputEntry | None,
 ) -> str:
-    """Return the card in Markdown, with the front matter that the Hugging Face hub reads."""
+    """Return the card in Markdown, with the front matter that the Hugging Face hub reads; ``corpora`` are those of the run."""
     base = initial_model and id_on_hub(initial_model)
     front = {
         "library_name": "transformers",
@@ -53,11 +60,11 @@ def model_card(
     blocks = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         f"# {run_id}\n\n{_what(initial_model, summary)}",
-        "## Data\n\n" + _data(recipe, corpus),
+        "## Data\n\n" + _data(recipe, corpora),
         "## Usage\n\n" + _USAGE,
-        "## Training\n\n" + _training(recipe, corpus, summary),
-        "## Held-out figures\n\n" + _held_out(summary.held_out, summary.held_out_by_source),
-        "## Limits\n\n" + _limits(recipe, corpus, initial_model),
+        "## Training\n\n" + _training(recipe, summary) + "\n\n" + _phases(corpora, summary),
+        "## Held-out figures\n\n" + _held_out(summary.held_out, summary.held_out_by_corpus),
+        "## Limits\n\n" + _limits(recipe, corpora, initial_model),
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -78,13 +85,19 @@ def merge_card(run_id: str, num_parameters: int, merged: Sequence[MergedInput]) 
 
 def _what(initial: InputEntry | None, summary: Summary) -> str:
     start = f"from {model_name(initial)}" if initial else "from random weights"
+    objectives = dict.fromkeys(_OBJECTIVES[account.objective] for account in summary.phases)
     return (
-        f"A ModernBERT of {summary.num_parameters:,} parameters, trained {start} by masked language modelling on clinical and "
+        f"A ModernBERT of {summary.num_parameters:,} parameters, trained {start} by {' and '.join(objectives)} on clinical and "
         "biomedical text. It gives token vectors and fills masked tokens; it does not generate text."
     )
 
 
-def _data(recipe: PretrainRecipe, corpus: Artifact) -> str:
+def _data(recipe: PretrainRecipe, corpora: Mapping[str, Artifact]) -> str:
+    tables = [_corpus_data(recipe, corpus) for corpus in corpora.values()]
+    return "\n\n".join([*tables, "If you redistribute this model, you must comply with the licence of each source."])
+
+
+def _corpus_data(recipe: PretrainRecipe, corpus: Artifact) -> str:
     sources = CorpusRecipe.model_validate(corpus.manifest.recipe).sources
     tokens = corpus.summary.get("training_tokens", {})
     accounts = corpus.summary.get("sources", {})
@@ -104,19 +117,16 @@ def _data(recipe: PretrainRecipe, corpus: Artifact) -> str:
             stated_licence(source, recipe),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "If you redistribute this model, you must comply with the licence of each source."]
     return "\n".join(lines)
 
 
-def _training(recipe: PretrainRecipe, corpus: Artifact, summary: Summary) -> str:
+def _training(recipe: PretrainRecipe, summary: Summary) -> str:
     phases = recipe.training.resolved_phases
     lengths = ", ".join(str(phase.sequence_length) for phase in phases)
     rates = dict.fromkeys(f"{phase.learning_rate or recipe.optimizer.learning_rate:g}" for phase in phases)
-    in_corpus = sum(corpus.summary.get("training_tokens", {}).values())
-    epochs = f", {summary.training_tokens / in_corpus:.2g} times the corpus's" if in_corpus else ""
     facts = {
         "steps": f"{summary.num_steps:,} (exported: after step {summary.exported_step:,})",
-        "tokens": f"{summary.training_tokens:,} read{epochs}",
+        "tokens": f"{summary.training_tokens:,} read",
         "rows": f"{lengths} tokens; {recipe.training.batch_tokens:,} token places in a step",
         "optimizer": f"{recipe.optimizer.algorithm}, peak learning rate {', '.join(rates)}",
         "masking": (
@@ -132,7 +142,25 @@ def _training(recipe: PretrainRecipe, corpus: Artifact, summary: Summary) -> str
     return "\n".join(f"- {name}: {value}" for name, value in facts.items())
 
 
-def _held_out(figures: dict[str, float], by_source: dict[str, dict[str, float]]) -> str:
+def _phases(corpora: Mapping[str, Artifact], summary: Summary) -> str:
+    """The token account: a line for each phase and corpus."""
+    lines = [
+        "| phase | objective | steps | tokens predicted | corpus | tokens read | times the corpus's |",
+        "|---|---|--:|--:|---|--:|--:|",
+    ]
+    for account in summary.phases:
+        phase = "before" if account.phase is None else account.phase + 1
+        for corpus, tokens in account.tokens.items():
+            # A run that was continued may have read a corpus that this one does not have.
+            known = sum(corpora[corpus].summary.get("training_tokens", {}).values()) if corpus in corpora else 0
+            times = f"{tokens / known:.2g}" if known else "not stated"
+            lines.append(
+                f"| {phase} | {account.objective} | {account.steps:,} | {account.predicted:,} | {corpus} | {tokens:,} | {times} |"
+            )
+    return "\n".join(lines)
+
+
+def _held_out(figures: dict[str, float], by_corpus: dict[str, HeldOutFigures]) -> str:
     if not figures:
         return "None were measured."
     lines = [
@@ -144,14 +172,15 @@ def _held_out(figures: dict[str, float], by_source: dict[str, dict[str, float]])
         if f"{mask}_loss" in figures:
             shares = " | ".join(f"{figures[f'{mask}_top{k}']:.2%}" for k in TOP_K)
             lines.append(f"| {mask} | {figures[f'{mask}_loss']:.4f} | {shares} |")
-    lines += ["", "By source, under the uniform mask:", "", "| source | loss | top-1 |", "|---|--:|--:|"]
-    for source, of_source in by_source.items():
-        if "uniform_loss" in of_source:
-            lines.append(f"| {source} | {of_source['uniform_loss']:.4f} | {of_source['uniform_top1']:.2%} |")
+    lines += ["", "By source, under the uniform mask:", "", "| corpus | source | loss | top-1 |", "|---|---|--:|--:|"]
+    for corpus, of_corpus in by_corpus.items():
+        for source, found in {"all": of_corpus.overall, **of_corpus.by_source}.items():
+            if "uniform_loss" in found:
+                lines.append(f"| {corpus} | {source} | {found['uniform_loss']:.4f} | {found['uniform_top1']:.2%} |")
     return "\n".join(lines)
 
 
-def _limits(recipe: PretrainRecipe, corpus: Artifact, initial: InputEntry | None) -> str:
+def _limits(recipe: PretrainRecipe, corpora: Mapping[str, Artifact], initial: InputEntry | None) -> str:
     longest = max(phase.sequence_length for phase in recipe.training.resolved_phases)
     limits = [
         f"Trained on segments of up to {longest:,} tokens; "
@@ -161,7 +190,8 @@ def _limits(recipe: PretrainRecipe, corpus: Artifact, initial: InputEntry | None
         "de-identification.",
         "The figures above are of masked tokens. They do not show how the model performs on a task; evaluate it on yours.",
     ]
-    synthetic = corpus.summary.get("synthetic_sources", ())
+    generated = [corpus.summary.get("synthetic_sources", ()) for corpus in corpora.values()]
+    synthetic = dict.fromkeys(name for names in generated for name in names)
     if synthetic:
         names = ", ".join(synthetic)
         limits.append(f"The training data contains generated text ({names}), which teaches the generator's patterns.")

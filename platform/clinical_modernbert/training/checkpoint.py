@@ -37,7 +37,7 @@ from clinical_modernbert.recipe.training_run import CheckpointSection
 from clinical_modernbert.training.checkpoint_shape import FORMAT_VERSION, CheckpointShape
 from clinical_modernbert.training.engine import Engine, reads
 from clinical_modernbert.training.scratch import ScratchFolder, sweep_scratch
-from clinical_modernbert.training.state import HeldOutPoint, RunState, state_from_json, state_to_json
+from clinical_modernbert.training.state import HeldOutPoint, JsonObject, RunState, state_from_json, state_to_json
 from clinical_modernbert.training.worker import Worker, from_first_worker, gather_from_workers, wait_for_workers
 
 _STATE = "run.json"
@@ -125,7 +125,7 @@ class Checkpoints:
         return None
 
     def restore_best(self, engine: Engine, *, last: HeldOutPoint) -> RunState | None:
-        """Load the checkpoint with the lowest held-out loss on rows of ``last``'s length if it is below that of ``last``."""
+        """Load the checkpoint with the lowest held-out loss on the rows of ``last`` if it is below that of ``last``."""
         name = from_first_worker(self._best(last) if self._worker.rank == 0 else None, self._worker)
         return load_state(engine, self._named(name), self._worker) if name else None
 
@@ -150,7 +150,7 @@ class Checkpoints:
             summary={
                 "step": state.step,
                 "held_out_loss": measured.held_out.get("uniform_loss") if measured else None,
-                "held_out_row_length": measured.row_length if measured else None,
+                "held_out_rows": measured.rows if measured else None,
                 **asdict(self._shape),
             },
             files=tuple(files),
@@ -163,7 +163,7 @@ class Checkpoints:
         return checkpoint
 
     def _best(self, last: HeldOutPoint) -> str | None:
-        ranked, below = _by_loss(self._complete(), row_length=last.row_length), last.held_out.get("uniform_loss")
+        ranked, below = _by_loss(self._complete(), rows=last.rows), last.held_out.get("uniform_loss")
         return ranked[0][1] if ranked and below is not None and ranked[0][0] < below else None
 
     def _complete(self) -> dict[str, Artifact]:
@@ -183,9 +183,9 @@ class Checkpoints:
         try:
             complete = self._complete()
             kept = {*list(complete)[-(self._section.keep or len(complete)) :]}
-            lengths = [checkpoint.summary.get("held_out_row_length") for checkpoint in complete.values()]
-            newest_length = next((length for length in reversed(lengths) if length), None)
-            kept |= {name for _, name in _by_loss(complete, row_length=newest_length)[: self._section.keep_best]}
+            measured = [checkpoint.summary.get("held_out_rows") for checkpoint in complete.values()]
+            newest = next((rows for rows in reversed(measured) if rows), None)
+            kept |= {name for _, name in _by_loss(complete, rows=newest)[: self._section.keep_best]}
             for name in complete:
                 if name not in kept:
                     _delete(self._store, self._run_id, name)
@@ -234,13 +234,13 @@ def load_state(engine: Engine, checkpoint: Artifact, worker: Worker) -> RunState
         scratch.cleanup()
 
 
-def _by_loss(checkpoints: dict[str, Artifact], *, row_length: int | None) -> list[tuple[float, str]]:
-    """Rank the checkpoints that were evaluated on rows of this length, the lowest loss first."""
+def _by_loss(checkpoints: dict[str, Artifact], *, rows: JsonObject | None) -> list[tuple[float, str]]:
+    """Rank the checkpoints that were evaluated on these rows (``HeldOutPoint.rows``), the lowest loss first."""
     summaries = {name: checkpoint.summary for name, checkpoint in checkpoints.items()}
     return sorted(
         (summary["held_out_loss"], name)
         for name, summary in summaries.items()
-        if summary.get("held_out_loss") is not None and summary["held_out_row_length"] == row_length
+        if summary.get("held_out_loss") is not None and summary["held_out_rows"] == rows
     )
 
 

@@ -4,9 +4,10 @@ from dataclasses import asdict, dataclass
 
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.errors import ModelError
+from clinical_modernbert.training.corpora import tokenizer_digest
 from clinical_modernbert.training.start import Run
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _WITHOUT = "start over without it: delete the checkpoint, or unset training.continue_from"
 
 
@@ -61,5 +62,5 @@ def checkpoint_shape(run: Run) -> CheckpointShape:
             f"{config.hidden_size} wide, MLP {config.intermediate_size}, {config.num_attention_heads} heads, layers {layers}, "
             f"window {config.local_attention}, vocabulary {config.vocab_size}"
         ),
-        tokenizer=run.corpus.manifest.entry("tokenizer/tokenizer.json").sha256[:12],
+        tokenizer=tokenizer_digest(run.corpora[run.recipe.corpus])[:12],
     )

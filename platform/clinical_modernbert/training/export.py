@@ -39,7 +39,7 @@ def export_model(run: Run, state: RunState, exported: RunState, *, traces: tuple
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save_model(run.model, run.tokenizer, folder / "model", dtype=run.recipe.export.dtype)
-        card = model_card(run.job.run_id, run.recipe, run.corpus, summary, initial_model=run.initial_model)
+        card = model_card(run.job.run_id, run.recipe, run.corpora, summary, initial_model=run.initial_model)
         (folder / "model" / "README.md").write_text(card, encoding="utf-8")
         (folder / "history.json").write_text(json.dumps(history_to_json(state.history)), encoding="utf-8")
         files = upload_folder(run.store, artifact_prefix("model", run.job.run_id), folder)
@@ -58,13 +58,14 @@ def _summary(run: Run, state: RunState, exported: RunState) -> Summary:
         tokens_per_second=_median(point.speed.tokens_per_second for point in steps),
         mfu=_median(point.speed.mfu for point in steps),
         row_order=hashlib.sha256(rows.encode()).hexdigest(),
-        training_flops=run.num_steps * sum(point.figures.flops for point in steps) / len(steps),
-        training_tokens=round(run.num_steps * sum(point.figures.tokens for point in steps) / len(steps)),
+        training_flops=sum(account.flops for account in state.accounts),
+        training_tokens=sum(sum(account.tokens.values()) for account in state.accounts),
+        phases=state.accounts,
         exported_step=exported.step,
         held_out=exported.held_out.held_out if exported.held_out else {},
-        held_out_by_source=exported.held_out.sources if exported.held_out else {},
+        held_out_by_corpus=exported.held_out.corpora if exported.held_out else {},
         rollbacks=len(state.skips),
-        corpus=run.job.corpus_id,
+        corpus=run.recipe.corpus,
         initial_weights=run.initial_weights,
     )
 

@@ -2,10 +2,10 @@
 
 Training, the evaluation and sweeps use these functions, so that every figure called held-out has one meaning.
 
-Legend: N hidden tokens, R rows, S sources, F figures.
+Legend: N predicted tokens, R rows, S sources, F figures.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from transformers import ModernBertForMaskedLM
 
 from clinical_modernbert.artifacts import Artifact
-from clinical_modernbert.corpus.shards import PackedRows
+from clinical_modernbert.corpus.shards import PackedRows, row_lengths
 from clinical_modernbert.encoder import Precision, products_in, score_masked
 from clinical_modernbert.masking import MASK_KINDS, TOP_K, MaskKind, TokenRanges, evaluation_mask
 from clinical_modernbert.outages import patiently
 from clinical_modernbert.recipe import CorpusRecipe
-from clinical_modernbert.training.batches import pack_rows, row_chunks
+from clinical_modernbert.training.batches import pack_causal, pack_rows, row_chunks
 from clinical_modernbert.training.phases import Phase
+from clinical_modernbert.training.state import HeldOutFigures, HeldOutPoint
 from clinical_modernbert.training.worker import Worker, sum_over_workers
 
 
@@ -32,40 +33,69 @@ def sample_rows(num_rows: int, *, max_rows: int) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldOutFigures:
-    """``<mask>_loss`` and ``<mask>_top<k>`` over held-out rows; a mask that hides no token of them has no figures."""
+class Scoring:
+    """How a worker scores held-out rows, the same at every evaluation of a run."""
 
-    overall: dict[str, float]
-    by_source: dict[str, dict[str, float]]
-    """The same for each source of the corpus."""
+    max_rows: int
+    """Rows of each corpus."""
+    tokens: TokenRanges
+    worker: Worker
+    precision: Precision
+    """That of training."""
 
 
-def score_phase(
-    model: Any,
-    corpus: Artifact,
-    phase: Phase,
-    *,
-    max_rows: int,
-    tokens: TokenRanges,
-    worker: Worker,
-    precision: Precision,
+def score_run(
+    model: Any, corpora: Mapping[str, Artifact], phase: Phase, scoring: Scoring, *, step: int
+) -> HeldOutPoint:
+    """Score every corpus of the run that has rows of the phase's length; every worker calls it.
+
+    The point's own figures are those of the phase's corpora; the others show what the model keeps of earlier phases.
+    """
+    found = {
+        name: score_corpus(
+            model,
+            corpus,
+            scoring,
+            row_length=phase.sequence_length,
+            batch_rows=phase.micro_batch_rows,
+            causal=phase.section.objective == "causal",
+        )
+        for name, corpus in corpora.items()
+        if phase.sequence_length in row_lengths(corpus)
+    }
+    shares = phase.mixture.shares
+    # A figure that one of the phase's corpora lacks has no mean.
+    measured = [
+        name for name in found[phase.mixture.corpora[0]].overall if all(name in found[c].overall for c in shares)
+    ]
+    overall = {name: sum(share * found[c].overall[name] for c, share in shares.items()) for name in measured}
+    return HeldOutPoint(step, overall, phase.sequence_length, shares, found)
+
+
+def score_corpus(
+    model: Any, corpus: Artifact, scoring: Scoring, *, row_length: int, batch_rows: int, causal: bool = False
 ) -> HeldOutFigures:
-    """Score up to ``max_rows`` held-out rows of the phase's length in the precision of training.
+    """Score up to ``max_rows`` held-out rows of a corpus in passes of ``batch_rows``, ``causal`` also by next tokens.
 
     Every worker calls it and scores its share.
     """
-    open_rows = partial(PackedRows, corpus, row_length=phase.sequence_length, split="held_out")
-    rows = patiently(open_rows, work="opening held-out rows")
-    numbers_R = sample_rows(len(rows), max_rows=max_rows)
-    chunks = [numbers_R[chunk] for chunk in row_chunks(len(numbers_R), size=phase.micro_batch_rows)]
+    worker = scoring.worker
+    rows = patiently(partial(PackedRows, corpus, row_length=row_length, split="held_out"), work="opening held-out rows")
+    numbers_R = sample_rows(len(rows), max_rows=scoring.max_rows)
+    chunks = [numbers_R[chunk] for chunk in row_chunks(len(numbers_R), size=batch_rows)]
+    own_chunks = chunks[worker.rank :: worker.world_size]
     sources = source_names(corpus)
+    with products_in(scoring.precision, worker.device):
+        scored: dict[str, NextTokens | MaskedPositions] = {
+            kind: score_rows(model, rows, own_chunks, kind=kind, tokens=scoring.tokens) for kind in MASK_KINDS
+        }
+        if causal:
+            scored["causal"] = score_next_tokens(model, rows, own_chunks)
     overall: dict[str, float] = {}
     by_source: dict[str, dict[str, float]] = {name: {} for name in sources}
-    for kind in MASK_KINDS:
-        with products_in(precision, worker.device):
-            scored = score_rows(model, rows, chunks[worker.rank :: worker.world_size], kind=kind, tokens=tokens)
-        # One line a source: hidden tokens, their summed loss, and how many are among the first k for each k.
-        sums_SF = sum_over_workers(_sums_by_source(scored, num_sources=len(sources)), worker)
+    for kind, positions in scored.items():
+        # One line a source: predicted tokens, their summed loss, and how many are among the first k for each k.
+        sums_SF = sum_over_workers(_sums_by_source(positions, num_sources=len(sources)), worker)
         overall |= _figures(kind, sums_SF.sum(0))
         for name, sums_F in zip(sources, sums_SF, strict=True):
             by_source[name] |= _figures(kind, sums_F)
@@ -77,16 +107,25 @@ def source_names(corpus: Artifact) -> list[str]:
     return [source.name for source in CorpusRecipe.model_validate(corpus.manifest.recipe).sources]
 
 
-def _sums_by_source(scored: "MaskedPositions", *, num_sources: int) -> torch.Tensor:
-    values_FN = [np.ones(len(scored.labels_N)), scored.losses_N, *(scored.ranks_N < k for k in TOP_K)]
+def _sums_by_source(scored: "NextTokens | MaskedPositions", *, num_sources: int) -> torch.Tensor:
+    values_FN = [np.ones(len(scored.losses_N)), scored.losses_N, *(scored.ranks_N < k for k in TOP_K)]
     sums_FS = [np.bincount(scored.sources_N, weights=values_N, minlength=num_sources) for values_N in values_FN]
     return torch.from_numpy(np.stack(sums_FS, axis=1).astype(np.float64))
 
 
-def _figures(kind: MaskKind, sums_F: torch.Tensor) -> dict[str, float]:
+def _figures(kind: str, sums_F: torch.Tensor) -> dict[str, float]:
     count, *totals = sums_F.tolist()
     names = [f"{kind}_loss", *(f"{kind}_top{k}" for k in TOP_K)]
     return {name: total / count for name, total in zip(names, totals, strict=True)} if count else {}
+
+
+@dataclass(frozen=True, slots=True)
+class NextTokens:
+    """The scores of each next token; parallel arrays over all batches."""
+
+    ranks_N: NDArray[np.int64]
+    sources_N: NDArray[np.int64]
+    losses_N: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +195,23 @@ def score_rows(
         lefts_N=_joined(lefts, np.int64),
         rights_N=_joined(rights, np.int64),
     )
+
+
+def score_next_tokens(
+    model: ModernBertForMaskedLM, rows: PackedRows, chunks: Iterable[NDArray[np.int64]]
+) -> NextTokens:
+    """Return how the model ranks each next token from those before it in its segment."""
+    ranks, sources, losses = [], [], []
+    was_training = model.training
+    model.eval()
+    for numbers_R in chunks:
+        batch = patiently(partial(rows.read, numbers_R), work="reading held-out rows")
+        scores = score_masked(model, pack_causal(batch, device=model.device))
+        ranks.append(scores.ranks_N.cpu().numpy())
+        losses.append(scores.losses_N.double().cpu().numpy())
+        sources.append(np.repeat(batch.sources_S, batch.lengths_S - 1))
+    model.train(was_training)
+    return NextTokens(_joined(ranks, np.int64), _joined(sources, np.int64), _joined(losses, np.float64))
 
 
 def _joined(parts: list[NDArray[Any]], dtype: type) -> NDArray[Any]:

@@ -81,10 +81,9 @@ def train_job(plan: TrainPlan) -> TrainJob:
     """Return the job of a new launch of the run; its recipe names artifacts by id, which stays unambiguous."""
     ids = {field: artifact.manifest.id for field, artifact in plan.artifacts.items()}
     return TrainJob(
-        recipe=plan.recipe.model_copy(update=ids).model_dump(mode="json"),
+        recipe=plan.recipe.with_ids(ids).model_dump(mode="json"),
         store_uri=plan.store.uri,
         run_id=plan.id,
-        corpus_id=ids.get("corpus", ""),
         initial_model=_input(plan, "model.init") or _input(plan, "init"),
         continued_state=_input(plan, "training.continue_from"),
         teacher=_input(plan, "training.teacher.model"),

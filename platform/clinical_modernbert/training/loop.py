@@ -24,7 +24,7 @@ from clinical_modernbert.training.batches import WorkerShare
 from clinical_modernbert.training.checkpoint import Checkpoints, load_state
 from clinical_modernbert.training.checkpoint_shape import checkpoint_shape
 from clinical_modernbert.training.export import export_model, load_export
-from clinical_modernbert.training.held_out import score_phase
+from clinical_modernbert.training.held_out import Scoring, score_run
 from clinical_modernbert.training.meter import Meter, peak_flops
 from clinical_modernbert.training.phases import Phase, phase_at
 from clinical_modernbert.training.records import Records, Stopped
@@ -39,6 +39,7 @@ from clinical_modernbert.training.state import (
     StartPoint,
     StepFigures,
     StepPoint,
+    with_step,
 )
 from clinical_modernbert.training.step import Signals, StepContext, step_figures, step_seed, train_step
 from clinical_modernbert.training.step_profile import StepProfiler
@@ -142,6 +143,7 @@ class _Loop:
             checkpoint_shape(run).check_loads(parent)
             _logger.info("%s continues %s", run.job.run_id, run.continued_state.id)
             state = load_state(run.engine, parent, run.worker)
+            state = replace(state, accounts=tuple(replace(account, phase=None) for account in state.accounts))
         if run.continued_state or run.initial_model:
             phase = phase_at(run.phases, state.step)
             set_global_rope_theta(run.model, phase.global_rope_theta or run.rope_theta)
@@ -177,7 +179,7 @@ class _Loop:
             reason = verdict(
                 loss=result.loss,
                 gradient_norm=result.gradient_norm,
-                recent=self._state.recent_losses,
+                recent=self._state.recent_losses if step > phase.first_step else (),
                 section=run.recipe.stability,
             )
             if reason:
@@ -207,15 +209,21 @@ class _Loop:
     def _record(self, figures: StepFigures) -> None:
         """Advance the state by a step, with the points that are due: its figures, and held-out figures."""
         run, recipe, step = self._run, self._run.recipe, figures.step
-        last = step + 1 == run.num_steps
+        phase, last = phase_at(run.phases, step), step + 1 == run.num_steps
         points: list[Point] = []
         if last or step % recipe.logging.every_steps == 0:
             points.append(StepPoint(figures=figures, speed=self._meter.read(run.worker)))
         every = recipe.held_out_loss.every_steps
         if last or (every and (step + 1) % every == 0):
-            points.append(self._evaluate(step, phase_at(run.phases, step)))
-        recent = (*self._state.recent_losses, figures.loss)[-recipe.stability.window_steps :]
-        self._state = replace(_with_points(self._state, *points), step=step + 1, recent_losses=recent)
+            points.append(self._evaluate(step, phase))
+        # Losses of another phase are no measure: another corpus or objective has other losses.
+        before = self._state.recent_losses if step > phase.first_step else ()
+        self._state = replace(
+            _with_points(self._state, *points),
+            step=step + 1,
+            recent_losses=(*before, figures.loss)[-recipe.stability.window_steps :],
+            accounts=with_step(self._state.accounts, figures, objective=phase.section.objective),
+        )
         if self._progress and points:
             for point in points:
                 self._observe(point)
@@ -224,16 +232,8 @@ class _Loop:
     def _evaluate(self, step: int, phase: Phase) -> HeldOutPoint:
         """Return the held-out figures after ``step`` on rows of the phase's length."""
         run = self._run
-        figures = score_phase(
-            run.model,
-            run.corpus,
-            phase,
-            max_rows=run.recipe.held_out_loss.max_rows,
-            tokens=run.source.masker.tokens,
-            worker=run.worker,
-            precision=run.precision,
-        )
-        return HeldOutPoint(step, figures.overall, phase.sequence_length, figures.by_source)
+        scoring = Scoring(run.recipe.held_out_loss.max_rows, run.source.masker.tokens, run.worker, run.precision)
+        return score_run(run.model, run.corpora, phase, scoring, step=step)
 
     def _save_if_due(self, *, stop: bool) -> None:
         """Begin a checkpoint if its step has come or the run shall stop; after the last step only if states are kept."""

@@ -18,15 +18,13 @@ from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, fin
 from clinical_modernbert.encoder import load_model, num_parameters, save_model
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.masking import token_ranges
-from clinical_modernbert.recipe.batch_course import BatchCourse
 from clinical_modernbert.recipe.merge import MergeRecipe
-from clinical_modernbert.recipe.pretrain import PhaseSection
 from clinical_modernbert.tokenizer import load_tokenizer
 from clinical_modernbert.training.card import merge_card
 from clinical_modernbert.training.engine import saved_weights
-from clinical_modernbert.training.held_out import HeldOutFigures, score_phase
-from clinical_modernbert.training.phases import Phase
+from clinical_modernbert.training.held_out import Scoring, score_corpus
 from clinical_modernbert.training.records import MergedInput, MergeSummary
+from clinical_modernbert.training.state import HeldOutFigures
 from clinical_modernbert.training.worker import Worker
 
 _BATCH_ROWS = 16
@@ -111,23 +109,6 @@ def _check_alike(entry: InputEntry, folder: Path, first: Path) -> None:
 
 
 def _score(model: Any, corpus: Artifact, folder: Path, recipe: MergeRecipe) -> HeldOutFigures:
-    length = recipe.sequence_length
-    phase = Phase(
-        number=0,
-        section=PhaseSection(sequence_length=length, num_steps=1),
-        first_step=0,
-        num_steps=1,
-        course=BatchCourse(_BATCH_ROWS),
-        micro_batch_rows=_BATCH_ROWS,
-        first_row=0,
-        global_rope_theta=None,
-    )
-    return score_phase(
-        model,
-        corpus,
-        phase,
-        max_rows=recipe.max_rows,
-        tokens=token_ranges(load_tokenizer(folder)),
-        worker=Worker(rank=0, world_size=1, device=torch.device("cpu")),
-        precision="float32",
-    )
+    worker = Worker(rank=0, world_size=1, device=torch.device("cpu"))
+    scoring = Scoring(recipe.max_rows, token_ranges(load_tokenizer(folder)), worker, "float32")
+    return score_corpus(model, corpus, scoring, row_length=recipe.sequence_length, batch_rows=_BATCH_ROWS)

@@ -26,10 +26,11 @@ from clinical_modernbert.training.worker import Worker
 _BFLOAT16_TERAFLOPS = {"A100": 312.0, "H100 PCIe": 756.0, "H100": 989.0, "H200": 989.0}
 
 
-def step_flops(config: Any, lengths_S: NDArray[np.int64], *, num_masked: int) -> float:
+def step_flops(config: Any, lengths_S: NDArray[np.int64], *, num_masked: int, causal: bool = False) -> float:
     """Return the operations of one training step of a ModernBERT.
 
-    ``config`` is transformers' ModernBertConfig, ``lengths_S`` the tokens of each segment, [CLS] and [SEP] included.
+    ``config`` is transformers' ModernBertConfig, ``lengths_S`` the tokens of each segment, [CLS] and [SEP] included,
+    ``num_masked`` the predicted tokens. ``causal`` attention sees half of the pairs.
     """
     width, inner = config.hidden_size, config.intermediate_size
     num_tokens = int(lengths_S.sum())
@@ -37,16 +38,17 @@ def step_flops(config: Any, lengths_S: NDArray[np.int64], *, num_masked: int) ->
     head = 6 * num_masked * (width * width + width * config.vocab_size)
     num_global = sum(kind == "full_attention" for kind in config.layer_types)
     num_local = config.num_hidden_layers - num_global
-    pairs = num_global * int((lengths_S**2).sum()) + num_local * local_pairs(lengths_S, config.sliding_window)
+    pairs = num_global * attended_pairs(lengths_S, int(lengths_S.max()), causal=causal)
+    pairs += num_local * attended_pairs(lengths_S, config.sliding_window, causal=causal)
     return float(linear + head + 12 * width * pairs)
 
 
-def local_pairs(lengths_S: NDArray[np.int64], window: int) -> int:
-    """Return the number of token pairs within ``window`` tokens of each other, inclusive, in segments of these lengths."""
+def attended_pairs(lengths_S: NDArray[np.int64], window: int, *, causal: bool = False) -> int:
+    """Return the number of (token, token that it sees) in segments of these lengths, within ``window`` tokens, inclusive."""
     # Each side of the diagonal has length-1, length-2, ... pairs at distance 1, 2, ..., up to the window.
     reach_S = np.minimum(lengths_S - 1, window)
     one_side_S = reach_S * lengths_S - reach_S * (reach_S + 1) // 2
-    return int((lengths_S + 2 * one_side_S).sum())
+    return int((lengths_S + (1 if causal else 2) * one_side_S).sum())
 
 
 def peak_flops(scaling: TrainScaling, worker: Worker, precision: Precision) -> float | None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from clinical_modernbert.recipe import PretrainRecipe
 from clinical_modernbert.recipe.batch_course import BatchCourse
-from clinical_modernbert.recipe.pretrain import PhaseSection
+from clinical_modernbert.recipe.phases import PhaseSection
+from clinical_modernbert.training.mixture import Mixture, block_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,8 @@ class Phase:
     """Rows of each step's global batch."""
     micro_batch_rows: int
     """Rows of one forward pass of one worker."""
-    first_row: int
-    """Place in the row order at ``first_step``: a phase continues in the rows where the last phase of its length stopped."""
+    mixture: Mixture
+    """Where its rows come from. A phase continues in a corpus's rows where the last phase of its length stopped."""
     global_rope_theta: float | None
     """RoPE base of global layers; None: the model's."""
 
@@ -42,8 +43,8 @@ class Phase:
         return self.course.size(step - self.first_step)
 
     def place(self, step: int, *, skipped: int) -> int:
-        """Return where the batch of ``step`` begins in the row order; ``skipped`` batches before it were left out."""
-        return self.first_row + self.course.before(step - self.first_step + skipped)
+        """Return the rows of the phase before the batch of ``step``; ``skipped`` batches before it were left out."""
+        return self.course.before(step - self.first_step + skipped)
 
 
 def lay_out(recipe: PretrainRecipe) -> tuple[Phase, ...]:
@@ -52,7 +53,8 @@ def lay_out(recipe: PretrainRecipe) -> tuple[Phase, ...]:
     micro_tokens = recipe.scaling.micro_batch_rows * training.sequence_length
     phases: list[Phase] = []
     for number, section in enumerate(training.resolved_phases):
-        before = [phase for phase in phases if phase.sequence_length == section.sequence_length]
+        corpora = section.corpora or {recipe.corpus: 1.0}
+        taken = _rows_taken(phases, section.sequence_length, seed=training.seed)
         course = training.course if number == 0 else BatchCourse(training.batch_rows)
         theta = section.global_rope_theta or (phases[-1].global_rope_theta if phases else None)
         phases.append(
@@ -63,11 +65,25 @@ def lay_out(recipe: PretrainRecipe) -> tuple[Phase, ...]:
                 num_steps=training.steps_of(section),
                 course=course.times(training.sequence_length, section.sequence_length),
                 micro_batch_rows=micro_tokens // section.sequence_length,
-                first_row=sum(phase.course.before(phase.num_steps) for phase in before),
+                mixture=Mixture(
+                    corpora=tuple(corpora),
+                    block_rows=block_rows(tuple(corpora.values())),
+                    first_rows=tuple(taken.get(corpus, 0) for corpus in corpora),
+                ),
                 global_rope_theta=theta,
             )
         )
     return tuple(phases)
+
+
+def _rows_taken(phases: list[Phase], sequence_length: int, *, seed: int) -> dict[str, int]:
+    """Return how many rows of this length the phases take of each corpus."""
+    taken: dict[str, int] = {}
+    for phase in phases:
+        if phase.sequence_length == sequence_length:
+            ends = phase.mixture.taken(phase.course.before(phase.num_steps), seed=seed)
+            taken |= dict(zip(phase.mixture.corpora, ends.tolist(), strict=True))
+    return taken
 
 
 def phase_at(phases: tuple[Phase, ...], step: int) -> Phase:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from clinical_modernbert.artifacts import FileEntry, Store, join_key
 from clinical_modernbert.artifacts.layout import work_prefix
-from clinical_modernbert.training.state import JsonObject
+from clinical_modernbert.training.state import HeldOutFigures, JsonObject, PhaseAccount
 
 PROGRESS_NAME = "progress.json"
 RESULT_NAME = "result.json"
@@ -30,12 +30,16 @@ class Summary:
     """Digest of the rows of every recorded step."""
     training_flops: float
     training_tokens: int
-    """Tokens in all steps, each as often as it was read; estimated from the recorded steps as the operations are."""
+    """Tokens in all steps, each as often as it was read."""
+    phases: tuple[PhaseAccount, ...]
+    """What each phase read and predicted."""
     exported_step: int
     held_out: dict[str, float]
-    held_out_by_source: dict[str, dict[str, float]]
+    """Of the mixture of the phase that the exported step belongs to."""
+    held_out_by_corpus: dict[str, HeldOutFigures]
     rollbacks: int
     corpus: str
+    """Id of the recipe's corpus; the others are in ``phases``."""
     initial_weights: str
     """Digest of the weights before the first step."""
 
@@ -130,7 +134,7 @@ class Records:
         files = tuple(FileEntry.model_validate(entry) for entry in values["files"])
         if "pairs" in values["summary"]:
             return Exported(files=files, summary=ContrastSummary(**values["summary"]))
-        return Exported(files=files, summary=Summary(**values["summary"]))
+        return Exported(files=files, summary=_summary_from_json(values["summary"]))
 
     def write_error(self, launch: str, message: str) -> None:
         """Set the final error of a launch."""
@@ -164,3 +168,9 @@ class Records:
         except KeyError:
             return None
         return values
+
+
+def _summary_from_json(values: JsonObject) -> Summary:
+    phases = tuple(PhaseAccount(**account) for account in values["phases"])
+    held_out = {corpus: HeldOutFigures(**figures) for corpus, figures in values["held_out_by_corpus"].items()}
+    return Summary(**{**values, "phases": phases, "held_out_by_corpus": held_out})

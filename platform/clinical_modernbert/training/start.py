@@ -1,13 +1,13 @@
 """What a run starts from: its job, the model before the first step, the training rows, and the engine around the model."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from clinical_modernbert.artifacts import Artifact, InputEntry, Store, open_model, open_store, resolve
-from clinical_modernbert.corpus.shards import PackedRows
+from clinical_modernbert.artifacts import Artifact, InputEntry, Store, open_model, open_store
 from clinical_modernbert.encoder import (
     FLASH_VARLEN,
     PACKED_SDPA,
@@ -26,8 +26,9 @@ from clinical_modernbert.outages import patiently
 from clinical_modernbert.recipe import PretrainRecipe
 from clinical_modernbert.recipe.section import RecipeValues
 from clinical_modernbert.tokenizer import load_base, load_tokenizer, padded_vocabulary_size, special_ids
-from clinical_modernbert.training.batches import BatchSource
+from clinical_modernbert.training.batches import BatchSource, TrainingRows
 from clinical_modernbert.training.checkpoint_model import check_checkpoint
+from clinical_modernbert.training.corpora import open_corpora
 from clinical_modernbert.training.engine import Engine, MaskedLanguageLoss, build_engine
 from clinical_modernbert.training.phases import Phase, lay_out
 from clinical_modernbert.training.worker import Worker, resolve_precision
@@ -42,7 +43,6 @@ class TrainJob:
     store_uri: str
     run_id: str
     """``<name>-<fingerprint>`` of the model."""
-    corpus_id: str
     initial_model: dict[str, str] | None = None
     """The model that the run starts from, as JSON values of an input; None from scratch."""
     continued_state: dict[str, str] | None = None
@@ -61,7 +61,8 @@ class Run:
     recipe: PretrainRecipe
     worker: Worker
     store: Store
-    corpus: Artifact
+    corpora: dict[str, Artifact]
+    """By id, as the phases' mixtures name them; the first one has the run's tokenizer."""
     tokenizer: Any
     source: BatchSource
     model: Any
@@ -91,8 +92,8 @@ def start_run(job: TrainJob, worker: Worker) -> Run:
     """Open the store and the rows, build the model and its engine. Every worker calls it."""
     recipe = PretrainRecipe.model_validate(job.recipe)
     store = open_store(job.store_uri)
-    corpus = resolve(store, "corpus", job.corpus_id)
-    tokenizer = load_tokenizer(corpus.folder("tokenizer"))
+    corpora = open_corpora(recipe, store)
+    tokenizer = load_tokenizer(corpora[recipe.corpus].folder("tokenizer"))
     # A loaded checkpoint is in evaluation mode: its dropout would be off.
     initial = InputEntry.model_validate(job.initial_model) if job.initial_model else None
     checkpoint = patiently(partial(open_model, initial, store), work="reading the initial model") if initial else None
@@ -118,9 +119,9 @@ def start_run(job: TrainJob, worker: Worker) -> Run:
         recipe=recipe,
         worker=worker,
         store=store,
-        corpus=corpus,
+        corpora=corpora,
         tokenizer=tokenizer,
-        source=batch_source(recipe, phases, corpus, token_ranges(tokenizer), worker),
+        source=batch_source(recipe, phases, corpora, token_ranges(tokenizer), worker),
         model=model,
         rope_theta=global_rope_theta(model),
         precision=precision,
@@ -162,15 +163,17 @@ def weights_digest(model: Any) -> str:
 
 
 def batch_source(
-    recipe: PretrainRecipe, phases: tuple[Phase, ...], corpus: Artifact, tokens: TokenRanges, worker: Worker
+    recipe: PretrainRecipe,
+    phases: tuple[Phase, ...],
+    corpora: Mapping[str, Artifact],
+    tokens: TokenRanges,
+    worker: Worker,
 ) -> BatchSource:
     """Open the training rows of every phase before the first step, so that a missing length is an error at once."""
     rows = {}
-    for phase in phases:
-        of_length = PackedRows(corpus, row_length=phase.sequence_length, split="train")
-        if not len(of_length):
-            raise ModelError(f"{corpus.uri} has no training rows of {phase.sequence_length} tokens")
-        rows[phase.sequence_length] = of_length
+    for length in {phase.sequence_length for phase in phases}:
+        named = [name for phase in phases if phase.sequence_length == length for name in phase.mixture.corpora]
+        rows[length] = TrainingRows.open({name: corpora[name] for name in named}, row_length=length)
     spans = tuple(
         MaskSpan(phase.first_step, phase.end_step, rate=phase.section.mask_rate, odds=phase.section.salience_odds)
         for phase in phases

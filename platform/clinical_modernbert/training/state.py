@@ -5,7 +5,7 @@ follows from its keys: ``started``, ``rolled_back_to``, ``held_out``, ``pairs`` 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 JsonObject = dict[str, Any]
@@ -35,15 +35,32 @@ class RollbackPoint:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldOutFigures:
+    """``<mask>_loss`` and ``<mask>_top<k>`` over held-out rows; a mask that hides no token of them has no figures."""
+
+    overall: dict[str, float]
+    by_source: dict[str, dict[str, float]]
+    """The same for each source of the corpus."""
+
+
+@dataclass(frozen=True, slots=True)
 class HeldOutPoint:
-    """Held-out figures after a step: ``<mask>_loss`` and ``<mask>_top<k>``."""
+    """Held-out figures after a step: ``<mask>_loss`` and ``<mask>_top<k>``, in a causal phase also ``causal_loss`` and so on."""
 
     step: int
     held_out: dict[str, float]
+    """The mean over the phase's corpora, weighted as its rows are."""
     row_length: int | None = None
-    """Tokens a row; figures over rows of different lengths are not comparable. None in curves of format 3 and before."""
-    sources: dict[str, dict[str, float]] = field(default_factory=dict)
-    """The same figures for each source of the corpus; empty in those curves."""
+    """Tokens a row; None in contrastive runs."""
+    mixture: dict[str, float] = field(default_factory=dict)
+    """The weights of that mean by corpus. Figures are comparable where row_length and mixture are equal."""
+    corpora: dict[str, HeldOutFigures] = field(default_factory=dict)
+    """The figures of every corpus of the run that has rows of this length."""
+
+    @property
+    def rows(self) -> JsonObject:
+        """What was scored; equal for comparable points."""
+        return {"row_length": self.row_length, "mixture": self.mixture}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +77,10 @@ class StepFigures:
     gradient_norm: float
     """Before clipping."""
     masked: int
+    """Predicted tokens: masked ones, or in a causal phase all next tokens."""
     tokens: int
+    corpora: dict[str, int]
+    """The tokens by corpus."""
     salient: int
     """Tokens of clinical terms."""
     salient_masked: int
@@ -124,6 +144,21 @@ History = tuple[Point, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class PhaseAccount:
+    """What a phase has read and predicted so far, over all of its steps."""
+
+    phase: int | None
+    """None: a phase of the run that was continued."""
+    objective: str
+    steps: int
+    predicted: int
+    """Masked tokens, or next tokens; each as often as it was predicted."""
+    flops: float
+    tokens: dict[str, int]
+    """By corpus; each token as often as it was read."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunState:
     """What changes from step to step, without the engine's state; equal on every worker."""
 
@@ -133,6 +168,8 @@ class RunState:
     recent_losses: tuple[float, ...] = ()
     """Losses of the last steps, as many as the stability rule needs."""
     skips: tuple[Skip, ...] = ()
+    accounts: tuple[PhaseAccount, ...] = ()
+    """Of the phases that have begun, in order."""
 
     @property
     def held_out(self) -> HeldOutPoint | None:
@@ -142,10 +179,27 @@ class RunState:
         return newest if newest and newest.step == self.step - 1 else None
 
 
+def with_step(accounts: tuple[PhaseAccount, ...], figures: StepFigures, *, objective: str) -> tuple[PhaseAccount, ...]:
+    """Return the accounts with one more step."""
+    *before, last = accounts or (None,)
+    if last is None or last.phase != figures.phase:
+        before, last = [*accounts], PhaseAccount(figures.phase, objective, steps=0, predicted=0, flops=0.0, tokens={})
+    grown = replace(
+        last,
+        steps=last.steps + 1,
+        predicted=last.predicted + figures.masked,
+        flops=last.flops + figures.flops,
+        tokens=last.tokens | {name: last.tokens.get(name, 0) + count for name, count in figures.corpora.items()},
+    )
+    return (*before, grown)
+
+
 def point_to_json(point: Point) -> JsonObject:
     """Return the point as the store holds it; a training step is one flat object."""
     if isinstance(point, StepPoint):
         return _values(point.figures) | _values(point.speed)
+    if isinstance(point, HeldOutPoint):
+        return _values(point) | {"corpora": {name: asdict(figures) for name, figures in point.corpora.items()}}
     return _values(point)
 
 
@@ -156,7 +210,8 @@ def point_from_json(values: Mapping[str, Any]) -> Point:
     if "rolled_back_to" in values:
         return RollbackPoint(**values)
     if "held_out" in values:
-        return HeldOutPoint(**values)
+        corpora = {name: HeldOutFigures(**figures) for name, figures in values["corpora"].items()}
+        return HeldOutPoint(**{**values, "corpora": corpora})
     if "pairs" in values:
         return ContrastPoint(**values)
     figures = StepFigures(**{name: values[name] for name in StepFigures.__slots__})
@@ -185,6 +240,7 @@ def state_to_json(state: RunState) -> JsonObject:
         "history": history_to_json(state.history),
         "recent_losses": list(state.recent_losses),
         "skips": [list(skip) for skip in state.skips],
+        "accounts": [asdict(account) for account in state.accounts],
     }
 
 
@@ -195,4 +251,5 @@ def state_from_json(values: Mapping[str, Any]) -> RunState:
         history=history_from_json(values["history"]),
         recent_losses=tuple(values["recent_losses"]),
         skips=tuple((first, count) for first, count in values["skips"]),
+        accounts=tuple(PhaseAccount(**account) for account in values["accounts"]),
     )

@@ -1,6 +1,6 @@
 """One training step: the global batch's counts, forward and backward of each micro-batch, one optimizer update.
 
-The loss of a step is the sum over all masked tokens of the global batch divided by their number. So workers sum their counts
+The loss of a step is the sum over all predicted tokens of the global batch divided by their number. So workers sum their counts
 before the first backward pass; the signals that all workers must agree on travel in the same exchange.
 """
 
@@ -49,24 +49,30 @@ class StepResult:
     """What a step gave, equal on every worker."""
 
     loss: float
-    """Mean over the masked tokens of the global batch, in nats."""
+    """Mean over the predicted tokens of the global batch, in nats."""
     gradient_norm: float
     learning_rate: float
     masked: int
-    tokens: int
+    tokens_C: tuple[int, ...]
+    """By corpus of the phase."""
     salient: int
     salient_masked: int
     signals: Signals
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the global batch."""
+        return sum(self.tokens_C)
 
 
 def train_step(context: StepContext, share: WorkerShare, *, step: int, signals: Signals) -> StepResult:
     """Train one step on this worker's share of the batch. Every worker calls it."""
     worker, engine = context.worker, context.engine
     # 1. Sum the counts of all workers: the loss's divisor must be known before the first backward pass.
-    counts = [share.num_masked, share.num_tokens, share.num_salient, share.num_salient_masked]
-    values = torch.tensor([*counts, signals.uploaded, signals.stop], dtype=torch.float64)
+    counts = [share.num_masked, share.num_salient, share.num_salient_masked, signals.uploaded, signals.stop]
+    values = torch.tensor([*counts, *share.tokens_C], dtype=torch.float64)
     sums = [int(n) for n in sum_over_workers(values, worker)]
-    num_masked, num_tokens, num_salient, num_salient_masked, num_uploaded, num_stop = sums
+    num_masked, num_salient, num_salient_masked, num_uploaded, num_stop, *tokens_C = sums
     if num_masked == 0:
         raise ModelError(
             f"step {step}: no token of the global batch was masked; raise training.batch_rows or masking.rate_end"
@@ -84,7 +90,7 @@ def train_step(context: StepContext, share: WorkerShare, *, step: int, signals: 
         gradient_norm=norm,
         learning_rate=rate,
         masked=num_masked,
-        tokens=num_tokens,
+        tokens_C=tuple(tokens_C),
         salient=num_salient,
         salient_masked=num_salient_masked,
         signals=Signals(uploaded=num_uploaded == worker.world_size, stop=num_stop > 0),
@@ -96,17 +102,19 @@ def step_figures(
 ) -> StepFigures:
     """Return the figures of a step for the curve; ``config`` is the model's. Every worker calls it."""
     phase = phase_at(context.phases, step)
-    own_flops = step_flops(config, share.lengths_S, num_masked=share.num_masked)
+    causal = phase.section.objective == "causal"
+    own_flops = step_flops(config, share.lengths_S, num_masked=share.num_masked, causal=causal)
     return StepFigures(
         step=step,
         phase=phase.number,
         loss=result.loss,
         learning_rate=result.learning_rate,
-        mask_rate=context.masker.rate(step),
-        salience_odds=context.masker.odds(step),
+        mask_rate=0.0 if causal else context.masker.rate(step),
+        salience_odds=1.0 if causal else context.masker.odds(step),
         gradient_norm=result.gradient_norm,
         masked=result.masked,
         tokens=result.tokens,
+        corpora=dict(zip(phase.mixture.corpora, result.tokens_C, strict=True)),
         salient=result.salient,
         salient_masked=result.salient_masked,
         flops=float(sum_over_workers(torch.tensor(own_flops, dtype=torch.float64), context.worker)),

@@ -46,9 +46,13 @@ def figures_of(point: Point) -> dict[str, float]:
 
 
 def source_figures_of(point: Point) -> dict[str, float]:
-    """Return the held-out figures of each source by name: ``held_out/notes/uniform_loss``."""
-    sources = point.sources if isinstance(point, HeldOutPoint) else {}
-    return {f"held_out/{source}/{name}": v for source, figures in sources.items() for name, v in figures.items()}
+    """Return the held-out figures of each corpus and source by name: ``held_out/<corpus>/notes/uniform_loss``."""
+    found: dict[str, float] = {}
+    for corpus, figures in (point.corpora if isinstance(point, HeldOutPoint) else {}).items():
+        found |= {f"held_out/{corpus}/{name}": value for name, value in figures.overall.items()}
+        for source, of_source in figures.by_source.items():
+            found |= {f"held_out/{corpus}/{source}/{name}": value for name, value in of_source.items()}
+    return found
 
 
 @contextmanager

@@ -21,9 +21,10 @@ ADDRESSES = (("model", "init"), ("training", "continue_from"))
 CORPUS = {"name": "c", "sources": [{"type": "synthetic_notes", "name": "notes", "num_documents": 10}]}
 ENCODER = {"name": "biobert"}
 SWEEP = {"name": "s", "base": "pretrain/demo", "corpus": "c", "space": {"a": {"type": "grid", "values": [1]}}}
+PHASES = [{"sequence_length": 128, "num_steps": 9}, {"sequence_length": 128, "num_steps": 3, "corpora": {"c": 1}}]
 RECIPES: list[Recipe] = [
     CorpusRecipe.model_validate(CORPUS),
-    PretrainRecipe(name="p", corpus="c", training={"batch_rows": 64, "num_steps": 9}),  # type: ignore[arg-type]
+    PretrainRecipe.model_validate({"name": "p", "corpus": "c", "training": {"batch_rows": 64, "phases": PHASES}}),
     EvaluateRecipe(name="e", model="m", corpus="c"),
     MapRecipe(name="map", model="m"),
     SweepRecipe.model_validate(SWEEP),

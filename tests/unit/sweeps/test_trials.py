@@ -198,6 +198,7 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
+PHASE = "{sequence_length: 128, num_steps: 3, corpora: {%s}}"
 ON_CORPORA = [
     ablation(arms={"both": [], "one": ["corpus=one"]}),
     ablation(overrides=["training.num_steps=3", "corpus=one"]),
@@ -232,5 +233,41 @@ def test_a_corpus_with_another_tokenizer_is_refused_before_any_trial(store: Stor
         sweep_plan(ablation(arms={"both": [], "wrong": ["corpus=other"]}), store)
 
 
-def test_a_pretraining_recipe_names_no_artifact_but_its_corpus() -> None:
-    assert list(trial_recipe(sweep_base(sweep(), corpus_id="x"), known_points(sweep())[0]).references()) == ["corpus"]
+def test_a_pretraining_recipe_names_no_artifact_but_its_corpora() -> None:
+    phases = ["training.num_steps=null", f"training.phases=[{PHASE % 'notes: 1, codes: 2'}]"]
+    recipe = trial_recipe(sweep_base(sweep(overrides=phases), corpus_id="x"), known_points(sweep())[0])
+    named = {name for _, name in recipe.references().values()}
+    assert named == {"x", "notes", "codes"} and {kind for kind, _ in recipe.references().values()} == {"corpus"}
+
+
+@pytest.mark.parametrize("where", ["base", "arms", "overrides", "path", "space"])
+def test_corpora_of_phases_are_pinned_wherever_they_are_named(store: Store, tmp_path: Path, where: str) -> None:
+    """As ``corpus`` is: trials name ids, and a rebuilt corpus gives another sweep."""
+    base = tmp_path / "base.yaml"
+    named = PHASE % ("one: 3, demo: 1" if where in ("base", "path", "space") else "")
+    base.write_text(
+        f"{{kind: pretrain, name: a, corpus: x, training: {{batch_rows: 32, phases: [{named}]}}, "
+        "scaling: {num_workers: 1, micro_batch_rows: 8}}"
+    )
+    override, weight = f"training.phases=[{PHASE % 'one: 3, demo: 1'}]", "training.phases.0.corpora.one"
+    recipe = {
+        "base": ablation(base=str(base), overrides=[], arms={"a": [], "b": ["optimizer.beta2=0.9"]}),
+        "arms": ablation(base=str(base), overrides=[], arms={"a": [], "b": [override]}),
+        "overrides": ablation(base=str(base), overrides=[override], arms={"a": [], "b": ["optimizer.beta2=0.9"]}),
+        "path": ablation(base=str(base), overrides=[], arms={"a": [], "b": [f"{weight}=9"]}),
+        "space": sweep(base=str(base), overrides=[], space={weight: {"type": "grid", "values": [1, 9]}}),
+    }[where]
+
+    def planned() -> tuple[str, dict[str, float]]:
+        plan = sweep_plan(recipe, store)
+        again = sweep_plan(plan.recipe, store)
+        assert again.recipe == plan.recipe, "a planned sweep is planned the same again"
+        trial = trial_recipe(sweep_base(plan.recipe, corpus_id="demo-1"), known_points(plan.recipe)[1])
+        return plan.id, trial.training.phases[0].corpora
+
+    before, had = planned()
+    assert had == {"one-1": 9.0 if where in ("path", "space") else 3.0, "demo-1": 1.0}
+    store.delete("corpus/one-1/manifest.json")
+    publish_corpus(store, "one-2", text="rebuilt")
+    after, has = planned()
+    assert after != before and list(has) == ["one-2", "demo-1"]

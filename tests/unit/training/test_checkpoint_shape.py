@@ -39,5 +39,5 @@ def test_another_engine_precision_or_format_is_refused() -> None:
         shape("torch").check_loads(checkpoint("deepspeed", num_workers=3))
     with pytest.raises(ModelError, match="resume with the former"):
         shape("torch", precision="bfloat16").check_loads(checkpoint("torch", num_workers=3))
-    with pytest.raises(ModelError, match="has format 1, this code reads 3"):
+    with pytest.raises(ModelError, match="has format 1, this code reads 4"):
         shape("torch").check_loads(checkpoint("torch", num_workers=3, format_version=1))

@@ -23,13 +23,15 @@ def held_out(model: Artifact) -> list[dict[str, Any]]:
 
 def test_each_source_has_its_figures_and_they_make_up_the_whole(first: Artifact) -> None:
     (point,) = held_out(first)
-    right, left = point["sources"]["right"], point["sources"]["left"]
+    (found,) = point["corpora"].values()
+    assert found["overall"] == point["held_out"] and point["mixture"] == {first.summary["corpus"]: 1.0}
+    right, left = found["by_source"]["right"], found["by_source"]["left"]
     assert set(right) == set(left) == set(point["held_out"]) and right != left
     for name, whole in point["held_out"].items():
         assert min(right[name], left[name]) - 1e-9 <= whole <= max(right[name], left[name]) + 1e-9
-    assert first.summary["held_out_by_source"] == point["sources"]
+    assert first.summary["held_out_by_corpus"] == point["corpora"]
     card = (first.folder("model") / "README.md").read_text()
-    assert f"| left | {left['uniform_loss']:.4f} | {left['uniform_top1']:.2%} |" in card
+    assert f"| {first.summary['corpus']} | left | {left['uniform_loss']:.4f} | {left['uniform_top1']:.2%} |" in card
 
 
 @pytest.mark.parametrize("start", ["model.init=first", "training.continue_from=first@8"])

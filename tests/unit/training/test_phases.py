@@ -53,7 +53,8 @@ def test_phases_follow_each_other_with_constant_tokens_a_step() -> None:
     assert [(p.first_step, p.end_step) for p in phases] == [(0, 60), (60, 90), (90, 100)]
     assert {p.batch_rows(p.first_step) * p.sequence_length for p in phases} == {16 * 64}
     assert {p.micro_batch_rows * p.sequence_length for p in phases} == {4 * 64}
-    assert [p.first_row for p in phases] == [0, 0, 60 * 16]
+    assert [p.mixture.first_rows for p in phases] == [(0,), (0,), (60 * 16,)]
+    assert {p.mixture.corpora for p in phases} == {("c",)}
     assert [p.global_rope_theta for p in phases] == [None, 160_000, 160_000]
     assert [phase_at(phases, step).number for step in (0, 59, 60, 89, 90, 99)] == [0, 0, 1, 1, 2, 2]
     with pytest.raises(ValueError, match="outside the run's 100 steps"):
@@ -128,7 +129,7 @@ def test_batches_grow_over_the_tokens_of_the_warm_up() -> None:
     places = [first.place(step, skipped=0) for step in range(first.end_step)]
     assert places == [sum(rows[:step]) for step in range(first.end_step)]
     assert first.place(5, skipped=2) == sum(rows[:7])
-    assert (second.first_row, second.batch_rows(second.first_step), second.num_steps) == (0, 8, 2)
+    assert (second.mixture.first_rows, second.batch_rows(second.first_step), second.num_steps) == ((0,), 8, 2)
 
 
 def test_tokens_of_a_warm_up_of_the_rate_are_counted_in_smaller_batches_too() -> None:

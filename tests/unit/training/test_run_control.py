@@ -7,6 +7,7 @@ import signal
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,10 @@ from clinical_modernbert.artifacts.file_store import FileStore
 from clinical_modernbert.errors import ModelError, RecipeError, RunStopped, StoreError
 from clinical_modernbert.training import launch, loop
 from clinical_modernbert.training.engine import TorchEngine, reads
-from clinical_modernbert.training.held_out import HeldOutFigures
 from clinical_modernbert.training.launch import pretrain_in_process, ray_worker, train_job
+from clinical_modernbert.training.phases import Phase
 from clinical_modernbert.training.records import Records, Stopped
+from clinical_modernbert.training.state import HeldOutPoint
 from safetensors.torch import load_file
 
 from tests.helpers.tiny import publish_tiny_corpus, tiny_pretrain_plan
@@ -60,6 +62,18 @@ def kept(store: Store, plan: Plan) -> list[int]:
 def figures(loss: float) -> dict[str, float]:
     """Held-out figures with this loss."""
     return {"uniform_loss": loss, **{f"uniform_top{k}": 0.5 for k in (1, 5, 10, 25)}}
+
+
+def measure(monkeypatch: pytest.MonkeyPatch, losses: Iterator[float]) -> list[int | None]:
+    """Make each evaluation find the next of ``losses``; return the list to which it adds the length of its rows."""
+    lengths: list[int | None] = []
+
+    def scored(model: Any, corpora: Any, phase: Phase, scoring: Any, *, step: int) -> HeldOutPoint:
+        lengths.append(phase.sequence_length)
+        return HeldOutPoint(step, figures(next(losses)), phase.sequence_length, phase.mixture.shares)
+
+    monkeypatch.setattr(loop, "score_run", scored)
+    return lengths
 
 
 @pytest.fixture
@@ -147,7 +161,7 @@ def test_a_full_disk_is_named_with_its_folder_and_bytes(
 def test_the_newest_and_the_best_checkpoints_are_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clinical_modernbert.training.launch.delete_checkpoints", lambda *a: None)
     losses = iter([9.0, 5.0, 7.0, 8.0, 6.0, 9.5])
-    monkeypatch.setattr(loop, "score_phase", lambda *a, **k: HeldOutFigures(figures(next(losses)), {}))
+    measure(monkeypatch, losses)
     every = ("checkpoint.every_steps=2", "held_out_loss.every_steps=2", "checkpoint.keep=1")
     plan = tiny_pretrain_plan(store, *every, "checkpoint.keep_best=2")
     pretrain_in_process(plan)
@@ -162,7 +176,7 @@ def test_the_best_weights_are_exported_where_the_recipe_says_so(store: Store, mo
     )
     until_four = pretrain_in_process(tiny_pretrain_plan(store, "training.num_steps=4", *constant, name="short"))
     losses = iter([9.0, 5.0, 7.0, 8.0])
-    monkeypatch.setattr(loop, "score_phase", lambda *a, **k: HeldOutFigures(figures(next(losses)), {}))
+    measure(monkeypatch, losses)
     plan = tiny_pretrain_plan(
         store,
         *constant,
@@ -181,18 +195,12 @@ def test_the_best_is_chosen_among_rows_of_the_last_length_and_scored_as_exported
     """Losses on rows of 64 and of 128 tokens are not comparable, and the manifest's figure is that of the exported weights."""
     publish_tiny_corpus(store, row_lengths=(64, 128), name="both")
     losses = iter([1.0, 5.0, 4.0, 6.0])  # the first is lower only because its rows are shorter
-    measured: list[tuple[int, int]] = []
-
-    def scored(model: Any, corpus: Artifact, phase: Any, **settings: Any) -> HeldOutFigures:
-        measured.append((phase.sequence_length, len(measured)))
-        return HeldOutFigures(figures(next(losses)), {})
-
-    monkeypatch.setattr(loop, "score_phase", scored)
+    measured = measure(monkeypatch, losses)
     phases = "training.phases=[{sequence_length: 64, num_steps: 2}, {sequence_length: 128, num_steps: 6}]"
     every = ("checkpoint.every_steps=2", "held_out_loss.every_steps=2", "checkpoint.keep=1", "training.export=best")
     plan = tiny_pretrain_plan(store, "training.num_steps=null", phases, *every, corpus="both")
     best = pretrain_in_process(plan)
-    assert [length for length, _ in measured] == [64, 128, 128, 128]
+    assert measured == [64, 128, 128, 128]
     assert best.summary["exported_step"] == 6 and best.summary["held_out"] == figures(4.0)
     history = json.loads(best.file("history.json").read_text())
     assert [point["row_length"] for point in history if "held_out" in point] == [64, 128, 128, 128]
@@ -235,7 +243,7 @@ def test_a_worker_reads_its_own_part_of_a_state() -> None:
 def test_a_stop_adds_no_candidate_for_the_best(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a run that was stopped exports other weights than one that was not."""
     losses = iter([5.0, 1.0, 4.0, 6.0])
-    monkeypatch.setattr(loop, "score_phase", lambda *a, **k: HeldOutFigures(figures(next(losses)), {}))
+    measure(monkeypatch, losses)
     monkeypatch.setattr("clinical_modernbert.training.launch.delete_checkpoints", lambda *a: None)
     every = ("checkpoint.every_steps=6", "held_out_loss.every_steps=2", "training.export=best", "training.num_steps=8")
     plan = tiny_pretrain_plan(store, *every)

@@ -44,7 +44,8 @@ def test_a_tracker_gets_every_point_of_the_curve_once(store, monkeypatch: pytest
     model = pretrain_in_process(tiny_pretrain_plan(store, "logging.trackers=[wandb]"))
     history = history_from_json(json.loads(model.file("history.json").read_text()))
     assert noted.points == [(max(p.step, 0), figures_of(p) | source_figures_of(p)) for p in history]
-    assert {"held_out/left/uniform_loss", "held_out/right/uniform_loss"} <= noted.points[-1][1].keys()
+    by_source = {f"held_out/{model.summary['corpus']}/{source}/uniform_loss" for source in ("left", "right")}
+    assert by_source <= noted.points[-1][1].keys()
     assert noted.closed and "held_out/uniform_top25" in noted.points[-1][1]
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from clinical_modernbert.artifacts import Artifact
-from clinical_modernbert.corpus.shards import PackedRows
 from clinical_modernbert.encoder import load_model, masked_loss_sum, products_in
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.masking import Masker, token_ranges
@@ -20,11 +19,12 @@ from clinical_modernbert.outages import patiently
 from clinical_modernbert.recipe import ContrastRecipe
 from clinical_modernbert.recipe.batch_course import BatchCourse
 from clinical_modernbert.recipe.contrast import MaskedLanguageSection
-from clinical_modernbert.recipe.pretrain import PhaseSection
+from clinical_modernbert.recipe.phases import PhaseSection
 from clinical_modernbert.tokenizer import load_tokenizer
-from clinical_modernbert.training.batches import BatchSource, WorkerShare
+from clinical_modernbert.training.batches import BatchSource, TrainingRows, WorkerShare
 from clinical_modernbert.training.contrastive.text_model import TextModel
-from clinical_modernbert.training.held_out import score_phase
+from clinical_modernbert.training.held_out import Scoring, score_corpus
+from clinical_modernbert.training.mixture import BLOCK, Mixture
 from clinical_modernbert.training.phases import Phase
 from clinical_modernbert.training.worker import Worker, sum_over_workers
 
@@ -57,6 +57,7 @@ def open_term(recipe: ContrastRecipe, corpus: Artifact, encoder: TextModel, work
     section = recipe.training.masked_language
     assert section is not None, "called for a recipe with the term"
     _check(encoder, corpus, section)
+    name = corpus.manifest.id
     phase = Phase(
         number=0,
         section=PhaseSection(sequence_length=section.sequence_length, num_steps=recipe.training.num_steps),
@@ -64,13 +65,11 @@ def open_term(recipe: ContrastRecipe, corpus: Artifact, encoder: TextModel, work
         num_steps=recipe.training.num_steps,
         course=BatchCourse(section.batch_rows),
         micro_batch_rows=min(recipe.scaling.micro_batch_rows, section.batch_rows // worker.world_size),
-        first_row=0,
+        mixture=Mixture((name,), block_rows=(BLOCK,), first_rows=(0,)),
         global_rope_theta=None,
     )
-    opened = partial(PackedRows, corpus, row_length=section.sequence_length, split="train")
+    opened = partial(TrainingRows.open, {name: corpus}, row_length=section.sequence_length)
     rows = patiently(opened, work="opening training rows")
-    if not len(rows):
-        raise ModelError(f"{corpus.uri} has no training rows of {section.sequence_length} tokens")
     tokens, seed = token_ranges(encoder.tokenizer), recipe.training.seed
     source = BatchSource(
         phases=(phase,),
@@ -118,13 +117,8 @@ def add_gradient(term: MaskedLanguageTerm, encoder: TextModel, share: WorkerShar
 
 def score(term: MaskedLanguageTerm, encoder: TextModel, worker: Worker) -> dict[str, float]:
     """Return loss and accuracy on held-out rows under both frozen masks. Every worker calls it."""
-    figures = score_phase(
-        encoder.model,
-        term.corpus,
-        term.source.phases[0],
-        max_rows=term.section.max_held_out_rows,
-        tokens=term.source.masker.tokens,
-        worker=worker,
-        precision=encoder.precision,
-    )
-    return figures.overall
+    scoring = Scoring(term.section.max_held_out_rows, term.source.masker.tokens, worker, encoder.precision)
+    phase = term.source.phases[0]
+    return score_corpus(
+        encoder.model, term.corpus, scoring, row_length=phase.sequence_length, batch_rows=phase.micro_batch_rows
+    ).overall
