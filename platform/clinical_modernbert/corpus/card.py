@@ -3,9 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+import numpy as np
+
 from clinical_modernbert.corpus.summary import Account, Summary
+from clinical_modernbert.masking import mask_probabilities
+from clinical_modernbert.recipe.pretrain import MaskingSection
 
 _SAMPLE_CHARACTERS = 600
+_MASKING = MaskingSection()
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +18,9 @@ class SourceCard(Account):
     """The account of one source, with what follows from it."""
 
     salient_share: float
+    """Clinical tokens by all tokens."""
+    salient_mask_share: float
+    """Masked clinical tokens by masked tokens at the first step of a run with the default masking."""
     training_tokens_with_epochs: int
     synthetic: bool
 
@@ -42,6 +50,7 @@ def corpus_card(name: str, summary: Summary, *, samples: Mapping[str, str]) -> C
         sources[source] = SourceCard(
             **asdict(account),
             salient_share=account.salient_tokens / tokens if tokens else 0.0,
+            salient_mask_share=_mask_share(account.salient_tokens, tokens) if tokens else 0.0,
             training_tokens_with_epochs=summary.training_tokens[source],
             synthetic=source in summary.synthetic_sources,
         )
@@ -56,17 +65,30 @@ def corpus_card(name: str, summary: Summary, *, samples: Mapping[str, str]) -> C
     )
 
 
+def _mask_share(salient: int, tokens: int) -> float:
+    rate = _MASKING.rate_start
+    chance, _ = mask_probabilities(
+        np.array([salient]), np.array([tokens - salient]), rate=rate, odds=_MASKING.odds_start
+    )
+    return float(chance[0]) * salient / (rate * tokens)
+
+
 def render_card(card: Card) -> str:
     """Return the card as Markdown."""
     lines = [f"# Corpus {card.name}", "", f"{card.training_tokens:,} training tokens, epochs counted.", ""]
-    lines.append("| source | records | train | held out | tokens | with epochs | salient | longest |")
-    lines.append("|---|--:|--:|--:|--:|--:|--:|--:|")
+    lines += [
+        f"*Masks* is the share of the masked tokens that are clinical at odds {_MASKING.odds_start:g} and rate "
+        f"{_MASKING.rate_start:g}; under uniform masks it is the share of clinical tokens (*salient*).",
+        "",
+        "| source | records | train | held out | tokens | with epochs | salient | masks | longest |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
     for name, source in card.sources.items():
         mark = " (synthetic)" if source.synthetic else ""
         lines.append(
             f"| {name}{mark} | {source.records:,} | {source.documents['train']:,} | {source.documents['held_out']:,} | "
             f"{sum(source.tokens.values()):,} | {source.training_tokens_with_epochs:,} | "
-            f"{source.salient_share:.1%} | {source.longest_document_tokens:,} |"
+            f"{source.salient_share:.1%} | {source.salient_mask_share:.1%} | {source.longest_document_tokens:,} |"
         )
     lines += _counted("Dropped", {name: source.dropped for name, source in card.sources.items()})
     lines += _counted("Dropped, by evaluation set", {name: source.leaking for name, source in card.sources.items()})

@@ -3,7 +3,8 @@
 Both sides are mapped character by character: letters and digits to lower case, everything else to a space. So "beta-blocker"
 finds "beta blocker", and several blanks and hyphens in a row count as one. Terms in the automaton (pyahocorasick) begin with a
 space, so it reports only starts of words; this module checks the ends. A term with capitals ("COPD") is found in this spelling
-only. If a text defines an abbreviation in brackets after a term, "myotonic dystrophy (DM)", it is a term in this text.
+only. If a text defines an abbreviation in brackets after a term, "myotonic dystrophy (DM)", it is a term in this text. Codes of
+three characters count only in a text that cites codes (``codes.py``).
 """
 
 import re
@@ -11,6 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import ahocorasick
 import numpy as np
+
+from clinical_modernbert.lexicon.codes import CITED_ONLY, cited, is_dotted
 
 # Endings that may follow a term and belong to its word.
 _PLURALS = ("s ", "es ")
@@ -41,10 +44,14 @@ class Matcher:
         self._characters = _CharacterMap()
         self._automaton = ahocorasick.Automaton()
         for term in self._terms:
-            mapped = self._mapped(term)[0].strip()
+            spelling = term.removeprefix(CITED_ONLY)
+            mapped = self._mapped(spelling)[0].strip()
             if mapped:
-                self._add(mapped, term if term != term.lower() else "")
+                self._add(mapped, spelling if spelling != spelling.lower() else "")
         self._automaton.make_automaton()
+        # Codes that need a citation, and those that are one.
+        self._short_codes = {term.removeprefix(CITED_ONLY) for term in self._terms if term.startswith(CITED_ONLY)}
+        self._codes = {term for term in self._terms if is_dotted(term)}
 
     def __reduce__(self) -> tuple[type["Matcher"], tuple[tuple[str, ...]]]:
         return Matcher, (self._terms,)
@@ -72,6 +79,8 @@ class Matcher:
         # One space before shifts indexes by one: a match that ends at index i of `mapped` ends before index i of `text`.
         mapped = f" {mapped}   "
         longest: dict[int, int] = {}
+        short: dict[int, int] = {}
+        cites = False
         for index, (length, cased) in self._automaton.iter(mapped):
             if mapped[index + 1] == " ":
                 end = index
@@ -86,7 +95,13 @@ class Matcher:
                 start, end = positions[start], positions[end]
             if cased and not text.startswith(cased, start):
                 continue
-            longest[start] = max(end + 1, longest.get(start, 0))
+            found = short if cased in self._short_codes else longest
+            found[start] = max(end + 1, found.get(start, 0))
+            cites = cites or cased in self._codes
+        if self._codes:
+            of_citations = dict(cited(text))
+            if cites or of_citations:
+                longest = short | of_citations | longest
         return longest
 
     def _add(self, mapped: str, cased: str) -> None:

