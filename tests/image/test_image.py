@@ -136,6 +136,14 @@ def test_its_root_cannot_be_written(image: Image) -> None:
     assert image.run("touch", "/tmp/x", "/home/ray/x", "/dev/shm/x").returncode == 0
 
 
+def test_its_modules_are_compiled(image: Image) -> None:
+    """Processes write no bytecode: without it each one of a pod would compile all that it imports."""
+    modules = "ray, torch, clinical_modernbert"
+    compiled = f"[os.path.exists(importlib.util.cache_from_source(m.__file__)) for m in ({modules})]"
+    code = f"import {modules}, importlib.util, os; print({compiled})"
+    assert image.run("python", "-c", code).stdout.strip() == "[True, True, True]"
+
+
 def test_its_bill_of_materials_names_what_it_holds(image: Image, repository: Path) -> None:
     labels = image.settings["Labels"]
     assert isinstance(labels, dict)
