@@ -1,44 +1,37 @@
 """Plant 1,000 synthetic patients in the input of jobs and requests, and look for them in all that operators and readers can see.
 
-A patient is a name, a number and an e-mail address. They are in texts, ids and labels, in rows and files that cannot be read, and
-in every field, header and path of requests, of which many are refused. Corpus builds, bulk jobs and evaluations run to their end
-and into refusals; every page of the explorer is opened, and the endpoint's app runs in this process. Then the jobs' output, Ray's
-logs, every manifest, card, report and list of the store, the pages and the explorer's log, the endpoint's logs, metrics and
-refusals are searched.
+Patients are in texts, ids and labels, in rows and files that cannot be read, and in every field, header and path of requests, of
+which many are refused. Corpus builds, bulk jobs, evaluations, pretraining, sweeps, pair sets and contrastive training run to
+their end and into refusals, and a worker of a training run is aborted; every page of the explorer is opened, and the endpoint's
+app runs in this process. Then the jobs' output, Ray's logs with the dumps of crashes, every manifest, card, report, curve and
+list of the store, the pages and the explorer's log, the endpoint's logs, metrics, traces and refusals are searched.
 
-``wrong`` counts places with a hit. Not searched: data (shards, tokenizer, vectors), and answers with status 200.
+``wrong`` counts places with a hit. Not searched: data (shards, tokenizers, vectors, pairs, weights), and answers with status 200.
 """
 
 import asyncio
-import csv
-import io
 import json
 import os
-import re
-import subprocess
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-import yaml
-from clinical_modernbert.artifacts import Store
 from clinical_modernbert.recipe import ServeRecipe
 from clinical_modernbert.serving.api import build_api
 from clinical_modernbert.serving.engine import load_engine
 from clinical_modernbert.serving.key_ring import KeyRing
 from clinical_modernbert.serving.keys import parse_keys
 from clinical_modernbert.serving.service import EmbeddingService
+from clinical_modernbert.serving.tracing import open_tracer
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from benchmarks.drill import Outcome
+from benchmarks.kits.canaries import Hits, text_of
+from benchmarks.kits.canary_jobs import crash, jobs
 from benchmarks.kits.explorer_visit import kept_log, visit
-from benchmarks.kits.training_runs import helper_of_tests, start_script, tiny_store
+from benchmarks.kits.training_runs import helper_of_tests, tiny_store
 
-_PLANTED = re.compile(r"Zq\d{4}ton|774411\d{4}|zq\d{4}@canary", re.IGNORECASE)
-_DATA = re.compile(r"/(?:tokenizer|vectors|model|shards?)/|\.(?:npy|safetensors|bin)$|/lexicon\.txt$")
 _PATHS = (
     "/embed",
     "/embed_all",
@@ -52,35 +45,16 @@ _PATHS = (
 )
 
 
-@dataclass(slots=True)
-class Hits:
-    """Places where a patient was seen, and what was searched."""
-
-    wrong: Counter[str] = field(default_factory=Counter)
-    searched: Counter[str] = field(default_factory=Counter)
-    unexpected: list[str] = field(default_factory=list)
-    """Jobs that ended in another way than they should."""
-
-    def search(self, place: str, text: str | bytes) -> None:
-        """Count the patients in a text."""
-        content = text.decode("utf-8", errors="replace") if isinstance(text, bytes) else text
-        self.searched[place.partition(":")[0]] += 1
-        found = len(_PLANTED.findall(content))
-        if found:
-            self.wrong[place] += found
-
-
 def run(scratch: Path, seed: int, *, num_patients: int = 1000) -> Outcome:
     """Run the jobs and ask the endpoint, then search."""
     hits = Hits()
     store = tiny_store(scratch / "store")
     helper_of_tests("served_models").publish_model(scratch / "store", scratch / "export")
     with _ray_logs(scratch, hits):
-        for script, name, values, wanted in _jobs(scratch, num_patients):
-            recipe = scratch / f"{name}.yaml"
-            recipe.write_text(yaml.safe_dump(values))
-            _run_job(start_script(script, recipe, store), name, wanted, hits)
-    _search_store(store, hits)
+        for job in jobs(scratch, num_patients):
+            _note(f"{job.script} {job.name}", *job.run(scratch, store), wanted=job.status, hits=hits)
+        _note("pretrain crashed", *crash(scratch, store), wanted=0, hits=hits)
+    hits.search_store(store)
     typed = text_of(1)
     for place, text in visit(store.uri, typed=typed):
         # A page may repeat its viewer's own address, and nothing may log it.
@@ -95,64 +69,10 @@ def run(scratch: Path, seed: int, *, num_patients: int = 1000) -> Outcome:
     )
 
 
-def text_of(number: int) -> str:
-    """Return a text about patient ``number``."""
-    return (
-        f"Zq{number:04d}ton Vexley, number 774411{number:04d}, zq{number:04d}@canary.example, was admitted with fever and cough "
-        f"and took warfarin {number % 9} mg daily."
-    )
-
-
-def _rows(num: int, *, header: Sequence[str] = ("id", "patient", "text", "label"), bad: int = 0) -> str:
-    out = io.StringIO()
-    lines = csv.writer(out)
-    if header:
-        lines.writerow(header)
-    for number in range(num):
-        lines.writerow(
-            (f"774411{number:04d}", f"774411{number:04d}", text_of(number), ("home", "admitted")[number % 2])
-        )
-        if number < bad:
-            lines.writerow((text_of(number), "", text_of(number), "home", text_of(number)))
-    return out.getvalue()
-
-
-def _jobs(scratch: Path, num: int) -> Iterator[tuple[str, str, dict[str, Any], int]]:
-    """Yield script, name, recipe and expected exit status of each job."""
-    files = {"good": _rows(num, bad=3), "bad": _rows(num, bad=num // 2), "headless": _rows(num, header=())}
-    paths = {name: scratch / f"{name}.csv" for name in files}
-    for name, content in files.items():
-        paths[name].write_text(content)
-    (scratch / "labels.csv").write_text(_rows(min(num, 200)))
-    (scratch / "no-label.csv").write_text(_rows(min(num, 200)) + f'1,1,"{text_of(1)}",\n')
-    tokenizer = {"base": "train", "vocabulary_size": 512, "num_clinical_tokens": 0, "training_megabytes": 1}
-    for name, wanted in (("good", 0), ("bad", 2), ("headless", 2)):
-        table = {"type": "table", "name": "notes", "path": str(paths[name]), "text_column": "text", "id_column": "id"}
-        values = {"kind": "corpus", "name": name, "sources": [table], "tokenizer": tokenizer, "dedup": {"near": False}}
-        yield "build_corpus", f"corpus-{name}", values, wanted
-        values = {"kind": "embed", "name": name, "model": "tiny", "input_uri": str(paths[name]), "id_column": "id"}
-        values |= {"text_column": "text", "scaling": {"num_workers": 1}, "max_tokens": 32}
-        yield "embed", f"embed-{name}", values, wanted
-    for name, wanted in (("labels", 0), ("no-label", 2)):
-        task = {"type": "classification", "name": "notes", "train": f"{name}.csv", "group": "patient"}
-        values = {"kind": "evaluate", "name": name, "model": "tiny", "corpus": None}
-        values |= {
-            "data": str(scratch),
-            "tasks": [task],
-            "modes": ["frozen"],
-            "seeds": [0],
-            "num_resamples": 100,
-            "codes": None,
-        }
-        values |= {"few_shot": [], "efficiency": None, "scaling": {"num_cpus": 1, "num_runs": 1}}
-        yield "evaluate", f"evaluate-{name}", values, wanted
-
-
-def _run_job(job: "subprocess.Popen[str]", name: str, wanted: int, hits: Hits) -> None:
-    output, errors = job.communicate(timeout=600)
-    hits.search(f"output: {name}", output + errors)
-    if job.returncode != wanted:
-        hits.unexpected.append(f"{name} ended with {job.returncode}, not {wanted}: {errors[-300:]}")
+def _note(name: str, status: int, printed: str, *, wanted: int, hits: Hits) -> None:
+    hits.search(f"output: {name}", printed)
+    if status != wanted:
+        hits.unexpected.append(f"{name} ended with {status}, not {wanted}: {printed[-300:]}")
 
 
 @contextmanager
@@ -172,23 +92,16 @@ def _ray_logs(scratch: Path, hits: Hits) -> Iterator[None]:
             hits.search(f"ray: {path.name}", path.read_bytes())
 
 
-def _search_store(store: Store, hits: Hits) -> None:
-    for item in store.walk(""):
-        if _DATA.search(f"/{item.key}"):
-            continue
-        content = store.read_bytes(item.key)
-        if item.key.endswith(".parquet"):
-            content = str(pq.read_table(io.BytesIO(content)).to_pylist()).encode()
-        hits.search(f"store: {item.key.rpartition('/')[2]}", f"{item.key}\n".encode() + content)
-
-
 def ask_endpoint(store: Path, hits: Hits, *, num_patients: int) -> None:
-    """Send patients in every place of a request to the app, and search its logs, metrics and refusals."""
+    """Send patients in every place of a request to the app, and search its logs, metrics, traces and refusals."""
     recipe = ServeRecipe.model_validate(
         {"name": "tiny", "model": "tiny", "limits": {"max_tokens": 256, "max_texts": 8}}
     )
     metrics: list[object] = []
-    service = EmbeddingService(load_engine(str(store), recipe), record=lambda *record: metrics.append(record))
+    spans = InMemorySpanExporter()
+    trace = open_tracer(model_id="tiny", fraction=1.0, exporter=spans)
+    engine = load_engine(str(store), recipe)
+    service = EmbeddingService(engine, record=lambda *record: metrics.append(record), trace=trace)
     app = build_api(service, keys=KeyRing(parse_keys("", origin="drill")))
     answer_of = helper_of_tests("asgi").answer_of
     with kept_log() as kept, closing(service):
@@ -199,6 +112,8 @@ def ask_endpoint(store: Path, hits: Hits, *, num_patients: int) -> None:
                 hits.search(f"refusal: {status} of {path if path in _PATHS else 'an unknown path'}", answer)
     hits.search("logs: of the endpoint", "\n".join(kept.lines))
     hits.search("metrics: of the endpoint", repr(metrics))
+    for span in spans.get_finished_spans():
+        hits.search("traces: of the endpoint", span.to_json())
 
 
 def _request(number: int) -> tuple[str, Any, dict[str, str]]:

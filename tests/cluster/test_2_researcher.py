@@ -4,12 +4,16 @@ import base64
 import copy
 import json
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import yaml
 
+from benchmarks.kits import cluster_canaries
+from benchmarks.kits.canaries import Hits
 from benchmarks.kits.cluster import FULL_NAME, NAMESPACE, Cluster, sets, wait_for
 from benchmarks.kits.cluster_release import OWN_CLUSTER, PRETRAINING, SMALL_CORPUS
 
@@ -72,11 +76,7 @@ def test_the_waiting_job_has_started_by_itself(researcher: Cluster) -> None:
 
 def test_evaluation_and_map_run_on_the_research_cluster(researcher: Cluster) -> None:
     """They find the corpus and the model by name; a worker starts for them."""
-    research = f"{FULL_NAME}-research"
-    encoded = researcher.kubectl("get", "secret", research, "--output", "jsonpath={.data.auth_token}")
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": base64.b64decode(encoded).decode()}
-    with researcher.forward(f"{research}-head-svc", 8265) as url:
-        person = replace(researcher, variables=token)
+    with research_cluster(researcher) as (person, url):
         small = sets("model=smoke", "max_rows=64", "scaling.num_cpus=1")
         done = person.submit("evaluate", "evaluate/demo", *small, "--address", url)
         assert "s3://platform/test/evaluation/demo-" in done.stdout
@@ -84,6 +84,22 @@ def test_evaluation_and_map_run_on_the_research_cluster(researcher: Cluster) -> 
         small = sets("model=smoke", "max_codes=300")
         done = person.submit("map_codes", "map/demo", *small, "--address", url)
         assert "s3://platform/test/map/demo-" in done.stdout
+
+
+def test_no_patient_of_a_job_is_in_events_logs_or_statuses(cluster: Cluster, researcher: Cluster) -> None:
+    """A job on the research cluster reads them, and a RayJob refuses the table."""
+    hits = Hits()
+    cluster_canaries.plant(cluster)
+    with research_cluster(researcher) as (person, url):
+        done = person.submit(*cluster_canaries.corpus_of("good"), "--address", url)
+        hits.search("output: good", done.stdout + done.stderr)
+        cluster_canaries.search_ray_jobs(url, person.variables["RAY_AUTH_TOKEN"], hits)
+    done = researcher.submit(*cluster_canaries.corpus_of("bad"), *OWN_CLUSTER, "--name", "canaries", check=False)
+    assert done.returncode, done.stdout
+    hits.search("output: bad", done.stdout + done.stderr)
+    cluster_canaries.search(cluster, hits)
+    assert not hits.wrong
+    assert {"events", "pods", "rayjobs", "log", "ray jobs"} <= hits.searched.keys()
 
 
 def test_no_job_shows_a_secret_of_others(cluster: Cluster, researcher: Cluster) -> None:
@@ -151,6 +167,16 @@ def test_the_researchers_own_rights_end_there(researcher: Cluster) -> None:
     ):
         answer = researcher.run("kubectl", "--namespace", NAMESPACE, "auth", "can-i", *question, check=False)
         assert answer.stdout.strip() == allowed, question
+
+
+@contextmanager
+def research_cluster(person: Cluster) -> Iterator[tuple[Cluster, str]]:
+    """A person with the token of the research cluster, and the address of its head."""
+    research = f"{FULL_NAME}-research"
+    encoded = person.kubectl("get", "secret", research, "--output", "jsonpath={.data.auth_token}")
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": base64.b64decode(encoded).decode()}
+    with person.forward(f"{research}-head-svc", 8265) as url:
+        yield replace(person, variables=token), url
 
 
 def create(person: Cluster, job: dict[str, Any]) -> Any:

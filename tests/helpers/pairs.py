@@ -1,6 +1,7 @@
 """A small pair set and contrastive runs on it, through the real functions."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,23 @@ _ORGANS = ("kidney", "heart", "lung", "liver", "skin", "eye", "ear", "bone", "ne
 _STATES = ("failure", "pain", "bleeding", "swelling", "burn", "infection")
 
 
-def publish_tiny_pairs(store: Store, name: str = "tiny", **fields: Any) -> Artifact:
-    """Publish terms of 60 made-up conditions, and medications in a second source; ``fields`` are of the recipe."""
-    conditions = [
+def publish_tiny_pairs(
+    store: Store, name: str = "tiny", *, rows: Sequence[tuple[str, str]] = (), **fields: Any
+) -> Artifact:
+    """Publish terms of 60 made-up conditions, or ``rows``, and medications in a second source; ``fields`` are of the recipe."""
+    conditions = rows or [
         (f"{state} of the {organ}", f"{organ} {state}, unspecified") for organ in _ORGANS for state in _STATES
     ]
     drugs = [(f"{organ}forte {n} mg", f"{organ}micin") for n, organ in enumerate(_ORGANS)]
     with tempfile.TemporaryDirectory() as folder:
         sources = [
-            _table(Path(folder), source, rows) for source, rows in (("conditions", conditions), ("drugs", drugs))
+            _table(Path(folder), source, terms) for source, terms in (("conditions", conditions), ("drugs", drugs))
         ]
         recipe = PairsRecipe.model_validate({"name": name, "data": folder, "sources": sources, **fields})
         return build_pair_set(make_plan(recipe, store, raw_inputs=pair_inputs(recipe)))
 
 
-def _table(folder: Path, name: str, rows: list[tuple[str, str]]) -> dict[str, str]:
+def _table(folder: Path, name: str, rows: Sequence[tuple[str, str]]) -> dict[str, str]:
     lines = ["term\tname", *("\t".join(row) for row in rows)]
     (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n")
     return {"type": "term_table", "name": name, "path": f"{name}.tsv", "term_column": "term", "name_column": "name"}

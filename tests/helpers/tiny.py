@@ -29,7 +29,11 @@ from clinical_modernbert.recipe import CorpusRecipe, PretrainRecipe, build_recip
 from clinical_modernbert.recipe.corpus import TokenizerSection
 from clinical_modernbert.recipe.pretrain import ModelSection
 from clinical_modernbert.tokenizer import build_tokenizer, padded_vocabulary_size, save_tokenizer, special_ids
-from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedTokenizerFast,
+)
 
 DRUGS = ("warfarin", "metformin", "lisinopril", "furosemide", "insulin", "heparin")
 _PLACES = ("ward", "clinic", "theatre", "hospital")
@@ -55,27 +59,41 @@ def publish_tiny_corpus(
     num_documents: int = 120,
     name: str = "tiny",
     seed: int = 0,
+    texts: tuple[str, ...] = (),
 ) -> Artifact:
     """Publish a corpus artifact of two sources with the real shard format; drugs are the salient tokens.
 
     Built once a process: every test that needs one gets the same files. Corpora that differ in ``seed`` have other texts and the
-    same tokenizer, those that differ in ``num_documents`` another one.
+    same tokenizer, those that differ in ``num_documents`` another one. ``texts`` replaces the generated documents.
     """
-    built = _built_corpus(row_lengths, num_documents, name, seed)
+    generated = tuple(tiny_texts(num_documents, seed=seed))
+    built = _built_corpus(row_lengths, name, texts or generated, texts or tuple(tiny_texts(num_documents)))
     for item in built.store.walk(built.prefix):
         store.write_bytes(item.key, built.store.read_bytes(item.key))
     return resolve(store, "corpus", built.manifest.id)
 
 
 @cache
-def _built_corpus(row_lengths: tuple[int, ...], num_documents: int, name: str, seed: int) -> Artifact:
+def _built_corpus(
+    row_lengths: tuple[int, ...], name: str, texts: tuple[str, ...], tokenizer_texts: tuple[str, ...]
+) -> Artifact:
     folder = tempfile.mkdtemp(prefix="tiny-corpus-")
     atexit.register(shutil.rmtree, folder)
     store = open_store(folder)
-    return _build_corpus(store, row_lengths=row_lengths, num_documents=num_documents, name=name, seed=seed)
+    section = TokenizerSection(base="train", vocabulary_size=512, num_clinical_tokens=0)
+    tokenizer = build_tokenizer(section, tokenizer_texts, clinical_words=set())
+    return _build_corpus(store, row_lengths=row_lengths, name=name, texts=texts, tokenizer=tokenizer)
 
 
-def _build_corpus(store: Store, *, row_lengths: tuple[int, ...], num_documents: int, name: str, seed: int) -> Artifact:
+def _build_corpus(
+    store: Store,
+    *,
+    row_lengths: tuple[int, ...],
+    name: str,
+    texts: tuple[str, ...],
+    tokenizer: PreTrainedTokenizerFast,
+) -> Artifact:
+    num_documents = len(texts)
     recipe = CorpusRecipe.model_validate(
         {
             "name": name,
@@ -86,9 +104,6 @@ def _build_corpus(store: Store, *, row_lengths: tuple[int, ...], num_documents: 
         }
     )
     plan = make_plan(recipe, store)
-    texts = tiny_texts(num_documents, seed=seed)
-    section = TokenizerSection(base="train", vocabulary_size=512, num_clinical_tokens=0)
-    tokenizer = build_tokenizer(section, tiny_texts(num_documents), clinical_words=set())
     size, roles = padded_vocabulary_size(tokenizer), special_ids(tokenizer)
     drug_ids = {i for drug in DRUGS for i in tokenizer(f" {drug}", add_special_tokens=False)["input_ids"]}
     files: list[FileEntry] = []

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.terms import TermSection
+from clinical_modernbert.sources.column_names import check_names
 from clinical_modernbert.sources.document import Quarantined
 from clinical_modernbert.sources.files import numbered_texts, read_chunks
 
@@ -30,12 +31,9 @@ def read_rows(location: Path, columns: Sequence[str], *, delimiter: str) -> Iter
             continue
         fields = _fields(line.rstrip("\r"), delimiter)
         if not positions:
-            missing = [name for name in columns if name not in fields]
-            if missing:
-                raise SourceError(
-                    f"{location.name} has no column {', '.join(map(repr, missing))}; its columns are {', '.join(fields)}"
-                )
-            positions, num_fields = [fields.index(name) for name in columns], len(fields)
+            wanted = list(dict.fromkeys(columns))  # a concept's id may be its name
+            spelled = dict(zip(wanted, check_names(fields, wanted, location.name), strict=True))
+            positions, num_fields = [fields.index(spelled[column]) for column in columns], len(fields)
         elif len(fields) == num_fields:
             yield tuple(fields[position].strip() for position in positions)
         elif line.strip():

@@ -229,8 +229,17 @@ def test_a_table_gives_a_term_and_its_name(tmp_path: Path) -> None:
 
     assert shown(found) == [("synonym", "Blue, forte", "blumicin")]
     assert drops(found) == ["no_name"]
-    with pytest.raises(SourceError, match="has no column 'made'; its columns are brand, generic, id"):
+    with pytest.raises(SourceError, match="has no column 'made'; its columns are 'brand', 'generic', 'id'"):
         records(type="term_table", path=path, term_column="made", name_column="generic")
+
+
+def test_the_first_line_of_a_table_without_header_is_not_quoted(tmp_path: Path) -> None:
+    path = written(tmp_path / "notes.csv", "7744110001,Zebulon Quixworth was admitted with fever")
+    with pytest.raises(
+        SourceError, match="has no column 'brand', 'generic'; it has 2 columns, whose names are not"
+    ) as e:
+        records(type="term_table", path=path, term_column="brand", name_column="generic")
+    assert "Zebulon" not in str(e.value) and "7744" not in str(e.value)
 
 
 def test_a_table_refers_to_other_vocabularies_and_leaves_out_markup(tmp_path: Path) -> None:
