@@ -25,7 +25,7 @@ ACCESS_KEY = "test-access"
 SECRET_KEY = "test-secret"
 _READ_ONLY = ("reader-access", "reader-secret")
 _PORTS = ("master.port", "filer.port", "volume.port", "s3.port", "admin.port")
-_START_TIMEOUT_S = 30
+_START_TIMEOUT_S = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +111,16 @@ def free_ports(count: int) -> list[int]:
 
 def _wait_until_writable(server: S3Server, process: subprocess.Popen[bytes], log: Path) -> None:
     """The health check turns green before volumes can be written, so that only a write proves the server."""
-    client, deadline = server.client(), time.monotonic() + _START_TIMEOUT_S
+    client, deadline, last = server.client(), time.monotonic() + _START_TIMEOUT_S, ""
     while time.monotonic() < deadline and process.poll() is None:
         try:
             client.fput_object(server.bucket, "started", str(log))
             client.remove_object(server.bucket, "started")
-        except (S3Error, HTTPError):
+        except (S3Error, HTTPError) as error:
+            last = str(error)
             time.sleep(0.1)
         else:
             return
-    raise RuntimeError(f"SeaweedFS did not start:\n{log.read_text(errors='replace')[-4000:]}")
+    raise RuntimeError(
+        f"SeaweedFS did not start, the last write failed with {last}:\n{log.read_text(errors='replace')[-4000:]}"
+    )
