@@ -230,15 +230,15 @@ spec:
         timeoutSeconds: 5
         failureThreshold: 2147483647
       # KubeRay's own probe for Serve workers calls wget, which the image does not have. One late answer of a busy node must not take a worker
-      # out of the Service: in an upgrade all can be late together, and a Service without a ready pod answers nobody.
+      # out of the Service: in an upgrade all can be late together, and a Service without a ready pod answers nobody. KubeRay moves the Service
+      # when Serve has started the application, not when the pods are ready, so the probe looks often.
       readinessProbe:
         httpGet:
           path: /-/healthz
           port: serve
-        initialDelaySeconds: 10
-        periodSeconds: 5
+        periodSeconds: 2
         timeoutSeconds: 5
-        failureThreshold: 3
+        failureThreshold: 8
       {{- end }}
       resources: {{- include "cm.resources" (set (deepCopy .node) "queued" .queued) | nindent 8 }}
       securityContext: {{- include "cm.containerSecurity" (.node.ipcLock | default false) | nindent 8 }}
