@@ -139,6 +139,18 @@ class Cluster:
         return replace(self, kubeconfig=path)
 
 
+def script_pod(
+    name: str, command: list[str], *, labels: Mapping[str, str] | None = None, **container: Any
+) -> dict[str, Any]:
+    """Return a pod that runs a command in the image of the tests, as Pod Security "restricted" allows it."""
+    pod_security = {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}}
+    security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    first = {"name": name, "image": IMAGE, "command": command, "securityContext": security, **container}
+    spec = {"restartPolicy": "Never", "securityContext": pod_security, "containers": [first]}
+    metadata = {"name": name, "labels": dict(labels or {})}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
 def sets(*settings: str) -> list[str]:
     """Return ``--set`` before each setting, as helm and jobs/submit.py take them."""
     return [part for setting in settings for part in ("--set", setting)]

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from benchmarks.kits.cluster import FULL_NAME, IMAGE, Cluster, wait_for
+from benchmarks.kits.cluster import FULL_NAME, Cluster, script_pod, wait_for
 
 URL = f"http://{FULL_NAME}-encoder-serve-svc:8000"
 NUM_CLIENTS = 2
@@ -39,18 +38,9 @@ def load(cluster: Cluster, model: str) -> Iterator[None]:
     """Send requests for ``model`` until the block ends; ``counts`` reads what came of them."""
     remove = ("delete", "pod", _POD, "--ignore-not-found", "--grace-period=0", "--force")
     cluster.kubectl(*remove)
-    container: dict[str, Any] = {
-        "name": _POD,
-        "image": IMAGE,
-        "command": ["python", "-c", _SOURCE, URL, model, str(NUM_CLIENTS)],
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-        "resources": {"limits": {"cpu": "300m", "memory": "256Mi"}},
-    }
-    security = {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}}
-    spec = {"restartPolicy": "Never", "securityContext": security, "containers": [container]}
-    cluster.apply(
-        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": _POD, "labels": {"client": "load"}}, "spec": spec}
-    )
+    command = ["python", "-c", _SOURCE, URL, model, str(NUM_CLIENTS)]
+    limits = {"limits": {"cpu": "300m", "memory": "256Mi"}}
+    cluster.apply(script_pod(_POD, command, labels={"client": "load"}, resources=limits))
     try:
         wait_for(lambda: counts(cluster).answered, timeout_s=60)
         yield

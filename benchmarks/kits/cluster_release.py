@@ -106,6 +106,11 @@ def worker_containers(cluster: Cluster) -> set[str]:
     return {c["containerID"] for pod in _ready(cluster, "worker") for c in pod["status"]["containerStatuses"]}
 
 
+def worker_images(cluster: Cluster) -> set[str]:
+    """The images of these workers."""
+    return {pod["spec"]["containers"][0]["image"] for pod in _ready(cluster, "worker")}
+
+
 def _ready(cluster: Cluster, node: str) -> list[dict[str, Any]]:
     selector = f"ray.io/cluster={active_cluster(cluster)},ray.io/node-type={node}"
     return [pod for pod in cluster.list("pods", "--selector", selector) if is_ready(pod)]

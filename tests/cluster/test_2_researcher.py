@@ -74,16 +74,25 @@ def test_the_waiting_job_has_started_by_itself(researcher: Cluster) -> None:
     assert f"RayJob {PRETRAINING} · Complete · SUCCEEDED" in done.stderr
 
 
-def test_evaluation_and_map_run_on_the_research_cluster(researcher: Cluster) -> None:
-    """They find the corpus and the model by name; a worker starts for them."""
+def test_evaluation_and_map_follow_on_clusters_of_their_own(researcher: Cluster) -> None:
+    """Both at once. They find the corpus and the model by name."""
+    evaluate = ("evaluate", "evaluate/demo", *sets("model=smoke", "max_rows=64", "scaling.num_cpus=1"))
+    map_codes = ("map_codes", "map/demo", *sets("model=smoke", "max_codes=300"))
+    for kind, run in (("evaluation", evaluate), ("map", map_codes)):
+        researcher.submit(*run, *OWN_CLUSTER, "--name", kind, "--no-follow")
+    for kind in ("evaluation", "map"):
+        done = researcher.submit("follow", kind)
+        assert f"s3://platform/test/{kind}/demo-" in done.stdout
+        assert f"RayJob {kind} · Complete · SUCCEEDED" in done.stderr
+
+
+def test_a_worker_of_the_research_cluster_starts_for_a_job(researcher: Cluster) -> None:
+    """The checkout is uploaded, and the autoscaler adds the worker."""
+    small = sets("model=smoke", "max_rows=32", "scaling.num_cpus=1")
     with research_cluster(researcher) as (person, url):
-        small = sets("model=smoke", "max_rows=64", "scaling.num_cpus=1")
         done = person.submit("evaluate", "evaluate/demo", *small, "--address", url)
-        assert "s3://platform/test/evaluation/demo-" in done.stdout
-        assert " with 0 CPUs" in done.stdout  # no worker runs yet
-        small = sets("model=smoke", "max_codes=300")
-        done = person.submit("map_codes", "map/demo", *small, "--address", url)
-        assert "s3://platform/test/map/demo-" in done.stdout
+    assert "s3://platform/test/evaluation/demo-" in done.stdout
+    assert " with 0 CPUs" in done.stdout  # no worker runs yet
 
 
 def test_no_patient_of_a_job_is_in_events_logs_or_statuses(cluster: Cluster, researcher: Cluster) -> None:

@@ -2,11 +2,10 @@
 
 import json
 import os
-from typing import Any
 
 import pytest
 
-from benchmarks.kits.cluster import FULL_NAME, IMAGE, NAMESPACE, RELEASE, Cluster, wait_for
+from benchmarks.kits.cluster import FULL_NAME, NAMESPACE, RELEASE, Cluster, script_pod, wait_for
 
 pytestmark = [
     pytest.mark.cluster,
@@ -74,19 +73,7 @@ def reached_by(
 
     The network plugin allows a new pod its connections some time after the pod has started: ``patience_s``.
     """
-    security = {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}}
-    container: dict[str, Any] = {
-        "name": "probe",
-        "image": IMAGE,
-        "command": ["python", "-c", PROBE, str(patience_s), *targets],
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-    }
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "probe", "labels": labels},
-        "spec": {"restartPolicy": "Never", "securityContext": security, "containers": [container]},
-    }
+    pod = script_pod("probe", ["python", "-c", PROBE, str(patience_s), *targets], labels=labels)
     kubectl = ("kubectl", "--namespace", namespace)
     cluster.run(*kubectl, "create", "--filename", "-", input=json.dumps(pod))
 
