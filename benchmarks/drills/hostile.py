@@ -1,9 +1,10 @@
 """Requests that are meant to stop an endpoint: other clients wait at most twice as long, and no process of it dies.
 
-Each attack is sent by one client again and again for some seconds, next to one other client without pauses, on Ray Serve with
-one replica. Before and after each attack the other client is measured alone: ``recovered`` counts attacks under which its 99th
-percentile was at most twice the quiet one, it was always answered 200, and all processes stayed. ``lost`` counts its failed
-requests, ``wrong`` attacks that were answered by a 5xx. The bar is for a machine without other work.
+Each attack is sent by one client again and again for some seconds, next to another one without pauses in a process of its own, on
+Ray Serve with one replica, and with the middleware of the images in its proxy. Before and after each attack the other client is
+measured alone: ``recovered`` counts attacks under which its 99th percentile was at most twice the quiet one, it was always
+answered 200, and all processes stayed. ``lost`` counts its failed requests, ``wrong`` attacks that were answered by a 5xx. The
+bar is for a machine without other work.
 """
 
 import http.client
@@ -16,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ NUM_IDLE = 10_000
 _WORST = 2.0
 _LEAST_S = 0.05
 """Percentiles below it are taken as this: a turn of the scheduler is no attack."""
+ENVIRONMENT = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "clinical_modernbert.serving.proxy.middlewares"}
 _PROCESSES = ("ray::ServeReplica", "ray::ProxyActor", "ray::ServeController")
 
 
@@ -39,24 +42,40 @@ def run(scratch: Path, seed: int) -> Outcome:
     return drill(scratch, seed=seed, seconds=seconds, num_idle=NUM_IDLE)
 
 
-def drill(scratch: Path, *, seed: int, seconds: float, num_idle: int, names: tuple[str, ...] | None = None) -> Outcome:
-    """Send each attack for ``seconds``, next to another client."""
+def drill(
+    scratch: Path,
+    *,
+    seed: int,
+    seconds: float,
+    num_idle: int,
+    names: tuple[str, ...] | None = None,
+    environment: dict[str, str] = ENVIRONMENT,
+) -> Outcome:
+    """Send each attack for ``seconds``, next to another client; ``environment`` is the endpoint's."""
     export = publish_model(scratch, num_layers=1)
     texts = clinical_texts(export, [50] * 50, seed=seed)
     measured: dict[str, dict[str, Any]] = {}
     lost = wrong = 0
-    with ours(export) as endpoint:
+    with ours(export, environment=environment) as endpoint, get_context("spawn").Pool(1) as pool:
+
+        def client(seconds: float) -> list[tuple[int, float]]:
+            where = (endpoint.port, endpoint.path, endpoint.model)
+            found: list[tuple[int, float]] = pool.apply(_ask, (*where, texts, seconds))
+            return found
+
         attacks = {**_bodies(), **_connections(num_idle)}
-        _client(endpoint, texts, seconds=3)  # warm
+        client(3)  # warm
         for name, attack in attacks.items():
             if names is not None and name not in names:
                 continue
             before = processes_named(endpoint, lambda title: title.startswith(_PROCESSES))
-            quiet = _client(endpoint, texts, seconds=seconds / 2)
+            quiet = client(seconds / 2)
             statuses: Counter[str] = Counter()
             with attack(endpoint, statuses):
-                attacked = _client(endpoint, texts, seconds=seconds)
-            quiet_after = _client(endpoint, texts, seconds=seconds / 2)
+                cpu_s = endpoint.cpu_s()
+                attacked = client(seconds)
+                cpu_s = endpoint.cpu_s() - cpu_s
+            quiet_after = client(seconds / 2)
             calm = max(_LEAST_S, _p99(quiet), _p99(quiet_after))
             failed = sum(status != 200 for status, _ in attacked)
             server_errors = sum(number for status, number in statuses.items() if status.startswith("5"))
@@ -65,6 +84,8 @@ def drill(scratch: Path, *, seed: int, seconds: float, num_idle: int, names: tup
                 "p99_s": round(_p99(attacked), 3),
                 "quiet_p99_s": round(calm, 3),
                 "requests": len(attacked),
+                "quiet_requests": len(quiet) + len(quiet_after),
+                "endpoint_cpus": round(cpu_s / seconds, 2),
                 "failed": failed,
                 "statuses": dict(statuses),
                 "restarted": processes_named(endpoint, lambda title: title.startswith(_PROCESSES)) != before,
@@ -193,18 +214,25 @@ def _repeating(send: Callable[[], None]) -> Iterator[None]:
         thread.join()
 
 
-def _client(endpoint: Endpoint, texts: list[str], *, seconds: float) -> list[tuple[int, float]]:
+def _ask(port: int, path: str, model: str, texts: list[str], seconds: float) -> list[tuple[int, float]]:
     """Ask for ``seconds``; return status and seconds of each request. A broken connection has the status 0."""
-    connection, found, ended = endpoint.connect(), list[tuple[int, float]](), time.monotonic() + seconds
+    connection, found, ended = _connect(port), list[tuple[int, float]](), time.monotonic() + seconds
     while time.monotonic() < ended:
-        began = time.monotonic()
+        body, began = json.dumps({"model": model, "input": texts[len(found) % len(texts)]}), time.monotonic()
         try:
-            status, _ = endpoint.ask(connection, texts[len(found) % len(texts)])
+            connection.request("POST", path, body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            answer.read()
+            status = answer.status
         except (OSError, http.client.HTTPException):
-            status, connection = 0, endpoint.connect()
+            status, connection = 0, _connect(port)
         found.append((status, time.monotonic() - began))
     connection.close()
     return found
+
+
+def _connect(port: int) -> http.client.HTTPConnection:
+    return http.client.HTTPConnection("127.0.0.1", port, timeout=300)
 
 
 def _p99(found: list[tuple[int, float]]) -> float:

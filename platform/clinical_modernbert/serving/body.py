@@ -1,5 +1,6 @@
 """The body of a request before it is parsed: its bytes and the items of its lists are counted, so that parsing is bounded."""
 
+import asyncio
 import re
 
 from starlette.datastructures import Headers
@@ -32,7 +33,8 @@ async def read_body(scope: Scope, receive: Receive, limits: ServeLimits) -> byte
         chunks.append(chunk)
         more = message.get("more_body", False)
     body = b"".join(chunks)
-    if has_more_items(body, limits.max_items):
+    # Leaving strings out takes tenths of a second for a hostile body: in a thread it lets others' requests through.
+    if body.count(b",") > limits.max_items and await asyncio.to_thread(has_more_items, body, limits.max_items):
         raise problems.too_many_items(limits.max_items)
     return body
 

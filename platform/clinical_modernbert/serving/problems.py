@@ -159,6 +159,11 @@ def body_too_large(limit: int) -> ProblemError:
     return ProblemError(413, "body_too_large", f"the body is larger than max_body_bytes={limit}: split the request")
 
 
+def head_too_large(limit: int) -> ProblemError:
+    """431: the address and the headers are refused by the proxy."""
+    return ProblemError(431, "head_too_large", f"the address and the headers have more than {limit} bytes")
+
+
 def body_timeout(limit_s: float) -> ProblemError:
     """408: the body arrived too slowly."""
     return ProblemError(408, "body_timeout", f"the body took longer than body_timeout_s={limit_s:g} to arrive")

@@ -1,10 +1,12 @@
-"""Refusals of Ray Serve's proxy (full, unavailable, timed out, failed) in the shape of OpenAI's errors.
+"""Middleware of Ray Serve's proxy: its refusals have the shape of OpenAI's errors, and large requests do not hold others up.
 
-The proxy answers in plain text. It loads this middleware if ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` is
-``clinical_modernbert.serving.proxy.middlewares`` when Ray starts; the images set it. Answers of a replica pass unchanged.
-Replicas cannot count what the proxy refuses, so it is counted here.
+The proxy answers in plain text (full, unavailable, timed out, failed), takes headers of any size, and passes a body on in small
+messages, each a call of an actor, as fast as it arrives. It loads this middleware if
+``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` is ``clinical_modernbert.serving.proxy.middlewares`` when Ray starts; the images set
+it. Answers of a replica pass unchanged. Replicas cannot count what the proxy refuses, so it is counted here.
 """
 
+import asyncio
 import json
 
 from starlette.datastructures import MutableHeaders
@@ -17,6 +19,13 @@ from clinical_modernbert.serving.metrics import PROXY_REFUSALS, Record, drop
 from clinical_modernbert.serving.request_id import request_id
 
 _PROXY_PATHS = ("/-/",)
+_MOST_HEAD_BYTES = 65_536
+_HEAD_REFUSAL_S = 0.25
+"""Seconds before large headers are refused. They are parsed already, and a client that repeats them at once fills the proxy."""
+_FREE_BYTES = 262_144
+"""Bytes of a body that pass at once: more than most requests have."""
+_SLICE_BYTES = 1_048_576
+_SLICES_A_S = 50
 
 
 def middlewares() -> list[Middleware]:
@@ -24,11 +33,48 @@ def middlewares() -> list[Middleware]:
     from ray.util.metrics import Counter
 
     counter = Counter(PROXY_REFUSALS.name, PROXY_REFUSALS.description, PROXY_REFUSALS.tags)
-    return [Middleware(JsonRefusals, record=lambda _, value, tags: counter.inc(value, tags))]
+
+    def record(_: str, value: float, tags: dict[str, str]) -> None:
+        counter.inc(value, tags)
+
+    return [Middleware(PacedBodies), Middleware(JsonRefusals, record=record)]
+
+
+class PacedBodies:
+    """Passes the bytes of large bodies on in slices, all bodies together at a limited rate.
+
+    Without it one client that sends without a pause keeps the proxy's only thread, and that of the replica, busy with its bytes.
+    A replica that refuses a request by its ``Content-Length`` gets few of them.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app, self._turn = app, asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        size = 0
+
+        async def next_slice() -> Message:
+            nonlocal size
+            message = await receive()
+            pieces = [message.get("body", b"")]
+            size += len(pieces[0])
+            if size <= _FREE_BYTES or message["type"] != "http.request":
+                return message
+            async with self._turn:
+                await asyncio.sleep(1 / _SLICES_A_S)
+            while message.get("more_body") and sum(map(len, pieces)) < _SLICE_BYTES:
+                message = await receive()
+                pieces.append(message.get("body", b""))
+            return {**message, "body": b"".join(pieces)} if message["type"] == "http.request" else message
+
+        await self._app(scope, next_slice if scope["type"] == "http" else receive, send)
 
 
 class JsonRefusals:
-    """Replaces a plain-text refusal by JSON. The text is dropped: it may name actors, and that of a failure may quote input."""
+    """Replaces a plain-text refusal by JSON, and refuses large headers itself.
+
+    The text is dropped: it may name actors, and that of a failure may quote input.
+    """
 
     def __init__(self, app: ASGIApp, *, record: Record = drop) -> None:
         self._app, self._record = app, record
@@ -36,6 +82,12 @@ class JsonRefusals:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith(_PROXY_PATHS):
             await self._app(scope, receive, send)
+            return
+        address = len(scope.get("raw_path") or b"") + len(scope.get("query_string", b""))
+        if address + sum(len(name) + len(value) for name, value in scope["headers"]) > _MOST_HEAD_BYTES:
+            scope["headers"].clear()  # frees them while this client, and no other one, waits
+            await asyncio.sleep(_HEAD_REFUSAL_S)
+            await self._refuse(problems.head_too_large(_MOST_HEAD_BYTES), scope, receive, send)
             return
         problem: problems.ProblemError | None = None
         started = False
@@ -70,5 +122,8 @@ class JsonRefusals:
                 raise RuntimeError(f"the answer broke off with {type(error).__name__}") from None
             lost = problems.of_proxy(503)
             assert lost
-            self._record(PROXY_REFUSALS.name, 1, {"cause": lost.body.error.code})
-            await respond(lost)(scope, receive, send)
+            await self._refuse(lost, scope, receive, send)
+
+    async def _refuse(self, problem: problems.ProblemError, scope: Scope, receive: Receive, send: Send) -> None:
+        self._record(PROXY_REFUSALS.name, 1, {"cause": problem.body.error.code})
+        await respond(problem)(scope, receive, send)

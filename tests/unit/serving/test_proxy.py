@@ -3,10 +3,11 @@
 import asyncio
 import json
 import re
+import time
 from typing import Any
 
 import pytest
-from clinical_modernbert.serving.proxy import JsonRefusals, middlewares
+from clinical_modernbert.serving.proxy import JsonRefusals, PacedBodies, middlewares
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
@@ -29,8 +30,7 @@ def answered(status: int, kind: str, text: bytes, *, path: str = "/embed") -> tu
     async def receive() -> Message:
         return {"type": "http.request", "body": b""}
 
-    (middleware,) = middlewares()
-    assert middleware.cls is JsonRefusals
+    assert [middleware.cls for middleware in middlewares()] == [PacedBodies, JsonRefusals]
     counts.clear()
     record = lambda name, value, tags: counts.append((name, value, tags))  # noqa: E731
     asyncio.run(JsonRefusals(app, record=record)({"type": "http", "path": path, "headers": []}, receive, send))
@@ -129,3 +129,66 @@ def test_a_request_id_that_may_be_text_is_replaced_before_ray_logs_it(sent: str 
     asyncio.run(JsonRefusals(app)({"type": "http", "path": "/embed", "headers": headers}, _receive, send))
     assert (seen == [sent]) == kept
     assert seen[0] and re.fullmatch("[A-Za-z0-9-]{1,64}", seen[0])
+
+
+@pytest.mark.parametrize("place", ["headers", "raw_path", "query_string"])
+def test_an_address_and_headers_of_more_than_64_kilobytes_are_refused_before_the_replica(place: str) -> None:
+    reached: list[Scope] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        reached.append(scope)
+
+    def ask(size: int) -> list[Any]:
+        sent: list[Any] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        value: Any = [(b"x-note", b"y" * size)] if place == "headers" else b"/" * size
+        scope = {"type": "http", "path": "/embed", "headers": [], place: value}
+        asyncio.run(JsonRefusals(app, record=lambda *record: counts.append(record))(scope, _receive, send))
+        return sent
+
+    counts.clear()
+    assert ask(60_000) == [] and len(reached) == 1 and counts == []
+    head, body = ask(70_000)
+    assert len(reached) == 1
+    assert (head["status"], json.loads(body["body"])["error"]["code"]) == (431, "head_too_large")
+    assert counts == [("cm_proxy_refusals", 1, {"cause": "head_too_large"})]
+
+
+def test_a_large_body_passes_in_slices_at_a_limited_rate_and_a_small_one_at_once() -> None:
+    def messages(size: int) -> list[Message]:
+        chunks = [bytes(65_536)] * (size // 65_536)
+        last = len(chunks) - 1
+        return [{"type": "http.request", "body": chunk, "more_body": n < last} for n, chunk in enumerate(chunks)]
+
+    def passed(sent: list[Message]) -> tuple[list[Message], float]:
+        got: list[Message] = []
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            got.append(await receive())
+            while got[-1].get("more_body"):
+                got.append(await receive())
+            got.append(await receive())
+
+        async def receive() -> Message:
+            return left.pop(0)
+
+        left = [*sent, {"type": "http.disconnect"}]
+        began = time.monotonic()
+        asyncio.run(PacedBodies(app)({"type": "http"}, receive, _no_send))
+        return got, time.monotonic() - began
+
+    small = messages(4 * 65_536)
+    assert passed(small)[0] == [*small, {"type": "http.disconnect"}]
+    large = messages(64 * 65_536)
+    (*bodies, end), seconds = passed(large)
+    assert b"".join(message["body"] for message in bodies) == bytes(64 * 65_536)
+    assert 6 <= len(bodies) <= 9 and end == {"type": "http.disconnect"}
+    assert [message["more_body"] for message in bodies] == [True] * (len(bodies) - 1) + [False]
+    assert seconds > 0.06  # four slices, each a fiftieth of a second after the last
+
+
+async def _no_send(message: Message) -> None:
+    raise AssertionError("nothing is sent")
