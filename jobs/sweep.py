@@ -1,4 +1,4 @@
-"""Run a sweep: a pretraining recipe with overrides -> trials and a report. See docs/sweeps.md.
+"""Run a sweep: a recipe of pretraining or vectors with overrides -> trials and a report. See docs/sweeps.md.
 
 python jobs/sweep.py sweep/demo [--set path=value] [--root URI] [--dry-run]
 """

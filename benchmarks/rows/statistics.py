@@ -19,7 +19,8 @@ import numpy as np
 from clinical_modernbert.evaluation.scores import Scored, interval, paired_test, resample
 from clinical_modernbert.evaluation.tasks import text_labels
 from clinical_modernbert.sweeps.comparison import compare_seeds, with_verdicts
-from clinical_modernbert.sweeps.scores import METRICS, DocumentScores
+from clinical_modernbert.sweeps.kinds import MASKED_METRICS
+from clinical_modernbert.sweeps.scores import GroupScores
 
 from benchmarks.harness import write_result
 
@@ -103,10 +104,12 @@ def _identical_arms(rng: np.random.Generator, num_resamples: int) -> float:
     """Return the share of the arms of one sweep that get a verdict."""
     hard_D = rng.normal(4, 1, 400)
 
-    def scores() -> DocumentScores:
+    def scores() -> GroupScores:
         losses_D = hard_D + rng.normal(0, 0.2) + rng.normal(0, 0.1, 400)
         tokens_D = np.full(400, 10)
-        return DocumentScores("mask", np.arange(400, dtype=np.uint64), tokens_D, dict.fromkeys(METRICS, losses_D * 10))
+        return GroupScores(
+            "mask", np.arange(400, dtype=np.uint64), tokens_D, dict.fromkeys(MASKED_METRICS, losses_D * 10)
+        )
 
     baseline = [scores() for _ in range(SWEEP_SEEDS)]
     arms = {

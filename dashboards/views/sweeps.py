@@ -1,23 +1,22 @@
 """Sweeps: an ablation in the form of the paper's Table 5, the trials of a search, and curves in the form of Figure 4.
 
-All figures are read from the report. Differences are within a seed, with intervals over held-out documents, and their mean over
-seeds. The report says better or worse only where a paired t test over at least three seeds does. The paper's figures are shown
-separately, because they use another mask.
+All figures are read from the report. Differences are within a seed, with intervals over held-out documents or categories of
+pairs, and their mean over seeds. The report says better or worse only where a paired t test over at least three seeds does. The
+paper's figures are shown separately, because they use another mask.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.evaluation.report.reported import TABLE_5
-from clinical_modernbert.recipe.vocabulary import MaskKind
+from clinical_modernbert.sweeps.kinds import PRETRAINING, TrialKind
 from clinical_modernbert.sweeps.results import HIDDEN, ArmCurve, Comparison, FailedFit, Fit, SweepReport
 from clinical_modernbert.sweeps.results_json import curves_from_json, report_from_json
 from panels.artifact_picker import artifacts_or_stop, choose, show_origin
 from panels.charts import MOST_SERIES, interval_chart, line_chart
-
-_METRICS = {"top1": "top-1", "top5": "top-5", "top10": "top-10", "top25": "top-25", "loss": "loss"}
 
 
 def page() -> None:
@@ -27,13 +26,15 @@ def page() -> None:
     sweep = choose(found, label="Sweep", key="sweep")
     show_origin(sweep)
     report, curves = _loaded(sweep, sweep.uri, sweep.manifest.digest)
-    mask = st.segmented_control("Mask", list(HIDDEN), default="uniform", key="mask") or "uniform"
-    st.caption(f"Held-out text, {mask} mask: {HIDDEN[mask]}.")
+    kind = report.kind
     if report.comparison:
-        _show_arms(report.comparison, mask)
+        part = _chosen_part(report.comparison.parts, kind)
+        _show_arms(report.comparison, kind, part)
     else:
+        part = _chosen_part(HIDDEN if kind is PRETRAINING else {}, kind)
         _show_search(report)
-    _show_curves(curves, mask)
+    # A run measures both masks while it trains, but not the pairs of each source.
+    _show_curves(curves, kind, part if part in kind.curve_parts else next(iter(kind.curve_parts)))
     if report.fit:
         _show_fit(report.fit)
     _show_trials(report)
@@ -45,38 +46,62 @@ def _loaded(_sweep: Artifact, uri: str, digest: str) -> tuple[SweepReport, dict[
     return report_from_json(report, called=uri), curves_from_json(curves)
 
 
-def _show_arms(comparison: Comparison, mask: MaskKind) -> None:
-    st.subheader("Table 5: the arms")
+def _chosen_part(parts: Mapping[str, str], kind: TrialKind) -> str:
+    """Return the mask or source whose figures are shown; empty without any."""
+    if not parts:
+        return ""
+    first = next(iter(parts))
+    title = "Mask" if kind is PRETRAINING else "Pairs of the source"
+    part = st.segmented_control(title, list(parts), default=first, key=f"part-{'-'.join(parts)}") or first
+    st.caption(f"Held out, {part} {kind.part}: {parts[part]}.")
+    return part
+
+
+def _show_arms(comparison: Comparison, kind: TrialKind, part: str) -> None:
+    st.subheader("Table 5: the arms" if kind is PRETRAINING else "The arms")
     rows = []
     for name, arm in comparison.arms.items():
-        figures = arm.masks.get(mask, {})
-        means = {title: sum(figures[m]) / len(figures[m]) if figures else None for m, title in _METRICS.items()}
+        figures = arm.parts.get(part, {})
+        means = {title: sum(figures[m]) / len(figures[m]) if figures else None for m, title in kind.columns.items()}
         mark = " (baseline)" if name == comparison.baseline else ""
         rows.append({"arm": name + mark, "seeds": len(arm.seeds), **means, "overrides": " ".join(arm.overrides)})
-    st.dataframe(rows, hide_index=True, column_config=_PERCENT)
+    percent = st.column_config.NumberColumn(format="percent")
+    shares = {title: percent for metric, title in kind.columns.items() if metric != "loss"}
+    st.dataframe(rows, hide_index=True, column_config=shares)
+    if kind is PRETRAINING:
+        _show_reported(list(shares))
+    _show_differences(comparison, kind, part)
+    _show_pairing(comparison, kind)
+
+
+def _show_reported(titles: list[str]) -> None:
     with st.expander("As reported in the paper"):
         st.dataframe(
-            [{"configuration": name, **dict(zip(_TOP, figures, strict=True))} for name, *figures in TABLE_5],
+            [{"configuration": name, **dict(zip(titles, figures, strict=True))} for name, *figures in TABLE_5],
             hide_index=True,
         )
         st.caption(
             "In per cent. The paper scores under the training mask, which differs between arms, so these figures are not "
             "comparable with those above."
         )
+
+
+def _show_differences(comparison: Comparison, kind: TrialKind, part: str) -> None:
     st.subheader("Difference from the baseline")
+    first = next(iter(kind.columns))
     metric = st.segmented_control(
-        "Figure", list(_METRICS), default="top1", key="metric", format_func=_METRICS.__getitem__
+        "Figure", list(kind.columns), default=first, key=f"metric-{kind.base}", format_func=kind.columns.__getitem__
     )
-    metric = metric or "top1"
+    metric = metric or first
+    title = f"{kind.columns[metric]} minus the baseline"
     differences, verdicts, few = [], [], []
     for name, arm in comparison.arms.items():
-        pair = arm.against_baseline.get(mask, {}).get(metric)
+        pair = arm.against_baseline.get(part, {}).get(metric)
         if not pair:
             continue
         verdicts.append({"arm": name, "verdict": pair.verdict, "p (Holm)": pair.p_holm})
         if len(pair.seeds) < comparison.seeds_needed:
             few.append(name)
-        title = f"{_METRICS[metric]} minus the baseline"
         by_seed = {f"seed {seed}": found for seed, found in pair.seeds.items()}
         differences += [
             {"arm": name, "seed": seed, title: found.value, "low": found.low, "high": found.high}
@@ -85,25 +110,24 @@ def _show_arms(comparison: Comparison, mask: MaskKind) -> None:
     if differences:
         interval_chart(
             differences,
-            x=f"{_METRICS[metric]} minus the baseline",
+            x=title,
             y="arm",
             series="seed",
             zero_rule=True,
             alt=f"{metric} of each arm minus the baseline, by seed, with 95 % intervals; the table has the numbers.",
         )
         st.caption(
-            "The interval of a seed is over documents alone. That of the mean, and p, count seeds and documents."
+            f"The interval of a seed is over {kind.groups} alone. That of the mean, and p, count seeds and {kind.groups}."
         )
         left, right = st.columns([1, 2])
         left.dataframe(verdicts, hide_index=True)
         right.dataframe(differences, hide_index=True)
         if few:
             st.caption(f"Undecided, because they have fewer than {comparison.seeds_needed} seeds: {', '.join(few)}.")
-    _show_pairing(comparison)
 
 
-def _show_pairing(comparison: Comparison) -> None:
-    same, other = comparison.same_within_seeds, comparison.different_within_seeds
+def _show_pairing(comparison: Comparison, kind: TrialKind) -> None:
+    same, other = comparison.same_within_seeds(kind.paired), comparison.different_within_seeds(kind.paired)
     if other:
         st.warning(
             f"Within a seed the arms differ in {', '.join(other)}: this may be the cause of a difference.",
@@ -118,29 +142,31 @@ def _show_pairing(comparison: Comparison) -> None:
 
 def _show_search(report: SweepReport) -> None:
     st.subheader("The search")
-    best = report.best
+    best, kind = report.best, report.kind
     point = ", ".join(f"`{path}={value}`" for path, value in sorted(best.point.items()))
     st.markdown(
-        f"Best trial: {point}, held-out loss {best.held_out_loss:.4f} (uniform mask). Each trial has one seed, so close "
+        f"Best trial: {point}, {kind.metric_title} {best.value:.4f} ({kind.measured_on}). Each trial has one seed, so close "
         "trials cannot be ranked."
     )
     finished = [trial for trial in report.trials if trial.finished]
     for path in sorted(best.point):
-        rows = [{path: t.point[path], "held-out loss": t.held_out_loss, "trial": "trials"} for t in finished]
+        rows = [{path: t.point[path], kind.metric_title: t.value, "trial": "trials"} for t in finished]
         values = {row[path] for row in rows}
         if len(values) > 1 and all(isinstance(value, int | float) and value > 0 for value in values):
             rows.sort(key=lambda row: row[path])
-            line_chart(rows, x=path, y="held-out loss", series="trial", log_x=True, alt=f"Held-out loss over {path}.")
+            line_chart(
+                rows, x=path, y=kind.metric_title, series="trial", log_x=True, alt=f"{kind.metric_title} over {path}."
+            )
 
 
-def _show_curves(curves: dict[str, ArmCurve], mask: MaskKind) -> None:
-    st.subheader("Figure 4: the curves")
+def _show_curves(curves: dict[str, ArmCurve], kind: TrialKind, part: str) -> None:
+    st.subheader("Figure 4: the curves" if kind is PRETRAINING else "The curves")
     arms = list(dict.fromkeys(curve.arm for curve in curves.values()))
     if len(arms) > MOST_SERIES:
         arms = st.multiselect("Arms", arms, default=arms[:MOST_SERIES], max_selections=MOST_SERIES, key="arms")
     columns = st.columns(2)
-    for number, (metric, title) in enumerate(_METRICS.items()):
-        key = f"{mask}_{metric}"
+    for number, (metric, title) in enumerate(kind.curve_metrics.items()):
+        key = f"{part}_{metric}"
         rows = [
             {"arm": curve.arm, "run": model, "step": point.step + 1, title: point.held_out[key]}
             for model, curve in curves.items()
@@ -185,7 +211,7 @@ def _show_trials(report: SweepReport) -> None:
             {
                 "model": trial.model,
                 **{path: str(value) for path, value in sorted(trial.point.items())},
-                "held-out loss": trial.held_out_loss,
+                report.kind.metric_title: trial.value,
                 "parameters": trial.trained.num_parameters if trial.trained else None,
                 "steps": trial.trained.num_steps if trial.trained else trial.stopped_after,
                 "operations": trial.trained.training_flops if trial.trained else None,
@@ -198,11 +224,7 @@ def _show_trials(report: SweepReport) -> None:
     )
     with st.expander("Run the best trial by hand"):
         line = " ".join(f"--set '{override}'" for override in report.best.overrides)
-        st.code(f"python jobs/pretrain.py {report.best.recipe} {line}", language=None, wrap_lines=True)
-
-
-_TOP = ("top-1", "top-5", "top-10", "top-25")
-_PERCENT = {title: st.column_config.NumberColumn(format="percent") for title in _TOP}
+        st.code(f"python jobs/{report.kind.base}.py {report.best.recipe} {line}", language=None, wrap_lines=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from clinical_modernbert.artifacts import Store
 from streamlit.testing.v1 import AppTest
 
 from tests.helpers.explorer_page import EXPLORER, charts, opened, tables, words
-from tests.helpers.explorer_stores import SAMPLE, full_store, publish_corpus, write_progress
+from tests.helpers.explorer_stores import SAMPLE, full_store, publish_corpus, publish_vector_sweep, write_progress
 
 __all__ = ["full_store"]
 PAGES = {
@@ -242,6 +242,22 @@ def test_a_search_names_its_best_trial(app: AppTest, full_store: Store) -> None:
     app.selectbox(key="sweep").set_value("search-1").run()
     assert "`optimizer.learning_rate=0.001`, held-out loss 4.0000" in words(app)
     assert [row["held-out loss"] for row in tables(app)[-1]] == [4.0, 4.1, 4.2]
+
+
+def test_a_sweep_of_vectors_shows_each_source_of_pairs(app: AppTest, store: Store, tmp_path: Path) -> None:
+    publish_vector_sweep(store, tmp_path / "vectors")
+    opened(app, PAGES["sweeps"], mode="researcher")
+    assert not app.exception and "As reported in the paper" not in words(app)
+    assert "crosswalk pairs: 800 pairs of 80 categories" in words(app)
+    arms, verdicts, differences, *_, trials = tables(app)
+    assert list(arms[0]) == ["arm", "seeds", "recall@1", "recall@10", "MRR", "overrides"]
+    assert [(row["arm"], row["verdict"]) for row in verdicts] == [("cold", "better")]
+    assert all(row["low"] < row["recall@1 minus the baseline"] < row["high"] for row in differences)
+    assert "pairs at each step, number of training pairs, pair set, held-out pairs" in words(app)
+    assert trials[0]["held-out recall@1"] > trials[-1]["held-out recall@1"]
+    curves = [chart for chart in charts(app) if chart.get("encoding", {}).get("detail")]
+    assert [chart["encoding"]["y"]["field"] for chart in curves] == ["recall@1"]
+    assert app.code[0].value.startswith("python jobs/contrast.py contrast/demo --set")
 
 
 def test_ours_stand_beside_reported_figures(app: AppTest, full_store: Store) -> None:

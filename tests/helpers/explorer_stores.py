@@ -201,18 +201,21 @@ def write_progress(store: Store, *, step: int, run: str = "live-1") -> None:
 
 def publish_sweeps(store: Store, folder: Path) -> None:
     """Publish the ablation ``arms-1`` with one failed trial, and the search ``search-1``; reports by ``sweeps.report``."""
+    from clinical_modernbert.sweeps.kinds import MASKED_METRICS
     from clinical_modernbert.sweeps.report import build_report
     from clinical_modernbert.sweeps.results import ArmCurve, Trial
     from clinical_modernbert.sweeps.results_json import curves_to_json, report_to_json
-    from clinical_modernbert.sweeps.scores import METRICS, DocumentScores
+    from clinical_modernbert.sweeps.scores import GroupScores
     from clinical_modernbert.sweeps.trials import known_points, sweep_base
     from clinical_modernbert.training.state import HeldOutPoint
 
-    def scores(gain: float) -> DocumentScores:
+    def scores(gain: float) -> GroupScores:
         rng = np.random.default_rng(int(-100 * gain))
         tokens = np.full(50, 20)
-        sums = {m: tokens * ((4 - gain) if m == "loss" else (0.3 + gain)) + rng.normal(0, 1, 50) for m in METRICS}
-        return DocumentScores("one mask", np.arange(50, dtype=np.uint64), tokens, sums)
+        sums = {
+            m: tokens * ((4 - gain) if m == "loss" else (0.3 + gain)) + rng.normal(0, 1, 50) for m in MASKED_METRICS
+        }
+        return GroupScores("one mask", np.arange(50, dtype=np.uint64), tokens, sums)
 
     recipe = SweepRecipe(
         name="arms", base="pretrain/demo", corpus="full-1", seeds=(0, 1, 2),
@@ -233,18 +236,34 @@ def publish_sweeps(store: Store, folder: Path) -> None:
             trials.append(
                 Trial(
                     point=point, recipe="pretrain/demo", overrides=["name=x", "corpus=full-1"], model=model,
-                    held_out_loss=None if failed else 4.0 + place / 10, stopped_at_rung=None, stopped_after=None,
+                    value=None if failed else 4.0 + place / 10, stopped_at_rung=None, stopped_after=None,
                     error="the loss is no number" if failed else None,
                 )
             )  # fmt: skip
         report = build_report(
-            sweep, sweep_base(sweep, corpus_id="full-1"), trials, found if sweep.arms else {}, store=store
+            sweep, sweep_base(sweep, data_id="full-1"), trials, found if sweep.arms else {}, store=store
         )
         points = tuple(HeldOutPoint(step, held_out(0.1 + step / 1000)) for step in (19, 39))
         curves = {str(trial.model): ArmCurve(trial.label, points) for trial in report.trials if not trial.error}
         files = {"report.json": report_to_json(report), "curves.json": curves_to_json(curves)}
         recipe_values = sweep.model_dump(mode="json")
         _publish(store, folder, "sweep", f"{sweep.name}-1", files, recipe=recipe_values, summary={}, inputs=())
+
+
+def publish_vector_sweep(store: Store, folder: Path) -> None:
+    """Publish the ablation ``vectors-1`` of a contrastive base."""
+    from clinical_modernbert.sweeps.results import ArmCurve
+    from clinical_modernbert.sweeps.results_json import curves_to_json, report_to_json
+    from clinical_modernbert.training.state import HeldOutPoint
+
+    from tests.helpers.vector_sweeps import vector_recipe, vector_report
+
+    report = vector_report()
+    points = tuple(HeldOutPoint(step, {"pair_loss": 3.0, "pair_recall1": 0.4 + step / 1000}) for step in (-1, 99, 199))
+    curves = {str(trial.model): ArmCurve(trial.label, points) for trial in report.trials}
+    files = {"report.json": report_to_json(report), "curves.json": curves_to_json(curves)}
+    recipe = vector_recipe().model_dump(mode="json")
+    _publish(store, folder, "sweep", "vectors-1", files, recipe=recipe, summary={}, inputs=())
 
 
 def publish_evaluations(store: Store, folder: Path) -> None:

@@ -36,19 +36,20 @@ def _table(folder: Path, name: str, rows: Sequence[tuple[str, str]]) -> dict[str
     return {"type": "term_table", "name": name, "path": f"{name}.tsv", "term_column": "term", "name_column": "name"}
 
 
+TINY_CONTRAST: dict[str, Any] = {
+    "kind": "contrast",
+    "name": "tiny",
+    "pairs": "tiny",
+    "optimizer": {"learning_rate": 1e-3, "algorithm": "adamw"},
+    "training": {"num_steps": 12, "batch_pairs": 16, "precision": "float32"},
+    "held_out": {"every_steps": 6},
+    "checkpoint": {"every_steps": 4},
+    "logging": {"every_steps": 1},
+    "scaling": {"num_workers": 1, "micro_batch_pairs": 16},
+}
+
+
 def tiny_contrast_plan(store: Store, init: Path | str, *overrides: str, name: str = "tiny") -> Plan[ContrastRecipe]:
     """Return the plan of 12 steps of 16 pairs from the encoder ``init``; one worker."""
-    values = {
-        "kind": "contrast",
-        "name": name,
-        "pairs": "tiny",
-        "init": str(init),
-        "optimizer": {"learning_rate": 1e-3, "algorithm": "adamw"},
-        "training": {"num_steps": 12, "batch_pairs": 16, "precision": "float32"},
-        "held_out": {"every_steps": 6},
-        "checkpoint": {"every_steps": 4},
-        "logging": {"every_steps": 1},
-        "scaling": {"num_workers": 1, "micro_batch_pairs": 16},
-    }
-    recipe = build_recipe(ContrastRecipe, values, overrides=overrides, origin="tiny")
-    return make_plan(recipe, store)
+    values = {**TINY_CONTRAST, "name": name, "init": str(init)}
+    return make_plan(build_recipe(ContrastRecipe, values, overrides=overrides, origin="tiny"), store)

@@ -19,14 +19,16 @@ from clinical_modernbert.job import main
 from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe, build_recipe, read_recipe
 from clinical_modernbert.sweeps import run
 from clinical_modernbert.sweeps.board import Board, curve_to_json
+from clinical_modernbert.sweeps.pair_scores import pairs_to_score, score_pairs
 from clinical_modernbert.sweeps.proposals import Proposals, searcher
 from clinical_modernbert.sweeps.run import sweep
 from clinical_modernbert.sweeps.scores import document_scores
 from clinical_modernbert.sweeps.trials import sweep_plan
 from ray import tune
 
+from tests.helpers.pairs import TINY_CONTRAST, publish_tiny_pairs
 from tests.helpers.processes import kill_with_all_it_started
-from tests.helpers.tiny import TINY_PRETRAIN, publish_tiny_corpus
+from tests.helpers.tiny import TINY_PRETRAIN, publish_tiny_corpus, save_tiny_model
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -57,8 +59,8 @@ def test_trials_are_runs_that_their_two_strings_reproduce(store: Store, base: st
         )
         found = make_plan(by_hand, store).existing()
         assert found is not None and found.manifest.id == trial["model"]
-        assert found.summary["held_out"]["uniform_loss"] == trial["held_out_loss"]
-    assert report["best"]["held_out_loss"] < report["trials"][1]["held_out_loss"]
+        assert found.summary["held_out"]["uniform_loss"] == trial["value"]
+    assert report["best"]["value"] < report["trials"][1]["value"]
     before = {artifact.uri: artifact.manifest.created_at for artifact in list_artifacts(store, "model")}
     # The report is lost, say, in a killed sweep: run again, it finds every trial and trains none.
     store.delete(f"{plan.prefix}/manifest.json")
@@ -67,16 +69,59 @@ def test_trials_are_runs_that_their_two_strings_reproduce(store: Store, base: st
     assert {artifact.uri: artifact.manifest.created_at for artifact in list_artifacts(store, "model")} == before
 
 
-def test_a_failing_trial_is_kept_with_its_error(store: Store, base: str) -> None:
-    space = {"model.init": {"type": "grid", "values": ["scratch", "/nowhere"]}}
-    values = {"kind": "sweep", "name": "starts", "base": base, "corpus": "tiny", "space": space}
-    report = sweep(make_plan(build_recipe(SweepRecipe, values, origin="test"), store)).summary
-    finished, failed = report["trials"]
-    assert finished["point"]["model.init"] == "scratch" and finished["error"] is None
-    assert (
-        failed["point"]["model.init"] == "/nowhere" and "model.init: '/nowhere' is neither a folder" in failed["error"]
-    )
-    assert failed["held_out_loss"] is None
+@pytest.fixture(scope="module")
+def vectors_base(store: Store, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A contrastive base recipe from a tiny encoder; its pair set is in the store."""
+    folder = tmp_path_factory.mktemp("vectors")
+    save_tiny_model(folder / "init", texts=("kidney failure", "burn of the skin"))
+    publish_tiny_pairs(store, held_out={"fraction": 0.4})
+    publish_tiny_pairs(store, "more", held_out={"fraction": 0.4, "seed": 1})
+    (folder / "tiny.yaml").write_text(str({**TINY_CONTRAST, "init": str(folder / "init")}))
+    return str(folder / "tiny.yaml")
+
+
+def test_a_search_of_vectors_keeps_a_failing_trial_with_its_error(store: Store, vectors_base: str) -> None:
+    init = read_recipe(vectors_base)["init"]
+    space = {"init": {"type": "grid", "values": [init, "/nowhere"]}}
+    values = {"kind": "sweep", "name": "starts", "base": vectors_base, "pairs": "tiny", "space": space}
+    values["halving"] = {"grace_steps": 6}
+    published = sweep(sweep_plan(build_recipe(SweepRecipe, values, origin="test"), store))
+    finished, failed = published.summary["trials"]
+    assert finished["point"]["init"] == init and finished["error"] is None
+    assert failed["point"]["init"] == "/nowhere" and "init: '/nowhere' is neither a folder" in failed["error"]
+    assert failed["value"] is None
+    model = resolve(store, "model", finished["model"])
+    assert finished["value"] == model.summary["held_out"]["pair_recall1"]
+    curves = json.loads(published.file("curves.json").read_text())
+    assert [point["step"] for point in curves[finished["model"]]["points"]] == [-1, 5, 11]
+    assert "held-out recall@1" in published.file("report.md").read_text()
+
+
+def test_arms_of_vectors_are_scored_on_the_pairs_that_none_trains_on(store: Store, vectors_base: str) -> None:
+    arms = {"tiny": [], "hot": ["training.temperature=0.5"], "more": ["pairs=more"]}
+    values = {"kind": "sweep", "name": "vectors", "base": vectors_base, "pairs": "tiny", "arms": arms, "seeds": [3]}
+    recipe = build_recipe(SweepRecipe, {**values, "comparison": {"resamples": 200}}, origin="test")
+    plan = sweep_plan(recipe, store)
+    report = sweep(plan).summary
+    assert report["trains"] == "contrast" and report["metric"] == "pair_recall1"
+    sets = {name: resolve(store, "pairs", name) for name in ("tiny", "more")}
+    scored = pairs_to_score(sets["tiny"], sets.values(), max_pairs=1000)
+    assert list(report["parts"]) == list(scored)
+    paired = dict(report["pairing"]["3"])
+    shown = paired.pop("shown_by")
+    assert paired == {"initial_weights": True, "row_order": False, "budget": True, "data": False, "scored": True}
+    assert shown["data"] == sorted(found.manifest.id for found in sets.values()) and shown["budget"] == [12 * 16]
+    assert len(shown["row_order"]) == 2  # a temperature does not change the pairs
+    assert shown["scored"] == {source: [of.digest] for source, of in scored.items()}
+    of_arm = {trial["point"]["arm"]: resolve(store, "model", trial["model"]) for trial in report["trials"]}
+    for arm, model in of_arm.items():
+        for source, found in score_pairs(model.manifest.id, store_uri=store.uri, pairs=scored).items():
+            assert report["arms"][arm]["parts"][source]["mrr"] == [pytest.approx(found.mean("mrr"))]
+    # The report is lost: the trials are found by their overrides, and none is trained again.
+    made = {arm: model.manifest.created_at for arm, model in of_arm.items()}
+    store.delete(f"{plan.prefix}/manifest.json")
+    assert sweep(plan).summary == report
+    assert {arm: resolve(store, "model", m.manifest.id).manifest.created_at for arm, m in of_arm.items()} == made
 
 
 ARMS = {"token-aware": [], "uniform": ["masking.strategy=uniform"], "broken": ["model.init=/nowhere"]}
@@ -109,12 +154,10 @@ def test_arms_are_paired_and_the_report_is_what_the_trials_say(store: Store, bas
             assert models["token-aware", seed].summary[proof] == models["uniform", seed].summary[proof]
         pairing = report["pairing"][str(seed)]
         shown = pairing.pop("shown_by")
-        assert pairing == dict.fromkeys(
-            ("initial_weights", "row_order", "token_places", "corpus", "hidden_tokens"), True
-        )
-        assert shown["corpus"] == [resolve(store, "corpus", "tiny").manifest.id]
+        assert pairing == dict.fromkeys(("initial_weights", "row_order", "budget", "data", "scored"), True)
+        assert shown["data"] == [resolve(store, "corpus", "tiny").manifest.id]
         assert shown["initial_weights"] == [models["uniform", seed].summary["initial_weights"]]
-        digests.append(shown["hidden_tokens"])
+        digests.append(shown["scored"])
     assert models["uniform", 0].summary["row_order"] != models["uniform", 1].summary["row_order"]
 
     held_out = PackedRows(resolve(store, "corpus", "tiny"), row_length=64, split="held_out")
@@ -124,11 +167,11 @@ def test_arms_are_paired_and_the_report_is_what_the_trials_say(store: Store, bas
         )
         for mask, found in scores.masks.items():
             assert digests[seed][mask] == [document_scores(found).mask]
-            reported = report["arms"][arm]["masks"][mask]
+            reported = report["arms"][arm]["parts"][mask]
             assert reported["top1"][seed] == pytest.approx(found.accuracy(1))
             assert reported["loss"][seed] == pytest.approx(found.loss, rel=1e-5)
     difference = report["arms"]["uniform"]["against_baseline"]["uniform"]["loss"]["seeds"]["1"]
-    losses = {arm: report["arms"][arm]["masks"]["uniform"]["loss"][1] for arm in ("uniform", "token-aware")}
+    losses = {arm: report["arms"][arm]["parts"]["uniform"]["loss"][1] for arm in ("uniform", "token-aware")}
     assert difference["value"] == pytest.approx(losses["uniform"] - losses["token-aware"])
 
     broken = [trial for trial in report["trials"] if trial["error"]]
@@ -305,7 +348,7 @@ def test_halving_stops_the_trial_that_lags_and_leaves_no_worker_behind(
     assert finished["point"]["optimizer.learning_rate"] == 3e-3 and finished["num_steps"] == 400
     assert stopped["point"]["optimizer.learning_rate"] == 1e-6 and stopped["error"] is None
     assert stopped["model"] == model and stopped["stopped_at_rung"] == 20 and stopped["stopped_after"] == 399
-    assert stopped["held_out_loss"] == reached.last_loss > finished["held_out_loss"]
+    assert stopped["value"] == reached.last_value("uniform_loss") > finished["value"]
     page = published.file("report.md").read_text()
     assert "| 399 | – | – |" in page and "stopped: lagged at rung 20" in page and "1 of 2 trials lagged" in page
     curves = json.loads(published.file("curves.json").read_text())

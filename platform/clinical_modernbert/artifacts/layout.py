@@ -29,7 +29,7 @@ FORMAT_VERSION = {
     "corpus": 7,
     "pairs": 4,
     "model": 5,
-    "sweep": 4,
+    "sweep": 5,
     "evaluation": 5,
     "map": 5,
     "embeddings": 2,

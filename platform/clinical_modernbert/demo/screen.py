@@ -82,7 +82,7 @@ def _sweep(sweep: Artifact) -> list[str]:
     lines = ["Sweep"]
     for rank, trial in enumerate(sweep.summary["trials"]):
         point = ", ".join(f"{path}={value}" for path, value in trial["point"].items())
-        shown = f"held-out loss {trial['held_out_loss']:.4f}" if trial["error"] is None else f"failed: {trial['error']}"
+        shown = f"held-out loss {trial['value']:.4f}" if trial["error"] is None else f"failed: {trial['error']}"
         lines.append(f"  {point:<40}{shown}{'  <- better' if rank == 0 else ''}")
     return lines
 

@@ -25,6 +25,7 @@ class Reference:
 CorpusReference = Annotated[str, Reference("corpus")]
 OptionalCorpusReference = Annotated[str | None, Reference("corpus")]
 PairsReference = Annotated[str, Reference("pairs")]
+OptionalPairsReference = Annotated[str | None, Reference("pairs")]
 ModelReference = Annotated[str, Reference("model")]
 EmbeddingsReference = Annotated[str, Reference("embeddings")]
 

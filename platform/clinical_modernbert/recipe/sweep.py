@@ -1,11 +1,11 @@
-"""Sweeps: a pretraining recipe with dotted paths to search over, or with named arms to compare (an ablation)."""
+"""Sweeps: a recipe of a training run with dotted paths to search over, or with named arms to compare (an ablation)."""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from clinical_modernbert.recipe.corpus import SequenceLength
-from clinical_modernbert.recipe.section import CorpusReference, Recipe, Section
+from clinical_modernbert.recipe.section import OptionalCorpusReference, OptionalPairsReference, Recipe, Section
 
 Scalar = str | int | float | bool
 
@@ -39,25 +39,29 @@ Dimension = Annotated[GridDimension | LogUniformDimension, Field(discriminator="
 
 
 class HalvingSection(Section):
-    """Successive halving (like ASHA): a search stops trials whose held-out loss is not among the best after equal steps."""
+    """Successive halving (like ASHA): a search stops trials whose held-out figure is not among the best after equal steps."""
 
     grace_steps: int = Field(ge=1)
-    """Optimizer steps of the first rung, which every trial reaches; a multiple of the base's held_out_loss.every_steps."""
+    """Optimizer steps of the first rung, which every trial reaches; a multiple of the base's held_out_loss.every_steps, or
+    held_out.every_steps of a contrastive base."""
     reduction_factor: int = Field(default=3, ge=2)
     """The best 1/reduction_factor of the trials at a rung continue; each rung is reduction_factor times later than the last."""
 
 
 class ComparisonSection(Section):
-    """Scoring of an ablation's models: under the frozen masks, on the corpus of the sweep, also if an arm trains on another."""
+    """Scoring of an ablation's models: on the corpus or pair set of the sweep, also if an arm trains on another."""
 
     sequence_length: SequenceLength = 128
-    """Tokens in a held-out row; the sweep's corpus must hold shards of this length."""
+    """Tokens in a held-out row; the sweep's corpus must hold shards of this length. Pretraining alone."""
     max_rows: int = Field(default=4096, ge=1)
-    """Held-out rows that are scored, evenly over the split."""
+    """Held-out rows that are scored, evenly over the split. Pretraining alone."""
+    max_pairs: int = Field(default=1000, ge=2, le=4000)
+    """Held-out pairs of each source that are scored; each has to find its positive among those of its source. Contrastive runs
+    alone."""
     resamples: int = Field(default=2000, ge=100)
-    """Bootstrap resamples of the documents for an interval."""
+    """Bootstrap resamples of the documents, or of the pairs' categories, for an interval."""
     fit: bool = False
-    """Fit the loss over parameters and tokens; needs arms of different sizes and steps."""
+    """Fit the loss over parameters and tokens; needs arms of different sizes and steps. Pretraining alone."""
 
 
 class SweepScaling(Section):
@@ -68,13 +72,15 @@ class SweepScaling(Section):
 
 
 class SweepRecipe(Recipe):
-    """Trials of one pretraining recipe over dotted paths, ordered by held-out loss (paper, 5.1 and 6.2)."""
+    """Trials of one recipe over dotted paths, ordered by a held-out figure (paper, 5.1 and 6.2)."""
 
     kind: Literal["sweep"] = "sweep"
     base: str
-    """The pretraining recipe, for example ``pretrain/demo``."""
-    corpus: CorpusReference
-    """The corpus that every trial trains on."""
+    """The recipe of a trial, of kind ``pretrain`` or ``contrast``, for example ``pretrain/demo``."""
+    corpus: OptionalCorpusReference = None
+    """The corpus that every trial of a pretraining base trains on."""
+    pairs: OptionalPairsReference = None
+    """The pair set that every trial of a contrastive base trains on."""
     overrides: tuple[str, ...] = ()
     """``path=value`` overrides that all trials share."""
     space: dict[str, Dimension] = Field(default_factory=dict)
@@ -92,7 +98,7 @@ class SweepRecipe(Recipe):
     baseline: str | None = None
     """The arm that the others are compared with; None: the first."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1, 2)
-    """Values of training.seed: arms of one seed share initial weights, batches and evaluation masks."""
+    """Values of training.seed: arms of one seed share initial weights, batches and what they are scored on."""
     comparison: ComparisonSection = ComparisonSection()
     scaling: SweepScaling = SweepScaling()
 
@@ -116,6 +122,24 @@ class SweepRecipe(Recipe):
         seeded = [name for name, own in self.arms.items() if any(o.startswith("training.seed=") for o in own)]
         if seeded:
             raise ValueError(f"arms {seeded} set training.seed: arms are compared within a seed, so list it in seeds")
+        return self
+
+    @model_validator(mode="after")
+    def _data_fit(self) -> Self:
+        if (self.corpus is None) == (self.pairs is None):
+            raise ValueError(
+                "a sweep has either a corpus (base of kind pretrain) or pairs (base of kind contrast): give one of the two"
+            )
+        if self.pairs is None:
+            return self
+        if self.comparison.fit:
+            raise ValueError("comparison.fit is of the masked-language loss: a sweep over pairs has none")
+        moved = [path for path in self.space if path == "pairs" or path.startswith("held_out.")]
+        if moved:
+            raise ValueError(
+                f"space has {', '.join(moved)}: trials of a search are compared by their own held-out pairs, which would differ; "
+                "name arms, which are scored on the same pairs"
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,7 +1,6 @@
 """What the trials of a sweep reached: one JSON file a trial below the sweep's work prefix, kept until the sweep is published."""
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,14 +20,13 @@ class Reached:
     lost_rung: int | None = None
     stopped_after: int | None = None
 
-    def loss_after(self, num_steps: int) -> float | None:
-        """Return the uniform mask's loss after ``num_steps`` steps; None if it was not measured there."""
-        return next((p.held_out.get("uniform_loss") for p in self.points if p.step + 1 == num_steps), None)
+    def value_after(self, num_steps: int, metric: str) -> float | None:
+        """Return the held-out figure after ``num_steps`` steps; None if it was not measured there."""
+        return next((p.held_out.get(metric) for p in self.points if p.step + 1 == num_steps), None)
 
-    @property
-    def last_loss(self) -> float:
-        """The uniform mask's newest loss; infinite before the first."""
-        return float(self.points[-1].held_out.get("uniform_loss", math.inf)) if self.points else math.inf
+    def last_value(self, metric: str) -> float | None:
+        """Return the newest held-out figure; None before the first."""
+        return self.points[-1].held_out.get(metric) if self.points else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,7 @@ def held_out_curve(history: History) -> Curve:
 
 
 def curve_to_json(points: Curve) -> list[dict[str, Any]]:
-    """Return a curve as flat objects: ``{"step", "uniform_loss", ...}``."""
+    """Return a curve as flat objects: ``{"step", "uniform_loss", ...}`` or ``{"step", "pair_recall1", ...}``."""
     return [{"step": point.step, **point.held_out} for point in points]
 
 

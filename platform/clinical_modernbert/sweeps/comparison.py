@@ -1,11 +1,11 @@
-"""Arms against the baseline: differences within a seed over the held-out documents, and a verdict over seeds.
+"""Arms against the baseline: differences within a seed over held-out documents or pairs, and a verdict over seeds.
 
-Both models of a pair are scored on the same hidden tokens of the same documents. A resample draws documents, not tokens, because
-the tokens of one note are not independent. An interval over documents says nothing about another seed (initial weights, order,
-training masks), and seeds of one arm differ by far more than documents do. So the verdict is a paired t test over seeds, whose
-spread counts documents too, with Holm's correction over the arms.
+Both models are scored on the same hidden tokens, or on the same pairs. A resample draws groups (documents, or categories of
+codes), not tokens or pairs, because those of one group are not independent. An interval over groups says nothing about another
+seed (initial weights, order, training masks), and seeds of one arm differ by far more than groups do. So the verdict is a paired
+t test over seeds, whose spread counts groups too, with Holm's correction over the arms.
 
-Legend: D documents, R resamples, M metrics, S seeds.
+Legend: G groups, R resamples, M metrics, S seeds.
 """
 
 from collections.abc import Mapping
@@ -25,40 +25,41 @@ from clinical_modernbert.statistics import (
     t_test,
 )
 from clinical_modernbert.sweeps.results import Difference, MetricComparison
-from clinical_modernbert.sweeps.scores import METRICS, DocumentScores
+from clinical_modernbert.sweeps.scores import GroupScores
 
 # With two seeds the t test has one degree of freedom: it could not see any difference of a usual size.
 MIN_SEEDS = 3
 _LEVEL = 0.05
 
-Pair = tuple[DocumentScores, DocumentScores]
+Pair = tuple[GroupScores, GroupScores]
 """An arm and the baseline with one seed."""
 
 
-def paired_differences(arm: DocumentScores, baseline: DocumentScores, *, resamples: int) -> dict[str, Difference]:
-    """Return metric -> difference of one seed, with its percentile interval over documents."""
+def paired_differences(arm: GroupScores, baseline: GroupScores, *, resamples: int) -> dict[str, Difference]:
+    """Return metric -> difference of one seed, with its percentile interval over groups."""
     values_M, resampled_RM = _resampled(arm, baseline, resamples)
     low_M, high_M = percentiles(resampled_RM)
     return {
-        metric: Difference(float(values_M[n]), float(low_M[n]), float(high_M[n])) for n, metric in enumerate(METRICS)
+        metric: Difference(float(values_M[n]), float(low_M[n]), float(high_M[n])) for n, metric in enumerate(arm.sums)
     }
 
 
 def compare_seeds(pairs: Mapping[str, Pair], *, resamples: int) -> dict[str, MetricComparison]:
-    """Return metric -> the differences of every seed, their mean with an interval over seeds and documents, and its p.
+    """Return metric -> the differences of every seed, their mean with an interval over seeds and groups, and its p.
 
     The verdict is still ``undecided``: ``with_verdicts`` gives it, when all arms are known.
     """
     found = [_resampled(*pair, resamples) for pair in pairs.values()]
     by_seed = {seed: paired_differences(*pair, resamples=resamples) for seed, pair in pairs.items()}
-    num_documents = min(len(arm.tokens_D) for arm, _ in pairs.values())
+    arms = [arm for arm, _ in pairs.values()]
+    num_groups = min(len(arm.counts_G) for arm in arms)
     compared = {}
-    for n, metric in enumerate(METRICS):
+    for n, metric in enumerate(arms[0].sums):
         seeds = Seeds(
             np.array([values_M[n] for values_M, _ in found]),
             np.stack([resampled_RM[:, n] for _, resampled_RM in found], axis=1),
         )
-        of, value = spread(seeds, num_groups=num_documents), seeds.mean
+        of, value = spread(seeds, num_groups=num_groups), seeds.mean
         compared[metric] = MetricComparison(
             verdict="undecided",
             mean=Difference(value, value - of.half_width, value + of.half_width),
@@ -70,7 +71,7 @@ def compare_seeds(pairs: Mapping[str, Pair], *, resamples: int) -> dict[str, Met
 
 
 def with_verdicts(arms: Mapping[str, MetricComparison], *, higher_is_better: bool) -> dict[str, MetricComparison]:
-    """Return one metric of all arms under one mask with Holm's correction over the arms: better, worse or undecided."""
+    """Return one metric of all arms in one part with Holm's correction over the arms: better, worse or undecided."""
     tested = {arm: compared.p for arm, compared in arms.items() if compared.p is not None}
     corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
     decided = {}
@@ -82,11 +83,11 @@ def with_verdicts(arms: Mapping[str, MetricComparison], *, higher_is_better: boo
     return decided
 
 
-def _resampled(arm: DocumentScores, baseline: DocumentScores, resamples: int) -> tuple[Floats, Floats]:
+def _resampled(arm: GroupScores, baseline: GroupScores, resamples: int) -> tuple[Floats, Floats]:
     """Return the differences [M] of one seed, and those of each resample [R, M]; seeds share the resamples."""
-    if arm.mask != baseline.mask:
-        raise ModelError("the two models were not scored on the same hidden tokens of the same documents")
-    tokens_D = arm.tokens_D.astype(np.float64)
-    deltas_DM = np.stack([arm.sums[metric] - baseline.sums[metric] for metric in METRICS], axis=1)
-    values_M: Floats = deltas_DM.sum(0) / tokens_D.sum()
-    return values_M, resampled_means(deltas_DM, tokens_D, num_resamples=resamples, weights=index_weights)
+    if arm.scored != baseline.scored:
+        raise ModelError("the two models were not scored on the same hidden tokens or pairs")
+    counts_G = arm.counts_G.astype(np.float64)
+    deltas_GM = np.stack([arm.sums[metric] - baseline.sums[metric] for metric in arm.sums], axis=1)
+    values_M: Floats = deltas_GM.sum(0) / counts_G.sum()
+    return values_M, resampled_means(deltas_GM, counts_G, num_resamples=resamples, weights=index_weights)

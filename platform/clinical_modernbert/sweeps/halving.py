@@ -23,12 +23,12 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 
 from clinical_modernbert.artifacts import Artifact, Plan
-from clinical_modernbert.errors import RunStopped, UserError
-from clinical_modernbert.recipe import PretrainRecipe
+from clinical_modernbert.errors import ModelError, RunStopped, UserError
 from clinical_modernbert.recipe.sweep import HalvingSection
 from clinical_modernbert.sweeps.board import Board, Curve, Reached, held_out_curve
+from clinical_modernbert.sweeps.kinds import TrialKind, TrialRecipe
 from clinical_modernbert.training.checkpoint import delete_checkpoints
-from clinical_modernbert.training.launch import pretrain
+from clinical_modernbert.training.launch import launch
 from clinical_modernbert.training.records import Records, Stopped
 from clinical_modernbert.training.run_progress import ProgressReader
 from clinical_modernbert.training.state import history_from_json
@@ -46,31 +46,33 @@ def rungs(section: HalvingSection, *, num_steps: int) -> list[int]:
     return steps
 
 
-def lags(loss: float, others: Iterable[float | None], *, factor: int) -> bool:
+def lags(cost: float, others: Iterable[float | None], *, factor: int) -> bool:
     """Return whether a trial is not among the best 1 in ``factor`` at a rung; the very best one never lags.
 
-    ``others`` are the losses of the other trials at the rung, None for those that have not reached it.
+    ``others`` are the costs of the other trials at the rung, None for those that have not reached it; a low cost is good.
     """
     measured = [other for other in others if other is not None]
-    num_better = sum(other < loss for other in measured)
-    return not math.isfinite(loss) or num_better >= max(1, (len(measured) + 1) // factor)
+    num_better = sum(other < cost for other in measured)
+    return not math.isfinite(cost) or num_better >= max(1, (len(measured) + 1) // factor)
 
 
-def train_while_it_keeps_up(plan: Plan[PretrainRecipe], section: HalvingSection, board: Board) -> float:
-    """Train the trial unless it is trained or stopped already; return its held-out loss, the last one if it was stopped."""
+def train_while_it_keeps_up(
+    plan: Plan[TrialRecipe], section: HalvingSection, board: Board, kind: TrialKind
+) -> float | None:
+    """Train the trial unless it is trained or stopped already; return its held-out figure, the last one if it was stopped."""
     # 1. A trial of an earlier launch is final: its model is there, or the board says that halving stopped it.
     earlier, artifact = board.read(plan.id), plan.existing()
     if artifact is None and earlier and earlier.stopped_after is not None:
-        return earlier.last_loss
+        return earlier.last_value(kind.metric)
     # 2. Train to the end or to a lost rung.
     lost_rung = None
     if artifact is None:
-        artifact, lost_rung = _climb(plan, section, board)
+        artifact, lost_rung = _climb(plan, section, board, kind)
     # 3. A trained trial stays on the board with its whole curve, for those that reach its rungs later.
     if artifact is not None:
-        history = json.loads(artifact.file("history.json").read_text(encoding="utf-8"))
+        history = json.loads(artifact.file(kind.history_name).read_text(encoding="utf-8"))
         board.write(plan.id, Reached(held_out_curve(history_from_json(history))))
-        return float(artifact.summary["held_out"]["uniform_loss"])
+        return held_out_value(artifact, kind)
     # 4. A stopped trial is put on the board before its state is deleted: it never resumes.
     records = Records(plan.store, plan.id)
     result = records.result()
@@ -79,23 +81,34 @@ def train_while_it_keeps_up(plan: Plan[PretrainRecipe], section: HalvingSection,
     board.write(plan.id, reached)
     delete_checkpoints(plan.store, plan.id)
     records.clear()
-    return reached.last_loss
+    return reached.last_value(kind.metric)
 
 
-def _climb(plan: Plan[PretrainRecipe], section: HalvingSection, board: Board) -> tuple[Artifact | None, int | None]:
+def held_out_value(model: Artifact, kind: TrialKind) -> float:
+    """Return the held-out figure of a trained trial; raise ``ModelError`` if its data hold out nothing."""
+    held_out: dict[str, float] = model.summary["held_out"]
+    if kind.metric not in held_out:
+        raise ModelError(f"{model.manifest.id} has no held-out {kind.metric}: its {kind.data} holds out nothing")
+    return held_out[kind.metric]
+
+
+def _climb(
+    plan: Plan[TrialRecipe], section: HalvingSection, board: Board, kind: TrialKind
+) -> tuple[Artifact | None, int | None]:
     """Return the trained model, or None and the rung at which the trial lagged."""
     ahead, lost_rung = rungs(section, num_steps=plan.recipe.training.total_steps), None
     with ThreadPoolExecutor(max_workers=1) as pool:
-        training = pool.submit(pretrain, plan)
+        training = pool.submit(launch, plan)
         while not wait([training], timeout=_POLL_S).done:
             # 1. Publish this trial's curve, so that others can be compared with it.
             reached = Reached(_curve_so_far(plan))
             board.write(plan.id, reached)
-            # 2. At each rung that it has reached since the last look, compare its loss with that of the others there.
-            while lost_rung is None and ahead and (loss := reached.loss_after(ahead[0])) is not None:
+            # 2. At each rung that it has reached since the last look, compare its figure with those of the others there.
+            while lost_rung is None and ahead and (value := reached.value_after(ahead[0], kind.metric)) is not None:
                 rung = ahead.pop(0)
-                others = [other.loss_after(rung) for other in board.others(plan.id)]
-                lost_rung = rung if lags(loss, others, factor=section.reduction_factor) else None
+                at_rung = [other.value_after(rung, kind.metric) for other in board.others(plan.id)]
+                others = [None if other is None else kind.cost(other) for other in at_rung]
+                lost_rung = rung if lags(kind.cost(value), others, factor=section.reduction_factor) else None
             # 3. A lost rung stops the run. Repeated at each look, because a run that starts clears earlier requests.
             if lost_rung is not None:
                 plan.store.write_bytes(stop_key(plan.id), b"")
@@ -112,5 +125,5 @@ def _climb(plan: Plan[PretrainRecipe], section: HalvingSection, board: Board) ->
         plan.store.delete(stop_key(plan.id))
 
 
-def _curve_so_far(plan: Plan[PretrainRecipe]) -> Curve:
+def _curve_so_far(plan: Plan[TrialRecipe]) -> Curve:
     return held_out_curve(ProgressReader(Records(plan.store, plan.id)).read().history)

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable
 
-from clinical_modernbert.masking import MASK_KINDS, MaskKind
 from clinical_modernbert.recipe import SweepRecipe
+from clinical_modernbert.sweeps.kinds import TrialKind
 from clinical_modernbert.sweeps.results import (
-    HIDDEN,
     Comparison,
     Difference,
     FailedFit,
@@ -14,20 +13,21 @@ from clinical_modernbert.sweeps.results import (
     SweepReport,
     Trial,
 )
-from clinical_modernbert.sweeps.scores import METRICS
 
-_COLUMNS = (*(metric for metric in METRICS if metric != "loss"), "loss")
-_HEADS = {metric: metric.replace("top", "Top-") for metric in METRICS}
 _NONE = "–"
 
 
 def render_markdown(recipe: SweepRecipe, report: SweepReport, *, sweep_id: str) -> str:
     """Return the Markdown page of a sweep."""
-    lines = [f"# Sweep {sweep_id}", "", f"Base recipe `{recipe.base}`, corpus `{recipe.corpus}`."]
+    lines = [f"# Sweep {sweep_id}", "", f"Base recipe `{recipe.base}`, {_data(recipe)}."]
     if recipe.overrides:
         lines.append(f"Overrides of every trial: {_code(recipe.overrides)}.")
     lines += ["", *(_ablation(report, report.comparison) if report.comparison else _search(report))]
     return "\n".join([*lines, "", *_trials(report), ""])
+
+
+def _data(recipe: SweepRecipe) -> str:
+    return f"corpus `{recipe.corpus}`" if recipe.corpus else f"pair set `{recipe.pairs}`"
 
 
 def _ablation(report: SweepReport, comparison: Comparison) -> list[str]:
@@ -36,38 +36,36 @@ def _ablation(report: SweepReport, comparison: Comparison) -> list[str]:
         mark = " (baseline)" if name == comparison.baseline else ""
         lines.append(f"- **{name}**{mark}: {_code(arm.overrides) or 'as the base recipe'}")
     lines += ["", "## What the data supports", "", *(f"- {finding}" for finding in findings(report, comparison)), ""]
-    for mask in MASK_KINDS:
-        lines += _mask_tables(comparison, mask)
+    for part, words in comparison.parts.items():
+        lines += _part_tables(comparison, report.kind, part, words)
     if report.fit:
         lines += [*_fit(report.fit), ""]
     return [*lines, "![held-out curves by arm](curves.png)"]
 
 
-def _mask_tables(comparison: Comparison, mask: MaskKind) -> list[str]:
-    """Return the arms' figures under one mask, and their differences from the baseline by seed."""
-    heads = [_HEADS[metric] for metric in _COLUMNS]
+def _part_tables(comparison: Comparison, kind: TrialKind, part: str, words: str) -> list[str]:
+    """Return the arms' figures in one part, and their differences from the baseline by seed."""
+    columns, heads = list(kind.columns), list(kind.columns.values())
     figures, differences = [], []
     for name, arm in comparison.arms.items():
-        values = arm.masks.get(mask)
-        figures.append([name, *(_cell(values[metric], metric) if values else _NONE for metric in _COLUMNS)])
-        compared = arm.against_baseline.get(mask)
+        values = arm.parts.get(part)
+        figures.append([name, *(_cell(values[metric], metric) if values else _NONE for metric in columns)])
+        compared = arm.against_baseline.get(part)
         if not compared:
             continue
-        for seed in compared["loss"].seeds:
-            differences.append(
-                [name, seed, *(_difference(compared[metric].seeds[seed], metric) for metric in _COLUMNS)]
-            )
-        means = [f"{_difference(compared[m].mean, m)}{_probability(compared[m].p_holm)}" for m in _COLUMNS]
+        for seed in _seeds(compared):
+            differences.append([name, seed, *(_difference(compared[metric].seeds[seed], metric) for metric in columns)])
+        means = [f"{_difference(compared[m].mean, m)}{_probability(compared[m].p_holm)}" for m in columns]
         differences.append([name, "mean", *means])
     return [
-        f"## Held-out figures, {mask} mask ({HIDDEN[mask]})",
+        f"## Held-out figures, {part} {kind.part} ({words})",
         "",
         "Mean over the seeds, in brackets each seed.",
         "",
         *_table(["arm", *heads], "---|" + "--:|" * len(heads), figures),
         "",
-        f"Differences from the baseline, {mask} mask. A seed's 95 % interval is over documents alone. That of the mean is over "
-        "seeds and documents, with the p of a paired t test over seeds after Holm's correction over the arms.",
+        f"Differences from the baseline, {part} {kind.part}. A seed's 95 % interval is over {kind.groups} alone. That of the "
+        f"mean is over seeds and {kind.groups}, with the p of a paired t test over seeds after Holm's correction over the arms.",
         "",
         *_table(["arm", "seed", *heads], "---|--:|" + "--:|" * len(heads), differences),
         "",
@@ -76,29 +74,31 @@ def _mask_tables(comparison: Comparison, mask: MaskKind) -> list[str]:
 
 def findings(report: SweepReport, comparison: Comparison) -> list[str]:
     """Return in words what the comparison supports and what it does not."""
-    needed, best = comparison.seeds_needed, report.best.trained
+    kind, needed, best = report.kind, comparison.seeds_needed, report.best.trained
     lines = [
-        f"{mask} mask: **{name}** against **{comparison.baseline}** is {_verdicts(compared)}."
+        f"{part} {kind.part}: **{name}** against **{comparison.baseline}** is {_verdicts(compared, kind)}."
         for name, arm in comparison.arms.items()
-        for mask, compared in arm.against_baseline.items()
+        for part, compared in arm.against_baseline.items()
         if compared
     ]
     few = _with_few_seeds(comparison)
     if few:
         lines.append(f"Undecided because fewer than {needed} seeds were compared with the baseline: {', '.join(few)}.")
-    lines += _pairing(comparison)
-    compute = [trial.trained.training_flops for trial in report.trials if trial.trained]
-    lines.append(
-        f"Compute of the trials: {min(compute):.3g} to {max(compute):.3g} FLOPs each (the head runs on masked tokens only)."
-    )
+    lines += _pairing(comparison, kind)
+    trained = [trial.trained for trial in report.trials if trial.trained]
+    compute = [figures.training_flops for figures in trained if figures.training_flops is not None]
+    if compute:
+        lines.append(
+            f"Compute of the trials: {min(compute):.3g} to {max(compute):.3g} FLOPs each (the head runs on masked tokens only)."
+        )
     lines.append(
         f"Better and worse need at least {needed} compared seeds and p < 0.05 of a paired t test over seeds, corrected for the "
-        "arms (Holm). The metrics and the two masks are not corrected for."
+        f"arms (Holm). The metrics and the {kind.parts} are not corrected for."
     )
     if best:
         lines.append(
-            f"The models have {best.num_parameters / 1e6:.1f} M parameters and were trained on {best.token_places / 1e6:.1f} M "
-            "token places: these figures do not show how larger models or longer runs order the arms."
+            f"The models have {best.num_parameters / 1e6:.1f} M parameters and were trained on {best.budget / 1e6:.1f} M "
+            f"{kind.budget}: these figures do not show how larger models or longer runs order the arms."
         )
     failed = [f"{trial.arm} (seed {trial.seed})" for trial in report.trials if trial.error]
     if failed:
@@ -106,10 +106,14 @@ def findings(report: SweepReport, comparison: Comparison) -> list[str]:
     return lines
 
 
-def _verdicts(compared: dict[str, MetricComparison]) -> str:
+def _seeds(compared: dict[str, MetricComparison]) -> list[str]:
+    return list(next(iter(compared.values())).seeds)
+
+
+def _verdicts(compared: dict[str, MetricComparison], kind: TrialKind) -> str:
     parts = []
     for verdict in ("better", "worse", "undecided"):
-        metrics = [_HEADS[metric] for metric in METRICS if compared[metric].verdict == verdict]
+        metrics = [title for metric, title in kind.metrics.items() if compared[metric].verdict == verdict]
         if metrics:
             parts.append(f"{verdict} on {', '.join(metrics)}")
     return "; ".join(parts)
@@ -118,26 +122,26 @@ def _verdicts(compared: dict[str, MetricComparison]) -> str:
 def _with_few_seeds(comparison: Comparison) -> list[str]:
     few = []
     for name, arm in comparison.arms.items():
-        compared = arm.against_baseline.get("uniform")
-        num_seeds = len(compared["loss"].seeds) if compared else 0
+        compared = next(iter(arm.against_baseline.values()), None)
+        num_seeds = len(_seeds(compared)) if compared else 0
         if name != comparison.baseline and num_seeds < comparison.seeds_needed:
             few.append(f"{name} ({num_seeds})")
     return few
 
 
-def _pairing(comparison: Comparison) -> list[str]:
-    """Return what the arms had in common and what not, and the digests of the hidden tokens."""
-    same, different = comparison.same_within_seeds, comparison.different_within_seeds
+def _pairing(comparison: Comparison, kind: TrialKind) -> list[str]:
+    """Return what the arms had in common and what not, and the digests of what they were scored on."""
+    same, different = comparison.same_within_seeds(kind.paired), comparison.different_within_seeds(kind.paired)
     lines = [f"Within a seed all arms had the same {', '.join(same)}."] if same else []
     if different:
         lines.append(f"Within a seed the arms differ in {', '.join(different)}, which may explain a difference.")
     digests = []
-    for mask in MASK_KINDS:
+    for part in comparison.parts:
         shown = sorted(
-            {f"`{digest[:12]}`" for p in comparison.pairing.values() for digest in p.shown_by.hidden_tokens[mask]}
+            {f"`{digest[:12]}`" for p in comparison.pairing.values() for digest in p.shown_by.scored.get(part, ())}
         )
-        digests.append(f"{mask} mask {', '.join(shown)}")
-    return [*lines, f"Digests of the hidden tokens that the trials were scored on: {'; '.join(digests)}."]
+        digests.append(f"{part} {kind.part} {', '.join(shown)}")
+    return [*lines, f"Digests of the {kind.paired['scored']} that the trials were scored on: {'; '.join(digests)}."]
 
 
 def _fit(fit: Fit | FailedFit) -> list[str]:
@@ -164,22 +168,23 @@ def _fit(fit: Fit | FailedFit) -> list[str]:
 
 
 def _search(report: SweepReport) -> list[str]:
-    best, num_stopped = report.best, sum(bool(trial.stopped_after) for trial in report.trials)
+    kind, best, num_stopped = report.kind, report.best, sum(bool(trial.stopped_after) for trial in report.trials)
     values = ", ".join(f"`{path}={value}`" for path, value in sorted(best.point.items()))
     num_trials = len(report.trials)
     stopped = (
-        f" {num_stopped} of {num_trials} trials lagged at a rung and were stopped; their losses are the last measured."
+        f" {num_stopped} of {num_trials} trials lagged at a rung and were stopped; their figures are the last measured."
     )
     return [
-        f"Best trial: {values}, held-out loss {_loss(best)} (uniform mask). Each trial has one seed: do not rank trials with "
-        f"similar losses.{stopped if num_stopped else ''}",
+        f"Best trial: {values}, {kind.metric_title} {_value(best)} ({kind.measured_on}). Each trial has one seed: do not rank "
+        f"trials with similar figures.{stopped if num_stopped else ''}",
         "",
         "![held-out curves by trial](curves.png)",
     ]
 
 
 def _trials(report: SweepReport) -> list[str]:
-    heads = ["held-out loss", "parameters", "steps", "token places", "FLOPs", "overrides", "state"]
+    kind = report.kind
+    heads = [kind.metric_title, "parameters", "steps", kind.budget, "FLOPs", "overrides", "state"]
     rows = [[*_trial_cells(trial), *_trial_state(trial)] for trial in report.trials]
     return ["## Trials", "", *_table(heads, "--:|--:|--:|--:|--:|---|---|", rows)]
 
@@ -187,15 +192,15 @@ def _trials(report: SweepReport) -> list[str]:
 def _trial_cells(trial: Trial) -> list[str]:
     if trial.trained:
         figures = trial.trained
-        counts = (f"{count:,}" for count in (figures.num_parameters, figures.num_steps, figures.token_places))
-        return [_loss(trial), *counts, f"{figures.training_flops:.3g}"]
+        counts = (f"{count:,}" for count in (figures.num_parameters, figures.num_steps, figures.budget))
+        return [_value(trial), *counts, _NONE if figures.training_flops is None else f"{figures.training_flops:.3g}"]
     if trial.stopped_after:
-        return [_loss(trial), _NONE, f"{trial.stopped_after:,}", _NONE, _NONE]
+        return [_value(trial), _NONE, f"{trial.stopped_after:,}", _NONE, _NONE]
     return [_NONE] * 5
 
 
 def _trial_state(trial: Trial) -> list[str]:
-    """Return the trial's overrides without its name and corpus, and how it ended."""
+    """Return the trial's overrides without its name and data, and how it ended."""
     overrides = " ".join(f"`{override}`" for override in trial.overrides[2:])
     if trial.error:
         return [overrides, f"failed: {trial.error}"]
@@ -212,8 +217,8 @@ def _code(overrides: Iterable[str]) -> str:
     return ", ".join(f"`{override}`" for override in overrides)
 
 
-def _loss(trial: Trial) -> str:
-    return _NONE if trial.held_out_loss is None else f"{trial.held_out_loss:.4f}"
+def _value(trial: Trial) -> str:
+    return _NONE if trial.value is None else f"{trial.value:.4f}"
 
 
 def _cell(values: list[float], metric: str) -> str:

@@ -6,25 +6,24 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from clinical_modernbert.masking import MASK_KINDS, TOP_K
+from clinical_modernbert.sweeps.kinds import TrialKind
 from clinical_modernbert.sweeps.results import ArmCurve
-from clinical_modernbert.sweeps.scores import METRICS
 
 matplotlib.use("agg")  # a job has no display
 
 # Okabe and Ito's palette, which people with any colour vision can tell apart.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-_TITLES = {"loss": "loss (nats)", **{f"top{k}": f"top-{k} accuracy" for k in TOP_K}}
 
 
-def plot_curves(curves: Mapping[str, ArmCurve], path: Path) -> None:
-    """Write a PNG from model -> curve: a row for each frozen mask, a column a metric, a colour an arm, a line a seed."""
+def plot_curves(curves: Mapping[str, ArmCurve], path: Path, *, kind: TrialKind) -> None:
+    """Write a PNG from model -> curve: a row for each mask, a column a metric, a colour an arm, a line a seed."""
+    parts, metrics = kind.curve_parts, kind.curve_metrics
     arms = list(dict.fromkeys(curve.arm for curve in curves.values()))
-    figure = Figure(figsize=(3.4 * len(METRICS), 6.4), layout="constrained")
-    axes = figure.subplots(len(MASK_KINDS), len(METRICS), sharex=True, squeeze=False)
-    for row, mask in enumerate(MASK_KINDS):
-        for column, metric in enumerate(METRICS):
-            axis, key, named = axes[row][column], f"{mask}_{metric}", set()
+    figure = Figure(figsize=(max(3.4 * len(metrics), 6.8), 3.2 * len(parts)), layout="constrained")
+    axes = figure.subplots(len(parts), len(metrics), sharex=True, squeeze=False)
+    for row, (part, where) in enumerate(parts.items()):
+        for column, (metric, title) in enumerate(metrics.items()):
+            axis, key, named = axes[row][column], f"{part}_{metric}", set()
             for curve in curves.values():
                 points = [(point.step + 1, point.held_out[key]) for point in curve.points if key in point.held_out]
                 if points:
@@ -34,10 +33,10 @@ def plot_curves(curves: Mapping[str, ArmCurve], path: Path) -> None:
                     name = None if curve.arm in named else curve.arm
                     named.add(curve.arm)
                     axis.plot(steps, values, color=colour, linewidth=1.2, marker=".", markersize=4, label=name)
-            axis.set_title(f"{_TITLES[metric]}, {mask} mask", fontsize=9)
+            axis.set_title(f"{title}, {where}", fontsize=9)
             axis.grid(alpha=0.3)
             axis.tick_params(labelsize=8)
-            if row == len(MASK_KINDS) - 1:
+            if row == len(parts) - 1:
                 axis.set_xlabel("optimizer step", fontsize=9)
     handles, names = axes[0][0].get_legend_handles_labels()
     if names:

@@ -1,23 +1,25 @@
 """The report of a sweep: ``report.json``, ``report.md`` in the form of the paper's Table 5, and curves as in its Figure 4."""
 
 import json
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from clinical_modernbert.artifacts import Artifact, Store, resolve
 from clinical_modernbert.errors import ModelError
-from clinical_modernbert.masking import MASK_KINDS, MaskKind
 from clinical_modernbert.recipe import SweepRecipe
+from clinical_modernbert.recipe.contrast import ContrastTrainingSection
 from clinical_modernbert.sweeps.board import Board, held_out_curve
 from clinical_modernbert.sweeps.comparison import MIN_SEEDS, Pair, compare_seeds, with_verdicts
+from clinical_modernbert.sweeps.kinds import PRETRAINING, TrialKind, TrialRecipe
 from clinical_modernbert.sweeps.markdown import render_markdown
 from clinical_modernbert.sweeps.plots import plot_curves
 from clinical_modernbert.sweeps.results import (
+    HIDDEN,
     ArmCurve,
     ArmResult,
     Comparison,
@@ -32,90 +34,120 @@ from clinical_modernbert.sweeps.results import (
 )
 from clinical_modernbert.sweeps.results_json import curves_to_json, report_to_json
 from clinical_modernbert.sweeps.scaling_fit import Runs, fit_scaling
-from clinical_modernbert.sweeps.scores import METRICS, DocumentScores
+from clinical_modernbert.sweeps.scores import GroupScores
 from clinical_modernbert.sweeps.trials import SweepBase, trial_recipe
 from clinical_modernbert.training.state import history_from_json
 
-Scores = dict[str, dict[MaskKind, DocumentScores]]
-"""Model -> frozen mask -> scores by document."""
+Scores = dict[str, dict[str, GroupScores]]
+"""Model -> frozen mask, or source of pairs -> scores by group."""
 
 
 def build_report(
     recipe: SweepRecipe, base: SweepBase, trials: Sequence[Trial], scores: Scores, *, store: Store
 ) -> SweepReport:
     """Return all figures of the sweep."""
-    described = _ordered([_with_figures(trial, base, store) for trial in trials])
+    kind = base.kind
+    described = _ordered([_with_figures(trial, base, store) for trial in trials], kind)
     if not recipe.arms:
-        return SweepReport(recipe.base, described)
+        return SweepReport(kind.base, recipe.base, described)
     fit = fit_trials(described, scores, store) if recipe.comparison.fit else None
-    return SweepReport(recipe.base, described, comparison=compare_arms(recipe, described, scores), fit=fit)
+    return SweepReport(
+        kind.base, recipe.base, described, comparison=compare_arms(recipe, kind, described, scores), fit=fit
+    )
 
 
 def _with_figures(trial: Trial, base: SweepBase, store: Store) -> Trial:
     """Return a finished trial with the figures of its model's manifest, and the compute that its recipe implies."""
     if not trial.finished:
         return trial
-    training = trial_recipe(base, trial.point).training
     summary = resolve(store, "model", trial.finished).summary
     figures = Trained(
         held_out=summary["held_out"],
         num_parameters=summary["num_parameters"],
         num_steps=summary["num_steps"],
-        token_places=training.course.times(training.sequence_length).before(training.total_steps),
-        training_flops=summary["training_flops"],
+        budget=_budget(trial_recipe(base, trial.point)),
+        training_flops=summary.get("training_flops"),
         initial_weights=summary["initial_weights"],
         row_order=summary["row_order"],
-        corpus=", ".join(dict.fromkeys(name for account in summary["phases"] for name in account["tokens"])),
+        data=_data(summary, base.kind),
     )
     return replace(trial, trained=figures)
 
 
-def _ordered(trials: list[Trial]) -> list[Trial]:
+def _data(summary: dict[str, Any], kind: TrialKind) -> str:
+    """Return the ids of the corpora of all phases, or of the pair set."""
+    if kind is PRETRAINING:
+        return ", ".join(dict.fromkeys(name for account in summary["phases"] for name in account["tokens"]))
+    return str(summary["pairs"])
+
+
+def _budget(recipe: TrialRecipe) -> int:
+    """Return the places for tokens, or the pairs, in all training batches."""
+    training = recipe.training
+    if isinstance(training, ContrastTrainingSection):
+        return training.num_steps * training.batch_pairs
+    return training.course.times(training.sequence_length).before(training.total_steps)
+
+
+def _ordered(trials: list[Trial], kind: TrialKind) -> list[Trial]:
     def place(trial: Trial) -> tuple[bool, int, float]:
-        # Losses after different numbers of steps are not comparable: a trial with more steps is listed first.
-        # A loss that is not a number is no loss: it is listed last.
-        loss = trial.held_out_loss if trial.held_out_loss is not None else 0.0
-        return bool(trial.error), -(trial.stopped_after or sys.maxsize), loss if math.isfinite(loss) else math.inf
+        # Figures after different numbers of steps are not comparable: a trial with more steps is listed first.
+        # A figure that is not a number is none: it is listed last.
+        return bool(trial.error), -(trial.stopped_after or sys.maxsize), kind.cost(trial.value)
 
     return sorted(trials, key=place)
 
 
-def compare_arms(recipe: SweepRecipe, trials: Sequence[Trial], scores: Scores) -> Comparison:
-    """Return figures by arm, mask and seed, differences against the baseline, and whether the arms were paired."""
+def compare_arms(recipe: SweepRecipe, kind: TrialKind, trials: Sequence[Trial], scores: Scores) -> Comparison:
+    """Return figures by arm, part (mask or source of pairs) and seed, differences from the baseline, and what was paired."""
     scored = {(trial.arm, trial.seed): trial for trial in trials if trial.finished in scores}
 
-    def scores_of(arm: str, mask: MaskKind) -> dict[int, DocumentScores]:
-        return {seed: scores[str(scored[arm, seed].model)][mask] for seed in recipe.seeds if (arm, seed) in scored}
+    def scores_of(arm: str, part: str) -> dict[int, GroupScores]:
+        return {seed: scores[str(scored[arm, seed].model)][part] for seed in recipe.seeds if (arm, seed) in scored}
 
+    parts = _parts(kind, scores)
     arms = {}
     for arm, overrides in recipe.arms.items():
         seeds = [seed for seed in recipe.seeds if (arm, seed) in scored]
-        masks = {}
-        for mask in MASK_KINDS if seeds else ():
-            ours = scores_of(arm, mask)
-            masks[mask] = {metric: [ours[seed].mean(metric) for seed in seeds] for metric in METRICS}
-        arms[arm] = ArmResult(list(overrides), seeds, masks, {})
-    for mask in MASK_KINDS:
-        baseline = scores_of(recipe.compared_with, mask)
-        pairs = {arm: _pairs(scores_of(arm, mask), baseline) for arm in arms if arm != recipe.compared_with}
-        for arm, compared in _compared(pairs, resamples=recipe.comparison.resamples).items():
-            arms[arm].against_baseline[mask] = compared
+        figures = {}
+        for part in parts if seeds else ():
+            ours = scores_of(arm, part)
+            figures[part] = {metric: [ours[seed].mean(metric) for seed in seeds] for metric in kind.metrics}
+        arms[arm] = ArmResult(list(overrides), seeds, figures, {})
+    for part in parts:
+        baseline = scores_of(recipe.compared_with, part)
+        pairs = {arm: _pairs(scores_of(arm, part), baseline) for arm in arms if arm != recipe.compared_with}
+        for arm, compared in _compared(pairs, kind, resamples=recipe.comparison.resamples).items():
+            arms[arm].against_baseline[part] = compared
     pairing = {
         str(seed): _pairing([trial for (_, of_seed), trial in scored.items() if of_seed == seed], scores)
         for seed in recipe.seeds
     }
-    return Comparison(recipe.compared_with, MIN_SEEDS, arms, pairing)
+    return Comparison(recipe.compared_with, MIN_SEEDS, parts, arms, pairing)
 
 
-def _pairs(ours: dict[int, DocumentScores], baseline: dict[int, DocumentScores]) -> dict[str, Pair]:
+def _parts(kind: TrialKind, scores: Scores) -> dict[str, str]:
+    """Return what was scored separately, in words."""
+    if kind is PRETRAINING:
+        return dict(HIDDEN)
+    first: dict[str, GroupScores] = next(iter(scores.values()), {})
+    return {
+        source: f"{found.counts_G.sum():,} pairs of {len(found.counts_G):,} categories; each anchor has to find its positive"
+        for source, found in first.items()
+    }
+
+
+def _pairs(ours: dict[int, GroupScores], baseline: dict[int, GroupScores]) -> dict[str, Pair]:
     """Return the scores of the seeds that both have."""
     return {str(seed): (of_seed, baseline[seed]) for seed, of_seed in ours.items() if seed in baseline}
 
 
-def _compared(pairs: dict[str, dict[str, Pair]], *, resamples: int) -> dict[str, dict[str, MetricComparison]]:
+def _compared(
+    pairs: dict[str, dict[str, Pair]], kind: TrialKind, *, resamples: int
+) -> dict[str, dict[str, MetricComparison]]:
     """Return arm -> metric -> differences with their verdict; an arm without a seed of the baseline has none."""
     by_arm = {arm: compare_seeds(of_arm, resamples=resamples) for arm, of_arm in pairs.items() if of_arm}
-    for metric in METRICS:
+    for metric in kind.metrics:
         decided = with_verdicts(
             {arm: compared[metric] for arm, compared in by_arm.items()}, higher_is_better=metric != "loss"
         )
@@ -125,23 +157,29 @@ def _compared(pairs: dict[str, dict[str, Pair]], *, resamples: int) -> dict[str,
 
 
 def _pairing(trials: Sequence[Trial], scores: Scores) -> Pairing:
-    """Return whether the trials of one seed had equal initial weights, rows, token counts, corpus and hidden tokens."""
+    """Return whether the trials of one seed had equal initial weights, rows, budgets, data and scored tokens or pairs."""
     figures = [trial.trained for trial in trials if trial.trained]
     proof = PairingProof(
         initial_weights=sorted({trained.initial_weights for trained in figures}),
         row_order=sorted({trained.row_order for trained in figures}),
-        token_places=sorted({trained.token_places for trained in figures}),
-        corpus=sorted({trained.corpus for trained in figures}),
-        hidden_tokens={m: sorted({scores[str(trial.model)][m].mask for trial in trials}) for m in MASK_KINDS},
+        budget=sorted({trained.budget for trained in figures}),
+        data=sorted({trained.data for trained in figures}),
+        scored=_digests([scores[str(trial.model)] for trial in trials]),
     )
     return Pairing(
         initial_weights=len(proof.initial_weights) <= 1,
         row_order=len(proof.row_order) <= 1,
-        token_places=len(proof.token_places) <= 1,
-        corpus=len(proof.corpus) <= 1,
-        hidden_tokens=all(len(digests) <= 1 for digests in proof.hidden_tokens.values()),
+        budget=len(proof.budget) <= 1,
+        data=len(proof.data) <= 1,
+        scored=all(len(digests) <= 1 for digests in proof.scored.values()),
         shown_by=proof,
     )
+
+
+def _digests(scores: Sequence[dict[str, GroupScores]]) -> dict[str, list[str]]:
+    """Return part -> digests of what models were scored on."""
+    parts = dict.fromkeys(part for of_model in scores for part in of_model)
+    return {part: sorted({of_model[part].scored for of_model in scores}) for part in parts}
 
 
 def fit_trials(trials: Sequence[Trial], scores: Scores, store: Store) -> Fit | FailedFit:
@@ -155,7 +193,7 @@ def fit_trials(trials: Sequence[Trial], scores: Scores, store: Store) -> Fit | F
             [trained.num_parameters - num for (_, trained), num in zip(scored, embeddings, strict=True)],
             dtype=np.float64,
         ),
-        tokens_R=np.array([trained.token_places for _, trained in scored], dtype=np.float64),
+        tokens_R=np.array([trained.budget for _, trained in scored], dtype=np.float64),
         losses_R=np.array([scores[model]["uniform"].mean("loss") for model, _ in scored]),
     )
     try:
@@ -176,7 +214,7 @@ def write_report(folder: Path, recipe: SweepRecipe, report: SweepReport, *, stor
     board = Board(store, sweep_id)
     for trial in report.trials:
         if trial.trained and trial.model:
-            history = json.loads(resolve(store, "model", trial.model).file("history.json").read_text())
+            history = json.loads(resolve(store, "model", trial.model).file(report.kind.history_name).read_text())
             points = held_out_curve(history_from_json(history))
         elif trial.stopped_after and trial.model and (reached := board.read(trial.model)):
             points = reached.points
@@ -186,4 +224,4 @@ def write_report(folder: Path, recipe: SweepRecipe, report: SweepReport, *, stor
     (folder / "report.json").write_text(json.dumps(report_to_json(report), indent=1), encoding="utf-8")
     (folder / "curves.json").write_text(json.dumps(curves_to_json(curves), indent=1), encoding="utf-8")
     (folder / "report.md").write_text(render_markdown(recipe, report, sweep_id=sweep_id), encoding="utf-8")
-    plot_curves(curves, folder / "curves.png")
+    plot_curves(curves, folder / "curves.png", kind=report.kind)

@@ -1,14 +1,13 @@
 """The results of a sweep as values. Imports no torch, so that pages can read them; ``results_json`` has their JSON form."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from clinical_modernbert.masking import MaskKind
 from clinical_modernbert.sweeps.board import Curve
+from clinical_modernbert.sweeps.kinds import KINDS, TrialKind
 from clinical_modernbert.sweeps.trials import Point
 
-METRIC = "held_out_loss"
-
-HIDDEN: dict[MaskKind, str] = {
+HIDDEN = {
     "uniform": "15 % of all tokens hidden",
     "entity": "15 % of clinical tokens hidden, as whole terms",
 }
@@ -22,12 +21,14 @@ class Trained:
     held_out: dict[str, float]
     num_parameters: int
     num_steps: int
-    token_places: int
-    """Places for tokens in all training batches."""
-    training_flops: float
+    budget: int
+    """Places for tokens, or pairs, in all training batches."""
+    training_flops: float | None
+    """None of contrastive runs, which do not count them."""
     initial_weights: str
     row_order: str
-    corpus: str
+    data: str
+    """Id of the corpus or pair set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,8 @@ class Trial:
     overrides: list[str]
     """With ``recipe``, what repeats the trial by hand."""
     model: str | None
-    held_out_loss: float | None
-    """Under the uniform mask; None if the trial failed."""
+    value: float | None
+    """The held-out figure that its kind is judged by (``TrialKind.metric``); None if the trial failed."""
     stopped_at_rung: int | None
     stopped_after: int | None
     """Steps of a trial that halving stopped."""
@@ -72,7 +73,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """An arm's metric minus the baseline's, over the same documents, with a 95 % interval."""
+    """An arm's metric minus the baseline's, over the same documents or pairs, with a 95 % interval."""
 
     value: float
     low: float
@@ -86,13 +87,13 @@ class MetricComparison:
     verdict: str
     """``better``, ``worse`` or ``undecided``."""
     mean: Difference
-    """Over seeds; the interval is that of another seed and other documents."""
+    """Over seeds; the interval is that of another seed and other groups."""
     p: float | None
     """Of a paired t test over seeds; None with fewer seeds than a verdict needs."""
     p_holm: float | None
     """After Holm's correction over the arms."""
     seeds: dict[str, Difference]
-    """By seed; the intervals are over documents alone."""
+    """By seed; the intervals are over groups (documents, or categories of pairs) alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +102,10 @@ class ArmResult:
 
     overrides: list[str]
     seeds: list[int]
-    masks: dict[MaskKind, dict[str, list[float]]]
-    """Mask -> metric -> values in the order of ``seeds``."""
-    against_baseline: dict[MaskKind, dict[str, MetricComparison]]
-    """Mask -> metric; empty for the baseline."""
+    parts: dict[str, dict[str, list[float]]]
+    """Mask, or source of pairs -> metric -> values in the order of ``seeds``."""
+    against_baseline: dict[str, dict[str, MetricComparison]]
+    """Mask or source -> metric; empty for the baseline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +114,10 @@ class PairingProof:
 
     initial_weights: list[str]
     row_order: list[str]
-    token_places: list[int]
-    corpus: list[str]
-    hidden_tokens: dict[MaskKind, list[str]]
+    budget: list[int]
+    data: list[str]
+    scored: dict[str, list[str]]
+    """Mask or source -> digests of the hidden tokens or pairs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,19 +126,10 @@ class Pairing:
 
     initial_weights: bool
     row_order: bool
-    token_places: bool
-    corpus: bool
-    hidden_tokens: bool
+    budget: bool
+    data: bool
+    scored: bool
     shown_by: PairingProof
-
-
-_PAIRED = {
-    "initial_weights": "initial weights",
-    "row_order": "rows at each step",
-    "token_places": "number of training tokens",
-    "corpus": "training corpus",
-    "hidden_tokens": "hidden tokens",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,19 +139,20 @@ class Comparison:
     baseline: str
     seeds_needed: int
     """Seeds below which every verdict is ``undecided``."""
+    parts: dict[str, str]
+    """What is scored separately, a mask or the pairs of a source -> what it is, in words."""
     arms: dict[str, ArmResult]
     pairing: dict[str, Pairing]
     """By seed."""
 
-    @property
-    def same_within_seeds(self) -> list[str]:
-        """What all arms of each seed had in common, in words."""
-        return [words for name, words in _PAIRED.items() if all(getattr(p, name) for p in self.pairing.values())]
+    def same_within_seeds(self, paired: Mapping[str, str]) -> list[str]:
+        """Return what all arms of each seed had in common, in the words of ``TrialKind.paired``."""
+        return [words for name, words in paired.items() if all(getattr(p, name) for p in self.pairing.values())]
 
-    @property
-    def different_within_seeds(self) -> list[str]:
-        """What differed between arms of a seed, in words."""
-        return [words for words in _PAIRED.values() if words not in self.same_within_seeds]
+    def different_within_seeds(self, paired: Mapping[str, str]) -> list[str]:
+        """Return what differed between arms of a seed, in words."""
+        same = self.same_within_seeds(paired)
+        return [words for words in paired.values() if words not in same]
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +209,8 @@ class FailedFit:
 class SweepReport:
     """All figures of a sweep."""
 
+    trains: str
+    """Kind of the base recipe."""
     base: str
     trials: list[Trial]
     """Best first, then stopped ones, then failed ones."""
@@ -222,8 +218,13 @@ class SweepReport:
     fit: Fit | FailedFit | None = None
 
     @property
+    def kind(self) -> TrialKind:
+        """What the trials train, and by which figures they are judged."""
+        return KINDS[self.trains]
+
+    @property
     def best(self) -> Trial:
-        """The trial with the lowest held-out loss."""
+        """The trial with the best held-out figure."""
         return self.trials[0]
 
 

@@ -11,8 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from clinical_modernbert.errors import ArtifactError
 from clinical_modernbert.sweeps.board import curve_from_json, curve_to_json
+from clinical_modernbert.sweeps.kinds import KINDS
 from clinical_modernbert.sweeps.results import (
-    METRIC,
     ArmCurve,
     Comparison,
     FailedFit,
@@ -32,7 +32,13 @@ _FIT: TypeAdapter[Fit | FailedFit] = TypeAdapter(Fit | FailedFit)
 def report_to_json(report: SweepReport) -> JsonObject:
     """Return the report as ``report.json`` holds it."""
     trials = [_trial_to_json(trial) for trial in report.trials]
-    values: JsonObject = {"metric": METRIC, "base": report.base, "trials": trials, "best": trials[0]}
+    values: JsonObject = {
+        "trains": report.trains,
+        "metric": report.kind.metric,
+        "base": report.base,
+        "trials": trials,
+        "best": trials[0],
+    }
     if report.comparison:
         values |= asdict(report.comparison)
     if report.fit:
@@ -43,7 +49,10 @@ def report_to_json(report: SweepReport) -> JsonObject:
 def report_from_json(values: Mapping[str, Any], *, called: str) -> SweepReport:
     """Return the report that ``report_to_json`` wrote; ``ArtifactError`` names ``called`` and the first wrong field."""
     try:
+        if values["trains"] not in KINDS:
+            raise ArtifactError(f"{called} is not the report of a sweep: trains is {values['trains']!r}")
         return SweepReport(
+            trains=str(values["trains"]),
             base=str(values["base"]),
             trials=[_trial_from_json(trial) for trial in values["trials"]],
             comparison=_COMPARISON.validate_python(values) if "arms" in values else None,

@@ -1,32 +1,35 @@
 """Run a sweep on Ray Tune: a search with Optuna's samplers, or the arms of an ablation, each once for every seed.
 
-Every trial is a pretraining artifact. A trial's driver requests no CPU, because its workers do: two drivers with a CPU each would
+Every trial is a model of the store. A trial's driver requests no CPU, because its workers do: two drivers with a CPU each would
 wait for each other's workers forever. A sweep that is started again continues: finished trials are found by their fingerprint,
 stopped ones on the sweep's board (``board``), and a sampler's points are kept (``proposals``). Failed trials stay in the report
 with their error.
 """
 
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from clinical_modernbert.artifacts import Artifact, Plan, Store, open_store
+from clinical_modernbert.artifacts import Artifact, Plan, Store, open_store, resolve
 from clinical_modernbert.errors import ModelError, RecipeError, UserError
 from clinical_modernbert.progress import watch
-from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe
+from clinical_modernbert.recipe import ContrastRecipe, SweepRecipe
 from clinical_modernbert.recipe.sweep import GridDimension, HalvingSection
 from clinical_modernbert.runtime import cluster_room, side_by_side, start_ray
 from clinical_modernbert.sweeps.board import Board
-from clinical_modernbert.sweeps.halving import train_while_it_keeps_up
+from clinical_modernbert.sweeps.halving import held_out_value, train_while_it_keeps_up
+from clinical_modernbert.sweeps.kinds import PRETRAINING, TrialRecipe
+from clinical_modernbert.sweeps.pair_scores import pairs_to_score, score_pairs
 from clinical_modernbert.sweeps.proposals import Proposals, searcher
 from clinical_modernbert.sweeps.report import Scores, build_report, write_report
-from clinical_modernbert.sweeps.results import METRIC, Trial
+from clinical_modernbert.sweeps.results import Trial
 from clinical_modernbert.sweeps.results_json import report_to_json
-from clinical_modernbert.sweeps.scores import score_model
+from clinical_modernbert.sweeps.scores import GroupScores, score_masked_tokens
 from clinical_modernbert.sweeps.trials import (
     Point,
     SweepBase,
@@ -36,17 +39,19 @@ from clinical_modernbert.sweeps.trials import (
     trial_plan,
     trial_recipe,
 )
-from clinical_modernbert.training.launch import pretrain
+from clinical_modernbert.training.launch import launch
 
 # Tune refuses an empty request. Every driver needs memory anyway, and no two trials wait for each other's memory.
 _DRIVER_BYTES = 100_000_000
+_COST = "cost"
 
 
 def sweep(plan: Plan[SweepRecipe]) -> Artifact:
     """Run every trial of the plan's sweep, compare the results, and publish the report with its plots."""
     recipe = plan.recipe
-    corpus_id = plan.artifacts["corpus"].manifest.id
-    base = sweep_base(recipe, corpus_id=corpus_id)
+    (data,) = plan.artifacts.values()
+    base = sweep_base(recipe, data_id=data.manifest.id)
+    score = _scorer(plan, base, data) if recipe.arms else None  # before the trials: it may find nothing to score
     start_ray()
     with tempfile.TemporaryDirectory(prefix="clinical-modernbert-tune-") as folder:
         trials = _run_trials(plan, base, Path(folder))
@@ -55,7 +60,7 @@ def sweep(plan: Plan[SweepRecipe]) -> Artifact:
         errors = [trial.error for trial in trials if trial.error]
         first = f", the first with: {errors[0]}" if errors else ""
         raise ModelError(f"no trial of {plan.id} ran to its end: {len(errors)} of {len(trials)} failed{first}")
-    scores = _score(plan, models, corpus_id=corpus_id) if recipe.arms else {}
+    scores = _scores(score, models) if score else {}
     report = build_report(recipe, base, trials, scores, store=plan.store)
     with tempfile.TemporaryDirectory() as name:
         write_report(Path(name), recipe, report, store=plan.store, sweep_id=plan.id)
@@ -77,7 +82,7 @@ def _run_trials(plan: Plan[SweepRecipe], base: SweepBase, folder: Path) -> list[
         tune.with_resources(trial, resources={"memory": _DRIVER_BYTES}),
         param_space=search.space,
         tune_config=tune.TuneConfig(
-            metric=METRIC,
+            metric=_COST,
             mode="min",
             num_samples=search.num_samples,
             max_concurrent_trials=search.max_concurrent_trials,
@@ -103,7 +108,7 @@ def _is_trained(base: SweepBase, point: Point, store: Store) -> bool:
         return False
 
 
-def fitting(limit: int, trials: Iterable[PretrainRecipe], resources: Mapping[str, float]) -> int:
+def fitting(limit: int, trials: Iterable[TrialRecipe], resources: Mapping[str, float]) -> int:
     """Return how many of at most ``limit`` trials run side by side: as many of the widest as have room, at least one.
 
     One more would wait for its workers until ``scaling.start_timeout_s`` fails it.
@@ -116,7 +121,7 @@ def fitting(limit: int, trials: Iterable[PretrainRecipe], resources: Mapping[str
     return side_by_side(limit, needs, resources, setting="max_concurrent_trials")
 
 
-def example_trials(recipe: SweepRecipe, base: SweepBase) -> list[PretrainRecipe]:
+def example_trials(recipe: SweepRecipe, base: SweepBase) -> list[TrialRecipe]:
     """Return the recipes of the known trials, or one of a search whose sampler proposes later."""
     first = {p: d.values[0] if isinstance(d, GridDimension) else d.low for p, d in recipe.space.items()}
     examples = []
@@ -167,10 +172,10 @@ def _search(plan: Plan[SweepRecipe], num_at_once: int) -> _TuneSearch:
     num_trials = recipe.num_trials or len(known_points(recipe))
     if recipe.sampler == "grid":  # visits the same points whatever it visited before
         algorithm = OptunaSearch(
-            metric=METRIC, mode="min", sampler=optuna.samplers.GridSampler(choices, seed=recipe.seed)
+            metric=_COST, mode="min", sampler=optuna.samplers.GridSampler(choices, seed=recipe.seed)
         )
     else:
-        algorithm = searcher(recipe, Proposals(plan.store.uri, plan.id), metric=METRIC)
+        algorithm = searcher(recipe, Proposals(plan.store.uri, plan.id), metric=_COST)
     limited = ConcurrencyLimiter(algorithm, max_concurrent=num_at_once)
     return _TuneSearch(space, num_trials, num_samples=num_trials, algorithm=limited)
 
@@ -186,13 +191,13 @@ def _trial(
         plan = trial_plan(base, config.get("point", config), open_store(store_uri))
         model_id = plan.id
         if halving:
-            loss = train_while_it_keeps_up(plan, halving, Board(plan.store, sweep_id))
+            value = train_while_it_keeps_up(plan, halving, Board(plan.store, sweep_id), base.kind)
         else:
-            loss = (plan.existing() or pretrain(plan)).summary["held_out"]["uniform_loss"]
+            value = held_out_value(plan.existing() or launch(plan), base.kind)
     except UserError as error:
-        tune.report({METRIC: float("inf"), "model": model_id, "error": str(error)})
+        tune.report({_COST: float("inf"), "value": None, "model": model_id, "error": str(error)})
         return
-    tune.report({METRIC: loss, "model": model_id})
+    tune.report({_COST: base.kind.cost(value), "value": value, "model": model_id})
 
 
 def _outcome(base: SweepBase, result: Any, board: Board) -> Trial:
@@ -207,28 +212,41 @@ def _outcome(base: SweepBase, result: Any, board: Board) -> Trial:
         recipe=base.base,
         overrides=trial_overrides(base, point),
         model=model,
-        held_out_loss=None if error else metrics.get(METRIC),
+        value=None if error else metrics.get("value"),
         stopped_at_rung=reached.lost_rung if reached else None,
         stopped_after=reached.stopped_after if reached else None,
         error=error,
     )
 
 
-def _score(plan: Plan[SweepRecipe], models: list[str], *, corpus_id: str) -> Scores:
-    """Return each model's scores by frozen mask and document, one Ray task a model."""
+def _scorer(plan: Plan[SweepRecipe], base: SweepBase, data: Artifact) -> Callable[[str], dict[str, GroupScores]]:
+    """Return what scores the model of an id in a Ray task: all models of the sweep on the same tokens or pairs."""
+    section = plan.recipe.comparison
+    if base.kind is PRETRAINING:
+        return partial(score_masked_tokens, store_uri=plan.store.uri, corpus_id=data.manifest.id, section=section)
+    recipes = example_trials(plan.recipe, base)
+    sets = {trial.pairs for trial in recipes if isinstance(trial, ContrastRecipe)}
+    trained_on = [resolve(plan.store, "pairs", reference) for reference in sorted(sets)]
+    pairs = pairs_to_score(data, trained_on, max_pairs=section.max_pairs)
+    return partial(score_pairs, store_uri=plan.store.uri, pairs=pairs)
+
+
+def _scores(score: Callable[[str], dict[str, GroupScores]], models: list[str]) -> Scores:
+    """Return each model's scores by mask or source, one Ray task a model."""
     import ray
 
-    task = ray.remote(num_cpus=1)(score_model)
-    section = plan.recipe.comparison
-    pending = {
-        model: task.remote(plan.store.uri, model_id=model, corpus_id=corpus_id, section=section) for model in models
-    }
+    task = ray.remote(num_cpus=1)(_apply)
+    pending = {model: task.remote(score, model) for model in models}
     return {model: ray.get(reference) for model, reference in pending.items()}
 
 
+def _apply(score: Callable[[str], dict[str, GroupScores]], model: str) -> dict[str, GroupScores]:
+    return score(model)
+
+
 def _write_scores(folder: Path, scores: Scores) -> None:
-    """Write one npz file a model with its sums by document, for analyses that the report does not make."""
-    for model, masks in scores.items():
+    """Write one npz file a model with its sums by group, for analyses that the report does not make."""
+    for model, parts in scores.items():
         folder.mkdir(exist_ok=True)
-        arrays = {f"{mask}_{key}": array for mask, found in masks.items() for key, array in found.arrays().items()}
+        arrays = {f"{part}_{key}": array for part, found in parts.items() for key, array in found.arrays().items()}
         np.savez_compressed(folder / f"{model}.npz", allow_pickle=False, **arrays)

@@ -1,9 +1,13 @@
-"""Each model's scores summed by held-out document: the pairs by which arms are compared.
+"""Each model's scores summed by group, a held-out document or the category of a pair: what is drawn together.
 
-Legend: D documents, K values of k.
+Arms are compared by these sums. Pretrained models are scored here, at the hidden tokens of a corpus, and vectors in
+``pair_scores``.
+
+Legend: G groups, N tokens or pairs.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,56 +17,61 @@ from numpy.typing import NDArray
 
 from clinical_modernbert.artifacts import open_store, resolve
 from clinical_modernbert.evaluation.masked_tokens.score import score_held_out
-from clinical_modernbert.masking import TOP_K, MaskKind
+from clinical_modernbert.masking import TOP_K
 from clinical_modernbert.recipe.sweep import ComparisonSection
 from clinical_modernbert.training.held_out import MaskedPositions
 
-METRICS = ("loss", *(f"top{k}" for k in TOP_K))
 _BATCH_ROWS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class DocumentScores:
-    """Sums over the hidden tokens of each document under one frozen mask; documents in the order of their keys."""
+class GroupScores:
+    """Sums of each group in one part: over the hidden tokens of one frozen mask, or over the pairs of one source."""
 
-    mask: str
-    """sha256 over the hidden tokens and their documents; equal for two models that were scored on the same ones."""
-    documents_D: NDArray[np.uint64]
-    tokens_D: NDArray[np.int64]
-    """Hidden tokens."""
+    scored: str
+    """sha256 over the tokens or pairs and their groups; equal for two models that were scored on the same ones."""
+    groups_G: NDArray[np.uint64]
+    """Keys of the groups, in their order."""
+    counts_G: NDArray[np.int64]
+    """Hidden tokens, or pairs."""
     sums: dict[str, NDArray[np.float64]]
-    """Metric -> [D]: summed cross-entropy in nats, or hits among the first k."""
+    """Metric -> [G]: summed cross-entropy in nats, hits among the first k, or reciprocal ranks."""
 
     def mean(self, metric: str) -> float:
-        """Return the metric over all hidden tokens."""
-        return float(self.sums[metric].sum() / self.tokens_D.sum())
+        """Return the metric over all tokens or pairs."""
+        return float(self.sums[metric].sum() / self.counts_G.sum())
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays of an npz file."""
-        return {"documents": self.documents_D, "tokens": self.tokens_D, **self.sums}
+        return {"groups": self.groups_G, "counts": self.counts_G, **self.sums}
 
 
-def document_scores(positions: MaskedPositions) -> DocumentScores:
-    """Sum the scores of hidden tokens by document."""
-    # Hits as 0.0 and 1.0, so that every metric is a sum over tokens.
-    documents_D, owner_N = np.unique(positions.documents_N, return_inverse=True)
-    size = len(documents_D)
-    per_token = {"loss": positions.losses_N} | {f"top{k}": np.where(positions.ranks_N < k, 1.0, 0.0) for k in TOP_K}
-    hidden = hashlib.sha256(positions.documents_N.tobytes() + positions.labels_N.tobytes())
-    return DocumentScores(
-        mask=hidden.hexdigest(),
-        documents_D=documents_D,
-        tokens_D=np.bincount(owner_N, minlength=size),
+def summed(groups_N: NDArray[np.uint64], values: Mapping[str, NDArray[np.float64]], *, scored: str) -> GroupScores:
+    """Return the sums of ``values``, metric -> [N], by group."""
+    groups_G, owner_N = np.unique(groups_N, return_inverse=True)
+    size = len(groups_G)
+    return GroupScores(
+        scored=scored,
+        groups_G=groups_G,
+        counts_G=np.bincount(owner_N, minlength=size),
         sums={
             metric: np.bincount(owner_N, weights=values_N, minlength=size).astype(np.float64)
-            for metric, values_N in per_token.items()
+            for metric, values_N in values.items()
         },
     )
 
 
-def score_model(
-    store_uri: str, *, model_id: str, corpus_id: str, section: ComparisonSection
-) -> dict[MaskKind, DocumentScores]:
+def document_scores(positions: MaskedPositions) -> GroupScores:
+    """Sum the scores of hidden tokens by document."""
+    # Hits as 0.0 and 1.0, so that every metric is a sum over tokens.
+    per_token = {"loss": positions.losses_N} | {f"top{k}": np.where(positions.ranks_N < k, 1.0, 0.0) for k in TOP_K}
+    hidden = hashlib.sha256(positions.documents_N.tobytes() + positions.labels_N.tobytes())
+    return summed(positions.documents_N, per_token, scored=hidden.hexdigest())
+
+
+def score_masked_tokens(
+    model_id: str, *, store_uri: str, corpus_id: str, section: ComparisonSection
+) -> dict[str, GroupScores]:
     """Score one model on the sweep's corpus: frozen mask -> scores by document. Runs as a Ray task of one CPU."""
     torch.set_num_threads(1)
     store = open_store(store_uri)

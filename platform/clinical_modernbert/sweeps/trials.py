@@ -1,25 +1,30 @@
-"""Trials: a pretraining recipe plus overrides, which also repeat the trial by hand."""
+"""Trials: a recipe plus overrides, which also repeat the trial by hand."""
 
 import hashlib
 import itertools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import yaml
 
 from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, find_model, make_plan, resolve
 from clinical_modernbert.errors import RecipeError
-from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe, build_recipe, read_recipe
+from clinical_modernbert.recipe import ContrastRecipe, PretrainRecipe, SweepRecipe, build_recipe, read_recipe
 from clinical_modernbert.recipe.section import RecipeValues
 from clinical_modernbert.recipe.sweep import GridDimension, HalvingSection, Scalar
+from clinical_modernbert.sweeps.kinds import PRETRAINING, VECTORS, TrialKind, TrialRecipe, trial_kind
 from clinical_modernbert.training.corpora import pretrain_plan
 
-# What names artifacts in a pretraining recipe: this field, and the keys of this field of its phases.
-_CORPUS, _CORPORA = "corpus", "corpora"
+# What names artifacts in a trial's recipe: these fields, each named as its kind, and the keys of ``corpora`` of phases.
+_DATA, _CORPORA = ("corpus", "pairs"), "corpora"
+
+_Pin = Callable[[str, str], str]
+"""(kind, reference) -> id."""
 
 
 Point = dict[str, Scalar]
@@ -28,7 +33,7 @@ Point = dict[str, Scalar]
 
 @dataclass(frozen=True, slots=True)
 class SweepBase:
-    """The recipe, overrides and corpus that all trials of a sweep share."""
+    """The recipe, overrides and data that all trials of a sweep share."""
 
     values: RecipeValues
     """The base recipe's values, as its file holds them."""
@@ -36,24 +41,32 @@ class SweepBase:
     """Name of every trial's model, different from that of other runs of the base."""
     base: str
     overrides: tuple[str, ...]
-    corpus_id: str
+    data_id: str
+    """Id of the corpus or pair set."""
     arms: dict[str, tuple[str, ...]]
     """The overrides of each arm; empty in a search."""
 
+    @property
+    def kind(self) -> TrialKind:
+        """What the trials train, and by which figures they are judged."""
+        return trial_kind(self.values.get("kind"), base=self.base)
 
-def sweep_base(recipe: SweepRecipe, *, corpus_id: str) -> SweepBase:
+
+def sweep_base(recipe: SweepRecipe, *, data_id: str) -> SweepBase:
     """Read the base recipe; raise ``RecipeError`` if a path or value of the space does not fit it."""
+    in_file = read_recipe(recipe.base)
+    _check_data(recipe, trial_kind(in_file.get("kind"), base=recipe.base))
     base = SweepBase(
-        values=read_recipe(recipe.base),
+        values=in_file,
         name=f"{recipe.name[:34]}-trial",
         base=recipe.base,
         overrides=recipe.overrides,
-        corpus_id=corpus_id,
+        data_id=data_id,
         arms=dict(recipe.arms),
     )
     for arm in recipe.arms:
         try:
-            trial_recipe(base, {"arm": arm, "seed": recipe.seeds[0]})
+            _check_held_out(trial_recipe(base, {"arm": arm, "seed": recipe.seeds[0]}))
         except RecipeError as error:
             raise RecipeError(f"arms.{arm} does not fit {recipe.base}: {error}") from None
     for path, dimension in recipe.space.items():
@@ -61,6 +74,7 @@ def sweep_base(recipe: SweepRecipe, *, corpus_id: str) -> SweepBase:
         for value in values:
             try:
                 trial = trial_recipe(base, {path: value})
+                _check_held_out(trial)
                 if recipe.halving:
                     check_halving(recipe.halving, trial)
             except RecipeError as error:
@@ -68,12 +82,31 @@ def sweep_base(recipe: SweepRecipe, *, corpus_id: str) -> SweepBase:
     return base
 
 
-def check_halving(section: HalvingSection, trial: PretrainRecipe) -> None:
-    """Raise ``RecipeError`` if a trial has no rung, or measures no held-out loss at its rungs."""
-    every, total = trial.held_out_loss.every_steps, trial.training.total_steps
+def _check_data(recipe: SweepRecipe, kind: TrialKind) -> None:
+    """Raise ``RecipeError`` unless the sweep names the data that its base trains on."""
+    given = "corpus" if recipe.corpus else "pairs"
+    if given != kind.data:
+        raise RecipeError(f"base={recipe.base!r} is of kind {kind.base}: set {kind.data}, not {given}")
+
+
+def _check_held_out(trial: TrialRecipe) -> None:
+    """Raise ``RecipeError`` if the trial holds out nothing by which it could be judged."""
+    if isinstance(trial, ContrastRecipe) and trial.training.split == "all":
+        raise RecipeError(
+            "training.split=all trains on the held-out pairs too, by which trials are judged: leave it out"
+        )
+
+
+def check_halving(section: HalvingSection, trial: TrialRecipe) -> None:
+    """Raise ``RecipeError`` if a trial has no rung, or measures nothing at its rungs."""
+    if isinstance(trial, PretrainRecipe):
+        field, every = "held_out_loss", trial.held_out_loss.every_steps
+    else:
+        field, every = "held_out", trial.held_out.every_steps
+    total = trial.training.total_steps
     if not every or section.grace_steps % every:
         raise RecipeError(
-            f"halving.grace_steps={section.grace_steps} needs held-out losses at its rungs, and held_out_loss.every_steps is "
+            f"halving.grace_steps={section.grace_steps} needs held-out figures at its rungs, and {field}.every_steps is "
             f"{every}: set it in overrides, to {section.grace_steps} or a divisor of it"
         )
     if section.grace_steps >= total:
@@ -83,87 +116,92 @@ def check_halving(section: HalvingSection, trial: PretrainRecipe) -> None:
 
 
 def sweep_plan(recipe: SweepRecipe, store: Store) -> Plan[SweepRecipe]:
-    """Plan the sweep. Corpus names in its base, overrides, arms and space become ids, and these corpora become inputs.
+    """Plan the sweep. Names of corpora and pair sets in base, overrides, arms and space become ids, and these become inputs.
 
-    A name may select another corpus later. Ids keep a trial's overrides valid, and make that a different sweep.
+    A name may select another artifact later. Ids keep a trial's overrides valid, and make that a different sweep.
     """
-    main_corpus = resolve(store, "corpus", recipe.corpus)
-    base = sweep_base(recipe, corpus_id=main_corpus.manifest.id)  # raises what does not fit the base first
-    named: dict[str, Artifact] = {}
+    ((field, (_, reference)),) = recipe.references().items()
+    main = resolve(store, field, reference)
+    base = sweep_base(recipe, data_id=main.manifest.id)  # raises what does not fit the base first
+    inputs: list[InputEntry] = []
 
-    def pinned(where: str, reference: str) -> str:
-        corpus = resolve(store, "corpus", reference)
-        named[where if named.get(where, corpus) == corpus else f"{where} {reference}"] = corpus
-        if _vocabulary(corpus) != _vocabulary(main_corpus):
+    def pinned(where: str, kind: str, reference: str) -> str:
+        artifact = resolve(store, kind, reference)
+        if base.kind is PRETRAINING and _vocabulary(artifact) != _vocabulary(main):
             raise RecipeError(
-                f"{where}: corpus {corpus.manifest.id} has another tokenizer than {main_corpus.manifest.id}, the sweep's corpus: "
+                f"{where}: corpus {artifact.manifest.id} has another tokenizer than {main.manifest.id}, the sweep's corpus: "
                 "losses over other tokens cannot be compared; build it with tokenizer.base set to that corpus's tokenizer folder"
             )
-        return corpus.manifest.id
+        entry_id = f"{kind}/{artifact.manifest.id}"
+        entry = InputEntry(name=f"{where} {entry_id}", id=entry_id, digest=artifact.manifest.digest)
+        if entry not in inputs:
+            inputs.append(entry)
+        return artifact.manifest.id
 
-    def with_ids(where: str, overrides: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_with_ids(override, lambda reference: pinned(where, reference)) for override in overrides)
+    def with_ids(where: str, overrides: Iterable[str]) -> tuple[str, ...]:
+        return tuple(_with_ids(override, partial(pinned, where)) for override in overrides)
 
-    space = {_path_with_ids(path, lambda name: pinned("space", name)): d for path, d in recipe.space.items()}
-    if isinstance(dimension := space.get(_CORPUS), GridDimension):
-        ids = tuple(pinned(f"space.{_CORPUS}.values.{n}", str(value)) for n, value in enumerate(dimension.values))
-        space[_CORPUS] = dimension.model_copy(update={"values": ids})
+    space = {_path_with_ids(path, partial(pinned, "space")): dimension for path, dimension in recipe.space.items()}
+    for kind in _DATA:
+        if isinstance(dimension := space.get(kind), GridDimension):
+            ids = tuple(pinned(f"space.values.{n}", kind, str(value)) for n, value in enumerate(dimension.values))
+            space[kind] = dimension.model_copy(update={"values": ids})
     changes = {
-        "overrides": with_ids("base", _phases_with_corpora(base)) + with_ids("overrides", recipe.overrides),
+        "overrides": with_ids("base", _named_by_base(base)) + with_ids("overrides", recipe.overrides),
         "arms": {arm: with_ids(f"arms.{arm}", overrides) for arm, overrides in recipe.arms.items()},
         "space": space,
     }
-    corpora = tuple(
-        InputEntry(name=where, id=f"corpus/{corpus.manifest.id}", digest=corpus.manifest.digest)
-        for where, corpus in named.items()
-    )
-    raw_inputs = (*base_inputs(recipe), *corpora, *_initial_models(recipe, base, store))
+    raw_inputs = (*base_inputs(recipe), *inputs, *_initial_models(recipe, base, store))
     return make_plan(recipe.model_copy(update=changes), store, raw_inputs=raw_inputs)
 
 
-def _phases_with_corpora(base: SweepBase) -> tuple[str, ...]:
-    """Return the override that repeats the base's phases where they name corpora and no other override replaces them."""
-    phases = base.values.get("training", {}).get("phases") or ()
-    replaced = any(override.partition("=")[0].strip() == "training.phases" for override in base.overrides)
-    named = any(phase.get(_CORPORA) for phase in phases) and not replaced
-    return (f"training.phases={_typed(phases)}",) if named else ()
+def _named_by_base(base: SweepBase) -> tuple[str, ...]:
+    """Return the overrides that repeat what the base names besides the sweep's data, unless another override replaces it."""
+    replaced = {override.partition("=")[0].strip() for override in base.overrides}
+    phases, corpus = base.values.get("training", {}).get("phases") or (), base.values.get("corpus")
+    found = []
+    if any(phase.get(_CORPORA) for phase in phases) and "training.phases" not in replaced:
+        found.append(f"training.phases={_typed(phases)}")
+    if base.kind is VECTORS and corpus and "corpus" not in replaced:  # of the masked-language term
+        found.append(f"corpus={corpus}")
+    return tuple(found)
 
 
-def _with_ids(override: str, pinned: Callable[[str], str]) -> str:
-    """Return the override with ids in place of the corpora that it names; unchanged where it names none."""
+def _with_ids(override: str, pinned: _Pin) -> str:
+    """Return the override with ids in place of the artifacts that it names; unchanged where it names none."""
     path, _, text = override.partition("=")
     path, value = path.strip(), yaml.safe_load(text)
-    if path == _CORPUS:
-        return f"{_CORPUS}={pinned(str(value))}"
+    if path in _DATA and value is not None:
+        return f"{path}={pinned(path, str(value))}"
     below = _value_with_ids(path.rpartition(".")[2], value, pinned)
     with_ids = _path_with_ids(path, pinned)
     return override if (below, with_ids) == (value, path) else f"{with_ids}={_typed(below)}"
 
 
-def _path_with_ids(path: str, pinned: Callable[[str], str]) -> str:
+def _path_with_ids(path: str, pinned: _Pin) -> str:
     """``training.phases.1.corpora.notes`` -> the same with the id of ``notes``."""
     before, corpora, name = path.partition(f".{_CORPORA}.")
-    return f"{before}{corpora}{pinned(name)}" if corpora else path
+    return f"{before}{corpora}{pinned('corpus', name)}" if corpora else path
 
 
-def _value_with_ids(key: str, value: Any, pinned: Callable[[str], str]) -> Any:
+def _value_with_ids(key: str, value: Any, pinned: _Pin) -> Any:
     if isinstance(value, dict):
         if key == _CORPORA:
-            return {pinned(str(name)): weight for name, weight in value.items()}
+            return {pinned("corpus", str(name)): weight for name, weight in value.items()}
         return {name: _value_with_ids(name, below, pinned) for name, below in value.items()}
     return [_value_with_ids("", item, pinned) for item in value] if isinstance(value, list) else value
 
 
 def _initial_models(recipe: SweepRecipe, base: SweepBase, store: Store) -> tuple[InputEntry, ...]:
     """Return the checkpoints from which trials start; one that is absent fails its trial, with its error in the report."""
-    sources: set[str] = set()
+    sources: set[tuple[str, str]] = set()
     entries = []
     for point in [*known_points(recipe), {}]:  # {}: the base alone, for a search whose sampler proposes later
         with suppress(RecipeError):
-            sources |= set(trial_recipe(base, point).model_sources().values())
-    for source in sorted(sources):
+            sources |= set(trial_recipe(base, point).model_sources().items())
+    for field, source in sorted(sources):
         with suppress(RecipeError):
-            entries.append(find_model(source, store, field=f"model.init {source}"))
+            entries.append(find_model(source, store, field=f"{field} {source}"))
     return tuple(entries)
 
 
@@ -185,7 +223,7 @@ def trial_overrides(base: SweepBase, point: Point) -> list[str]:
         of_point = [*base.arms[str(point["arm"])], f"training.seed={point['seed']}"]
     else:
         of_point = [f"{path}={_typed(value)}" for path, value in sorted(point.items())]
-    return [f"name={base.name}", f"corpus={base.corpus_id}", *base.overrides, *of_point]
+    return [f"name={base.name}", f"{base.kind.data}={base.data_id}", *base.overrides, *of_point]
 
 
 def _typed(value: Any) -> str:
@@ -193,14 +231,15 @@ def _typed(value: Any) -> str:
     return text.removesuffix("\n").removesuffix("...").strip()
 
 
-def trial_recipe(base: SweepBase, point: Point) -> PretrainRecipe:
+def trial_recipe(base: SweepBase, point: Point) -> TrialRecipe:
     """Return the validated recipe of the trial at ``point``."""
-    return build_recipe(PretrainRecipe, base.values, overrides=trial_overrides(base, point), origin=base.base)
+    return build_recipe(base.kind.recipe_type, base.values, overrides=trial_overrides(base, point), origin=base.base)
 
 
-def trial_plan(base: SweepBase, point: Point, store: Store) -> Plan[PretrainRecipe]:
+def trial_plan(base: SweepBase, point: Point, store: Store) -> Plan[TrialRecipe]:
     """Return the plan of the trial's model; ``existing()`` finds a trial that was trained before."""
-    return pretrain_plan(trial_recipe(base, point), store)
+    recipe = trial_recipe(base, point)
+    return pretrain_plan(recipe, store) if isinstance(recipe, PretrainRecipe) else make_plan(recipe, store)
 
 
 def known_points(recipe: SweepRecipe) -> list[Point]:

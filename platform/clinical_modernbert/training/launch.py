@@ -32,19 +32,19 @@ from clinical_modernbert.training.stop_signal import stop_on_sigterm
 from clinical_modernbert.training.trackers import ray_gauges, tracking
 from clinical_modernbert.training.worker import Worker
 
-TrainPlan = Plan[PretrainRecipe] | Plan[ContrastRecipe]
+TrainPlan = Plan[PretrainRecipe | ContrastRecipe]
 
 _logger = logging.getLogger(__name__)
 
 
 def pretrain(plan: Plan[PretrainRecipe]) -> Artifact:
-    """Run the pretraining that ``plan`` describes on Ray Train and publish the model; see ``_launch``."""
-    return _launch(plan)
+    """Run the pretraining that ``plan`` describes on Ray Train and publish the model; see ``launch``."""
+    return launch(plan)
 
 
 def contrast(plan: Plan[ContrastRecipe]) -> Artifact:
-    """Run the contrastive training that ``plan`` describes on Ray Train and publish the model; see ``_launch``."""
-    return _launch(plan)
+    """Run the contrastive training that ``plan`` describes on Ray Train and publish the model; see ``launch``."""
+    return launch(plan)
 
 
 def contrast_in_process(plan: Plan[ContrastRecipe], *, device: torch.device | None = None) -> Artifact:
@@ -52,7 +52,7 @@ def contrast_in_process(plan: Plan[ContrastRecipe], *, device: torch.device | No
     return _in_process(plan, device)
 
 
-def _launch(plan: TrainPlan) -> Artifact:
+def launch(plan: TrainPlan) -> Artifact:
     """Run ``plan`` on Ray Train and publish the model.
 
     On SIGTERM in the main thread the workers keep their state and end; ``RunStopped`` is raised then.

@@ -83,6 +83,10 @@ class ContrastSummary:
     split: str
     head: dict[str, str | int | list[int]]
     """How texts become vectors, as ``load.pooling_of`` reads it."""
+    initial_weights: str
+    """Digest of the weights before the first step."""
+    row_order: str
+    """Digest of the pairs of every recorded step."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,6 +137,8 @@ class ContrastPoint:
     """Nats a masked token, without its weight; None without the term."""
     teacher_loss: float | None = None
     """Divergence from the teacher's similarities in nats, without its weight; None without a teacher."""
+    rows: str | None = None
+    """Digest of the texts of the step's pairs; None in curves of earlier code."""
 
 
 Point = StartPoint | RollbackPoint | HeldOutPoint | StepPoint | ContrastPoint

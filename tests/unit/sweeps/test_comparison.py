@@ -5,18 +5,19 @@ import pytest
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.masking import TOP_K
 from clinical_modernbert.sweeps.comparison import compare_seeds, paired_differences, with_verdicts
+from clinical_modernbert.sweeps.kinds import MASKED_METRICS
 from clinical_modernbert.sweeps.results import MetricComparison
-from clinical_modernbert.sweeps.scores import METRICS, DocumentScores, document_scores
+from clinical_modernbert.sweeps.scores import GroupScores, document_scores
 from clinical_modernbert.training.held_out import MaskedPositions
 
 
-def scores(losses_D: np.ndarray, *, mask: str = "m", tokens: int = 10) -> DocumentScores:
+def scores(losses_D: np.ndarray, *, mask: str = "m", tokens: int = 10) -> GroupScores:
     count = len(losses_D)
-    return DocumentScores(
-        mask=mask,
-        documents_D=np.arange(count, dtype=np.uint64),
-        tokens_D=np.full(count, tokens),
-        sums=dict.fromkeys(METRICS, losses_D * tokens),
+    return GroupScores(
+        scored=mask,
+        groups_G=np.arange(count, dtype=np.uint64),
+        counts_G=np.full(count, tokens),
+        sums=dict.fromkeys(MASKED_METRICS, losses_D * tokens),
     )
 
 
@@ -31,7 +32,7 @@ def test_scores_of_tokens_add_up_by_document() -> None:
         rights_N=np.zeros(4, dtype=np.int64),
     )
     table = document_scores(found)
-    assert table.documents_D.tolist() == [3, 9] and table.tokens_D.tolist() == [2, 2]
+    assert table.groups_G.tolist() == [3, 9] and table.counts_G.tolist() == [2, 2]
     assert table.sums["loss"].tolist() == [5.0, 2.5]
     assert {k: table.sums[f"top{k}"].tolist() for k in TOP_K} == {1: [0, 1], 5: [1, 1], 10: [1, 2], 25: [2, 2]}
     assert table.mean("loss") == pytest.approx(found.loss) and table.mean("top5") == found.accuracy(5)
@@ -59,7 +60,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
 
 def test_long_documents_weigh_by_their_hidden_tokens() -> None:
     arm, baseline = scores(np.array([1.0, 0.0])), scores(np.array([0.0, 0.0]))
-    arm.tokens_D[:] = baseline.tokens_D[:] = (30, 10)
+    arm.counts_G[:] = baseline.counts_G[:] = (30, 10)
     arm.sums["loss"][:] = (30.0, 0.0)
     assert paired_differences(arm, baseline, resamples=100)["loss"].value == pytest.approx(0.75)
 

@@ -10,6 +10,7 @@ from clinical_modernbert.recipe.sweep import HalvingSection
 from clinical_modernbert.sweeps import halving
 from clinical_modernbert.sweeps.board import Board, Reached
 from clinical_modernbert.sweeps.halving import lags, rungs, train_while_it_keeps_up
+from clinical_modernbert.sweeps.kinds import PRETRAINING, VECTORS
 from clinical_modernbert.training.state import HeldOutPoint
 
 from tests.helpers.tiny import TINY_PRETRAIN, publish_tiny_corpus
@@ -65,8 +66,16 @@ def test_a_board_keeps_what_each_trial_reached_until_it_is_cleared(store: Store)
 
 def test_losses_are_those_of_the_uniform_mask_at_equal_steps() -> None:
     reached = Reached(CURVE)
-    assert [reached.loss_after(steps) for steps in (1, 2, 3, 4, 6)] == [None, 5.0, None, 4.0, None]
-    assert Reached(CURVE[:2]).last_loss == 4.0 and Reached(()).last_loss == math.inf
+    assert [reached.value_after(steps, "uniform_loss") for steps in (1, 2, 3, 4, 6)] == [None, 5.0, None, 4.0, None]
+    assert Reached(CURVE[:2]).last_value("uniform_loss") == 4.0 and Reached(()).last_value("uniform_loss") is None
+
+
+def test_of_a_recall_the_highest_goes_on() -> None:
+    costs = [VECTORS.cost(recall) for recall in (0.7, 0.6, 0.5, None)]
+    assert (
+        not lags(costs[0], costs[1:], factor=3) and lags(costs[2], costs[:2], factor=3) and lags(costs[3], [], factor=3)
+    )
+    assert PRETRAINING.cost(2.0) < PRETRAINING.cost(3.0) < PRETRAINING.cost(math.nan)
 
 
 def test_a_stopped_trial_is_decided_and_is_not_trained_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,8 +83,8 @@ def test_a_stopped_trial_is_decided_and_is_not_trained_again(store: Store, monke
     plan = make_plan(build_recipe(PretrainRecipe, TINY_PRETRAIN, origin="test"), store)
     board = Board(store, "s-1")
     board.write(plan.id, Reached(CURVE[:2], lost_rung=2, stopped_after=4))
-    monkeypatch.setattr(halving, "pretrain", lambda plan: pytest.fail("trained again"))
-    assert train_while_it_keeps_up(plan, HalvingSection(grace_steps=2), board) == 4.0
+    monkeypatch.setattr(halving, "launch", lambda plan: pytest.fail("trained again"))
+    assert train_while_it_keeps_up(plan, HalvingSection(grace_steps=2), board, PRETRAINING) == 4.0
 
 
 def test_nobody_is_measured_against_a_trial_that_failed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +96,7 @@ def test_nobody_is_measured_against_a_trial_that_failed(store: Store, monkeypatc
     def diverging(plan: object) -> None:
         raise ModelError("step 4: no number")
 
-    monkeypatch.setattr(halving, "pretrain", diverging)
+    monkeypatch.setattr(halving, "launch", diverging)
     with pytest.raises(ModelError, match="step 4"):
-        train_while_it_keeps_up(plan, HalvingSection(grace_steps=2), board)
-    assert [reached.loss_after(2) for reached in board.others("another")] == [None]
+        train_while_it_keeps_up(plan, HalvingSection(grace_steps=2), board, PRETRAINING)
+    assert [reached.value_after(2, "uniform_loss") for reached in board.others("another")] == [None]

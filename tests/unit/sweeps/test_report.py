@@ -15,6 +15,7 @@ from clinical_modernbert.encoder import build_model, num_parameters
 from clinical_modernbert.errors import ArtifactError
 from clinical_modernbert.recipe import SweepRecipe, build_recipe
 from clinical_modernbert.recipe.pretrain import ModelSection
+from clinical_modernbert.sweeps.kinds import MASKED_METRICS, PRETRAINING
 from clinical_modernbert.sweeps.markdown import findings, render_markdown
 from clinical_modernbert.sweeps.plots import plot_curves
 from clinical_modernbert.sweeps.report import compare_arms, fit_trials
@@ -30,8 +31,10 @@ from clinical_modernbert.sweeps.results import (
     Trial,
 )
 from clinical_modernbert.sweeps.results_json import report_from_json, report_to_json
-from clinical_modernbert.sweeps.scores import METRICS, DocumentScores
+from clinical_modernbert.sweeps.scores import GroupScores
 from clinical_modernbert.training.state import HeldOutPoint
+
+from tests.helpers.vector_sweeps import vector_recipe, vector_report
 
 ARMS = {"aware": [], "uniform": ["masking.strategy=uniform"]}
 A_FIT = Fit(
@@ -55,18 +58,18 @@ def trial(arm: str, seed: int, *, rows: str = "same", overrides: Sequence[str] =
         held_out={"uniform_loss": 4.0},
         num_parameters=1_000_000,
         num_steps=5,
-        token_places=10_000,
+        budget=10_000,
         training_flops=1e12,
         initial_weights=f"w{seed}",
         row_order=rows,
-        corpus="demo-1",
+        data="demo-1",
     )
     return Trial(
         point={"arm": arm, "seed": seed},
         recipe="pretrain/demo",
         overrides=["name=x", "corpus=y", *overrides, f"training.seed={seed}"],
         model=f"{arm}-{seed}",
-        held_out_loss=4.0,
+        value=4.0,
         stopped_at_rung=None,
         stopped_after=None,
         error=None,
@@ -82,13 +85,13 @@ def report(*, worse_by: dict[int, float], rows: str = "same", hidden: str = "m")
         for arm, overrides in ARMS.items():
             loss_D = hard_D + (worse if arm == "uniform" else 0) + rng.normal(0, 0.01, size=200)
             hits_D = np.full(200, 5.0)
-            sums = {metric: loss_D * 10 if metric == "loss" else hits_D for metric in METRICS}
+            sums = {metric: loss_D * 10 if metric == "loss" else hits_D for metric in MASKED_METRICS}
             mask = hidden if seed == 0 else "m"
-            of_model = DocumentScores(mask, np.arange(200, dtype=np.uint64), np.full(200, 10), sums)
+            of_model = GroupScores(mask, np.arange(200, dtype=np.uint64), np.full(200, 10), sums)
             scores[f"{arm}-{seed}"] = {"uniform": of_model, "entity": of_model}
             trials.append(trial(arm, seed, rows=rows if arm == "aware" else "same", overrides=overrides))
-    comparison = compare_arms(recipe(list(worse_by)), trials, scores)
-    return SweepReport(base="pretrain/demo", trials=trials, comparison=comparison)
+    comparison = compare_arms(recipe(list(worse_by)), PRETRAINING, trials, scores)
+    return SweepReport(trains="pretrain", base="pretrain/demo", trials=trials, comparison=comparison)
 
 
 def said_of(made: SweepReport) -> str:
@@ -98,13 +101,13 @@ def said_of(made: SweepReport) -> str:
 
 def test_a_difference_that_every_seed_shows_is_said() -> None:
     said = said_of(report(worse_by={0: 0.12, 1: 0.1, 2: 0.1}))
-    assert "**uniform** against **aware** is worse on loss; undecided on Top-1, Top-5, Top-10, Top-25" in said
+    assert "**uniform** against **aware** is worse on loss; undecided on top-1, top-5, top-10, top-25" in said
     assert "all arms had the same initial weights" in said and "Undecided because" not in said
 
 
 def test_two_seeds_decide_nothing_and_the_page_says_why() -> None:
     said = said_of(report(worse_by={0: 0.2, 1: 0.1}))
-    assert "worse on" not in said and "undecided on loss, Top-1" in said
+    assert "worse on" not in said and "undecided on loss, top-1" in said
     assert "fewer than 3 seeds were compared with the baseline: uniform (2)" in said
 
 
@@ -124,15 +127,15 @@ def test_pairing_is_what_the_trials_say_and_names_the_hidden_tokens() -> None:
     assert report_to_json(found)["pairing"]["0"] == {
         "initial_weights": True,
         "row_order": False,
-        "token_places": True,
-        "corpus": True,
-        "hidden_tokens": True,
+        "budget": True,
+        "data": True,
+        "scored": True,
         "shown_by": {
             "initial_weights": ["w0"],
             "row_order": ["other", "same"],
-            "token_places": [10_000],
-            "corpus": ["demo-1"],
-            "hidden_tokens": {"uniform": ["0123456789abcdef"], "entity": ["0123456789abcdef"]},
+            "budget": [10_000],
+            "data": ["demo-1"],
+            "scored": {"uniform": ["0123456789abcdef"], "entity": ["0123456789abcdef"]},
         },
     }
     assert "scored on: uniform mask `0123456789ab`, `m`; entity mask" in said_of(found)
@@ -140,13 +143,16 @@ def test_pairing_is_what_the_trials_say_and_names_the_hidden_tokens() -> None:
 
 def test_the_report_s_json_has_the_keys_that_pages_read() -> None:
     values = report_to_json(report(worse_by={0: 0.2, 1: 0.2}))
-    assert list(values) == ["metric", "base", "trials", "best", "baseline", "seeds_needed", "arms", "pairing"]
-    assert list(values["trials"][0]) == [
-        *("point", "recipe", "overrides", "model", "held_out_loss", "stopped_at_rung", "stopped_after", "error"),
-        *("held_out", "num_parameters", "num_steps", "token_places", "training_flops"),
-        *("initial_weights", "row_order", "corpus"),
+    assert list(values) == [
+        *("trains", "metric", "base", "trials", "best"),
+        *("baseline", "seeds_needed", "parts", "arms", "pairing"),
     ]
-    assert list(values["arms"]["uniform"]) == ["overrides", "seeds", "masks", "against_baseline"]
+    assert list(values["trials"][0]) == [
+        *("point", "recipe", "overrides", "model", "value", "stopped_at_rung", "stopped_after", "error"),
+        *("held_out", "num_parameters", "num_steps", "budget", "training_flops"),
+        *("initial_weights", "row_order", "data"),
+    ]
+    assert list(values["arms"]["uniform"]) == ["overrides", "seeds", "parts", "against_baseline"]
     compared = values["arms"]["uniform"]["against_baseline"]["entity"]["loss"]
     assert compared["verdict"] == "undecided" and list(compared["seeds"]["1"]) == ["value", "low", "high"]
 
@@ -163,7 +169,11 @@ def test_a_report_is_read_back_as_it_was_written(fit: Fit | FailedFit | None) ->
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [({"base": None}, "'base' is missing"), ({"trials": [{"model": 7}]}, "point: Field required")],
+    [
+        ({"base": None}, "'base' is missing"),
+        ({"trains": "serve"}, "trains is 'serve'"),
+        ({"trials": [{"model": 7}]}, "point: Field required"),
+    ],
 )
 def test_a_damaged_report_names_its_field(change: dict[str, Any], said: str) -> None:
     values = report_to_json(report(worse_by={0: 0.2})) | change
@@ -181,14 +191,29 @@ def test_results_and_their_json_load_neither_torch_nor_ray() -> None:
 
 def test_the_page_holds_every_arm_seed_and_trial() -> None:
     found = report(worse_by={0: 0.2, 1: 0.1, 2: 0.1})
-    failed = replace(found.trials[3], error="the loss is not a number", held_out_loss=None, trained=None)
+    failed = replace(found.trials[3], error="the loss is not a number", value=None, trained=None)
     found = replace(found, trials=[*found.trials[:3], failed, *found.trials[4:]])
     page = render_markdown(recipe(), found, sweep_id="s-1")
     assert (
-        "| arm | Top-1 | Top-5 | Top-10 | Top-25 | loss |" in page and "| aware | 50.00 (50.00, 50.00, 50.00)" in page
+        "| arm | top-1 | top-5 | top-10 | top-25 | loss |" in page and "| aware | 50.00 (50.00, 50.00, 50.00)" in page
     )
     assert "| uniform | 0 |" in page and "| uniform | 1 |" in page
     assert "failed: the loss is not a number" in page and "Failed and left out: uniform (seed 1)." in page
+
+
+def test_the_page_of_vectors_has_a_table_for_each_source() -> None:
+    found = vector_report()
+    page = render_markdown(vector_recipe(), found, sweep_id="v-1")
+    assert "Base recipe `contrast/demo`, pair set `codes-1`." in page
+    assert "crosswalk pairs: **cold** against **warm** is better on recall@1, recall@10, MRR." in page
+    assert (
+        "## Held-out figures, parents pairs (800 pairs of 80 categories; each anchor has to find its positive)" in page
+    )
+    assert "all arms had the same initial weights, pairs at each step, number of training pairs, pair set" in page
+    assert "| held-out recall@1 | parameters | steps | pairs | FLOPs |" in page and "| 76,800 | – |" in page
+    assert "Digests of the held-out pairs that the trials were scored on: crosswalk pairs `digest`" in page
+    text = json.dumps(report_to_json(found))
+    assert report_from_json(json.loads(text), called="v-1") == found
 
 
 def of_sizes(store: Store, folder: Path, widths: Sequence[int]) -> tuple[list[Trial], dict, list[int]]:
@@ -218,13 +243,13 @@ def of_sizes(store: Store, folder: Path, widths: Sequence[int]) -> tuple[list[Tr
                 ),
             )
             loss = 2 + 50 / width + 2000 / tokens
-            found = DocumentScores(
-                "m", np.arange(1, dtype=np.uint64), np.ones(1), dict.fromkeys(METRICS, np.full(1, loss))
+            found = GroupScores(
+                "m", np.arange(1, dtype=np.uint64), np.ones(1), dict.fromkeys(MASKED_METRICS, np.full(1, loss))
             )
             scores[model] = {"uniform": found, "entity": found}
             figures = trial("any", 0)
             assert figures.trained is not None
-            trained = replace(figures.trained, num_parameters=num_parameters(network), token_places=tokens)
+            trained = replace(figures.trained, num_parameters=num_parameters(network), budget=tokens)
             trials.append(replace(figures, model=model, trained=trained))
     return trials, scores, beside
 
@@ -254,5 +279,5 @@ def test_curves_become_one_picture(tmp_path: Path) -> None:
         HeldOutPoint(19, {"uniform_loss": 2.0, "uniform_top1": 0.2}),
     )
     curves = {f"m{n}": ArmCurve("aware" if n < 2 else "uniform", points) for n in range(4)}
-    plot_curves(curves, tmp_path / "curves.png")
+    plot_curves(curves, tmp_path / "curves.png", kind=PRETRAINING)
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")

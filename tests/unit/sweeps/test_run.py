@@ -64,5 +64,5 @@ def test_the_room_is_asked_for_with_the_workers_of_the_trials(own: dict[str, Any
     values = {"kind": "sweep", "name": "s", "base": "pretrain/demo", "corpus": "x", **own}
     recipe = build_recipe(SweepRecipe, {**values, "overrides": ["scaling.num_workers=1"]}, origin="test")
     assert [
-        example.scaling.num_workers for example in example_trials(recipe, sweep_base(recipe, corpus_id="x"))
+        example.scaling.num_workers for example in example_trials(recipe, sweep_base(recipe, data_id="x"))
     ] == widths

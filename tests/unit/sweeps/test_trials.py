@@ -5,9 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clinical_modernbert.artifacts import Manifest, Store, open_store, upload, write_manifest
+from clinical_modernbert.artifacts import Manifest, Store, open_store, resolve, upload, write_manifest
 from clinical_modernbert.errors import RecipeError
-from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe, build_recipe, load_recipe, read_recipe
+from clinical_modernbert.recipe import (
+    ContrastRecipe,
+    PretrainRecipe,
+    SweepRecipe,
+    build_recipe,
+    load_recipe,
+    read_recipe,
+)
 from clinical_modernbert.sweeps.trials import (
     base_inputs,
     known_points,
@@ -16,6 +23,8 @@ from clinical_modernbert.sweeps.trials import (
     trial_overrides,
     trial_recipe,
 )
+
+from tests.helpers.pairs import publish_tiny_pairs
 
 VALUES = {
     "kind": "sweep",
@@ -43,7 +52,7 @@ def test_a_grid_visits_every_combination_once() -> None:
 
 
 def test_overrides_typed_by_hand_give_the_trials_recipe() -> None:
-    base = sweep_base(sweep(), corpus_id="demo-0123456789ab")
+    base = sweep_base(sweep(), data_id="demo-0123456789ab")
     for point in known_points(sweep()):
         overrides = trial_overrides(base, point)
         by_hand = build_recipe(PretrainRecipe, read_recipe("pretrain/demo"), overrides=overrides, origin="hand")
@@ -70,7 +79,7 @@ def test_a_sweep_of_an_edited_base_is_another_sweep(tmp_path: Path) -> None:
 )
 def test_a_space_that_does_not_fit_is_refused_before_anything_runs(space: dict, named: str) -> None:
     with pytest.raises(RecipeError, match=named):
-        sweep_base(sweep(space=space), corpus_id="x")
+        sweep_base(sweep(space=space), data_id="x")
 
 
 @pytest.mark.parametrize(
@@ -106,7 +115,7 @@ def test_an_ablation_runs_each_arm_with_each_seed_whole_comparisons_first() -> N
         {"arm": "aware", "seed": 7},
         {"arm": "constant", "seed": 7},
     ]
-    base = sweep_base(ablation(), corpus_id="x")
+    base = sweep_base(ablation(), data_id="x")
     trial = trial_recipe(base, points[3])
     assert trial.training.seed == 7 and trial.masking.rate_start == 0.15 and trial.training.num_steps == 3
     assert trial_overrides(base, points[3])[-2:] == ["masking.rate_start=0.15", "training.seed=7"]
@@ -131,7 +140,7 @@ def test_an_ablation_that_cannot_be_is_refused(changes: dict, named: str) -> Non
 
 def test_an_arm_that_does_not_fit_is_refused_by_name() -> None:
     with pytest.raises(RecipeError, match=r"(?s)arms.wrong does not fit pretrain/demo.*rate_start"):
-        sweep_base(ablation(arms={"aware": [], "wrong": ["masking.rate_start=3"]}), corpus_id="x")
+        sweep_base(ablation(arms={"aware": [], "wrong": ["masking.rate_start=3"]}), data_id="x")
 
 
 @pytest.mark.parametrize(
@@ -145,19 +154,21 @@ def test_an_arm_that_does_not_fit_is_refused_by_name() -> None:
 def test_halving_needs_losses_at_its_rungs(grace_steps: int, own: list[str], named: str) -> None:
     overrides = ["training.num_steps=6", *own]
     with pytest.raises(RecipeError, match=named):
-        sweep_base(sweep(halving={"grace_steps": grace_steps}, overrides=overrides), corpus_id="x")
+        sweep_base(sweep(halving={"grace_steps": grace_steps}, overrides=overrides), data_id="x")
     fits = ["training.num_steps=6", "held_out_loss.every_steps=1"]
-    assert sweep_base(sweep(halving={"grace_steps": 2}, overrides=fits), corpus_id="x").base == "pretrain/demo"
+    assert sweep_base(sweep(halving={"grace_steps": 2}, overrides=fits), data_id="x").base == "pretrain/demo"
 
 
-@pytest.mark.parametrize("name", ["masking", "learning_rate", "learning_rate_search", "templates", "scaling", "demo"])
+@pytest.mark.parametrize(
+    "name", ["masking", "learning_rate", "learning_rate_search", "templates", "scaling", "demo", "vectors"]
+)
 def test_shipped_sweeps_fit_their_base(name: str) -> None:
     recipe = load_recipe(SweepRecipe, f"sweep/{name}")
-    assert sweep_base(recipe, corpus_id="x").base == recipe.base
+    assert sweep_base(recipe, data_id="x").base == recipe.base
 
 
 def test_table_5_crosses_selection_and_rate() -> None:
-    base = sweep_base(recipe := load_recipe(SweepRecipe, "sweep/masking"), corpus_id="x")
+    base = sweep_base(recipe := load_recipe(SweepRecipe, "sweep/masking"), data_id="x")
     trials = [trial_recipe(base, {"arm": arm, "seed": 0}).masking for arm in recipe.arms]
     crossed = {(m.strategy, m.rate_start, m.rate_end) for m in trials}
     rates = ((0.30, 0.15), (0.30, 0.30), (0.15, 0.15))
@@ -213,7 +224,7 @@ def test_a_rebuilt_corpus_of_an_arm_is_another_sweep_and_trials_name_what_they_h
     def planned() -> tuple[str, list[str]]:
         plan = sweep_plan(recipe, store)
         assert isinstance(plan.recipe, SweepRecipe)
-        base = sweep_base(plan.recipe, corpus_id="demo-1")
+        base = sweep_base(plan.recipe, data_id="demo-1")
         return plan.id, [trial_recipe(base, point).corpus for point in known_points(plan.recipe)]
 
     before, had = planned()
@@ -235,7 +246,7 @@ def test_a_corpus_with_another_tokenizer_is_refused_before_any_trial(store: Stor
 
 def test_a_pretraining_recipe_names_no_artifact_but_its_corpora() -> None:
     phases = ["training.num_steps=null", f"training.phases=[{PHASE % 'notes: 1, codes: 2'}]"]
-    recipe = trial_recipe(sweep_base(sweep(overrides=phases), corpus_id="x"), known_points(sweep())[0])
+    recipe = trial_recipe(sweep_base(sweep(overrides=phases), data_id="x"), known_points(sweep())[0])
     named = {name for _, name in recipe.references().values()}
     assert named == {"x", "notes", "codes"} and {kind for kind, _ in recipe.references().values()} == {"corpus"}
 
@@ -262,7 +273,7 @@ def test_corpora_of_phases_are_pinned_wherever_they_are_named(store: Store, tmp_
         plan = sweep_plan(recipe, store)
         again = sweep_plan(plan.recipe, store)
         assert again.recipe == plan.recipe, "a planned sweep is planned the same again"
-        trial = trial_recipe(sweep_base(plan.recipe, corpus_id="demo-1"), known_points(plan.recipe)[1])
+        trial = trial_recipe(sweep_base(plan.recipe, data_id="demo-1"), known_points(plan.recipe)[1])
         return plan.id, trial.training.phases[0].corpora
 
     before, had = planned()
@@ -271,3 +282,85 @@ def test_corpora_of_phases_are_pinned_wherever_they_are_named(store: Store, tmp_
     publish_corpus(store, "one-2", text="rebuilt")
     after, has = planned()
     assert after != before and list(has) == ["one-2", "demo-1"]
+
+
+VECTORS = {
+    "kind": "sweep",
+    "name": "v",
+    "base": "contrast/demo",
+    "pairs": "codes",
+    "arms": {"warm": [], "cold": ["training.temperature=0.02"], "no parents": ["training.weights.parents=0"]},
+}
+
+
+def vector_sweep(**changes: object) -> SweepRecipe:
+    values = {name: value for name, value in {**VECTORS, **changes}.items() if value is not None}
+    return build_recipe(SweepRecipe, values, origin="test")
+
+
+def test_trials_of_a_contrastive_base_are_its_recipe_on_the_pair_set() -> None:
+    recipe = vector_sweep()
+    base = sweep_base(recipe, data_id="codes-0123456789ab")
+    assert base.kind.metric == "pair_recall1"
+    for point in known_points(recipe):
+        overrides = trial_overrides(base, point)
+        by_hand = build_recipe(ContrastRecipe, read_recipe("contrast/demo"), overrides=overrides, origin="hand")
+        assert by_hand == trial_recipe(base, point) and by_hand.pairs == "codes-0123456789ab"
+        assert by_hand.training.temperature == (0.02 if point["arm"] == "cold" else 0.05)
+        assert by_hand.training.weights == ({"parents": 0} if point["arm"] == "no parents" else {})
+        assert by_hand.training.seed == point["seed"]
+
+
+SPACE = {"training.temperature": {"type": "log_uniform", "low": 0.01, "high": 0.2}}
+SEARCH = {"arms": None, "space": SPACE, "sampler": "tpe", "num_trials": 8}
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"corpus": "demo"}, "either a corpus .* or pairs"),
+        ({"pairs": None}, "either a corpus .* or pairs"),
+        ({"pairs": None, "corpus": "demo"}, "base='contrast/demo' is of kind contrast: set pairs, not corpus"),
+        ({"base": "pretrain/demo"}, "base='pretrain/demo' is of kind pretrain: set corpus, not pairs"),
+        ({"base": "pairs/codes"}, "of kind pairs: the trials of a sweep are of kind pretrain or contrast"),
+        ({"comparison": {"fit": True}}, "comparison.fit is of the masked-language loss"),
+        ({"arms": {"a": ["training.split=all"]}}, "arms.a does not fit contrast/demo: training.split=all"),
+        ({**SEARCH, "overrides": ["training.split=all"]}, "training.split=all trains on the held-out pairs"),
+        ({**SEARCH, "space": {"pairs": {"type": "choice", "values": ["codes"]}}}, "space has pairs: .* name arms"),
+        (
+            {**SEARCH, "space": {"held_out.max_pairs": {"type": "choice", "values": [9]}}},
+            "space has held_out.max_pairs",
+        ),
+        ({**SEARCH, "halving": {"grace_steps": 30}}, "held_out.every_steps is 100: set it in overrides, to 30"),
+        (
+            {**SEARCH, "halving": {"grace_steps": 50}, "overrides": ["held_out.every_steps=null"]},
+            "held_out.every_steps is None",
+        ),
+    ],
+)
+def test_a_sweep_of_vectors_that_cannot_be_is_refused(changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(RecipeError, match=named):
+        sweep_base(vector_sweep(**changes), data_id="x")
+
+
+def test_a_search_of_vectors_may_stop_early() -> None:
+    assert sweep_base(vector_sweep(**SEARCH, halving={"grace_steps": 100}), data_id="x").base == "contrast/demo"
+
+
+def test_a_pair_set_or_corpus_of_an_arm_is_an_input_by_its_id(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    for name in ("codes", "more"):
+        publish_tiny_pairs(store, name)
+    publish_corpus(store, "demo-1")
+    ids = {name: resolve(store, "pairs", name).manifest.id for name in ("codes", "more")}
+    (tmp_path / "init").mkdir()
+    (tmp_path / "init" / "config.json").write_text("{}")
+    words = "training.masked_language={batch_rows: 4}"
+    arms = {"one": [], "more": ["pairs=more"], "words": ["corpus=demo", words]}
+    plan = sweep_plan(vector_sweep(arms=arms, overrides=[f"init={tmp_path / 'init'}"]), store)
+    assert plan.recipe.arms == {"one": (), "more": (f"pairs={ids['more']}",), "words": ("corpus=demo-1", words)}
+    assert {"pairs", f"arms.more pairs/{ids['more']}", "arms.words corpus/demo-1"} <= {
+        entry.name for entry in plan.inputs
+    }
+    trials = [trial_recipe(sweep_base(plan.recipe, data_id=ids["codes"]), p) for p in known_points(plan.recipe)[:2]]
+    assert [trial.references()["pairs"][1] for trial in trials] == [ids["codes"], ids["more"]]

@@ -6,6 +6,7 @@ words that patients use is not lost among 90,000 pairs of codes.
 Legend: N pairs, L longest lineage, K hard negatives of a pair.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -39,6 +40,11 @@ class PairBatch:
 
     def __len__(self) -> int:
         return len(self.anchors)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the pairs' texts in their order."""
+        return hashlib.sha256(self.anchor_texts_N.tobytes() + self.positive_texts_N.tobytes()).hexdigest()[:16]
 
     def take(self, rows: NDArray[np.int64]) -> "PairBatch":
         """Return the pairs at ``rows``, in that order."""

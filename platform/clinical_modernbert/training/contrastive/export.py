@@ -4,6 +4,7 @@ The folder holds transformers' files and the small JSON files of sentence-transf
 Its last module scales vectors to unit length, which the endpoint does by a setting of its own.
 """
 
+import hashlib
 import json
 import tempfile
 from pathlib import Path
@@ -86,4 +87,6 @@ def _summary(run: ContrastRun, state: RunState) -> ContrastSummary:
             "max_tokens": max_tokens(model),
             "matryoshka_dims": list(vectors.matryoshka_dims),
         },
+        initial_weights=run.initial_weights,
+        row_order=hashlib.sha256("".join(point.rows or "" for point in steps).encode()).hexdigest(),
     )

@@ -23,6 +23,7 @@ from clinical_modernbert.errors import ModelError
 from clinical_modernbert.outages import patiently
 from clinical_modernbert.training.checkpoint import Checkpoints
 from clinical_modernbert.training.checkpoint_shape import CheckpointShape
+from clinical_modernbert.training.contrastive.batches import PairBatch
 from clinical_modernbert.training.contrastive.export import export_vectors
 from clinical_modernbert.training.contrastive.masked_language import score
 from clinical_modernbert.training.contrastive.score import score_pairs
@@ -129,7 +130,7 @@ def _train(
             # 3. Record what is due, keep what is due, stop if asked to.
             points: list[Point] = []
             if step % recipe.logging.every_steps == 0 or step + 1 == num_steps:
-                points.append(_point(step, result, rate, num_pairs=len(batch), pairs_per_second=speed.read()))
+                points.append(_point(step, result, rate, batch=batch, pairs_per_second=speed.read()))
             points += _held_out(run, step)
             state = replace(_with(state, *points), step=step + 1)
             record(state, *points)
@@ -145,19 +146,20 @@ def _train(
 
 
 def _point(
-    step: int, result: StepResult, learning_rate: float, *, num_pairs: int, pairs_per_second: float | None
+    step: int, result: StepResult, learning_rate: float, *, batch: PairBatch, pairs_per_second: float | None
 ) -> ContrastPoint:
     return ContrastPoint(
         step=step,
         loss=result.loss,
         learning_rate=learning_rate,
         gradient_norm=result.gradient_norm,
-        pairs=num_pairs,
+        pairs=len(batch),
         tokens=result.tokens,
         pairs_per_second=pairs_per_second,
         pair_loss=result.pair_loss,
         masked_language_loss=result.masked_language_loss,
         teacher_loss=result.teacher_loss,
+        rows=batch.digest,
     )
 
 

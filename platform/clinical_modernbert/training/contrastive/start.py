@@ -22,7 +22,7 @@ from clinical_modernbert.training.contrastive.step import StepContext
 from clinical_modernbert.training.contrastive.teacher import open_teacher
 from clinical_modernbert.training.contrastive.text_model import TextModel
 from clinical_modernbert.training.engine import TorchEngine
-from clinical_modernbert.training.start import TrainJob
+from clinical_modernbert.training.start import TrainJob, weights_digest
 from clinical_modernbert.training.worker import Worker, resolve_precision
 
 
@@ -41,6 +41,8 @@ class ContrastRun:
     source: PairSource
     held_out: PairBatch | None
     """Held-out pairs that are scored; None if the run trains on all."""
+    initial_weights: str
+    """Digest of the weights before the first step; empty on other workers than the first."""
 
     @property
     def recipe(self) -> ContrastRecipe:
@@ -92,6 +94,7 @@ def start_contrast(job: TrainJob, worker: Worker) -> ContrastRun:
             seed=training.seed,
         ),
         held_out=_held_out(pairs, recipe) if training.split == "train" else None,
+        initial_weights=weights_digest(encoder.model) if worker.rank == 0 else "",
     )
 
 

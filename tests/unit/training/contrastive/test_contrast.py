@@ -68,6 +68,8 @@ def test_it_learns_and_says_what_it_held_out(store: Store, modernbert: Path) -> 
     card = model.file("model/README.md").read_text()
     assert "trained without the held-out concepts" in card and "| conditions |" in card
     shipped = contrast_in_process(tiny_contrast_plan(store, modernbert, "training.split=all", name="shipped"))
+    assert shipped.summary["initial_weights"] == summary["initial_weights"]
+    assert shipped.summary["row_order"] != summary["row_order"]  # other pairs
     assert shipped.summary["held_out"] == {} and "the model to use" in shipped.file("model/README.md").read_text()
 
 
@@ -126,6 +128,8 @@ def test_a_killed_run_resumes_to_the_bit(store: Store, bert: Path, monkeypatch: 
 
     assert steps[10] in (4, 8)  # the newest checkpoint whose upload had ended
     assert losses(resumed) == losses(whole)
+    for digest in ("initial_weights", "row_order"):
+        assert resumed.summary[digest] == whole.summary[digest]
     for name, tensor in weights(whole).items():
         assert torch.equal(tensor, weights(resumed)[name]), name
 
