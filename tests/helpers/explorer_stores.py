@@ -52,6 +52,7 @@ def account(
         "records": train + held_out + sum(dropped.values()) + quarantined,
         "documents": {"train": train, "held_out": held_out},
         "dropped": dropped,
+        "repeated_ids": 0,
         "quarantined": quarantined,
         "lost": 20 * quarantined,
         "unread_bytes": 17 * quarantined,
@@ -103,6 +104,7 @@ def publish_corpus(store: Store, folder: Path, *, artifact_id: str = "full-1", m
         "rows": {"128": {"train": [4000, 600], "held_out": [300]}},
         "fill": {"128": 0.997},
         "quarantine": listed,
+        "near_unchecked": 0,
         "evaluation_sets": [
             {"path": "rct", "items": 2500, "ngram_words": 13, "ngrams": 40_000},
             {"path": "ner", "items": 593, "ngram_words": 13, "ngrams": 9_000},

@@ -17,6 +17,7 @@ import ray
 import yaml
 from clinical_modernbert.artifacts import Artifact, list_artifacts, make_plan, open_store
 from clinical_modernbert.artifacts.work_area import WorkArea
+from clinical_modernbert.corpus import is_held_out
 from clinical_modernbert.corpus.build import build_corpus
 from clinical_modernbert.corpus.fingerprint_inputs import fingerprint_inputs
 from clinical_modernbert.corpus.shards import PackedRows
@@ -26,11 +27,13 @@ from clinical_modernbert.recipe import CorpusRecipe, build_recipe
 from clinical_modernbert.runtime import start_ray
 from clinical_modernbert.sources import list_units, read_unit
 from clinical_modernbert.sources.document import Document, key_of
+from clinical_modernbert.sources.generated.hospital import write_hospital
 
 from tests.helpers.processes import kill_with_all_it_started
 
 pytestmark = pytest.mark.ray
 
+RECIPES = Path(__file__).resolve().parents[2] / "jobs" / "recipes"
 CANARY = "Zebulon Quixworth"
 CODES = ("A000 Cholera due to Vibrio cholerae 01, biovar cholerae", "A001 Cholera due to Vibrio cholerae 01, biovar eltor",
          "E119 Type 2 diabetes mellitus without complications", "I2510 Atherosclerotic heart disease of native coronary artery",
@@ -316,3 +319,25 @@ def test_a_build_that_cannot_succeed_exits_with_2_and_says_why(
     assert len(errors) == 1 and re.search(message, errors[0])
     assert CANARY not in errors[0]
     assert list_artifacts(open_store(str(tmp_path / "store")), "corpus") == []
+
+
+def test_the_folder_of_a_hospital_is_one_corpus_of_the_same_patients(tmp_path: Path) -> None:
+    write_hospital(tmp_path / "hospital", num_patients=30)
+    shipped = (
+        (RECIPES / "corpus" / "hospital.yaml").read_text().replace("path: hospital/", f"path: {tmp_path}/hospital/")
+    )
+    recipe = build_recipe(
+        CorpusRecipe, yaml.safe_load(shipped), overrides=["tokenizer.vocabulary_size=2048"], origin="hospital"
+    )
+    found = build_corpus(make_plan(recipe, open_store(str(tmp_path / "store")), raw_inputs=fingerprint_inputs(recipe)))
+    patients = [source.name for source in recipe.sources if source.name != "abstracts"]
+    groups: dict[str, set[str]] = {}
+    for source in recipe.sources:
+        records = [record for unit in list_units(source) for record in read_unit(source, unit)]
+        groups[source.name] = {record.group for record in records if isinstance(record, Document)}
+        account = found.summary["sources"][source.name]
+        assert account["records"] == len(records) and not account["quarantined"] and not account["lost"]
+    assert all(groups[name] == {f"patient:{12_345 + n}" for n in range(30)} for name in patients)
+    held_out = {name: sum(is_held_out(group, recipe.held_out) for group in groups[name]) for name in patients}
+    assert len(set(held_out.values())) == 1
+    assert "| fhir_events | 30 |" in found.file("card.md").read_text()

@@ -6,7 +6,7 @@ again. The area holds nothing that outlives the build: a published artifact neve
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -79,6 +79,18 @@ class WorkArea:
         """Return the array kept under ``name``, memory-mapped from ``folder`` or from the store's own file."""
         array: NDArray[Any] = np.load(self.get(name, folder), mmap_mode="r", allow_pickle=False)
         return array
+
+    def put_arrays(self, arrays: Mapping[str, NDArray[Any]], name: str) -> None:
+        """Keep several arrays as one file under ``name``."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "arrays.npz"
+            np.savez(path, allow_pickle=False, **arrays)
+            self.put(path, name)
+
+    def get_arrays(self, name: str, folder: Path) -> dict[str, NDArray[Any]]:
+        """Return the arrays kept under ``name``, in memory."""
+        with np.load(self.get(name, folder), allow_pickle=False) as arrays:
+            return dict(arrays)
 
     def clear(self) -> None:
         """Delete everything in the area."""

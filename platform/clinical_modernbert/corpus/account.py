@@ -1,9 +1,11 @@
 """The account of a corpus: for every source, records = documents + drops + quarantined, exactly; and the totals over its rows."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
 from clinical_modernbert.corpus import SPLITS
+from clinical_modernbert.corpus.refusals import unread_records
 from clinical_modernbert.corpus.results import Packed, Parsed, Tokenised, below
 from clinical_modernbert.corpus.summary import Account
 from clinical_modernbert.corpus.tokens import Shard
@@ -22,8 +24,9 @@ def account_of(name: str, parsed: Sequence[Parsed], tokenised: Sequence[Tokenise
         records=counts["records"],
         documents=documents,
         dropped=dict(sorted(dropped.items())),
+        repeated_ids=counts["repeated_ids"],
         quarantined=counts["quarantined"],
-        lost=counts["lost"],
+        lost=counts["lost"] + _unread(reading),
         unread_bytes=sum(step.unread_bytes for step in reading),
         tokens={split: sum(step.tokens[split] for step in tokens) for split in SPLITS},
         salient_tokens=sum(step.salient_tokens for step in tokens),
@@ -36,6 +39,12 @@ def account_of(name: str, parsed: Sequence[Parsed], tokenised: Sequence[Tokenise
     )
     assert account.records == sum(documents.values()) + sum(dropped.values()) + account.quarantined, name
     return account
+
+
+def _unread(reading: Sequence[Parsed]) -> int:
+    """Return about how many records follow damage; 0 where nothing was read, and so nothing is known but the bytes."""
+    number = unread_records(reading)
+    return round(number) if math.isfinite(number) else 0
 
 
 def training_tokens(recipe: CorpusRecipe, shards: Sequence[Shard], packed: Sequence[Packed]) -> dict[str, int]:

@@ -23,7 +23,9 @@ from clinical_modernbert.corpus.decontamination import prepare_ngrams
 from clinical_modernbert.corpus.dedup.exact import (
     find_duplicates,
     find_near_duplicates,
+    join_bands,
     kept_rows,
+    merge_drops,
     resolve_versions,
 )
 from clinical_modernbert.corpus.documents import parse_unit
@@ -46,9 +48,12 @@ from clinical_modernbert.sources import list_units
 from clinical_modernbert.sources.document import Unit
 from clinical_modernbert.tokenizer import build_tokenizer, load_base, padded_vocabulary_size, save_tokenizer
 
-_DOCUMENTS_A_PARTITION = 2_000_000
+_DOCUMENTS_A_PARTITION = 8_000_000
+"""Documents whose keys and hashes one task sorts: 300 MB. Each partition reads the files of all pieces."""
 _INPUT_A_BANDS_PARTITION = 128_000_000
 """Bytes of raw files whose MinHash bands make one partition: of PubMed's compressed files about 7 million records of 36 bytes."""
+_BAND_GROUPS = 16
+"""Groups of pieces whose bands are joined to one file a partition, where there are several partitions."""
 _GENERATED_BYTES = 2000
 
 
@@ -101,7 +106,7 @@ def _build(plan: Plan[CorpusRecipe], area: WorkArea) -> Artifact:
         for unit, step in enumerate(parsed)
         for number, rows in enumerate(step.pieces)
     ]
-    partitions = _deduplicate(area, recipe, pieces, num_near=near)
+    partitions, num_unchecked = _deduplicate(area, recipe, pieces, num_near=near)
     if tools is None:
         tools = prepare_tools.remote(area, recipe, pieces, partitions)
     vocabulary: Vocabulary = result_of(tools)
@@ -110,7 +115,7 @@ def _build(plan: Plan[CorpusRecipe], area: WorkArea) -> Artifact:
     shards = _plan_shards(recipe, pieces, tokenised)
     pack = [partial(pack_shard, area, shard, output_prefix=plan.prefix) for shard in shards]
     packed = each_call("pack", pack, Packed, concurrency=num_cpus)
-    built = Built(parsed, pieces, partitions, vocabulary.vocabulary_size, tokenised, shards, packed)
+    built = Built(parsed, pieces, partitions, num_unchecked, vocabulary.vocabulary_size, tokenised, shards, packed)
     return publish_corpus(plan, area, built)
 
 
@@ -125,8 +130,13 @@ def _raw_bytes(unit: Unit) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def _deduplicate(area: WorkArea, recipe: CorpusRecipe, pieces: Sequence[Piece], *, num_near: int) -> Partitions:
-    """Run the passes that decide which documents stay, each over what the pass before it kept."""
+def _deduplicate(
+    area: WorkArea, recipe: CorpusRecipe, pieces: Sequence[Piece], *, num_near: int
+) -> tuple[Partitions, int]:
+    """Run the passes that decide which documents stay, each over what the pass before it kept.
+
+    Returns where the drops are, and the number of records in buckets too large to be compared as a whole.
+    """
     ids, num_cpus = [piece.id for piece in pieces], recipe.scaling.num_cpus
     number = 1 + sum(piece.num_rows for piece in pieces) // _DOCUMENTS_A_PARTITION
     versions = [partial(resolve_versions, area, pieces=ids, partition=n, num_partitions=number) for n in range(number)]
@@ -138,11 +148,28 @@ def _deduplicate(area: WorkArea, recipe: CorpusRecipe, pieces: Sequence[Piece], 
     ]
     each_call("duplicates", duplicates, Dropped, concurrency=num_cpus)
     done = Partitions(versions=number, duplicates=number)
-    if not recipe.dedup.near:
-        return done
-    near = [partial(find_near_duplicates, area, pieces=ids, partition=n, earlier=done) for n in range(num_near)]
-    each_call("near", near, Dropped, concurrency=num_cpus)
-    return Partitions(versions=number, duplicates=number, near=num_near)
+    near: list[Dropped] = []
+    if recipe.dedup.near:
+        names = _join_bands(area, ids, num_near, num_cpus=num_cpus)
+        tasks = [
+            partial(find_near_duplicates, area, names=names[n], partition=n, earlier=done) for n in range(num_near)
+        ]
+        near = each_call("near", tasks, Dropped, concurrency=num_cpus)
+        done = Partitions(versions=number, duplicates=number, near=num_near)
+    each_call("merge", [partial(merge_drops, area, partitions=done)], Dropped, concurrency=num_cpus)
+    return Partitions(merged=1), sum(step.unchecked for step in near)
+
+
+def _join_bands(
+    area: WorkArea, pieces: Sequence[PieceId], num_partitions: int, *, num_cpus: int | None
+) -> list[list[str]]:
+    """Return the files of each partition of the bands, joined by groups of pieces where there are several partitions."""
+    if num_partitions == 1:
+        return [[f"bands/{piece}.npy" for piece in pieces]]
+    groups = [pieces[n::_BAND_GROUPS] for n in range(min(_BAND_GROUPS, len(pieces)))]
+    join = [partial(join_bands, area, pieces=g, group=n, num_partitions=num_partitions) for n, g in enumerate(groups)]
+    each_call("bands", join, Dropped, concurrency=num_cpus)
+    return [[f"bands/{n:04d}/{group:04d}.npy" for group in range(len(groups))] for n in range(num_partitions)]
 
 
 def _trains_tokenizer(recipe: CorpusRecipe) -> bool:

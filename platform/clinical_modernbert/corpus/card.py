@@ -38,6 +38,8 @@ class Card:
     """Row length -> split -> rows."""
     fill: dict[str, float]
     """Row length -> share of the places that hold tokens."""
+    near_unchecked: int
+    """As in ``Summary``."""
     samples: dict[str, str]
     """Source -> the beginning of one of its texts."""
 
@@ -61,6 +63,7 @@ def corpus_card(name: str, summary: Summary, *, samples: Mapping[str, str]) -> C
         vocabulary_size=summary.vocabulary_size,
         rows={length: {split: sum(counts) for split, counts in rows.items()} for length, rows in summary.rows.items()},
         fill=summary.fill,
+        near_unchecked=summary.near_unchecked,
         samples={source: text[:_SAMPLE_CHARACTERS] for source, text in samples.items()},
     )
 
@@ -80,13 +83,15 @@ def render_card(card: Card) -> str:
         f"*Masks* is the share of the masked tokens that are clinical at odds {_MASKING.odds_start:g} and rate "
         f"{_MASKING.rate_start:g}; under uniform masks it is the share of clinical tokens (*salient*).",
         "",
-        "| source | records | train | held out | tokens | with epochs | salient | masks | longest |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| source | records | train | held out | dropped | quarantined | lost "
+        "| tokens | with epochs | salient | masks | longest |",
+        "|---|" + "--:|" * 11,
     ]
     for name, source in card.sources.items():
         mark = " (synthetic)" if source.synthetic else ""
         lines.append(
             f"| {name}{mark} | {source.records:,} | {source.documents['train']:,} | {source.documents['held_out']:,} | "
+            f"{sum(source.dropped.values()):,} | {source.quarantined:,} | {_lost(source)} | "
             f"{sum(source.tokens.values()):,} | {source.training_tokens_with_epochs:,} | "
             f"{source.salient_share:.1%} | {source.salient_mask_share:.1%} | {source.longest_document_tokens:,} |"
         )
@@ -95,10 +100,15 @@ def render_card(card: Card) -> str:
     lines += _counted("Languages", {name: source.languages for name, source in card.sources.items()})
     lines += _counted("Identifiers found", {name: source.identifiers for name, source in card.sources.items()})
     for name, source in card.sources.items():
+        if source.repeated_ids:
+            lines += ["", f"{name}: {source.repeated_ids:,} documents have the id of an earlier one in their file."]
         if source.quarantined:
             lost = f", about {source.lost:,} more are lost" if source.lost else ""
             unread = f", {source.unread_bytes:,} bytes follow damage or are missing" if source.unread_bytes else ""
             lines += ["", f"{name}: {source.quarantined:,} records quarantined{lost}{unread} (`quarantine.jsonl`)."]
+    if card.near_unchecked:
+        shown = f"{card.near_unchecked:,} records of MinHash bands"
+        lines += ["", f"{shown} were compared with a part of their bucket only, because it is too large."]
     lines += ["", "## Lengths", "", "Documents below each power of two, in tokens.", ""]
     for name, source in card.sources.items():
         classes = ", ".join(f"<{2**n}: {count:,}" for n, count in enumerate(source.length_classes) if count)
@@ -113,6 +123,13 @@ def render_card(card: Card) -> str:
             quoted = text.replace("\n", "\n> ")
             lines += [f"{name}:", "", f"> {quoted}", ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _lost(source: Account) -> str:
+    """Return about how many records were lost with the quarantined ones."""
+    if source.unread_bytes and not source.lost:
+        return "unknown"
+    return f"~{source.lost:,}" if source.lost else "0"
 
 
 def _counted(title: str, counts: Mapping[str, Mapping[str, int]]) -> list[str]:

@@ -11,6 +11,7 @@ from clinical_modernbert.artifacts.remote_files import local_copy
 from clinical_modernbert.artifacts.store import join_key
 from clinical_modernbert.artifacts.work_area import WorkArea
 from clinical_modernbert.corpus.fingerprint_inputs import fingerprint_inputs
+from clinical_modernbert.corpus.presidio import check_presidio
 from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.recipe import CorpusRecipe
 
@@ -24,8 +25,10 @@ def checked_inputs(recipe: CorpusRecipe) -> tuple[InputEntry, ...]:
 
 
 def check_recipe(recipe: CorpusRecipe) -> None:
-    """Raise ``RecipeError`` for a tokenizer that is in no folder or cache, ``SourceError`` for an evaluation set without text."""
+    """Raise ``RecipeError`` for a tokenizer or model that is not here, ``SourceError`` for an evaluation set without text."""
     _check_tokenizer(recipe.tokenizer.base)
+    if recipe.identifiers.engine == "presidio":
+        check_presidio(recipe.identifiers)
     if recipe.decontamination.paths:
         from clinical_modernbert.sources.evaluation_sets import evaluation_texts
 

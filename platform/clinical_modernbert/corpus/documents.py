@@ -6,12 +6,15 @@ decided by later passes, over all units.
 
 import json
 import tempfile
+from array import array
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from clinical_modernbert.artifacts.work_area import WorkArea
-from clinical_modernbert.corpus import is_held_out
+from clinical_modernbert.corpus import is_held_out, presidio
 from clinical_modernbert.corpus.decontamination import Decontamination, load_decontamination
 from clinical_modernbert.corpus.filters import detect_language, drop_reason
 from clinical_modernbert.corpus.identifiers import mask_identifiers
@@ -26,7 +29,7 @@ from clinical_modernbert.corpus.piece_files import (
 )
 from clinical_modernbert.corpus.results import Parsed, QuarantineEntry
 from clinical_modernbert.errors import SourceError
-from clinical_modernbert.recipe.corpus import CorpusRecipe
+from clinical_modernbert.recipe.corpus import CorpusRecipe, IdentifierSection
 from clinical_modernbert.sources import read_unit
 from clinical_modernbert.sources.document import Deleted, Document, Dropped, Quarantined, Unit, key_of
 from clinical_modernbert.sources.files import Progress
@@ -62,6 +65,7 @@ class _UnitParser:
         self._quarantine: list[QuarantineEntry] = []  # the first ones; all are in the file
         self._scratch = tempfile.TemporaryDirectory()
         self._quarantine_path = Path(self._scratch.name) / "quarantine.jsonl"
+        self._keys = array("Q")  # of all documents
         self._sizes: list[int] = []  # documents of the pieces that are written
         self._piece = self._next_piece()
 
@@ -83,6 +87,8 @@ class _UnitParser:
                     case Document():
                         self._add_document(record)
             self._put_piece()
+            if repeated := len(self._keys) - len(np.unique(np.frombuffer(self._keys, dtype=np.uint64))):
+                self._counts["repeated_ids"] = repeated
             if self._quarantine:
                 self._area.put(self._quarantine_path, quarantine_name(self._number))
         finally:
@@ -127,6 +133,8 @@ class _UnitParser:
             self._counts[f"dropped:{unfit}"] += 1
             return
         self._counts["read"] += 1
+        if document.record is None:  # else the ids of a record's versions are the same, and one of them stays
+            self._keys.append(document.key)
         self._piece.add(text, document.key, held_out=is_held_out(document.group, self._recipe.held_out))
 
     def _add_version(
@@ -167,7 +175,7 @@ def prepared(
             counts[f"in:{path}"] += 1
     if unfit:
         return text, unfit
-    masked, identifiers = mask_identifiers(text)
+    masked, identifiers = _masked(text, recipe.identifiers)
     for kind, number in identifiers.items():
         counts[f"identifier:{kind}"] += number
     if identifiers:
@@ -178,3 +186,9 @@ def prepared(
             text = masked
     counts[f"language:{language or 'short'}"] += 1
     return text, None
+
+
+def _masked(text: str, section: IdentifierSection) -> tuple[str, Counter[str]]:
+    if section.engine == "presidio":
+        return presidio.mask_identifiers(text, model=section.model)
+    return mask_identifiers(text)

@@ -5,10 +5,11 @@ from importlib.metadata import version
 
 from clinical_modernbert.artifacts import InputEntry
 from clinical_modernbert.artifacts.remote_files import local_copy
+from clinical_modernbert.corpus.presidio import versions
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.hashing import file_sha256
 from clinical_modernbert.recipe import CorpusRecipe
-from clinical_modernbert.recipe.corpus import DecontaminationSection, LexiconSection
+from clinical_modernbert.recipe.corpus import DecontaminationSection, IdentifierSection, LexiconSection
 from clinical_modernbert.sources import list_units
 
 
@@ -16,7 +17,8 @@ def fingerprint_inputs(recipe: CorpusRecipe) -> tuple[InputEntry, ...]:
     """Return one entry a raw file or generated part that the recipe reads, a source of its lexicon, and an evaluation set."""
     units = (unit for source in recipe.sources for unit in list_units(source))
     texts = tuple(InputEntry(name=f"{unit.source}/{unit.name}", id=unit.source, digest=unit.digest) for unit in units)
-    return texts + _lexicon_inputs(recipe.lexicon) + decontamination_inputs(recipe.decontamination)
+    lexicon, evaluation = _lexicon_inputs(recipe.lexicon), decontamination_inputs(recipe.decontamination)
+    return texts + lexicon + evaluation + _identifier_inputs(recipe.identifiers)
 
 
 def decontamination_inputs(section: DecontaminationSection) -> tuple[InputEntry, ...]:
@@ -52,6 +54,14 @@ def _lexicon_inputs(section: LexiconSection) -> tuple[InputEntry, ...]:
             )
         entries.append(InputEntry(name="lexicon/terms", id="lexicon", digest=file_sha256(path)))
     return tuple(entries)
+
+
+def _identifier_inputs(section: IdentifierSection) -> tuple[InputEntry, ...]:
+    """Return the versions of the packages that find identifiers, where they are not ours."""
+    if section.engine != "presidio":
+        return ()
+    found = versions(section)
+    return (InputEntry(name="identifiers/presidio", id=found, digest=_digest(found)),)
 
 
 def _digest(text: str) -> str:

@@ -2,8 +2,8 @@
 
 A piece holds at most ``PIECE_DOCUMENTS`` documents, so that memory does not grow with the file: a file of two million notes
 becomes many pieces, a file of PubMed one. Its files in the work area: its documents (``documents/<n>.parquet``), of each the key
-with order and version (``keys``), the hash of its text (``hashes``), and the bands of its MinHash (``bands``, one file a
-partition).
+with order and version (``keys``), the hash of its text (``hashes``), and the bands of its MinHash (``bands``, in the order of
+their partitions).
 """
 
 import hashlib
@@ -116,8 +116,7 @@ class PieceWriter:
         if self._near:
             bands = np.concatenate(self._bands)
             partition_of = bands["hash"] % np.uint64(self._num_partitions)
-            for number in range(self._num_partitions):
-                self._area.put_array(bands[partition_of == number], f"bands/{number:04d}/{self._id}.npy")
+            self._area.put_array(bands[np.argsort(partition_of, kind="stable")], f"bands/{self._id}.npy")
         self.discard()
 
     def discard(self) -> None:

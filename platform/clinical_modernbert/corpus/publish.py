@@ -33,6 +33,8 @@ class Built:
     """One a unit."""
     pieces: Sequence[Piece]
     partitions: Partitions
+    num_unchecked: int
+    """Records of the bands that were not compared with all of their bucket."""
     vocabulary_size: int
     tokenised: Sequence[Tokenised]
     """One a piece."""
@@ -61,6 +63,7 @@ def publish_corpus(plan: Plan[CorpusRecipe], area: WorkArea, built: Built) -> Ar
             fill=fill,
             quarantine=quarantine,
             evaluation_sets=evaluation_sets(area, recipe.decontamination),
+            near_unchecked=built.num_unchecked,
         )
         card = corpus_card(plan.id, summary, samples=_samples(recipe, area, built))
         (folder / "card.json").write_text(json.dumps(asdict(card), indent=1, ensure_ascii=False), encoding="utf-8")

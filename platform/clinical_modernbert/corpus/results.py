@@ -63,8 +63,8 @@ class Parsed:
     """Name of its source in the recipe."""
     unit: str
     counts: dict[str, int]
-    """``records``, ``read``, ``quarantined``, ``lost`` (further records, estimated), ``with_identifiers``, and ``dropped:``,
-    ``language:``, ``identifier:`` and ``in:`` with their reasons, codes, kinds, and evaluation sets."""
+    """``records``, ``read``, ``quarantined``, ``lost`` (further records, estimated), ``with_identifiers``, ``repeated_ids``, and
+    ``dropped:``, ``language:``, ``identifier:`` and ``in:`` with their reasons, codes, kinds, and evaluation sets."""
     pieces: tuple[int, ...]
     """Documents of each piece."""
     quarantine: tuple[QuarantineEntry, ...]
@@ -94,6 +94,8 @@ class Dropped:
     """One partition of a duplicate pass."""
 
     dropped: int
+    unchecked: int = 0
+    """Records of the bands that were not compared with all of their bucket, because it was too large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,8 @@ class Partitions:
     versions: int = 0
     duplicates: int = 0
     near: int = 0
+    merged: int = 0
+    """1 where the drops of all passes are in one file; the other numbers are 0 then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,13 @@ class Account:
     """By split."""
     dropped: dict[str, int]
     """By reason."""
+    repeated_ids: int
+    """Documents whose id an earlier one of the same file has; they stay."""
     quarantined: int
     lost: int
-    """Further records that damage swallowed, estimated; not in the balance."""
+    """Further records that damage swallowed, estimated, those of ``unread_bytes`` included; not in the balance."""
     unread_bytes: int
-    """Bytes that follow damage, and as many bytes as a cut archive has, because what it lacks is unknown. The number of
-    records in them is unknown and not in the balance."""
+    """Bytes that follow damage, and as many bytes as a cut archive has, because what it lacks is unknown."""
     tokens: dict[str, int]
     """By split, without [CLS] and [SEP]."""
     salient_tokens: int
@@ -56,6 +57,8 @@ class Summary:
     """The first of the quarantined records."""
     evaluation_sets: list[EvaluationSet]
     """What the documents were compared with."""
+    near_unchecked: int
+    """Records of MinHash bands in buckets too large to be compared as a whole: templates of which there are tens of thousands."""
 
 
 def read_summary(corpus: Artifact) -> Summary:

@@ -102,10 +102,9 @@ def tokenise(area: WorkArea, piece: Piece, partitions: Partitions) -> Tokenised:
     marks = np.concatenate(salient) if salient else np.empty(0, dtype=bool)
     table = np.array(documents, dtype=DOCUMENT)
     held_out_N = np.repeat(table["held_out"], table["length"])
-    area.put_array(flat, f"tokens/{piece.id}.ids.npy")
-    area.put_array(np.concatenate(ends) if ends else np.empty(0, dtype=np.uint8), f"tokens/{piece.id}.ends.npy")
-    area.put_array(marks, f"tokens/{piece.id}.salient.npy")
-    area.put_array(table, f"tokens/{piece.id}.documents.npy")
+    last = np.concatenate(ends) if ends else np.empty(0, dtype=np.uint8)
+    # One file: a piece is read once for each length and split.
+    area.put_arrays({"ids": flat, "ends": last, "salient": marks, "documents": table}, f"tokens/{piece.id}.npz")
     area.put_array(np.bincount(flat[~held_out_N], minlength=size), f"tokens/{piece.id}.unigram.npy")
     sides = {"train": ~table["held_out"], "held_out": table["held_out"]}
     return Tokenised(
@@ -190,9 +189,8 @@ def num_copies(keys_D: NDArray[np.uint64], *, epochs: float) -> NDArray[np.int64
 
 
 def _load(area: WorkArea, segment: ShardSegment, *, split: str, folder: Path) -> tuple[TokenTable, NDArray[np.uint8]]:
-    ids, salient, documents, ends = (
-        area.get_array(f"tokens/{segment.piece}.{name}.npy", folder) for name in ("ids", "salient", "documents", "ends")
-    )
+    arrays = area.get_arrays(f"tokens/{segment.piece}.npz", folder)
+    ids, salient, documents, ends = (arrays[name] for name in ("ids", "salient", "documents", "ends"))
     of_split_D = documents["held_out"] == (split == "held_out")
     of_split_N = np.repeat(of_split_D, documents["length"])
     table = TokenTable(

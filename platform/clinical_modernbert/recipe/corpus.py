@@ -30,8 +30,13 @@ class FilterSection(Section):
 
 
 class IdentifierSection(Section):
-    """A pattern-based filter for identifiers: neither a de-identifier nor a legal finding."""
+    """A filter for identifiers: neither a de-identifier nor a legal finding."""
 
+    engine: Literal["patterns", "presidio"] = "patterns"
+    """Our patterns, or Microsoft Presidio with a spaCy model (``clinical-modernbert[presidio]``), which also finds names in
+    running text and takes far longer."""
+    model: str = "en_core_web_lg"
+    """spaCy model of Presidio, installed on every node."""
     action: Literal["report", "mask", "drop"] = "report"
     """Count identifiers; replace each by ``___``; or drop the document as ``identifiers``. Matched text is never stored."""
 

@@ -85,13 +85,27 @@ class MedsSource(SourceSection):
 
 
 class OmopNoteSource(SourceSection):
-    """The NOTE table of OMOP's CDM 5.x, CSV or Parquet; grouped by person_id."""
+    """The NOTE table of OMOP's CDM 5.x, CSV, Parquet or in a DuckDB file; grouped by person_id."""
 
     type: Literal["omop_note"]
     path: str
     """File, or folder with ``NOTE.csv`` or ``note.parquet`` (any usual ending, plain or gzip) or a folder ``note`` of shards."""
     quoted: bool = True
     """Whether quotes enclose fields of a CSV file; OHDSI's tab-separated tables have none."""
+
+
+class OmopEventsSource(SourceSection):
+    """The events of OMOP's CDM 5.x with the names of their concepts, one text a person in time order; grouped by person_id."""
+
+    is_prose = False
+
+    type: Literal["omop_events"]
+    path: str
+    """Folder with the tables as CSV or Parquet (files or folders of shards, of any case), or a DuckDB file. CONCEPT is needed."""
+    quoted: bool = True
+    """Whether quotes enclose fields of a CSV file; CONCEPT with tabs, as Athena exports it, never has them."""
+    leave_out: tuple[str, ...] = ()
+    """Prefixes of events to leave out, for example ``VISIT_END``, because they carry a label."""
 
 
 class FhirSource(SourceSection):
@@ -101,6 +115,44 @@ class FhirSource(SourceSection):
     path: str
     """File or folder (read recursively for ``*DocumentReference*.ndjson`` and ``*DiagnosticReport*.ndjson``, plain or gzip). A
     note in a Binary resource is found in ``*Binary*.ndjson`` below the folder (not gzip)."""
+    patient_identifier: str | None = None
+    """System (a URI), or code of the type (``MR``), of the identifier in ``*Patient*.ndjson`` that is a patient's number in the
+    other sources; None takes the id of the Patient resource."""
+
+
+class FhirEventsSource(SourceSection):
+    """Events of a FHIR R4 bulk export, one text a patient in time order; grouped by Patient."""
+
+    is_prose = False
+
+    type: Literal["fhir_events"]
+    path: str
+    """Folder (read recursively for ``*Condition*.ndjson``, plain or gzip, and so on: MedicationRequest and Medication, Procedure,
+    Observation, Encounter, Patient)."""
+    patient_identifier: str | None = None
+    """As of ``fhir``."""
+    leave_out: tuple[str, ...] = ()
+    """Prefixes of events to leave out, for example ``ENCOUNTER_END``, because they carry a label."""
+
+
+class CcdaSource(SourceSection):
+    """C-CDA documents (HL7 CDA R2) in XML: the narrative of their sections; grouped by patient."""
+
+    type: Literal["ccda"]
+    path: str
+    """File or folder (read recursively for ``*.xml`` and ``*.ccda``, plain or gzip), one document a file."""
+    sections: tuple[Annotated[str, Field(pattern=r"^\d{1,7}-\d$")], ...] | None = None
+    """LOINC codes of the sections to keep; None keeps all."""
+    patient_root: str | None = None
+    """OID of the patient's id whose extension is the number in the other sources; None takes the first id."""
+
+
+class EicuNoteSource(SourceSection):
+    """eICU's ``note.csv.gz`` and ``patient.csv.gz``: one document a note; grouped by patient. From PhysioNet, credentialed."""
+
+    type: Literal["eicu_note"]
+    path: str
+    """Folder with both files, plain or gzip."""
 
 
 class TableSource(SourceSection):
@@ -158,6 +210,7 @@ class DatasetSource(SourceSection):
 CodeTable = Literal[
     "icd9cm",
     "icd9_procedures",
+    "icd9_descriptions",
     "icd10cm",
     "icd10cm_order",
     "icd10pcs",
@@ -191,9 +244,9 @@ class CodeSource(SourceSection):
 
     type: Literal["codes"]
     table: Annotated[CodeTable, BeforeValidator(_real_table)]
-    """Code table: CMS's ICD-9-CM diagnoses (``icd9cm``) or procedures, ICD-10-CM and ICD-10-PCS as code lists or order
-    files, MIMIC's ``d_icd_diagnoses``, ``d_icd_procedures`` and ``d_hcpcs``, HCPCS level II, a licensed CPT CSV, WHO's
-    ICD-11 tabulation, RxNorm's ``RXNCONSO.RRF``, FDA's NDC ``product.txt``."""
+    """Code table: CMS's ICD-9-CM diagnoses (``icd9cm``) or procedures, CAML's ``ICD9_descriptions``, ICD-10-CM and ICD-10-PCS
+    as code lists or order files, MIMIC's ``d_icd_diagnoses``, ``d_icd_procedures`` and ``d_hcpcs``, HCPCS level II, a licensed
+    CPT CSV, WHO's ICD-11 tabulation, RxNorm's ``RXNCONSO.RRF``, FDA's NDC ``product.txt``."""
     path: str | None = None
     """The table's file, plain or gzip; None takes the installed package's (icd9cm and icd10cm only)."""
     templates: Annotated[tuple[CodeTemplate, ...], Field(min_length=1)] = ("readme",)
@@ -257,8 +310,12 @@ Source = Annotated[
     | PmcSource
     | MimicNoteSource
     | MedsSource
+    | EicuNoteSource
     | OmopNoteSource
+    | OmopEventsSource
     | FhirSource
+    | FhirEventsSource
+    | CcdaSource
     | TableSource
     | DatasetSource
     | CodeSource

@@ -17,7 +17,18 @@ from clinical_modernbert.sources.codes import CodeEntry, code_group, code_table
 from clinical_modernbert.sources.document import Document, Record, Unit
 from clinical_modernbert.sources.files import COMPANION, Progress
 from clinical_modernbert.sources.generated import citation_files, note_files
-from clinical_modernbert.sources.notes import dataset, fhir, meds, mimic, omop, table
+from clinical_modernbert.sources.notes import (
+    ccda,
+    dataset,
+    eicu,
+    fhir,
+    fhir_events,
+    meds,
+    mimic,
+    omop,
+    omop_events,
+    table,
+)
 
 __all__ = ["CodeEntry", "Document", "code_group", "code_table", "licence_of", "list_units", "read_unit"]
 
@@ -38,8 +49,12 @@ MODULES: Mapping[str, _Module] = {
     "pmc": pmc,
     "mimic_note": mimic,
     "meds": meds,
+    "eicu_note": eicu,
     "omop_note": omop,
+    "omop_events": omop_events,
     "fhir": fhir,
+    "fhir_events": fhir_events,
+    "ccda": ccda,
     "table": table,
     "dataset": dataset,
     "codes": codes,

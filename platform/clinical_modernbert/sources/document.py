@@ -117,4 +117,6 @@ class Unit:
     digest: str = ""
     """sha256 of the file, or of the generator's version and settings."""
     size_bytes: int = 0
-    """Size of the file; 0 where the unit is no single file."""
+    """Size of the files; 0 for a folder and for generated parts."""
+    files: tuple[tuple[str, str], ...] = ()
+    """(name, location) of each file of a unit of several, whose ``location`` is empty."""

@@ -3,8 +3,9 @@
 Whether a file is gzip is read from its first bytes, not from its name. Memory is bounded by the chunk, not by the file.
 """
 
+import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -52,6 +53,12 @@ class Progress:
         self.unused_bytes = min(self.unused_bytes + record.unread_bytes, self.given_bytes)
         if record.is_cut:
             self.missing_bytes = self.size_bytes
+
+    def add_file(self, part: "Progress") -> None:
+        """Add one file of a unit of several; ``part`` was read up to its end or its damage."""
+        self.size_bytes += part.size_bytes
+        self.missing_bytes += part.missing_bytes
+        self.read_bytes += part.size_bytes + part.missing_bytes - part.unread_bytes
 
     def count_rows(self, done: int, total: int) -> None:
         """Note that ``done`` of the ``total`` rows of a Parquet file were read; its bytes are counted in proportion."""
@@ -144,6 +151,13 @@ def file_units(
             size = local.stat().st_size
             units.append(Unit(source, name, location, digest=file_sha256(local), size_bytes=size))
     return units
+
+
+def joint_unit(source: str, name: str, files: Sequence[tuple[str, str]]) -> Unit:
+    """Return one unit of several files, whose rows belong together."""
+    units = file_units(source, files)
+    digest = hashlib.sha256("\n".join(f"{unit.name} {unit.digest}" for unit in units).encode()).hexdigest()
+    return Unit(source, name, "", digest=digest, size_bytes=sum(u.size_bytes for u in units), files=tuple(files))
 
 
 def numbered_lines(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:

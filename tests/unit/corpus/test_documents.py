@@ -117,3 +117,14 @@ def test_a_unit_without_documents_is_no_stumbling_block(area: WorkArea, tmp_path
     assert duplicates(area, UNITS, 1) == [0]
     assert kept_rows(area, piece=Piece(UNITS[0], "empty", 0), partitions=Partitions(duplicates=1)).tolist() == []
     assert texts_of(area, tmp_path, 0) == []
+
+
+def test_repeated_ids_are_counted_and_stay(area: WorkArea, tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, {"notes": NOTES})
+    with (tmp_path / "notes.csv").open("a") as out:
+        name = next(iter(NOTES))
+        out.writelines(f'{name},"A further text of the same id, number {n}, long enough to stay."\n' for n in range(2))
+    (step,) = parse_all(area, recipe)
+    assert step.count("repeated_ids") == 2
+    (step,) = parse_all(WorkArea(area.store_uri, "other"), recipe_of(tmp_path, {"notes": NOTES}))
+    assert "repeated_ids" not in step.counts

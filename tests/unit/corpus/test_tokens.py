@@ -95,9 +95,9 @@ def test_counts_are_by_split_and_the_unigram_is_of_training_text_alone(
 ) -> None:
     assert step.documents == {"train": 19, "held_out": 10}
     assert step.dropped == {"duplicate": 1}
-    ids, salient, documents, unigram = (
-        area.get_array(f"tokens/000000000.{part}.npy", tmp_path) for part in ("ids", "salient", "documents", "unigram")
-    )
+    arrays = area.get_arrays("tokens/000000000.npz", tmp_path)
+    ids, salient, documents = (arrays[part] for part in ("ids", "salient", "documents"))
+    unigram = area.get_array("tokens/000000000.unigram.npy", tmp_path)
     assert len(ids) == len(salient) == documents["length"].sum() == sum(step.tokens.values())
     assert documents["key"].tolist() == [key for n, key in enumerate(KEYS) if n != DUPLICATE]
     held_out = np.repeat(documents["held_out"], documents["length"])
@@ -131,7 +131,7 @@ def pack(area: WorkArea, split: str, *, epochs: float = 1.0, row_length: int = 6
 
 
 def test_rows_hold_one_side_of_the_split_whole(area: WorkArea, step: Tokenised, tmp_path: Path) -> None:
-    documents = area.get_array("tokens/000000000.documents.npy", tmp_path)
+    documents = area.get_arrays("tokens/000000000.npz", tmp_path)["documents"]
     for split in ("train", "held_out"):
         side = documents[documents["held_out"] == (split == "held_out")]
         expected = dict(zip(side["key"].tolist(), side["length"].tolist(), strict=True))
@@ -139,7 +139,7 @@ def test_rows_hold_one_side_of_the_split_whole(area: WorkArea, step: Tokenised, 
 
 
 def test_epochs_repeat_whole_documents(area: WorkArea, step: Tokenised, tmp_path: Path) -> None:
-    documents = area.get_array("tokens/000000000.documents.npy", tmp_path)
+    documents = area.get_arrays("tokens/000000000.npz", tmp_path)["documents"]
     length_of = dict(zip(documents["key"].tolist(), documents["length"].tolist(), strict=True))
     _, tokens = pack(area, "train", epochs=2.5)
     copies = {key: count / length_of[key] for key, count in tokens.items()}

@@ -14,7 +14,8 @@ from clinical_modernbert.recipe.sources import DatasetSource, MedsSource, PmcSou
 from clinical_modernbert.sources import list_units, read_unit
 from clinical_modernbert.sources.document import Document, Dropped, Quarantined
 from clinical_modernbert.sources.evaluation_sets.ed import read_stays
-from clinical_modernbert.sources.notes.meds import number_text, read_subjects
+from clinical_modernbert.sources.event_texts import number_text
+from clinical_modernbert.sources.notes.meds import read_subjects
 from clinical_modernbert.sources.pmc import read_article
 
 JATS = """<!DOCTYPE article SYSTEM "JATS.dtd">
@@ -130,7 +131,7 @@ def test_meds_numbers_keep_their_digits_and_events_without_code_are_noticed(tmp_
     source = MedsSource(type="meds", name="m", path=str(path))
     document, noticed = read_subjects(path, file="f", source=source)
     assert isinstance(document, Document) and document.text == "A 1234567; B 88.1"
-    assert noticed == Quarantined("f", "the whole file", "1 events without a code are left out")
+    assert noticed == Quarantined("f", "subject 1", "events without a code are left out")
     assert [number_text(n) for n in (16777216.0, 0.1, 1e-9, 123456.789, -3.0)] == [
         "16777216",
         "0.1",

@@ -186,7 +186,7 @@ def test_what_is_not_fhir_is_quarantined_without_its_text(tmp_path: Path) -> Non
     )
     assert [record.reason for record in found if isinstance(record, Quarantined)] == [
         "expected a resource of type DocumentReference or DiagnosticReport",
-        "no subject",
+        "no subject that is a patient",
         "the attachment is no base64",
         "the attachment is not of its character set",
         "not of FHIR R4's structure",
@@ -198,12 +198,13 @@ def test_what_is_not_fhir_is_quarantined_without_its_text(tmp_path: Path) -> Non
 def test_html_keeps_lines_and_cells() -> None:
     markup = (
         "<?xml version='1.0' encoding='latin-1'?><html><head><title>No</title><style>p{}</style></head><body><h1>Labs</h1>"
-        "<table><tr><th>Na</th><td>140</td></tr><tr><th>K</th><td>4.1</td></tr></table><p>Seen\n  at 5&nbsp;pm,<br>well&lt;3."
+        "<table><tr><th>Na</th><td> 140 </td></tr><tr><th>K</th><td>4.1</td></tr></table><p>Seen\n  at 5&nbsp;pm,<br>well&lt;3."
         "<script>x()</script></p><div>One<div>Two</div></div><pre>a  b\n c</pre>Ménière</body></html>"
     )
     assert html_text(markup).split("\n") == [
         "Labs", "Na\t140", "K\t4.1", "Seen at 5 pm,", "well<3.", "", "One", "Two", "a  b", "c", "Ménière",
     ]  # fmt: skip
+    assert html_text("WBC 10<sup>9</sup>/L, CO<sub>2</sub>, Ca<sup>2+</sup>") == "WBC 10^9/L, CO2, Ca2+"
     assert html_text(" ") == html_text("<!-- x -->") == ""
 
 

@@ -7,10 +7,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from clinical_modernbert.recipe.sources import (
+    CcdaSource,
     DatasetSource,
+    EicuNoteSource,
+    FhirEventsSource,
     FhirSource,
     MedsSource,
     MimicNoteSource,
+    OmopEventsSource,
     OmopNoteSource,
     Source,
     TableSource,
@@ -56,6 +60,23 @@ def sources(folder: Path) -> list[Source]:
         "numeric_value": pa.array([None], pa.float32()),
     }
     pq.write_table(pa.table(events), folder / "d.parquet")
+    (folder / "fhir" / "Condition.ndjson").write_text(
+        json.dumps(
+            {"resourceType": "Condition", "id": "1", "subject": {"reference": "Patient/012"}, "code": {"text": "COPD"}}
+        )
+    )
+    (folder / "omop" / "death.csv").write_text("person_id,death_date,cause_concept_id\n12.0,2180-01-01,0\n")
+    (folder / "omop" / "concept.csv").write_text("concept_id\tconcept_name\n1\tCOPD\n")
+    (folder / "ccda.xml").write_text(
+        '<ClinicalDocument xmlns="urn:hl7-org:v3"><id root="1"/><recordTarget><patientRole><id extension="0012"/></patientRole>'
+        "</recordTarget><component><structuredBody><component><section><text>Note seven</text></section></component>"
+        "</structuredBody></component></ClinicalDocument>"
+    )
+    (folder / "eicu").mkdir()
+    (folder / "eicu" / "patient.csv").write_text("patientunitstayid,uniquepid\n1,012\n")
+    (folder / "eicu" / "note.csv").write_text(
+        "patientunitstayid,noteenteredoffset,notetype,notepath,notevalue,notetext\n1,5,Admission,a/b/c,Note,eight\n"
+    )
     return [
         table(folder / "a.csv", "subject_id"),
         table(folder / "b.parquet", "person_id"),
@@ -64,12 +85,16 @@ def sources(folder: Path) -> list[Source]:
         MedsSource(type="meds", name="e", path=str(folder / "d.parquet")),
         OmopNoteSource(type="omop_note", name="o", path=str(folder / "omop")),
         FhirSource(type="fhir", name="f", path=str(folder / "fhir")),
+        FhirEventsSource(type="fhir_events", name="g", path=str(folder / "fhir")),
+        OmopEventsSource(type="omop_events", name="p", path=str(folder / "omop")),
+        CcdaSource(type="ccda", name="c", path=str(folder / "ccda.xml")),
+        EicuNoteSource(type="eicu_note", name="i", path=str(folder / "eicu")),
     ]
 
 
 def test_one_patient_in_every_source(tmp_path: Path) -> None:
     groups = [document.group for source in sources(tmp_path) for document in documents(source)]
-    assert groups == ["patient:12"] * 7
+    assert groups == ["patient:12"] * 11
 
 
 def test_other_columns_are_groups_of_their_own_unless_named(tmp_path: Path) -> None:

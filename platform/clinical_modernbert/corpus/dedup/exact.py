@@ -93,18 +93,39 @@ def _compare(
     return _keep(area, "duplicates", partition, _drops(piece_of[same], hashes["row"][same], "duplicate"))
 
 
-def find_near_duplicates(area: WorkArea, *, pieces: Sequence[PieceId], partition: int, earlier: Partitions) -> Dropped:
-    """Drop what resembles an earlier document in one partition of the bands."""
-    return area.once(f"near/{partition:04d}", lambda: _find_near(area, pieces, partition, earlier), Dropped)
+def join_bands(area: WorkArea, *, pieces: Sequence[PieceId], group: int, num_partitions: int) -> Dropped:
+    """Write the bands of a group of pieces as one file a partition; a file of each piece would be half a million requests."""
+
+    def run() -> Dropped:
+        with tempfile.TemporaryDirectory() as folder:
+            arrays = [area.get_array(f"bands/{piece}.npy", Path(folder)) for piece in pieces]
+            partitions = [array["hash"] % np.uint64(num_partitions) for array in arrays]
+            for number in range(num_partitions):
+                ends = [np.searchsorted(partition, [number, number + 1]) for partition in partitions]
+                slices = [array[first:last] for array, (first, last) in zip(arrays, ends, strict=True)]
+                area.put_array(np.concatenate(slices), f"bands/{number:04d}/{group:04d}.npy")
+        return Dropped(0)
+
+    return area.once(f"joined/{group:04d}", run, Dropped)
 
 
-def _find_near(area: WorkArea, pieces: Sequence[PieceId], partition: int, earlier: Partitions) -> Dropped:
+def find_near_duplicates(area: WorkArea, *, names: Sequence[str], partition: int, earlier: Partitions) -> Dropped:
+    """Drop what resembles an earlier document in one partition of the bands, which are in the files ``names``."""
+    return area.once(f"near/{partition:04d}", lambda: _find_near(area, names, partition, earlier), Dropped)
+
+
+def _find_near(area: WorkArea, names: Sequence[str], partition: int, earlier: Partitions) -> Dropped:
     with tempfile.TemporaryDirectory() as folder:
-        arrays = [area.get_array(f"bands/{partition:04d}/{piece}.npy", Path(folder)) for piece in pieces]
-        records = np.concatenate(arrays)
+        records = np.concatenate([area.get_array(name, Path(folder)) for name in names])
     records = records[~_dropped(area, earlier, records["piece"], records["row"])]
-    alike = resembling(records)
-    return _keep(area, "near", partition, _drops(alike["piece"], alike["row"], "near_duplicate"))
+    alike, unchecked = resembling(records)
+    done = _keep(area, "near", partition, _drops(alike["piece"], alike["row"], "near_duplicate"))
+    return Dropped(done.dropped, unchecked)
+
+
+def merge_drops(area: WorkArea, *, partitions: Partitions) -> Dropped:
+    """Write the drops of all passes as one file: every later worker reads them."""
+    return area.once("merged", lambda: _keep(area, "merged", 0, _read_drops(area, partitions)), Dropped)
 
 
 def _slices(

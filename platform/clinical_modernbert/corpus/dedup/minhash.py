@@ -6,6 +6,8 @@ is dropped where it resembles an earlier one, kept or not: no two kept documents
 held-out split.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash
@@ -43,14 +45,23 @@ def band_records(texts: list[str], rows: NDArray[np.int64], *, piece: int, min_w
     return records.ravel()
 
 
-def resembling(records: NDArray[np.void]) -> NDArray[np.void]:
-    """Return the records, one of each document, that resemble an earlier document's in their band."""
+MOST_ALIKE = 10_000
+"""Records of one bucket that are compared with each other: 1.7 seconds, quadratic in their number."""
+
+
+def resembling(records: NDArray[np.void], *, most: int = MOST_ALIKE) -> tuple[NDArray[np.void], int]:
+    """Return the records, one of each document, that resemble an earlier document's in their band, and how many were not compared
+    with all.
+
+    A bucket of more than ``most`` records is compared in parts of that size: templates of a million reports would take hours.
+    """
     records = records[np.lexsort((records["row"], records["piece"], records["hash"]))]
     same = records["hash"][1:] == records["hash"][:-1]
     starts = np.flatnonzero(np.concatenate(([True], ~same))) if len(records) else np.empty(0, dtype=np.int64)
     sizes = np.diff(np.append(starts, len(records)))
     alike_records = []
-    for start, size in zip(starts[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
+    unchecked = int(np.maximum(sizes - most, 0).sum())
+    for start, size in _parts(starts, sizes, most):
         bucket = records[start : start + size]
         left = np.arange(1, size)
         # A dropped document still drops later ones: a chain is dropped up to its first, whatever the bands in which links meet.
@@ -62,10 +73,17 @@ def resembling(records: NDArray[np.void]) -> NDArray[np.void]:
             alike_records.append(bucket[left[alike]])
             left = left[~alike]
     if not alike_records:
-        return np.empty(0, dtype=BAND)
+        return np.empty(0, dtype=BAND), unchecked
     dropped = np.concatenate(alike_records)
     _, first = np.unique(dropped[["piece", "row"]], return_index=True)
-    return dropped[first]
+    return dropped[first], unchecked
+
+
+def _parts(starts: NDArray[np.int64], sizes: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
+    """Yield start and size of each bucket of at least two records, in parts of at most ``most``."""
+    for start, size in zip(starts[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
+        for at in range(start, start + size, most):
+            yield at, min(most, start + size - at)
 
 
 def _estimates(bits: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from clinical_modernbert.errors import SourceError
-from clinical_modernbert.sources.codes.tables import icd9_dotted
+from clinical_modernbert.sources.codes.rows import icd9_dotted
 from clinical_modernbert.sources.files import read_chunks
 from clinical_modernbert.sources.inflate import DamagedFileError
 

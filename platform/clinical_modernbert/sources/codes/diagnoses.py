@@ -11,7 +11,7 @@ from clinical_modernbert.artifacts.remote_files import local_copy
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import CodeTable
 from clinical_modernbert.sources.codes.chapters import icd9_chapter, icd10_chapter
-from clinical_modernbert.sources.codes.tables import icd9_dotted, icd10_dotted
+from clinical_modernbert.sources.codes.rows import icd9_dotted, icd10_dotted
 from clinical_modernbert.sources.document import Quarantined
 from clinical_modernbert.sources.files import numbered_texts, read_chunks
 

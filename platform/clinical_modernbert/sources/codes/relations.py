@@ -9,8 +9,8 @@ from typing import Any
 
 from clinical_modernbert.artifacts.remote_files import local_copy
 from clinical_modernbert.errors import SourceError
+from clinical_modernbert.sources.codes.rows import icd9_dotted, icd10_dotted
 from clinical_modernbert.sources.codes.shapes import has_shape
-from clinical_modernbert.sources.codes.tables import icd9_dotted, icd10_dotted
 from clinical_modernbert.sources.files import read_chunks
 from clinical_modernbert.sources.inflate import DamagedFileError
 

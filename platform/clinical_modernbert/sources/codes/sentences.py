@@ -23,7 +23,8 @@ from clinical_modernbert.sources.codes.relations import (
     read_hierarchy,
     tabular_location,
 )
-from clinical_modernbert.sources.codes.tables import READERS, CodeRow, read_order_file
+from clinical_modernbert.sources.codes.rows import CodeRow
+from clinical_modernbert.sources.codes.tables import READERS, read_order_file
 from clinical_modernbert.sources.document import Document, Dropped, Quarantined
 from clinical_modernbert.sources.files import Progress, read_chunks
 

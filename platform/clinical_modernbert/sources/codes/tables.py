@@ -7,26 +7,12 @@ and are read.
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
+from clinical_modernbert.sources.codes.rows import CodeRow, clean, icd9_dotted, icd10_dotted, procedure_row
 from clinical_modernbert.sources.codes.shapes import plain_code
 from clinical_modernbert.sources.csv_rows import read_rows
 from clinical_modernbert.sources.document import Dropped, Quarantined
 from clinical_modernbert.sources.files import numbered_texts
-
-
-@dataclass(frozen=True, slots=True)
-class CodeRow:
-    """One code as its table states it."""
-
-    system: str
-    """Code system: ``icd9cm``, ``icd9pcs``, ``icd10cm``, ``icd10pcs``, ``hcpcs``, ``cpt``, ``icd11``, ``rxnorm``, ``ndc``."""
-    code: str
-    """As users write it: with the dot of ICD."""
-    description: str
-    concept: str
-    """Held out as a whole within the system: the ICD category, an NDC's product, elsewhere the code itself."""
-
 
 Rows = Iterator[CodeRow | Dropped | Quarantined]
 
@@ -39,17 +25,6 @@ _HCPCS = re.compile(r"[A-Z]\d{4}")
 _CPT = re.compile(r"\d{4}[0-9A-Z]")
 
 
-def icd9_dotted(code: str) -> str:
-    """``25000`` -> ``250.00``; external causes have four characters before the dot (``E812.0``)."""
-    length = 4 if code.startswith("E") else 3
-    return f"{code[:length]}.{code[length:]}" if len(code) > length else code
-
-
-def icd10_dotted(code: str) -> str:
-    """``E119`` -> ``E11.9``."""
-    return f"{code[:3]}.{code[3:]}" if len(code) > 3 else code
-
-
 def read_plain(chunks: Iterable[bytes], table: str, *, file: str) -> Rows:
     """Read ``code, spaces, text`` lines: CMS's ICD-9 procedures (volume 3; long or short) and ICD-10-PCS."""
     for number, line in numbered_texts(chunks, file=file):
@@ -58,9 +33,39 @@ def read_plain(chunks: Iterable[bytes], table: str, *, file: str) -> Rows:
             continue
         match = _PLAIN_LINE[table].fullmatch(line.rstrip())
         if match:
-            yield _procedure(table, match[1], match[2])
+            yield procedure_row(table, match[1], match[2])
         elif line.strip():
             yield Quarantined(file, f"line {number}", f"no {table} code and description")
+
+
+def read_descriptions(chunks: Iterable[bytes], table: str, *, file: str) -> Rows:
+    """Read ``code<TAB>description`` lines without header, as CAML's ``ICD9_descriptions``: ICD-9-CM diagnoses and procedures.
+
+    The place of the dot tells the two apart: ``38.93`` is a procedure, ``038.9`` a diagnosis. The root and ranges of the
+    hierarchy (``@``, ``001-009.99``) are no codes, and dropped as ``header``.
+    """
+    for number, line in numbered_texts(chunks, file=file):
+        if isinstance(line, Quarantined):
+            yield line
+            continue
+        stated, tab, text = line.partition("\t")
+        stated = stated.strip()
+        if not line.strip():
+            continue
+        before = stated.partition(".")[0].upper()
+        system = "icd9pcs" if len(before) == 2 and before.isdecimal() else "icd9cm"
+        code = plain_code(system, stated, place=f"{file}, line {number}") if tab else None
+        if tab and (stated == "@" or "-" in stated):
+            yield Dropped("header")
+        elif code is None:
+            yield Quarantined(file, f"line {number}", "no ICD-9-CM code, tab and description")
+        elif not text.strip():
+            yield Dropped("no_description")
+        elif system == "icd9pcs":
+            yield procedure_row("icd9_procedures", code, text)
+        else:
+            dotted = icd9_dotted(code)
+            yield CodeRow("icd9cm", dotted, clean(text), dotted.partition(".")[0])
 
 
 def read_order_file(chunks: Iterable[bytes], system: str, *, file: str) -> Rows:
@@ -81,9 +86,9 @@ def read_order_file(chunks: Iterable[bytes], system: str, *, file: str) -> Rows:
         else:
             code = match[1].strip()
             yield (
-                CodeRow("icd10cm", icd10_dotted(code), _clean(match[4]), code[:3])
+                CodeRow("icd10cm", icd10_dotted(code), clean(match[4]), code[:3])
                 if system == "icd10cm"
-                else _procedure("icd10pcs", code, match[4])
+                else procedure_row("icd10pcs", code, match[4])
             )
 
 
@@ -105,12 +110,12 @@ def read_mimic_icd(chunks: Iterable[bytes], table: str, *, file: str) -> Rows:
         elif not title:
             yield Dropped("no_description")
         elif not diagnoses:
-            yield _procedure("icd9_procedures" if version == "9" else "icd10pcs", code, title)
+            yield procedure_row("icd9_procedures" if version == "9" else "icd10pcs", code, title)
         elif version == "9":
             dotted = icd9_dotted(code)
-            yield CodeRow("icd9cm", dotted, _clean(title), dotted.partition(".")[0])
+            yield CodeRow("icd9cm", dotted, clean(title), dotted.partition(".")[0])
         else:
-            yield CodeRow("icd10cm", icd10_dotted(code), _clean(title), code[:3])
+            yield CodeRow("icd10cm", icd10_dotted(code), clean(title), code[:3])
 
 
 def read_hcpcs(chunks: Iterable[bytes], table: str, *, file: str) -> Rows:
@@ -127,7 +132,7 @@ def read_hcpcs(chunks: Iterable[bytes], table: str, *, file: str) -> Rows:
         if isinstance(row, Quarantined):
             yield row
             continue
-        stated, long, short = (_clean(value) for value in row.values)
+        stated, long, short = (clean(value) for value in row.values)
         code = plain_code("hcpcs", stated, place=f"{file}, line {row.line}")
         if code is None:
             yield Quarantined(file, f"line {row.line}", f"no {columns[0]}, or not the form of HCPCS or CPT")
@@ -148,7 +153,7 @@ def read_cpt(chunks: Iterable[bytes], table: str, *, file: str) -> Rows:
         elif not row.values[1].strip():
             yield Dropped("no_description")
         else:
-            yield CodeRow("cpt", row.values[0].strip(), _clean(row.values[1]), row.values[0].strip())
+            yield CodeRow("cpt", row.values[0].strip(), clean(row.values[1]), row.values[0].strip())
 
 
 def read_icd11(chunks: Iterable[bytes], table: str, *, file: str) -> Rows:
@@ -166,7 +171,7 @@ def read_icd11(chunks: Iterable[bytes], table: str, *, file: str) -> Rows:
         elif not title:
             yield Quarantined(file, f"line {number}", "a code without title", record_id=code)
         else:
-            yield CodeRow("icd11", code, _clean(title), code.partition(".")[0])
+            yield CodeRow("icd11", code, clean(title), code.partition(".")[0])
 
 
 def read_rxnorm(chunks: Iterable[bytes], table: str, *, file: str) -> Rows:
@@ -188,7 +193,7 @@ def read_rxnorm(chunks: Iterable[bytes], table: str, *, file: str) -> Rows:
         elif fields[16] not in ("N", ""):
             yield Dropped("suppressed")
         else:
-            yield CodeRow("rxnorm", fields[0], _clean(fields[14]), fields[0])
+            yield CodeRow("rxnorm", fields[0], clean(fields[14]), fields[0])
 
 
 def read_ndc(chunks: Iterable[bytes], table: str, *, file: str) -> Rows:
@@ -198,7 +203,7 @@ def read_ndc(chunks: Iterable[bytes], table: str, *, file: str) -> Rows:
         if isinstance(values, Quarantined):
             yield values
             continue
-        code, brand, generic, form, route = (_clean(value) for value in values)
+        code, brand, generic, form, route = (clean(value) for value in values)
         if not code or not (brand or generic):
             yield Quarantined(file, f"line {number}", "no PRODUCTNDC, or no name")
             continue
@@ -209,6 +214,7 @@ def read_ndc(chunks: Iterable[bytes], table: str, *, file: str) -> Rows:
 
 READERS: dict[str, Callable[..., Rows]] = {
     "icd9_procedures": read_plain,
+    "icd9_descriptions": read_descriptions,
     "icd10pcs": read_plain,
     "mimic_diagnoses": read_mimic_icd,
     "mimic_procedures": read_mimic_icd,
@@ -219,14 +225,6 @@ READERS: dict[str, Callable[..., Rows]] = {
     "rxnorm": read_rxnorm,
     "ndc": read_ndc,
 }
-
-
-def _procedure(table: str, code: str, text: str) -> CodeRow:
-    if table == "icd10pcs":
-        # The first three characters are section, body system and operation.
-        return CodeRow("icd10pcs", code, _clean(text), code[:3])
-    dotted = f"{code[:2]}.{code[2:]}" if len(code) > 2 else code
-    return CodeRow("icd9pcs", dotted, _clean(text), code[:2])
 
 
 def _tabbed(
@@ -253,7 +251,3 @@ def _tabbed(
         else:
             fields += [""] * (len(header) - len(fields))
             yield number, [fields[header.index(column)] for column in columns]
-
-
-def _clean(text: str) -> str:
-    return " ".join(text.split())

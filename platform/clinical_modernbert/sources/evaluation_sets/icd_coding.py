@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from clinical_modernbert.errors import SourceError
-from clinical_modernbert.sources.codes.tables import icd9_dotted, icd10_dotted
+from clinical_modernbert.sources.codes.rows import icd9_dotted, icd10_dotted
 from clinical_modernbert.sources.evaluation_sets.ed import table_rows
 from clinical_modernbert.sources.evaluation_sets.labelled_rows import LabelSetRow, read_strings
 

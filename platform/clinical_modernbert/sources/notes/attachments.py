@@ -1,23 +1,29 @@
 """The text of a note that came as plain text, HTML or RTF.
 
-HTML is read by lxml: blocks become lines, cells are separated by tabs; scripts, styles and hidden heads are left out. RTF is read
-by striprtf. Pictures, PDF and Word files hold no text for this module.
+HTML is read by lxml: blocks become lines, cells are separated by tabs, ``10<sup>9</sup>`` is ``10^9``; scripts, styles and hidden
+heads are left out. RTF is read by striprtf. Pictures, PDF and Word files hold no text for this module.
 """
 
+import base64
+import binascii
+import re
 from email.message import Message
 from typing import Any
 
 from clinical_modernbert.errors import SourceError
+from clinical_modernbert.sources.superscripts import END, MARKS, SUB, SUPER, write_scripts
 
 PLAIN, HTML, RTF = "text/plain", ("text/html", "application/xhtml+xml"), ("text/rtf", "application/rtf")
 _PREFERRED = (PLAIN, *HTML, *RTF)
+_AROUND_TAB = re.compile(r" *+\t *+")
+_NO_MARKS = dict.fromkeys(map(ord, (SUPER, SUB, END)), " ")
 _SKIPPED = frozenset({"script", "style", "head", "title", "template", "noscript"})
 _CELLS = frozenset({"td", "th"})
 _BLOCKS = frozenset(
     """
-    address article blockquote body br caption center dd div dl dt footer form h1 h2 h3 h4 h5 h6 header hr li main nav ol p pre
-    section table tbody tfoot thead tr ul
-    """.split()  # noqa: SIM905 - 35 quoted words are harder to review
+    address article blockquote body br caption center dd div dl dt footer form h1 h2 h3 h4 h5 h6 header hr item li list main nav
+    ol p paragraph pre section table tbody tfoot thead tr ul
+    """.split()  # noqa: SIM905 - 38 quoted words are harder to review
 )
 
 
@@ -29,6 +35,14 @@ def preference(content_type: str) -> int | None:
     """Return how soon a form of a document is taken, 0 first; None for a form without text."""
     kind = _media_type(content_type)
     return _PREFERRED.index(kind) if kind in _PREFERRED else None
+
+
+def decoded(data: str) -> bytes:
+    """Return the content of base64 with or without line breaks; raises ``AttachmentError``."""
+    try:
+        return base64.b64decode("".join(data.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise AttachmentError("no base64") from None
 
 
 def attachment_text(content: bytes, content_type: str) -> str:
@@ -49,6 +63,7 @@ def html_text(markup: str) -> str:
     """Return the text of HTML, with a line for each block and a tab between cells."""
     from lxml import etree, html
 
+    markup = markup.translate(_NO_MARKS)
     if not markup.strip():
         return ""
     try:
@@ -59,24 +74,33 @@ def html_text(markup: str) -> str:
         return ""
     if parser.error_log.filter_from_fatals():  # the parser gave up, and the tree lacks what follows
         raise AttachmentError("HTML that is nested too deeply")
+    return element_text(root)
+
+
+def element_text(root: Any) -> str:
+    """Return the text of an element of HTML or of a CDA narrative, in whatever namespace."""
     parts: list[str] = []
     _collect(root, parts, keeps_blanks=False)
-    lines = [" ".join(cell.strip(" ") for cell in line.split(" ")) for line in "".join(parts).split("\n")]
+    lines = [_AROUND_TAB.sub("\t", line) for line in write_scripts("".join(parts)).split("\n")]
     kept = [line.strip() for line in lines]
     return "\n".join(line for n, line in enumerate(kept) if line or (n and kept[n - 1])).strip()
 
 
 def _collect(element: Any, parts: list[str], *, keeps_blanks: bool) -> None:
-    name = element.tag if isinstance(element.tag, str) else ""
+    name = element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
     if name and name not in _SKIPPED:
         keeps_blanks = keeps_blanks or name == "pre"
         if name in _BLOCKS:
             _break(parts)
         elif name in _CELLS and parts and not parts[-1].endswith("\n"):
             parts.append("\t")
+        if name in MARKS:
+            parts.append(MARKS[name])
         _add(element.text, parts, keeps_blanks=keeps_blanks)
         for child in element:
             _collect(child, parts, keeps_blanks=keeps_blanks)
+        if name in MARKS:
+            parts.append(END)
         if name in _BLOCKS:
             _break(parts)
             if name == "p":

@@ -5,15 +5,14 @@ Binary resource of the export, or in a file below it. ``superseded`` is no reaso
 resource that was exported twice counts once, by its ``meta.lastUpdated``; one that another ``replaces`` is deleted. Addenda stay.
 """
 
-import base64
-import binascii
+import hashlib
 import json
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from clinical_modernbert.artifacts.remote_files import fetched, local_copy
 from clinical_modernbert.errors import SourceError
@@ -28,67 +27,72 @@ from clinical_modernbert.sources.document import (
     Unit,
     group_of,
 )
-from clinical_modernbert.sources.files import Progress, file_units, find_files, is_folder, path_field, read_chunks
-from clinical_modernbert.sources.json_values import read_values
-from clinical_modernbert.sources.notes.attachments import AttachmentError, attachment_text, preference
-from clinical_modernbert.sources.notes.table import version_number
+from clinical_modernbert.sources.files import Progress, file_units, find_files, is_folder, path_field
+from clinical_modernbert.sources.notes.attachments import AttachmentError, attachment_text, decoded, preference
+from clinical_modernbert.sources.notes.fhir_resources import (
+    PATIENT_FILES,
+    Patients,
+    Resource,
+    UnusableError,
+    last_part,
+    patient_of,
+    patients_of,
+    patterns,
+    read_resources,
+    top_folder,
+    updated,
+)
 
 _TYPES = ("DocumentReference", "DiagnosticReport")
-_PATTERNS = tuple(f"*{kind}*.{ending}" for kind in _TYPES for ending in ("ndjson", "ndjson.gz", "json"))
+_PATTERNS = patterns(*_TYPES)
 _BINARIES = ("*Binary*.ndjson",)
 _WITHDRAWN = ("entered-in-error", "cancelled")
 _MOST_BYTES = 1 << 26
 
-Resource = dict[str, Any]
-"""A FHIR resource as JSON has it."""
-
-
-class _NoTextError(Exception):
-    """A resource's text cannot be had; the message says why, without any of it."""
-
 
 def units(source: FhirSource) -> list[Unit]:
-    """Return the files with notes."""
-    return file_units(source.name, find_files(source.path, field=path_field(source.name), patterns=_PATTERNS))
+    """Return the files with notes; the digest of each covers the files that its notes refer to."""
+    found = file_units(source.name, find_files(source.path, field=path_field(source.name), patterns=_PATTERNS))
+    others = file_units(source.name, _referred(source.path))
+    if not others:
+        return found
+    digests = "\n".join(f"{unit.name} {unit.digest}" for unit in others)
+    return [replace(u, digest=hashlib.sha256(f"{u.digest}\n{digests}".encode()).hexdigest()) for u in found]
 
 
 def read(source: FhirSource, unit: Unit, progress: Progress) -> Iterator[Record]:
     """Yield one value for each resource, and one for each resource that it replaces."""
-    top = source.path.rstrip("/") if is_folder(source.path) else source.path.rpartition("/")[0] or "."
-    for item in read_values(read_chunks(Path(unit.location), progress), file=unit.name):
+    top = top_folder(source.path)
+    patients = patients_of(top, source.patient_identifier)
+    for item in read_resources(Path(unit.location), file=unit.name, kinds=_TYPES, progress=progress):
         if isinstance(item, Quarantined):
             yield item
-        elif not isinstance(item.value, dict) or item.value.get("resourceType") not in _TYPES:
-            reason = f"expected a resource of type {' or '.join(_TYPES)}"
-            yield Quarantined(unit.name, item.position, reason, sha256=item.sha256)
-        else:
-            try:
-                yield from _records(item.value, source, top)
-            except (_NoTextError, AttributeError, TypeError) as error:
-                reason = str(error) if isinstance(error, _NoTextError) else "not of FHIR R4's structure"
-                name = item.value.get("id")
-                yield Quarantined(
-                    unit.name, item.position, reason, name if isinstance(name, str) else None, item.sha256
-                )
+            continue
+        place, resource = item
+        try:
+            yield from _records(resource, source, top, patients)
+        except (UnusableError, AttributeError, TypeError) as error:
+            reason = str(error) if isinstance(error, UnusableError) else "not of FHIR R4's structure"
+            name = resource.get("id")
+            yield Quarantined(unit.name, place.position, reason, name if isinstance(name, str) else None, place.sha256)
 
 
 def licence(source: FhirSource) -> None:
     """Return None: the notes are the user's own."""
 
 
-def _records(resource: Resource, source: FhirSource, top: str) -> Iterator[Record]:
+def _records(resource: Resource, source: FhirSource, top: str, patients: Patients) -> Iterator[Record]:
     identifier, kind = resource.get("id"), resource["resourceType"]
-    patient = _last_part((resource.get("subject") or {}).get("reference"))
+    patient = patient_of(resource)
     if not isinstance(identifier, str) or not patient:
-        raise _NoTextError("no subject" if isinstance(identifier, str) else "no id")
+        raise UnusableError("no subject that is a patient" if isinstance(identifier, str) else "no id")
     name = f"{kind}/{identifier}"
     targets = [
-        _last_part((relation.get("target") or {}).get("reference"))
+        last_part((relation.get("target") or {}).get("reference"))
         for relation in resource.get("relatesTo") or ()
         if relation.get("code") == "replaces"
     ]
-    updated = (resource.get("meta") or {}).get("lastUpdated")
-    version = (version_number(updated) if updated else None) or 1
+    number, version = patients.number(patient), updated(resource)
     if resource.get("status") in _WITHDRAWN or resource.get("docStatus") in _WITHDRAWN:
         yield Dropped("withdrawn", name, version)
         return
@@ -98,7 +102,7 @@ def _records(resource: Resource, source: FhirSource, top: str) -> Iterator[Recor
     elif not text.strip():
         yield Dropped("empty", name, version)
     else:
-        yield Document(name, source.name, group_of(PATIENT, patient), text, version, record=name)
+        yield Document(name, source.name, group_of(PATIENT, number), text, version, record=name)
     for target in filter(None, targets):
         yield Deleted(f"{kind}/{target}")
 
@@ -116,39 +120,39 @@ def _text(resource: Resource, top: str) -> str | None:
     try:
         return attachment_text(_content(form, top), form["contentType"])
     except AttachmentError as error:
-        raise _NoTextError(f"the attachment is {error}") from None
+        raise UnusableError(f"the attachment is {error}") from None
 
 
 def _content(form: Resource, top: str) -> bytes:
     data, url = form.get("data"), form.get("url")
     if isinstance(data, str):
-        return _decoded(data)
+        return decoded(data)
     if not isinstance(url, str):
-        raise _NoTextError("the attachment has neither data nor url")
+        raise UnusableError("the attachment has neither data nor url")
     if re.search(r"(?:^|/)Binary/[^/]+$", url):
-        return _binary(_last_part(url), top)
+        return _binary(last_part(url), top)
     name = url.removeprefix("file://")
     if "://" in name or name.startswith("/") or ".." in name.split("/"):
-        raise _NoTextError("the attachment's url is no file below the export")
+        raise UnusableError("the attachment's url is no file below the export")
     with ExitStack() as opened:
         try:
             path = opened.enter_context(fetched(f"{top}/{name}"))
             if path.stat().st_size > _MOST_BYTES:
-                raise _NoTextError(f"the attachment has more than {_MOST_BYTES} bytes")
+                raise UnusableError(f"the attachment has more than {_MOST_BYTES} bytes")
             return path.read_bytes()
         except (OSError, KeyError, ValueError):  # ValueError: a null character
-            raise _NoTextError("the attachment's url is no file below the export") from None
+            raise UnusableError("the attachment's url is no file below the export") from None
 
 
 def _binary(identifier: str, top: str) -> bytes:
     place = _binaries(top).get(identifier)
     if place is None:
-        raise _NoTextError("the attachment's Binary is not in the export")
+        raise UnusableError("the attachment's Binary is not in the export")
     path, offset = place
     with path.open("rb") as stream:
         stream.seek(offset)
         data = json.loads(stream.readline()).get("data")
-    return _decoded(data) if isinstance(data, str) else b""
+    return decoded(data) if isinstance(data, str) else b""
 
 
 @lru_cache(maxsize=1)
@@ -170,14 +174,13 @@ def _binaries(top: str) -> dict[str, tuple[Path, int]]:
     return places
 
 
-def _decoded(data: str) -> bytes:
-    try:
-        return base64.b64decode("".join(data.split()), validate=True)
-    except (binascii.Error, ValueError):
-        raise _NoTextError("the attachment is no base64") from None
-
-
-def _last_part(reference: object) -> str:
-    """``Patient/7``, ``https://host/fhir/Patient/7/_history/2`` and ``urn:uuid:7`` -> ``7``."""
-    text = reference.partition("/_history/")[0] if isinstance(reference, str) else ""
-    return re.split(r"[/:]", text)[-1]
+def _referred(path: str) -> list[tuple[str, str]]:
+    """Return the files that notes may refer to: Binary and Patient resources, and in a folder what is not FHIR."""
+    known = (*_BINARIES, *PATIENT_FILES)
+    files = []
+    with suppress(SourceError):  # there are none
+        files = find_files(top_folder(path), field="path", patterns=known)
+    if is_folder(path):
+        with suppress(SourceError):
+            files += find_files(path, field="path", patterns=("*",), exclude=patterns(""))
+    return files

@@ -6,7 +6,6 @@ whose subjects are not grouped is sorted in memory; with more than ``_MOST_UNSOR
 it by subject first.
 """
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +13,10 @@ from typing import Any, NamedTuple
 from clinical_modernbert.recipe.sources import MedsSource
 from clinical_modernbert.sources.arrow_values import UNREADABLE, check_inflation, readable
 from clinical_modernbert.sources.document import PATIENT, Document, Dropped, Quarantined, Record, Unit, group_of
+from clinical_modernbert.sources.event_texts import Entry, event_text, event_words
 from clinical_modernbert.sources.files import Progress, file_units, find_files, is_folder, path_field
 from clinical_modernbert.sources.inflate import DamagedFileError
+from clinical_modernbert.sources.left_out import LeftOut
 
 _PATTERNS = ("*.parquet",)
 
@@ -67,17 +68,20 @@ def read_subjects(
 
     Codes of ``source.leave_out`` (prefixes) are left out; a subject without any other event is dropped as ``empty``.
     """
-    num_without_code = 0
+    left_out, number = LeftOut(), 0
     try:
         for number, (subject, events) in enumerate(subject_events(location, whole=False, progress=progress), start=1):
-            num_without_code += sum(not event.code for event in events)
+            left_out.num_rows += len(events)
+            if not all(event.code for event in events):
+                missing = sum(not event.code for event in events)
+                reason = "events without a code are left out"
+                left_out.add(Quarantined(file, f"subject {number}", reason, num_lost=missing - 1))
             if any(map(_is_unreadable, events)):
                 reason = "an event whose time is beyond the years 1 to 9999, or whose text is not UTF-8"
                 yield Quarantined(file, f"subject {number}", reason, record_id=str(subject))
             else:
                 yield _subject(subject, events, source)
-        if num_without_code:
-            yield Quarantined(file, "the whole file", f"{num_without_code} events without a code are left out")
+        yield from left_out.quarantined(number)
     except BrokenEventsError as error:
         yield Quarantined(file, error.position, error.reason)
 
@@ -209,33 +213,5 @@ def _subject(subject: int, events: list[Event], source: MedsSource) -> Document 
     kept = [event for event in events if event.code and not event.code.startswith(source.leave_out)]
     if not kept:
         return Dropped("empty")
-    # Stable: events of one moment keep the file's order. Static events have no time and come first.
-    kept.sort(key=lambda event: (event.time is not None, event.time) if event.time is not None else (False,))
-    lines: list[str] = []
-    at: Any = object()
-    for time, code, number, text in kept:
-        words = _event_text(code, number, text)
-        if time == at:
-            lines[-1] += f"; {words}"
-        else:
-            lines.append(words if time is None else f"{time:%Y-%m-%d %H:%M}: {words}")
-            at = time
-    return Document(str(subject), source.name, group_of(PATIENT, str(subject)), "\n".join(lines))
-
-
-def number_text(number: float) -> str:
-    """Return all digits of a measurement and no more: MEDS keeps 32-bit numbers, whose 88.1 is 88.0999984741211 in 64 bits."""
-    if number == int(number) and abs(number) < 1e15:
-        return f"{number:.0f}"
-    short = f"{number:.7g}"
-    return short if abs(float(short) - number) <= abs(number) * 2**-24 else repr(number)
-
-
-def _event_text(code: str, number: float | None, text: str | None) -> str:
-    """``LAB//220045//bpm`` with 88.0 -> ``LAB 220045 bpm 88``."""
-    parts = [part for part in code.split("//") if part]
-    if number is not None and math.isfinite(number):
-        parts.append(number_text(number))
-    if text:
-        parts.append(" ".join(text.split()))
-    return " ".join(parts)
+    entries = [Entry(e.time, f"{e.time:%Y-%m-%d %H:%M}" if e.time else "", event_words(*e[1:])) for e in kept]
+    return Document(str(subject), source.name, group_of(PATIENT, str(subject)), event_text(entries))

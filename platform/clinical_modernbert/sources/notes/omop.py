@@ -1,38 +1,69 @@
-"""The NOTE table of OMOP's CDM 5.x: CSV of any delimiter and case, or Parquet; one document a note, grouped by patient.
+"""The NOTE table of OMOP's CDM 5.x: CSV of any delimiter and case, Parquet, or in a DuckDB file; one document a note, grouped by
+patient.
 
-OMOP has no revisions of notes, and a note's title is not part of its text. Events (CONDITION_OCCURRENCE and others) are not read:
-MEDS converters exist for them, and ``meds`` reads what they write.
+OMOP has no revisions of notes, and a note's title is not part of its text. ``omop_events`` reads the other tables.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
+from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import OmopNoteSource, TableSource
-from clinical_modernbert.sources.document import Record, Unit
+from clinical_modernbert.sources.document import Quarantined, Record, Unit
 from clinical_modernbert.sources.files import Progress, file_units, find_files, is_folder, path_field
-from clinical_modernbert.sources.notes.table import check_table, read_table
+from clinical_modernbert.sources.notes.omop_tables import duckdb_tables, is_duckdb, table_rows
+from clinical_modernbert.sources.notes.table import check_table, read_table, record_of
 
+_TABLE = "note"
+_COLUMNS = ("note_text", "note_id", "person_id")
 _ENDINGS = ("csv", "csv.gz", "tsv", "tsv.gz", "txt", "txt.gz", "parquet")
 _PATTERNS = tuple(f"{name}.{ending}" for name in ("note", "NOTE", "Note") for ending in _ENDINGS)
 
 
 def units(source: OmopNoteSource) -> list[Unit]:
     """Return the files of the table; raises ``SourceError`` where one lacks a column."""
+    field = path_field(source.name)
+    if is_duckdb(source.path):
+        if _TABLE not in duckdb_tables(source.path, field=field):
+            raise SourceError(f"{field}: {source.path!r} has no table note")
+        return file_units(source.name, [(source.path.rpartition("/")[2], source.path)], check=_check_duckdb)
     folders = [f"{source.path.rstrip('/')}/{name}" for name in ("note", "NOTE")]
     shards = next(filter(is_folder, folders), None)
     where, patterns = (shards, ("*.parquet", "*.csv", "*.csv.gz")) if shards else (source.path, _PATTERNS)
-    files = find_files(where, field=path_field(source.name), patterns=patterns)
+    files = find_files(where, field=field, patterns=patterns)
     return file_units(source.name, files, check=lambda _, local: check_table(local, _table(source, local)))
 
 
 def read(source: OmopNoteSource, unit: Unit, progress: Progress) -> Iterator[Record]:
     """Yield one value for each note."""
     location = Path(unit.location)
+    if is_duckdb(str(location)):
+        return _read_duckdb(location, unit.name, source, progress)
     return read_table(location, file=unit.name, source=_table(source, location), progress=progress)
 
 
 def licence(source: OmopNoteSource) -> None:
     """Return None: the notes are the user's own."""
+
+
+def _check_duckdb(name: str, location: Path) -> None:
+    for _ in _duckdb_rows(location, name, Progress()):
+        break  # the table has all columns
+
+
+def _read_duckdb(location: Path, file: str, source: OmopNoteSource, progress: Progress) -> Iterator[Record]:
+    progress.size_bytes, progress.is_whole = location.stat().st_size, True
+    table = _table(source, location)
+    for number, row in enumerate(_duckdb_rows(location, file, progress), start=1):
+        if isinstance(row, Quarantined):
+            yield row
+        else:
+            position, values = row
+            yield record_of(dict(zip(_COLUMNS, values, strict=True)), number, position, file=file, source=table)
+
+
+def _duckdb_rows(location: Path, file: str, progress: Progress) -> Iterator[tuple[str, tuple[str, ...]] | Quarantined]:
+    return table_rows(location, file=file, table=_TABLE, columns=_COLUMNS, optional=(), quoted=True, progress=progress)
 
 
 def _table(source: OmopNoteSource, location: Path) -> TableSource:

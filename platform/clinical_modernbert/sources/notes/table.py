@@ -87,8 +87,8 @@ def record_of(
     named: Mapping[str, Any], number: int, position: str, *, file: str, source: TableSource | DatasetSource
 ) -> Record:
     """Return the document of a row, given by column; ``number`` is its id where the source names no column for that."""
-    document_id = str(number) if source.id_column is None else _string(named[source.id_column])
-    value = document_id if source.group_column is None else _string(named[source.group_column])
+    document_id = str(number) if source.id_column is None else string_of(named[source.id_column])
+    value = document_id if source.group_column is None else string_of(named[source.group_column])
     text = named[source.text_column]
     if not document_id or not value:
         missing = source.group_column if document_id else source.id_column
@@ -116,7 +116,7 @@ def version_number(value: Any) -> int | None:
     """Return the number of a revision, or the microseconds of its time; None for anything else."""
     if isinstance(value, datetime | date):
         value = value.isoformat()
-    text = _string(value)
+    text = string_of(value)
     try:
         return int(text)
     except ValueError:
@@ -128,7 +128,7 @@ def version_number(value: Any) -> int | None:
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000_000)
 
 
-def _string(value: Any) -> str:
+def string_of(value: Any) -> str:
     """Identifiers as the same string in every format: Parquet has 7 where CSV has "7"; a missing one is empty."""
     if isinstance(value, float):
         return "" if value != value else f"{value:.0f}" if value.is_integer() else str(value)

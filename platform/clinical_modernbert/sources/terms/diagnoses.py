@@ -5,7 +5,7 @@ from pathlib import Path
 
 from clinical_modernbert.recipe.texts import CorpusPairs
 from clinical_modernbert.sources.codes.diagnoses import Table, code_table
-from clinical_modernbert.sources.codes.tables import icd9_dotted, icd10_dotted
+from clinical_modernbert.sources.codes.rows import icd9_dotted, icd10_dotted
 from clinical_modernbert.sources.csv_rows import read_rows
 from clinical_modernbert.sources.document import ENCOUNTER, Quarantined, group_of
 from clinical_modernbert.sources.files import read_chunks

@@ -12,7 +12,7 @@ from clinical_modernbert.recipe.terms import LayWordTerms
 from clinical_modernbert.sources.codes.diagnoses import Table, code_table, table_location
 from clinical_modernbert.sources.codes.lay_words import LOCATION, lay_words
 from clinical_modernbert.sources.codes.relations import read_hierarchy, tabular_location
-from clinical_modernbert.sources.codes.tables import icd9_dotted, icd10_dotted
+from clinical_modernbert.sources.codes.rows import icd9_dotted, icd10_dotted
 from clinical_modernbert.sources.terms.term import TermPair, TermRecord, code_term
 
 _OF_USUAL, _OF_OTHER = 3, 1

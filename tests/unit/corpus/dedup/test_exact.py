@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 from clinical_modernbert.artifacts.work_area import WorkArea
 from clinical_modernbert.corpus import piece_files
-from clinical_modernbert.corpus.dedup.exact import find_duplicates, kept_rows, piece_drops, resolve_versions
+from clinical_modernbert.corpus.dedup.exact import (
+    find_duplicates,
+    find_near_duplicates,
+    join_bands,
+    kept_rows,
+    merge_drops,
+    piece_drops,
+    resolve_versions,
+)
+from clinical_modernbert.corpus.dedup.minhash import BAND
 from clinical_modernbert.corpus.documents import parse_unit
 from clinical_modernbert.corpus.piece_files import HASH, KEY, NO_ROW, Piece, PieceId
 from clinical_modernbert.corpus.results import Partitions
@@ -131,3 +140,32 @@ def test_a_revision_that_a_rule_drops_and_a_deletion_take_the_whole_earlier_cita
         for piece in pieces[:-1]
     ]
     assert np.concatenate(kept).tolist() == [False] * 6 + [True] * 2
+
+
+def test_joined_bands_are_those_of_the_pieces_and_merged_drops_those_of_all_passes(tmp_path: Path) -> None:
+    area, rng = WorkArea(f"file://{tmp_path}", "work"), np.random.default_rng(0)
+    pieces = [PieceId(0, n) for n in range(5)]
+    bands = np.zeros(200, dtype=BAND)
+    bands["hash"], bands["piece"], bands["row"] = (
+        rng.integers(40, size=200),
+        np.repeat(range(5), 40),
+        np.tile(range(40), 5),
+    )
+    for piece in pieces:
+        own = bands[bands["piece"] == piece.index]
+        area.put_array(own[np.argsort(own["hash"] % np.uint64(3), kind="stable")], f"bands/{piece}.npy")
+    for group in range(2):
+        join_bands(area, pieces=pieces[group::2], group=group, num_partitions=3)
+    one = find_near_duplicates(area, names=[f"bands/{p}.npy" for p in pieces], partition=9, earlier=Partitions())
+    expected = np.load(tmp_path / "work/drops/near-0009.npy")
+    for n in range(3):
+        names = [f"bands/{n:04d}/{group:04d}.npy" for group in range(2)]
+        joined = np.concatenate([area.get_array(name, tmp_path) for name in names])
+        assert set((joined["hash"] % np.uint64(3)).tolist()) == {n}
+        find_near_duplicates(area, names=names, partition=n, earlier=Partitions())
+    merge_drops(area, partitions=Partitions(near=3))
+    merged = area.get_array("drops/merged-0000.npy", tmp_path)
+    found = {(int(d["piece"]), int(d["row"])) for d in merged}
+    assert found == {(int(d["piece"]), int(d["row"])) for d in expected} and one.dropped == len(found) > 100
+    kept = kept_rows(area, piece=Piece(pieces[1], "t", 40), partitions=Partitions(merged=1))
+    assert {(1, int(row)) for row in np.flatnonzero(~kept)} == {place for place in found if place[0] == 1}

@@ -27,7 +27,7 @@ def jaccard(one: str, other: str) -> float:
 
 def found_rows(texts: list[str], *, min_words: int = 50) -> set[int]:
     records = band_records(texts, np.arange(len(texts)), piece=0, min_words=min_words)
-    return set(resembling(records)["row"].tolist())
+    return set(resembling(records)[0]["row"].tolist())
 
 
 def test_recall_of_planted_pairs_at_jaccard_of_four_fifths_and_above() -> None:
@@ -65,8 +65,18 @@ def test_within_one_band_what_is_dropped_still_drops_what_comes_after_it() -> No
     bits = np.zeros((3, 160), dtype=bool)
     bits[1, 10:30] = bits[2, 10:50] = True  # 20 of 152 bits differ from one to the next, 40 from the first to the third
     records["bits"] = np.packbits(bits, axis=1)
-    assert resembling(records)["row"].tolist() == [1, 2]
-    assert resembling(records[[0, 2]])["row"].tolist() == []
+    assert resembling(records)[0]["row"].tolist() == [1, 2]
+    assert resembling(records[[0, 2]])[0]["row"].tolist() == []
+
+
+def test_a_bucket_beyond_the_limit_is_compared_in_parts_and_counted() -> None:
+    records = np.zeros(10, dtype=BAND)
+    records["row"] = range(10)
+    records["hash"][7:] = 9
+    alike, unchecked = resembling(records, most=3)
+    # 0-2, 3-5 and 6 are compared among themselves, then the bucket 7-9.
+    assert alike["row"].tolist() == [1, 2, 4, 5, 8, 9] and unchecked == 4
+    assert resembling(records)[1] == 0
 
 
 def test_pairs_at_one_half_stay() -> None:

@@ -37,6 +37,32 @@ def test_order_file(tmp_path: Path) -> None:
     assert isinstance(bad, Quarantined) and bad.position == "line 3"
 
 
+def test_tables_of_code_tab_description(tmp_path: Path) -> None:
+    lines = (
+        "@\tICD9 Hierarchy Root\n001-009.99\tINTESTINAL INFECTIOUS DISEASES\n008.45\tIntestinal infection due to C. difficile\n"
+        "38.93\tVenous  catheterization\nE812.0\tMotor vehicle collision\nv30.00\tSingle liveborn\n38\tOperations on vessels\n"
+        "008.45 no tab\n25000.1\tNo code\n401.9\t \n"
+    )
+    records = made(tmp_path, lines, "icd9_descriptions")
+    assert texts(records) == {
+        "icd9cm:008.45": "ICD 9 code for 008.45: Intestinal infection due to C. difficile.",
+        "icd9pcs:38.93": "ICD 9 procedure code for 38.93: Venous catheterization.",
+        "icd9cm:E812.0": "ICD 9 code for E812.0: Motor vehicle collision.",
+        "icd9cm:V30.00": "ICD 9 code for V30.00: Single liveborn.",
+        "icd9pcs:38": "ICD 9 procedure code for 38: Operations on vessels.",
+    }
+    assert {r.group for r in records if isinstance(r, Document)} >= {
+        "icd9cm:008",
+        "icd9cm:E812",
+        "icd9cm:V30",
+        "icd9pcs:38",
+    }
+    assert [r.reason for r in records if isinstance(r, Dropped)] == ["header", "header", "no_description"]
+    assert [r.position for r in records if isinstance(r, Quarantined)] == ["line 8", "line 9"]
+    with pytest.raises(SourceError, match="line 1: a code of 1 digit; leading zeros seem to be lost"):
+        made(tmp_path, "1\tCholera\n", "icd9_descriptions")
+
+
 def test_rxnorm(tmp_path: Path) -> None:
     def row(rxcui: str, name: str, language: str = "ENG", source: str = "RXNORM", suppress: str = "N") -> str:
         return f"{rxcui}|{language}||||||1|||{rxcui}|{source}|IN|{rxcui}|{name}||{suppress}|4096|\n"

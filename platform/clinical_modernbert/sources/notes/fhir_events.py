@@ -1,0 +1,260 @@
+"""Events of a FHIR R4 bulk export as text: one document a patient, in time order, in the form of MEDS events.
+
+Conditions, orders of medications, procedures, observations and encounters, with gender, birth and death of the Patient. A
+resource counts once, by its ``meta.lastUpdated``. What was withdrawn, refuted, cancelled or not done is dropped: a text of events
+has no form for it. All files of an export are one unit, because each holds one type of the resources of all patients.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from clinical_modernbert.artifacts.remote_files import fetched
+from clinical_modernbert.errors import SourceError
+from clinical_modernbert.recipe.sources import FhirEventsSource
+from clinical_modernbert.sources.document import (
+    PATIENT,
+    Document,
+    Dropped,
+    Quarantined,
+    Record,
+    Unit,
+    group_of,
+    is_unicode,
+)
+from clinical_modernbert.sources.event_texts import Entry, event_text, event_words, moment
+from clinical_modernbert.sources.files import Progress, find_files, joint_unit, path_field
+from clinical_modernbert.sources.grouped_rows import GroupedRows, grouped_rows
+from clinical_modernbert.sources.left_out import LeftOut
+from clinical_modernbert.sources.notes.fhir_resources import (
+    Patients,
+    Resource,
+    UnusableError,
+    concept_name,
+    last_part,
+    patient_of,
+    patients_of,
+    patterns,
+    read_resources,
+    top_folder,
+    updated,
+)
+from clinical_modernbert.sources.notes.fhir_values import observed
+
+# Type of resource -> fields of its time, the first that is there; a period counts from its start.
+_TIMES = {
+    "Condition": ("onsetDateTime", "onsetPeriod", "recordedDate"),
+    "MedicationRequest": ("authoredOn",),
+    "Procedure": ("performedDateTime", "performedPeriod"),
+    "Observation": ("effectiveDateTime", "effectivePeriod", "effectiveInstant", "issued"),
+    "Encounter": ("period",),
+    "Patient": (),
+}
+_KINDS = tuple(_TIMES)
+_MEDICATIONS = tuple(f"*Medication{part}.{ending}" for part in ("", ".*") for ending in ("ndjson", "ndjson.gz", "json"))
+_WITHDRAWN = frozenset(
+    {"entered-in-error", "cancelled", "draft", "not-done", "preparation", "planned", "registered", "refuted"}
+)
+
+_ADVICE = ("proposal", "option")  # of an order that nobody gave; ``plan`` is a medication that a patient reports
+
+
+class _Event(NamedTuple):
+    """One event, with the place of its resource."""
+
+    code: str
+    time: str
+    """As FHIR has it; empty where it has none."""
+    value: str = ""
+
+
+def units(source: FhirEventsSource) -> list[Unit]:
+    """Return the export as one unit."""
+    wanted = (*patterns(*_KINDS), *_MEDICATIONS)
+    return [joint_unit(source.name, "events", find_files(source.path, field=path_field(source.name), patterns=wanted))]
+
+
+def licence(source: FhirEventsSource) -> None:
+    """Return None: the events are the user's own."""
+
+
+def read(source: FhirEventsSource, unit: Unit, progress: Progress) -> Iterator[Record]:
+    """Yield one value for each patient, one for each dropped resource, and one for the unusable ones of a file and reason."""
+    top = top_folder(source.path)
+    patients = patients_of(top, source.patient_identifier)
+    left_out, num_patients = LeftOut(), 0
+    with grouped_rows(num_values=6) as rows:
+        for name, location in unit.files:
+            if not _is_lookup(name):
+                yield from _read_file(name, location, source, patients, rows, left_out, progress)
+        for patient, found in rows.groups():
+            events, num_superseded = _latest(found)
+            for _ in range(num_superseded):
+                yield Dropped("superseded")
+            num_patients += 1
+            entries = [Entry(at, shown, words) for _, _, _, at, shown, words in events if words]
+            yield (
+                Document(patient, source.name, group_of(PATIENT, patient), event_text(entries))
+                if entries
+                else Dropped("empty")
+            )
+    yield from left_out.quarantined(num_patients)
+
+
+def _is_lookup(name: str) -> bool:
+    """Whether a file holds Medication resources, to which orders refer."""
+    return not any(kind in name.rpartition("/")[2] for kind in _KINDS)
+
+
+def _read_file(
+    name: str,
+    location: str,
+    source: FhirEventsSource,
+    patients: Patients,
+    rows: GroupedRows,
+    left_out: LeftOut,
+    progress: Progress,
+) -> Iterator[Dropped]:
+    part = Progress()
+    top = top_folder(source.path)
+    with fetched(location) as local:
+        for item in read_resources(local, file=name, kinds=_KINDS, progress=part):
+            if isinstance(item, Quarantined):
+                left_out.num_rows += 1
+                left_out.add_damage(item, part)
+                continue
+            place, resource = item
+            left_out.num_rows += 1
+            try:
+                dropped = _add(resource, left_out.num_rows, source, top, patients, rows)
+            except (UnusableError, AttributeError, TypeError, OverflowError) as error:
+                reason = str(error) if isinstance(error, UnusableError) else "not of FHIR R4's structure"
+                left_out.add(Quarantined(name, place.position, reason))
+            else:
+                if dropped:
+                    yield Dropped(dropped)
+    progress.add_file(part)
+
+
+def _add(
+    resource: Resource, number: int, source: FhirEventsSource, top: str, patients: Patients, rows: GroupedRows
+) -> str | None:
+    """Add the events of a resource; return the reason where a rule drops it."""
+    kind, name = resource["resourceType"], resource.get("id")
+    patient = str(name or "") if kind == "Patient" else patient_of(resource)
+    if not patient:
+        raise UnusableError("no subject that is a patient")
+    group = patients.number(patient)
+    if _is_withdrawn(resource):
+        return "withdrawn"
+    found = list(_events(kind, resource, top))
+    kept = [event for event in found if not event.code.startswith(source.leave_out)]
+    values = [(_moment(event.time), event_words(event.code, None, event.value)) for event in kept]
+    if not is_unicode(group) or not is_unicode(str(name)) or not all(is_unicode(words) for _, words in values):
+        raise UnusableError("a text that is not Unicode")
+    # A resource without events takes its place, too: it replaces an earlier version that had some.
+    for (at, shown), words in values or [((None, ""), "")]:
+        rows.add(group, (f"{kind}/{name}", updated(resource), number, at, shown, words))
+    return None
+
+
+def _latest(rows: list[tuple[Any, ...]]) -> tuple[list[tuple[Any, ...]], int]:
+    """Return the rows of each resource's latest version, of equal ones the later, and the number of the other versions."""
+    versions: dict[str, set[tuple[int, int]]] = {}
+    for key, version, number, *_ in rows:
+        versions.setdefault(key, set()).add((version, number))
+    last = {key: max(found) for key, found in versions.items()}
+    kept = [row for row in rows if last[row[0]] == (row[1], row[2])]
+    return kept, sum(len(found) - 1 for found in versions.values())
+
+
+def _is_withdrawn(resource: Resource) -> bool:
+    verification = (resource.get("verificationStatus") or {}).get("coding") or ()
+    stated = {resource.get("status"), *(coding.get("code") for coding in verification)}
+    return bool(resource.get("doNotPerform")) or not (
+        _WITHDRAWN.isdisjoint(stated) and resource.get("intent") not in _ADVICE
+    )
+
+
+def _moment(stated: str) -> tuple[int | None, str]:
+    if not stated:
+        return None, ""
+    at = moment(stated)
+    if at is None:
+        raise UnusableError("a time that is not of FHIR's form")
+    return at
+
+
+def _events(kind: str, resource: Resource, top: str) -> Iterator[_Event]:
+    time = _time(resource, _TIMES[kind])
+    if kind == "Patient":
+        if resource.get("gender"):
+            yield _Event(_code("GENDER", str(resource["gender"])), "")
+        for field, code in (("birthDate", "MEDS_BIRTH"), ("deceasedDateTime", "MEDS_DEATH")):
+            if resource.get(field):
+                yield _Event(code, str(resource[field]))
+    elif kind == "Encounter":
+        kinds = [concept_name(resource.get("class")), concept_name(resource.get("type"))]
+        reasons = filter(None, map(concept_name, resource.get("reasonCode") or ()))
+        yield _Event(_code("ENCOUNTER", *kinds), time, ", ".join(reasons))
+        if end := (resource.get("period") or {}).get("end"):
+            left = concept_name((resource.get("hospitalization") or {}).get("dischargeDisposition"))
+            yield _Event(_code("ENCOUNTER_END", left), end)
+    elif kind == "Observation":
+        for names, value in observed(resource):
+            yield _Event(_code("OBSERVATION", *names), time, value)
+    elif kind == "MedicationRequest":
+        doses = [
+            dose.get("text") for dose in resource.get("dosageInstruction") or () if isinstance(dose.get("text"), str)
+        ]
+        yield _Event(_code("MEDICATION", _named(_medication(resource, top))), time, ", ".join(doses))
+    else:
+        yield _Event(_code(kind.upper(), _named(concept_name(resource.get("code")))), time)
+
+
+def _time(resource: Resource, fields: tuple[str, ...]) -> str:
+    for field in fields:
+        value = resource.get(field)
+        value = value.get("start") if isinstance(value, dict) else value
+        if value:
+            return str(value)
+    return ""
+
+
+def _code(*parts: str) -> str:
+    return "//".join(part.replace("//", " ") for part in parts if part)
+
+
+def _named(name: str) -> str:
+    if not name:
+        raise UnusableError("neither a text nor a display nor a code")
+    return name
+
+
+def _medication(resource: Resource, top: str) -> str:
+    """Return the name of an order's medication: stated, of the reference, contained, or of a Medication of the export."""
+    reference = resource.get("medicationReference") or {}
+    named = concept_name(resource.get("medicationCodeableConcept")) or concept_name({"text": reference.get("display")})
+    if named or not reference:
+        return named
+    target = reference.get("reference")
+    if isinstance(target, str) and target.startswith("#"):
+        contained = (part for part in resource.get("contained") or () if part.get("id") == target[1:])
+        return next((concept_name(part.get("code")) for part in contained), "")
+    return _medications(top).get(last_part(target), "")
+
+
+@lru_cache(maxsize=1)
+def _medications(top: str) -> dict[str, str]:
+    """Return the names of the Medication resources of an export by their id."""
+    try:
+        files = find_files(top, field="path", patterns=_MEDICATIONS)
+    except SourceError:  # there are none
+        return {}
+    names = {}
+    for file, location in files:
+        with fetched(location) as local:
+            for item in read_resources(local, file=file, kinds=("Medication",), progress=Progress()):
+                if not isinstance(item, Quarantined):
+                    names[str(item[1].get("id"))] = concept_name(item[1].get("code"))
+    return names
