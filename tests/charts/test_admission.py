@@ -55,6 +55,21 @@ def test_the_policy_is_bound_to_the_namespace_and_denies(render: Render) -> None
     assert selector == {"kubernetes.io/metadata.name": "ml"}
 
 
+def test_an_upgrade_by_who_may_change_the_policy_may_bring_a_new_secret(render: Render) -> None:
+    """Helm changes Ray objects before the policy; otherwise the policy of the release before would refuse them."""
+    manifests = render("minimal", *SUBMITTERS)
+    policy, job = policy_of(manifests), submitted(manifests)
+    new = deepcopy(job)
+    head = new["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    head["containers"][0]["envFrom"] = [{"secretRef": {"name": "new"}}]
+    right = ("admissionregistration.k8s.io", "validatingadmissionpolicies", policy["metadata"]["name"], "update")
+
+    assert denials(policy, new, old=job) and denials(policy, new)
+    assert denials(policy, new, old=job, rights=[right]) == []
+    others = [(*right[:3], "get"), (*right[:2], "another", "update"), ("", "secrets", "new", "get")]
+    assert denials(policy, new, old=job, rights=others)
+
+
 def test_there_is_a_policy_only_where_there_are_submitters(render: Render) -> None:
     assert not of_kind(render("minimal"), "ValidatingAdmissionPolicy")
     assert not of_kind(
