@@ -187,6 +187,7 @@ def publish_run(store: Store, folder: Path, *, name: str, learning_rate: float, 
         "held_out": held_out(0.2),
         "rollbacks": 1,
         "corpus": "full-1",
+        "phases": [{"tokens": {"full-1": 1000}}],
         "initial_weights": "bb",
     }
     inputs = (InputEntry(name="corpus", id="corpus/full-1", digest=corpus.manifest.digest),)
