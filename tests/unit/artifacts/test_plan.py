@@ -35,6 +35,7 @@ RECIPES: list[Recipe] = [
 def _upstream(publish: Publish) -> None:
     publish("corpus", "c-1", shard="corpus")
     publish("model", "m-1", weights="model")
+    publish("pairs", "x-1", pairs="pairs")  # where a setting without one is changed to "x"
 
 
 def leaves(section: BaseModel, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

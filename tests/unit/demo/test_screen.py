@@ -31,8 +31,8 @@ SUMMARIES: dict[str, dict[str, Any]] = {
     },
     "sweep": {
         "trials": [
-            {"point": {"optimizer.learning_rate": 0.003}, "held_out_loss": 5.5, "error": None},
-            {"point": {"optimizer.learning_rate": 1e-05}, "held_out_loss": None, "error": "the loss is not a number"},
+            {"point": {"optimizer.learning_rate": 0.003}, "value": 5.5, "error": None},
+            {"point": {"optimizer.learning_rate": 1e-05}, "value": None, "error": "the loss is not a number"},
         ]
     },
     "evaluation": {
