@@ -29,7 +29,8 @@ def check_corpora(named: Mapping[str, Artifact]) -> None:
     Ids of another tokenizer mean other words. Under another split, a document that one corpus holds out is trained on in another.
     """
     main = named["corpus"]
-    for field, corpus in named.items():
+    others = {field: corpus for field, corpus in named.items() if corpus.manifest.id != main.manifest.id}
+    for field, corpus in others.items():
         if tokenizer_digest(corpus) != tokenizer_digest(main):
             raise RecipeError(
                 f"{field}: corpus {corpus.manifest.id} has another tokenizer than {main.manifest.id}, the run's corpus: build it "

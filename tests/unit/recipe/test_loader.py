@@ -248,7 +248,7 @@ def test_a_missing_setting_is_named() -> None:
     ("override", "message"),
     [
         ("sources.0.nam=x", "sources.0.nam: unknown key; did you mean 'sources.0.name'?"),
-        ("sources.1.table=snomed", "sources.1.table: Input should be 'icd9cm', 'icd9_procedures', 'icd10cm'"),
+        ("sources.1.table=snomed", "sources.1.table: Input should be 'icd9cm', 'icd9_procedures', 'icd9_descriptions'"),
         ("sources.1.table=icd12", "sources.1.table: ICD-12 does not exist"),
         ("sources.1.name=notes", "source names must be distinct, these occur twice: ['notes']"),
         ("sources=[]", "sources: Tuple should have at least 1 item"),
