@@ -166,7 +166,7 @@ def test_arms_are_paired_and_the_report_is_what_the_trials_say(store: Store, bas
             model, resolve(store, "corpus", "tiny"), sequence_length=64, max_rows=len(held_out), batch_rows=8
         )
         for mask, found in scores.masks.items():
-            assert digests[seed][mask] == [document_scores(found).mask]
+            assert digests[seed][mask] == [document_scores(found).scored]
             reported = report["arms"][arm]["parts"][mask]
             assert reported["top1"][seed] == pytest.approx(found.accuracy(1))
             assert reported["loss"][seed] == pytest.approx(found.loss, rel=1e-5)
