@@ -90,7 +90,7 @@ def test_one_late_answer_to_its_probe_leaves_a_worker_in_the_service(render: Ren
 
 
 def test_a_worker_that_waits_says_why_and_is_never_restarted_for_it(render: Render, tmp_path: Path) -> None:
-    """The output of a probe that fails is an event of the pod; a notice that nobody repeats is not printed."""
+    """The output of a probe that fails is an event of the pod; a notice that is not repeated is not printed."""
     (service,) = of_kind(render("minimal", *SERVED), "RayService")
     head = cluster_spec(service)["headGroupSpec"]["template"]["spec"]["containers"][0]
     (worker,) = endpoint_workers([service])["spec"]["containers"]

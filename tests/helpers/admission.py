@@ -45,7 +45,7 @@ def _program(expression: str) -> celpy.Runner:
 
 
 def _named(field: str) -> Callable[[Any, Any], Any]:
-    """A method of CEL's authorizer that adds what is asked for: ``authorizer.group('').resource('pods')``."""
+    """A method of CEL's authorizer, which adds one part of the question: ``authorizer.group('').resource('pods')``."""
     return lambda asked, value: celpy.celtypes.MapType({**asked, celpy.celtypes.StringType(field): value})
 
 

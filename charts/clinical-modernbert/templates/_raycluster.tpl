@@ -230,7 +230,7 @@ spec:
         timeoutSeconds: 5
         failureThreshold: 2147483647
       # KubeRay's own probe for Serve workers calls wget, which the image does not have. One late answer of a busy node must not take a worker
-      # out of the Service: in an upgrade all can be late together, and a Service without a ready pod answers nobody. KubeRay moves the Service
+      # out of the Service: in an upgrade all can be late together, and a Service without a ready pod does not answer. KubeRay moves the Service
       # when Serve has started the application, not when the pods are ready, so the probe looks often.
       readinessProbe:
         httpGet:

@@ -56,7 +56,7 @@ _WITHDRAWN = frozenset(
     {"entered-in-error", "cancelled", "draft", "not-done", "preparation", "planned", "registered", "refuted"}
 )
 
-_ADVICE = ("proposal", "option")  # of an order that nobody gave; ``plan`` is a medication that a patient reports
+_ADVICE = ("proposal", "option")  # advice, not an order; ``plan`` is a medication that a patient reports
 
 
 class _Event(NamedTuple):

@@ -70,7 +70,7 @@ def test_a_category_has_the_titles_of_its_block_and_chapter_which_are_concepts_o
     pairs = [pair for pair in found if isinstance(pair, TermPair)]
     assert [pair.positive.group for pair in pairs] == ["icd10cm:A00-A09", "icd10cm:A00-B99"]
     assert {pair.anchor.group for pair in pairs} == {"icd10cm:A01"}
-    # What is above the category is no negative of it.
+    # A title above the category is not a negative of it.
     assert {pair.positive.group for pair in pairs} < set(pairs[0].anchor.lineage)
 
 
