@@ -15,11 +15,9 @@ from clinical_modernbert.sources.document import Document, Dropped, Quarantined,
 from clinical_modernbert.sources.files import Progress, file_units, find_files, path_field, read_chunks
 from clinical_modernbert.sources.inflate import DamagedFileError
 from clinical_modernbert.sources.superscripts import END, MARKS, mark_before, write_scripts
+from clinical_modernbert.sources.xml_document import local_name, read_root
 
 _PATTERNS = ("*.nxml", "*.nxml.gz", "*.xml", "*.xml.gz")
-
-# An article is a few MB at most; a larger file is something else.
-_MOST_BYTES = 1 << 26
 _LISTS = frozenset({"list", "def-list", "list-item", "def-item", "term", "def", "boxed-text"})
 _NEVER = frozenset(
     {
@@ -61,28 +59,12 @@ def read_article(
 
     An article is thus held out together with its PubMed citation. Dropped as ``no_body`` without text in the body.
     """
-    from lxml import etree
-
-    content = bytearray()
     try:
-        for chunk in chunks:
-            content += chunk
-            if len(content) > _MOST_BYTES:
-                yield Quarantined(file, f"byte {_MOST_BYTES}", "too large for one article")
-                return
-        parser = etree.XMLParser(
-            resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True, remove_pis=True
-        )
-        root = etree.fromstring(bytes(content), parser)
+        root = read_root(chunks)
     except DamagedFileError as error:
         yield Quarantined(file, error.position, error.reason)
         return
-    except etree.XMLSyntaxError as error:
-        # Only the kind of the error: libxml2's message may quote the text.
-        kind = etree.ErrorTypes._getName(error.code, "error")
-        yield Quarantined(file, f"line {error.lineno}", f"broken XML ({kind})")
-        return
-    article = root if _name(root) == "article" else next(root.iter("{*}article"), None)
+    article = root if local_name(root) == "article" else next(root.iter("{*}article"), None)
     if article is None:
         yield Quarantined(file, "line 1", "the root element is not article")
         return
@@ -114,7 +96,7 @@ def read_article(
 def _lines(element: Any, source: PmcSource) -> Iterator[str]:
     """Lines of a section or abstract, depth first."""
     for child in element:
-        name = _name(child)
+        name = local_name(child)
         if name in _NEVER or name is None:
             continue
         if name == "sec":
@@ -139,7 +121,7 @@ def _paragraph(element: Any, source: PmcSource) -> Iterator[str]:
     if text:
         yield text
     for child in element:
-        name = _name(child)
+        name = local_name(child)
         if name in _LISTS or name == "disp-quote" or name in ("fig", "table-wrap"):
             wrapped = [child]
             yield from _lines(wrapped, source)
@@ -164,9 +146,9 @@ def _flat(element: Any, *, skip: frozenset[str] = frozenset({"fn", "tex-math"}))
 
 def _collect(element: Any, skip: frozenset[str], parts: list[str]) -> None:
     parts.append(element.text or "")
-    parent = _name(element) or ""
+    parent = local_name(element) or ""
     for index, child in enumerate(element):
-        name = _name(child)
+        name = local_name(child)
         mark = mark_before(parent, name or "", index)
         parts.append(mark)
         if name is None:
@@ -180,8 +162,3 @@ def _collect(element: Any, skip: frozenset[str], parts: list[str]) -> None:
         if mark in MARKS.values():
             parts.append(END)
         parts.append(child.tail or "")
-
-
-def _name(element: Any) -> str | None:
-    """Local name of an element, whichever namespace; None for an entity."""
-    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else None

@@ -29,9 +29,9 @@ from clinical_modernbert.sources.notes.attachments import (
     element_text,
     preference,
 )
+from clinical_modernbert.sources.xml_document import local_name, read_root
 
 _PATTERNS = tuple(f"*.{ending}{packed}" for ending in ("xml", "XML", "ccda", "cda") for packed in ("", ".gz"))
-_MOST_BYTES = 1 << 26
 _SSN_ROOT = "2.16.840.1.113883.4.1"
 _LOINC = "2.16.840.1.113883.6.1"
 # LOINC's names of the sections that C-CDA's templates require, for a section without title.
@@ -75,38 +75,17 @@ def licence(source: CcdaSource) -> None:
 
 def read_document(chunks: Iterable[bytes], *, file: str, source: CcdaSource) -> Iterator[Record]:
     """Yield the document of a file; without text it is dropped as ``no_text_form`` (a scan) or ``empty``."""
-    from lxml import etree
-
-    content = bytearray()
     try:
-        for chunk in chunks:
-            content += chunk
-            if len(content) > _MOST_BYTES:
-                yield Quarantined(file, f"byte {_MOST_BYTES}", "too large for one document")
-                return
-        root = etree.fromstring(bytes(content), _parser())
+        root = read_root(chunks)
     except DamagedFileError as error:
         yield Quarantined(file, error.position, error.reason)
         return
-    except etree.XMLSyntaxError as error:
-        # Only the kind of the error: libxml2's message may quote the text.
-        kind = etree.ErrorTypes._getName(error.code, "error")
-        yield Quarantined(file, f"line {error.lineno}", f"broken XML ({kind})")
-        return
     if root.getroottree().docinfo.internalDTD is not None:
         yield Quarantined(file, "line 1", "a document type declaration, which CDA does not have")
-    elif _name(root) != "ClinicalDocument":
+    elif local_name(root) != "ClinicalDocument":
         yield Quarantined(file, "line 1", "the root element is not ClinicalDocument")
     else:
         yield from _records(root, file, source)
-
-
-def _parser() -> Any:
-    from lxml import etree
-
-    return etree.XMLParser(
-        resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_comments=True, remove_pis=True
-    )
 
 
 def _records(root: Any, file: str, source: CcdaSource) -> Iterator[Record]:
@@ -208,7 +187,3 @@ def _unstructured(body: Any) -> str | None:
     if body.get("representation") != "B64":
         return attachment_text(stated.encode("utf-8", "replace"), kind.partition(";")[0]).strip()
     return attachment_text(decoded(stated), kind).strip()
-
-
-def _name(element: Any) -> str:
-    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
