@@ -15,7 +15,7 @@ from pathlib import Path
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.exceptions import WebSocketException
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from benchmarks.kits.endpoints import end, free_port
 from benchmarks.kits.tests import REPOSITORY
@@ -44,24 +44,46 @@ class Viewers:
                 self.errors.append(type(error).__name__)
 
     def _session(self, rng: random.Random) -> None:
-        with connect(f"ws{self.url.removeprefix('http')}/_stcore/stream", max_size=_MOST_BYTES) as session:
+        with _connected(self.url) as session:
             for _ in range(rng.randint(1, 10)):
                 if self.stopped.wait(rng.uniform(0.5, 3)):
                     return
-                message = BackMsg()
-                message.rerun_script.page_name = rng.choice(PAGES)
-                session.send(message.SerializeToString())
-                deadline = time.monotonic() + _PAGE_S
-                while True:
-                    answer = ForwardMsg()
-                    answer.ParseFromString(session.recv(timeout=max(0.1, deadline - time.monotonic())))
-                    if answer.delta.new_element.HasField("exception"):
-                        self.errors.append(
-                            f"{message.rerun_script.page_name}: {answer.delta.new_element.exception.type}"
-                        )
-                    if answer.WhichOneof("type") == "script_finished":
-                        break
+                self.errors += _open(session, rng.choice(PAGES)).errors
                 self.pages += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a page has sent until its script ended."""
+
+    size_bytes: int
+    errors: list[str]
+
+
+def visit(url: str, page: str = "") -> Opened:
+    """Open one page in a session of its own, and leave."""
+    with _connected(url) as session:
+        return _open(session, page)
+
+
+def _connected(url: str) -> ClientConnection:
+    return connect(f"ws{url.removeprefix('http')}/_stcore/stream", max_size=_MOST_BYTES)
+
+
+def _open(session: ClientConnection, page: str) -> Opened:
+    message = BackMsg()
+    message.rerun_script.page_name = page
+    session.send(message.SerializeToString())
+    size, errors, deadline = 0, list[str](), time.monotonic() + _PAGE_S
+    while True:
+        content = session.recv(timeout=max(0.1, deadline - time.monotonic()))
+        size += len(content)
+        answer = ForwardMsg()
+        answer.ParseFromString(content)
+        if answer.delta.new_element.HasField("exception"):
+            errors.append(f"{page}: {answer.delta.new_element.exception.type}")
+        if answer.WhichOneof("type") == "script_finished":
+            return Opened(size, errors)
 
 
 @contextmanager

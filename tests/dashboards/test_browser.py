@@ -1,18 +1,38 @@
 """The explorer in a real browser: it draws, it answers clicks and searches, and it asks no other machine for anything."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from clinical_modernbert.artifacts import Artifact, Store, open_store
 from component import COLOURS
 from PIL import Image
 from playwright.sync_api import Locator, expect, sync_playwright
 
-from tests.helpers.explorer_browser import Watched, lasso, map_of, spot
-from tests.helpers.explorer_page import CODES_PER_CHAPTER, PublishMap, code_table
+from tests.helpers.explorer_browser import Watched, lasso, map_of, running_explorer, spot
+from tests.helpers.explorer_maps import map_publisher
+from tests.helpers.explorer_page import CODES_PER_CHAPTER, code_table
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return open_store(f"file://{tmp_path_factory.mktemp('store')}")
+
+
+@pytest.fixture(scope="module")
+def artifact(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The one map of the store: of 420 of its table's 421 codes."""
+    return map_publisher(store, tmp_path_factory.mktemp("made"))(of_codes=421)
+
+
+@pytest.fixture(scope="module")
+def address(store: Store, artifact: Artifact, repository: Path) -> Iterator[str]:
+    with running_explorer(store, repository) as address:
+        yield address
 
 
 def drawn_colours(shown: Locator, target: Path) -> set[str]:
@@ -28,8 +48,7 @@ def drawn_colours(shown: Locator, target: Path) -> set[str]:
     return {colour for colour, count in zip(COLOURS, counts, strict=True) if count >= 20}
 
 
-def test_the_map_in_a_browser(watched: Watched, address: str, publish_map: PublishMap, tmp_path: Path) -> None:
-    artifact = publish_map()
+def test_the_map_in_a_browser(watched: Watched, address: str, artifact: Artifact, tmp_path: Path) -> None:
     page = watched.page
     page.goto(address)
     expect(page.get_by_role("heading", name="Code map")).to_be_visible()
@@ -101,8 +120,7 @@ def test_the_map_in_a_browser(watched: Watched, address: str, publish_map: Publi
     assert watched.errors == []
 
 
-def test_the_map_by_keyboard_alone(watched: Watched, address: str, publish_map: PublishMap) -> None:
-    publish_map()
+def test_the_map_by_keyboard_alone(watched: Watched, address: str) -> None:
     page = watched.page
     page.goto(address)
     shown = map_of(page)
@@ -128,9 +146,8 @@ def test_the_map_by_keyboard_alone(watched: Watched, address: str, publish_map: 
 
 @pytest.mark.parametrize("size", [(1366, 768), (390, 844)])
 def test_a_search_is_answered_in_view_and_becomes_a_list_by_keyboard(
-    watched: Watched, address: str, publish_map: PublishMap, size: tuple[int, int]
+    watched: Watched, address: str, size: tuple[int, int]
 ) -> None:
-    publish_map(of_codes=421)
     page = watched.page
     page.set_viewport_size({"width": size[0], "height": size[1]})
     page.goto(address)
@@ -161,8 +178,7 @@ def test_a_search_is_answered_in_view_and_becomes_a_list_by_keyboard(
     assert watched.errors == []
 
 
-def test_the_map_without_webgl_says_so(chromium: str, address: str, publish_map: PublishMap, tmp_path: Path) -> None:
-    publish_map()
+def test_the_map_without_webgl_says_so(chromium: str, address: str, tmp_path: Path) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-3d-apis"])
         page = browser.new_page(viewport={"width": 1500, "height": 1400})
@@ -171,39 +187,3 @@ def test_the_map_without_webgl_says_so(chromium: str, address: str, publish_map:
         expect(shown.locator(".status")).to_contain_text("no WebGL: the map is drawn more slowly. 420 of 420")
         assert drawn_colours(shown, tmp_path / "plain.png") >= {*COLOURS} - {"#000000"}
         browser.close()
-
-
-def test_two_models_in_a_browser(watched: Watched, address: str, publish_map: PublishMap) -> None:
-    publish_map("first")
-    publish_map("second")
-    page = watched.page
-    # By the menu: a page opened by its own address lets Streamlit look for its server's base path first, with two answers 404.
-    page.goto(address)
-    page.get_by_role("link", name="Compare").click()
-    expect(page.get_by_role("heading", name="Compare", exact=True)).to_be_visible()
-    left, right = (page.locator(".map[data-drawn]").nth(side) for side in (0, 1))
-    expect(right).to_be_visible()
-    # The legend of the one filters the other, and so does a selection.
-    page.get_by_role("button", name="Show only 107-107").click()
-    expect(right.locator(".status")).to_have_text("20 of 420 codes shown")
-    left.get_by_role("button", name="Select shown").click()
-    expect(right.locator(".status")).to_have_text("20 of 420 codes shown, 20 selected")
-    expect(page.get_by_text("20 codes", exact=True)).to_be_visible()
-    place = spot(left, 7 * CODES_PER_CHAPTER)
-    page.mouse.move(*place)
-    expect(left.locator(".tip")).to_contain_text("Finding 14")
-    page.mouse.click(*place)
-    expect(page.get_by_text("Nearest to 107.")).to_have_count(2)
-    expect(page.locator("[data-testid=stStatusWidget]")).to_have_count(0)
-    expect(page.get_by_role("heading", name="What moved most")).to_be_visible()
-    page.wait_for_timeout(1000)
-    # A table that shows the first rows only offers no file of them.
-    cut = page.locator("[class*='st-key-cut-'] [data-testid=stDataFrame]").last
-    cut.hover()
-    expect(page.locator("[class*='st-key-cut-'] [data-testid=stElementToolbar]").last).to_be_hidden()
-    with page.expect_download() as waiting:
-        page.get_by_role("button", name="Provenance").click()
-    head = waiting.value.path().read_text().splitlines()[:3]
-    assert {line.split("-")[0] for line in head[1:]} == {"map first", "map second"}
-    assert watched.elsewhere == []
-    assert watched.errors == []

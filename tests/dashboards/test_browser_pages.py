@@ -1,19 +1,33 @@
 """Corpus, runs, sweeps, evaluation, lineage and playground in a real browser with the network off: drawn, quiet, reachable."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from clinical_modernbert.artifacts import Store
+from clinical_modernbert.artifacts import Store, open_store
 from numpy.typing import NDArray
 from playwright.sync_api import Locator, Page, expect
 
-from tests.helpers.explorer_browser import Watched, lasso, spot, violations
-from tests.helpers.explorer_stores import full_store, write_progress
+from tests.helpers.explorer_browser import Watched, lasso, running_explorer, spot, violations
+from tests.helpers.explorer_stores import fill_store, write_progress
 
-__all__ = ["full_store"]
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 _TITLES = ("Try the model", "Evaluation", "Corpus", "Lineage", "Runs", "Sweeps")
+
+
+@pytest.fixture(scope="module")
+def full_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """One store for all tests, of which one lets the running model train on."""
+    store = open_store(f"file://{tmp_path_factory.mktemp('store')}")
+    fill_store(store)
+    return store
+
+
+@pytest.fixture(scope="module")
+def address(full_store: Store, repository: Path) -> Iterator[str]:
+    with running_explorer(full_store, repository) as address:
+        yield address
 
 
 def settled(page: Page, title: str) -> None:
@@ -30,9 +44,7 @@ def choose_whole(page: Page) -> None:
     expect(page.locator(".map[data-drawn]")).to_have_count(2)
 
 
-def test_every_page_is_drawn_without_a_word_in_the_console(
-    watched: Watched, address: str, full_store: Store, axe: str, tmp_path: Path
-) -> None:
+def test_every_page_is_drawn_without_a_word_in_the_console(watched: Watched, address: str, axe: str) -> None:
     page = watched.page
     page.goto(address)
     page.get_by_text("Researcher", exact=True).click()
@@ -43,7 +55,6 @@ def test_every_page_is_drawn_without_a_word_in_the_console(
         if title == "Evaluation":
             choose_whole(page)
             settled(page, title)
-        page.screenshot(path=tmp_path / f"{title}.png", full_page=True)
         assert page.get_by_text("Research use, not for care.").is_visible()
         found[title] = violations(page, axe)
     assert watched.elsewhere == []
@@ -51,9 +62,7 @@ def test_every_page_is_drawn_without_a_word_in_the_console(
     assert not any(found.values()), found
 
 
-def test_an_evaluations_maps_are_linked_and_know_where_an_area_was_drawn(
-    watched: Watched, address: str, full_store: Store, tmp_path: Path
-) -> None:
+def test_an_evaluations_maps_are_linked_and_know_where_an_area_was_drawn(watched: Watched, address: str) -> None:
     page = watched.page
     page.goto(address)
     page.get_by_role("link", name="Evaluation", exact=True).click()
@@ -80,7 +89,6 @@ def test_an_evaluations_maps_are_linked_and_know_where_an_area_was_drawn(
     page.mouse.up()
     expect(page.get_by_text("The chosen code")).to_be_visible()
     page.wait_for_timeout(500)
-    page.screenshot(path=tmp_path / "maps.png", full_page=True)
     expect(first.locator(".status")).to_contain_text("20 selected")
 
     # Coming back, an area of the first map is on the second too, which opens after it.
@@ -113,7 +121,7 @@ def test_charts_are_drawn_and_a_live_run_moves_by_itself(watched: Watched, addre
     expect(page.get_by_text("step 80 of 200")).to_be_visible()
 
 
-def test_a_clinicians_menu_holds_no_run_internals(watched: Watched, address: str, full_store: Store) -> None:
+def test_a_clinicians_menu_holds_no_run_internals(watched: Watched, address: str) -> None:
     page = watched.page
     page.goto(address)
     expect(page.get_by_role("link", name="Evaluation", exact=True)).to_be_visible()

@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -38,7 +39,14 @@ def chromium() -> str:
 
 @pytest.fixture
 def address(store: Store, repository: Path) -> Iterator[str]:
-    """The running explorer, started by the documented command."""
+    """The running explorer. A module whose tests only look overrides this and ``store`` with one server for all of them."""
+    with running_explorer(store, repository) as address:
+        yield address
+
+
+@contextmanager
+def running_explorer(store: Store, repository: Path) -> Iterator[str]:
+    """Run the explorer, started by the documented command, for the length of the block."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -4,9 +4,13 @@ The sweep's report is made by the package's own functions and the evaluation's m
 change of their form breaks the tests here, not the pages.
 """
 
+import atexit
 import json
 import math
+import shutil
+import tempfile
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from clinical_modernbert.artifacts import Artifact, InputEntry, Manifest, Store, upload, write_manifest
+from clinical_modernbert.artifacts import Artifact, InputEntry, Manifest, Store, open_store, upload, write_manifest
 from clinical_modernbert.artifacts.artifact import find_artifact
 from clinical_modernbert.artifacts.layout import FORMAT_VERSION
 from clinical_modernbert.artifacts.work_area import from_json
@@ -32,9 +36,24 @@ SAMPLE = "Aspirin lowered the risk of stroke in a trial."
 
 
 @pytest.fixture
-def full_store(store: Store, tmp_path: Path) -> Store:
-    """Corpus, two models, one running, an ablation, a search, and two evaluations."""
-    folder = tmp_path / "full"
+def full_store(store: Store) -> Store:
+    """The test's store with everything that the explorer shows."""
+    fill_store(store)
+    return store
+
+
+def fill_store(store: Store) -> None:
+    """Publish a corpus, two models, one running, an ablation, a search, and two evaluations; they are made once a process."""
+    made = _full()
+    for item in made.walk(""):
+        store.write_bytes(item.key, made.read_bytes(item.key))
+
+
+@cache
+def _full() -> Store:
+    scratch = Path(tempfile.mkdtemp(prefix="full-store-"))
+    atexit.register(shutil.rmtree, scratch)
+    store, folder = open_store(f"file://{scratch}/store"), scratch / "made"
     publish_corpus(store, folder)
     for name, rate in (("first", 3e-3), ("second", 1e-3)):
         publish_run(store, folder, name=name, learning_rate=rate)
