@@ -22,6 +22,7 @@ from clinical_modernbert.training.engine import MaskedLanguageLoss, build_engine
 
 optimi = pytest.importorskip("optimi", reason="the reference optimizer, torch-optimi, is not installed")
 
+ENGINES = [("torch", 0), ("deepspeed", 0), ("deepspeed", 1), ("deepspeed", 2)]
 STEPS, LEARNING_RATE = 4, 0.02
 SECTION = OptimizerSection(learning_rate=LEARNING_RATE, weight_decay=0.1, max_gradient_norm=None)
 
@@ -64,11 +65,8 @@ def reference(kind: str) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in loss.state_dict().items()}
 
 
-def worker(world_size: int, port: int, engine: str, zero_stage: int, folder: str, rank: int) -> None:
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world_size), "LOCAL_RANK": str(rank)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "DS_ACCELERATOR": "cpu"}
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=world_size)
+def train(engine: str, zero_stage: int, *, rank: int, world_size: int) -> dict[str, torch.Tensor]:
+    """Return the weights after this worker's part of all steps."""
     loss = fresh()
     scaling = TrainScaling(num_workers=world_size, engine=engine, zero_stage=zero_stage, micro_batch_rows=1)
     built = build_engine(loss, scaling=scaling, optimizer=SECTION, num_micro_batches=2 // world_size)
@@ -76,28 +74,58 @@ def worker(world_size: int, port: int, engine: str, zero_stage: int, folder: str
         for number in range(rank, 2, world_size):
             built.backward(batch(step, number), num_masked=num_masked(step))
         built.step(learning_rate=LEARNING_RATE)
-    if rank == 0:
-        torch.save(loss.state_dict(), Path(folder) / "weights.pt")
+    return loss.state_dict()
+
+
+def worker(world_size: int, port: int, folder: str, rank: int) -> None:
+    """Train with every engine, one after the other: most of the time is the start of a process."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world_size), "LOCAL_RANK": str(rank)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "DS_ACCELERATOR": "cpu"}
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=world_size)
+    for engine, zero_stage in ENGINES:
+        weights = train(engine, zero_stage, rank=rank, world_size=world_size)
+        if rank == 0:
+            torch.save(weights, Path(folder) / f"{engine}-{zero_stage}.pt")
     dist.barrier()
     dist.destroy_process_group()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("world_size", [1, 2])
-@pytest.mark.parametrize(("engine", "zero_stage"), [("torch", 0), ("deepspeed", 0), ("deepspeed", 1), ("deepspeed", 2)])
-def test_each_step_equals_the_per_tensor_reference(
-    tmp_path: Path, engine: str, zero_stage: int, world_size: int
-) -> None:
+@pytest.fixture(scope="module", params=[1, 2])
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the weights that each engine gives on one worker, and on two."""
+    world_size, folder = int(request.param), tmp_path_factory.mktemp("weights")
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     # Processes of their own that run this file: pytest's import mode leaves nothing for multiprocessing to import.
-    command = [sys.executable, __file__, str(world_size), str(port), engine, str(zero_stage), str(tmp_path)]
+    command = [sys.executable, __file__, str(world_size), str(port), str(folder)]
     started = [subprocess.Popen([*command, str(rank)]) for rank in range(world_size)]
-    assert [process.wait(timeout=120) for process in started] == [0] * world_size
+    assert [process.wait(timeout=180) for process in started] == [0] * world_size
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[str, torch.Tensor]:
+    return reference("stable")
+
+
+@pytest.fixture(scope="module")
+def unclipped() -> dict[str, torch.Tensor]:
+    return reference("plain")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("engine", "zero_stage"), ENGINES)
+def test_each_step_equals_the_per_tensor_reference(
+    trained: Path,
+    expected: dict[str, torch.Tensor],
+    unclipped: dict[str, torch.Tensor],
+    engine: str,
+    zero_stage: int,
+) -> None:
     # safe: weights_only loads tensors and plain containers
-    weights = torch.load(tmp_path / "weights.pt", weights_only=True)
-    expected, unclipped = reference("stable"), reference("plain")
+    weights = torch.load(trained / f"{engine}-{zero_stage}.pt", weights_only=True)
     difference = max(float((weights[name] - expected[name]).abs().max()) for name in expected)
     assert difference <= 1e-4
     # The clipping is at work in these steps: without it the same gradients lead elsewhere.
@@ -105,5 +133,5 @@ def test_each_step_equals_the_per_tensor_reference(
 
 
 if __name__ == "__main__":
-    _, size, at, name, stage, where, mine = sys.argv
-    worker(int(size), int(at), name, int(stage), where, int(mine))
+    _, size, at, where, mine = sys.argv
+    worker(int(size), int(at), where, int(mine))

@@ -25,6 +25,7 @@ from clinical_modernbert.training.worker import Worker, sum_over_workers
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 ROWS, STEP = 8, 3
+WORLD_SIZES = (1, 2, 4)
 
 
 def digest(batch: PackedBatch) -> str:
@@ -35,7 +36,6 @@ def digest(batch: PackedBatch) -> str:
 def worker(folder: str, world_size: int, port: int, rank: int) -> None:
     """One worker of a step: its part of the global batch through the engine, and the gradients that the optimizer would get."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=world_size)
     store = open_store(folder)
     recipe = PretrainRecipe.model_validate_json((Path(folder) / "recipe.json").read_text())
@@ -54,8 +54,9 @@ def worker(folder: str, world_size: int, port: int, rank: int) -> None:
     def keep_gradients(*_: Any) -> None:
         gradients.update({n: p.grad.clone() for n, p in loss.named_parameters() if p.grad is not None})
 
-    register_optimizer_step_pre_hook(keep_gradients)  # they are exchanged by then, and cleared after the step
+    hook = register_optimizer_step_pre_hook(keep_gradients)  # they are exchanged by then, and cleared after the step
     engine.step(learning_rate=0.0)
+    hook.remove()
     out = Path(folder) / f"{world_size}-{rank}"
     out.with_suffix(".json").write_text(json.dumps([digest(batch) for batch in share.micro_batches]))
     if rank == 0:
@@ -64,15 +65,23 @@ def worker(folder: str, world_size: int, port: int, rank: int) -> None:
     dist.destroy_process_group()
 
 
-def run(folder: Path, world_size: int) -> tuple[list[str], dict[str, torch.Tensor]]:
-    """Return the micro-batches' digests in the global batch's order, and the summed gradients."""
+def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+        return int(found.getsockname()[1])
+
+
+def run_all(folder: Path) -> None:
+    """Do the step with each number of workers, on processes that are started once."""
+    groups = [f"{world_size}:{free_port()}" for world_size in WORLD_SIZES]
     # Processes of their own that run this file: pytest's import mode leaves nothing for multiprocessing to import.
-    command = [sys.executable, __file__, str(folder), str(world_size), str(port)]
-    started = [subprocess.Popen([*command, str(rank)]) for rank in range(world_size)]
-    assert [process.wait(timeout=180) for process in started] == [0] * world_size
+    command = [sys.executable, __file__, str(folder), ",".join(groups)]
+    started = [subprocess.Popen([*command, str(rank)]) for rank in range(max(WORLD_SIZES))]
+    assert [process.wait(timeout=240) for process in started] == [0] * max(WORLD_SIZES)
+
+
+def read(folder: Path, world_size: int) -> tuple[list[str], dict[str, torch.Tensor]]:
+    """Return the micro-batches' digests in the global batch's order, and the summed gradients."""
     digests = [d for rank in range(world_size) for d in json.loads((folder / f"{world_size}-{rank}.json").read_text())]
     # safe: weights_only loads tensors and plain containers
     return digests, torch.load(folder / f"{world_size}-0.pt", weights_only=True)
@@ -90,10 +99,11 @@ def test_workers_times_accumulation_changes_neither_batches_nor_gradients(tmp_pa
     plan = tiny_pretrain_plan(store, f"training.batch_rows={ROWS}", "scaling.micro_batch_rows=2")
     (tmp_path / "recipe.json").write_text(plan.recipe.model_dump_json())
 
-    batches, gradients = run(tmp_path, 1)
+    run_all(tmp_path)
+    batches, gradients = read(tmp_path, 1)
     assert len(set(batches)) == ROWS // 2
-    for world_size in (2, 4):
-        split_batches, split_gradients = run(tmp_path, world_size)
+    for world_size in WORLD_SIZES[1:]:
+        split_batches, split_gradients = read(tmp_path, world_size)
         assert split_batches == batches
         for name, gradient in gradients.items():
             assert gradient.abs().max() > 0, name
@@ -101,5 +111,9 @@ def test_workers_times_accumulation_changes_neither_batches_nor_gradients(tmp_pa
 
 
 if __name__ == "__main__":
-    _, where, size, at, mine = sys.argv
-    worker(where, int(size), int(at), int(mine))
+    _, where, groups, mine = sys.argv
+    torch.set_num_threads(1)
+    for group in groups.split(","):
+        size, _, at = group.partition(":")
+        if int(mine) < int(size):
+            worker(where, int(size), int(at), int(mine))
