@@ -13,6 +13,7 @@ from clinical_modernbert.artifacts import open_store, resolve
 from clinical_modernbert.cluster.checks import check_token
 from clinical_modernbert.errors import ClusterError
 
+from tests.helpers.served_models import publish_model
 from tests.helpers.token_cluster import TokenCluster, cluster, status_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -54,14 +55,18 @@ def checkout(cluster: TokenCluster, tmp_path_factory: pytest.TempPathFactory) ->
     return Checkout(folder, cluster)
 
 
-def test_a_submitted_build_succeeds_and_leaves_its_artifact(cluster: TokenCluster, tmp_path: Path) -> None:
-    overrides = [part for override in SMALL for part in ("--set", override)]
-    done = cluster.submit("python", "jobs/build_corpus.py", "corpus/demo", *overrides, "--root", f"file://{tmp_path}")
+def test_a_submitted_bulk_job_succeeds_and_leaves_its_vectors(cluster: TokenCluster, tmp_path: Path) -> None:
+    publish_model(tmp_path / "store", tmp_path / "export")
+    (tmp_path / "notes.csv").write_text("note_id,note_type,text\n1,ed,chest pain\n2,icu,no acute distress\n")
+    overrides = [f"input_uri=file://{tmp_path}/notes.csv", "model=tiny", "part_rows=1"]
+    done = cluster.submit(
+        "python", "jobs/embed.py", "embed/notes", *[part for o in overrides for part in ("--set", o)],
+        "--root", f"file://{tmp_path}/store",
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert re.search(r"Job 'raysubmit_\w+' succeeded", done.stdout + done.stderr)
-    corpus = resolve(open_store(str(tmp_path)), "corpus", "demo")
-    assert corpus.summary["sources"]["notes"]["records"] == 40
-    assert corpus.folder("tokenizer").is_dir()
+    artifact = resolve(open_store(str(tmp_path / "store")), "embeddings", "notes")
+    assert (artifact.summary["embedded"], artifact.summary["rows_of_parts"]) == (2, [1, 1])
 
 
 def test_the_upload_has_the_checkout_without_the_files_that_git_ignores(cluster: TokenCluster) -> None:
@@ -77,12 +82,6 @@ def test_the_upload_has_the_checkout_without_the_files_that_git_ignores(cluster:
 def test_nothing_is_accepted_without_the_token(cluster: TokenCluster) -> None:
     assert status_of(f"{cluster.address}/api/jobs/") == 401
     assert status_of(f"{cluster.address}/nodes?view=summary") == 401
-
-
-def test_a_relative_root_is_refused_because_it_would_be_deleted_with_the_job(cluster: TokenCluster) -> None:
-    done = cluster.submit("python", "jobs/build_corpus.py", "corpus/demo")
-    assert done.returncode != 0
-    assert "a submitted job's working directory is deleted after it" in done.stdout + done.stderr
 
 
 def test_an_unknown_key_ends_the_job_with_one_clear_message(cluster: TokenCluster, tmp_path: Path) -> None:
@@ -106,6 +105,8 @@ def test_the_submitted_code_runs_and_its_log_starts_with_its_version(checkout: C
     assert re.search(r"clinical-modernbert 9\.8\.7, commit [0-9a-f]{12}, from \S+/_ray_pkg_\w+/", lines[0]), lines
     corpus = resolve(open_store(str(tmp_path)), "corpus", "demo")
     assert corpus.manifest.code_version == "9.8.7"
+    assert corpus.summary["sources"]["notes"]["records"] == 40
+    assert corpus.folder("tokenizer").is_dir()
     assert f"fingerprint {corpus.manifest.fingerprint}, output {corpus.uri}" in lines[1]
     assert done.stderr.index("commit") < done.stderr.index("submitted raysubmit_")
 
@@ -132,7 +133,7 @@ def test_a_submitted_job_can_be_cancelled(checkout: Checkout, tmp_path: Path) ->
     assert "had already ended" in checkout.submit("cancel", found[1]).stderr
 
 
-def test_a_failed_job_ends_with_1_and_its_message(checkout: Checkout) -> None:
+def test_a_relative_root_fails_the_job_because_it_would_be_deleted_with_it(checkout: Checkout) -> None:
     done = checkout.submit("pretrain", "pretrain/demo")
     assert done.returncode == 1
     assert "a submitted job's working directory is deleted after it" in done.stdout + done.stderr
