@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from clinical_modernbert.recipe.serve import ServeLimits
 
 from benchmarks.drill import Outcome
 from benchmarks.kits.client_load import processes_named
@@ -100,20 +101,20 @@ Attack = Callable[[Endpoint, "Counter[str]"], Any]
 
 
 def _bodies() -> dict[str, Attack]:
-    masked = {"inputs": "[MASK]" * 2000, "parameters": {"top_k": 1000}}
-    some_masked = {"inputs": ["[MASK] " * 300] * 4, "parameters": {"top_k": 500}}
-    long_texts = ["acute kidney injury " * 3000] * 200
+    """Requests for much work, and bodies of just as many bytes as the endpoint takes or of four times as many."""
+    size = ServeLimits().max_body_bytes - 1000
     bodies: dict[str, tuple[str, Any]] = {
-        "fill-mask, 2,000 masks": ("/fill-mask", masked),
-        "fill-mask, 4 times 300 masks": ("/fill-mask", some_masked),
-        "tokenize, 12 MB": ("/tokenize", {"inputs": long_texts}),
+        "fill-mask, 2,000 masks": ("/fill-mask", {"inputs": "[MASK]" * 2000, "parameters": {"top_k": 1000}}),
+        "fill-mask, 4 times 300 masks": ("/fill-mask", {"inputs": ["[MASK] " * 300] * 4, "parameters": {"top_k": 500}}),
+        "tokenize, long texts": ("/tokenize", {"inputs": ["acute kidney injury " * 1000] * (size // 20_010)}),
         "embed_all, 256 texts": ("/embed_all", {"inputs": ["acute kidney injury " * 225] * 256}),
-        "5.5 million ids": ("/v1/embeddings", b'{"model":"bench","input":[' + b"9," * 5_499_999 + b"9]}"),
-        "2 million texts": ("/v1/embeddings", b'{"model":"bench","input":[' + b'"a",' * 1_999_999 + b'"a"]}'),
-        "deep lists": ("/embed", b'{"inputs":' + b"[" * 5_000_000),
-        "deep objects": ("/embed", b'{"inputs":' + b'{"a":' * 2_000_000),
-        "a long text": ("/embed", {"inputs": "x" * 15_000_000}),
-        "not JSON": ("/embed", b"\xff" * 15_000_000),
+        "token ids": ("/v1/embeddings", b'{"model":"bench","input":[' + b"9," * (size // 2) + b"9]}"),
+        "short texts": ("/v1/embeddings", b'{"model":"bench","input":[' + b'"a",' * (size // 4) + b'"a"]}'),
+        "deep lists": ("/embed", b'{"inputs":' + b"[" * size),
+        "deep objects": ("/embed", b'{"inputs":' + b'{"a":' * (size // 5)),
+        "a long text": ("/embed", {"inputs": "x" * size}),
+        "no JSON": ("/embed", b"\xff" * size),
+        "a body beyond the limit": ("/embed", {"inputs": "x" * (4 * size)}),
     }
     return {name: _repeated(path, _encoded(body)) for name, (path, body) in bodies.items()}
 

@@ -86,24 +86,19 @@ def test_evaluation_and_map_follow_on_clusters_of_their_own(researcher: Cluster)
         assert f"RayJob {kind} · Complete · SUCCEEDED" in done.stderr
 
 
-def test_a_worker_of_the_research_cluster_starts_for_a_job(researcher: Cluster) -> None:
-    """The checkout is uploaded, and the autoscaler adds the worker."""
-    small = sets("model=smoke", "max_rows=32", "scaling.num_cpus=1")
-    with research_cluster(researcher) as (person, url):
-        done = person.submit("evaluate", "evaluate/demo", *small, "--address", url)
-    assert "s3://platform/test/evaluation/demo-" in done.stdout
-    assert " with 0 CPUs" in done.stdout  # no worker runs yet
-
-
-def test_no_patient_of_a_job_is_in_events_logs_or_statuses(cluster: Cluster, researcher: Cluster) -> None:
-    """A job on the research cluster reads them, and a RayJob refuses the table."""
+def test_a_job_starts_a_worker_of_the_research_cluster_and_shows_no_patient(
+    cluster: Cluster, researcher: Cluster
+) -> None:
+    """The checkout is uploaded, and the autoscaler adds the worker. At the same time a RayJob refuses a table of patients."""
     hits = Hits()
     cluster_canaries.plant(cluster)
+    researcher.submit(*cluster_canaries.corpus_of("bad"), *OWN_CLUSTER, "--name", "canaries", "--no-follow")
     with research_cluster(researcher) as (person, url):
         done = person.submit(*cluster_canaries.corpus_of("good"), "--address", url)
+        assert " with 0 CPUs" in done.stdout  # no worker runs yet
         hits.search("output: good", done.stdout + done.stderr)
         cluster_canaries.search_ray_jobs(url, person.variables["RAY_AUTH_TOKEN"], hits)
-    done = researcher.submit(*cluster_canaries.corpus_of("bad"), *OWN_CLUSTER, "--name", "canaries", check=False)
+    done = researcher.submit("follow", "canaries", check=False)
     assert done.returncode, done.stdout
     hits.search("output: bad", done.stdout + done.stderr)
     cluster_canaries.search(cluster, hits)

@@ -24,7 +24,7 @@ NO_RESEARCH = (
 def test_upgrades_and_a_rollback_reach_the_cluster_and_lose_no_request(cluster: Cluster) -> None:
     """A bad tag, which is rolled back; one more worker, and another image if the nodes have one; and back by hand."""
     with load(cluster, "smoke"):
-        failed = upgrade(cluster, "image.tag=tset", timeout="30s", check=False)
+        failed = upgrade(cluster, "image.tag=tset", timeout="15s", check=False)
         assert failed.returncode != 0
         assert live_is_manifest(cluster)
 

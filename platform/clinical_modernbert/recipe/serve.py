@@ -55,8 +55,9 @@ class ServeLimits(Section):
     max_requests: Annotated[int, Field(ge=1)] = 1024
     """Requests that one replica holds at a time, including those whose body is still arriving. Half as many may wait in Ray
     Serve's proxy, which answers 429 to any more."""
-    max_body_bytes: Annotated[int, Field(ge=1024)] = 16_777_216
-    """Bytes of a request's body, counted while it arrives and before it is parsed."""
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 4_194_304
+    """Bytes of a request's body, counted while it arrives and before it is parsed. Parsing holds up the replica's other requests.
+    The default is about a million tokens, or 64 texts of 8,192."""
     max_items: Annotated[int, Field(ge=256)] = 262_144
     """Items of the lists in a request's body, such as token ids, counted before it is parsed."""
     max_guesses: Annotated[int, Field(ge=1)] = 10_000

@@ -1,15 +1,13 @@
 """The body of a request before it is parsed: its bytes and the items of its lists are counted, so that parsing is bounded."""
 
 import asyncio
-import re
 
+import numpy as np
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
 from clinical_modernbert.recipe.serve import ServeLimits
 from clinical_modernbert.serving import problems
-
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 
 
 class ClientLeftError(Exception):
@@ -43,19 +41,16 @@ def has_more_items(body: bytes, limit: int) -> bool:
     """Whether the lists and objects of a JSON text have more than about ``limit`` items.
 
     Parsing millions of items holds the event loop for seconds. Commas are counted, which is fast; those inside strings are left
-    out, which is slower and done only where all commas exceed the limit.
+    out, which is slower and done only where all commas exceed the limit. NumPy lets other threads run meanwhile.
 
         {"input": ["a, b", "c"]}   1 comma outside strings: 2 items
     """
     if body.count(b",") <= limit:
         return False
-    number = end = 0
-    for string in _STRING.finditer(body):
-        number += body.count(b",", end, string.start())
-        end = string.end()
-        if number > limit:
-            return True
-    return number + body.count(b",", end) > limit
+    # A quote begins or ends a string unless an odd number of backslashes is before it.
+    text = np.frombuffer(body.replace(b"\\\\", b"").replace(b'\\"', b""), np.uint8)
+    inside = np.logical_xor.accumulate(text == ord('"'))
+    return bool(np.count_nonzero((text == ord(",")) & ~inside) > limit)
 
 
 async def wait_for_leave(receive: Receive) -> None:

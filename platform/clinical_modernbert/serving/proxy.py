@@ -22,10 +22,10 @@ _PROXY_PATHS = ("/-/",)
 _MOST_HEAD_BYTES = 65_536
 _HEAD_REFUSAL_S = 0.25
 """Seconds before large headers are refused. They are parsed already, and a client that repeats them at once fills the proxy."""
-_FREE_BYTES = 262_144
-"""Bytes of a body that pass at once: more than most requests have."""
-_SLICE_BYTES = 1_048_576
-_SLICES_A_S = 50
+_SLICE_BYTES = 262_144
+"""Most bytes of a body that wait here before they are passed on: more than most requests have."""
+_SLICES_A_S = 100
+"""Slices a second after the first ones, of all bodies together."""
 
 
 def middlewares() -> list[Middleware]:
@@ -41,30 +41,31 @@ def middlewares() -> list[Middleware]:
 
 
 class PacedBodies:
-    """Passes the bytes of large bodies on in slices, all bodies together at a limited rate.
+    """Passes bodies on in slices: the first at once, the others of all bodies together at a limited rate.
 
-    Without it one client that sends without a pause keeps the proxy's only thread, and that of the replica, busy with its bytes.
-    A replica that refuses a request by its ``Content-Length`` gets few of them.
+    Each message is a call of an actor. Without it one client that sends without a pause, or many that send a byte at a time, keep
+    the proxy's only thread and the replica's busy. A replica that refuses a request by its ``Content-Length`` gets few slices.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app, self._turn = app, asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        size = 0
+        unfinished = False
 
         async def next_slice() -> Message:
-            nonlocal size
+            nonlocal unfinished
+            if unfinished:
+                async with self._turn:
+                    await asyncio.sleep(1 / _SLICES_A_S)
             message = await receive()
             pieces = [message.get("body", b"")]
-            size += len(pieces[0])
-            if size <= _FREE_BYTES or message["type"] != "http.request":
-                return message
-            async with self._turn:
-                await asyncio.sleep(1 / _SLICES_A_S)
-            while message.get("more_body") and sum(map(len, pieces)) < _SLICE_BYTES:
+            size = len(pieces[0])
+            while message.get("more_body") and size < _SLICE_BYTES:
                 message = await receive()
                 pieces.append(message.get("body", b""))
+                size += len(pieces[-1])
+            unfinished = message.get("more_body", False)
             return {**message, "body": b"".join(pieces)} if message["type"] == "http.request" else message
 
         await self._app(scope, next_slice if scope["type"] == "http" else receive, send)

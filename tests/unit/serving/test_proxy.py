@@ -157,37 +157,47 @@ def test_an_address_and_headers_of_more_than_64_kilobytes_are_refused_before_the
     assert counts == [("cm_proxy_refusals", 1, {"cause": "head_too_large"})]
 
 
-def test_a_large_body_passes_in_slices_at_a_limited_rate_and_a_small_one_at_once() -> None:
-    def messages(size: int) -> list[Message]:
-        chunks = [bytes(65_536)] * (size // 65_536)
-        last = len(chunks) - 1
-        return [{"type": "http.request", "body": chunk, "more_body": n < last} for n, chunk in enumerate(chunks)]
+def passed(sent: list[Message]) -> tuple[list[Message], float]:
+    """What reaches the application of a body that comes in these messages, and after how many seconds."""
+    got: list[Message] = []
 
-    def passed(sent: list[Message]) -> tuple[list[Message], float]:
-        got: list[Message] = []
-
-        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        got.append(await receive())
+        while got[-1].get("more_body"):
             got.append(await receive())
-            while got[-1].get("more_body"):
-                got.append(await receive())
-            got.append(await receive())
+        got.append(await receive())
 
-        async def receive() -> Message:
-            return left.pop(0)
+    async def receive() -> Message:
+        return left.pop(0)
 
-        left = [*sent, {"type": "http.disconnect"}]
-        began = time.monotonic()
-        asyncio.run(PacedBodies(app)({"type": "http"}, receive, _no_send))
-        return got, time.monotonic() - began
+    left = [*sent, {"type": "http.disconnect"}]
+    began = time.monotonic()
+    asyncio.run(PacedBodies(app)({"type": "http"}, receive, _no_send))
+    return got, time.monotonic() - began
 
-    small = messages(4 * 65_536)
-    assert passed(small)[0] == [*small, {"type": "http.disconnect"}]
-    large = messages(64 * 65_536)
-    (*bodies, end), seconds = passed(large)
+
+def messages(chunks: list[bytes]) -> list[Message]:
+    last = len(chunks) - 1
+    return [{"type": "http.request", "body": chunk, "more_body": n < last} for n, chunk in enumerate(chunks)]
+
+
+def test_a_large_body_passes_in_slices_at_a_limited_rate() -> None:
+    (*bodies, end), seconds = passed(messages([bytes(65_536)] * 64))
     assert b"".join(message["body"] for message in bodies) == bytes(64 * 65_536)
-    assert 6 <= len(bodies) <= 9 and end == {"type": "http.disconnect"}
-    assert [message["more_body"] for message in bodies] == [True] * (len(bodies) - 1) + [False]
-    assert seconds > 0.06  # four slices, each a fiftieth of a second after the last
+    assert len(bodies) == 16 and end == {"type": "http.disconnect"}
+    assert [message["more_body"] for message in bodies] == [True] * 15 + [False]
+    assert seconds > 0.14  # fifteen slices, each a hundredth of a second after the last
+
+
+@pytest.mark.parametrize("chunks", [[b"{}"], [bytes(65_536)] * 4, [b"x"] * 1000])
+def test_a_small_body_passes_as_one_message_also_if_it_comes_byte_by_byte(chunks: list[bytes]) -> None:
+    bodies, _ = passed(messages(chunks))
+    assert bodies == [*messages([b"".join(chunks)]), {"type": "http.disconnect"}]
+
+
+def test_a_client_that_leaves_in_the_middle_of_a_body_is_reported_at_once() -> None:
+    got, _ = passed([{"type": "http.request", "body": b"x", "more_body": True}, {"type": "http.disconnect"}])
+    assert got[0] == {"type": "http.disconnect"}
 
 
 async def _no_send(message: Message) -> None:
