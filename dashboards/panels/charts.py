@@ -18,9 +18,11 @@ MOST_SERIES = len(COLOURS)
 _MOST_DOTS = 60
 _SHORT_NAME = 22
 _LINE = 26  # pixels that a name needs, so that none covers the next
-# Streamlit's own grey has too little contrast for text (WCAG 1.4.3).
+
+# Streamlit's own grey has too little contrast for text (WCAG 1.4.3). Charts are on white, also on a dark page: Streamlit does not
+# know from the start which of the two a page is.
 _INK = {"labelColor": "#31333F", "titleColor": "#31333F"}
-_CONFIG = {"axis": _INK, "legend": _INK, "title": {"color": "#31333F"}}
+_CONFIG = {"background": "#FFFFFF", "axis": _INK, "legend": _INK, "title": {"color": "#31333F"}}
 
 Row = dict[str, Any]
 """One line of a table or one point of a chart: column -> value."""
@@ -111,6 +113,36 @@ def interval_chart(rows: Rows, *, x: str, y: str, series: str, alt: str, zero_ru
         layers.insert(0, rule)
     num_lines = len({(row[y], row[series]) for row in rows})
     _draw(rows, {"layer": layers}, alt=alt, height=90 + _LINE * (num_lines + _legend_lines(names)))
+
+
+def parallel_chart(rows: Rows, *, axes: Sequence[str], y: str, alt: str) -> None:
+    """Draw a line for each row through its place on every axis, from 0 to 1, and ``y`` as the last axis and the colour.
+
+    Numbers are placed by their rank among the rows, other values by name; the tooltip shows them.
+    """
+    ends = [*axes, y]
+    places = {axis: _ranks([row[axis] for row in rows]) for axis in ends}
+    lines = [
+        {"axis": axis, "place": places[axis][number], "value": str(row[axis]), "line": str(number), y: row[y]}
+        for number, row in enumerate(rows)
+        for axis in ends
+    ]
+    encoding: Channel = {
+        "x": {**_name("axis"), "sort": ends, "axis": {"labelAngle": 0, "title": None}},
+        "y": {**_number("place"), "axis": None},
+        "detail": _name("line"),
+        "color": {**_number(y), "scale": {"scheme": "viridis"}},
+        "tooltip": [_field(name) for name in ("axis", "value", y)],
+    }
+    mark = {"type": "line", "strokeWidth": 2, "point": True, "opacity": 0.8}
+    _draw(lines, {"mark": mark, "encoding": encoding}, alt=alt, height=320)
+
+
+def _ranks(values: Sequence[Any]) -> list[float]:
+    """Return each value's rank among the different ones, from 0 to 1."""
+    numbers = all(isinstance(value, int | float) for value in values)
+    order = sorted(set(values), key=(lambda value: value) if numbers else str)
+    return [order.index(value) / max(len(order) - 1, 1) for value in values]
 
 
 def _names(rows: Rows, field: str) -> list[str]:

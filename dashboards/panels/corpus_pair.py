@@ -1,11 +1,11 @@
-"""Two corpora side by side: documents, tokens, drops and damage of each source, and what their recipes differ in."""
+"""Two corpora side by side: documents, tokens, drops, damage, leaks and languages by source, and what their recipes differ in."""
 
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.corpus.summary import Summary
 
 from panels.corpus_account import SourceAccount, corpus_accounts
-from panels.counts import in_words, sum_in_words
+from panels.counts import in_words, shown_counts, sum_in_words
 from panels.recipe_differences import differing
 
 Corpus = tuple[Artifact, Summary]
@@ -46,7 +46,17 @@ def _figures(accounts: list[SourceAccount]) -> dict[tuple[str, str], str]:
             (one.name, "documents held out"): in_words(one.cells["held_out"]),
             (one.name, "left out"): sum_in_words(one.dropped.values()),
             (one.name, "quarantined"): in_words(one.cells["quarantined"]),
+            (one.name, "lost, estimated"): _alone(account.lost, one),
+            (one.name, "documents with identifiers"): _alone(account.documents_with_identifiers, one),
             (one.name, "tokens"): f"{sum(account.tokens.values()):,}",
             (one.name, "longest document, tokens"): f"{account.longest_document_tokens:,}",
         }
+        found |= {(one.name, f"left out for {path}"): in_words(count) for path, count in one.leaking.items()}
+        languages = shown_counts(account.languages, public=one.public)[0]
+        found |= {(one.name, f"language {name}"): in_words(count) for name, count in sorted(languages.items())}
     return found
+
+
+def _alone(count: int, source: SourceAccount) -> str:
+    """Return a count that is part of no sum on the page."""
+    return in_words(shown_counts({"": count, "others": source.account.records - count}, public=source.public)[0][""])

@@ -4,7 +4,9 @@ A finished run has ``history.json``, a running one its progress in its work area
 list of points: figures of steps, held-out figures, and notes of (re)starts and rollbacks.
 """
 
+import bisect
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,8 @@ from clinical_modernbert.training.run_progress import ProgressReader
 from store import where
 
 MOST_POINTS = 400
+SO_FAR = ("step", "tokens_so_far", "hours_so_far")
+"""What a curve can be drawn over. Hours are those of the training steps, without evaluations and checkpoints."""
 _LIVE_S = 4
 
 Point = dict[str, Any]
@@ -28,7 +32,7 @@ class Curve:
 
     run: str
     steps: tuple[Point, ...]
-    """At most ``MOST_POINTS``: each is the mean of the recorded steps in its interval."""
+    """At most ``MOST_POINTS``: means of the recorded steps in an interval; ``SO_FAR`` is that of its last step."""
     last: Point
     """The last recorded step as it is; empty before the first."""
     held_out: tuple[Point, ...]
@@ -49,8 +53,10 @@ class Running:
 
 def make_curve(run: str, history: list[Point]) -> Curve:
     """Return the curve of a recorded history."""
-    steps = [point for point in history if "loss" in point]
-    held_out = [{"step": point["step"], **point["held_out"]} for point in history if "held_out" in point]
+    steps = summed([point for point in history if "loss" in point])
+    held_out = at_steps(
+        [{"step": point["step"], **point["held_out"]} for point in history if "held_out" in point], steps
+    )
     notes = [point for point in history if "started" in point or "rolled_back_to" in point]
     return Curve(
         run=run,
@@ -61,10 +67,47 @@ def make_curve(run: str, history: list[Point]) -> Curve:
     )
 
 
+def summed(steps: list[Point]) -> list[Point]:
+    """Return the recorded steps with the tokens and hours up to each. A step that is not recorded counts like the next one."""
+    known = [point["tokens_per_second"] for point in steps if point.get("tokens_per_second")]
+    speed, tokens, hours, before = (known[0] if known else None), 0, 0.0, -1
+    found = []
+    for point in steps:
+        speed = point.get("tokens_per_second") or speed
+        read = max(point["step"] - before, 0) * (point.get("tokens") or 0)
+        tokens, before = tokens + read, point["step"]
+        hours += read / speed / 3600 if speed else 0.0
+        found.append({**point, "tokens_so_far": tokens, "hours_so_far": hours if speed else None})
+    return found
+
+
+def at_steps(points: list[Point], steps: list[Point]) -> list[Point]:
+    """Return points with the tokens and hours of the last recorded step at or before theirs."""
+    places = [point["step"] for point in steps]
+    found = []
+    for point in points:
+        at = bisect.bisect_right(places, point["step"]) - 1
+        sums = {name: steps[at][name] if at >= 0 else 0 for name in SO_FAR[1:]}
+        found.append({**point, **sums})
+    return found
+
+
+def smooth(values: Sequence[float], weight: float) -> list[float]:
+    """Return running means in which each earlier value weighs ``weight`` times as much as the next; 0 changes nothing.
+
+    The start is corrected for the values that are missing before it (as in Adam, Kingma and Ba 2015).
+    """
+    total, weights, found = 0.0, 0.0, []
+    for value in values:
+        total, weights = weight * total + value, weight * weights + 1
+        found.append(total / weights)
+    return found
+
+
 def thinned(points: list[Point], *, most: int = MOST_POINTS) -> list[Point]:
     """Return at most ``most`` points. Each holds the mean of every number over an interval, None where nothing was measured.
 
-    ``step`` is the last step of the interval, so that no figure is drawn before it was measured.
+    ``SO_FAR`` is that of the interval's last step, so that no figure is drawn before it was measured.
     """
     stretch = -(-len(points) // most) if points else 1
     return [_mean(points[start : start + stretch]) for start in range(0, len(points), stretch)]
@@ -75,7 +118,7 @@ def _mean(points: list[Point]) -> Point:
     for name in points[-1]:
         values = [point[name] for point in points if isinstance(point.get(name), int | float)]
         found[name] = sum(values) / len(values) if values else None
-    return {**found, "step": points[-1]["step"]}
+    return {**found, **{name: points[-1][name] for name in SO_FAR if name in points[-1]}}
 
 
 def has_curve(model: Artifact) -> bool:

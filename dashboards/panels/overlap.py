@@ -71,19 +71,47 @@ def by_chapter(pair: Pair) -> pa.Table:
 
 
 def moved_most(pair: Pair, *, most: int) -> tuple[pa.Table, list[int]]:
-    """Return the codes whose nearest codes changed most, and their rows; the fewest common neighbours first, then by code."""
+    """Return the codes whose nearest codes changed most, and their rows.
+
+    The fewest common neighbours come first. Among equals those come first whose neighbours differ more in kind: by the change of
+    the share of their place in the classification that a code has in common with its nearest codes. What is still equal is
+    ordered by how close the nearest codes are: a near neighbour that was lost is a larger change than a distant one.
+    """
     code = pair.first["code"].to_numpy(zero_copy_only=False)
-    rows = np.lexsort((code, pair.overlap_N))[:most]
+    kind_N = np.abs(_kinship(pair.first, pair.near_first_NK) - _kinship(pair.first, pair.near_second_NK))
+    close_N = _closeness(pair.first) + _closeness(pair.second)
+    rows = np.lexsort((code, -close_N, -kind_N, pair.overlap_N))[:most]
     table = pa.table(
         {
             "code": code[rows],
             "description": pair.first["description"].take(pa.array(rows)),
             "overlap": pair.overlap_N[rows],
+            "change of kind": kind_N[rows],
             "nearest left": [_names(code, pair.near_first_NK[row]) for row in rows],
             "nearest right": [_names(code, pair.near_second_NK[row]) for row in rows],
         }
     )
     return table, rows.tolist()
+
+
+def _kinship(codes: pa.Table, near_NK: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return [N] how much of the path a code shares with its nearest codes on average, from 0 to 1."""
+    deepest = pc.max(pc.list_value_length(codes["path"])).as_py() or 0
+    shared = np.zeros(near_NK.shape)
+    for depth in range(deepest):
+        steps = [path[depth] if len(path) > depth else None for path in codes["path"].to_pylist()]
+        step_N = np.unique([step or "" for step in steps], return_inverse=True)[1]
+        named_N = np.array([step is not None for step in steps])
+        shared += (step_N[near_NK] == step_N[:, None]) & named_N[:, None] & (near_NK != _ABSENT)
+    kin: NDArray[np.float64] = shared.sum(axis=1) / np.maximum((near_NK != _ABSENT).sum(axis=1), 1) / max(deepest, 1)
+    return kin
+
+
+def _closeness(codes: pa.Table) -> NDArray[np.float64]:
+    """Return [N] the rank, from 0 to 1, of a code's mean similarity to its nearest codes: two models' cosines differ in scale."""
+    mean_N = np.array([np.mean(some) if some else 0.0 for some in codes["similarities"].to_pylist()])
+    rank_N: NDArray[np.float64] = np.searchsorted(np.sort(mean_N), mean_N) / max(len(mean_N), 1)
+    return rank_N
 
 
 def present(near_K: NDArray[np.int64]) -> list[int]:

@@ -192,7 +192,13 @@ def _show_near(pair: Pair, row: int, near: list[int]) -> None:
 
 def _show_moved(pair: Pair) -> None:
     st.subheader("What moved most")
+    ties = int((pair.overlap_N == pair.overlap_N.min()).sum())
     st.markdown("Codes whose nearest codes changed most between the two models; choose a line to see it on both maps.")
+    st.caption(
+        f"{ties:,} codes have the smallest overlap, {pair.overlap_N.min():.0%}. Equal ones are ordered by “change of kind”: how "
+        "much less, or more, of its place in the classification a code shares with its nearest codes. Then those with the "
+        "closest nearest codes come first."
+    )
     table, rows = moved_most(pair, most=_MOVED)
     selectable(f"{_PAGE}-moved", table, rows, cut=True, take=lambda row: map_panel.choose(_PAGE, row))
 

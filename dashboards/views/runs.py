@@ -5,15 +5,17 @@ no heartbeat, so a killed run looks like a waiting one.
 """
 
 import time
+from dataclasses import dataclass
 
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact, Store
 from clinical_modernbert.errors import ArtifactError
 from clinical_modernbert.masking import MASK_KINDS, TOP_K
 from panels.charts import MOST_SERIES, Row, line_chart
-from panels.curves import Curve, Running, finished_curve, has_curve, running, running_ids
+from panels.curves import Curve, Running, finished_curve, has_curve, running, running_ids, smooth
 from panels.kept import keep, kept_list
 from panels.recipe_differences import differing
+from panels.run_table import Run, choose_runs, fields_of
 from store import list_kind, opened, readable, show_problems, store_or_stop
 
 _REFRESH_S = 5
@@ -34,6 +36,20 @@ _STEP_FIGURES = {
     ),
 }
 _GROUPS = ("Loss", "Top-k", "Schedules", "Speed")
+# Choice -> field of a point, title.
+_OVER = {"steps": ("step", "step"), "tokens": ("tokens_so_far", "tokens"), "hours": ("hours_so_far", "hours of steps")}
+_SMOOTHING = (
+    "Running means of the figures of steps: the weight of a point against the next. Held-out figures stay as they are."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """What curves are drawn over, and how much figures of steps are smoothed."""
+
+    field: str = "step"
+    title: str = "step"
+    smoothing: float = 0.0
 
 
 def page() -> None:
@@ -72,7 +88,7 @@ def _show_live(store: Store, live: list[str]) -> None:
         for state in found:
             _show_state(state)
         if found:
-            show_curves([state.curve for state in found][:MOST_SERIES], group)
+            show_curves([state.curve for state in found][:MOST_SERIES], group, Axis())
         if len(found) + len(unreadable) < len(live):
             st.info("A run has finished: reload the page to see it below.", icon=":material/flag:")
 
@@ -118,19 +134,24 @@ def _duration(seconds: float) -> str:
 
 def _show_finished(models: dict[str, Artifact]) -> None:
     st.subheader("Finished")
-    st.dataframe([_line(model) for model in models.values()], hide_index=True, column_config=_COLUMNS)
-    # The newest of the longest runs: trials of a sweep are newer and shorter.
-    longest = max(models, key=lambda run: models[run].summary.get("num_steps") or 0)
-    asked = kept_list("runs", models)[:MOST_SERIES] or [longest]
-    chosen = st.multiselect(
-        f"Compare up to {MOST_SERIES}", list(models), default=asked, max_selections=MOST_SERIES, key="runs"
-    )
+    fields = fields_of(list(models.values()), [model.manifest.digest for model in models.values()])
+    runs = [Run(run, _line(model), of_run) for (run, model), of_run in zip(models.items(), fields, strict=True)]
+    choose_runs(runs, columns=_COLUMNS, key="runs", most=MOST_SERIES)
+    if "runs" not in st.session_state:
+        # The newest of the longest runs: trials of a sweep are newer and shorter.
+        longest = max(models, key=lambda run: models[run].summary.get("num_steps") or 0)
+        st.session_state["runs"] = kept_list("runs", models)[:MOST_SERIES] or [longest]
+    st.session_state["runs"] = [run for run in st.session_state["runs"] if run in models]  # one may have been deleted
+    chosen = st.multiselect(f"Compare up to {MOST_SERIES}", list(models), max_selections=MOST_SERIES, key="runs")
     keep("runs", ",".join(chosen))
     if not chosen:
         return
-    group = st.segmented_control("Curves", _GROUPS, default="Loss", key="group") or "Loss"
+    with st.container(horizontal=True):
+        group = st.segmented_control("Curves", _GROUPS, default="Loss", key="group") or "Loss"
+        over = st.segmented_control("Over", list(_OVER), default="steps", key="over") or "steps"
+        smoothing = st.slider("Smoothing", 0.0, 0.99, 0.0, key="smoothing", help=_SMOOTHING)
     curves = [finished_curve(opened(models[run])) for run in chosen]
-    show_curves(curves, group)
+    show_curves(curves, group, Axis(*_OVER[over], smoothing))
     _show_notes(curves)
     if len(chosen) > 1:
         _show_differences([models[run] for run in chosen])
@@ -164,20 +185,20 @@ def _line(model: Artifact) -> Row:
     }
 
 
-def show_curves(curves: list[Curve], group: str) -> None:
-    """Draw one group of figures over steps, a line a run; figures that no run measured are left out."""
+def show_curves(curves: list[Curve], group: str, axis: Axis) -> None:
+    """Draw one group of figures, a line a run; figures that no run measured are left out."""
     panels: list[tuple[str, list[Row]]] = []
     for field, title in _STEP_FIGURES.get(group, ()):
-        panels.append((title, _rows(curves, "steps", field, title)))
+        panels.append((title, _rows(curves, "steps", field, title, axis)))
     if group == "Loss":
         for mask in MASK_KINDS:
             title = f"held-out loss, {mask} mask, nats"
-            panels.append((title, _rows(curves, "held_out", f"{mask}_loss", title)))
+            panels.append((title, _rows(curves, "held_out", f"{mask}_loss", title, axis)))
     if group == "Top-k":
         for mask in MASK_KINDS:
             for k in TOP_K:
                 title = f"held-out top-{k}, {mask} mask"
-                panels.append((title, _rows(curves, "held_out", f"{mask}_top{k}", title)))
+                panels.append((title, _rows(curves, "held_out", f"{mask}_top{k}", title, axis)))
     drawn = [(title, rows) for title, rows in panels if rows]
     if not drawn:
         st.info("None of these figures was measured yet.", icon=":material/show_chart:")
@@ -186,26 +207,30 @@ def show_curves(curves: list[Curve], group: str) -> None:
     for start in range(0, len(drawn), width):
         for column, (title, rows) in zip(st.columns(width), drawn[start : start + width], strict=False):
             with column:
-                line_chart(rows, x="step", y=title, series="run", alt=f"{title} over steps")
+                line_chart(rows, x=axis.title, y=title, series="run", alt=f"{title} over {axis.title}")
     st.caption(
         "Held-out figures use frozen masks on text of patients, citations and codes that are not in the training part."
     )
     with st.expander("The last figures as a table"):
         last = [
-            {"run": rows[-1]["run"], "figure": title, "step": rows[-1]["step"], "value": rows[-1][title]}
+            {"run": rows[-1]["run"], "figure": title, axis.title: rows[-1][axis.title], "value": rows[-1][title]}
             for title, all_ in drawn
             for rows in _by_run(all_)
         ]
         st.dataframe(last, hide_index=True)
 
 
-def _rows(curves: list[Curve], part: str, field: str, title: str) -> list[Row]:
-    return [
-        {"run": curve.run, "step": point["step"] + 1, title: point[field]}
-        for curve in curves
-        for point in getattr(curve, part)
-        if point.get(field) is not None
-    ]
+def _rows(curves: list[Curve], part: str, field: str, title: str, axis: Axis) -> list[Row]:
+    rows: list[Row] = []
+    for curve in curves:
+        points = [p for p in getattr(curve, part) if p.get(field) is not None and p.get(axis.field) is not None]
+        values = smooth([point[field] for point in points], axis.smoothing if part == "steps" else 0.0)
+        shift = axis.field == "step"  # steps are counted from 1 on the page
+        rows += [
+            {"run": curve.run, axis.title: point[axis.field] + shift, title: value}
+            for point, value in zip(points, values, strict=True)
+        ]
+    return rows
 
 
 def _by_run(rows: list[Row]) -> list[list[Row]]:

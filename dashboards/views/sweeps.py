@@ -16,7 +16,7 @@ from clinical_modernbert.sweeps.kinds import PRETRAINING, TrialKind
 from clinical_modernbert.sweeps.results import HIDDEN, ArmCurve, Comparison, FailedFit, Fit, SweepReport
 from clinical_modernbert.sweeps.results_json import curves_from_json, report_from_json
 from panels.artifact_picker import artifacts_or_stop, choose, show_origin
-from panels.charts import MOST_SERIES, interval_chart, line_chart
+from panels.charts import MOST_SERIES, interval_chart, line_chart, parallel_chart
 
 
 def page() -> None:
@@ -149,6 +149,17 @@ def _show_search(report: SweepReport) -> None:
         "trials cannot be ranked."
     )
     finished = [trial for trial in report.trials if trial.finished]
+    axes = [path for path in sorted(best.point) if len({str(trial.point[path]) for trial in finished}) > 1]
+    if len(axes) > 1:
+        st.markdown(
+            "**All trials.** A line is a trial: values from least to most on each axis, the figure on the last."
+        )
+        parallel_chart(
+            [{**{path: t.point[path] for path in axes}, kind.metric_title: t.value} for t in finished],
+            axes=axes,
+            y=kind.metric_title,
+            alt=f"{len(finished)} trials as lines through {', '.join(axes)} to {kind.metric_title}; the table has them.",
+        )
     for path in sorted(best.point):
         rows = [{path: t.point[path], kind.metric_title: t.value, "trial": "trials"} for t in finished]
         values = {row[path] for row in rows}

@@ -244,8 +244,8 @@ def test_places_that_are_no_numbers_are_named(
     x = codes["x"].to_numpy().copy()
     x[3] = wrong
     changed = codes.set_column(codes.column_names.index("x"), "x", pa.array(x))
-    monkeypatch.setattr("tests.dashboards.conftest.code_table", lambda: changed)
-    monkeypatch.setattr("tests.dashboards.conftest.map_labels", lambda paths, xy: [])
+    monkeypatch.setattr("tests.helpers.explorer_maps.code_table", lambda: changed)
+    monkeypatch.setattr("tests.helpers.explorer_maps.map_labels", lambda paths, xy: [])
     publish_map()
     opened(app, PAGE)
     assert "places that are not finite numbers" in app.code[0].value

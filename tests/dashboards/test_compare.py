@@ -41,6 +41,26 @@ def test_what_moved_most_comes_first_with_its_neighbours_in_both() -> None:
     assert first["nearest right"] == "105.00, 105.01, 105.02, 105.03, 105.04"
 
 
+def test_equal_overlaps_are_ordered_by_kind_and_closeness() -> None:
+    """Three codes keep none of their neighbours: within the chapter, into another chapter, and into another while closer."""
+    first = code_table()
+    near = np.stack(first["neighbours"].to_numpy(zero_copy_only=False))
+    near[6], near[7] = np.arange(60, 70), np.arange(80, 90)
+    near[5] = [*np.setdiff1d(np.arange(20), [*first["neighbours"][5].as_py(), 5]), 40]
+    second = first.set_column(
+        first.column_names.index("neighbours"), "neighbours", pa.array(near.tolist(), pa.list_(pa.int32()))
+    )
+    similar = np.stack(first["similarities"].to_numpy(zero_copy_only=False))
+    similar[7] += 0.005
+    second = second.set_column(
+        second.column_names.index("similarities"), "similarities", pa.array(similar.tolist(), pa.list_(pa.float32()))
+    )
+    table, rows = moved_most(align(first, second), most=4)
+    assert rows[:3] == [7, 6, 5]
+    assert table["overlap"].to_pylist()[:3] == [0, 0, 0]
+    assert table["change of kind"].to_pylist()[:2] == [1, 1]
+
+
 def test_chapters_have_their_purity_in_both() -> None:
     first, *others = by_chapter(align(code_table(), changed_table())).to_pylist()
     assert first["chapter"].startswith("102-102")

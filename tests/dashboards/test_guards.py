@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from panels.charts import COLOURS
 from panels.counts import FLOOR, shown_counts, withhold_small
-from panels.curves import MOST_POINTS, make_curve, thinned
+from panels.curves import MOST_POINTS, at_steps, make_curve, smooth, summed, thinned
 from streamlit.testing.v1 import AppTest
 
 from tests.helpers.explorer_page import charts, opened, words
@@ -122,6 +122,41 @@ def test_every_bar_and_interval_keeps_its_name() -> None:
         encodings = [layer["encoding"] for layer in chart.get("layer", [chart])]
         assert all(encoding["y"]["axis"]["labelOverlap"] is False for encoding in encodings)
         assert chart["height"] >= 70 + 30 * 24
+
+
+def test_parallel_axes_place_numbers_by_rank_and_names_by_name() -> None:
+    def page() -> None:
+        from panels.charts import parallel_chart
+
+        rows = [
+            {"a.rate": r, "kind": k, "loss": y} for r, k, y in ((1e-3, "x", 3.0), (1e-2, "y", 2.0), (1.0, "x", 4.0))
+        ]
+        parallel_chart(rows, axes=["a.rate", "kind"], y="loss", alt="Three trials.")
+
+    (chart,) = charts(AppTest.from_function(page).run())
+    lines = {line: [row["place"] for row in chart["rows"] if row["line"] == line] for line in "012"}
+    assert lines == {"0": [0, 0, 0.5], "1": [0.5, 1, 0], "2": [1, 0, 1]}
+    assert chart["encoding"]["x"]["sort"] == ["a.rate", "kind", "loss"]
+
+
+def test_tokens_and_hours_are_summed_over_steps_that_are_not_recorded_too() -> None:
+    steps = [
+        {"step": 0, "loss": 9.0, "tokens": 100, "tokens_per_second": None},
+        {"step": 4, "loss": 8.0, "tokens": 100, "tokens_per_second": 10.0},
+    ]
+    assert [(p["tokens_so_far"], p["hours_so_far"]) for p in summed(steps)] == [
+        (100, pytest.approx(10 / 3600)),
+        (500, pytest.approx(50 / 3600)),
+    ]
+    held_out = at_steps([{"step": 3}, {"step": 4}, {"step": 9}], summed(steps))
+    assert [point["tokens_so_far"] for point in held_out] == [100, 500, 500]
+    assert at_steps([{"step": 3}], [])[0]["tokens_so_far"] == 0
+
+
+def test_smoothing_keeps_a_constant_and_weighs_earlier_values() -> None:
+    assert smooth([2.0, 2.0, 2.0], 0.9) == pytest.approx([2, 2, 2])
+    assert smooth([0.0, 1.0], 0.5) == pytest.approx([0, 2 / 3])
+    assert smooth([5.0, 1.0], 0.0) == [5, 1]
 
 
 def test_a_curve_keeps_few_points_and_their_mean() -> None:

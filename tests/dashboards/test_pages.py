@@ -1,5 +1,6 @@
 """Corpus, runs, sweeps, evaluation and lineage: each with an empty, a damaged and a full store, as Streamlit runs it."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,11 @@ def test_two_corpora_are_shown_side_by_side(app: AppTest, full_store: Store, tmp
     (trained,) = [row for row in pair if (row["source"], row["what"]) == ("abstracts", "documents to train on")]
     assert (trained["full-1"], trained["other-1"]) == ("500", "600")
     assert differences == [{"field": "seed", "full-1": "0", "other-1": "100"}]
+    by_what = {(row["source"], row["what"]): row["full-1"] for row in pair}
+    assert by_what["abstracts", "left out for rct"] == "8"
+    assert by_what["abstracts", "documents with identifiers"] == "41"
+    assert by_what["wards", "lost, estimated"] == "40"
+    assert by_what["notes", "language en"] == "300"
     assert "None" not in json.dumps(pair)
 
 
@@ -185,7 +191,37 @@ def test_runs_are_compared_with_what_their_recipes_differ_in(app: AppTest, full_
         app.segmented_control(key="group").set_value(group).run()
         assert field in [chart["encoding"]["y"]["field"] for chart in charts(app)]
     assert "share of the hardware's peak (MFU)" not in json.dumps(charts(app))
+    # Over tokens and hours: 4,096 tokens a step, 5,000 a second.
+    app.segmented_control(key="group").set_value("Loss").run()
+    for over, title, most in (("tokens", "tokens", 409_600), ("hours", "hours of steps", 409_600 / 5000 / 3600)):
+        app.segmented_control(key="over").set_value(over).run()
+        drawn = [chart for chart in charts(app) if chart["encoding"]["x"]["title"] == title]
+        assert len(drawn) >= 4
+        assert max(row[title] for row in drawn[0]["rows"]) == pytest.approx(most)
+    rough = _roughness(charts(app)[-4])
+    app.slider(key="smoothing").set_value(0.9).run()
+    assert _roughness(charts(app)[-4]) < rough
     assert "rolled back to step 10: the loss is no number" in json.dumps(tables(app))
+
+
+def _roughness(chart: dict[str, Any]) -> float:
+    values = [row["training loss, nats"] for row in chart["rows"] if row["run"] == "first-1"]
+    return sum(abs(a - b) for a, b in itertools.pairwise(values))
+
+
+def test_runs_are_filtered_grouped_and_shown_with_fields_of_their_recipes(app: AppTest, full_store: Store) -> None:
+    opened(app, PAGES["runs"], mode="researcher")
+    app.text_input(key="run-filter").set_value("learning_rate>0.002 st").run()
+    assert "1 of 11 runs" in words(app)
+    app.multiselect(key="run-columns").set_value(["optimizer.learning_rate"]).run()
+    (line,) = next(table for table in tables(app) if table and "held-out loss" in table[0])
+    assert (line["run"], line["optimizer.learning_rate"]) == ("first-1", 0.003)
+    app.text_input(key="run-filter").set_value("").run()
+    app.selectbox(key="run-group").set_value("optimizer.learning_rate").run()
+    groups = next(table for table in tables(app) if table and "least of" in table[0])
+    assert {(group["optimizer.learning_rate"], group["runs"]) for group in groups} >= {("0.003", 1)}
+    app.text_input(key="run-filter").set_value("nothing.here=1").run()
+    assert "no field ends with 'nothing.here'" in words(app)
 
 
 def _runs(chart: dict[str, Any]) -> set[str]:
