@@ -23,12 +23,18 @@ def repository() -> Path:
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Folder of real, openly licensed data: ``CLINICAL_DATA``, or ``../shared/data`` beside the checkout."""
+def found_data() -> Path | None:
+    """Folder of real, openly licensed data: ``CLINICAL_DATA``, or ``../shared/data`` beside the checkout; None without one."""
     path = Path(os.environ.get("CLINICAL_DATA", REPOSITORY.parent / "shared" / "data"))
-    if not path.is_dir():
-        pytest.skip(f"no real data: {path} does not exist (set CLINICAL_DATA to a folder in that layout)")
-    return path
+    return path if path.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def shared_data(found_data: Path | None) -> Path:
+    """Folder of real data; skips the test without one."""
+    if found_data is None:
+        pytest.skip("no real data: set CLINICAL_DATA to a folder in the layout of ../shared/data")
+    return found_data
 
 
 @pytest.fixture(scope="session")

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 from clinical_modernbert.artifacts import make_plan, open_store
-from clinical_modernbert.evaluation.codes.map import map_codes
 from clinical_modernbert.evaluation.fingerprint_inputs import fingerprint_inputs
 from clinical_modernbert.evaluation.run import evaluate
 from clinical_modernbert.evaluation.tasks import disposition
-from clinical_modernbert.recipe import EvaluateRecipe, MapRecipe, build_recipe
+from clinical_modernbert.recipe import EvaluateRecipe, build_recipe
 from clinical_modernbert.recipe.tasks import DispositionTask
 from clinical_modernbert.sources.evaluation_sets.ed_events import read_meds_stays
 from clinical_modernbert.training.launch import pretrain_in_process
@@ -141,7 +140,3 @@ def test_one_report_of_a_real_encoder_and_our_own_model(
     made = set(store.names("evaluation")) - runs - {again.manifest.id}
     # One new seed for two encoders on one task: everything else was found, the masked tokens and zero-shot retrieval too.
     assert len(made) == 2, made
-
-    values = {"kind": "map", "name": "tiny", "model": "tiny", "max_codes": 400, "num_iterations": 50}
-    measures = map_codes(make_plan(build_recipe(MapRecipe, values, origin="test"), store)).summary["measures"]
-    assert measures["seen"]["codes"] + measures["held_out"]["codes"] == measures["all"]["codes"] == 400
