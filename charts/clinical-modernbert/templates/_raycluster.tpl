@@ -206,12 +206,13 @@ spec:
       lifecycle:
         preStop:
           exec:
-            # Serve starts a replica elsewhere and lets this node finish its requests; its proxy ends when none is left.
+            # Serve starts a replica elsewhere and lets this node finish its requests; its proxy ends when none is left. Where the head is
+            # gone too, as in an uninstall, nothing can be drained: Ray gives up after 5 s instead of a minute.
             command:
               - /bin/bash
               - -c
               - >-
-                timeout 30 ray drain-node --reason DRAIN_NODE_REASON_PREEMPTION --reason-message 'the pod stops'
+                RAY_gcs_rpc_server_reconnect_timeout_s=5 timeout 30 ray drain-node --reason DRAIN_NODE_REASON_PREEMPTION --reason-message 'the pod stops'
                 --deadline-remaining-seconds {{ $drain }} &&
                 for second in $(seq {{ $drain }}); do (: < /dev/tcp/127.0.0.1/8000) 2> /dev/null || break; sleep 1; done;
                 ray stop
