@@ -1,7 +1,7 @@
 """The explorer: ``streamlit run dashboards/explorer.py [-- --root URI]``, or ``make explore``.
 
-It shows finished artifacts. It loads no model, computes no projection and writes nothing. The store is given by
-``--root`` after a bare ``--``, else by ``ARTIFACT_ROOT``, else it is ``./artifacts``.
+It shows finished artifacts. It loads no model, computes no projection and writes nothing but the lists that users save. The
+store is given by ``--root`` after a bare ``--``, else by ``ARTIFACT_ROOT``, else it is ``./artifacts``.
 """
 
 import streamlit as st

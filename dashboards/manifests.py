@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from clinical_modernbert.artifacts import Artifact, Store, find_artifact
 from clinical_modernbert.errors import ArtifactError
@@ -20,6 +20,8 @@ READERS = 128
 RELOAD_S = 10.0
 CHECK_S = 120.0
 _TELL_S = 0.25
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +91,9 @@ class Manifests:
         found: Artifact | None = read.future.result()
         return found
 
-    def where(self, test: Callable[[str], bool], names: Sequence[str]) -> list[str]:
-        """Return the names that pass a test of the store; the tests run side by side."""
-        return [name for name, passed in zip(names, self._pool.map(test, names), strict=True) if passed]
+    def each(self, read: Callable[[str], T], names: Sequence[str]) -> list[T]:
+        """Return what ``read`` returns for each name; the reads run side by side."""
+        return list(self._pool.map(read, names))
 
     def _named(self, kind: str) -> _Read:
         with self._lock:

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import streamlit as st
 from audit import record, user_name
@@ -16,6 +17,8 @@ from manifests import Listing, Manifests, Progress
 
 # What S3 services answer where a key is wrong or may not read.
 _NO_RIGHTS = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "Permission denied")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +85,14 @@ def find(store: Store, kind: str, artifact_id: str) -> Artifact | None:
     return _manifests(store.uri, store).find(kind, artifact_id)
 
 
+def each(store: Store, read: Callable[[str], T], names: Sequence[str]) -> list[T]:
+    """Return what ``read`` returns for each name; reads of the store run side by side."""
+    return _manifests(store.uri, store).each(read, names)
+
+
 def where(store: Store, test: Callable[[str], bool], names: Sequence[str]) -> list[str]:
-    """Return the names that pass a test which reads the store; the tests run side by side."""
-    return _manifests(store.uri, store).where(test, names)
+    """Return the names that pass a test which reads the store."""
+    return [name for name, passed in zip(names, each(store, test, names), strict=True) if passed]
 
 
 def opened(artifact: Artifact) -> Artifact:

@@ -89,7 +89,12 @@ def content(export: Export, ending: str) -> bytes:
         case "csv":
             return as_csv(export.table)
         case "txt":
-            return "".join(f"{code}\n" for code in export.table["code"].to_pylist()).encode()
+            kept = [
+                code
+                for code, out in zip(export.table["code"].to_pylist(), _excluded(export.table), strict=True)
+                if not out
+            ]
+            return "".join(f"{code}\n" for code in kept).encode()
         case "json":
             assert export.codes_of is not None
             return concept_set(export.table, export.codes_of, export.file, export.provenance)
@@ -112,7 +117,6 @@ def concept_set(table: pa.Table, codes_of: str, name: str, lines: Sequence[str])
 
     ``CONCEPT_ID`` is 0, because the platform has no OMOP vocabulary: look the concepts up by vocabulary and code.
     """
-    excluded = table["excluded"].to_pylist() if "excluded" in table.column_names else [False] * table.num_rows
     items = [
         {
             "concept": {
@@ -127,11 +131,15 @@ def concept_set(table: pa.Table, codes_of: str, name: str, lines: Sequence[str])
             "includeMapped": False,
         }
         for code, description, is_excluded in zip(
-            table["code"].to_pylist(), table["description"].to_pylist(), excluded, strict=True
+            table["code"].to_pylist(), table["description"].to_pylist(), _excluded(table), strict=True
         )
     ]
     whole = {"name": name, "description": "; ".join(lines), "expression": {"items": items}}
     return json.dumps(whole, indent=1).encode()
+
+
+def _excluded(table: pa.Table) -> list[bool]:
+    return table["excluded"].to_pylist() if "excluded" in table.column_names else [False] * table.num_rows
 
 
 def _plain(value: object) -> object:

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import streamlit as st
 from numpy.typing import NDArray
 
+from panels.code_list import add_codes, exclude_codes
 from panels.cut_table import cut_table
 from panels.explain import FALSE_DISCOVERIES, shares, terms
 from panels.export import Export, offer_exports
@@ -57,8 +58,10 @@ def show_selection(table: pa.Table, rows: NDArray[np.intp] | None, grouping: Gro
         )
         return
     st.markdown(f"**{len(rows):,} {grouping.unit}**")
-    _compare(table, rows, grouping)
     chosen = table.select(list(grouping.listed)).take(pa.array(rows))
+    if grouping.codes_of:
+        _offer_listing(chosen["code"].to_pylist(), grouping.codes_of, grouping.page)
+    _compare(table, rows, grouping)
     with st.expander(f"List of the {len(rows):,} selected {grouping.unit}"):
         cut_table(chosen.slice(0, _LISTED), key=f"{grouping.page}-listed")
         if len(rows) > _LISTED:
@@ -66,6 +69,12 @@ def show_selection(table: pa.Table, rows: NDArray[np.intp] | None, grouping: Gro
     lines = [*grouping.provenance, f"{len(rows)} {grouping.unit} selected"]
     export = Export(chosen, f"{grouping.file}-selection", lines, codes_of=grouping.codes_of)
     offer_exports(export, key=f"{grouping.page}-export")
+
+
+def _offer_listing(codes: list[str], table: str, page: str) -> None:
+    with st.container(horizontal=True):
+        st.button("Add to my list", key=f"{page}-take", on_click=add_codes, args=(table, codes))
+        st.button("Exclude from my list", key=f"{page}-leave", on_click=exclude_codes, args=(table, codes))
 
 
 def _compare(table: pa.Table, rows: NDArray[np.intp], grouping: Grouping) -> None:

@@ -56,6 +56,15 @@ def test_a_bare_list_and_a_concept_set_hold_every_code() -> None:
     assert content(EXPORT, "provenance.txt").decode().splitlines() == EXPORT.provenance
 
 
+def test_an_excluded_code_is_marked_where_it_can_be_and_left_out_elsewhere() -> None:
+    table = CODES.append_column("excluded", pa.array([False, True, False]))
+    export = Export(table, "m-1", [], codes_of="icd9cm")
+    assert content(export, "txt") == b"250.00\nE11.9\n"
+    items = json.loads(content(export, "json"))["expression"]["items"]
+    assert [item["isExcluded"] for item in items] == [False, True, False]
+    assert content(export, "csv").decode().splitlines()[2].endswith("True")
+
+
 @pytest.mark.parametrize("count", [1, 501, 20_000])
 def test_no_file_is_cut(count: int) -> None:
     table = pa.table({"code": [f"{n:05d}" for n in range(count)], "description": ["d"] * count})

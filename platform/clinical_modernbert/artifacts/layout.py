@@ -1,7 +1,7 @@
 """Every path in the store.
 
 ``<kind>/<name>-<fingerprint>/`` holds an artifact, ``checkpoint/<run>/`` resumable training state, ``work/`` the files
-that a build keeps between its steps and deletes at the end.
+that a build keeps between its steps and deletes at the end. ``list/<code table>/`` holds the code lists that users saved.
 """
 
 from clinical_modernbert.artifacts.store import join_key
@@ -58,3 +58,8 @@ def checkpoint_prefix(run_id: str, *, step: int, unique: str) -> str:
 def work_prefix(kind: str, artifact_id: str) -> str:
     """Return the folder for intermediate files of a build."""
     return join_key("work", kind, artifact_id)
+
+
+def lists_prefix(table: str) -> str:
+    """Return the folder of the saved lists of a code table; each is a file ``<id>.json``."""
+    return join_key("list", table)

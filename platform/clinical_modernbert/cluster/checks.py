@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from clinical_modernbert.artifacts import resolve
 from clinical_modernbert.artifacts.layout import KINDS
 from clinical_modernbert.artifacts.store import Store, join_key
-from clinical_modernbert.cluster.access import CHECKPOINT, HUB, WORK, Role, rights
+from clinical_modernbert.cluster.access import CHECKPOINT, HUB, LISTS, WORK, Role, rights
 from clinical_modernbert.errors import ArtifactError, ClusterError, StoreError
 
-FOLDERS = (*KINDS, CHECKPOINT, WORK, HUB)
+FOLDERS = (*KINDS, CHECKPOINT, WORK, HUB, LISTS)
 
 _TIMEOUT_S = 30
 _TEXT = "chest pain radiating to the left arm"

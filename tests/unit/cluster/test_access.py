@@ -5,8 +5,8 @@ from fnmatch import fnmatch
 from typing import Any
 
 import pytest
-from clinical_modernbert.artifacts.layout import ARTIFACT_KIND_OF_RECIPE, checkpoints_prefix, work_prefix
-from clinical_modernbert.cluster.access import CHECKPOINT, ROLES, WORK, Role, policy, rights
+from clinical_modernbert.artifacts.layout import ARTIFACT_KIND_OF_RECIPE, checkpoints_prefix, lists_prefix, work_prefix
+from clinical_modernbert.cluster.access import CHECKPOINT, LISTS, ROLES, WORK, Role, policy, rights
 
 
 def permits(document: dict[str, Any], action: str, key: str) -> bool:
@@ -24,6 +24,7 @@ def test_an_evaluation_may_write_the_models_it_fine_tunes() -> None:
 def test_folders_are_those_of_the_layout() -> None:
     assert checkpoints_prefix("run").split("/")[0] == CHECKPOINT
     assert work_prefix("corpus", "id").split("/")[0] == WORK
+    assert lists_prefix("icd9cm").split("/")[0] == LISTS
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,8 @@ def test_folders_are_those_of_the_layout() -> None:
         ("reader", "s3:GetObject", "b/p/model/demo-1/manifest.json", True),
         ("reader", "s3:PutObject", "b/p/model/demo-1/manifest.json", False),
         ("reader", "s3:GetObject", "b/p/checkpoint/run/state", False),
+        ("reader", "s3:PutObject", "b/p/list/icd9cm/0123456789ab.json", True),
+        ("reader", "s3:DeleteObject", "b/p/list/icd9cm/0123456789ab.json", False),
         ("publisher", "s3:PutObject", "b/p/corpus/demo-1/shard", True),
         ("publisher", "s3:PutObject", "b/p/model/demo-1/model.safetensors", False),
         ("publisher", "s3:GetObject", "b/p/checkpoint/run/state", False),
