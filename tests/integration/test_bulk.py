@@ -20,14 +20,17 @@ import yaml
 from clinical_modernbert.artifacts import (
     Artifact,
     Manifest,
+    Store,
     list_artifacts,
     open_store,
     resolve,
     upload_folder,
     write_manifest,
 )
+from clinical_modernbert.artifacts.work_area import WorkArea
 from clinical_modernbert.bulk.embed import embed_table
-from clinical_modernbert.bulk.table import fingerprint_inputs
+from clinical_modernbert.bulk.embed_part import RangeEmbedder, RowRange
+from clinical_modernbert.bulk.table import find_tables, fingerprint_inputs
 from clinical_modernbert.encoder import load_encoder
 from clinical_modernbert.job import main
 from clinical_modernbert.recipe import EmbedRecipe, ServeRecipe
@@ -223,19 +226,29 @@ def test_fine_tuned_exports_give_the_vectors_of_transformers(
     texts = {str(i): f"The patient took heparin {i} mg." + " daily" * (5 * i) for i in range(6)}
     pq.write_table(pa.table({"note_id": list(texts), "text": list(texts.values())}), tmp_path / "notes.parquet")
     own = {} if "pooling" in head else {"pooling": "mean"}
-    changes = {"model": "run", "metadata_columns": [], **own, "max_tokens": 64, "part_rows": 4}
+    changes = {"model": "run", "metadata_columns": [], **own, "max_tokens": 64}
     values = recipe_values(str(tmp_path / "notes.parquet"), **changes)
     if "pooling" in head:
         with pytest.raises(SystemExit):
             run({**values, "pooling": "cls"}, store.uri, tmp_path)
         assert "run-0123456789ab were trained with pooling=mean" in capsys.readouterr().err
-    table = read(run(values, store.uri, tmp_path))
+    table = embedded_here(values, store, texts=texts)
     with torch.inference_mode():
         for row in table.to_pylist():
             ids = tokenizer(texts[row["id"]], return_tensors="pt")["input_ids"]
             mean_D = model.base_model(input_ids=ids).last_hidden_state[0].mean(0)
             np.testing.assert_allclose(row["vector"], mean_D / mean_D.norm(), atol=1e-5)
     assert len(table) == len(texts)
+
+
+def embedded_here(values: dict[str, Any], store: Store, *, texts: dict[str, str]) -> pa.Table:
+    """Embed all rows as one range in this process, by what an actor of the job holds."""
+    scaling = {"num_workers": 1, "cpus_per_worker": torch.get_num_threads()}  # as many threads as there are
+    recipe = EmbedRecipe.model_validate({**values, "scaling": scaling})
+    (table,) = find_tables(recipe)
+    embed = RangeEmbedder(WorkArea(store.uri, "work/embeddings/here"), recipe, "run-0123456789ab", "embeddings/here")
+    found = embed(RowRange(0, table, 0, len(texts)))
+    return pq.read_table(pa.BufferReader(store.read_bytes(f"embeddings/here/{found.file.path}")))
 
 
 def test_too_much_quarantine_ends_the_job_with_one_message(
@@ -264,10 +277,6 @@ def test_rows_with_one_id_are_refused_with_their_places_where_the_recipe_says_so
         run(values, str(root), tmp_path)
     error = capsys.readouterr().err
     assert "2 of 13 rows have an id in 'note_id' that an earlier row has: a.csv row 8; c.parquet row 1" in error
-    narrow = {"duplicate_ids": "keep", "dimensions": 8, "vector_type": "int8"}
-    artifact = run({**values, **narrow}, str(root), tmp_path)
-    assert artifact.summary["duplicate_ids"] == 2
-    assert read(artifact)["vector"].type == pa.list_(pa.int8(), 8)
     with pytest.raises(SystemExit):
         run({**values, "duplicate_ids": "keep", "dimensions": 4096}, str(root), tmp_path)
     assert "dimensions=4096: vectors of tiny-" in capsys.readouterr().err
@@ -276,6 +285,8 @@ def test_rows_with_one_id_are_refused_with_their_places_where_the_recipe_says_so
 @pytest.mark.slow
 def test_a_killed_job_goes_on_at_its_first_open_part(root: Path, repository: Path, tmp_path: Path) -> None:
     texts = write_tables(tmp_path / "tables", num_rows=120)
+    with (tmp_path / "tables" / "a.csv").open("a") as file:
+        file.write(f'1,icu,"{note(1)}"\n')  # an id twice, which the recipe keeps
     values = recipe_values(str(tmp_path / "tables"), name="killed", part_rows=4, max_tokens=500)
     recipe_path = tmp_path / "killed.yaml"
     recipe_path.write_text(yaml.safe_dump(values))
@@ -304,7 +315,7 @@ def test_a_killed_job_goes_on_at_its_first_open_part(root: Path, repository: Pat
     kept = [name.replace(".json", ".parquet") for name in before]
     assert {name: after[name] for name in kept} == {name: written[name] for name in kept}  # not one was done again
     table = read(resumed)
-    assert resumed.summary["embedded"] == len(table) == len(texts)
+    assert resumed.summary["embedded"] == len(table) == len(texts) + 1 and resumed.summary["duplicate_ids"] == 1
     encoder = load_encoder(resolve(open_store(str(root)), "model", "tiny").folder("model"))
     ids = table["id"].to_pylist()
     expected = encoder.embed(encoder.tokenize([texts[name] for name in ids]), pooling="cls", normalize=True)
