@@ -1,4 +1,4 @@
-"""A stand-in for flash-attn on a CPU: its documented contract in plain torch, and its refusal of float32."""
+"""A stand-in for the GPU kernels on a CPU: their documented contract in plain torch, and their refusal of float32."""
 
 import sys
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ from clinical_modernbert.training import start
 
 
 def install_flash(monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
-    """Make ``scaling.attention=flash_varlen`` run without a GPU; return the list to which each call adds its dtype."""
+    """Make both kernels run without a GPU; return the list to which each call adds its dtype."""
     dtypes: list[torch.dtype] = []
 
     def varlen(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **arguments: Any) -> torch.Tensor:
@@ -30,6 +30,15 @@ def install_flash(monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
             parts.append(torch.einsum("hqk,khd->qhd", weights, c.float()).to(v.dtype))
         return torch.cat(parts)
 
+    def of_torch(
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, ends_q: torch.Tensor, ends_k: torch.Tensor,
+        max_q: int, max_k: int, *, scale: float, window_size: tuple[int, int],
+    ) -> torch.Tensor:  # fmt: skip
+        left, right = window_size
+        assert torch.equal(ends_q, ends_k) and max_q == max_k == int(ends_q.diff().max())
+        return varlen(q, k, v, cu_seqlens_q=ends_q, window_size=(left, right), softmax_scale=scale, causal=right == 0)
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", of_torch)
     monkeypatch.setitem(sys.modules, "flash_attn", SimpleNamespace(flash_attn_varlen_func=varlen))
     monkeypatch.setattr(start, "use_attention", lambda model, name: model.set_attn_implementation(REGISTERED_AS[name]))
     return dtypes

@@ -1,6 +1,6 @@
 """Models: build, load and run them, attention over packed rows, masked scoring, and vectors of texts."""
 
-from clinical_modernbert.encoder.attention import FLASH_VARLEN, PACKED_SDPA, SegmentLayout, use_attention
+from clinical_modernbert.encoder.attention import PACKED_SDPA, use_attention
 from clinical_modernbert.encoder.bfloat16 import choose_precision, to_bfloat16
 from clinical_modernbert.encoder.cross_entropy import decoded_cross_entropy
 from clinical_modernbert.encoder.embed import Agreement, Encoder, embed_ids
@@ -33,11 +33,14 @@ from clinical_modernbert.encoder.packed import (
     score_masked,
 )
 from clinical_modernbert.encoder.precision import has_bfloat16, products_in
+from clinical_modernbert.encoder.segments import SegmentLayout
+from clinical_modernbert.encoder.varlen import FLASH_VARLEN, TORCH_VARLEN
 from clinical_modernbert.recipe.vocabulary import Precision
 
 __all__ = [
     "FLASH_VARLEN",
     "PACKED_SDPA",
+    "TORCH_VARLEN",
     "Agreement",
     "Encoder",
     "MaskedScores",

@@ -1,12 +1,12 @@
-"""Attention over packed rows, where no token sees another segment. The only module that imports flash_attn.
+"""Attention over packed rows, where no token sees another segment.
 
-Two functions with one signature, named by ``config._attn_implementation`` as in transformers. Both take q, k, v [1, H, T, D] of
+Functions with one signature, named by ``config._attn_implementation`` as in transformers. Both take q, k, v [1, H, T, D] of
 T tokens in whole segments back to back, and a ``SegmentLayout``, which is built once a batch. In a causal layout a token sees
 itself and those before it in its segment. Padding is not covered: a packed row has none.
 
 - ``packed_sdpa`` runs anywhere. Segments of one length are adjacent and make a bucket, a view without padding or mask; the work
   is the sum of squared lengths. Local layers read all long segments as one stream of blocks, so that no T x T mask exists.
-- ``flash_varlen`` is flash-attn's kernel over the same order, for bfloat16 on a GPU.
+- ``torch_varlen`` and ``flash_varlen`` are kernels over the same order, for half precision on a GPU (``encoder/varlen.py``).
 
 A local layer, W = 4, over a segment a of 6 tokens and a segment b of 5 (drawn as one stream; real streams hold long segments):
 
@@ -25,7 +25,6 @@ Legend: T tokens, H heads, D head width, S segments of a bucket, B bucket length
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,89 +33,16 @@ import torch.nn.functional as F
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface
 
+from clinical_modernbert.encoder.segments import SegmentLayout, checked_layout
+from clinical_modernbert.encoder.varlen import FLASH_VARLEN, TORCH_VARLEN, flash_varlen, torch_varlen
 from clinical_modernbert.errors import ModelError
 
 PACKED_SDPA = "packed_sdpa"
-FLASH_VARLEN = "flash_varlen"
 # transformers treats every name with "flash" in it as one of its own kernels and looks for that on the hub.
-REGISTERED_AS = {PACKED_SDPA: PACKED_SDPA, FLASH_VARLEN: "packed_varlen"}
+REGISTERED_AS = {PACKED_SDPA: PACKED_SDPA, TORCH_VARLEN: TORCH_VARLEN, FLASH_VARLEN: "packed_varlen"}
 
 # Local layers read segments of up to this many windows whole, with a band mask: cheaper than blocks that read three windows.
 _DENSE_WINDOWS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """Segments of one length, back to back in the layout's order."""
-
-    num_segments: int
-    width: int
-    """Tokens of each."""
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentLayout:
-    """Where the segments of a packed batch are; built once a batch and used by every layer.
-
-    The layout's order sorts segments by length, shortest first, so that those of a bucket are adjacent.
-    """
-
-    position_ids_1T: torch.Tensor
-    """Position of each token in its segment, in the batch's order."""
-    buckets: tuple[Bucket, ...]
-    """Shortest first."""
-    order_T: torch.Tensor
-    """Token at each place of the layout's order."""
-    place_T: torch.Tensor
-    """Place of each token: the inverse of ``order_T``."""
-    in_order: bool
-    """Whether the layout's order is the batch's."""
-    lengths: tuple[int, ...]
-    """Tokens of each segment, in the layout's order."""
-    cu_lengths: torch.Tensor
-    """Where each segment of the layout's order starts, and the end of the last; int32 [segments + 1]."""
-    segment_of_S: torch.Tensor
-    """Number in the batch of each segment of the layout's order."""
-    causal: bool
-    """Whether a token sees no token after it."""
-    masks: dict[tuple[int, int], torch.Tensor]
-    """Masks of local layers, True where a key is seen; the first such layer of a batch fills them in."""
-
-    @classmethod
-    def build(cls, lengths: list[int], *, device: torch.device | None = None, causal: bool = False) -> "SegmentLayout":
-        """Lay out segments of ``lengths`` tokens that follow each other in the packed batch.
-
-        Example: lengths 3, 1, 3 have the order b | a a a | c c c (tokens 3, 0 1 2, 4 5 6), buckets of 1 x 1 and 2 x 3 tokens,
-        and ``segment_of_S`` 1, 0, 2.
-        """
-        lengths_S = np.asarray(lengths, dtype=np.int64)
-        if lengths_S.size == 0 or int(lengths_S.min()) < 1:
-            raise ValueError(f"segments must have at least one token, got lengths {lengths[:8]}")
-        # NumPy, not torch: on small integer arrays its calls cost a fraction of torch's.
-        # Positions count from each segment's start.
-        starts_S = np.cumsum(lengths_S) - lengths_S
-        positions = np.arange(int(lengths_S.sum())) - np.repeat(starts_S, lengths_S)
-        # Sort segments by length. A token keeps its distance from its segment's start, so shift the tokens of each segment.
-        sorted_S = np.argsort(lengths_S, kind="stable")
-        inside_S = lengths_S[sorted_S]
-        order = np.repeat(starts_S[sorted_S] - (np.cumsum(inside_S) - inside_S), inside_S) + np.arange(len(positions))
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
-        # Each distinct length is a bucket.
-        widths, counts = np.unique(inside_S, return_counts=True)
-        cu_lengths = np.concatenate([[0], np.cumsum(inside_S)]).astype(np.int32)
-        return cls(
-            position_ids_1T=torch.from_numpy(positions)[None].to(device),
-            buckets=tuple(Bucket(int(count), width=int(width)) for width, count in zip(widths, counts, strict=True)),
-            order_T=torch.from_numpy(order).to(device),
-            place_T=torch.from_numpy(place).to(device),
-            in_order=bool((sorted_S[1:] > sorted_S[:-1]).all()),
-            lengths=tuple(inside_S.tolist()),
-            cu_lengths=torch.from_numpy(cu_lengths).to(device),
-            segment_of_S=torch.from_numpy(sorted_S).to(device),
-            causal=causal,
-            masks={},
-        )
 
 
 def packed_sdpa(
@@ -138,7 +64,7 @@ def packed_sdpa(
     ``sliding_window`` is W + 1, as transformers passes it to attention functions: tokens at distance W are seen.
     ``first_only`` computes the first token of each segment only: [1, segments, H, D].
     """
-    layout = _checked(PACKED_SDPA, layout, attention_mask=attention_mask, query=query)
+    layout = checked_layout(PACKED_SDPA, layout, attention_mask=attention_mask, query=query)
     if dropout:
         raise ValueError(f"{PACKED_SDPA} has no attention dropout; set attention_dropout to 0 in the model's config")
     window = None if sliding_window is None else sliding_window - 1
@@ -174,27 +100,13 @@ def packed_sdpa(
     return (outputs[0] if len(outputs) == 1 else torch.cat(outputs))[None], None
 
 
-def _checked(
-    name: str, layout: SegmentLayout | None, *, attention_mask: torch.Tensor | None, query: torch.Tensor
-) -> SegmentLayout:
-    """Return the layout; raises ``ValueError`` for a call that is not of one packed row."""
-    if layout is None or attention_mask is not None or query.shape[0] != 1:
-        raise ValueError(f"{name} needs one packed row, layout=SegmentLayout and no attention_mask: call encode_packed")
-    return layout
-
-
 def _band_mask(layout: SegmentLayout, *, width: int, window: int) -> torch.Tensor:
     """Return [B, B]: True for keys at a distance of at most W; in a causal layout, of those not after the query."""
     if (width, window) not in layout.masks:
         places = torch.arange(width, device=layout.place_T.device)
         distance = places[None, :] - places[:, None]
-        layout.masks[width, window] = (distance.abs() <= window) & (distance <= _reach(layout, window))
+        layout.masks[width, window] = (distance.abs() <= window) & (distance <= layout.reach(window))
     return layout.masks[width, window]
-
-
-def _reach(layout: SegmentLayout, window: int) -> int:
-    """Return how many tokens after itself a query sees in a local layer."""
-    return 0 if layout.causal else window
 
 
 def _stream_mask(layout: SegmentLayout, *, num_tokens: int, window: int) -> torch.Tensor:
@@ -211,7 +123,7 @@ def _stream_mask(layout: SegmentLayout, *, num_tokens: int, window: int) -> torc
         queries = padded[window:-window].reshape(blocks, window)  # N, W
         # Query i of a block is key W + i of its three blocks.
         distance = np.arange(3 * window)[None, :] - np.arange(window)[:, None] - window
-        within = (np.abs(distance) <= window) & (distance <= _reach(layout, window))
+        within = (np.abs(distance) <= window) & (distance <= layout.reach(window))
         seen = (queries[:, :, None] == keys[:, None, :]) & within
         layout.masks[0, window] = torch.from_numpy(seen[:, None]).to(layout.place_T.device)
     return layout.masks[0, window]
@@ -251,67 +163,27 @@ class _Windows(torch.autograd.Function):
         return folded.flatten(0, 1), None
 
 
-def flash_varlen(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    *,
-    scaling: float,
-    sliding_window: int | None = None,
-    dropout: float = 0.0,
-    deterministic: bool = False,
-    layout: SegmentLayout | None = None,
-    first_only: bool = False,
-    **kwargs: object,
-) -> tuple[torch.Tensor, None]:
-    """Return what ``packed_sdpa`` does, from flash-attn's variable-length kernel: bfloat16 on a GPU."""
-    layout = _checked(FLASH_VARLEN, layout, attention_mask=attention_mask, query=query)
-    from flash_attn import flash_attn_varlen_func  # type: ignore[import-not-found]  # GPU machines only
-
-    # Under autocast RoPE gives q and k in float32; the kernel takes half precision only.
-    q, k, v = (x[0].transpose(0, 1).to(value.dtype) for x in (query, key, value))
-    longest = max(layout.lengths)
-    # Inclusive on both sides.
-    window = (-1, -1) if sliding_window is None else (sliding_window - 1, _reach(layout, sliding_window - 1))
-    attended = flash_attn_varlen_func(
-        q,
-        k,
-        v,
-        cu_seqlens_q=layout.cu_lengths,
-        cu_seqlens_k=layout.cu_lengths,
-        max_seqlen_q=longest,
-        max_seqlen_k=longest,
-        dropout_p=dropout,
-        softmax_scale=scaling,
-        causal=layout.causal,
-        window_size=window,
-        deterministic=deterministic,
-    )
-    if first_only:
-        attended = attended.index_select(0, layout.cu_lengths[:-1])
-    return attended[None], None
-
-
 def use_attention(model: PreTrainedModel, name: str) -> None:
-    """Make ``model`` attend by ``packed_sdpa`` or ``flash_varlen``; raises ``ModelError`` if the machine cannot run it."""
+    """Make ``model`` attend by one of the three; raises ``ModelError`` if the machine cannot run it."""
     register()
-    if name == FLASH_VARLEN:
-        if model.device.type != "cuda":
-            raise ModelError(
-                f"scaling.attention={FLASH_VARLEN} needs a GPU, the model is on {model.device.type}: "
-                f"set scaling.use_gpu=true, or scaling.attention={PACKED_SDPA}, which runs anywhere"
-            )
-        if importlib.util.find_spec("flash_attn") is None:
-            raise ModelError(
-                f"scaling.attention={FLASH_VARLEN} needs the package flash-attn (pip install clinical-modernbert[gpu]); "
-                f"scaling.attention={PACKED_SDPA} needs no package"
-            )
+    if name != PACKED_SDPA and model.device.type != "cuda":
+        raise ModelError(
+            f"scaling.attention={name} needs a GPU, the model is on {model.device.type}: "
+            f"set scaling.use_gpu=true, or scaling.attention={PACKED_SDPA}, which runs anywhere"
+        )
+    if name == FLASH_VARLEN and importlib.util.find_spec("flash_attn") is None:
+        raise ModelError(
+            f"scaling.attention={FLASH_VARLEN} needs the package flash-attn (pip install clinical-modernbert[gpu]); "
+            f"scaling.attention={TORCH_VARLEN} is the kernel in torch and needs no package"
+        )
     model.set_attn_implementation(REGISTERED_AS[name])
 
 
-_FUNCTIONS = {REGISTERED_AS[PACKED_SDPA]: packed_sdpa, REGISTERED_AS[FLASH_VARLEN]: flash_varlen}
+_FUNCTIONS: dict[str, Callable[..., tuple[torch.Tensor, None]]] = {
+    REGISTERED_AS[PACKED_SDPA]: packed_sdpa,
+    REGISTERED_AS[TORCH_VARLEN]: torch_varlen,
+    REGISTERED_AS[FLASH_VARLEN]: flash_varlen,
+}
 
 
 def packed_attention_of(model: PreTrainedModel) -> Callable[..., tuple[torch.Tensor, None]]:

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from transformers import ModernBertForSequenceClassification
 
-from clinical_modernbert.encoder.attention import SegmentLayout
 from clinical_modernbert.encoder.packed import encode_first, encode_packed
+from clinical_modernbert.encoder.segments import SegmentLayout
 from clinical_modernbert.recipe.vocabulary import Pooling
 
 TokenLists = Sequence[Sequence[int]]

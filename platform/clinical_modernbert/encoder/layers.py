@@ -14,7 +14,8 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import ModernBertModel
 
-from clinical_modernbert.encoder.attention import SegmentLayout, packed_attention_of
+from clinical_modernbert.encoder.attention import packed_attention_of
+from clinical_modernbert.encoder.segments import SegmentLayout
 
 
 def run_layers(

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from transformers import ModernBertForMaskedLM, ModernBertModel
 
-from clinical_modernbert.encoder.attention import SegmentLayout
 from clinical_modernbert.encoder.cross_entropy import CHUNK_TOKENS, decoded_cross_entropy
 from clinical_modernbert.encoder.layers import run_layers
+from clinical_modernbert.encoder.segments import SegmentLayout
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from clinical_modernbert.recipe.section import (
 )
 from clinical_modernbert.recipe.tasks import EncoderSection, Mode, Task, TuningSection
 from clinical_modernbert.recipe.terms import TermSource
-from clinical_modernbert.recipe.vocabulary import TOP_K, Pooling
+from clinical_modernbert.recipe.vocabulary import TOP_K, Attention, Pooling
 
 OptionalModelReference = Annotated[str | None, Reference("model")]
 
@@ -29,8 +29,8 @@ class EvaluateScaling(Section):
     """Rows or texts in one forward pass."""
     max_batch_tokens: int = Field(default=16_384, ge=64)
     """Maximum number of tokens in one forward pass. A longer document is passed alone."""
-    attention: Literal["packed_sdpa", "flash_varlen"] = "packed_sdpa"
-    """Attention of ModernBERT encoders: ``packed_sdpa`` runs anywhere, ``flash_varlen`` is flash-attn's kernel for GPUs."""
+    attention: Attention = "packed_sdpa"
+    """Attention of ModernBERT encoders: ``packed_sdpa`` runs anywhere, ``torch_varlen`` and ``flash_varlen`` on GPUs."""
     num_runs: int = Field(default=1, ge=1)
     """Maximum number of runs (task x encoder x seed) at a time. Fewer run if the cluster has no room for them."""
     gpus_per_run: float = Field(default=0.0, ge=0)

@@ -281,10 +281,10 @@ class PretrainRecipe(Recipe):
 
     @model_validator(mode="after")
     def _kernel_fits_precision(self) -> Self:
-        if self.scaling.attention == "flash_varlen" and self.training.precision == "float32":
+        if self.scaling.attention != "packed_sdpa" and self.training.precision == "float32":
             raise ValueError(
-                "scaling.attention=flash_varlen needs training.precision=bfloat16 (or auto on GPUs with it), got float32: "
-                "set that, or scaling.attention=packed_sdpa"
+                f"scaling.attention={self.scaling.attention} needs training.precision=bfloat16 (or auto on GPUs with it), got "
+                "float32: set that, or scaling.attention=packed_sdpa"
             )
         return self
 

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from clinical_modernbert.recipe.section import RecipeValues, Section
-from clinical_modernbert.recipe.vocabulary import Precision
+from clinical_modernbert.recipe.vocabulary import Attention, Precision
 
 
 class TrainScaling(Section):
@@ -23,9 +23,9 @@ class TrainScaling(Section):
     """Library that holds the optimizer state and exchanges gradients."""
     zero_stage: Literal[0, 1, 2] = 1
     """DeepSpeed ZeRO stage."""
-    attention: Literal["packed_sdpa", "flash_varlen"] = "packed_sdpa"
-    """Attention over packed rows: ``packed_sdpa`` runs on any hardware, ``flash_varlen`` needs flash-attn, a GPU and
-    bfloat16."""
+    attention: Attention = "packed_sdpa"
+    """Attention over packed rows: ``packed_sdpa`` runs on any hardware. ``torch_varlen`` (in torch) and ``flash_varlen`` (in the
+    package flash-attn) need a GPU and bfloat16."""
     activation_checkpointing: bool = False
     """Keep only each layer's input for the backward pass and compute the layer again there: less memory, about a third more time.
     For large models at 8,192 tokens."""

@@ -1,4 +1,4 @@
-"""Closed sets of words that recipes, models, serving and evaluation share: poolings, heads, and the frozen evaluation masks.
+"""Closed sets of words that recipes, models, serving and evaluation share: poolings, heads, attention, frozen evaluation masks.
 
 Defined here because defaults of recipes need them. Code above the recipes takes the masks from ``masking``.
 """
@@ -10,6 +10,8 @@ Pooling = Literal["cls", "mean"]
 
 Precision = Literal["float32", "bfloat16"]
 """The arithmetic of a model's matrix products."""
+Attention = Literal["packed_sdpa", "torch_varlen", "flash_varlen"]
+"""Attention over packed rows, as ``encoder/attention.py`` has them."""
 InferencePrecision = Literal["float32", "bfloat16", "auto"]
 
 VectorType = Literal["float32", "float16", "int8"]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from clinical_modernbert.encoder import PACKED_SDPA, check_rope_theta
+from clinical_modernbert.encoder import FLASH_VARLEN, check_rope_theta
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.recipe import PretrainRecipe
 from clinical_modernbert.recipe.pretrain import ModelSection
@@ -20,10 +20,10 @@ def check_checkpoint(model: Any, recipe: PretrainRecipe) -> None:
         )
     if model.decoder.bias is None:
         raise ModelError(f"{init} has decoder_bias=false in its config.json; training needs decoder_bias=true")
-    if config.attention_dropout and recipe.scaling.attention == PACKED_SDPA:
+    if config.attention_dropout and recipe.scaling.attention != FLASH_VARLEN:
         raise ModelError(
             f"{init} has attention_dropout={config.attention_dropout} in its config.json, which "
-            f"scaling.attention={PACKED_SDPA} does not have; set it to 0 there"
+            f"scaling.attention={recipe.scaling.attention} does not have; set it to 0 there"
         )
     for phase in phases:
         if phase.global_rope_theta is not None:

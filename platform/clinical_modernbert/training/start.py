@@ -9,7 +9,6 @@ from typing import Any
 
 from clinical_modernbert.artifacts import Artifact, InputEntry, Store, open_model, open_store
 from clinical_modernbert.encoder import (
-    FLASH_VARLEN,
     PACKED_SDPA,
     Precision,
     build_model,
@@ -133,9 +132,9 @@ def start_run(job: TrainJob, worker: Worker) -> Run:
 
 
 def _check_attention(attention: str, precision: Precision) -> None:
-    if attention == FLASH_VARLEN and precision != "bfloat16":
+    if attention != PACKED_SDPA and precision != "bfloat16":
         raise ModelError(
-            f"scaling.attention={FLASH_VARLEN} needs bfloat16, and training.precision=auto is {precision} on these workers: "
+            f"scaling.attention={attention} needs bfloat16, and training.precision=auto is {precision} on these workers: "
             f"use GPUs from A100 on, or scaling.attention={PACKED_SDPA}"
         )
 

@@ -13,6 +13,7 @@ import torch
 from clinical_modernbert.encoder import (
     FLASH_VARLEN,
     PACKED_SDPA,
+    TORCH_VARLEN,
     SegmentLayout,
     encode_first,
     encode_packed,
@@ -21,14 +22,17 @@ from clinical_modernbert.encoder import (
     use_attention,
 )
 from clinical_modernbert.encoder.attention import REGISTERED_AS
+from clinical_modernbert.encoder.varlen import torch_varlen
 from clinical_modernbert.errors import ModelError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import ModernBertForMaskedLM
 
 from tests.helpers.tiny_encoder import random_ids
 
 WINDOW = 64
+KERNELS = (TORCH_VARLEN, FLASH_VARLEN)
 EDGES = [1, 2, 15, 16, 17, 63, 64, 65, 66, 127, 128, 129, 130, 191, 192, 193, 257, 300, 513]
 
 
@@ -176,14 +180,18 @@ def test_a_layout_of_nothing_is_refused(lengths: list[int]) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("lengths", [[1], [513], EDGES, EDGES[::-1], [66, 8192, 7]])
-def test_flash_varlen_equals_packed_sdpa(make_model: Callable[..., ModernBertForMaskedLM], lengths: list[int]) -> None:
-    """In bfloat16 and against our own other side: what flash-attn computes, it computes in half precision only."""
+def test_a_kernel_equals_packed_sdpa(
+    make_model: Callable[..., ModernBertForMaskedLM], lengths: list[int], kernel: str
+) -> None:
+    """In bfloat16 and against our own other side: the kernels compute in half precision only."""
     if not torch.cuda.is_available():
-        pytest.skip("flash-attn needs a GPU and there is none")
-    pytest.importorskip("flash_attn", reason="flash-attn is not installed")
+        pytest.skip("the kernels need a GPU and there is none")
+    if kernel == FLASH_VARLEN:
+        pytest.importorskip("flash_attn", reason="flash-attn is not installed")
     found = {}
-    for name in (PACKED_SDPA, FLASH_VARLEN):
+    for name in (PACKED_SDPA, kernel):
         model = make_model().cuda()
         use_attention(model, name)
         ids_T = random_ids(lengths).cuda()
@@ -195,12 +203,28 @@ def test_flash_varlen_equals_packed_sdpa(make_model: Callable[..., ModernBertFor
         torch.testing.assert_close(ours, theirs, atol=5e-2, rtol=5e-2)
 
 
-def test_flash_attention_on_a_cpu_names_the_setting_that_runs(make_model: Callable[..., ModernBertForMaskedLM]) -> None:
-    with pytest.raises(ModelError, match=r"scaling\.use_gpu=true, or scaling\.attention=packed_sdpa"):
-        use_attention(make_model(), FLASH_VARLEN)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_kernel_on_a_cpu_names_the_setting_that_runs(
+    make_model: Callable[..., ModernBertForMaskedLM], kernel: str
+) -> None:
+    with pytest.raises(ModelError, match=rf"{kernel} .* scaling\.use_gpu=true, or scaling\.attention=packed_sdpa"):
+        use_attention(make_model(), kernel)
 
 
-def test_what_flash_attn_is_given(monkeypatch: pytest.MonkeyPatch, model: ModernBertForMaskedLM) -> None:
+def test_torch_s_own_operator_takes_the_call() -> None:
+    """The operator that is installed, on tensors without values: names, types and order of what it is given."""
+    layout = SegmentLayout.build([4, 6])
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        q_1HTD = torch.empty(1, 2, 10, 16, dtype=torch.bfloat16)
+        for window in (None, WINDOW + 1):
+            attended, _ = torch_varlen(
+                torch.nn.Identity(), q_1HTD, q_1HTD, q_1HTD, None, scaling=0.25, sliding_window=window, layout=layout
+            )
+            assert attended.shape == (1, 10, 2, 16) and attended.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_what_a_kernel_is_given(kernel: str, monkeypatch: pytest.MonkeyPatch, model: ModernBertForMaskedLM) -> None:
     """The kernel's call, without a GPU: a plain implementation of its documented contract stands in for it."""
     windows = []
 
@@ -218,9 +242,15 @@ def test_what_flash_attn_is_given(monkeypatch: pytest.MonkeyPatch, model: Modern
             parts.append(torch.einsum("hqk,khd->qhd", weights_HTT, c))
         return torch.cat(parts)
 
+    def of_torch(q, k, v, ends_q, ends_k, max_q, max_k, *, scale, window_size):
+        assert max_q == max_k
+        ends = {"cu_seqlens_q": ends_q, "cu_seqlens_k": ends_k, "max_seqlen_q": max_q}
+        return varlen(q, k, v, **ends, window_size=window_size, softmax_scale=scale, causal=False)
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", of_torch)
     monkeypatch.setitem(sys.modules, "flash_attn", SimpleNamespace(flash_attn_varlen_func=varlen))
     flash = copy.deepcopy(model)
-    flash.set_attn_implementation(REGISTERED_AS[FLASH_VARLEN])
+    flash.set_attn_implementation(REGISTERED_AS[kernel])
     lengths = [200, 5, 66, 130, 5]
     with torch.no_grad():
         layout, ids_T = SegmentLayout.build(lengths), random_ids(lengths)

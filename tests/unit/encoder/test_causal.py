@@ -6,7 +6,14 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from clinical_modernbert.encoder import FLASH_VARLEN, PackedBatch, SegmentLayout, encode_packed, masked_loss_sum
+from clinical_modernbert.encoder import (
+    FLASH_VARLEN,
+    TORCH_VARLEN,
+    PackedBatch,
+    SegmentLayout,
+    encode_packed,
+    masked_loss_sum,
+)
 from clinical_modernbert.encoder.attention import REGISTERED_AS
 from transformers import ModernBertForMaskedLM
 
@@ -94,11 +101,14 @@ def test_a_changed_token_changes_itself_and_what_follows_in_its_segment(
     assert (before != after).any(1).nonzero().flatten().tolist() == list(range(40 + position, 340))
 
 
-def test_flash_attn_is_given_the_causal_contract(model: ModernBertForMaskedLM, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kernel", [TORCH_VARLEN, FLASH_VARLEN])
+def test_a_kernel_is_given_the_causal_contract(
+    kernel: str, model: ModernBertForMaskedLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without a GPU: a plain implementation of the kernel's contract, which takes half precision only, stands in for it."""
     dtypes = install_flash(monkeypatch)
     flash, lengths = copy.deepcopy(model), [200, 5, 66, 130, 5]
-    flash.set_attn_implementation(REGISTERED_AS[FLASH_VARLEN])
+    flash.set_attn_implementation(REGISTERED_AS[kernel])
     ids_T, layout = random_ids(lengths), SegmentLayout.build(lengths, causal=True)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         found, expected = (encode_packed(m.model, ids_T, layout).float() for m in (flash, model))

@@ -14,7 +14,12 @@ from clinical_modernbert.training.launch import pretrain_in_process
 from tests.helpers.flash import install_flash
 from tests.helpers.tiny import publish_tiny_corpus, tiny_pretrain_plan
 
-FLASH = ("scaling.attention=flash_varlen", "training.precision=bfloat16", "held_out_loss.every_steps=3")
+SHIPPED = read_recipe("pretrain/a100-2x8")
+FLASH = (
+    f"scaling.attention={SHIPPED['scaling']['attention']}",
+    f"training.precision={SHIPPED['training']['precision']}",
+    "held_out_loss.every_steps=3",
+)
 
 
 @pytest.fixture
@@ -59,7 +64,7 @@ def test_held_out_scores_of_bfloat16_are_those_of_float32_to_rounding(store: Sto
 @pytest.mark.parametrize("name", ["a100-2x8", "a100-8x8"])
 def test_flash_attention_in_float32_is_refused_by_the_recipe(name: str) -> None:
     recipe = read_recipe(f"pretrain/{name}")
-    with pytest.raises(RecipeError, match=r"flash_varlen needs training\.precision=bfloat16"):
+    with pytest.raises(RecipeError, match=r"torch_varlen needs training\.precision=bfloat16"):
         build_recipe(PretrainRecipe, recipe, overrides=["training.precision=float32"], origin=name)
 
 
@@ -68,6 +73,6 @@ def test_auto_precision_that_is_float32_stops_flash_attention_before_the_first_s
 ) -> None:
     install_flash(monkeypatch)
     monkeypatch.setattr(worker, "has_bfloat16", lambda device: False)
-    plan = tiny_pretrain_plan(store, "scaling.attention=flash_varlen", "training.precision=auto")
+    plan = tiny_pretrain_plan(store, "scaling.attention=torch_varlen", "training.precision=auto")
     with pytest.raises(ModelError, match=r"training\.precision=auto is float32 .* scaling\.attention=packed_sdpa"):
         pretrain_in_process(plan)
