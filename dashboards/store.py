@@ -10,7 +10,8 @@ from typing import TypeVar
 import streamlit as st
 from audit import record, user_name
 from clinical_modernbert.artifacts import Artifact, Store, synthetic_sources
-from clinical_modernbert.artifacts.layout import FORMAT_VERSION
+from clinical_modernbert.artifacts.layout import FORMAT_VERSION, KINDS
+from clinical_modernbert.artifacts.lineage import find_input
 from clinical_modernbert.errors import ArtifactError, StoreError
 from clinical_modernbert.job import open_root
 from manifests import Listing, Manifests, Progress
@@ -133,18 +134,20 @@ def origins(artifact: Artifact, *, depth: int = 1) -> Iterator[Origin]:
     """Yield the inputs of ``artifact``, then theirs. Raw files are counted by source."""
     raw: dict[str, int] = {}
     for entry in artifact.manifest.inputs:
-        kind, separator, artifact_id = entry.id.partition("/")
-        if not separator:
+        if "/" not in entry.id:
             raw[entry.id] = raw.get(entry.id, 0) + 1
             continue
+        if entry.id.partition("/")[0] not in KINDS:
+            yield Origin(depth, entry.id, None, "from outside this store")
+            continue
         try:
-            found = find(artifact.store, kind, artifact_id)
+            found, same = find_input(entry, artifact.store, find=find)
         except ArtifactError as error:
             yield Origin(depth, entry.id, None, str(error))
             continue
         if found is None:
             yield Origin(depth, entry.id, None, "deleted from the store")
-        elif found.manifest.digest != entry.digest:
+        elif not same:
             yield Origin(depth, entry.id, found, "its content was replaced after it was used")
         else:
             yield Origin(depth, entry.id, found, "its content is what was used", intact=True)

@@ -6,6 +6,7 @@ python jobs/merge.py my_average.yaml [--set path=value] [--root URI] [--dry-run]
 from clinical_modernbert.artifacts import Artifact, Plan
 from clinical_modernbert.job import main
 from clinical_modernbert.recipe import MergeRecipe
+from clinical_modernbert.training.corpora import merge_plan
 
 
 def run(plan: Plan[MergeRecipe]) -> Artifact:
@@ -16,4 +17,4 @@ def run(plan: Plan[MergeRecipe]) -> Artifact:
 
 
 if __name__ == "__main__":
-    main(MergeRecipe, run)
+    main(MergeRecipe, run, planned=merge_plan)

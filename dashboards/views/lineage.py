@@ -156,8 +156,8 @@ def _show_made_of_it(artifact: Artifact, artifacts: Sequence[Artifact]) -> None:
         }
         for other in artifacts
         for entry in other.manifest.inputs
-        if entry.id == name
-        for same in [entry.digest == artifact.manifest.digest]
+        if entry.id.partition("@")[0] == name  # a run, or one of its states
+        for same in ["@" in entry.id or entry.digest == artifact.manifest.digest]
     ]
     if made:
         st.markdown("**Made from it**")

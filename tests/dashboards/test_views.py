@@ -4,10 +4,10 @@ import json
 import sys
 
 import pytest
-from clinical_modernbert.artifacts import Store
+from clinical_modernbert.artifacts import InputEntry, Store
 from streamlit.testing.v1 import AppTest
 
-from tests.helpers.explorer_page import DASHBOARDS, PublishMap, opened, words
+from tests.helpers.explorer_page import DASHBOARDS, PublishMap, opened, publish_bare, words
 
 BOTH_PAGES = pytest.mark.parametrize("page", ["views/code_map.py", "views/lineage.py"])
 
@@ -77,6 +77,26 @@ def test_lineage_shows_what_was_replaced_or_lost(app: AppTest, store: Store, pub
         "its content was replaced after it was used",
         "deleted from the store",
     ]
+
+
+def test_lineage_leads_through_a_kept_state_and_names_what_is_not_of_the_store(
+    app: AppTest, store: Store, publish_map: PublishMap
+) -> None:
+    publish_map()
+    inputs = (
+        InputEntry(name="training.continue_from", id="model/m-1@400", digest="d" * 64),
+        InputEntry(name="model.init", id=f"org/base@{'0' * 40}", digest="e" * 64),
+    )
+    publish_bare(store, "model", "branch-1", inputs=inputs, recipe={})
+    opened(app, "views/lineage.py")
+    app.selectbox(key="artifact").select("model/branch-1").run()
+    chain = app.dataframe[1].value
+    assert chain["step"].tolist()[:2] == ["↳ model/m-1@400", "↳ ↳ corpus/c-1"]
+    assert chain["state"].tolist()[0] == "its content is what was used"
+    assert chain["state"].tolist()[-1] == "from outside this store"
+    app.selectbox(key="artifact").select("model/m-1").run()
+    made = [frame.value["artifact"].tolist() for frame in app.dataframe if "artifact" in frame.value]
+    assert ["model/branch-1"] in [[name for name in names if name.startswith("model/")] for names in made]
 
 
 def test_the_explorer_needs_neither_torch_nor_ray() -> None:

@@ -2,7 +2,7 @@
 
 from clinical_modernbert.artifacts.artifact import Artifact, artifact_at, find_artifact, list_artifacts, resolve
 from clinical_modernbert.artifacts.initial_model import find_model, folder_digest, id_on_hub, model_name, open_model
-from clinical_modernbert.artifacts.lineage import synthetic_sources
+from clinical_modernbert.artifacts.lineage import synthetic_sources, trained_on
 from clinical_modernbert.artifacts.manifest import (
     FileEntry,
     InputEntry,
@@ -42,6 +42,7 @@ __all__ = [
     "read_manifest",
     "resolve",
     "synthetic_sources",
+    "trained_on",
     "upload",
     "upload_folder",
     "wait_until_there",

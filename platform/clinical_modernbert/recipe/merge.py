@@ -30,13 +30,21 @@ class MergeRecipe(Recipe):
 
     kind: Literal["merge"] = "merge"
     corpus: CorpusReference
-    """The corpus on whose held-out rows the average and each of its models are scored."""
+    """The corpus of the main figures: the average and each of its models are scored on its held-out rows."""
+    corpora: tuple[str, ...] | None = None
+    """Further corpora to score on: what the average keeps of each. None: all others that the models were trained on and that have
+    rows of sequence_length."""
     models: tuple[MergedModel, ...] = Field(min_length=2)
     """What is averaged."""
     sequence_length: SequenceLength = 128
-    """Tokens a held-out row; the corpus must hold shards of this length."""
+    """Tokens a held-out row; the corpora must hold shards of this length."""
     max_rows: int = Field(default=256, ge=1)
-    """Held-out rows that are scored: evenly over the split."""
+    """Held-out rows of each corpus that are scored: evenly over the split."""
+
+    def references(self) -> dict[str, tuple[str, str]]:
+        """Return the corpora to score on, the further ones by ``corpora.<place>``."""
+        further = {f"corpora.{place}": ("corpus", corpus) for place, corpus in enumerate(self.corpora or ())}
+        return super().references() | further
 
     def model_sources(self) -> dict[str, str]:
         """Return the models that are no states."""
@@ -47,8 +55,10 @@ class MergeRecipe(Recipe):
         return {f"models.{n}.source": model.source for n, model in enumerate(self.models) if model.is_state}
 
     def identity(self) -> RecipeValues:
-        """Return the settings that decide the output; the models' digests are inputs in place of their addresses."""
-        return super().identity() | {"models": [model.weight for model in self.models]}
+        """Return the settings that decide the output; digests of corpora and models are inputs in place of their names."""
+        values = super().identity() | {"models": [model.weight for model in self.models], "figures": "by corpus"}
+        del values["corpora"]
+        return values
 
     @model_validator(mode="after")
     def _different(self) -> Self:

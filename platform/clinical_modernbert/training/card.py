@@ -72,14 +72,16 @@ def model_card(
 def merge_card(run_id: str, num_parameters: int, merged: Sequence[MergedInput]) -> str:
     """Return the card of an average of models; the cards of its models say what they were trained on."""
     front = {"library_name": "transformers", "pipeline_tag": "fill-mask", "tags": ["modernbert", "clinical", "merge"]}
-    lines = ["| model | share | held-out loss | top-1 |", "|---|--:|--:|--:|"]
+    lines = ["| model | share | held-out corpus | loss | top-1 |", "|---|--:|---|--:|--:|"]
     for part in merged:
-        loss, top1 = (part.held_out.get(f"uniform_{name}", float("nan")) for name in ("loss", "top1"))
-        lines.append(f"| {part.model.rpartition('/')[2]} | {part.share:.3g} | {loss:.4f} | {top1:.2%} |")
+        for corpus, figures in part.held_out_by_corpus.items():
+            loss, top1 = (figures.overall.get(f"uniform_{name}", float("nan")) for name in ("loss", "top1"))
+            name = part.model.rpartition("/")[2]
+            lines.append(f"| {name} | {part.share:.3g} | {corpus} | {loss:.4f} | {top1:.2%} |")
     return (
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# {run_id}\n\nA ModernBERT of {num_parameters:,} parameters: the "
-        "weighted average of the weights of these models, with its own figures in the last line. Their cards say what they were "
-        "trained on, and under which licences.\n\n" + "\n".join(lines) + "\n"
+        "weighted average of the weights of these models, with its own figures last. Their cards say what they were trained on, "
+        "and under which licences.\n\n" + "\n".join(lines) + "\n"
     )
 
 
@@ -168,16 +170,26 @@ def _held_out(figures: dict[str, float], by_corpus: dict[str, HeldOutFigures]) -
         "",
     ]
     lines += [f"| mask | loss | {' | '.join(f'top-{k}' for k in TOP_K)} |", "|---|--:|" + "--:|" * len(TOP_K)]
-    for mask in MASK_KINDS:
-        if f"{mask}_loss" in figures:
-            shares = " | ".join(f"{figures[f'{mask}_top{k}']:.2%}" for k in TOP_K)
-            lines.append(f"| {mask} | {figures[f'{mask}_loss']:.4f} | {shares} |")
+    kinds: list[tuple[str, str]] = [*((mask, mask) for mask in MASK_KINDS), ("causal", "none: next tokens")]
+    for kind, words in kinds:
+        if f"{kind}_loss" in figures:
+            shares = " | ".join(f"{figures[f'{kind}_top{k}']:.2%}" for k in TOP_K)
+            lines.append(f"| {words} | {figures[f'{kind}_loss']:.4f} | {shares} |")
+    if "codes_purity" in figures:
+        lines += ["", _codes(figures)]
     lines += ["", "By source, under the uniform mask:", "", "| corpus | source | loss | top-1 |", "|---|---|--:|--:|"]
     for corpus, of_corpus in by_corpus.items():
         for source, found in {"all": of_corpus.overall, **of_corpus.by_source}.items():
             if "uniform_loss" in found:
                 lines.append(f"| {corpus} | {source} | {found['uniform_loss']:.4f} | {found['uniform_top1']:.2%} |")
     return "\n".join(lines)
+
+
+def _codes(figures: dict[str, float]) -> str:
+    return (
+        f"Of the ten nearest of a sample of codes, {figures['codes_purity']:.1%} are of the code's chapter; among codes of other "
+        f"categories, {figures['codes_purity_outside']:.1%}. Codes of the training data are among them."
+    )
 
 
 def _limits(recipe: PretrainRecipe, corpora: Mapping[str, Artifact], initial: InputEntry | None) -> str:

@@ -1,10 +1,14 @@
-"""The corpora of a pretraining run: resolved, and checked to be of one tokenizer and one held-out split. Loads no torch."""
+"""The corpora of a pretraining run or of an average: resolved, and checked to be of one tokenizer and one held-out split.
+
+Loads no torch.
+"""
 
 from collections.abc import Mapping
 
-from clinical_modernbert.artifacts import Artifact, Plan, Store, make_plan, resolve
+from clinical_modernbert.artifacts import Artifact, Plan, Store, find_artifact, make_plan, resolve, trained_on
+from clinical_modernbert.corpus.shards import row_lengths
 from clinical_modernbert.errors import RecipeError
-from clinical_modernbert.recipe import PretrainRecipe
+from clinical_modernbert.recipe import MergeRecipe, PretrainRecipe
 
 _TOKENIZER = "tokenizer/tokenizer.json"
 
@@ -14,6 +18,38 @@ def pretrain_plan(recipe: PretrainRecipe, store: Store) -> Plan[PretrainRecipe]:
     plan = make_plan(recipe, store)
     check_corpora(plan.artifacts)
     return plan
+
+
+def merge_plan(recipe: MergeRecipe, store: Store) -> Plan[MergeRecipe]:
+    """Plan the average, with the corpora that its models were trained on unless the recipe names some.
+
+    Raises ``RecipeError`` if the corpora don't fit each other, or if the store lacks one.
+    """
+    plan = make_plan(recipe, store)
+    if recipe.corpora is None:
+        further = tuple(corpus.manifest.id for corpus in _corpora_of_models(plan))
+        plan = make_plan(recipe.model_copy(update={"corpora": further}), store)
+    check_corpora(plan.artifacts)
+    return plan
+
+
+def _corpora_of_models(plan: Plan[MergeRecipe]) -> list[Artifact]:
+    """Return the corpora that the models were trained on and that have rows of the recipe's length, without ``corpus``."""
+    known: dict[str, Artifact] = {}
+    for entry in plan.inputs:
+        run_id = entry.id.removeprefix("model/").partition("@")[0]
+        model = find_artifact(plan.store, "model", run_id) if entry.id.startswith("model/") else None
+        for corpus_id in trained_on(model).corpora if model else ():
+            corpus = find_artifact(plan.store, "corpus", corpus_id)
+            if corpus is None:
+                raise RecipeError(
+                    f"corpora: {entry.id} was trained on {corpus_id}, which {plan.store.uri} no longer has; name the corpora to "
+                    "score on besides corpus, or corpora=[] for none"
+                )
+            if plan.recipe.sequence_length in row_lengths(corpus):
+                known[corpus_id] = corpus
+    known.pop(plan.artifacts["corpus"].manifest.id, None)
+    return list(known.values())
 
 
 def open_corpora(recipe: PretrainRecipe, store: Store) -> dict[str, Artifact]:

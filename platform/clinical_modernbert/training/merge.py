@@ -1,14 +1,16 @@
 """Average the weights of models: the last states of one run, or exports of several. No GPU, no Ray.
 
 Averages of states of a constant rate stand in for a decay, and averages of runs over different corpora keep something of each.
-Whether one is better than its best model is measured, not assumed: all are scored on the same held-out rows. Memory holds the
-model in float32, its sums in float64, and one more model at a time.
+Whether one is better than its best model is measured, not assumed: all are scored on the same held-out rows of each corpus.
+Memory holds the model in float32, its sums in float64, and one more model at a time.
 """
 
 import json
 import logging
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import torch
 
 from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, find_artifact, open_model, open_state
 from clinical_modernbert.encoder import load_model, num_parameters, save_model
-from clinical_modernbert.errors import ModelError
+from clinical_modernbert.errors import ModelError, RecipeError
 from clinical_modernbert.masking import token_ranges
 from clinical_modernbert.recipe.merge import MergeRecipe
 from clinical_modernbert.tokenizer import load_tokenizer
@@ -36,7 +38,8 @@ _logger = logging.getLogger(__name__)
 
 def merge(plan: Plan[MergeRecipe]) -> Artifact:
     """Average the models that ``plan`` names, score the average, and publish it as a model."""
-    recipe, corpus = plan.recipe, plan.artifacts["corpus"]
+    recipe, corpora = plan.recipe, {corpus.manifest.id: corpus for corpus in plan.artifacts.values()}
+    main = plan.artifacts["corpus"].manifest.id
     inputs = {entry.name: entry for entry in plan.inputs}
     total = sum(model.weight for model in recipe.models)
     average: Any = None
@@ -50,22 +53,24 @@ def merge(plan: Plan[MergeRecipe]) -> Artifact:
             _set_weights(model, entry, plan.store)
         if average is None:
             average, first = model, folder
+            _check_vocabulary(corpora, folder)
         else:
             _check_alike(entry, folder, first)
-        held_out = _score(model, corpus, folder, recipe)
-        _logger.info("%s: held-out loss %.4f", entry.id, held_out.overall.get("uniform_loss", float("nan")))
+        held_out = _score(model, corpora, folder, recipe)
+        for name, figures in held_out.items():
+            _logger.info("%s on %s: loss %.4f", entry.id, name, figures.overall.get("uniform_loss", float("nan")))
         for name, tensor in model.state_dict().items():
             # Summed in float64, so that the order of the models does not matter to float32.
             part = tensor.double() * share
             sums[name] = sums[name] + part if name in sums else part
-        merged.append(MergedInput(entry.id, share, held_out.overall))
+        merged.append(MergedInput(entry.id, share, held_out))
     average.load_state_dict({name: tensor.float() for name, tensor in sums.items()})
-    held_out = _score(average, corpus, first, recipe)
+    held_out = _score(average, corpora, first, recipe)
     summary = MergeSummary(
         num_parameters=num_parameters(average),
-        corpus=corpus.manifest.id,
-        held_out=held_out.overall,
-        held_out_by_source=held_out.by_source,
+        corpus=main,
+        held_out=held_out[main].overall,
+        held_out_by_corpus=held_out,
         merged=tuple(merged),
     )
     return _publish(plan, average, first, summary)
@@ -75,7 +80,7 @@ def _publish(plan: Plan[MergeRecipe], model: Any, tokenizer_folder: Path, summar
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save_model(model, load_tokenizer(tokenizer_folder), folder / "model")
-        itself = MergedInput("the average", 1.0, summary.held_out)
+        itself = MergedInput("the average", 1.0, summary.held_out_by_corpus)
         card = merge_card(plan.id, summary.num_parameters, (*summary.merged, itself))
         (folder / "model" / "README.md").write_text(card, encoding="utf-8")
         return plan.publish_folder(folder, summary=asdict(summary))
@@ -108,7 +113,17 @@ def _check_alike(entry: InputEntry, folder: Path, first: Path) -> None:
         raise ModelError(f"{entry.name}: {entry.id} has another vocabulary than the first model")
 
 
-def _score(model: Any, corpus: Artifact, folder: Path, recipe: MergeRecipe) -> HeldOutFigures:
+def _check_vocabulary(corpora: Mapping[str, Artifact], folder: Path) -> None:
+    """Raise ``RecipeError`` unless the corpora's ids are those of the models; the corpora have one tokenizer."""
+    corpus_id, corpus = next(iter(corpora.items()))
+    if load_tokenizer(corpus.folder("tokenizer")).get_vocab() != load_tokenizer(folder).get_vocab():
+        raise RecipeError(
+            f"corpus: {corpus_id} has another vocabulary than the models, so its rows are other words to them"
+        )
+
+
+def _score(model: Any, corpora: Mapping[str, Artifact], folder: Path, recipe: MergeRecipe) -> dict[str, HeldOutFigures]:
     worker = Worker(rank=0, world_size=1, device=torch.device("cpu"))
     scoring = Scoring(recipe.max_rows, token_ranges(load_tokenizer(folder)), worker, "float32")
-    return score_corpus(model, corpus, scoring, row_length=recipe.sequence_length, batch_rows=_BATCH_ROWS)
+    score = partial(score_corpus, model, scoring=scoring, row_length=recipe.sequence_length, batch_rows=_BATCH_ROWS)
+    return {name: score(corpus) for name, corpus in corpora.items()}

@@ -51,7 +51,7 @@ class MergedInput:
     model: str
     """Its address."""
     share: float
-    held_out: dict[str, float]
+    held_out_by_corpus: dict[str, HeldOutFigures]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,9 @@ class MergeSummary:
 
     num_parameters: int
     corpus: str
+    """Id of the corpus of ``held_out``."""
     held_out: dict[str, float]
-    held_out_by_source: dict[str, dict[str, float]]
+    held_out_by_corpus: dict[str, HeldOutFigures]
     merged: tuple[MergedInput, ...]
 
 

@@ -51,3 +51,11 @@ def test_what_one_input_names_is_told_even_if_another_is_gone(store: Store) -> N
     corpus = publish(store, "corpus", synthetic_sources=["notes"])
     publish(store, "map", ("corpus/corpus-1", corpus), ("model/gone-1", "b" * 64))
     assert found(store, "map") == ["notes"]
+
+
+def test_a_state_leads_to_its_run(store: Store) -> None:
+    corpus = publish(store, "corpus", synthetic_sources=["notes"])
+    publish(store, "model", ("corpus/corpus-1", corpus))
+    # The digest is that of the checkpoint.
+    publish(store, "map", ("model/model-1@400", "c" * 64))
+    assert found(store, "map") == ["notes"]

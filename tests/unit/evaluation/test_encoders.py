@@ -147,9 +147,24 @@ def test_a_small_training_part_gets_more_passes_until_its_steps_are_done() -> No
         assert len(epochs) == passes
 
 
-def publish(store: Store, kind: str, name: str, recipe: dict[str, object], inputs: tuple[InputEntry, ...] = ()) -> None:
+def publish(
+    store: Store,
+    kind: str,
+    name: str,
+    recipe: dict[str, object],
+    inputs: tuple[InputEntry, ...] = (),
+    *,
+    summary: dict[str, object] | None = None,
+) -> None:
     manifest = Manifest(
-        kind=kind, id=name, fingerprint="0" * 12, format_version=1, recipe=recipe, inputs=inputs, summary={}, files=()
+        kind=kind,
+        id=name,
+        fingerprint="0" * 12,
+        format_version=1,
+        recipe=recipe,
+        inputs=inputs,
+        summary=summary or {},
+        files=(),
     )
     write_manifest(store, f"{kind}/{name}", manifest)
 
@@ -192,3 +207,21 @@ def test_the_report_says_what_the_lineage_knows_of_each_set(tmp_path: Path) -> N
     assert set(known("m-2").values()) == {"unknown: c-2 was compared with sets in S3, whose files are not looked up"}
     assert known("tuned-1")["bare"] == "seen: the model was fine-tuned on this set"
     assert set(known(None).values()) == {"unknown: not trained by this platform"}
+    # What a model read before counts too: in the run that it continues, in the models of an average, in its initial weights.
+    publish(store, "corpus", "c-3", corpus | {"decontamination": {"paths": []}})
+    bare = "not decontaminated: c-3 was not compared with this set"
+    before = {"phases": [{"tokens": {"c-3": 5}}, {"tokens": {"c-1": 5}}]}
+    publish(store, "model", "branch-1", {"kind": "pretrain"}, (of_corpus,), summary=before)
+    assert known("branch-1")["covered"] == bare
+    parts = [
+        InputEntry(name=f"models.{n}.source", id=f"model/{of}", digest="3")
+        for n, of in enumerate(("m-1", "branch-1@9"))
+    ]
+    publish(store, "model", "average-1", {"kind": "merge"}, (of_corpus, *parts))
+    assert known("average-1")["covered"] == bare
+    hub = InputEntry(name="model.init", id=f"org/base@{'0' * 40}", digest="4")
+    publish(store, "model", "m-3", {"kind": "pretrain"}, (of_corpus, hub))
+    assert known("m-3")["covered"] == "decontaminated; what org/base had read before is unknown"
+    of_average = InputEntry(name="model.init", id="model/average-1", digest="5")
+    publish(store, "model", "m-4", {"kind": "pretrain"}, (of_corpus, of_average))
+    assert known("m-4")["covered"] == bare

@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from clinical_modernbert.artifacts import Artifact, Plan, Store, make_plan
+from clinical_modernbert.artifacts import Artifact, Plan, Store, make_plan, trained_on
 from clinical_modernbert.errors import ModelError, RecipeError
 from clinical_modernbert.recipe import MergeRecipe, build_recipe
+from clinical_modernbert.training.corpora import merge_plan
 from clinical_modernbert.training.launch import pretrain_in_process
 from clinical_modernbert.training.merge import merge
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM
 
-from tests.helpers.tiny import tiny_pretrain_plan
+from tests.helpers.tiny import publish_tiny_corpus, tiny_pretrain_plan
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +38,10 @@ def test_a_state_and_the_export_of_the_same_step_are_the_same_model(store: Store
     half = merge(plan(store, {"source": "run@6"}, {"source": run.manifest.id}))
     expected = weights(run)
     assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(half).items())
-    figures = [part["held_out"] for part in half.summary["merged"]]
-    assert figures[0] == figures[1] == half.summary["held_out"]
+    figures = [part["held_out_by_corpus"] for part in half.summary["merged"]]
+    assert figures[0] == figures[1] == half.summary["held_out_by_corpus"]
+    assert list(figures[0]) == [half.summary["corpus"]]
+    assert half.summary["held_out"] == figures[0][half.summary["corpus"]]["overall"]
 
 
 def test_an_average_has_the_shares_of_its_weights_and_every_figure(store: Store, run: Artifact) -> None:
@@ -53,7 +56,9 @@ def test_an_average_has_the_shares_of_its_weights_and_every_figure(store: Store,
         f"model/{run.manifest.id}@{step}" for step in (2, 6)
     ]
     card = (merged.folder("model") / "README.md").read_text()
-    assert f"| the average | 1 | {merged.summary['held_out']['uniform_loss']:.4f} |" in card
+    assert (
+        f"| the average | 1 | {merged.summary['corpus']} | {merged.summary['held_out']['uniform_loss']:.4f} |" in card
+    )
     assert (
         AutoModelForMaskedLM.from_pretrained(merged.folder("model")).num_parameters()
         == merged.summary["num_parameters"]
@@ -66,6 +71,47 @@ def test_weights_and_models_decide_the_address(store: Store, run: Artifact) -> N
         for source, weight in (("run@2", 1), (f"{run.manifest.id}@2", 1), ("run@2", 2))
     )
     assert one.id == same.id != other.id
+
+
+def test_models_of_several_corpora_are_scored_on_each(store: Store, run: Artifact) -> None:
+    notes = publish_tiny_corpus(store, name="notes", seed=1).manifest.id
+    phase = f"training.phases=[{{sequence_length: 64, num_steps: 8, corpora: {{{notes}: 1}}}}]"
+    overrides = ("training.num_steps=null", phase, "training.continue_from=run@6")
+    branch = pretrain_in_process(tiny_pretrain_plan(store, *overrides, name="branch"))
+    values = {"kind": "merge", "name": "average", "corpus": "tiny", "sequence_length": 64, "max_rows": 8}
+    models = [{"source": "run@6"}, {"source": branch.manifest.id}]
+    recipe = build_recipe(MergeRecipe, values | {"models": models}, origin="test")
+    merged = merge(merge_plan(recipe, store))
+    assert list(merged.summary["held_out_by_corpus"]) == [merged.summary["corpus"], notes]
+    assert merged.summary["held_out_by_corpus"][notes]["overall"] != merged.summary["held_out"]
+    assert set(merged.summary["held_out_by_corpus"][notes]["by_source"]) == {"left", "right"}
+    own = branch.summary["held_out_by_corpus"][notes]["overall"]["uniform_loss"]
+    of_branch = merged.summary["merged"][1]["held_out_by_corpus"][notes]["overall"]["uniform_loss"]
+    assert of_branch == pytest.approx(own, rel=1e-5)
+    card = (merged.folder("model") / "README.md").read_text()
+    for part in merged.summary["merged"]:
+        loss = part["held_out_by_corpus"][notes]["overall"]["uniform_loss"]
+        assert f"| {part['model'].rpartition('/')[2]} | 0.5 | {notes} | {loss:.4f} |" in card
+    assert f"corpus/{notes}" in [entry.id for entry in merged.manifest.inputs]
+    by_hand, main_only = (
+        merge_plan(build_recipe(MergeRecipe, values | {"models": models, "corpora": corpora}, origin="test"), store)
+        for corpora in ([notes], [])
+    )
+    assert by_hand.id == merged.manifest.id != main_only.id
+    assert set(trained_on(merged).corpora) == {merged.summary["corpus"], notes}
+
+
+def test_a_corpus_of_other_words_or_that_was_deleted_is_refused(store: Store, run: Artifact) -> None:
+    publish_tiny_corpus(store, name="other", num_documents=30)
+    models = ({"source": "run@2"}, {"source": "run@6"})
+    with pytest.raises(RecipeError, match=r"corpus: other-.* has another vocabulary than the models"):
+        merge(plan(store, *models, corpus="other"))
+    gone = run.summary["corpus"]
+    manifest = store.read_bytes(f"corpus/{gone}/manifest.json")
+    store.delete(f"corpus/{gone}/manifest.json")
+    with pytest.raises(RecipeError, match=rf"corpora: .* was trained on {gone}, which .* no longer has"):
+        merge_plan(plan(store, *models, corpus="other").recipe, store)
+    store.write_bytes(f"corpus/{gone}/manifest.json", manifest)
 
 
 def test_models_of_another_shape_or_vocabulary_are_refused(store: Store, run: Artifact, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from clinical_modernbert.artifacts import Artifact, find_artifact
+from clinical_modernbert.artifacts import Artifact, find_artifact, trained_on
 from clinical_modernbert.artifacts.remote_files import is_remote
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.evaluation.fingerprint_inputs import task_inputs, task_paths
@@ -21,11 +21,11 @@ def contamination(encoder: LocalEncoder, tasks: Sequence[Task], data: str) -> di
 
 
 def _of_task(model: Artifact, task: Task, data: str) -> str:
-    trained_on = {entry.digest for entry in model.manifest.inputs if entry.name.startswith("task ")}
-    if any(entry.digest in trained_on for entry in task_inputs(task, data)):
+    fine_tuned_on = {entry.digest for entry in model.manifest.inputs if entry.name.startswith("task ")}
+    if any(entry.digest in fine_tuned_on for entry in task_inputs(task, data)):
         return "seen: the model was fine-tuned on this set"
-    ids = [entry.id for entry in model.manifest.inputs if entry.id.startswith("corpus/")]
-    corpora = [find_artifact(model.store, "corpus", corpus_id.removeprefix("corpus/")) for corpus_id in ids]
+    read = trained_on(model)
+    corpora = [find_artifact(model.store, "corpus", corpus_id) for corpus_id in read.corpora]
     if not corpora or None in corpora:
         return "unknown: the store does not have the corpus of the model"
     bare = [corpus for corpus in corpora if corpus and not _covers(corpus, task, data)]
@@ -34,10 +34,9 @@ def _of_task(model: Artifact, task: Task, data: str) -> str:
         if all(any(map(is_remote, _compared(corpus))) for corpus in bare):
             return f"unknown: {names} was compared with sets in S3, whose files are not looked up"
         return f"not decontaminated: {names} was not compared with this set"
-    init = model.manifest.recipe.get("model", {}).get("init")
-    if init in (None, "scratch"):
+    if not read.unknown:
         return "decontaminated"
-    return f"decontaminated; what the initial weights ({init}) have read is unknown"
+    return f"decontaminated; what {' and '.join(read.unknown)} had read before is unknown"
 
 
 def _covers(corpus: Artifact, task: Task, data: str) -> bool:
