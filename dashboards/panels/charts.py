@@ -6,6 +6,7 @@ tested. Every chart has alt text, and its numbers are in a table nearby.
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -31,26 +32,37 @@ Channel = dict[str, Any]
 """A fragment of a Vega-Lite specification."""
 
 
-def line_chart(
-    rows: Rows, *, x: str, y: str, series: str, alt: str, log_x: bool = False, detail: str | None = None
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """The horizontal axis of a line chart, where it is more than a column."""
+
+    column: str
+    log: bool = False
+    rules: Sequence[float] = ()
+    """Places with a dotted line; the page says what they are, because they are hidden from screen readers."""
+
+
+def line_chart(rows: Rows, *, x: str | Axis, y: str, series: str, alt: str, detail: str | None = None) -> None:
     """Draw ``y`` over ``x``, a line for each value of ``series``; ``detail`` separates several lines of one series."""
-    names = _names(rows, series)
-    scale_x: Channel = {"type": "log"} if log_x else {"zero": False}
+    axis, names = x if isinstance(x, Axis) else Axis(x), _names(rows, series)
+    scale_x: Channel = {"type": "log"} if axis.log else {"zero": False}
     dashes = {"domain": names, "range": _cycle(_DASHES, names)}
     encoding: Channel = {
-        "x": _number(x, scale=scale_x),
+        "x": _number(axis.column, scale=scale_x),
         "y": {**_number(y, scale={"zero": False}), "axis": {"title": None}},
         "color": _colour(series, names, symbol="stroke"),
         "strokeDash": {**_name(series), "scale": dashes, "legend": _legend(names, symbol="stroke")},
-        "tooltip": [_field(name) for name in dict.fromkeys((series, detail or series, x, y))],
+        "tooltip": [_field(name) for name in dict.fromkeys((series, detail or series, axis.column, y))],
         **({"detail": _name(detail)} if detail else {}),
     }
     mark = {"type": "line", "strokeWidth": 2, "point": len(rows) <= _MOST_DOTS * len(names)}
     # Above the chart: next to a small axis it would be cut off.
     title = {"text": y, "anchor": "start", "fontSize": 13, "fontWeight": "normal"}
     height = 250 + 22 * _legend_lines(names)
-    _draw(rows, {"title": title, "mark": mark, "encoding": encoding}, alt=alt, height=height)
+    lines: Channel = {"mark": mark, "encoding": encoding}
+    dotted = {"type": "rule", "strokeDash": [1, 3], "color": "#31333F", "aria": False}
+    layers = [lines, *({"mark": dotted, "encoding": {"x": {"datum": place}}} for place in axis.rules)]
+    _draw(rows, {"title": title, **({"layer": layers} if axis.rules else lines)}, alt=alt, height=height)
 
 
 def bar_chart(rows: Rows, *, x: str, y: str, alt: str, series: str | None = None) -> None:

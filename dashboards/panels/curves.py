@@ -8,6 +8,7 @@ import bisect
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import streamlit as st
@@ -36,7 +37,11 @@ class Curve:
     last: Point
     """The last recorded step as it is; empty before the first."""
     held_out: tuple[Point, ...]
-    """``step`` with figures such as ``uniform_loss``."""
+    """``step`` with figures such as ``uniform_loss``, over the corpora of the phase."""
+    corpora: tuple[Point, ...]
+    """The same figures for each ``corpus`` of the run, over all of it (``source`` None) and for each of its sources."""
+    borders: tuple[Point, ...]
+    """Where each phase begins but the first recorded one: ``SO_FAR`` at its first recorded step."""
     notes: tuple[Point, ...]
     """Starts (``started``) and rollbacks (``rolled_back_to``, ``reason``)."""
 
@@ -54,17 +59,30 @@ class Running:
 def make_curve(run: str, history: list[Point]) -> Curve:
     """Return the curve of a recorded history."""
     steps = summed([point for point in history if "loss" in point])
-    held_out = at_steps(
-        [{"step": point["step"], **point["held_out"]} for point in history if "held_out" in point], steps
-    )
+    evaluated = [point for point in history if "held_out" in point]
+    evaluated = evaluated[:: max(len(evaluated) // MOST_POINTS, 1)]
     notes = [point for point in history if "started" in point or "rolled_back_to" in point]
     return Curve(
         run=run,
         steps=tuple(thinned(steps)),
         last=dict(steps[-1]) if steps else {},
-        held_out=tuple(held_out[:: max(len(held_out) // MOST_POINTS, 1)]),
+        held_out=tuple(at_steps([{"step": point["step"], **point["held_out"]} for point in evaluated], steps)),
+        corpora=tuple(at_steps([row for point in evaluated for row in _of_corpora(point)], steps)),
+        borders=tuple(
+            {**{name: early[name] for name in SO_FAR}, "step": late["step"]}
+            for early, late in pairwise(steps)
+            if early.get("phase") != late.get("phase")
+        ),
         notes=tuple(notes),
     )
+
+
+def _of_corpora(point: Point) -> list[Point]:
+    found: list[Point] = []
+    for corpus, figures in point.get("corpora", {}).items():
+        for source, values in {None: figures["overall"], **figures["by_source"]}.items():
+            found.append({"step": point["step"], "corpus": corpus, "source": source, **values})
+    return found
 
 
 def summed(steps: list[Point]) -> list[Point]:

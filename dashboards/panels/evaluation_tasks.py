@@ -6,7 +6,7 @@ from clinical_modernbert.evaluation.report.schema import Comparison, PairedTest,
 from clinical_modernbert.evaluation.tasks import KINDS
 from mode import is_researcher
 
-from panels.charts import interval_chart, line_chart
+from panels.charts import Axis, interval_chart, line_chart
 from panels.counts import FLOOR
 from panels.evaluation_errors import show_errors
 
@@ -115,7 +115,7 @@ def _show_few_shot(results: list[Result]) -> None:
     ]
     st.markdown("**With few training examples**")
     alt = f"{metric} over the number of training examples."
-    line_chart(rows, x="training examples", y=metric, series="encoder", log_x=True, alt=alt)
+    line_chart(rows, x=Axis("training examples", log=True), y=metric, series="encoder", alt=alt)
 
 
 def _show_tests(tests: list[PairedTest]) -> None:

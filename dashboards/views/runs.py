@@ -5,51 +5,20 @@ no heartbeat, so a killed run looks like a waiting one.
 """
 
 import time
-from dataclasses import dataclass
 
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact, Store
 from clinical_modernbert.errors import ArtifactError
-from clinical_modernbert.masking import MASK_KINDS, TOP_K
-from panels.charts import MOST_SERIES, Row, line_chart
-from panels.curves import Curve, Running, finished_curve, has_curve, running, running_ids, smooth
+from panels.charts import MOST_SERIES, Row
+from panels.curves import Curve, Running, finished_curve, has_curve, running, running_ids
 from panels.kept import keep, kept_list
 from panels.recipe_differences import differing
+from panels.run_curves import GROUPS, OVER, SMOOTHING, Over, show_curves
 from panels.run_table import Run, choose_runs, fields_of
 from store import list_kind, opened, readable, show_problems, store_or_stop
 
 _REFRESH_S = 5
 _STUCK_S = 120
-# Group -> (field of a point, title). Held-out figures have their own group.
-_STEP_FIGURES = {
-    "Loss": (("loss", "training loss, nats"), ("gradient_norm", "gradient norm")),
-    "Schedules": (
-        ("learning_rate", "learning rate"),
-        ("mask_rate", "mask rate"),
-        ("salience_odds", "odds of clinical tokens"),
-    ),
-    "Speed": (
-        ("tokens_per_second", "tokens a second"),
-        ("mfu", "share of the hardware's peak (MFU)"),
-        ("data_wait", "share of time waiting for data"),
-        ("memory_bytes", "peak memory, bytes"),
-    ),
-}
-_GROUPS = ("Loss", "Top-k", "Schedules", "Speed")
-# Choice -> field of a point, title.
-_OVER = {"steps": ("step", "step"), "tokens": ("tokens_so_far", "tokens"), "hours": ("hours_so_far", "hours of steps")}
-_SMOOTHING = (
-    "Running means of the figures of steps: the weight of a point against the next. Held-out figures stay as they are."
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """What curves are drawn over, and how much figures of steps are smoothed."""
-
-    field: str = "step"
-    title: str = "step"
-    smoothing: float = 0.0
 
 
 def page() -> None:
@@ -72,7 +41,7 @@ def page() -> None:
 
 def _show_live(store: Store, live: list[str]) -> None:
     st.subheader("Not finished")
-    group = st.segmented_control("Curves", _GROUPS, default="Loss", key="live-group") or "Loss"
+    group = st.segmented_control("Curves", GROUPS, default="Loss", key="live-group") or "Loss"
 
     @st.fragment(run_every=_REFRESH_S)
     def follow() -> None:
@@ -88,7 +57,7 @@ def _show_live(store: Store, live: list[str]) -> None:
         for state in found:
             _show_state(state)
         if found:
-            show_curves([state.curve for state in found][:MOST_SERIES], group, Axis())
+            show_curves([state.curve for state in found][:MOST_SERIES], group, Over(), key="live")
         if len(found) + len(unreadable) < len(live):
             st.info("A run has finished: reload the page to see it below.", icon=":material/flag:")
 
@@ -147,11 +116,12 @@ def _show_finished(models: dict[str, Artifact]) -> None:
     if not chosen:
         return
     with st.container(horizontal=True):
-        group = st.segmented_control("Curves", _GROUPS, default="Loss", key="group") or "Loss"
-        over = st.segmented_control("Over", list(_OVER), default="steps", key="over") or "steps"
-        smoothing = st.slider("Smoothing", 0.0, 0.99, 0.0, key="smoothing", help=_SMOOTHING)
+        group = st.segmented_control("Curves", GROUPS, default="Loss", key="group") or "Loss"
+        over = st.segmented_control("Over", list(OVER), default="steps", key="over") or "steps"
+        smoothing = st.slider("Smoothing", 0.0, 0.99, 0.0, key="smoothing", help=SMOOTHING)
     curves = [finished_curve(opened(models[run])) for run in chosen]
-    show_curves(curves, group, Axis(*_OVER[over], smoothing))
+    show_curves(curves, group, Over(*OVER[over], smoothing), key="finished")
+    _show_phases([models[run] for run in chosen])
     _show_notes(curves)
     if len(chosen) > 1:
         _show_differences([models[run] for run in chosen])
@@ -185,57 +155,25 @@ def _line(model: Artifact) -> Row:
     }
 
 
-def show_curves(curves: list[Curve], group: str, axis: Axis) -> None:
-    """Draw one group of figures, a line a run; figures that no run measured are left out."""
-    panels: list[tuple[str, list[Row]]] = []
-    for field, title in _STEP_FIGURES.get(group, ()):
-        panels.append((title, _rows(curves, "steps", field, title, axis)))
-    if group == "Loss":
-        for mask in MASK_KINDS:
-            title = f"held-out loss, {mask} mask, nats"
-            panels.append((title, _rows(curves, "held_out", f"{mask}_loss", title, axis)))
-    if group == "Top-k":
-        for mask in MASK_KINDS:
-            for k in TOP_K:
-                title = f"held-out top-{k}, {mask} mask"
-                panels.append((title, _rows(curves, "held_out", f"{mask}_top{k}", title, axis)))
-    drawn = [(title, rows) for title, rows in panels if rows]
-    if not drawn:
-        st.info("None of these figures was measured yet.", icon=":material/show_chart:")
-        return
-    width = 4 if group == "Top-k" else 2
-    for start in range(0, len(drawn), width):
-        for column, (title, rows) in zip(st.columns(width), drawn[start : start + width], strict=False):
-            with column:
-                line_chart(rows, x=axis.title, y=title, series="run", alt=f"{title} over {axis.title}")
-    st.caption(
-        "Held-out figures use frozen masks on text of patients, citations and codes that are not in the training part."
-    )
-    with st.expander("The last figures as a table"):
-        last = [
-            {"run": rows[-1]["run"], "figure": title, axis.title: rows[-1][axis.title], "value": rows[-1][title]}
-            for title, all_ in drawn
-            for rows in _by_run(all_)
-        ]
-        st.dataframe(last, hide_index=True)
-
-
-def _rows(curves: list[Curve], part: str, field: str, title: str, axis: Axis) -> list[Row]:
-    rows: list[Row] = []
-    for curve in curves:
-        points = [p for p in getattr(curve, part) if p.get(field) is not None and p.get(axis.field) is not None]
-        values = smooth([point[field] for point in points], axis.smoothing if part == "steps" else 0.0)
-        shift = axis.field == "step"  # steps are counted from 1 on the page
-        rows += [
-            {"run": curve.run, axis.title: point[axis.field] + shift, title: value}
-            for point, value in zip(points, values, strict=True)
-        ]
-    return rows
-
-
-def _by_run(rows: list[Row]) -> list[list[Row]]:
-    runs = dict.fromkeys(row["run"] for row in rows)
-    return [[row for row in rows if row["run"] == run] for run in runs]
+def _show_phases(models: list[Artifact]) -> None:
+    """Show what each phase of the runs read and predicted."""
+    rows: list[Row] = [
+        {
+            "run": model.manifest.id,
+            "phase": "before" if account["phase"] is None else str(account["phase"] + 1),
+            "objective": account["objective"],
+            "steps": account["steps"],
+            "tokens predicted": account["predicted"],
+            "corpus": corpus,
+            "tokens read": tokens,
+        }
+        for model in models
+        for account in model.summary.get("phases", ())
+        for corpus, tokens in account["tokens"].items()
+    ]
+    if rows:
+        with st.expander(f"Phases and their corpora ({len(rows)})"):
+            st.dataframe(rows, hide_index=True)
 
 
 def _show_notes(curves: list[Curve]) -> None:

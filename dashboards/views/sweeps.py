@@ -16,7 +16,7 @@ from clinical_modernbert.sweeps.kinds import PRETRAINING, TrialKind
 from clinical_modernbert.sweeps.results import HIDDEN, ArmCurve, Comparison, FailedFit, Fit, SweepReport
 from clinical_modernbert.sweeps.results_json import curves_from_json, report_from_json
 from panels.artifact_picker import artifacts_or_stop, choose, show_origin
-from panels.charts import MOST_SERIES, interval_chart, line_chart, parallel_chart
+from panels.charts import MOST_SERIES, Axis, interval_chart, line_chart, parallel_chart
 
 
 def page() -> None:
@@ -165,9 +165,8 @@ def _show_search(report: SweepReport) -> None:
         values = {row[path] for row in rows}
         if len(values) > 1 and all(isinstance(value, int | float) and value > 0 for value in values):
             rows.sort(key=lambda row: row[path])
-            line_chart(
-                rows, x=path, y=kind.metric_title, series="trial", log_x=True, alt=f"{kind.metric_title} over {path}."
-            )
+            axis, alt = Axis(path, log=True), f"{kind.metric_title} over {path}."
+            line_chart(rows, x=axis, y=kind.metric_title, series="trial", alt=alt)
 
 
 def _show_curves(curves: dict[str, ArmCurve], kind: TrialKind, part: str) -> None:

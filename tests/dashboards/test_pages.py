@@ -11,7 +11,14 @@ from clinical_modernbert.artifacts import Store
 from streamlit.testing.v1 import AppTest
 
 from tests.helpers.explorer_page import EXPLORER, charts, opened, tables, words
-from tests.helpers.explorer_stores import SAMPLE, full_store, publish_corpus, publish_vector_sweep, write_progress
+from tests.helpers.explorer_stores import (
+    SAMPLE,
+    full_store,
+    publish_corpus,
+    publish_two_phases,
+    publish_vector_sweep,
+    write_progress,
+)
 
 __all__ = ["full_store"]
 PAGES = {
@@ -222,6 +229,47 @@ def test_runs_are_filtered_grouped_and_shown_with_fields_of_their_recipes(app: A
     assert {(group["optimizer.learning_rate"], group["runs"]) for group in groups} >= {("0.003", 1)}
     app.text_input(key="run-filter").set_value("nothing.here=1").run()
     assert "no field ends with 'nothing.here'" in words(app)
+
+
+def test_phases_corpora_and_the_causal_loss_of_a_run_are_shown(app: AppTest, full_store: Store, tmp_path: Path) -> None:
+    publish_two_phases(full_store, tmp_path / "two")
+    opened(app, PAGES["runs"], mode="researcher")
+    app.multiselect(key="runs").set_value(["two-1", "first-1"]).run()
+
+    def drawn() -> dict[str, dict[str, Any]]:
+        """Title -> chart, of the finished runs: only theirs have the border between the phases."""
+        layered = [chart for chart in charts(app) if "layer" in chart]
+        return {chart["title"]["text"]: chart for chart in layered}
+
+    causal = drawn()["held-out loss, next tokens, nats"]
+    assert [(row["run"], row["step"]) for row in causal["rows"]] == [("two-1", 20), ("two-1", 40)]
+    assert [layer["encoding"]["x"].get("datum") for layer in causal["layer"]] == [None, 40]
+    assert "where a new phase begins" in words(app)
+    (accounts,) = [table for table in tables(app) if table and "tokens read" in table[0]]
+    assert [
+        (row["run"], row["phase"], row["objective"], row["corpus"], row["tokens read"]) for row in accounts[:3]
+    ] == [
+        ("two-1", "1", "causal", "full-1", 4000),
+        ("two-1", "2", "masked", "full-1", 1500),
+        ("two-1", "2", "masked", "more-1", 4500),
+    ]
+
+    app.segmented_control(key="group").set_value("Corpora").run()
+    app.selectbox(key="finished-figure").set_value("uniform_top1").run()
+    found = drawn()
+    assert list(found) == [
+        "full-1: held-out top-1, uniform mask",
+        "more-1: held-out top-1, uniform mask",
+        "two-1 on full-1: held-out top-1, uniform mask",
+    ]
+    of_more = found["more-1: held-out top-1, uniform mask"]["rows"]
+    assert [row["more-1: held-out top-1, uniform mask"] for row in of_more] == [0.5] * 5
+    assert {row["source"] for row in found["two-1 on full-1: held-out top-1, uniform mask"]["rows"]} == {
+        "wards",
+        "abstracts",
+    }
+    app.selectbox(key="finished-figure").set_value("causal_loss").run()
+    assert list(drawn()) == ["full-1: held-out loss, next tokens, nats"]
 
 
 def _runs(chart: dict[str, Any]) -> set[str]:

@@ -187,8 +187,42 @@ def held_out(top1: float) -> dict[str, float]:
     return found | {f"{mask}_top{k}": share for mask in ("uniform", "entity") for k, share in shares.items()}
 
 
-def publish_run(store: Store, folder: Path, *, name: str, learning_rate: float, num_steps: int = 100) -> Artifact:
-    """Publish the model ``<name>-1`` with its curve, made from the corpus ``full-1``."""
+def phase(number: int | None, *, steps: int, tokens: dict[str, int], objective: str = "masked") -> dict[str, Any]:
+    """The account of a phase in a model's summary."""
+    return {"phase": number, "objective": objective, "steps": steps, "predicted": 300, "flops": 1e12, "tokens": tokens}
+
+
+def publish_two_phases(store: Store, folder: Path) -> Artifact:
+    """Publish ``two-1``: 40 causal steps on ``full-1``, then 60 masked ones on a mixture with ``more-1``."""
+    points = history(100, learning_rate=1e-3)
+    for point in points:
+        causal = point["step"] < 40
+        if "phase" in point:
+            point["phase"] = 0 if causal else 1
+        if "held_out" in point:
+            if causal:
+                point["held_out"] |= {"causal_loss": 4.5, "causal_top1": 0.2}
+            of_source = {"wards": held_out(0.3), "abstracts": held_out(0.1)}
+            figures = {"overall": point["held_out"], "by_source": of_source}
+            point["corpora"] = {"full-1": figures, "more-1": {"overall": held_out(0.5), "by_source": {}}}
+    accounts = [
+        phase(0, steps=40, tokens={"full-1": 4000}, objective="causal"),
+        phase(1, steps=60, tokens={"full-1": 1500, "more-1": 4500}),
+    ]
+    return publish_run(store, folder, name="two", learning_rate=1e-3, phases=accounts, points=points)
+
+
+def publish_run(
+    store: Store,
+    folder: Path,
+    *,
+    name: str,
+    learning_rate: float,
+    num_steps: int = 100,
+    phases: list[dict[str, Any]] | None = None,
+    points: list[dict[str, Any]] | None = None,
+) -> Artifact:
+    """Publish the model ``<name>-1`` with its curve, made from the corpus ``full-1``; of one phase unless told otherwise."""
     corpus = find_artifact(store, "corpus", "full-1")
     assert corpus
     recipe = {"kind": "pretrain", "name": name, "optimizer": {"learning_rate": learning_rate}, "training": {"seed": 0}}
@@ -206,11 +240,11 @@ def publish_run(store: Store, folder: Path, *, name: str, learning_rate: float, 
         "held_out": held_out(0.2),
         "rollbacks": 1,
         "corpus": "full-1",
-        "phases": [{"tokens": {"full-1": 1000}}],
+        "phases": phases or [phase(0, steps=num_steps, tokens={"full-1": 1000})],
         "initial_weights": "bb",
     }
     inputs = (InputEntry(name="corpus", id="corpus/full-1", digest=corpus.manifest.digest),)
-    files = {"history.json": history(num_steps, learning_rate=learning_rate)}
+    files = {"history.json": points or history(num_steps, learning_rate=learning_rate)}
     return _publish(store, folder, "model", f"{name}-1", files, recipe=recipe, summary=summary, inputs=inputs)
 
 
