@@ -88,7 +88,7 @@ def _of_runs(curves: list[Curve], group: str, over: Over) -> list[_Chart]:
     charts: list[_Chart] = [
         (title, "run", _rows(curves, "steps", field, title, over)) for field, title in _STEP_FIGURES.get(group, ())
     ]
-    held_out = {"Loss": _LOSSES, "Top-k": _SHARES}.get(group, {})
+    held_out = {"Loss": _LOSSES, "Top-k": _SHARES | _CODES}.get(group, {})
     return charts + [(title, "run", _rows(curves, "held_out", field, title, over)) for field, title in held_out.items()]
 
 

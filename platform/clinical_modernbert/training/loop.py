@@ -17,7 +17,7 @@ from functools import partial
 import torch
 
 from clinical_modernbert.artifacts import FileEntry, open_state
-from clinical_modernbert.encoder import keep_freed_memory, set_global_rope_theta
+from clinical_modernbert.encoder import keep_freed_memory, products_in, set_global_rope_theta
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.outages import patiently
 from clinical_modernbert.training.batches import WorkerShare
@@ -44,7 +44,7 @@ from clinical_modernbert.training.state import (
 from clinical_modernbert.training.step import Signals, StepContext, step_figures, step_seed, train_step
 from clinical_modernbert.training.step_profile import StepProfiler
 from clinical_modernbert.training.stop_signal import StopRequest
-from clinical_modernbert.training.worker import Worker
+from clinical_modernbert.training.worker import Worker, from_first_worker
 
 _logger = logging.getLogger(__name__)
 
@@ -230,10 +230,15 @@ class _Loop:
             self._progress.write(Progress(self._state.step, run.num_steps, self._state.history))
 
     def _evaluate(self, step: int, phase: Phase) -> HeldOutPoint:
-        """Return the held-out figures after ``step`` on rows of the phase's length."""
+        """Return the held-out figures after ``step`` on rows of the phase's length, and those of the probe of codes."""
         run = self._run
         scoring = Scoring(run.recipe.held_out_loss.max_rows, run.source.masker.tokens, run.worker, run.precision)
-        return score_run(run.model, run.corpora, phase, scoring, step=step)
+        point = score_run(run.model, run.corpora, phase, scoring, step=step)
+        if run.probe is None:
+            return point
+        with products_in(run.precision, run.worker.device):
+            figures = run.probe.figures(run.model) if run.worker.rank == 0 else {}
+        return replace(point, held_out=point.held_out | from_first_worker(figures, run.worker))
 
     def _save_if_due(self, *, stop: bool) -> None:
         """Begin a checkpoint if its step has come or the run shall stop; after the last step only if states are kept."""

@@ -27,6 +27,7 @@ from clinical_modernbert.recipe.section import RecipeValues
 from clinical_modernbert.tokenizer import load_base, load_tokenizer, padded_vocabulary_size, special_ids
 from clinical_modernbert.training.batches import BatchSource, TrainingRows
 from clinical_modernbert.training.checkpoint_model import check_checkpoint
+from clinical_modernbert.training.code_probe import CodeProbe, build_probe
 from clinical_modernbert.training.corpora import open_corpora
 from clinical_modernbert.training.engine import Engine, MaskedLanguageLoss, build_engine
 from clinical_modernbert.training.phases import Phase, lay_out
@@ -69,6 +70,8 @@ class Run:
     """RoPE base of the model's global layers, for phases that set none."""
     precision: Precision
     engine: Engine
+    probe: CodeProbe | None
+    """Codes whose neighbours are measured at each evaluation."""
     initial_model: InputEntry | None
     """What ``model.init`` names; None from scratch."""
     continued_state: InputEntry | None
@@ -106,7 +109,7 @@ def start_run(job: TrainJob, worker: Worker) -> Run:
         model.activation_checkpointing_enable()
     if recipe.scaling.compile:
         compile_feed_forward(model)
-    phases = lay_out(recipe)
+    phases, codes = lay_out(recipe), recipe.held_out_loss.codes
     engine = build_engine(
         MaskedLanguageLoss(model, precision=precision),
         scaling=recipe.scaling,
@@ -125,6 +128,7 @@ def start_run(job: TrainJob, worker: Worker) -> Run:
         rope_theta=global_rope_theta(model),
         precision=precision,
         engine=engine,
+        probe=build_probe(codes, tokenizer, max_tokens=model.config.max_position_embeddings) if codes else None,
         initial_model=initial,
         continued_state=InputEntry.model_validate(job.continued_state) if job.continued_state else None,
         initial_weights=initial_weights,

@@ -84,6 +84,8 @@ def test_the_held_out_loss_of_next_tokens_is_that_of_transformers(store: Store, 
             hidden = plain.model(input_ids=ids[None], attention_mask=masks).last_hidden_state
             logits = plain.decoder(plain.head(hidden))[0]
         losses.append(torch.nn.functional.cross_entropy(logits[:-1], ids[1:], reduction="none"))
+    loss = f"{model.summary['held_out']['causal_loss']:.4f}"
+    assert f"| none: next tokens | {loss} |" in (model.folder("model") / "README.md").read_text()
     assert model.summary["held_out"]["causal_loss"] == pytest.approx(float(torch.cat(losses).mean()), rel=1e-4)
 
 

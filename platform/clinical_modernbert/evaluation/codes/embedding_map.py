@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clinical_modernbert.artifacts import Artifact, Plan, synthetic_sources
+from clinical_modernbert.encoder.neighbours import nearest
 from clinical_modernbert.errors import ArtifactError
-from clinical_modernbert.evaluation.codes.neighbours import nearest
 from clinical_modernbert.evaluation.codes.report import EmbeddingMapReport
 from clinical_modernbert.evaluation.codes.vectors import project
 from clinical_modernbert.evaluation.report.schema import section_json

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.corpus import is_held_out
 from clinical_modernbert.corpus.pairs.build import LINKS_NAME, TERMS_NAME
-from clinical_modernbert.evaluation.codes.neighbours import clustered_mean, nearest
+from clinical_modernbert.encoder.neighbours import nearest
+from clinical_modernbert.evaluation.codes.neighbours import clustered_mean
 from clinical_modernbert.evaluation.report.schema import LookUpFigures
 from clinical_modernbert.evaluation.tasks import trivial
 from clinical_modernbert.evaluation.tasks.ranking import cosines

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from clinical_modernbert.artifacts import Artifact, Plan, synthetic_sources
 from clinical_modernbert.encoder import Encoder, load_export, pooling_of
+from clinical_modernbert.encoder.neighbours import nearest, purity
 from clinical_modernbert.errors import ArtifactError
 from clinical_modernbert.evaluation.codes.code_set import CodeSet, code_set, held_out_codes
 from clinical_modernbert.evaluation.codes.labels import label_paths, map_labels
-from clinical_modernbert.evaluation.codes.neighbours import group_figures, nearest, permuted_purity, purity
+from clinical_modernbert.evaluation.codes.neighbours import group_figures, permuted_purity
 from clinical_modernbert.evaluation.codes.places import code_paths, counterparts
 from clinical_modernbert.evaluation.codes.report import MapReport, Purity
 from clinical_modernbert.evaluation.codes.search_terms import search_terms

@@ -1,12 +1,8 @@
 """Neighbours are exact, and purity has its known ends."""
 
 import numpy as np
-from clinical_modernbert.evaluation.codes.neighbours import (
-    group_figures,
-    nearest,
-    permuted_purity,
-    purity,
-)
+from clinical_modernbert.encoder.neighbours import nearest, purity
+from clinical_modernbert.evaluation.codes.neighbours import group_figures, permuted_purity
 from clinical_modernbert.evaluation.codes.vectors import text_vectors
 
 
