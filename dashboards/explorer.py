@@ -30,6 +30,7 @@ _STYLE = """<style>
 [data-testid="stMainBlockContainer"] {padding-top: 4rem; padding-left: 2rem; padding-right: 2rem}
 .st-key-banner [data-testid="stAlertContainer"] {padding: 0.2rem 0.75rem; min-height: 0}
 [data-testid="stMainBlockContainer"] h1 {padding: 0.25rem 0; font-size: 1.75rem}
+[data-testid="stMainBlockContainer"] h2 {padding: 0.5rem 0; font-size: 1.35rem}
 </style>"""
 
 

@@ -70,6 +70,6 @@ def visit(root: str, *, typed: str) -> Iterator[tuple[str, str]]:
 
 
 def _words(app: AppTest) -> str:
-    kinds = (app.title, app.subheader, app.markdown, app.caption, app.text, app.info, app.warning, app.error, app.code)
+    kinds = (app.title, app.header, app.markdown, app.caption, app.text, app.info, app.warning, app.error, app.code)
     said = [str(element.value) for kind in (*kinds, app.exception) for element in kind]
     return "\n".join([*said, *(frame.value.to_csv() for frame in app.dataframe)])

@@ -66,7 +66,7 @@ def show_list(whole: pa.Table, table: str, *, provenance: Sequence[str], file: s
     with st.container(key="my-list"):
         out = f", {len(listed.excluded):,} excluded" if listed.excluded else ""
         count = len(listed.included)
-        st.subheader(f"My list: {count:,} {'code' if count == 1 else 'codes'}{out}")
+        st.header(f"My list: {count:,} {'code' if count == 1 else 'codes'}{out}")
         if listed.codes:
             _show_codes(whole, table, provenance=provenance, file=file)
         else:

@@ -13,7 +13,7 @@ Corpus = tuple[Artifact, Summary]
 
 def show_pair(first: Corpus, second: Corpus) -> None:
     """Show the figures of both by source; a source that one of them lacks has no figures there."""
-    st.subheader("Two corpora side by side")
+    st.header("Two corpora side by side")
     corpora = {corpus.manifest.id: corpus_accounts(corpus, summary) for corpus, summary in (first, second)}
     figures = {corpus_id: _figures(accounts) for corpus_id, accounts in corpora.items()}
     names = dict.fromkeys(name for of_one in figures.values() for name in of_one)

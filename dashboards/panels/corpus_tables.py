@@ -42,7 +42,7 @@ Accounts = Sequence[SourceAccount]
 
 def show_sources(summary: Summary, accounts: Accounts) -> None:
     """Show what each source gave."""
-    st.subheader("Sources")
+    st.header("Sources")
     rows = []
     for one in accounts:
         tokens = sum(one.account.tokens.values())
@@ -80,7 +80,7 @@ def show_sources(summary: Summary, accounts: Accounts) -> None:
 
 def show_drops(accounts: Accounts) -> None:
     """Show how many records were left out: by reason, most first, with a column for each source and their sum."""
-    st.subheader("Left out, with reasons")
+    st.header("Left out, with reasons")
     reasons = {reason for one in accounts for reason in one.account.dropped}
     if not reasons:
         st.markdown("Nothing was left out.")
@@ -100,7 +100,7 @@ def show_drops(accounts: Accounts) -> None:
 
 def show_contamination(summary: Summary, accounts: Accounts) -> None:
     """Show what the documents were compared with, and how many were left out for each evaluation set."""
-    st.subheader("Compared with evaluation sets")
+    st.header("Compared with evaluation sets")
     if not summary.evaluation_sets:
         st.warning(
             "The documents were compared with no evaluation set (`decontamination` in the recipe), so any may be among them.",
@@ -121,7 +121,7 @@ def show_contamination(summary: Summary, accounts: Accounts) -> None:
 
 def show_languages(accounts: Accounts) -> None:
     """Show the languages of the documents that were read, before duplicates were removed."""
-    st.subheader("Languages")
+    st.header("Languages")
     shown = [shown_counts(one.account.languages, public=one.public)[0] for one in accounts]
     languages = {language for cells in shown for language in cells}
     if not languages:
@@ -140,7 +140,7 @@ def show_languages(accounts: Accounts) -> None:
 
 def show_identifiers(accounts: Accounts) -> None:
     """Show how many documents hold identifiers, and of which kinds."""
-    st.subheader("Identifiers found by the guard")
+    st.header("Identifiers found by the guard")
     documents = []
     for one in accounts:
         number = one.account.documents_with_identifiers
@@ -157,7 +157,7 @@ def show_identifiers(accounts: Accounts) -> None:
 
 def show_quarantine(summary: Summary, accounts: Accounts) -> None:
     """Show what could not be read, by source; for researchers also where it is."""
-    st.subheader("Could not be read")
+    st.header("Could not be read")
     damaged = [one for one in accounts if one.account.quarantined or one.account.unread_bytes or one.account.lost]
     if not damaged:
         st.markdown("Every record was read.")

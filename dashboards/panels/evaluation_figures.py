@@ -21,7 +21,7 @@ _TIMES = ("seconds", "fastest", "slowest", "tokenizing", "texts a second")
 
 def show_codes(codes: CodesReport, evaluation: Artifact) -> None:
     """Show figure 2: figures in the original space with their intervals, the maps, and the picture on request."""
-    st.subheader("Figure 2: ICD-9 codes")
+    st.header("Figure 2: ICD-9 codes")
     metric = st.segmented_control("Figure", list(_FIGURES), default="purity", key="codes-metric") or "purity"
     st.caption(f"{_FIGURES[metric]}; {codes.num_codes:,} codes, k={codes.k}, measured in the model's own space.")
     rows = list(_code_rows(codes, metric))
@@ -60,7 +60,7 @@ def _row(encoder: str, series: str, figure: Estimate, figures: CodeFigures) -> d
 
 def show_efficiency(efficiency: EfficiencyReport) -> None:
     """Show figure 3: seconds over the number of texts, one picture a protocol."""
-    st.subheader("Figure 3: how long embedding takes")
+    st.header("Figure 3: how long embedding takes")
     st.caption(
         f"Measured on {efficiency.hardware}. Reported for 100,000 texts of 512 tokens on one A100: {reported.figure_3()}."
     )

@@ -19,7 +19,7 @@ def show_tasks(comparison: Comparison, *, public: set[str]) -> None:
     for title, members in groups:
         if not members:
             continue
-        st.subheader(title)
+        st.header(title)
         for tab, name in zip(st.tabs(members), members, strict=True):
             with tab:
                 if name in comparison.tasks:

@@ -43,7 +43,7 @@ class Grouping:
 
 def show_selection(table: pa.Table, rows: NDArray[np.intp] | None, grouping: Grouping) -> None:
     """Show the selected ``rows`` of ``table``, compared with all other rows, a value of the group column or a kept group."""
-    st.subheader("Selected group")
+    st.header("Selected group")
     if rows is None:
         st.info(
             "Nothing is selected. Draw around points with the lasso (or hold Shift while dragging), or filter the legend and "

@@ -187,7 +187,7 @@ def show_card(codes: pa.Table, *, page: str, artifact: Artifact) -> None:
         st.info("Choose a code: click a point, or search and pick a line.", icon=":material/touch_app:")
         return
     code = codes.slice(row, 1).to_pylist()[0]
-    st.subheader(code["code"])
+    st.header(code["code"])
     st.text(code["description"])
     st.caption("**Place**")
     st.text("\n".join(f"{'  ' * depth}{step}" for depth, step in enumerate(code["path"])))
@@ -248,7 +248,7 @@ def _marks(codes: pa.Table, found: Matches | None) -> list[Mark]:
 
 
 def _show_purity(purity: Purity) -> None:
-    st.subheader("How far to trust the groups")
+    st.header("How far to trust the groups")
     st.markdown(
         f"Share of a code's {purity.k} nearest codes that are in the same chapter, measured in the model's original "
         "space. A model has learnt clinical meaning if it is above all three baselines."

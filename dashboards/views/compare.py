@@ -191,7 +191,7 @@ def _show_near(pair: Pair, row: int, near: list[int]) -> None:
 
 
 def _show_moved(pair: Pair) -> None:
-    st.subheader("What moved most")
+    st.header("What moved most")
     ties = int((pair.overlap_N == pair.overlap_N.min()).sum())
     st.markdown("Codes whose nearest codes changed most between the two models; choose a line to see it on both maps.")
     st.caption(

@@ -89,7 +89,7 @@ def _show_totals(summary: Summary, accounts: list[SourceAccount]) -> None:
 
 
 def _show_lengths(accounts: list[SourceAccount]) -> None:
-    st.subheader("How long documents are")
+    st.header("How long documents are")
     most = max((n for a in accounts for n, count in enumerate(a.account.length_classes) if count), default=0)
     rows: list[Row] = []
     for one in accounts:
@@ -116,7 +116,7 @@ def _show_lengths(accounts: list[SourceAccount]) -> None:
 
 
 def _show_rows(summary: Summary) -> None:
-    st.subheader("Packed rows")
+    st.header("Packed rows")
     st.dataframe(
         [
             {
@@ -137,7 +137,7 @@ def _show_samples(corpus: Artifact) -> None:
     named = corpus.manifest.recipe.get("card", {}).get("public_sources", [])
     if not named:
         return
-    st.subheader("Samples of public sources")
+    st.header("Samples of public sources")
     for source in named:
         st.markdown(f"**{source}**")
         reveal(f"corpus/{corpus.manifest.id}/sample/{source}", partial(_sample, corpus, source))

@@ -188,7 +188,7 @@ def _show_card(artifact: Artifact, rows: pa.Table, report: EmbeddingMapReport) -
         st.info("Choose a document: click a point.", icon=":material/touch_app:")
         return
     document = rows.slice(row, 1).to_pylist()[0]
-    st.subheader(_title(row))
+    st.header(_title(row))
     st.dataframe([{"column": name, "value": document[name]} for name in (*report.columns, _LENGTH)], hide_index=True)
     st.markdown("**Nearest documents**, in the model's original space (not on the map)")
     near = document["map_neighbours"]

@@ -63,7 +63,7 @@ def public_tasks(evaluation: Artifact) -> set[str]:
 
 
 def _show_table_4(table: Table4) -> None:
-    st.subheader("Table 4: hidden words")
+    st.header("Table 4: hidden words")
     first = table.keys[0]
     for mask, figures in table.masks.items():
         model, baseline = figures.shares["model"][first], figures.shares["unigram"][first]
@@ -127,7 +127,7 @@ def _show_sources(sources: dict[str, Accuracies], k: str) -> None:
 
 
 def _show_encoders(comparison: Comparison) -> None:
-    st.subheader("What was compared")
+    st.header("What was compared")
     if is_researcher():
         rows = [{"encoder": name, **facts.model_dump()} for name, facts in comparison.encoders.items()]
         st.dataframe(rows, hide_index=True)
@@ -149,7 +149,7 @@ def _show_encoders(comparison: Comparison) -> None:
 
 
 def _show_statistics(comparison: Comparison) -> None:
-    st.subheader("Table 3: the data sets")
+    st.header("Table 3: the data sets")
     rows = []
     for name, facts in comparison.statistics.items():
         paper = reported.TABLE_3.get(name)

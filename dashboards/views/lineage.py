@@ -106,7 +106,7 @@ def _line(artifact: Artifact) -> Row:
 
 
 def _show(artifact: Artifact, artifacts: Sequence[Artifact]) -> None:
-    st.subheader(f"Lineage of {_name(artifact)}")
+    st.header(f"Lineage of {_name(artifact)}")
     note = synthetic_note(artifact)
     if note:
         st.warning(f"{note[0].upper()}{note[1:]}.", icon=":material/smart_toy:")

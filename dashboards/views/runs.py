@@ -40,7 +40,7 @@ def page() -> None:
 
 
 def _show_live(store: Store, live: list[str]) -> None:
-    st.subheader("Not finished")
+    st.header("Not finished")
     group = st.segmented_control("Curves", GROUPS, default="Loss", key="live-group") or "Loss"
 
     @st.fragment(run_every=_REFRESH_S)
@@ -102,7 +102,7 @@ def _duration(seconds: float) -> str:
 
 
 def _show_finished(models: dict[str, Artifact]) -> None:
-    st.subheader("Finished")
+    st.header("Finished")
     fields = fields_of(list(models.values()), [model.manifest.digest for model in models.values()])
     runs = [Run(run, _line(model), of_run) for (run, model), of_run in zip(models.items(), fields, strict=True)]
     choose_runs(runs, columns=_COLUMNS, key="runs", most=MOST_SERIES)

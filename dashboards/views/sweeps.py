@@ -58,7 +58,7 @@ def _chosen_part(parts: Mapping[str, str], kind: TrialKind) -> str:
 
 
 def _show_arms(comparison: Comparison, kind: TrialKind, part: str) -> None:
-    st.subheader("Table 5: the arms" if kind is PRETRAINING else "The arms")
+    st.header("Table 5: the arms" if kind is PRETRAINING else "The arms")
     rows = []
     for name, arm in comparison.arms.items():
         figures = arm.parts.get(part, {})
@@ -87,7 +87,7 @@ def _show_reported(titles: list[str]) -> None:
 
 
 def _show_differences(comparison: Comparison, kind: TrialKind, part: str) -> None:
-    st.subheader("Difference from the baseline")
+    st.header("Difference from the baseline")
     first = next(iter(kind.columns))
     metric = st.segmented_control(
         "Figure", list(kind.columns), default=first, key=f"metric-{kind.base}", format_func=kind.columns.__getitem__
@@ -141,7 +141,7 @@ def _show_pairing(comparison: Comparison, kind: TrialKind) -> None:
 
 
 def _show_search(report: SweepReport) -> None:
-    st.subheader("The search")
+    st.header("The search")
     best, kind = report.best, report.kind
     point = ", ".join(f"`{path}={value}`" for path, value in sorted(best.point.items()))
     st.markdown(
@@ -170,7 +170,7 @@ def _show_search(report: SweepReport) -> None:
 
 
 def _show_curves(curves: dict[str, ArmCurve], kind: TrialKind, part: str) -> None:
-    st.subheader("Figure 4: the curves" if kind is PRETRAINING else "The curves")
+    st.header("Figure 4: the curves" if kind is PRETRAINING else "The curves")
     arms = list(dict.fromkeys(curve.arm for curve in curves.values()))
     if len(arms) > MOST_SERIES:
         arms = st.multiselect("Arms", arms, default=arms[:MOST_SERIES], max_selections=MOST_SERIES, key="arms")
@@ -191,7 +191,7 @@ def _show_curves(curves: dict[str, ArmCurve], kind: TrialKind, part: str) -> Non
 
 
 def _show_fit(fit: Fit | FailedFit) -> None:
-    st.subheader("Fit of the loss")
+    st.header("Fit of the loss")
     if isinstance(fit, FailedFit):
         st.warning(f"There is no fit: {fit.failed}.", icon=":material/show_chart:")
         return
@@ -210,7 +210,7 @@ def _show_fit(fit: Fit | FailedFit) -> None:
 
 
 def _show_trials(report: SweepReport) -> None:
-    st.subheader("Trials")
+    st.header("Trials")
     failed = [trial for trial in report.trials if trial.error]
     if failed:
         st.warning(

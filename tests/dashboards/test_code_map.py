@@ -98,7 +98,7 @@ def test_a_chosen_code_shows_its_card_and_is_marked_with_its_nearest(app: AppTes
     app.run()
     assert not app.exception
     said = words(app)
-    assert app.subheader[0].value == "102.01"
+    assert app.header[0].value == "102.01"
     assert "Diabetic KIDNEY disease (type 2)" in said
     assert "102-102 Organ 2\n  102 Category" in said
     assert "Q10.1 (approximately)" in said
@@ -156,7 +156,7 @@ def test_the_address_brings_code_and_area_back_and_holds_nothing_typed(app: AppT
     app.query_params["area"] = write_area(HALF)
     app.run()
     assert not app.exception
-    assert app.subheader[0].value == "102.01"
+    assert app.header[0].value == "102.01"
     x = code_table()["x"].to_numpy()
     placed = places(x, code_table()["y"].to_numpy())[:, 0]
     inside = (placed > 32768) & (placed < 65535) & (np.arange(420) // CODES_PER_CHAPTER != 3)

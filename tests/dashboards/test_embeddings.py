@@ -61,7 +61,7 @@ def test_documents_are_shown_by_id_and_small_groups_are_not_named(app: AppTest, 
     app.session_state["set-row"] = 70
     app.run()
     assert not app.exception
-    assert app.subheader[0].value == "Document 71 of the map"
+    assert app.header[0].value == "Document 71 of the map"
     assert "secret" not in words(app)
     shown = json.dumps([frame.value.to_dict("records") for frame in app.dataframe])
     assert "(fewer than 11)" in shown

@@ -28,7 +28,7 @@ def test_code_and_map_go_to_compare_and_back(app: AppTest, publish_map: PublishM
     app.run()
     app.switch_page(CODE_MAP).run()
     assert not app.exception
-    assert app.subheader[0].value == "103.03"
+    assert app.header[0].value == "103.03"
     assert app.selectbox(key="map").value == ids[1]
 
 

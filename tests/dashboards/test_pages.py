@@ -37,6 +37,7 @@ def test_every_page_shows_a_full_store(app: AppTest, full_store: Store, page: st
     opened(app, page, mode=mode)
     assert app.warning[0].value == "Research use, not for care."
     assert not app.error
+    assert not app.subheader  # a heading of the third level has no place below one of the first
     if mode == "researcher":
         assert app.dataframe
 

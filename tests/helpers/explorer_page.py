@@ -131,7 +131,7 @@ def opened(app: AppTest, page: str, *, mode: str | None = None) -> AppTest:
 
 def words(app: AppTest) -> str:
     """All that the page says, outside tables and charts."""
-    kinds = (app.title, app.subheader, app.markdown, app.caption, app.text, app.info, app.warning, app.error, app.code)
+    kinds = (app.title, app.header, app.markdown, app.caption, app.text, app.info, app.warning, app.error, app.code)
     return "\n".join(str(element.value) for kind in kinds for element in kind)
 
 
