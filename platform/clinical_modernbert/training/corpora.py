@@ -6,7 +6,6 @@ Loads no torch.
 from collections.abc import Mapping
 
 from clinical_modernbert.artifacts import Artifact, Plan, Store, find_artifact, make_plan, resolve, trained_on
-from clinical_modernbert.corpus.shards import row_lengths
 from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.recipe import MergeRecipe, PretrainRecipe
 
@@ -46,7 +45,9 @@ def _corpora_of_models(plan: Plan[MergeRecipe]) -> list[Artifact]:
                     f"corpora: {entry.id} was trained on {corpus_id}, which {plan.store.uri} no longer has; name the corpora to "
                     "score on besides corpus, or corpora=[] for none"
                 )
-            if plan.recipe.sequence_length in row_lengths(corpus):
+            if (
+                str(plan.recipe.sequence_length) in corpus.summary["rows"]
+            ):  # corpus.shards, which reads rows, loads torch
                 known[corpus_id] = corpus
     known.pop(plan.artifacts["corpus"].manifest.id, None)
     return list(known.values())
