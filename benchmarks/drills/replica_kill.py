@@ -18,7 +18,6 @@ from benchmarks.kits.endpoints import ours, publish_model
 
 NUM_KILLS, NUM_REPLICAS = 20, 2
 _REPLICA = "ray::ServeReplica:encoder"
-_SETTLE_S = 20
 
 
 def run(scratch: Path, seed: int) -> Outcome:
@@ -33,9 +32,6 @@ def drill(scratch: Path, *, seed: int, num_kills: int) -> Outcome:
     settings: dict[str, Any] = {"scaling.num_replicas": NUM_REPLICAS, "scaling.num_threads": 1}
     recovered, back_s = 0, []
     with ours(export, **settings) as endpoint, load.running(endpoint):
-        # One replica answers before the other is up; a death while the first deployment is under way would fail it.
-        wait_for(endpoint, _REPLICA, number=NUM_REPLICAS)
-        time.sleep(_SETTLE_S)
         for _ in range(num_kills):
             victim = rng.choice(wait_for(endpoint, _REPLICA, number=NUM_REPLICAS))
             answered, killed = load.num_answered, time.monotonic()

@@ -194,9 +194,11 @@ def ours(
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.peers.our_server", server, str(export.root), str(port)]
     command += [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-    with _running(f"ours on {server}", command, port, environment or {}) as process:
+    with _running(f"ours on {server}", command, port, environment or {}) as (process, deployed):
         endpoint = Endpoint(f"ours on {server}", port, "/v1/embeddings", MODEL, process)
         _wait(endpoint)
+        if server == "ray":  # one replica answers before the others are up
+            _wait_until(deployed.is_file, process)
         yield endpoint
 
 
@@ -205,7 +207,7 @@ def peer(export: Export, name: str) -> Iterator[Endpoint]:
     """Run one of ``PEERS`` at its documented settings for a CPU."""
     setup, port = PEERS[name], free_port()
     python = _venv(setup)
-    with _running(name, setup.command(python, export.folder, port), port, {}) as process:
+    with _running(name, setup.command(python, export.folder, port), port, {}) as (process, _):
         endpoint = Endpoint(setup.title, port, setup.path, setup.model or str(export.folder), process)
         _wait(endpoint)
         yield endpoint
@@ -278,9 +280,11 @@ def _venv(setup: Peer) -> Path:
 @contextmanager
 def _running(
     name: str, command: list[str], port: int, environment: dict[str, str]
-) -> Iterator["subprocess.Popen[bytes]"]:
+) -> Iterator[tuple["subprocess.Popen[bytes]", Path]]:
+    """Yield the server's process, and the file that ours on Ray makes once every replica is up."""
     # Ray's sockets need a short path.
     folder = Path(tempfile.mkdtemp(prefix="cm-", dir="/tmp"))
+    deployed = folder / "deployed"
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "PYTHONPATH"))}
     threads = {
         "OMP_NUM_THREADS": str(NUM_THREADS),
@@ -293,6 +297,7 @@ def _running(
         "RAY_worker_niceness": "0",  # as the peers that are no Ray workers run
         "DO_NOT_TRACK": "1",
         "BENCH_RAY_FOLDER": str(folder),
+        "BENCH_DEPLOYED_FILE": str(deployed),
     }
     own = {"PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}"} if command[0] == sys.executable else {}
     with (folder / "server.log").open("wb") as log:
@@ -301,7 +306,7 @@ def _running(
             start_new_session=True,
         )  # fmt: skip
     try:
-        yield process
+        yield process, deployed
         if process.poll() is not None:
             raise RuntimeError(f"{name} ended with {process.returncode}:\n{_tail(folder)}")
     except TimeoutError as error:
@@ -331,11 +336,19 @@ def end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _wait(endpoint: Endpoint) -> None:
-    deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline and endpoint.process.poll() is None:
+    def answers() -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=60)
         with suppress(OSError, http.client.HTTPException):
-            if endpoint.ask(connection, "ready?")[0] == 200:
-                return
+            return endpoint.ask(connection, "ready?")[0] == 200
+        return False
+
+    _wait_until(answers, endpoint.process)
+
+
+def _wait_until(holds: Callable[[], bool], process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        if holds():
+            return
         time.sleep(0.5)
     raise TimeoutError(f"was not ready within {_START_S} s")

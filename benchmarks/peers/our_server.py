@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 
 from apps.encoder import ServingArgs, build, recipe_of
 
@@ -39,6 +40,7 @@ def main(server: str, root: str, port: str, *settings: str) -> None:
     )
     serve.start(http_options={"host": "127.0.0.1", "port": int(port)})
     serve.run(build(args), name="encoder")
+    Path(os.environ["BENCH_DEPLOYED_FILE"]).touch()
     stopped.wait()
     serve.shutdown()
     ray.shutdown()

@@ -63,6 +63,13 @@ def deploy(root: Path, name: str, **scaling: Any) -> None:
     serve.run(build_application(open_store(str(root)), recipe), name=name, route_prefix=f"/{name}")
 
 
+@pytest.fixture(scope="module")
+def one(url: str, root: Path) -> str:
+    """The address of the model ``one``, which lives to the end of the module."""
+    deploy(root, "one", cpus_per_replica=0.5)
+    return f"{url}/one"
+
+
 def status_and_body(url: str, path: str) -> tuple[int, Mapping[str, str], Any]:
     import requests
 
@@ -127,10 +134,10 @@ def requests_post(url: str) -> tuple[int, Mapping[str, str], bytes]:
     return answer.status_code, answer.headers, answer.content
 
 
+@pytest.mark.usefixtures("one")
 def test_two_models_live_side_by_side_and_one_grows_with_its_queue_and_is_drained(url: str, root: Path) -> None:
     from ray import serve
 
-    deploy(root, "one", cpus_per_replica=0.5)
     deploy(
         root, "two", cpus_per_replica=0.5, max_replicas=2, target_requests=1, upscale_delay_s=0, downscale_delay_s=600
     )
@@ -186,15 +193,11 @@ def test_two_models_live_side_by_side_and_one_grows_with_its_queue_and_is_draine
     assert all(number == 256 for *_, number in answered)
     assert any(begun < deleted < ended for begun, ended, _ in answered)  # under way, and answered all the same
     assert min(refused) > deleted - 0.1  # only what had not reached a replica yet
-    serve.delete("one")
 
 
-def test_a_client_that_leaves_ray_serve_s_proxy_takes_its_texts_with_it(url: str, root: Path) -> None:
-    from ray import serve
-
-    deploy(root, "one", cpus_per_replica=0.5)
+def test_a_client_that_leaves_ray_serve_s_proxy_takes_its_texts_with_it(url: str, one: str) -> None:
     body = json.dumps({"inputs": [NOTE * 12] * 256}).encode()
-    client = Client(f"{url}/one", timeout_s=60)
+    client = Client(one, timeout_s=60)
 
     def seconds(*, leaving: bool) -> float:
         """Time of a small request after seven large ones."""
@@ -215,7 +218,6 @@ def test_a_client_that_leaves_ray_serve_s_proxy_takes_its_texts_with_it(url: str
     stayed = seconds(leaving=False)
     left = seconds(leaving=True)
     assert left < stayed / 2, (left, stayed)
-    serve.delete("one")
 
 
 def replicas(name: str) -> int:
