@@ -3,7 +3,6 @@
 import hashlib
 import http.client
 import json
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from clinical_modernbert.serving.notice import VARIABLE, put_up
 from numpy.typing import NDArray
 from openai import APIStatusError, AuthenticationError, OpenAI
 
+from tests.helpers.own_ray import own_ray
 from tests.helpers.ports import free_port
 from tests.helpers.served_models import CANARY, TEXTS, publish_model
 
@@ -75,7 +75,6 @@ def wait_notice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def endpoint(
     repository: Path, tmp_path_factory: pytest.TempPathFactory, api_keys: None, wait_notice: Path
 ) -> Iterator[Endpoint]:
-    import ray
     from ray import serve
 
     with pytest.MonkeyPatch.context() as patch:
@@ -84,9 +83,7 @@ def endpoint(
 
     root, folder = tmp_path_factory.mktemp("store"), tmp_path_factory.mktemp("export")
     model_id = publish_model(root, folder)
-    # Ray's sockets need a short path.
-    with tempfile.TemporaryDirectory(prefix="cm-") as short:
-        ray.init(num_cpus=2, include_dashboard=False, _temp_dir=short, log_to_driver=False, configure_logging=False)
+    with own_ray(num_cpus=2) as log_folder:
         try:
             port = free_port()
             serve.start(http_options={"host": "127.0.0.1", "port": port})
@@ -108,11 +105,10 @@ def endpoint(
                 client=OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=KEY, max_retries=0),
                 offline=load_encoder(folder / "model"),
                 model_id=model_id,
-                log_folder=Path(short),
+                log_folder=log_folder,
             )
         finally:
             serve.shutdown()
-            ray.shutdown()
 
 
 @pytest.mark.usefixtures("endpoint")

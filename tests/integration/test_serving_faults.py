@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from clinical_modernbert.recipe import ServeRecipe
 from clinical_modernbert.serving.client import Client, EndpointError
 
 from benchmarks.drills import replica_kill
+from tests.helpers.own_ray import own_ray
 from tests.helpers.ports import free_port
 from tests.helpers.served_models import publish_folder
 from tests.helpers.tiny import save_tiny_model
@@ -39,19 +39,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(root: Path) -> Iterator[str]:
-    import ray
     from ray import serve
 
     port = free_port()
-    with tempfile.TemporaryDirectory(prefix="cm-") as short, pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "clinical_modernbert.serving.proxy.middlewares")
-        ray.init(num_cpus=8, include_dashboard=False, _temp_dir=short, log_to_driver=False, configure_logging=False)
-        try:
-            serve.start(http_options={"host": "127.0.0.1", "port": port})
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            serve.shutdown()
-            ray.shutdown()
+        with own_ray(num_cpus=8):
+            try:
+                serve.start(http_options={"host": "127.0.0.1", "port": port})
+                yield f"http://127.0.0.1:{port}"
+            finally:
+                serve.shutdown()
 
 
 def deploy(root: Path, name: str, **scaling: Any) -> None:

@@ -1,7 +1,6 @@
 """What a training worker shows on Ray's Prometheus endpoint: every figure of its curve, by run."""
 
 import json
-import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -13,6 +12,7 @@ from clinical_modernbert.training.launch import pretrain_in_process
 from clinical_modernbert.training.state import history_from_json
 from clinical_modernbert.training.trackers import figures_of, ray_gauges
 
+from tests.helpers.own_ray import own_ray
 from tests.helpers.tiny import publish_tiny_corpus, tiny_pretrain_plan
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -27,8 +27,7 @@ def test_ray_s_prometheus_endpoint_shows_every_figure_of_the_curve_by_run(tmp_pa
     assert {"train/loss", "train/mask_rate", "held_out/uniform_loss"} <= figures
     wanted = {f"ray_cm_{name.replace('/', '_')}" for name in ("train/step", *figures)}
 
-    with tempfile.TemporaryDirectory(prefix="cm-") as short:
-        ray.init(num_cpus=1, include_dashboard=False, _temp_dir=short, log_to_driver=False, configure_logging=False)
+    with own_ray(num_cpus=1):
         observe = ray_gauges("tiny-run")
         for point in points:
             observe(point)
@@ -39,6 +38,5 @@ def test_ray_s_prometheus_endpoint_shows_every_figure_of_the_curve_by_run(tmp_pa
             with urllib.request.urlopen(url, timeout=10) as answer:
                 page = answer.read().decode()
             missing = {name for name in wanted if f"\n{name}{{" not in page}
-        ray.shutdown()
     assert missing == set()
     assert 'run="tiny-run"' in next(line for line in page.splitlines() if line.startswith("ray_cm_train_loss{")).lower()
