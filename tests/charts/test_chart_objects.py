@@ -1,6 +1,8 @@
 """Every preset renders into objects that the API server, KubeRay's operator and Pod Security would accept."""
 
 import json
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,15 @@ def test_routes_satisfy_the_crds_of_the_gateway_api(render: Render) -> None:
     assert problems(crds, routes[0]) != []
 
 
+@pytest.fixture(scope="module")
+def _schemas_read_once() -> Iterator[None]:
+    """The library reads the definitions of a version, 1.5 MB of JSON, again for every object."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kubernetes_validate.utils, "schema_contents", cache(kubernetes_validate.utils.schema_contents))
+        yield
+
+
+@pytest.mark.usefixtures("_schemas_read_once")
 @pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
 @pytest.mark.parametrize("preset", PRESETS)
 def test_core_objects_satisfy_kubernetes(render: Render, preset: str, version: str) -> None:
