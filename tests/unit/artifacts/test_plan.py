@@ -170,6 +170,8 @@ def test_what_a_recipe_does_without_is_left_out_and_counts_when_it_comes(store: 
     recipe = EvaluateRecipe(name="e", model="later", corpus="c", skip_absent=True, encoders=(ENCODER,), codes={})  # type: ignore[arg-type]
     before = make_plan(recipe, store)
     assert set(before.artifacts) == {"corpus"}
+    with pytest.raises(ArtifactError, match="no model 'later'"):
+        make_plan(recipe.model_copy(update={"skip_absent": False}), store)
     publish("model", "later-1", weights="model")
     after = make_plan(recipe, store)
     assert set(after.artifacts) == {"corpus", "model"} and after.fingerprint != before.fingerprint
