@@ -15,7 +15,6 @@ import yaml
 from clinical_modernbert.artifacts import Store, list_artifacts, make_plan, open_store, resolve
 from clinical_modernbert.corpus.shards import PackedRows
 from clinical_modernbert.evaluation.masked_tokens.score import score_held_out
-from clinical_modernbert.job import main
 from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe, build_recipe, read_recipe
 from clinical_modernbert.sweeps import run
 from clinical_modernbert.sweeps.board import Board, curve_to_json
@@ -185,41 +184,6 @@ def test_arms_are_paired_and_the_report_is_what_the_trials_say(store: Store, bas
 
 def _killed(*arguments: object, **options: object) -> None:
     raise KeyboardInterrupt
-
-
-def test_a_sweep_killed_between_two_trials_keeps_the_first_and_trains_the_rest(
-    store: Store, base: str, repository: Path, tmp_path: Path
-) -> None:
-    values = {
-        "kind": "sweep",
-        "name": "killed",
-        "base": base,
-        "corpus": "tiny",
-        "arms": {"token-aware": [], "uniform": ["masking.strategy=uniform"]},
-        "seeds": [0],
-        "comparison": {"sequence_length": 64, "resamples": 200},
-    }
-    recipe_path = tmp_path / "killed.yaml"
-    recipe_path.write_text(yaml.safe_dump(values))
-
-    def finished() -> dict[str, str]:
-        found = (model.manifest for model in list_artifacts(store, "model"))
-        return {model.id: model.created_at for model in found if model.id.startswith("killed-trial-")}
-
-    _kill_once(lambda: bool(finished()), recipe_path, store, repository)
-    before = finished()
-    assert len(before) == 1  # the second was still to come
-    assert [a for a in list_artifacts(store, "sweep") if a.manifest.id.startswith("killed-")] == []
-    main(SweepRecipe, sweep, planned=sweep_plan, arguments=[str(recipe_path), "--root", store.uri])
-    after = finished()
-    assert len(after) == 2 and before.items() < after.items()  # the first as it was: not trained again
-    published = resolve(store, "sweep", "killed")
-    assert {trial["model"] for trial in published.summary["trials"]} == set(after)
-    assert [trial["error"] for trial in published.summary["trials"]] == [None, None]
-    for arm in values["arms"]:
-        assert published.summary["arms"][arm]["seeds"] == [0]
-    assert json.loads(published.file("report.json").read_text())["arms"].keys() == values["arms"].keys()
-    assert {entry.path for entry in published.manifest.files} >= {"report.md", "curves.json", "curves.png"}
 
 
 LOG_UNIFORM = {"optimizer.learning_rate": {"type": "log_uniform", "low": 1e-4, "high": 1e-2}}
