@@ -72,6 +72,10 @@ class ClusterError(UserError):
     """A Kubernetes object would be refused, or the cluster is unreachable or ended the job."""
 
 
+class AbsentError(ClusterError):
+    """The cluster has no object of that name."""
+
+
 class UnavailableError(ClusterError):
     """The API of the cluster does not answer, or refuses for now; what runs there is not affected."""
 

@@ -146,8 +146,56 @@ def _run_elsewhere(job: Object) -> None:
 
 
 def _pose_as_the_endpoint(job: Object) -> None:
-    labels = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["metadata"]["labels"]
-    labels["app.kubernetes.io/component"] = "endpoint"
+    _head_group(job)["template"]["metadata"]["labels"]["app.kubernetes.io/component"] = "endpoint"
+
+
+def _leave_the_policies(job: Object) -> None:
+    del _head_group(job)["template"]["metadata"]["labels"]
+
+
+def _leave_them_with_a_worker(job: Object) -> None:
+    template = job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["template"]
+    template["metadata"]["labels"]["app.kubernetes.io/instance"] = "other"
+
+
+def _pose_as_the_explorer_by_group(job: Object) -> None:
+    _head_group(job)["labels"] = {"app.kubernetes.io/component": "explorer"}
+
+
+def _pose_as_the_research_head_by_group(job: Object) -> None:
+    job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["labels"] = {
+        "ray.io/cluster": "cm-clinical-modernbert-research"
+    }
+
+
+def _open_a_service(job: Object) -> None:
+    spec = {"type": "LoadBalancer", "externalIPs": ["192.0.2.1"]}
+    _head_group(job)["headService"] = {"metadata": {"name": "cm-clinical-modernbert-encoder"}, "spec": spec}
+
+
+def _open_a_port_of_the_nodes(job: Object) -> None:
+    _head_group(job)["serviceType"] = "NodePort"
+
+
+def _open_an_ingress(job: Object) -> None:
+    _head_group(job)["enableIngress"] = True
+
+
+def _drop_the_token(job: Object) -> None:
+    job["spec"]["rayClusterSpec"]["authOptions"]["mode"] = "disabled"
+
+
+def _go_to_a_node(job: Object) -> None:
+    _head(job)["nodeName"] = "node-1"
+
+
+def _evict_others(job: Object) -> None:
+    _head(job)["priorityClassName"] = "system-node-critical"
+
+
+def _mount_the_store(job: Object) -> None:
+    claim = {"claimName": "data-cm-clinical-modernbert-store-0"}
+    _head(job)["volumes"].append({"name": "store", "persistentVolumeClaim": claim})
 
 
 @pytest.mark.parametrize(
@@ -159,7 +207,18 @@ def _pose_as_the_endpoint(job: Object) -> None:
         (_project_token, "must not mount the token"),
         (_scale, "must not use the autoscaler"),
         (_run_elsewhere, "clusterSelector"),
-        (_pose_as_the_endpoint, "labels of another component"),
+        (_pose_as_the_endpoint, "labels of this release's jobs"),
+        (_leave_the_policies, "labels of this release's jobs"),
+        (_leave_them_with_a_worker, "labels of this release's jobs"),
+        (_pose_as_the_explorer_by_group, "labels of a RayJob's groups"),
+        (_pose_as_the_research_head_by_group, "labels of a RayJob's groups"),
+        (_open_a_service, "Service or the Ingress of its head"),
+        (_open_a_port_of_the_nodes, "Service or the Ingress of its head"),
+        (_open_an_ingress, "Service or the Ingress of its head"),
+        (_drop_the_token, "must not turn off the token"),
+        (_go_to_a_node, "must not choose their node"),
+        (_evict_others, "must not choose their node"),
+        (_mount_the_store, "volume of the release's own store"),
     ],
 )
 def test_a_job_that_takes_the_rights_of_others_is_refused(
@@ -200,8 +259,13 @@ def _templates(manifest: Object) -> list[Object]:
     return [*found, manifest["spec"]["submitterPodTemplate"]] if manifest["kind"] == "RayJob" else found
 
 
+def _head_group(job: Object) -> Object:
+    group: Object = job["spec"]["rayClusterSpec"]["headGroupSpec"]
+    return group
+
+
 def _head(job: Object) -> Object:
-    spec: Object = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    spec: Object = _head_group(job)["template"]["spec"]
     return spec
 
 

@@ -104,6 +104,20 @@ def test_no_job_shows_a_secret_of_others(cluster: Cluster, researcher: Cluster) 
         assert message in refused.stderr
 
 
+def test_no_job_poses_as_others_or_leaves_the_network_policies(researcher: Cluster) -> None:
+    printed = researcher.submit("build_corpus", "corpus/demo", *OWN_CLUSTER, "--name", "posing", "--dry-run").stdout
+    job: dict[str, Any] = yaml.safe_load(printed)
+    service = {"spec": {"type": "LoadBalancer", "externalIPs": ["192.0.2.1"]}}
+    for change, message in (
+        (lambda head: head["template"]["metadata"].pop("labels"), "the labels of this release's jobs"),
+        (lambda head: head.update(labels={"app.kubernetes.io/component": "explorer"}), "labels of a RayJob's groups"),
+        (lambda head: head.update(headService=service), "the Service or the Ingress of its head"),
+    ):
+        changed = copy.deepcopy(job)
+        change(changed["spec"]["rayClusterSpec"]["headGroupSpec"])
+        assert message in create(researcher, changed).stderr
+
+
 def test_the_head_of_the_research_cluster_has_no_token_and_its_account_plants_nothing(cluster: Cluster) -> None:
     research = f"{FULL_NAME}-research"
     (head,) = cluster.list("pods", "--selector", f"ray.io/cluster={research},ray.io/node-type=head")

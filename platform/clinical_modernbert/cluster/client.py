@@ -2,7 +2,7 @@
 
 It reads and writes ``ray.io/v1`` objects and reads why pods wait. It does not schedule or clean up: KubeRay does. Errors of
 the API become ``ClusterError`` with the server's reason and without request headers; those that can pass by themselves become
-``UnavailableError``.
+``UnavailableError``, and an absent object is an ``AbsentError``.
 """
 
 import json
@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import yaml
 from kubernetes import client, config
@@ -20,7 +21,7 @@ from urllib3.exceptions import HTTPError
 from clinical_modernbert.cluster.kuberay_rules import KubernetesObject
 from clinical_modernbert.cluster.pod_reasons import why_waiting
 from clinical_modernbert.cluster.skeleton import QUEUE_LABEL, skeleton_for
-from clinical_modernbert.errors import ClusterError, UnavailableError
+from clinical_modernbert.errors import AbsentError, ClusterError, UnavailableError
 
 _GROUP, _VERSION, _PLURAL = "ray.io", "v1", "rayjobs"
 _PLURALS = {"RayCluster": "rayclusters", "RayService": "rayservices"}
@@ -188,7 +189,8 @@ class Cluster:
         try:
             yield
         except ApiException as error:
-            kind = UnavailableError if error.status in _TRANSIENT else ClusterError
+            transient, absent = error.status in _TRANSIENT, error.status == HTTPStatus.NOT_FOUND
+            kind = UnavailableError if transient else AbsentError if absent else ClusterError
             raise kind(f"{doing} in namespace {self.namespace}: {_reason(error)}") from None
         except HTTPError as error:
             raise UnavailableError(f"{doing}: {self._address} does not answer ({type(error).__name__})") from None

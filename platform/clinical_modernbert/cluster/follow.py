@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from clinical_modernbert.cluster.client import Cluster, JobState
-from clinical_modernbert.errors import ClusterError, UnavailableError
+from clinical_modernbert.errors import AbsentError, ClusterError, UnavailableError
 
 # What a job exits with when its recipe or its input is wrong.
 WRONG_INPUT = 2
@@ -36,7 +36,13 @@ def follow(cluster: Cluster, name: str, *, poll_s: float, patience_s: float = PA
     reported: set[str] = set()
     started = last = time.monotonic()
     while True:
-        state, lines = patiently(lambda: _look(cluster, name, logs), patience_s=patience_s)
+        try:
+            state, lines = patiently(lambda: _look(cluster, name, logs), patience_s=patience_s)
+        except AbsentError:
+            if not reported:
+                raise
+            _logger.error("RayJob %s was deleted before it ended; its finished artifacts stay in the store", name)
+            return False
         for line in sorted(lines - reported):
             _logger.info("%s", line)
         now = time.monotonic()

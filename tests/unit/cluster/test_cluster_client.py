@@ -1,6 +1,7 @@
 """The client and the command against the API stub, over HTTP and through a kubeconfig."""
 
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +86,18 @@ def test_complete_is_not_success_by_itself(stub: Stub, cluster: Cluster, job_sta
     assert follow(cluster, "run", poll_s=0) is False
 
 
-def test_a_job_deleted_meanwhile_is_an_error(stub: Stub, cluster: Cluster) -> None:
-    cluster.submit(job())
-    cluster.delete("run")
-
+def test_a_job_that_does_not_exist_is_an_error(stub: Stub, cluster: Cluster) -> None:
     with pytest.raises(ClusterError, match="404"):
         follow(cluster, "run", poll_s=0)
+
+
+def test_a_job_that_somebody_deletes_has_failed_for_its_follower(
+    stub: Stub, cluster: Cluster, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.submit(job())
+    monkeypatch.setattr(time, "sleep", lambda _: cluster.delete("run"))
+    assert follow(cluster, "run", poll_s=0) is False
+    assert caplog.messages[-1].startswith("RayJob run was deleted before it ended")
 
 
 @pytest.mark.parametrize("code", [429, 500, 503])
