@@ -2,7 +2,7 @@
 
 from clinical_modernbert.artifacts.artifact import Artifact, artifact_at, find_artifact, list_artifacts, resolve
 from clinical_modernbert.artifacts.initial_model import find_model, folder_digest, id_on_hub, model_name, open_model
-from clinical_modernbert.artifacts.lineage import synthetic_sources, trained_on
+from clinical_modernbert.artifacts.lineage import models_before, synthetic_sources, trained_on
 from clinical_modernbert.artifacts.manifest import (
     FileEntry,
     InputEntry,
@@ -36,6 +36,7 @@ __all__ = [
     "list_artifacts",
     "make_plan",
     "model_name",
+    "models_before",
     "open_model",
     "open_state",
     "open_store",

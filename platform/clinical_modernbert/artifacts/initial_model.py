@@ -28,7 +28,7 @@ _PACKAGE = "package:"
 def find_model(source: str, store: Store, *, field: str) -> InputEntry:
     """Return the model that ``source`` names, as an input; raises ``RecipeError`` with the field's name."""
     if "://" in source:
-        artifact = _artifact_at(source)
+        artifact = at_address(source)
         if artifact is None:
             raise RecipeError(f"{field}: {source} is not a finished model; expected <store>/model/<name>-<fingerprint>")
         return InputEntry(name=field, id=artifact.uri, digest=artifact.manifest.digest)
@@ -58,7 +58,7 @@ def open_model(model: InputEntry, store: Store) -> Path:
     if model.id.startswith(_IN_STORE):
         artifact = find_artifact(store, "model", model.id.removeprefix(_IN_STORE))
     elif "://" in model.id:
-        artifact = _artifact_at(model.id)
+        artifact = at_address(model.id)
     elif model.id.startswith(_PACKAGE):
         return _unchanged(model, _package_folder(model.id, field=model.name))
     elif Path(model.id).is_absolute():
@@ -92,7 +92,7 @@ def id_on_hub(model: InputEntry) -> str | None:
     return name if _COMMIT.fullmatch(commit) else None
 
 
-def _artifact_at(uri: str) -> Artifact | None:
+def at_address(uri: str) -> Artifact | None:
     """Return the model at ``<store>/model/<id>``; its folder ``/model`` below that is accepted too."""
     root, _, artifact_id = uri.rstrip("/").removesuffix("/model").rpartition("/model/")
     return find_artifact(open_store(root), "model", artifact_id) if root else None

@@ -1,10 +1,10 @@
 """What an artifact was made from, as far as the store still holds it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from clinical_modernbert.artifacts.artifact import Artifact, find_artifact
-from clinical_modernbert.artifacts.initial_model import model_name
+from clinical_modernbert.artifacts.initial_model import at_address, model_name
 from clinical_modernbert.artifacts.layout import KINDS
 from clinical_modernbert.artifacts.manifest import InputEntry
 from clinical_modernbert.artifacts.store import Store
@@ -76,3 +76,41 @@ def trained_on(model: Artifact) -> TrainedOn:
             corpora |= dict.fromkeys(below.corpora)
             unknown |= dict.fromkeys(below.unknown)
     return TrainedOn(tuple(corpora), tuple(unknown))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsBefore:
+    """The models that a model's weights or similarities come from, through every step."""
+
+    models: tuple[Artifact, ...]
+    lost: tuple[str, ...]
+    """Names of models of a store that were deleted or replaced."""
+    outside: tuple[str, ...]
+    """Names of models of the hub, of a package or of a folder."""
+
+
+def models_before(inputs: Iterable[InputEntry], store: Store) -> ModelsBefore:
+    """Return the models among ``inputs`` (start, teacher, continued run, averaged ones) and those that they were made from."""
+    found, lost, outside = dict[str, Artifact](), dict[str, None](), dict[str, None]()
+    open_ = [(entry, store) for entry in inputs if _is_model(entry)]
+    while open_:
+        entry, place = open_.pop(0)
+        in_store = entry.id.startswith("model/")
+        if not in_store and "://" not in entry.id:
+            outside[model_name(entry)] = None
+            continue
+        try:
+            model, same = find_input(entry, place) if in_store else (at_address(entry.id), True)
+        except ArtifactError:
+            model, same = None, False
+        if model is None or not same or not (in_store or model.manifest.digest == entry.digest):
+            lost[model_name(entry)] = None
+        elif model.uri not in found:
+            found[model.uri] = model
+            open_ += [(below, model.store) for below in model.manifest.inputs if _is_model(below)]
+    return ModelsBefore(tuple(found.values()), tuple(lost), tuple(outside))
+
+
+def _is_model(entry: InputEntry) -> bool:
+    start = entry.name in ("init", "model.init", "training.teacher.model") or entry.name.startswith("models.")
+    return start or entry.id.startswith("model/")

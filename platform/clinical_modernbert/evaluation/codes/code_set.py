@@ -4,18 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clinical_modernbert.artifacts import Artifact, find_artifact
 from clinical_modernbert.corpus import is_held_out
-from clinical_modernbert.corpus.pairs.build import LINKS_NAME
-from clinical_modernbert.corpus.pairs.split import held_out_groups
+from clinical_modernbert.corpus.pairs.unseen import history_of
 from clinical_modernbert.recipe import CorpusRecipe
-from clinical_modernbert.recipe.corpus import HeldOutSection
 from clinical_modernbert.sources import CodeEntry, code_group, code_table
 from clinical_modernbert.sources.codes import Table
-from clinical_modernbert.sources.terms import Follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,28 +52,22 @@ def code_set(table: Table, *, max_codes: int | None, seed: int) -> CodeSet:
 
 
 def held_out_codes(codes: CodeSet, model: Artifact) -> NDArray[np.bool_] | None:
-    """Return which codes' concepts the corpus or pair set of ``model`` held out; None if the store does not have it."""
-    found = held_out_by_pairs(codes.categories, model)
-    if found is None:
-        corpus = _input(model, "corpus")
-        if not corpus:
-            return None
+    """Return which codes' concepts neither the corpus of ``model`` nor its pairs had; None if the store has neither."""
+    history, corpus = history_of(model), _input(model, "corpus")
+    if any(run.pairs is None for run in history.runs):
+        return None
+    found = history.unseen(codes.categories) if history.runs else None
+    if corpus:
         section = CorpusRecipe.model_validate(corpus.manifest.recipe).held_out
-        found = {category for category in codes.categories if is_held_out(category, section)}
-    return np.array([category in found for category in codes.categories])
+        by_corpus = {category for category in codes.categories if is_held_out(category, section)}
+        found = by_corpus if found is None else found & by_corpus
+    return None if found is None else np.array([category in found for category in codes.categories])
 
 
 def held_out_by_pairs(categories: Sequence[str], model: Artifact) -> set[str] | None:
-    """Return the categories that ``model`` was not trained on as pairs; None if the store has no pair set of it."""
-    pairs = _input(model, "pairs")
-    if not pairs:
-        return None
-    if model.manifest.recipe["training"]["split"] == "all":
-        return set()
-    links = pq.read_table(pairs.file(LINKS_NAME)).to_pylist()
-    follows = [Follows(link["follower"], link["leader"]) for link in links]
-    section = HeldOutSection.model_validate(pairs.manifest.recipe["held_out"])
-    return held_out_groups({*categories, *(link.leader for link in follows)}, follows, section) & set(categories)
+    """Return the categories that ``model`` and those before it never had as pairs; None if none trained on pairs."""
+    history = history_of(model)
+    return history.unseen(categories) if history.runs else None
 
 
 def _input(model: Artifact, kind: str) -> Artifact | None:

@@ -3,15 +3,10 @@
 import yaml
 
 from clinical_modernbert.artifacts import Artifact, InputEntry, id_on_hub, model_name
+from clinical_modernbert.corpus.pairs.unseen import PairHistory, drawn_categories
 from clinical_modernbert.recipe import ContrastRecipe
 from clinical_modernbert.training.card import weights_of
 from clinical_modernbert.training.records import ContrastSummary
-
-_TWIN = {
-    "train": "It was trained without the held-out concepts of the pair set: it is the twin that gives the figures.",
-    "all": "It was trained on every pair, held-out concepts too: it is the model to use. Figures on those concepts would be "
-    "meaningless; its twin, trained with `training.split=train`, has them.",
-}
 
 
 def vector_card(
@@ -22,8 +17,12 @@ def vector_card(
     *,
     initial_model: InputEntry,
     teacher: InputEntry | None,
+    before: PairHistory,
 ) -> str:
-    """Return the card in Markdown, with the front matter that the Hugging Face hub reads."""
+    """Return the card in Markdown, with the front matter that the Hugging Face hub reads.
+
+    ``before`` is what it started from and learns from.
+    """
     base = id_on_hub(initial_model)
     front = {
         "library_name": "sentence-transformers",
@@ -44,7 +43,7 @@ def vector_card(
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         f"# {run_id}",
         f"An encoder of {summary.num_parameters:,} parameters whose vectors are near where terms mean the same. "
-        f"{_TWIN[summary.split]}",
+        f"{_twin(recipe, pairs, before)}",
         f"## Use\n\n`SentenceTransformer(folder)`, or the endpoint with pooling `{recipe.vectors.pooling}`. No prompts."
         + (f" Vectors may be cut to {dims} dimensions." if dims else ""),
         f"## Data\n\nPair set `{summary.pairs}`. The run started from `{summary.start}`.\n\n"
@@ -57,6 +56,31 @@ def vector_card(
         f"## Limits\n\n{_read(pairs)} Near in meaning is not a diagnosis. Words that no source has stay unknown to it.",
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def _twin(recipe: ContrastRecipe, pairs: Artifact, before: PairHistory) -> str:
+    """Return whether the model knows the held-out concepts, by its own run or by a model before it."""
+    if recipe.training.split == "all":
+        return (
+            "It was trained on every pair, held-out concepts too: it is the model to use. Figures on those concepts would be "
+            "meaningless; its twin, trained with `training.split=train`, has them."
+        )
+    trained, lost = before.trained_on(drawn_categories(pairs)), before.lost
+    if not trained and not lost:
+        return (
+            "It was trained without the held-out concepts of the pair set: it is the twin that gives the figures."
+            + (
+                f" What {', '.join(f'`{name}`' for name in before.outside)} was trained on before is not known here."
+                if before.outside
+                else ""
+            )
+        )
+    reasons = [f"`{name}` trained on them" for name in trained]
+    reasons += [f"`{name}`, no longer in the store, may have trained on them" for name in lost]
+    return (
+        "Its own run left out the held-out concepts of the pair set, but the model that it starts from or learns from knows "
+        f"them: {', '.join(reasons)}. Figures on them are not those of unseen concepts."
+    )
 
 
 def _second_losses(recipe: ContrastRecipe, teacher: InputEntry | None) -> str:

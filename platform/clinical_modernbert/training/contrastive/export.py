@@ -12,6 +12,7 @@ from statistics import median_high
 
 from clinical_modernbert.artifacts import model_name, upload_folder
 from clinical_modernbert.artifacts.layout import artifact_prefix
+from clinical_modernbert.corpus.pairs.unseen import history_before
 from clinical_modernbert.encoder import num_parameters, save_model
 from clinical_modernbert.encoder.limits import max_tokens
 from clinical_modernbert.recipe.contrast import VectorSection
@@ -35,7 +36,13 @@ def export_vectors(run: ContrastRun, state: RunState) -> Exported:
             folder / "model", run.recipe.vectors, width=model.config.hidden_size, limit=max_tokens(model)
         )
         card = vector_card(
-            run.job.run_id, run.recipe, run.pairs, summary, initial_model=run.initial_model, teacher=run.teacher
+            run.job.run_id,
+            run.recipe,
+            run.pairs,
+            summary,
+            initial_model=run.initial_model,
+            teacher=run.teacher,
+            before=history_before([entry for entry in (run.initial_model, run.teacher) if entry], run.store),
         )
         (folder / "model" / "README.md").write_text(card, encoding="utf-8")
         (folder / "curve.json").write_text(json.dumps(history_to_json(state.history)), encoding="utf-8")

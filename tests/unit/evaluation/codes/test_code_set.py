@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clinical_modernbert.artifacts import Artifact, InputEntry, make_plan, open_store
+from clinical_modernbert.artifacts import Artifact, InputEntry, make_plan, open_store, write_manifest
 from clinical_modernbert.corpus import is_held_out
 from clinical_modernbert.corpus.pairs.build import build_pairs, pair_inputs
+from clinical_modernbert.corpus.pairs.unseen import history_before
 from clinical_modernbert.encoder import build_model, load_encoder
 from clinical_modernbert.errors import ArtifactError
 from clinical_modernbert.evaluation.codes.code_set import code_set, held_out_by_pairs, held_out_codes
@@ -17,6 +18,7 @@ from clinical_modernbert.recipe.corpus import HeldOutSection
 from clinical_modernbert.tokenizer import special_ids
 from clinical_modernbert.training.launch import pretrain_in_process
 
+from tests.helpers.pairs import publish_tiny_pairs
 from tests.helpers.tiny import publish_tiny_corpus, tiny_pretrain_plan
 
 
@@ -109,3 +111,35 @@ def test_codes_are_held_out_as_the_models_pair_set_says(tmp_path: Path) -> None:
     held_out = marked("train")
     assert "icd10cm:A00" in held_out and "icd10cm:A01" not in held_out
     assert marked("all") == set()
+
+
+def test_what_a_model_before_it_trained_on_is_seen(tmp_path: Path) -> None:
+    """A twin that starts from a model of every pair, or learns from one, held out nothing; a lost model may have seen all."""
+    shared = open_store(str(tmp_path / "pairs"))
+    pairs = publish_tiny_pairs(shared)
+
+    def model(name: str, split: str, *before: InputEntry) -> Artifact:
+        own = InputEntry(name="pairs", id=f"pairs/{pairs.manifest.id}", digest=pairs.manifest.digest)
+        manifest = pairs.manifest.model_copy(
+            update={
+                "kind": "model", "id": name, "inputs": (own, *before), "recipe": {"training": {"split": split}}, "files": ()
+            }
+        )  # fmt: skip
+        return Artifact(shared, write_manifest(shared, f"model/{name}", manifest), f"model/{name}")
+
+    def entry(of: Artifact, field: str = "init", *, address: bool = False) -> InputEntry:
+        return InputEntry(name=field, id=of.uri if address else f"model/{of.manifest.id}", digest=of.manifest.digest)
+
+    categories = [f"icd9cm:{n:03d}" for n in range(1, 140)]
+    every, clean = model("every-1", "all"), model("clean-1", "train")
+    held_out = held_out_by_pairs(categories, clean)
+    assert held_out
+    assert held_out_by_pairs(categories, model("next-1", "train", entry(clean))) == held_out
+    once = model("once-1", "train", entry(every))
+    for leaked in (entry(every), entry(once), entry(every, "training.teacher.model"), entry(every, address=True)):
+        assert held_out_by_pairs(categories, model("leaked-1", "train", leaked)) == set()
+    assert history_before([entry(once)], shared).trained_on(held_out) == ("every-1",)
+    gone = InputEntry(name="init", id="model/gone-1", digest="0" * 64)
+    assert held_out_by_pairs(categories, model("lost-1", "train", gone)) == set()
+    package = InputEntry(name="init", id="package:some/model", digest="0" * 64)
+    assert held_out_by_pairs(categories, model("outside-1", "train", package)) == held_out

@@ -161,13 +161,17 @@ def test_the_fingerprint_follows_the_content_of_the_encoder(store: Store, modern
 
 
 def test_it_starts_from_a_model_of_the_store(store: Store, modernbert: Path) -> None:
-    first = contrast_in_process(tiny_contrast_plan(store, modernbert, "training.num_steps=2", name="first"))
+    first = contrast_in_process(
+        tiny_contrast_plan(store, modernbert, "training.num_steps=2", "training.split=all", name="first")
+    )
     plan = tiny_contrast_plan(store, "first", "training.num_steps=2", name="second")
     by_address = tiny_contrast_plan(store, first.uri, "training.num_steps=2", name="second")
     assert by_address.fingerprint == plan.fingerprint
     second = contrast_in_process(plan)
     assert second.summary["start"] == first.manifest.id
     assert {entry.id for entry in second.manifest.inputs if entry.name == "init"} == {f"model/{first.manifest.id}"}
+    card = second.file("model/README.md").read_text()
+    assert f"knows them: `{first.manifest.id}` trained on them" in card and "the twin" not in card
 
 
 def test_what_cannot_work_is_refused_by_name(store: Store, modernbert: Path, tmp_path: Path) -> None:
