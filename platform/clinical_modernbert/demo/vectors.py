@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from clinical_modernbert.artifacts import Artifact, Store, make_plan, open_model
 from clinical_modernbert.corpus.pairs.build import build_pairs, pair_inputs
 from clinical_modernbert.encoder import Encoder, load_export, load_with_new_head, pooling_of
-from clinical_modernbert.errors import UserError
+from clinical_modernbert.errors import RecipeError, UserError
 from clinical_modernbert.evaluation.codes.confusions import confusions
 from clinical_modernbert.evaluation.codes.lookup import (
     Embed,
@@ -33,6 +33,7 @@ from clinical_modernbert.evaluation.tasks.ranking import cosines
 from clinical_modernbert.job import open_root
 from clinical_modernbert.recipe import ContrastRecipe, PairsRecipe, build_recipe, read_recipe
 from clinical_modernbert.recipe.corpus import HeldOutSection
+from clinical_modernbert.recipe.overrides import apply_override, dotted
 from clinical_modernbert.recipe.vocabulary import Pooling
 from clinical_modernbert.sources import code_table
 from clinical_modernbert.tokenizer import load_tokenizer
@@ -43,6 +44,7 @@ QUESTIONS = ("heart attack", "kidney failure", "high blood pressure", "broken hi
 BEFORE, AFTER = "encoder before", "encoder after"
 
 _NUM_QUERIES = 1500
+_RECIPE = "contrast/minilm"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -58,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
         action="append",
         default=[],
         metavar="PATH=VALUE",
-        help="of the recipe contrast/minilm",
+        help=f"of the recipe {_RECIPE}; not name, pairs or training.split",
     )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -72,14 +74,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run_vectors(store: Store, *, data: str | None, overrides: Sequence[str] = ()) -> str:
     """Make pair set, twin and model in ``store``, and return the screen."""
+    # The recipe weighs the sources of pairs/open; without a folder only those of the code tables are there.
+    weights = [] if data else ["training.weights={parents: 0.7, chapters: 0.7}"]
+    _check(overrides)
     name = "pairs/open" if data else "pairs/codes"
     pairs_recipe = build_recipe(PairsRecipe, read_recipe(name), overrides=[f"data={data or '.'}"], origin=name)
     plan = make_plan(pairs_recipe, store, raw_inputs=pair_inputs(pairs_recipe))
     pairs = plan.existing() or build_pairs(plan)
-    # The recipe weighs the sources of pairs/open; without a folder only those of the code tables are there.
-    weights = [] if data else ["training.weights={parents: 0.7, chapters: 0.7}"]
     twin, model = (
-        _trained(store, [f"pairs={pairs.manifest.id}", f"training.split={split}", f"name={name}", *weights, *overrides])
+        _trained(store, [*weights, *overrides, f"pairs={pairs.manifest.id}", f"training.split={split}", f"name={name}"])
         for split, name in (("train", "minilm-twin"), ("all", "minilm"))
     )
     section = HeldOutSection.model_validate(pairs.manifest.recipe["held_out"])
@@ -145,9 +148,21 @@ def answer_lines(embed: Embed) -> list[str]:
     ]
 
 
+def _check(overrides: Sequence[str]) -> None:
+    """Raise ``RecipeError`` for what the two runs decide themselves, and for what the recipe refuses."""
+    for override in overrides:
+        given = dotted(apply_override({}, override))
+        own = sorted({"name", "pairs", "training.split"} & set(given))
+        if own:
+            raise RecipeError(
+                f"--set {override}: {own[0]} cannot be set here: of the two runs one leaves out the held-out concepts, and one "
+                "has every pair of the set that is built. Train other models with jobs/contrast.py"
+            )
+    build_recipe(ContrastRecipe, read_recipe(_RECIPE), overrides=overrides, origin=_RECIPE)
+
+
 def _trained(store: Store, overrides: list[str]) -> Artifact:
-    name = "contrast/minilm"
-    recipe = build_recipe(ContrastRecipe, read_recipe(name), overrides=overrides, origin=name)
+    recipe = build_recipe(ContrastRecipe, read_recipe(_RECIPE), overrides=overrides, origin=_RECIPE)
     plan = make_plan(recipe, store)
     return plan.existing() or contrast(plan)
 
