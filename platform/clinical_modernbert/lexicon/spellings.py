@@ -20,10 +20,11 @@ _NOT = frozenset({"chemo", "academic", "endemic", "epidemic", "pandemic", "syste
 def with_british(terms: Iterable[str]) -> set[str]:
     """Return the terms and, where one differs, the British spelling of each."""
     found = set(terms)
-    return found | {_british(term) for term in found if _ANY.search(term)}
+    return found | {british(term) for term in found if _ANY.search(term)}
 
 
-def _british(term: str) -> str:
+def british(term: str) -> str:
+    """Return the British spelling of a term in lower case; one that is British already stays as it is."""
     return " ".join(
         word if any(part in word for part in _NOT) else _ANY.sub(_replaced, word) for word in term.split(" ")
     )

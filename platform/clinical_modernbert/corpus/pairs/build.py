@@ -71,7 +71,7 @@ def build_pairs(plan: Plan[PairsRecipe], *, embed: Embed | None = None) -> Artif
         source.name: collect(source, recipe, collected, corpus=corpus, evaluation=evaluation)
         for source in _local_sources(recipe)
     }
-    held_out = held_out_pairs(collected.pairs, collected.follows, recipe.held_out)
+    held_out = held_out_pairs(collected.pairs, collected.terms, collected.follows, recipe.held_out)
     splits = [SPLITS[is_out] for is_out in held_out]
     for name, split in zip(collected.sources, splits, strict=True):
         accounts[name].pairs[split] += 1

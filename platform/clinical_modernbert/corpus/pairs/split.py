@@ -5,7 +5,8 @@
    out where one of them is.
 3. A group of an ontology that shares a name with a held-out group is held out too, and so on. ICD categories are not: their
    rubrics repeat ("Other diseases of ..."), and the draw decides about them. Documents are not: phrases repeat in notes.
-4. A pair is held out where a group or a name of it is.
+4. A pair is held out where a group or a name of it is. All names that a source gives count, also those of dropped
+   pairs. ``name_keys`` says which names are equal.
 
 Example: 586 "Renal failure" is drawn. N19 follows it by the crosswalk, ``doid:1074`` "kidney failure" by its cross reference,
 ``hp:0000083`` "Renal insufficiency" by its synonym "kidney failure". No pair of these trains.
@@ -15,41 +16,44 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from clinical_modernbert.corpus import is_held_out
+from clinical_modernbert.corpus.pairs.name_keys import name_keys
 from clinical_modernbert.recipe.corpus import HeldOutSection
-from clinical_modernbert.sources.terms import Follows, TermPair, text_key
+from clinical_modernbert.sources.terms import Follows, Term, TermPair
 
 _CODES = ("icd9cm:", "icd10cm:")
 
 
-def held_out_pairs(pairs: Sequence[TermPair], follows: Iterable[Follows], section: HeldOutSection) -> list[bool]:
-    """Return for each pair whether it is held out."""
-    keys = [(text_key(pair.anchor.text), text_key(pair.positive.text)) for pair in pairs]
-    groups = held_out_groups({term.group for pair in pairs for term in (pair.anchor, pair.positive)}, follows, section)
-    texts: set[str] = set()
+def held_out_pairs(
+    pairs: Sequence[TermPair], terms: Iterable[Term], follows: Iterable[Follows], section: HeldOutSection
+) -> list[bool]:
+    """Return for each pair whether it is held out; ``terms`` are all names that were read, also those of dropped pairs."""
+    sides = [(pair.anchor, pair.positive) for pair in pairs]
+    keys = {term: name_keys(term.text) for term in {*terms, *(term for side in sides for term in side)}}
+    groups = held_out_groups({term.group for term in keys}, follows, section)
+    names: set[str] = set()
     while True:
-        size = len(groups), len(texts)
-        for pair, pair_keys in zip(pairs, keys, strict=True):
-            for term, key in zip((pair.anchor, pair.positive), pair_keys, strict=True):
-                if term.group in groups:
-                    texts.add(key)
-                elif key in texts and term.prose is None and not term.group.startswith(_CODES):
-                    groups.add(term.group)
-        if size == (len(groups), len(texts)):
+        size = len(groups), len(names)
+        for term, of_term in keys.items():
+            if term.group in groups:
+                names |= of_term
+            elif term.prose is None and not term.group.startswith(_CODES) and not names.isdisjoint(of_term):
+                groups.add(term.group)
+        if size == (len(groups), len(names)):
             break
-    return [
-        pair.anchor.group in groups or pair.positive.group in groups or not texts.isdisjoint(pair_keys)
-        for pair, pair_keys in zip(pairs, keys, strict=True)
-    ]
+    return [any(term.group in groups or not names.isdisjoint(keys[term]) for term in side) for side in sides]
 
 
 def held_out_groups(groups: Iterable[str], follows: Iterable[Follows], section: HeldOutSection) -> set[str]:
-    """Return the groups that are drawn, and those that follow one of them; ``groups`` are those that pairs have."""
+    """Return the groups that are drawn, and those that follow one of them; ``groups`` are those that have a name."""
     followers: dict[str, set[str]] = defaultdict(set)
+    codes: set[str] = set()
     for link in follows:
         if link.follower != link.leader:
             followers[link.leader].add(link.follower)
-    # A concept that no source has leads nothing, unless it follows one that a source has (a UMLS id between two others).
-    known = _reached(groups, followers)
+            codes.update({link.leader} if link.leader.startswith(_CODES) else ())
+    # A category leads whether or not a source names it: evaluation draws it from the code table. Any other concept that no source
+    # has leads nothing, unless it follows one that a source has (a UMLS id between two others).
+    known = _reached({*groups, *codes}, followers)
     led = {follower for leader in known for follower in followers.get(leader, ())}
     drawn = {group for group in known - led if is_held_out(group, section)}
     return _reached(drawn, followers)

@@ -82,4 +82,4 @@ def _held_out(run: PairRun, groups: set[str]) -> set[str]:
     links = pq.read_table(run.pairs.file(LINKS_NAME)).to_pylist()
     follows = [Follows(link["follower"], link["leader"]) for link in links]
     section = HeldOutSection.model_validate(run.pairs.manifest.recipe["held_out"])
-    return held_out_groups({*groups, *(link.leader for link in follows)}, follows, section) & groups
+    return held_out_groups(groups, follows, section) & groups

@@ -6,6 +6,7 @@ import pytest
 from clinical_modernbert.artifacts import Artifact, Store, make_plan, open_store
 from clinical_modernbert.corpus import is_held_out
 from clinical_modernbert.corpus.pairs.build import build_pairs, pair_inputs
+from clinical_modernbert.corpus.pairs.name_keys import name_keys
 from clinical_modernbert.corpus.pairs.read import concept_ids, read_pair_set
 from clinical_modernbert.corpus.pairs.split import held_out_groups, held_out_pairs
 from clinical_modernbert.errors import SourceError
@@ -45,8 +46,8 @@ def test_no_name_of_a_held_out_concept_trains_in_any_source() -> None:
     ]
     follows = [Follows("icd10cm:N19", out), Follows(term, "icd10cm:N19"), Follows("icd10cm:S42", kept)]
 
-    assert held_out_pairs(pairs, follows, SECTION) == [True, True, True, True, True, False, False]
-    assert held_out_pairs(pairs, follows[:1], SECTION)[1:5] == [False] * 4  # without the cross reference
+    assert held_out_pairs(pairs, (), follows, SECTION) == [True, True, True, True, True, False, False]
+    assert held_out_pairs(pairs, (), follows[:1], SECTION)[1:5] == [False] * 4  # without the cross reference
 
 
 def test_a_shared_name_does_not_hold_out_an_icd_category_only_its_pair() -> None:
@@ -56,7 +57,51 @@ def test_a_shared_name_does_not_hold_out_an_icd_category_only_its_pair() -> None
         pair(("other diseases", kept), ("y", kept)),
         pair(("z", kept), ("y", kept)),
     ]
-    assert held_out_pairs(pairs, (), SECTION) == [True, True, False]
+    assert held_out_pairs(pairs, (), (), SECTION) == [True, True, False]
+
+
+def test_names_of_dropped_pairs_hold_out_too() -> None:
+    """A category whose every pair was dropped still leads, and a name that only such a pair has still counts."""
+    out, lost = drawn("icd9cm", held_out=True), drawn("icd9cm", held_out=True, skip=1)
+    term, other = drawn("doid", held_out=False), drawn("mesh", held_out=False)
+    pairs = [
+        pair(("MS", "icd10cm:G35"), ("disseminated sclerosis", "icd10cm:G35")),
+        pair(("swelling", term), ("oedema", term)),
+        pair(("cough", other), ("tussis", other)),
+    ]
+    follows = [Follows("icd10cm:G35", lost)]
+    dropped = [Term("oedema", (out,)), Term("Multiple sclerosis", (lost,)), Term("-", (out,)), Term("?", (other,))]
+
+    assert held_out_pairs(pairs, dropped, follows, SECTION) == [True, True, False]
+    assert held_out_pairs(pairs, dropped[2:], follows, SECTION) == [
+        True,
+        False,
+        False,
+    ]  # the link alone names the leader
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("kidney failure", "Failures, kidney"),
+        ("abscess", "abscesses"),
+        ("lung metastasis", "metastases, lung"),
+        ("biopsy", "biopsies"),
+        ("disease", "diseases"),
+        ("edema", "oedema"),
+        ("Fetal hemorrhage", "foetal haemorrhages"),
+        ("Kallmann's syndrome", "Kallmann syndrome"),
+        ("Graves\u2019 disease", "Graves disease"),
+        ("non-union", "nonunion"),
+    ],
+)
+def test_spellings_of_one_name_share_a_key(one: str, other: str) -> None:
+    assert name_keys(one) & name_keys(other)
+
+
+def test_other_names_share_no_key() -> None:
+    assert not name_keys("virus") & name_keys("viru") and name_keys("- ?") == frozenset()
+    assert not name_keys("kidney failure, unspecified") & name_keys("kidney failure")
 
 
 def test_a_concept_follows_through_ids_that_no_source_has() -> None:
