@@ -1,7 +1,8 @@
 """Build a pair set: read every source, drop what cannot train, split by concept, publish.
 
 ``pairs.parquet`` has the pairs with their split, ``terms.parquet`` every name of every concept (also of dropped pairs, without
-texts of documents), ``links.parquet`` which concept is held out with which.
+texts of documents), ``links.parquet`` which concept is held out with which, ``parents.parquet`` which concept is right above
+which in an ontology.
 
 The driver does it alone and in memory, because vocabularies are small next to corpora: 150,000 pairs take seconds. A UMLS release
 of millions of names takes gigabytes; ``vocabularies`` of its source limits them, and ``max_pairs`` the pairs of documents.
@@ -32,6 +33,7 @@ from clinical_modernbert.recipe.pairs import PairSource, PairsRecipe
 from clinical_modernbert.sources.terms import Term
 
 PAIRS_NAME, TERMS_NAME, LINKS_NAME = "pairs.parquet", "terms.parquet", "links.parquet"
+PARENTS_NAME = "parents.parquet"
 _logger = logging.getLogger(__name__)
 
 
@@ -108,6 +110,10 @@ def build_pairs(plan: Plan[PairsRecipe], *, embed: Embed | None = None) -> Artif
             folder / LINKS_NAME,
             compression="zstd",
         )
+        above = [(child, parent) for child, parents in collected.parents.items() for parent in sorted(parents)]
+        children, parents = ([row[side] for row in above] for side in (0, 1))
+        columns = {"child": pa.array(children, pa.string()), "parent": pa.array(parents, pa.string())}
+        pq.write_table(pa.table(columns), folder / PARENTS_NAME, compression="zstd")
         (folder / "README.md").write_text(pair_card(plan.id, recipe, accounts, counts), encoding="utf-8")
         return plan.publish_folder(folder, summary=summary)
 

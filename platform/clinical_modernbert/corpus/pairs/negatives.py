@@ -137,14 +137,19 @@ class _SameMeaning:
 
     def above(self, concept: str) -> set[str]:
         """Return all concepts above one in its ontology."""
-        if concept not in self._above:
-            found, open_ = set[str](), [concept]
-            while open_:
-                new = self.parents.get(open_.pop(), set()) - found
-                found |= new
-                open_.extend(new)
-            self._above[concept] = found
-        return self._above[concept]
+        return all_above(concept, self.parents, self._above)
+
+
+def all_above(concept: str, parents: Mapping[str, set[str]], known: dict[str, set[str]]) -> set[str]:
+    """Return all concepts above one in its ontology, of any depth; ``known`` keeps them for the next call."""
+    if concept not in known:
+        found, open_ = set[str](), [concept]
+        while open_:
+            new = parents.get(open_.pop(), set()) - found
+            found |= new
+            open_.extend(new)
+        known[concept] = found
+    return known[concept]
 
 
 def _nodes(term: Term) -> set[str]:

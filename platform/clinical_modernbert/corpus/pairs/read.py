@@ -4,8 +4,8 @@ Legend: N pairs, L longest lineage.
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clinical_modernbert.artifacts import Artifact
-from clinical_modernbert.corpus.pairs.build import PAIRS_NAME
+from clinical_modernbert.corpus.pairs.build import PAIRS_NAME, PARENTS_NAME
+from clinical_modernbert.corpus.pairs.negatives import all_above
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class PairTexts:
     negatives: Sequence[Sequence[str]] = ()
     """Hard negatives of each pair; empty where the set has none."""
     negative_lineages: Sequence[Sequence[Sequence[str]]] = ()
+    above: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Concept -> all concepts above it in its ontology, where its lineage does not name them."""
 
     def __len__(self) -> int:
         return len(self.anchors)
@@ -40,23 +43,34 @@ def read_pair_set(pairs: Artifact, *, split: Literal["train", "held_out", "all"]
     if split != "all":
         table = table.filter(pc.equal(table["split"].cast(pa.string()), split))
     names = table["source"].cast(pa.string())
-    found = {}
+    found, above = {}, _above(pairs)
     for source in pairs.manifest.recipe["sources"]:
         rows = table.filter(pc.equal(names, source["name"]))
         if len(rows):
             columns = ["anchor", "positive", "anchor_lineage", "positive_lineage"]
             if pairs.summary.get("negatives"):
                 columns += ["negatives", "negative_lineages"]
-            found[source["name"]] = PairTexts(*(rows[name].to_pylist() for name in columns))
+            found[source["name"]] = replace(PairTexts(*(rows[name].to_pylist() for name in columns)), above=above)
     return found
 
 
-def concept_ids(lineages: Sequence[Sequence[str]], *, depth: int) -> NDArray[np.int64]:
-    """Return the hashes of each concept and of those above it, int64 [N, L]; 0 where a lineage is shorter than ``depth``."""
-    ids_NL = np.zeros((len(lineages), depth), dtype=np.int64)
+def _above(pairs: Artifact) -> dict[str, tuple[str, ...]]:
+    parents: dict[str, set[str]] = {}
+    for row in pq.read_table(pairs.file(PARENTS_NAME)).to_pylist():
+        parents.setdefault(row["child"], set()).add(row["parent"])
+    found: dict[str, set[str]] = {}
+    return {child: tuple(sorted(all_above(child, parents, found))) for child in parents}
+
+
+def concept_ids(lineages: Sequence[Sequence[str]]) -> NDArray[np.int64]:
+    """Return the hashes of each concept and of those above it, int64 [N, L]; 0 after the end of a shorter lineage."""
+    ids_NL = np.zeros((len(lineages), max(map(len, lineages), default=0)), dtype=np.int64)
+    known: dict[str, int] = {}
     for row, lineage in enumerate(lineages):
-        for column, name in enumerate(lineage[:depth]):
-            ids_NL[row, column] = name_id(name)
+        for name in lineage:
+            if name not in known:
+                known[name] = name_id(name)
+        ids_NL[row, : len(lineage)] = [known[name] for name in lineage]
     return ids_NL
 
 

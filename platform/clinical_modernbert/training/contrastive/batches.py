@@ -3,7 +3,7 @@
 Each source has a fixed number of places in a batch, by its weight, and its own endless order of its pairs. So a small source of
 words that patients use is not lost among 90,000 pairs of codes.
 
-Legend: N pairs, L longest lineage, K hard negatives of a pair.
+Legend: N pairs, C distinct lineages, L longest lineage, K hard negatives of a pair.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from clinical_modernbert.training.row_order import RowOrder
 
 IDS = ("anchor_concepts_NL", "positive_concepts_NL", "anchor_texts_N", "positive_texts_N")
 NEGATIVE_IDS = ("negative_concepts_NK", "negative_texts_NK")
-_DEPTH = 6  # an ICD-10-CM code has at most five above it
+_ROWS = ("anchor_rows_N", "positive_rows_N")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,10 @@ class PairBatch:
     positives: Sequence[str]
     negatives: Sequence[Sequence[str]]
     """Hard negatives of each pair, as many for each; a missing one is an empty text with the ids 0."""
-    anchor_concepts_NL: NDArray[np.int64]
-    positive_concepts_NL: NDArray[np.int64]
+    lineages_CL: NDArray[np.int64]
+    """Ids of concepts and of all above them, each lineage once; 0 after the end of a shorter one."""
+    anchor_rows_N: NDArray[np.int64]
+    positive_rows_N: NDArray[np.int64]
     anchor_texts_N: NDArray[np.int64]
     positive_texts_N: NDArray[np.int64]
     negative_concepts_NK: NDArray[np.int64]
@@ -40,6 +42,16 @@ class PairBatch:
 
     def __len__(self) -> int:
         return len(self.anchors)
+
+    @property
+    def anchor_concepts_NL(self) -> NDArray[np.int64]:  # noqa: N802  # the suffix is the axes
+        """The lineage of each anchor."""
+        return self.lineages_CL[self.anchor_rows_N]
+
+    @property
+    def positive_concepts_NL(self) -> NDArray[np.int64]:  # noqa: N802
+        """The lineage of each positive."""
+        return self.lineages_CL[self.positive_rows_N]
 
     @property
     def digest(self) -> str:
@@ -52,8 +64,9 @@ class PairBatch:
             [self.anchors[row] for row in rows.tolist()],
             [self.positives[row] for row in rows.tolist()],
             [self.negatives[row] for row in rows.tolist()],
-            self.anchor_concepts_NL[rows],
-            self.positive_concepts_NL[rows],
+            self.lineages_CL,
+            self.anchor_rows_N[rows],
+            self.positive_rows_N[rows],
             self.anchor_texts_N[rows],
             self.positive_texts_N[rows],
             self.negative_concepts_NK[rows],
@@ -71,12 +84,18 @@ def with_ids(pairs: PairTexts, *, num_negatives: int = 0) -> PairBatch:
             negatives[row] = kept + ("",) * (num_negatives - len(kept))
             texts_NK[row, : len(kept)] = _text_ids(kept)
             concepts_NK[row, : len(kept)] = [name_id(lineage[0]) for lineage in lineages[: len(kept)]]
+    rows: dict[tuple[str, ...], int] = {}
+    anchor_rows, positive_rows = (
+        [rows.setdefault(tuple(lineage), len(rows)) for lineage in lineages]
+        for lineages in (pairs.anchor_lineages, pairs.positive_lineages)
+    )
     return PairBatch(
         pairs.anchors,
         pairs.positives,
         negatives,
-        concept_ids(pairs.anchor_lineages, depth=_DEPTH),
-        concept_ids(pairs.positive_lineages, depth=_DEPTH),
+        concept_ids([(*lineage, *pairs.above.get(lineage[0], ())) if lineage else () for lineage in rows]),
+        np.array(anchor_rows, dtype=np.int64),
+        np.array(positive_rows, dtype=np.int64),
         _text_ids(pairs.anchors),
         _text_ids(pairs.positives),
         concepts_NK,
@@ -89,12 +108,28 @@ def _text_ids(texts: Sequence[str]) -> NDArray[np.int64]:
 
 
 def joined(batches: Sequence[PairBatch]) -> PairBatch:
-    """Return the pairs of all batches, one after the other."""
+    """Return the pairs of all batches, one after the other, with the lineages that they use."""
+    tables: list[NDArray[np.int64]] = []
+    rows: list[NDArray[np.int64]] = []
+    for batch in batches:
+        both = np.concatenate([getattr(batch, name) for name in _ROWS])
+        used, places = np.unique(both, return_inverse=True)
+        rows.append(places.reshape(2, -1) + sum(map(len, tables)))
+        tables.append(batch.lineages_CL[used])
+    # As wide as the longest of these lineages, not as that of the whole source.
+    width = max((int((table != 0).sum(1).max(initial=0)) for table in tables), default=0)
+    lineages_CL = np.zeros((sum(map(len, tables)), width), dtype=np.int64)
+    start = 0
+    for table in tables:
+        lineages_CL[start : start + len(table), : table.shape[1]] = table[:, :width]
+        start += len(table)
     return PairBatch(
         [text for batch in batches for text in batch.anchors],
         [text for batch in batches for text in batch.positives],
         [texts for batch in batches for texts in batch.negatives],
-        *(np.concatenate([getattr(batch, name) for batch in batches]) for name in (*IDS, *NEGATIVE_IDS)),
+        lineages_CL,
+        *np.concatenate(rows, axis=1),
+        *(np.concatenate([getattr(batch, name) for batch in batches]) for name in (*IDS[2:], *NEGATIVE_IDS)),
     )
 
 

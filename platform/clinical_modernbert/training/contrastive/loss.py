@@ -117,9 +117,7 @@ def same_meaning(
     Example: the siblings E11.6 and E11.9 with the positive "type 2 diabetes" (E11): neither one's
     positive is a negative of the other.
     """
-    concepts_N = positives_NL[:, 0]
-    lineages_NK = torch.cat([anchors_NL, positives_NL], dim=1)
-    related_NN = (lineages_NK[:, None, :] == concepts_N[None, :, None]).any(2)
+    related_NN = _names(torch.cat([anchors_NL, positives_NL], dim=1), positives_NL[:, 0])
     texts_NN = (anchor_texts_N[:, None] == positive_texts_N) | (positive_texts_N[:, None] == positive_texts_N)
     # A query has several documents, a note several diagnoses: none of them is a negative of another's anchor.
     anchors_NN = anchor_texts_N[:, None] == anchor_texts_N
@@ -136,7 +134,16 @@ def no_negatives(
     texts_M: torch.Tensor,
 ) -> torch.Tensor:
     """Return bool [N, M]: hard negative m names the concept of pair n, one above it, has a text of it, or is missing (id 0)."""
-    lineages_NK = torch.cat([anchors_NL, positives_NL], dim=1)
-    related_NM = (lineages_NK[:, None, :] == concepts_M[None, :, None]).any(2)
+    related_NM = _names(torch.cat([anchors_NL, positives_NL], dim=1), concepts_M)
     texts_NM = (anchor_texts_N[:, None] == texts_M) | (positive_texts_N[:, None] == texts_M)
     return related_NM | texts_NM | (texts_M == 0)
+
+
+def _names(lineages_NK: torch.Tensor, concepts_M: torch.Tensor) -> torch.Tensor:
+    """Return bool [N, M]: whether lineage n has concept m. Memory is that of N x M and N x K, not of N x K x M."""
+    known_U, columns_M = torch.unique(concepts_M, return_inverse=True)
+    places_NK = torch.searchsorted(known_U, lineages_NK).clamp(max=len(known_U) - 1)
+    rows, at = torch.nonzero(known_U[places_NK] == lineages_NK, as_tuple=True)
+    found_NU = torch.zeros(len(lineages_NK), len(known_U), dtype=torch.bool, device=lineages_NK.device)
+    found_NU[rows, places_NK[rows, at]] = True
+    return found_NU[:, columns_M]

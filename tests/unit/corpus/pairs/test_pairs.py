@@ -50,6 +50,25 @@ def test_no_name_of_a_held_out_concept_trains_in_any_source() -> None:
     assert held_out_pairs(pairs, (), follows[:1], SECTION)[1:5] == [False] * 4  # without the cross reference
 
 
+def test_a_pair_set_says_what_is_above_a_concept_of_an_ontology(store: Store, tmp_path: Path) -> None:
+    terms = [
+        line
+        for n in range(9)
+        for line in (
+            "[Term]",
+            f"id: HP:{n}",
+            f"name: sign {n}",
+            f'synonym: "other {n}" EXACT []',
+            f"is_a: HP:{n + 1} ! x",
+        )
+    ]
+    (tmp_path / "h.obo").write_text("\n".join([*terms, "[Term]", "id: HP:9", "name: all", ""]))
+    source = {"type": "obo", "name": "hpo", "path": "h.obo"}
+    recipe = PairsRecipe.model_validate({"name": "p", "data": str(tmp_path), "sources": [source]})
+    found = read_pair_set(build_pairs(make_plan(recipe, store, raw_inputs=pair_inputs(recipe))), split="all")["hpo"]
+    assert set(found.above["hp:0"]) == {f"hp:{n}" for n in range(1, 10)} and "hp:9" not in found.above
+
+
 def test_a_shared_name_does_not_hold_out_an_icd_category_only_its_pair() -> None:
     out, kept = drawn("icd9cm", held_out=True), drawn("icd9cm", held_out=False)
     pairs = [
@@ -172,5 +191,5 @@ def test_too_many_damaged_rows_end_the_build(store: Store, tmp_path: Path) -> No
 
 
 def test_concept_ids_name_the_concept_and_those_above_it() -> None:
-    ids = concept_ids([("icd10cm:A01.0", "icd10cm:A01"), ("icd10cm:A01",)], depth=2)
+    ids = concept_ids([("icd10cm:A01.0", "icd10cm:A01"), ("icd10cm:A01",)])
     assert ids[0, 1] == ids[1, 0] != 0 and ids[1, 1] == 0

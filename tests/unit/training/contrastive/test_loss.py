@@ -176,6 +176,30 @@ def test_siblings_ancestors_and_equal_names_are_no_negatives() -> None:
     assert not excluded[3, 2] and not excluded[1, 2]
 
 
+@pytest.mark.parametrize("depth", [2, 60])
+def test_no_concept_above_is_a_negative_at_any_depth(depth: int) -> None:
+    """Of lineages with all above (MeSH) and of ontologies that say what is right above what (OBO); batches join both."""
+    chain = [f"mesh:{n}" for n in range(depth)]
+    deep = with_ids(PairTexts(["deep"], ["synonym"], [chain], [chain]))
+    top = with_ids(PairTexts(["top"], ["summit"], [chain[-1:]], [chain[-1:]]))
+    above = {"hp:0": tuple(f"hp:{n}" for n in range(1, depth))}
+    onto = PairTexts(
+        ["leaf", "root"],
+        ["blade", "base"],
+        [["hp:0"], [f"hp:{depth - 1}"]],
+        [["hp:0"], [f"hp:{depth - 1}"]],
+        above=above,
+    )
+    found = joined([deep, top, with_ids(onto)])
+    assert found.anchor_concepts_NL.shape == (4, depth)
+    excluded = same_meaning(*(torch.from_numpy(getattr(found, name)) for name in IDS))
+    assert excluded.tolist() == [
+        [True, True, False, False], [False, True, False, False], [False, False, True, True], [False, False, False, True]
+    ]  # fmt: skip
+    taken = joined([found.take(np.array([1, 3]))])  # the deep ones are out, and so is their width
+    assert taken.anchor_concepts_NL.shape == (2, 1) and taken.anchors == ["top", "root"]
+
+
 def source(*sizes: int, batch_pairs: int = 8, **weights: float) -> PairSource:
     texts = {
         f"s{n}": PairTexts(
