@@ -1,6 +1,6 @@
 """CSV rows with named columns (RFC 4180, UTF-8), streamed; a row that cannot be read is quarantined with its line.
 
-The delimiter is the one of ``DELIMITERS`` by which the header has the columns. Column names may differ in case.
+The delimiter is the one of ``DELIMITERS`` by which the header has the columns. Their names may differ in case and in blanks around.
 
 After a broken quote the borders of rows are unknown. Everything up to the next line that is surely a row is one quarantined
 record, which counts the rows that it swallowed; ``csv_loss`` decides where rows begin again.
@@ -57,12 +57,15 @@ def read_rows(
         header = next(reader, None)
     except csv.Error as error:
         lost = sum(1 for _ in lines)
-        yield Quarantined(file, "line 1", f"the header is no CSV ({error})", num_lost=lost)
+        is_mac = "\r" in lines.last.rstrip("\r\n")
+        reason = "its lines end in CR alone; expected LF or CRLF" if is_mac else f"the header is no CSV ({error})"
+        yield Quarantined(file, "line 1", reason, num_lost=lost)
         return
     if header is None:
         position, reason = lines.damage or ("line 1", "the file is empty, expected a CSV header")
         yield Quarantined(file, position, reason, unread_bytes=lines.unread_bytes)
         return
+    header = [name.strip() for name in header]
     indexes = [header.index(name) for name in check_names(header, columns, file)]
     lower = [name.lower() for name in header]
     others = [lower.index(name) if name in lower else None for name in optional]
@@ -132,7 +135,7 @@ def _delimiter(lines: "_Lines", columns: tuple[str, ...]) -> str:
     """Return the delimiter by which the first line has all columns, a comma where none does."""
     first = lines.peek().lower()
     for delimiter in DELIMITERS:
-        names = {name.strip('"\r\n') for name in first.split(delimiter)}
+        names = {name.strip(' "\r\n') for name in first.split(delimiter)}
         if names.issuperset(column.lower() for column in columns):
             return delimiter
     return DELIMITERS[0]

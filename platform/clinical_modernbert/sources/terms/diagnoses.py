@@ -8,8 +8,7 @@ from clinical_modernbert.sources.codes.diagnoses import Table, code_table
 from clinical_modernbert.sources.codes.rows import icd9_dotted, icd10_dotted
 from clinical_modernbert.sources.csv_rows import read_rows
 from clinical_modernbert.sources.document import ENCOUNTER, Quarantined, group_of
-from clinical_modernbert.sources.files import read_chunks
-from clinical_modernbert.sources.terms.rows import existing
+from clinical_modernbert.sources.terms.rows import existing, whole_chunks
 from clinical_modernbert.sources.terms.term import Term, code_term
 
 _Code = tuple[Table, str]
@@ -43,7 +42,7 @@ def read_diagnoses(source: CorpusPairs) -> Diagnoses:
     seen: dict[_Code, _Code] = {}
     damaged: list[Quarantined] = []
     optional = ("icd_code", "icd_version", "icd9_code")
-    for row in read_rows(read_chunks(path), file=path.name, columns=("hadm_id", "seq_num"), optional=optional):
+    for row in read_rows(whole_chunks(path), file=path.name, columns=("hadm_id", "seq_num"), optional=optional):
         if isinstance(row, Quarantined):
             damaged.append(row)
             continue

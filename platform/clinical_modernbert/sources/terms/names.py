@@ -11,8 +11,7 @@ from pathlib import Path
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.terms import RrfTerms, TermTable
 from clinical_modernbert.sources.document import Dropped, Quarantined
-from clinical_modernbert.sources.files import numbered_texts, read_chunks
-from clinical_modernbert.sources.terms.rows import existing, read_rows
+from clinical_modernbert.sources.terms.rows import existing, read_rows, whole_lines
 from clinical_modernbert.sources.terms.term import Follows, Term, TermPair, TermRecord, one_line, text_key
 
 _NUM_FIELDS = 18
@@ -32,23 +31,24 @@ def read_rrf(source: RrfTerms) -> Iterator[TermRecord]:
     """Yield each English name that is not suppressed with its concept's preferred name; ICD codes tell what holds it out."""
     location = existing(source.path, source, "path")
     rows: list[list[str]] = []
+    names: dict[str, str] = {}
     for row in _rows(location):
         if isinstance(row, Quarantined):
             yield row
             continue
+        if not row[_CUI].strip():
+            yield Dropped("no_concept")
+            continue
         if rows and rows[0][_CUI] != row[_CUI]:
-            yield from _concept(rows, source)
+            yield from _concept(rows, source, names)
             rows = []
         rows.append(row)
-    yield from _concept(rows, source)
+    yield from _concept(rows, source, names)
 
 
 def _rows(location: Path) -> Iterator[list[str] | Quarantined]:
-    for number, line in numbered_texts(read_chunks(location), file=location.name):
-        if isinstance(line, Quarantined):
-            yield line
-            continue
-        fields = line.rstrip("\r").removesuffix("|").split("|")
+    for number, line in whole_lines(location):
+        fields = line.removesuffix("|").split("|")
         if len(fields) == _NUM_FIELDS:
             yield fields
         elif number == 1:
@@ -59,8 +59,8 @@ def _rows(location: Path) -> Iterator[list[str] | Quarantined]:
             yield Quarantined(location.name, f"line {number}", f"{len(fields)} fields, expected {_NUM_FIELDS}")
 
 
-def _concept(rows: list[list[str]], source: RrfTerms) -> Iterator[TermRecord]:
-    """Yield the records of one concept's rows."""
+def _concept(rows: list[list[str]], source: RrfTerms, names: dict[str, str]) -> Iterator[TermRecord]:
+    """Yield the records of a concept's rows; ``names`` has the preferred names so far, because its rows may be scattered."""
     concept = f"{source.system}:{rows[0][_CUI]}" if rows else ""
     lineage = (concept,) if rows else ()
     for row in rows:
@@ -80,9 +80,9 @@ def _concept(rows: list[list[str]], source: RrfTerms) -> Iterator[TermRecord]:
         return
     # Stable: of equally preferred names the first in the file.
     preferred = min(kept, key=lambda row: (row[_TS] != "P", row[_STT] != "PF", row[_PREFERRED] != "Y"))
-    name = Term(one_line(preferred[_NAME]), lineage)
+    name = Term(names.setdefault(concept, one_line(preferred[_NAME])), lineage)
     texts = {text_key(row[_NAME]): one_line(row[_NAME]) for row in reversed(kept)}
-    texts.pop(text_key(preferred[_NAME]))
+    texts.pop(text_key(name.text), None)
     for number, text in enumerate(reversed(texts.values())):
         if number < source.max_names - 1:
             yield TermPair("synonym", Term(text, lineage), name)
@@ -99,8 +99,8 @@ def read_term_table(source: TermTable) -> Iterator[TermRecord]:
     """Yield the term and the name of each row; names with remains of HTML or wiki markup are dropped as ``markup``."""
     location = existing(source.path, source, "path")
     columns = [source.term_column, source.name_column, source.concept_column or source.name_column]
-    delimiter = "," if location.name.removesuffix(".gz").endswith(".csv") else "\t"
-    for row in read_rows(location, [*columns, *source.reference_columns.values()], delimiter=delimiter):
+    quoted = location.name.removesuffix(".gz").endswith(".csv")
+    for row in read_rows(location, [*columns, *source.reference_columns.values()], quoted=quoted):
         if isinstance(row, Quarantined):
             yield row
             continue

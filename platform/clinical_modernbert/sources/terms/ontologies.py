@@ -12,8 +12,7 @@ from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.terms import DiseaseOntologyTerms, OboTerms, SnomedTerms
 from clinical_modernbert.sources.codes.diagnoses import code_table, table_location
 from clinical_modernbert.sources.document import Dropped, Quarantined
-from clinical_modernbert.sources.files import numbered_texts, read_chunks
-from clinical_modernbert.sources.terms.rows import existing, read_rows
+from clinical_modernbert.sources.terms.rows import existing, read_rows, whole_lines
 from clinical_modernbert.sources.terms.term import Follows, IsA, Term, TermPair, TermRecord, code_term, one_line
 
 # Resource of a cross reference -> system of its concepts. A prefix of ours is never an id of theirs.
@@ -26,7 +25,13 @@ _CONCEPTS = {
     "SNOMEDCT": "snomed",
     "SNOMEDCT_US": "snomed",
 }
-_SYNONYM = re.compile(r'synonym: "((?:[^"\\]|\\.)*)" (EXACT|RELATED|NARROW|BROAD)(?: ([^\[]+?))? ?\[')
+# ``synonym: "text" SCOPE type [xrefs] {qualifiers} ! comment``, in OBO 1.0 ``exact_synonym: "text" [xrefs]``.
+_SYNONYM = re.compile(
+    r'(?:(exact|related|narrow|broad)_)?synonym:\s*"((?:[^"\\]|\\.)*)"'
+    r"(?:\s+(exact|related|narrow|broad)\b(?:\s+([^\[{!]+?))?)?\s*(?:[\[{!].*)?$",
+    re.IGNORECASE,
+)
+_SYNONYM_TAG = re.compile(r"(?:\w+_)?synonym:")
 _ESCAPE = re.compile(r"\\(.)")
 _TAG = re.compile(r"\s*\([^()]*\)$")
 _FULLY_SPECIFIED, _RF2_SYNONYM = "900000000000003001", "900000000000013009"
@@ -46,7 +51,7 @@ def read_disease_ontology(source: DiseaseOntologyTerms) -> Iterator[TermRecord]:
     """
     names: dict[str, str] = {}
     synonyms: list[tuple[str, str]] = []
-    for row in read_rows(existing(source.path, source, "path"), ("doid", "name", "type"), delimiter="\t"):
+    for row in read_rows(existing(source.path, source, "path"), ("doid", "name", "type"), quoted=False):
         if isinstance(row, Quarantined):
             yield row
         elif row[2] == "name":
@@ -77,7 +82,7 @@ def _references(source: DiseaseOntologyTerms, terms: dict[str, list[Term]]) -> I
         for above in code.lineage[1:]:
             below[above].append(code)
     columns = ("doid_code", "resource", "resource_id")
-    for row in read_rows(existing(source.references_path, source, "references_path"), columns, delimiter="\t"):
+    for row in read_rows(existing(source.references_path, source, "references_path"), columns, quoted=False):
         if isinstance(row, Quarantined):
             yield row
             continue
@@ -111,25 +116,22 @@ def read_obo(source: OboTerms) -> Iterator[TermRecord]:
     """Yield synonym and name of each term that is not obsolete, and the terms above it."""
     location = existing(source.path, source, "path")
     stanza: list[str] = []
-    num_terms = 0
-    for _, line in numbered_texts(read_chunks(location), file=location.name):
-        if isinstance(line, Quarantined):
-            yield line
-        elif line.startswith("["):
+    first = num_terms = 0
+    for number, line in whole_lines(location):
+        if line.startswith("["):
             num_terms += stanza[:1] == ["[Term]"]
-            yield from _stanza(stanza, source)
-            stanza = [line.strip()]
-        else:
-            stanza.append(line.strip())
+            yield from _stanza(stanza, source, first_line=first)
+            stanza, first = [], number
+        stanza.append(line.strip())
     num_terms += stanza[:1] == ["[Term]"]
-    yield from _stanza(stanza, source)
+    yield from _stanza(stanza, source, first_line=first)
     if not num_terms:
         raise SourceError(
             f"sources[{source.name}].path: {location.name} has no [Term]; expected an ontology in OBO 1.2"
         )
 
 
-def _stanza(lines: list[str], source: OboTerms) -> Iterator[TermRecord]:
+def _stanza(lines: list[str], source: OboTerms, *, first_line: int) -> Iterator[TermRecord]:
     if lines[:1] != ["[Term]"]:
         return
     values = {tag: value for tag, _, value in (line.partition(": ") for line in lines[1:]) if tag in ("id", "name")}
@@ -138,7 +140,7 @@ def _stanza(lines: list[str], source: OboTerms) -> Iterator[TermRecord]:
         return
     concept = values["id"].lower()
     name = Term(one_line(values["name"]), (concept,))
-    for line in lines:
+    for number, line in enumerate(lines, start=first_line):
         if line.startswith("xref: "):
             resource, _, target = line.removeprefix("xref: ").split(" ")[0].partition(":")
             if table := _CODES.get(resource):
@@ -147,14 +149,20 @@ def _stanza(lines: list[str], source: OboTerms) -> Iterator[TermRecord]:
                 yield Follows(concept, f"{system}:{target}")
         elif line.startswith("is_a: "):
             yield IsA(concept, line.removeprefix("is_a: ").split(" ")[0].lower())
-        elif match := _SYNONYM.match(line):
-            kind = match[3] or "synonym"
-            if match[2] not in source.scopes or "obsolete" in kind:
-                yield Dropped("scope" if match[2] not in source.scopes else "obsolete")
-                continue
-            text = one_line(_ESCAPE.sub(r"\1", match[1]))
-            relation = kind if kind.replace("_", "").isalpha() else "synonym"
-            yield TermPair(relation, Term(text, (concept,)), name)
+        elif _SYNONYM_TAG.match(line):
+            yield _synonym(line, name, source, position=f"line {number}")
+
+
+def _synonym(line: str, name: Term, source: OboTerms, *, position: str) -> TermRecord:
+    match = _SYNONYM.match(line)
+    if match is None:
+        reason = 'no synonym of OBO 1.2; expected synonym: "text" EXACT (or RELATED, NARROW, BROAD) []'
+        return Quarantined(Path(source.path).name, position, reason)
+    scope, kind = (match[3] or match[1] or "RELATED").upper(), match[4] or "synonym"
+    if scope not in source.scopes or "obsolete" in kind:
+        return Dropped("scope" if scope not in source.scopes else "obsolete")
+    relation = kind if kind.replace("_", "").isalpha() else "synonym"
+    return TermPair(relation, Term(one_line(_ESCAPE.sub(r"\1", match[2])), name.lineage), name)
 
 
 def snomed_files(source: SnomedTerms) -> list[Path]:
@@ -167,7 +175,7 @@ def read_snomed(source: SnomedTerms) -> Iterator[TermRecord]:
     location = existing(source.path, source, "path")
     names: dict[str, str] = {}
     synonyms: list[tuple[str, str]] = []
-    for row in read_rows(location, ("active", "conceptId", "typeId", "term"), delimiter="\t"):
+    for row in read_rows(location, ("active", "conceptId", "typeId", "term"), quoted=False):
         if isinstance(row, Quarantined):
             yield row
         elif row[0] != "1" or row[2] not in (_FULLY_SPECIFIED, _RF2_SYNONYM):

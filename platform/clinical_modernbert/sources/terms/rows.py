@@ -1,12 +1,11 @@
-"""Rows of tables of terms: named columns of tab- or comma-separated values, plain or gzip, damaged rows quarantined."""
+"""Lines and rows of files of terms, plain or gzip, in UTF-8 or Windows-1252. A damaged file is refused."""
 
-import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.terms import TermSection
-from clinical_modernbert.sources.column_names import check_names
+from clinical_modernbert.sources import csv_rows
 from clinical_modernbert.sources.document import Quarantined
 from clinical_modernbert.sources.files import numbered_texts, read_chunks
 
@@ -18,29 +17,26 @@ def existing(path: str, source: TermSection, field: str) -> Path:
     return Path(path)
 
 
-def read_rows(location: Path, columns: Sequence[str], *, delimiter: str) -> Iterator[tuple[str, ...] | Quarantined]:
-    """Yield the values of ``columns`` of each row; a row with another number of fields is quarantined.
-
-    In tab-separated files a quote is a character like any other, as ontologies and RF2 write them.
-    """
-    positions: list[int] = []
-    num_fields = 0
+def whole_lines(location: Path) -> Iterator[tuple[int, str]]:
+    """Yield (number from 1, line); raises ``SourceError`` where the file ends early or is broken."""
     for number, line in numbered_texts(read_chunks(location), file=location.name):
         if isinstance(line, Quarantined):
-            yield line
-            continue
-        fields = _fields(line.rstrip("\r"), delimiter)
-        if not positions:
-            wanted = list(dict.fromkeys(columns))  # a concept's id may be its name
-            spelled = dict(zip(wanted, check_names(fields, wanted, location.name), strict=True))
-            positions, num_fields = [fields.index(spelled[column]) for column in columns], len(fields)
-        elif len(fields) == num_fields:
-            yield tuple(fields[position].strip() for position in positions)
-        elif line.strip():
-            yield Quarantined(location.name, f"line {number}", f"{len(fields)} fields, the header has {num_fields}")
+            raise SourceError(f"{line.file}, {line.position}: {line.reason}; get the file again")
+        yield number, line.rstrip("\r")
 
 
-def _fields(line: str, delimiter: str) -> list[str]:
-    if delimiter == "\t":
-        return line.split("\t")
-    return next(csv.reader([line], delimiter=delimiter), [])
+def whole_chunks(location: Path) -> Iterator[bytes]:
+    """Yield the same lines in UTF-8, for ``csv_rows``."""
+    for _, line in whole_lines(location):
+        yield f"{line}\n".encode()
+
+
+def read_rows(location: Path, columns: Sequence[str], *, quoted: bool) -> Iterator[tuple[str, ...] | Quarantined]:
+    """Yield the values of ``columns`` of each row, whatever the delimiter; a row that cannot be read is quarantined.
+
+    Without ``quoted`` a quote is a character like any other, as ontologies and RF2 write tab-separated files.
+    """
+    wanted = tuple(dict.fromkeys(columns))  # a concept's id may be its name
+    places = [wanted.index(column) for column in columns]
+    for row in csv_rows.read_rows(whole_chunks(location), file=location.name, columns=wanted, quoted=quoted):
+        yield row if isinstance(row, Quarantined) else tuple(row.values[place].strip() for place in places)

@@ -186,7 +186,7 @@ def test_too_many_damaged_rows_end_the_build(store: Store, tmp_path: Path) -> No
     recipe = recipe_of(tmp_path)
     with (tmp_path / "first.tsv").open("a") as stream:
         stream.write("\none field\n")
-    with pytest.raises(SourceError, match=r"sources\[first\]: 1 of 44 records .* first.tsv line 45: 1 fields"):
+    with pytest.raises(SourceError, match=r"sources\[first\]: 1 of 44 records .* first.tsv line 45: 1 columns"):
         built(store, recipe)
 
 

@@ -182,6 +182,26 @@ def test_an_ontology_in_obo_gives_synonyms_by_type(tmp_path: Path) -> None:
     assert drops(found) == ["scope", "obsolete", "obsolete"]
 
 
+def test_every_form_of_a_synonym_is_a_pair_or_quarantined(tmp_path: Path) -> None:
+    forms = (
+        'synonym: "b" []',
+        'exact_synonym: "c" []',
+        'synonym:  "d"  exact',
+        'synonym: "e" EXACT abbreviation [X:1] {a="b"}',
+    )
+    damaged = ('synonym: "f" EXCAT []', "synonym: g EXACT []")
+    path = written(tmp_path / "h.obo", "[Term]", "id: X:1", "name: a", *forms, *damaged)
+
+    found = records(type="obo", path=path, scopes=["EXACT", "RELATED"])
+
+    pairs = [("synonym", "b"), ("synonym", "c"), ("synonym", "d"), ("abbreviation", "e")]
+    assert shown(found) == [(*pair, "a") for pair in pairs]
+    assert [r.position for r in found if isinstance(r, Quarantined)] == ["line 8", "line 9"]
+    assert [p.anchor.text for p in records(type="obo", path=path, scopes=["RELATED"]) if isinstance(p, TermPair)] == [
+        "b"
+    ]
+
+
 def rrf(concept: str, name: str, *, sab: str = "MTH", code: str = "1", language: str = "ENG", **fields: str) -> str:
     ts, stt, preferred, suppress = (fields.get(k, v) for k, v in (("ts", "S"), ("stt", "VO"), ("p", "N"), ("s", "N")))
     return f"{concept}|{language}|{ts}|L1|{stt}|S1|{preferred}|A1||||{sab}|PT|{code}|{name}|0|{suppress}||"
@@ -205,6 +225,14 @@ def test_concept_files_of_nlm_give_names_with_the_preferred_one(tmp_path: Path) 
     assert links(found) == {("umls:C1", "icd9cm:001"), ("mesh:D1", "umls:C2")}
     assert sorted(drops(found)) == ["language", "suppressed"]
     assert [r.position for r in found if isinstance(r, Quarantined)] == ["line 6"]
+
+
+def test_rows_of_nlm_without_a_concept_are_dropped_and_scattered_ones_joined(tmp_path: Path) -> None:
+    rows = [rrf("", "one"), rrf("", "two"), rrf("C1", "Blue fever", ts="P"), rrf("C1", "BF"), rrf("C2", "Alone")]
+    found = records(type="rrf", path=written(tmp_path / "M.RRF", *rows, rrf("C1", "Painters' fever")), system="umls")
+
+    assert shown(found) == [("synonym", "BF", "Blue fever"), ("synonym", "Painters' fever", "Blue fever")]
+    assert drops(found) == ["no_concept"] * 2
 
 
 def test_snomed_gives_active_synonyms_with_the_fully_specified_name(tmp_path: Path) -> None:
@@ -231,6 +259,39 @@ def test_a_table_gives_a_term_and_its_name(tmp_path: Path) -> None:
     assert drops(found) == ["no_name"]
     with pytest.raises(SourceError, match="has no column 'made'; its columns are 'brand', 'generic', 'id'"):
         records(type="term_table", path=path, term_column="made", name_column="generic")
+
+
+@pytest.mark.parametrize("header", ["brand,generic", "brand;generic", "brand\tgeneric", " Brand | generic "])
+def test_a_table_has_any_delimiter_and_cells_of_several_lines(tmp_path: Path, header: str) -> None:
+    delimiter = next(character for character in ",;\t|" if character in header)
+    rows = [f'"Blue\nforte"{delimiter}blumicin', f"{'z' * 200_000}{delimiter}long"]
+    path = written(tmp_path / "drugs.csv", header, *rows)
+
+    found = records(type="term_table", path=path, term_column="brand", name_column="generic")
+
+    assert shown(found)[0] == ("synonym", "Blue forte", "blumicin") and len(found) == 2
+
+
+def test_line_ends_of_cr_alone_are_named(tmp_path: Path) -> None:
+    (tmp_path / "drugs.csv").write_bytes(b"brand,generic\ra,b\r")
+    (found,) = records(type="term_table", path=str(tmp_path / "drugs.csv"), term_column="brand", name_column="generic")
+    assert isinstance(found, Quarantined) and "end in CR alone" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("d.csv.gz", {"type": "term_table", "term_column": "brand", "name_column": "generic"}),
+        ("h.obo.gz", {"type": "obo"}),
+        ("M.RRF.gz", {"type": "rrf", "system": "umls"}),
+    ],
+)
+def test_a_cut_archive_is_refused(tmp_path: Path, name: str, fields: dict[str, str]) -> None:
+    lines = {"d": ["brand,generic"], "h": ["[Term]", "id: X:1", "name: a"], "M": [rrf("C1", "Blue fever")]}[name[0]]
+    path = Path(written(tmp_path / name, *lines * 40))
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(SourceError, match=f"{name}, line .*the gzip archive is truncated; get the file again"):
+        records(path=str(path), **fields)
 
 
 def test_the_first_line_of_a_table_without_header_is_not_quoted(tmp_path: Path) -> None:
