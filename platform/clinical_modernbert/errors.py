@@ -13,6 +13,7 @@
     │   ├── DiskFullError    a local disk is full; a job exits with 1
     │   ├── ModelError       a model
     │   └── ClusterError     a Kubernetes object, or the cluster
+    │       ├── AbsentError       the cluster has no object of this name
     │       └── UnavailableError  the cluster's API does not answer for now; `jobs/submit.py` exits with 3
     └── RunStopped           a run ended on request; a job exits with 143
 
