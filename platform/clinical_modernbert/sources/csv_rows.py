@@ -1,6 +1,6 @@
 """CSV rows with named columns (RFC 4180, UTF-8), streamed; a row that cannot be read is quarantined with its line.
 
-The delimiter is the one of ``DELIMITERS`` by which the header has the columns. Their names may differ in case and in outer blanks.
+The delimiter is the one of ``DELIMITERS`` by which the header has the columns. Names may differ in case and in outer blanks.
 
 After a broken quote the borders of rows are unknown. Everything up to the next line that is surely a row is one quarantined
 record, which counts the rows that it swallowed; ``csv_loss`` decides where rows begin again.
