@@ -163,12 +163,12 @@ class _Counted:
             yield item
 
 
-def bounded_texts(path: str) -> Iterator[str]:
-    """Yield the normalised texts of an evaluation set; ``SourceError`` where they are too many to compare with."""
+def bounded_texts(path: str, *, by_cell: bool = False) -> Iterator[str]:
+    """Yield the normalised texts of an evaluation set (of a table by row, or ``by_cell``); ``SourceError`` for too many."""
     from clinical_modernbert.sources.evaluation_sets import evaluation_texts
 
     words = 0
-    for text in evaluation_texts(local_copy(path)):
+    for text in evaluation_texts(local_copy(path), by_cell=by_cell):
         words += text.count(" ")
         if words > MOST_NGRAMS:
             raise SourceError(

@@ -81,7 +81,8 @@ def build_pairs(plan: Plan[PairsRecipe], *, embed: Embed | None = None) -> Artif
         assert account.records == account.pairs.total() + account.dropped.total() + account.quarantined, name
         _logger.info("source %s: %s pairs, dropped %s", name, dict(account.pairs), dict(account.dropped))
         if not account.pairs["train"]:
-            raise SourceError(f"sources[{name}]: no pair to train on; dropped were {dict(account.dropped)}")
+            why = f"of {account.records} records were dropped {dict(account.dropped)}"
+            raise SourceError(f"sources[{name}]: no pair to train on; {why if account.records else 'it has no rows'}")
     places = list(zip(collected.sources, splits, strict=True))
     mined = (
         mine_negatives(
@@ -114,7 +115,8 @@ def build_pairs(plan: Plan[PairsRecipe], *, embed: Embed | None = None) -> Artif
         children, parents = ([row[side] for row in above] for side in (0, 1))
         columns = {"child": pa.array(children, pa.string()), "parent": pa.array(parents, pa.string())}
         pq.write_table(pa.table(columns), folder / PARENTS_NAME, compression="zstd")
-        (folder / "README.md").write_text(pair_card(plan.id, recipe, accounts, counts), encoding="utf-8")
+        card = pair_card(plan.id, recipe, accounts, counts, evaluation.num_texts)
+        (folder / "README.md").write_text(card, encoding="utf-8")
         return plan.publish_folder(folder, summary=summary)
 
 

@@ -8,9 +8,13 @@ from clinical_modernbert.recipe.pairs import PairsRecipe
 
 
 def pair_card(
-    pair_set: str, recipe: PairsRecipe, accounts: Mapping[str, Account], mined: Mapping[str, int] | None
+    pair_set: str,
+    recipe: PairsRecipe,
+    accounts: Mapping[str, Account],
+    mined: Mapping[str, int] | None,
+    compared: Mapping[str, int],
 ) -> str:
-    """Return the card as Markdown."""
+    """Return the card as Markdown; ``compared`` has the number of texts of each evaluation set."""
     rows = [
         f"| {name} | {account.records:,} | {account.pairs['train']:,} | {account.pairs['held_out']:,} "
         f"| {', '.join(f'{reason} {n:,}' for reason, n in account.dropped.items()) or 'none'} "
@@ -34,7 +38,7 @@ def pair_card(
         if mined and recipe.negatives
         else []
     )
-    compared = [f"- {path}: {leaks[path]:,} pairs dropped" for path in _compared(recipe)]
+    drops = [f"- {path}: {number:,} texts or ids, {leaks[path]:,} pairs dropped" for path, number in compared.items()]
     return "\n".join(
         [
             f"# {pair_set}",
@@ -51,14 +55,9 @@ def pair_card(
                 else []
             ),
             *negatives,
-            *(["Compared with evaluation sets:", "", *compared, ""] if compared else []),
+            *(["Compared with evaluation sets:", "", *drops, ""] if drops else []),
             f"Held out: {held_out.fraction:.0%} of the concepts that follow no other one (seed {held_out.seed}), the concepts of "
             "other vocabularies that refer to them, and every pair with a name of theirs.",
             "",
         ]
     )
-
-
-def _compared(recipe: PairsRecipe) -> tuple[str, ...]:
-    section = recipe.decontamination
-    return (*section.paths, *section.id_lists) if section else ()

@@ -4,6 +4,7 @@ The corpus's comparison does the second and the third. Queries and names are sho
 whatever the order of its words.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -22,14 +23,24 @@ class Contamination:
     documents: Decontamination | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
     """Hash of a text's words -> path of its set."""
+    num_texts: Mapping[str, int] = field(default_factory=dict)
+    """Of each set and list, what the pairs are compared with: texts (of a table its cells), or ids."""
 
     @classmethod
     def of(cls, section: DecontaminationSection | None) -> "Contamination":
         """Read the evaluation sets of a recipe."""
         if section is None:
             return cls()
-        texts = {_key(text): path for path in section.paths for text in bounded_texts(path) if text_key(text)}
-        return cls(in_memory(section), texts)
+        texts: dict[str, str] = {}
+        num_texts = Counter[str]()
+        for path in section.paths:
+            # A name is a cell of a table, never its whole row.
+            for text in bounded_texts(path, by_cell=True):
+                num_texts[path] += 1
+                if text_key(text):
+                    texts[_key(text)] = path
+        documents = in_memory(section)
+        return cls(documents, texts, num_texts + Counter({path: len(ids) for path, ids in documents.ids.items()}))
 
     def leak(self, pair: TermPair) -> Leak | None:
         """Return what a pair would leak, or None."""

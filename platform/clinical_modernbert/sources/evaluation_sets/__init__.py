@@ -23,20 +23,24 @@ _NO_TEXT = (".md", ".license", ".ast", ".rel", ".conf", ".tsv.license", ".md5", 
 _CHEMPROT_NO_TEXT = ("_entities.tsv", "_relations.tsv", "_gold_standard.tsv")
 
 
-def evaluation_texts(path: Path) -> Iterator[str]:
+def evaluation_texts(path: Path, *, by_cell: bool = False) -> Iterator[str]:
     """Yield the texts of a file, or of every file below a folder, in the order of their names.
 
     Sentences of one document are joined by spaces, so that an overlap may cross their border. A file whose format is
-    not known is a ``SourceError`` that names it: a set that was silently left out would not protect the evaluation.
+    not known, or that has no text, is a ``SourceError`` that names it: a set that was silently left out would not protect the
+    evaluation. A row of a table is one text, or with ``by_cell`` each of its cells is one.
     """
     if not path.exists():
         raise SourceError(f"{path} does not exist; expected an evaluation set: {_FORMATS}")
+    count = 0
     if path.is_file():
-        yield from _file_texts(path)
+        for count, text in enumerate(_file_texts(path, by_cell=by_cell), start=1):  # noqa: B007
+            yield text
+        if not count:
+            raise SourceError(f"{path} holds no evaluation text; expected {_FORMATS}")
         return
     files = [p for p in sorted(path.rglob("*")) if p.is_file() and not p.name.startswith(".")]
     stems = {p.stem for p in files if p.suffix in (".ann", ".con")}
-    count = 0
     if any(p.suffix == ".ann" for p in files):
         for document in ner.read_brat(path):
             count += 1
@@ -52,14 +56,14 @@ def evaluation_texts(path: Path) -> Iterator[str]:
             continue
         if file.name.endswith(_CHEMPROT_NO_TEXT):
             continue
-        for text in _file_texts(file):
+        for text in _file_texts(file, by_cell=by_cell):
             count += 1
             yield text
     if not count:
         raise SourceError(f"{path} holds no evaluation text; expected {_FORMATS}")
 
 
-def _file_texts(path: Path) -> Iterator[str]:
+def _file_texts(path: Path, *, by_cell: bool) -> Iterator[str]:
     name = path.name.removesuffix(".gz")
     if name.endswith((".tar", ".tgz")):
         yield from (document.text for document in ner.read_brat(path))
@@ -71,7 +75,7 @@ def _file_texts(path: Path) -> Iterator[str]:
         yield from (patient.text for patient in pmc_patients.read_patients(path))
         return
     if name.endswith((".csv", ".parquet", ".feather", ".arrow")):
-        yield from table_texts(path)
+        yield from table_texts(path, by_cell=by_cell)
         return
     if name.endswith("_abstracts.tsv"):
         yield from (line.partition("\t")[2].replace("\t", " ") for _, line in numbered_lines(path) if line.strip())

@@ -57,10 +57,11 @@ def read_label_sets(
         )
 
 
-def table_texts(path: Path) -> Iterator[str]:
-    """Yield each row's texts of a table with unknown columns, joined by spaces: whatever is a string."""
+def table_texts(path: Path, *, by_cell: bool = False) -> Iterator[str]:
+    """Yield each row's texts of a table with unknown columns, whatever is a string: joined by spaces, or one by one."""
     for row in _rows(path, _text_columns(path)):
-        yield " ".join(text for text in map(_string, row.values()) if text)
+        texts = [text for text in map(_string, row.values()) if text]
+        yield from texts if by_cell else (" ".join(texts),)
 
 
 def _text_columns(path: Path) -> tuple[str, ...]:

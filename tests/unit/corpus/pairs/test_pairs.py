@@ -190,6 +190,13 @@ def test_too_many_damaged_rows_end_the_build(store: Store, tmp_path: Path) -> No
         built(store, recipe)
 
 
+def test_a_table_without_rows_is_named(store: Store, tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path)
+    (tmp_path / "second.tsv").write_text("term\tname\tid\n")
+    with pytest.raises(SourceError, match=r"sources\[second\]: no pair to train on; it has no rows"):
+        built(store, recipe)
+
+
 def test_concept_ids_name_the_concept_and_those_above_it() -> None:
     ids = concept_ids([("icd10cm:A01.0", "icd10cm:A01"), ("icd10cm:A01",)])
     assert ids[0, 1] == ids[1, 0] != 0 and ids[1, 1] == 0
