@@ -142,7 +142,7 @@ class ContrastRecipe(Recipe):
     model_card: ModelCardSection = ModelCardSection()
     export: ExportSection = ExportSection()
     scaling: ContrastScaling = ContrastScaling()
-    checkpoint: CheckpointSection = CheckpointSection(every_steps=500)
+    checkpoint: CheckpointSection = CheckpointSection(every_steps=50)
     logging: LoggingSection = LoggingSection()
 
     def model_sources(self) -> dict[str, str]:

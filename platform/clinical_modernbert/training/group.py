@@ -8,12 +8,16 @@ import math
 import os
 import pkgutil
 import tempfile
+import threading
 import uuid
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from clinical_modernbert.errors import ModelError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +75,23 @@ def run_group(
             ),
         )
         try:
-            return trainer.fit().return_value
+            return _in_thread(trainer.fit).return_value
         except TrainingFailedError as error:
             raise ModelError(_root_cause(error, scaling)) from error
+
+
+def _in_thread(run: Callable[[], T]) -> T:
+    """Return what ``run`` returns in another thread: in the main one Ray Train takes over SIGINT and aborts the group."""
+    found = Future[T]()
+
+    def work() -> None:
+        try:
+            found.set_result(run())
+        except BaseException as error:  # noqa: BLE001  # raised in the thread that waits
+            found.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return found.result()
 
 
 def _import_and_run(job: dict[str, Any]) -> Any:

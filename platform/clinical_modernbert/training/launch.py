@@ -28,7 +28,7 @@ from clinical_modernbert.training.loop import train_worker
 from clinical_modernbert.training.records import Records, Stopped
 from clinical_modernbert.training.run_progress import ProgressReader
 from clinical_modernbert.training.start import TrainJob
-from clinical_modernbert.training.stop_signal import stop_on_sigterm
+from clinical_modernbert.training.stop_signal import stop_on_signal
 from clinical_modernbert.training.trackers import ray_gauges, tracking
 from clinical_modernbert.training.worker import Worker
 
@@ -55,7 +55,7 @@ def contrast_in_process(plan: Plan[ContrastRecipe], *, device: torch.device | No
 def launch(plan: TrainPlan) -> Artifact:
     """Run ``plan`` on Ray Train and publish the model.
 
-    On SIGTERM in the main thread the workers keep their state and end; ``RunStopped`` is raised then.
+    On SIGTERM or Ctrl-C in the main thread the workers keep their state and end; ``RunStopped`` is raised then.
     """
     start_ray()
     with _following(plan):
@@ -164,12 +164,12 @@ def publish_model(plan: TrainPlan) -> Artifact:
 
 @contextmanager
 def _following(plan: TrainPlan) -> Iterator[None]:
-    """Start without an old result; show progress, feed the trackers and listen to SIGTERM until the block ends."""
+    """Start without an old result; show progress, feed the trackers and listen to SIGTERM and Ctrl-C until the block ends."""
     records = Records(plan.store, plan.id)
     records.clear_result()
     reader = ProgressReader(records)
     with (
-        stop_on_sigterm(plan.store, plan.id),
+        stop_on_signal(plan.store, plan.id),
         tracking(plan.recipe, plan.id, history=lambda: reader.read().history),
         watch(
             f"{plan.recipe.kind} {plan.id}",

@@ -16,6 +16,7 @@ from clinical_modernbert.errors import StoreError
 from clinical_modernbert.outages import Outage, patiently
 
 POLL_S = 1.0
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _logger = logging.getLogger(__name__)
 
 
@@ -60,8 +61,8 @@ class StopRequest:
 
 
 @contextmanager
-def stop_on_sigterm(store: Store, run_id: str) -> Iterator[None]:
-    """Turn this process's first SIGTERM into a stop request; the former handler takes a second one.
+def stop_on_signal(store: Store, run_id: str) -> Iterator[None]:
+    """Turn this process's first SIGTERM or SIGINT (Ctrl-C) into a stop request; the former handlers take a second one.
 
     Python delivers signals to the main thread only. In another thread (a trial of a sweep) this changes nothing.
     """
@@ -69,21 +70,31 @@ def stop_on_sigterm(store: Store, run_id: str) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    former = signal.getsignal(signal.SIGTERM)
+    former = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def restore() -> None:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
     def write_request() -> None:
         patiently(lambda: store.write_bytes(stop_key(run_id), b""), work="writing the request to stop")
 
     def request_stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, former)
+        restore()
+        _logger.warning(
+            "%s: %s keeps its state after the current step and ends; a second one ends it at once",
+            signal.Signals(number).name,
+            run_id,
+        )
         # Not in the handler itself: this thread may be inside a call of the store's client.
         threading.Thread(target=write_request, daemon=True).start()
 
-    signal.signal(signal.SIGTERM, request_stop)
+    for number in _SIGNALS:
+        signal.signal(number, request_stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, former)
+        restore()
         try:
             store.delete(stop_key(run_id))
         except StoreError as error:

@@ -273,24 +273,26 @@ def test_the_best_cannot_be_exported_where_it_is_not_kept(store: Store) -> None:
         tiny_pretrain_plan(store, "training.export=best")
 
 
-def test_sigterm_keeps_the_state_and_the_same_command_goes_on_to_the_bit(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_signal_keeps_the_state_and_the_same_command_continues_to_the_bit(
+    store: Store, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = pretrain_in_process(tiny_pretrain_plan(store, "name=whole", "training.num_steps=30"))
     plan = tiny_pretrain_plan(store, "training.num_steps=30", "checkpoint.every_steps=null", "name=asked")
     monkeypatch.setattr("clinical_modernbert.training.stop_signal.POLL_S", 0.01)
-    real, before = loop.train_step, signal.getsignal(signal.SIGTERM)
+    real, before = loop.train_step, signal.getsignal(number)
 
     def asked_at_step_5(*args: Any, step: int, **kwargs: Any) -> Any:
         if step == 5:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
         time.sleep(0.02)
         return real(*args, step=step, **kwargs)
 
     monkeypatch.setattr(loop, "train_step", asked_at_step_5)
     with pytest.raises(RunStopped, match="the same command continues from there"):
         pretrain_in_process(plan)
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(number) is before
+    assert f"{number.name}: {plan.id} keeps its state after the current step" in caplog.text
     (step,) = kept(store, plan)
     assert 5 < step < 30 and find_artifact(store, "model", plan.id) is None
     assert Records(store, plan.id).result() == Stopped(step)
