@@ -6,6 +6,7 @@ python jobs/contrast.py contrast/minilm [--set path=value] [--root URI] [--dry-r
 from clinical_modernbert.artifacts import Artifact, Plan
 from clinical_modernbert.job import main
 from clinical_modernbert.recipe import ContrastRecipe
+from clinical_modernbert.training.contrastive.plan import contrast_plan
 
 
 def run(plan: Plan[ContrastRecipe]) -> Artifact:
@@ -16,4 +17,4 @@ def run(plan: Plan[ContrastRecipe]) -> Artifact:
 
 
 if __name__ == "__main__":
-    main(ContrastRecipe, run)
+    main(ContrastRecipe, run, planned=contrast_plan)

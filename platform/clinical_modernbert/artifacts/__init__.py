@@ -1,7 +1,14 @@
 """The artifact store: the path of everything in it, its content, and whether it is whole. Loads neither torch nor ray."""
 
 from clinical_modernbert.artifacts.artifact import Artifact, artifact_at, find_artifact, list_artifacts, resolve
-from clinical_modernbert.artifacts.initial_model import find_model, folder_digest, id_on_hub, model_name, open_model
+from clinical_modernbert.artifacts.initial_model import (
+    find_model,
+    folder_digest,
+    id_on_hub,
+    model_config,
+    model_name,
+    open_model,
+)
 from clinical_modernbert.artifacts.lineage import models_before, synthetic_sources, trained_on
 from clinical_modernbert.artifacts.manifest import (
     FileEntry,
@@ -35,6 +42,7 @@ __all__ = [
     "join_key",
     "list_artifacts",
     "make_plan",
+    "model_config",
     "model_name",
     "models_before",
     "open_model",

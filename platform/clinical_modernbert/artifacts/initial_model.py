@@ -7,9 +7,11 @@ gives another run. A worker opens what the driver found.
 """
 
 import hashlib
+import json
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from clinical_modernbert.artifacts.artifact import Artifact, find_artifact, resolve
 from clinical_modernbert.artifacts.manifest import InputEntry
@@ -68,6 +70,31 @@ def open_model(model: InputEntry, store: Store) -> Path:
     if artifact is None or artifact.manifest.digest != model.digest:
         raise ModelError(f"{model.name}: {model.id} was deleted or replaced after the run was planned")
     return artifact.folder("model")
+
+
+def model_config(model: InputEntry, store: Store) -> dict[str, Any] | None:
+    """Return the config.json of a model; None for one of the hub, which is not fetched for it.
+
+    Raises ``RecipeError`` for a folder that holds no model.
+    """
+    if model.id.startswith(_PACKAGE) or Path(model.id).is_absolute():
+        folder = _package_folder(model.id, field=model.name) if model.id.startswith(_PACKAGE) else Path(model.id)
+        if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+            raise RecipeError(f"{model.name}: {folder} holds no model: config.json and *.safetensors are needed")
+        path = folder / "config.json"
+    elif model.id.startswith(_IN_STORE) or "://" in model.id:
+        in_store = model.id.startswith(_IN_STORE)
+        artifact = find_artifact(store, "model", model.id.removeprefix(_IN_STORE)) if in_store else at_address(model.id)
+        if artifact is None:
+            return None  # deleted a moment ago; the run says so
+        path = artifact.file("model/config.json")
+    else:
+        return None
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise RecipeError(f"{model.name}: config.json of {model_name(model)} is not JSON") from None
+    return values
 
 
 def folder_digest(folder: Path) -> str:

@@ -37,6 +37,7 @@ from clinical_modernbert.recipe.overrides import apply_override, dotted
 from clinical_modernbert.recipe.vocabulary import Pooling
 from clinical_modernbert.sources import code_table
 from clinical_modernbert.tokenizer import load_tokenizer
+from clinical_modernbert.training.contrastive.plan import contrast_plan
 from clinical_modernbert.training.launch import contrast
 
 QUESTIONS = ("heart attack", "kidney failure", "high blood pressure", "broken hip", "stroke", "pink eye")
@@ -163,7 +164,7 @@ def _check(overrides: Sequence[str]) -> None:
 
 def _trained(store: Store, overrides: list[str]) -> Artifact:
     recipe = build_recipe(ContrastRecipe, read_recipe(_RECIPE), overrides=overrides, origin=_RECIPE)
-    plan = make_plan(recipe, store)
+    plan = contrast_plan(recipe, store)
     return plan.existing() or contrast(plan)
 
 

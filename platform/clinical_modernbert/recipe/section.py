@@ -12,7 +12,9 @@ RecipeValues = dict[str, Any]
 class Section(BaseModel):
     """A frozen group of settings; unknown keys are refused and each field carries a docstring with its unit."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 class Reference:

@@ -18,6 +18,7 @@ from clinical_modernbert.recipe import ContrastRecipe, PretrainRecipe, SweepReci
 from clinical_modernbert.recipe.section import RecipeValues
 from clinical_modernbert.recipe.sweep import GridDimension, HalvingSection, Scalar
 from clinical_modernbert.sweeps.kinds import PRETRAINING, VECTORS, TrialKind, TrialRecipe, trial_kind
+from clinical_modernbert.training.contrastive.plan import contrast_plan
 from clinical_modernbert.training.corpora import pretrain_plan
 
 # What names artifacts in a trial's recipe: these fields, each named as its kind, and the keys of ``corpora`` of phases.
@@ -239,7 +240,7 @@ def trial_recipe(base: SweepBase, point: Point) -> TrialRecipe:
 def trial_plan(base: SweepBase, point: Point, store: Store) -> Plan[TrialRecipe]:
     """Return the plan of the trial's model; ``existing()`` finds a trial that was trained before."""
     recipe = trial_recipe(base, point)
-    return pretrain_plan(recipe, store) if isinstance(recipe, PretrainRecipe) else make_plan(recipe, store)
+    return pretrain_plan(recipe, store) if isinstance(recipe, PretrainRecipe) else contrast_plan(recipe, store)
 
 
 def known_points(recipe: SweepRecipe) -> list[Point]:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clinical_modernbert.corpus.pairs.read import PairTexts, concept_ids, name_id
-from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.sources.terms import text_key
+from clinical_modernbert.training.contrastive.plan import places, wanted_weights
 from clinical_modernbert.training.row_order import RowOrder
 
 IDS = ("anchor_concepts_NL", "positive_concepts_NL", "anchor_texts_N", "positive_texts_N")
@@ -133,21 +133,6 @@ def joined(batches: Sequence[PairBatch]) -> PairBatch:
     )
 
 
-def places(num_pairs: int, weights: Mapping[str, float]) -> dict[str, int]:
-    """Return how many places each source has in a batch: by weight, what is left over to the largest remainders.
-
-    Example: 8 places over weights a 1, b 1, c 1 are 3, 3, 2.
-    """
-    total = sum(weights.values())
-    shares = {name: num_pairs * weight / total for name, weight in weights.items()}
-    counts = {name: int(share) for name, share in shares.items()}
-    left = num_pairs - sum(counts.values())
-    order = list(shares)
-    for name in sorted(order, key=lambda name: (counts[name] - shares[name], order.index(name)))[:left]:
-        counts[name] += 1
-    return counts
-
-
 class PairSource:
     """Makes the global batch of each step."""
 
@@ -160,14 +145,7 @@ class PairSource:
         neighbours: int,
         seed: int,
     ) -> None:
-        unknown = sorted(set(weights) - set(sources))
-        if unknown:
-            raise RecipeError(
-                f"training.weights names no source of the pair set: {', '.join(unknown)}; sources are {', '.join(sources)}"
-            )
-        wanted = {name: weight for name in sources if (weight := weights.get(name, 1.0)) > 0}
-        if not wanted:
-            raise RecipeError("training.weights leaves no source: give one a weight above 0")
+        wanted = wanted_weights(weights, sources)
         num_negatives = max((len(texts) for name in wanted for texts in sources[name].negatives), default=0)
         self._pairs: list[PairBatch] = []
         self._orders: list[RowOrder] = []

@@ -5,7 +5,7 @@ import pytest
 import torch
 from clinical_modernbert.corpus.pairs.read import PairTexts
 from clinical_modernbert.errors import RecipeError
-from clinical_modernbert.training.contrastive.batches import IDS, PairBatch, PairSource, joined, places, with_ids
+from clinical_modernbert.training.contrastive.batches import IDS, PairBatch, PairSource, joined, with_ids
 from clinical_modernbert.training.contrastive.loss import (
     HardNegatives,
     contrastive_loss,
@@ -14,6 +14,7 @@ from clinical_modernbert.training.contrastive.loss import (
     no_negatives,
     same_meaning,
 )
+from clinical_modernbert.training.contrastive.plan import places
 
 
 def random_vectors(num: int, width: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
