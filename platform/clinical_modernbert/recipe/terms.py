@@ -120,7 +120,7 @@ class TermTable(TermSection):
 
     type: Literal["term_table"]
     path: str
-    """Tab-separated (``.tsv``) or comma-separated (``.csv``) values with a header, plain or gzip."""
+    """Table with a header, separated by commas, tabs, bars or semicolons, plain or gzip. Quotes are read in a ``.csv`` alone."""
     term_column: str
     """Column with the term."""
     name_column: str

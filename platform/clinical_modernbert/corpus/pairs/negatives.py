@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clinical_modernbert.bm25 import bm25
+from clinical_modernbert.corpus.pairs.name_keys import name_keys
 from clinical_modernbert.hashing import text_sha256
 from clinical_modernbert.recipe.pairs import NegativesSection
 from clinical_modernbert.sources.terms import Follows, Term, TermPair, text_key
@@ -72,7 +73,7 @@ def mine_negatives(
     for numbers in members.values():
         own = [pairs[number] for number in numbers]
         candidates = list({text_key(pair.positive.text): pair.positive for pair in own}.values())
-        keys = [text_key(candidate.text) for candidate in candidates]
+        keys = [name_keys(candidate.text) for candidate in candidates]
         for number, pair, ranked in zip(numbers, own, _ranked(own, candidates, section, embed), strict=True):
             refused = same.as_pair(pair)
             chosen: list[Term] = []
@@ -121,9 +122,13 @@ class _SameMeaning:
             nodes = nodes.union(*(self.joined[node] for node in nodes if node in self.joined))
         return nodes.union(pair.anchor.lineage, pair.positive.lineage)
 
-    def holds(self, candidate: Term, key: str, pair: TermPair, refused: set[str]) -> bool:
+    def holds(self, candidate: Term, keys: frozenset[str], pair: TermPair, refused: set[str]) -> bool:
         """Return whether a candidate may mean the same as a pair; ``refused`` is ``as_pair`` of it."""
-        if key in refused or candidate.lineage[0] in refused or pair.anchor.lineage[0] in candidate.lineage:
+        if (
+            not refused.isdisjoint(keys)
+            or candidate.lineage[0] in refused
+            or pair.anchor.lineage[0] in candidate.lineage
+        ):
             return True
         if pair.relation != "parent" and pair.positive.lineage[0] in candidate.lineage:
             return True
@@ -153,7 +158,7 @@ def all_above(concept: str, parents: Mapping[str, set[str]], known: dict[str, se
 
 
 def _nodes(term: Term) -> set[str]:
-    return {term.lineage[0], text_key(term.text)}
+    return {term.lineage[0], *name_keys(term.text)}
 
 
 def _ranked(

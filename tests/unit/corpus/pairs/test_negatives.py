@@ -129,3 +129,12 @@ def test_a_model_belongs_to_its_method_and_its_address_is_no_identity(tmp_path: 
     )
     assert "negatives" not in plain.identity() and "model" not in with_model.identity()["negatives"]
     assert with_model.model_sources() == {"negatives.model": "there"}
+
+
+def test_another_spelling_of_a_positive_is_no_negative() -> None:
+    pairs = [
+        TermPair("synonym", named("swollen lung", "a:1"), named("lung edema", "a:1")),
+        TermPair("synonym", named("wet lung", "b:1"), named("lung oedemas", "b:1")),
+        TermPair("synonym", named("lung fever", "c:1"), named("lung inflammation", "c:1")),
+    ]
+    assert texts(mined(pairs), 0) == {"lung inflammation"}
