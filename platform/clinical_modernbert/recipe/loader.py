@@ -110,7 +110,12 @@ def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> RecipeValues:
 
 def _explain(error: ValidationError, expected: type[Recipe], origin: str, values: Mapping[str, Any]) -> str:
     lines = []
-    for item in error.errors(include_url=False):
+    found = error.errors(include_url=False)
+    for item in found:
+        # A list whose entries are wrong counts as too short for pydantic: the entries are the fault.
+        below = (other["loc"] for other in found if len(other["loc"]) > len(item["loc"]))
+        if item["type"] == "too_short" and any(loc[: len(item["loc"])] == item["loc"] for loc in below):
+            continue
         path = _path_in(values, item["loc"])
         field = ".".join(path) or "recipe"
         if item["type"] == "extra_forbidden":

@@ -44,8 +44,12 @@ class NegativesSection(Section):
 
     @model_validator(mode="after")
     def _model_for_its_method(self) -> "NegativesSection":
-        if (self.method == "model") != (self.model is not None):
-            raise ValueError("negatives.model belongs to method: model, which needs it")
+        if self.method == "model" and self.model is None:
+            raise ValueError("method: model needs negatives.model, the encoder that finds them")
+        if self.method != "model" and self.model is not None:
+            raise ValueError(
+                f"model={self.model} is read with method: model only, not with {self.method}; leave it out"
+            )
         return self
 
 

@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 import yaml
 from clinical_modernbert.errors import RecipeError
-from clinical_modernbert.recipe import CorpusRecipe, MapRecipe, PretrainRecipe, SweepRecipe, build_recipe, load_recipe
+from clinical_modernbert.recipe import (
+    CorpusRecipe,
+    MapRecipe,
+    PairsRecipe,
+    PretrainRecipe,
+    SweepRecipe,
+    build_recipe,
+    load_recipe,
+)
 from clinical_modernbert.recipe.loader import read_recipe
 from clinical_modernbert.recipe.overrides import apply_override, dotted
 from clinical_modernbert.recipe.section import RecipeValues
@@ -237,6 +245,15 @@ def test_all_mistakes_are_told_at_once() -> None:
     with pytest.raises(RecipeError) as caught:
         pretrain("training.seed=x", "optimizer.beta1=2", "nonsense=1")
     assert len(str(caught.value).splitlines()) == 4
+
+
+def test_a_wrong_source_is_not_called_a_lack_of_sources() -> None:
+    values = {"kind": "pairs", "name": "p", "sources": [{"type": "obo", "name": "hpo", "path": "h.obo", "scopess": []}]}
+    with pytest.raises(RecipeError, match=r"sources\.0\.scopess: unknown key") as told:
+        build_recipe(PairsRecipe, values, origin="test")
+    assert "at least 1 item" not in str(told.value)
+    with pytest.raises(RecipeError, match="sources: Tuple should have at least 1 item"):
+        build_recipe(PairsRecipe, values | {"sources": []}, origin="test")
 
 
 def test_a_missing_setting_is_named() -> None:

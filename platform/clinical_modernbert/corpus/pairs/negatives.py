@@ -14,6 +14,7 @@ passed over: a cross reference joins the term with ``icd9cm:586``, the crosswalk
 Memory grows with the pairs, not with their square: queries are ranked a block at a time.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 Ranked = Iterator[list[int]]
 """For each pair the candidates, the nearest first."""
 
+_logger = logging.getLogger(__name__)
 _BLOCK = 256  # queries at a time
 
 
@@ -85,6 +87,9 @@ def mine_negatives(
                 if len(chosen) == section.per_pair:
                     break
             mined.negatives[number] = tuple(chosen)
+    if not any(mined.negatives):
+        remedy = "; it needs concepts with one parent (codes, MeSH)" if section.method == "siblings" else ""
+        _logger.warning("negatives.method=%s found no negative of %d pairs%s", section.method, len(pairs), remedy)
     return mined
 
 

@@ -32,22 +32,29 @@ def vector_card(
         **({"base_model": base} if base else {}),
     }
     sources = "\n".join(
-        f"| {name} | {account['pairs'].get('train', 0):,} | {account['pairs'].get('held_out', 0):,} "
+        f"| {name} | {recipe.training.weights.get(name, 1.0):g} "
+        f"| {account['pairs'].get('train', 0):,} | {account['pairs'].get('held_out', 0):,} "
         f"| {recipe.model_card.source_licences.get(name) or account['licence'] or 'not stated'} |"
         for name, account in pairs.summary["sources"].items()
         if recipe.training.weights.get(name, 1.0) > 0
     )
     training, dims = recipe.training, summary.head["matryoshka_dims"]
+    held_out = "held-out pairs, trained on too" if training.split == "all" else "held-out pairs"
+    num_scored = min(recipe.held_out.max_pairs, pairs.summary["pairs"].get("held_out", 0))
     figures = ", ".join(f"{name} {value:.4f}" for name, value in summary.held_out.items()) or "none"
+    if "pair_loss" in summary.held_out:
+        figures += (
+            f". Those of pairs are on up to {num_scored:,} of them, each with a positive of its own among all of these"
+        )
     blocks = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         f"# {run_id}",
         f"An encoder of {summary.num_parameters:,} parameters whose vectors are near where terms mean the same. "
         f"{_twin(recipe, pairs, before)}",
         f"## Use\n\n`SentenceTransformer(folder)`, or the endpoint with pooling `{recipe.vectors.pooling}`. No prompts."
-        + (f" Vectors may be cut to {dims} dimensions." if dims else ""),
+        + (f" Vectors may be cut to {dims} dimensions; scale them to length 1 after that." if dims else ""),
         f"## Data\n\nPair set `{summary.pairs}`. The run started from `{summary.start}`.\n\n"
-        f"| source | train pairs | held-out pairs | licence |\n|---|--:|--:|---|\n{sources}",
+        f"| source | weight | train pairs | {held_out} | licence |\n|---|--:|--:|--:|---|\n{sources}",
         f"## Training\n\n{summary.num_steps:,} steps of {training.batch_pairs:,} pairs, InfoNCE in both directions at "
         f"temperature {training.temperature:g}, {summary.precision}. Loss {summary.loss_first:.3f} at the first step, "
         f"{summary.loss_last:.3f} at the last.{_second_losses(recipe, teacher)}"

@@ -58,6 +58,14 @@ def test_siblings_have_the_parent_of_the_positive() -> None:
     assert one.negatives == mined(PARENTS, method="siblings", per_pair=1).negatives
 
 
+def test_a_method_that_finds_none_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    table = [TermPair("synonym", named(text, text), named(f"{text} x", text)) for text in ("cough", "burn")]
+    mined(PARENTS, method="siblings")
+    assert not caplog.records
+    mined(table, method="siblings")
+    assert "negatives.method=siblings found no negative of 2 pairs; it needs concepts with one parent" in caplog.text
+
+
 def test_concepts_above_and_below_are_no_negatives() -> None:
     pairs = [
         *PARENTS,
@@ -120,8 +128,10 @@ def test_a_model_gives_the_nearest_below_the_margin() -> None:
 
 
 def test_a_model_belongs_to_its_method_and_its_address_is_no_identity(tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match=r"negatives\.model belongs to method: model"):
+    with pytest.raises(ValidationError, match=r"method: model needs negatives\.model"):
         NegativesSection(method="model")
+    with pytest.raises(ValidationError, match="model=x is read with method: model only, not with bm25"):
+        NegativesSection(method="bm25", model="x")
     sources = [{"type": "gem", "name": "g"}]
     plain, with_model = (
         PairsRecipe.model_validate({"name": "p", "sources": sources, **fields})

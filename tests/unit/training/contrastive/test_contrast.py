@@ -66,11 +66,14 @@ def test_it_learns_and_says_what_it_held_out(store: Store, modernbert: Path) -> 
     assert summary["split"] == "train" and {"pair_loss", "pair_recall1"} <= set(summary["held_out"])
     assert summary["head"]["pooling"] == "mean" and summary["start"] == "modernbert"
     card = model.file("model/README.md").read_text()
-    assert "trained without the held-out concepts" in card and "| conditions |" in card
+    assert "trained without the held-out concepts" in card and "| conditions | 1 |" in card
+    assert "on up to " in card and "trained on too" not in card
     shipped = contrast_in_process(tiny_contrast_plan(store, modernbert, "training.split=all", name="shipped"))
     assert shipped.summary["initial_weights"] == summary["initial_weights"]
     assert shipped.summary["row_order"] != summary["row_order"]  # other pairs
-    assert shipped.summary["held_out"] == {} and "the model to use" in shipped.file("model/README.md").read_text()
+    assert shipped.summary["held_out"] == {}
+    card = shipped.file("model/README.md").read_text()
+    assert "the model to use" in card and "| held-out pairs, trained on too |" in card
 
 
 @pytest.mark.parametrize("encoder", ["modernbert", "bert"])
@@ -141,10 +144,15 @@ def test_the_export_loads_in_sentence_transformers_and_in_our_encoder(
 ) -> None:
     library = pytest.importorskip("sentence_transformers")
     plan = tiny_contrast_plan(
-        store, request.getfixturevalue(encoder), "training.num_steps=2", f"vectors.pooling={pooling}"
+        store,
+        request.getfixturevalue(encoder),
+        "training.num_steps=2",
+        f"vectors.pooling={pooling}",
+        "vectors.matryoshka_dims=[16]",
     )
     folder = contrast_in_process(plan).folder("model")
 
+    assert "scale them to length 1 after that" in (folder / "README.md").read_text()
     ours = load_export(folder)
     assert ours.head == "embedding"
     vectors = ours.embed(ours.tokenize(TEXTS), pooling=pooling, normalize=True)
