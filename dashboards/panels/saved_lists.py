@@ -137,7 +137,7 @@ def _restored(store: Store, table: str, take: Take) -> tuple[bool, list[str]]:
 
 
 def saved_as(table: str, listed: CodeList) -> tuple[str, SavedList] | None:
-    """Return the id and the saved list that ``listed`` is, unchanged since it was saved or opened in this session."""
+    """Return the id and the saved list that ``listed`` is, if it was saved or opened and not changed since."""
     found: tuple[str, SavedList] | None = st.session_state.get(f"saved-{table}")
     return found if found and found[1].content == listed else None
 
