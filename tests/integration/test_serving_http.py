@@ -232,7 +232,7 @@ def test_a_body_that_does_not_come_is_a_408(server: Server) -> None:
 
 
 def _until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 4
+    deadline = time.monotonic() + 20
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -294,12 +294,20 @@ def test_the_audit_line_names_key_route_and_counts_and_no_text(
         ("/embed", {"inputs": CANARY}, CANARY),
         ("/tokenize", {"inputs": CANARY, CANARY: CANARY}, KEYS["full"]),
     ]
-    time.sleep(0.2)  # a line follows its answer: let those of the tests before come first
+    lines: list[dict[str, Any]] = []
+
+    def arrived(request: str) -> bool:
+        records = [r for r in caplog.records if r.name == "clinical_modernbert.audit"]
+        found = [line for line in map(json.loads, (r.getMessage() for r in records)) if line["request_id"] == request]
+        lines.extend(found)
+        return bool(found)
+
     with caplog.at_level(logging.DEBUG):
-        for path, body, key in requests:
-            server.post(path, body, key)
-            time.sleep(0.2)
-    lines = [json.loads(r.getMessage()) for r in caplog.records if r.name == "clinical_modernbert.audit"]
+        for number, (path, body, key) in enumerate(requests):
+            server.ask(path, body, key, {"X-Request-Id": f"audit-{number}"})
+            _until(
+                lambda request=f"audit-{number}": arrived(request)
+            )  # a line follows its answer, by what the machine takes
     assert [(e["key"], e["route"], e["status"], e["texts"]) for e in lines] == [
         ("old", "/embed", 200, 2),
         ("full", "/fill-mask", 422, 0),
