@@ -101,7 +101,9 @@ def resolve_encoder(section: EncoderSection) -> LocalEncoder:
         return _local(section, folder, source)
     revision = section.revision or (baseline.revision if baseline else None)
     try:
-        return _local(section, _cached(section.name, source, revision), source, is_baseline=is_baseline)
+        folder = _cached(section.name, source, revision)
+        # The cache names a snapshot by its commit: a branch or a pull request moves.
+        return _local(section, folder, f"{source}@{folder.name}", is_baseline=is_baseline)
     except _NotCachedError:
         message = (
             f"encoders[{section.name}].source: {source!r} is not a folder and its files are not in the offline cache; on a "

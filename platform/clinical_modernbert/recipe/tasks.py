@@ -10,6 +10,9 @@ from clinical_modernbert.recipe.vocabulary import Pooling
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?$")]
 
 
+CodePrefix = Annotated[str, Field(min_length=1)]
+
+
 class EncoderSection(Section):
     """An encoder that is evaluated."""
 
@@ -115,6 +118,33 @@ class DispositionTask(_Task):
     ``metadata/subject_splits.parquet`` is split by that file."""
     minutes: int = Field(default=60, ge=1)
     """The text has events from arrival until this many minutes later."""
+
+
+class TimeToEventTask(_Task):
+    """Predict whether an event follows within a horizon, from MEDS events until then. AUROC, AUPRC and Harrell's C by patient."""
+
+    type: Literal["time_to_event"]
+    path: str
+    """MEDS data set (a folder with ``data/**/*.parquet``) or one file of it. A data set with
+    ``metadata/subject_splits.parquet`` is split by that file."""
+    predict_at: Annotated[tuple[CodePrefix, ...], Field(min_length=1)]
+    """Beginnings of codes: the time of each such event is a time of prediction (``HOSPITAL_DISCHARGE``)."""
+    event: Annotated[tuple[CodePrefix, ...], Field(min_length=1)]
+    """Beginnings of codes of the event that is predicted (``HOSPITAL_ADMISSION``, ``MEDS_DEATH``)."""
+    horizon_days: float = Field(default=30.0, gt=0)
+    """AUROC and AUPRC are of the event within this many days after the time of prediction."""
+    delay_hours: float = Field(default=0.0, ge=0)
+    """The time of prediction is this long after ``predict_at``. If the event, death or the last record comes before it, there is
+    nothing to predict."""
+    follow_up: Literal["last_event", "complete"] = "last_event"
+    """``last_event``: a subject is followed until its last event; where that comes before the horizon, the outcome is not known.
+    ``complete``: the data set holds every such event of its subjects, so what it does not hold did not happen."""
+    history_days: float | None = Field(default=None, gt=0)
+    """Texts have the events of this many days before the time of prediction. By default of all."""
+    max_events: int = Field(default=512, ge=1)
+    """Maximum number of events in a text: the newest."""
+    leave_out: tuple[CodePrefix, ...] = ()
+    """Beginnings of codes that texts do not have."""
 
 
 class ClassificationTask(_Task):
@@ -279,6 +309,7 @@ Task = Annotated[
     | EntitiesTask
     | DeidentificationTask
     | DispositionTask
+    | TimeToEventTask
     | ClassificationTask
     | MultiLabelTask
     | SimilarityTask

@@ -86,6 +86,21 @@ def test_rivals_with_safetensors_on_a_revision_are_read_from_it() -> None:
         resolve_encoder(EncoderSection(name="clinical-longformer"))
 
 
+def test_a_report_names_the_commit_of_an_encoder_from_the_hub(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "hub/models--lab--mine"
+    (repository / "snapshots").mkdir(parents=True)
+    folder.rename(repository / "snapshots" / commit)
+    (repository / "refs/refs/pr").mkdir(parents=True)
+    (repository / "refs/refs/pr/1").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    section = EncoderSection(name="mine", source="lab/mine", revision="refs/pr/1")
+    assert resolve_encoder(section).origin == f"lab/mine@{commit}"
+
+
 def test_baselines_are_compared_at_one_commit() -> None:
     moving = [name for name, of in BASELINES.items() if not re.fullmatch(r"[0-9a-f]{40}", of.revision or "")]
     assert moving == ["clinical-longformer", "clinical-modernbert"]

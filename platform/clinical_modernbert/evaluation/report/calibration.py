@@ -1,9 +1,7 @@
-"""Calibration of the positive class, where there are two classes.
+"""Calibration of the positive class, where there are two classes. An example with a label below 0 is not known, and left out.
 
 Legend: N examples.
 """
-
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +18,8 @@ def calibration(runs: list[Scored], *, num_resamples: int) -> Calibration:
 
     The 95 % intervals are over seeds and groups, as for the metrics.
     """
-    found = resample([replace(run, measure=_measure) for run in runs], num_resamples=num_resamples)
+    runs = [_known(run) for run in runs]
+    found = resample(runs, num_resamples=num_resamples)
     brier, *of_brier = interval(found, "brier")
     error, *of_error = interval(found, "expected_calibration_error")
     return Calibration(
@@ -31,6 +30,12 @@ def calibration(runs: list[Scored], *, num_resamples: int) -> Calibration:
         ),
         curve=_curve(runs),
     )
+
+
+def _known(run: Scored) -> Scored:
+    known_N = run.values["labels"] >= 0
+    values = {name: run.values[name][known_N] for name in ("labels", "probabilities")}
+    return Scored(np.unique(run.groups_N[known_N], return_inverse=True)[1], values, _measure)
 
 
 def _measure(values: dict[str, Floats], weights_N: Floats) -> dict[str, float]:

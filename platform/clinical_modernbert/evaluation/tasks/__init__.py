@@ -24,6 +24,7 @@ from clinical_modernbert.evaluation.tasks import (
     retrieval,
     sentence_roles,
     similarity,
+    time_to_event,
 )
 from clinical_modernbert.evaluation.tasks.examples import TaskData
 from clinical_modernbert.recipe import RunRecipe
@@ -86,6 +87,7 @@ KINDS: dict[str, TaskKind] = {
     "entities": entities,
     "deidentification": deidentification,
     "disposition": disposition,
+    "time_to_event": time_to_event,
     "classification": classification,
     "multi_label": multi_label,
     "similarity": similarity,

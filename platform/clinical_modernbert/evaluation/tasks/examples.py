@@ -5,7 +5,7 @@ A group is what must never be split: a patient, an abstract, a document. Which g
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, Self, TypeVar
 
@@ -14,6 +14,7 @@ import numpy as np
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.evaluation.results import Facts
 from clinical_modernbert.recipe.tasks import SplitSection
+from clinical_modernbert.sources.evaluation_sets.meds_sets import MEDS_SPLITS
 
 
 class TaskData(Protocol):
@@ -152,6 +153,24 @@ def make_splits(
         if not part:
             raise SourceError(f"the {name} part is empty: the data set has too few groups for its split fractions")
     return splits
+
+
+def subject_splits(
+    examples: Sequence[E], split_of_group: Mapping[str, str], *, section: SplitSection, facts: Facts, name: str
+) -> Splits[E]:
+    """Split as a MEDS data set's own split says; where it has none, by group. ``name`` is what an example is called in facts."""
+    if not split_of_group:
+        return make_splits(examples, None, None, section=section, facts=facts)
+    train, tuning, held_out = (
+        [example for example in examples if split_of_group.get(example.group) == part] for part in MEDS_SPLITS
+    )
+    if not train or not held_out:
+        raise SourceError(f"subject_splits.parquet: no {name} of a train or of a held_out subject")
+    facts = {**facts, "split": "metadata/subject_splits.parquet"}
+    num_left_out = len(examples) - len(train) - len(tuning) - len(held_out)
+    if num_left_out:
+        facts[f"{name}s_of_no_split"] = num_left_out
+    return make_splits(train, tuning or None, held_out, section=section, facts=facts)
 
 
 def carve(examples: Sequence[G], fraction: float, *, salt: str) -> tuple[list[G], list[G]]:

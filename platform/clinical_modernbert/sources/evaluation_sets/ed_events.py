@@ -22,9 +22,9 @@ from clinical_modernbert.sources.evaluation_sets.ed import (
     placed_rows,
     table_rows,
 )
-from clinical_modernbert.sources.notes.meds import BrokenEventsError, Event, subject_events
+from clinical_modernbert.sources.evaluation_sets.meds_sets import group_of_subject, read_subjects
+from clinical_modernbert.sources.notes.meds import Event
 
-MEDS_SPLITS = ("train", "tuning", "held_out")
 MEDS_ARRIVAL = "TRANSFER_TO//ED"
 _MEDS_ADMISSION = "HOSPITAL_ADMISSION"
 _MEDS_SEEN = ("LAB//", "MEDICATION//", "Blood Pressure", "Weight", "Height", "BMI")
@@ -92,60 +92,10 @@ def read_meds_stays(path: Path, *, minutes: int) -> Iterator[EdStay]:
     """Yield the stays of a MEDS data set, a file or a folder of shards: each ``TRANSFER_TO//ED`` event begins one.
 
     Disposition: ADMITTED where the subject's next hospital admission begins within 48 hours and before the next arrival.
-    MEDS states no time of storing: values count from when they were taken. A subject in two shards is refused: its stays
-    would be torn.
+    MEDS states no time of storing: values count from when they were taken.
     """
-    shards: dict[int, str] = {}
-    for file in meds_files(path):
-        name = file.relative_to(path).as_posix() if path.is_dir() else file.name
-        try:
-            for subject, events in subject_events(file, whole=True):
-                if subject in shards:
-                    raise SourceError(
-                        f"{name}: a subject is in {shards[subject]} too; a MEDS shard holds whole subjects"
-                    )
-                shards[subject] = name
-                yield from _subject_stays(subject, events, minutes=minutes)
-        except BrokenEventsError as error:
-            raise SourceError(f"{name}, {error.position}: {error.reason}") from None
-
-
-def meds_files(path: Path) -> list[Path]:
-    """Return the shards of a MEDS data set, below ``data/`` next to its ``metadata/``, or the file itself."""
-    if not path.is_dir():
-        return [path]
-    below = path / "data" if (path / "data").is_dir() else path
-    files = sorted(file for file in below.rglob("*.parquet") if file.parent.name != "metadata")
-    if not files:
-        raise SourceError(f"{path.name}: no .parquet below it; expected a MEDS data set with data/**/*.parquet")
-    return files
-
-
-def read_meds_splits(path: Path) -> dict[str, str]:
-    """Return group -> ``train``, ``tuning`` or ``held_out`` as the data set's ``metadata/subject_splits.parquet`` says.
-
-    Empty where it has no such file.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    file = path / "metadata" / "subject_splits.parquet"
-    if not file.is_file():
-        return {}
-    try:
-        rows = pq.read_table(file, columns=["subject_id", "split"]).to_pydict()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise SourceError(
-            f"{file.name}: no readable Parquet with subject_id and split ({type(error).__name__})"
-        ) from None
-    found: dict[str, str] = {}
-    for row, (subject, split) in enumerate(zip(rows["subject_id"], rows["split"], strict=True), start=1):
-        if subject is None or split not in MEDS_SPLITS or f"subject_id:{subject}" in found:
-            raise SourceError(
-                f"{file.name}, row {row}: expected a subject that no other row has, and one of {', '.join(MEDS_SPLITS)}"
-            )
-        found[f"subject_id:{subject}"] = split
-    return found
+    for subject, events in read_subjects(path):
+        yield from _subject_stays(subject, events, minutes=minutes)
 
 
 def _subject_stays(subject: int, events: list[Event], *, minutes: int) -> Iterator[EdStay]:
@@ -176,7 +126,7 @@ def _meds_stays(subject: int, codes: list[str], timed: list[tuple[Any, str, Any]
             [_arrival(gender, age, arrival.isoformat(sep=" ")), f"Recorded: {_timed(seen) or 'nothing yet'}."]
         )
         outcome = EdOutcome("ADMITTED" if admitted else "HOME", None, "", ())
-        yield EdStay(f"{subject}-{number}", f"subject_id:{subject}", text, outcome)
+        yield EdStay(f"{subject}-{number}", group_of_subject(subject), text, outcome)
 
 
 def _arrival(gender: str, age: str, intime: str) -> str:

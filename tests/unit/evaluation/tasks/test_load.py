@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from clinical_modernbert.errors import SourceError
-from clinical_modernbert.evaluation.tasks import disposition, load_task, retrieval, sentence_roles
+from clinical_modernbert.evaluation.tasks import load_task, retrieval, sentence_roles
 from clinical_modernbert.evaluation.tasks.annotations import read_annotations
 from clinical_modernbert.evaluation.tasks.examples import TextExample, WordExample, make_splits
+from clinical_modernbert.evaluation.tasks.leaks import telling_words
 from clinical_modernbert.evaluation.tasks.retrieval_sets import RetrievalSet
 from clinical_modernbert.evaluation.tasks.windows import complete_tags, encode_words, first_tokens, window_starts
 from clinical_modernbert.recipe.tasks import (
@@ -201,14 +202,14 @@ def test_a_text_that_says_its_label_is_caught() -> None:
     labels = ["admitted"] * 50 + ["not admitted"] * 50
     rng = np.random.default_rng(0)
     honest = [f"pulse {rng.integers(50, 120)} troponin taken" for _ in labels]
-    assert disposition.telling_words(honest, labels) == []
+    assert telling_words(honest, labels) == []
     leaking = [f"{text} {'hadm_id' if label == 'admitted' else ''}" for text, label in zip(honest, labels, strict=True)]
-    assert disposition.telling_words(leaking, labels) == ["hadm_id"]
+    assert telling_words(leaking, labels) == ["hadm_id"]
     numbered = [
         f"{text} {rng.integers(10**7, 10**8)}" if label == "admitted" else text
         for text, label in zip(honest, labels, strict=True)
     ]
-    assert disposition.telling_words(numbered, labels) == ["00000000"]
+    assert telling_words(numbered, labels) == ["00000000"]
 
 
 def test_a_leaking_table_stops_the_task(tmp_path: Path) -> None:
@@ -257,8 +258,11 @@ def test_few_shot_pairs_follow_the_seed() -> None:
 
 
 def test_a_judgement_of_an_unknown_document_and_a_query_on_both_sides_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"qrels.tsv, line 1: document 'd9' is not in the corpus"):
+    with pytest.raises(SourceError, match=r"qrels.tsv, line 1: document 'd9' is not in the corpus, as 1 of 1 relevant"):
         load_task(beir(tmp_path, **{"qrels.tsv": "q1\td9\t1\n"}), str(tmp_path))
+    # As in ArguAna: it counts as not found.
+    data = retrieval.load(beir(tmp_path, **{"qrels.tsv": "q1\td1\t2\nq1\td9\t1\nq2\td2\t1\n"}), tmp_path)
+    assert data.qrels["q1"] == {"d1": 2, "d9": 1} and data.facts["relevant_documents_not_in_the_corpus"] == 1
     task = beir(tmp_path).model_copy(update={"train_queries": "q.jsonl", "train_qrels": "qrels.tsv"})
     with pytest.raises(SourceError, match=r"qrels.tsv: query 'q1' is also graded in qrels.tsv"):
         load_task(task, str(tmp_path))
