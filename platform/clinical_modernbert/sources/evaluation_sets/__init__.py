@@ -17,7 +17,6 @@ _FORMATS = (
     "or a table with a header (.csv, .parquet, .feather)"
 )
 _ROOT = re.compile(r"<(ROOT|ClinicalNarrativeTemporalAnnotation|deIdi2b2|collection)[\s>]")
-_CONLL = re.compile(r"-DOCSTART-|###MEDLINE:|#\s*(?:new)?doc_?\s*id|.*[\t ](?:O|[BIESUL](?:-\S+)?)\r?$")
 # Files of these sets that hold no texts.
 _NO_TEXT = (".md", ".license", ".ast", ".rel", ".conf", ".tsv.license", ".md5", ".sha256")
 _CHEMPROT_NO_TEXT = ("_entities.tsv", "_relations.tsv", "_gold_standard.tsv")
@@ -93,7 +92,7 @@ def _file_texts(path: Path, *, by_cell: bool) -> Iterator[str]:
         yield from (" ".join(abstract.sentences) for abstract in rct.read_rct(path))
     elif re.match(r"[\w.:-]+\|[ta]\|", first):
         yield from (document.text for document in ner.read_pubtator(path))
-    elif _CONLL.match(first):
+    elif ner.is_conll(first):
         yield from _conll_texts(path)
     else:
         raise SourceError(f"{path}: the format of this evaluation set is not known; expected {_FORMATS}")

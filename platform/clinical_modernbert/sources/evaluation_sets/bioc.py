@@ -4,15 +4,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from clinical_modernbert.sources.evaluation_sets.lines import read_text, refuse
+from clinical_modernbert.sources.evaluation_sets.lines import Stated, num_not_as_stated, read_text, refuse
 from clinical_modernbert.sources.evaluation_sets.ner import AnnotatedText, Relation, Span, concepts
+
+# Keys of a relation's kind and of its two concepts.
+_RELATIONS = (("type", "entity1", "entity2"), ("relation", "Chemical", "Disease"))
 
 
 def read_bioc(path: Path) -> Iterator[AnnotatedText]:
     """Yield the documents; the text has each passage at its offset, with spaces between them.
 
     Concepts of a mention are its ``identifier``, else the first of ``MESH``, ``NCBI Gene`` and the like. An annotation in several
-    pieces gives a span for each.
+    pieces gives a span for each. A relation is BioRED's (``type``, ``entity1``, ``entity2``) or BC5CDR's (``relation``,
+    ``Chemical``, ``Disease``). Annotations whose text is not as stated are counted; a document where most are at another place is
+    refused.
     """
     root = _root(path)
     for document in root.iter("document"):
@@ -22,26 +27,34 @@ def read_bioc(path: Path) -> Iterator[AnnotatedText]:
         text = _text(path, document)
         spans: list[Span] = []
         names: list[tuple[str, ...]] = []
+        stated: list[Stated] = []
         num_in_pieces = 0
         for annotation in document.iter("annotation"):
             infons = _infons(annotation)
             pieces = [
                 _span(path, location, infons.get("type", "entity"), text) for location in annotation.iter("location")
             ]
-            stated = annotation.findtext("text") or ""
-            if len(pieces) == 1 and text[pieces[0].start : pieces[0].end] != stated:
-                at = f"characters {pieces[0].start}-{pieces[0].end}"
-                refuse(path, annotation.sourceline, f"{at} are not the annotated text")
+            if pieces:
+                actual = " ".join(text[piece.start : piece.end] for piece in pieces)
+                ends = (pieces[0].start, pieces[-1].end)
+                stated.append(Stated(annotation.sourceline, *ends, actual, annotation.findtext("text") or ""))
             spans += pieces
             names += [_concepts(infons)] * len(pieces)
             num_in_pieces += len(pieces) > 1
         relations = tuple(
-            Relation(of["type"], of["entity1"], of["entity2"])
+            Relation(of[kind], of[first], of[second])
             for of in map(_infons, document.iter("relation"))
-            if {"type", "entity1", "entity2"} <= of.keys()
+            for kind, first, second in _RELATIONS
+            if {kind, first, second} <= of.keys()
         )
         yield AnnotatedText(
-            name, text, tuple(spans), num_in_pieces=num_in_pieces, names=tuple(names), relations=relations
+            name,
+            text,
+            tuple(spans),
+            num_not_as_stated(path, stated),
+            num_in_pieces=num_in_pieces,
+            names=tuple(names),
+            relations=relations,
         )
 
 

@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from clinical_modernbert.errors import SourceError
-from clinical_modernbert.sources.evaluation_sets.lines import letters, numbered_lines, read_text, refuse
+from clinical_modernbert.sources.evaluation_sets.lines import (
+    Stated,
+    num_not_as_stated,
+    numbered_lines,
+    read_text,
+    refuse,
+)
 from clinical_modernbert.sources.evaluation_sets.ner import AnnotatedText, Span, TaggedSentence
 
 _CDATA = re.compile(rb"(<!\[CDATA\[.*?\]\]>)", re.DOTALL)
@@ -98,19 +104,13 @@ def _annotated(path: Path, root: Any, tags: list[Any], kinds: list[str]) -> Anno
     spans are counted. Where most of a note's are, its offsets mean something else, and it is refused.
     """
     text = root.findtext("TEXT") or ""
-    spans, wrong = [], []
+    spans, found = [], []
     for tag, kind in zip(tags, kinds, strict=True):
         start, end = _offsets(path, tag, text)
-        stated = tag.get("text")
-        if stated is not None and letters(stated) != letters(text[start:end]):
-            wrong.append((tag.sourceline, start, end))
+        actual = text[start:end]
+        found.append(Stated(tag.sourceline, start, end, actual, tag.get("text", actual)))
         spans.append(Span(start, end, kind))
-    if 2 * len(wrong) > len(spans):
-        line, start, end = wrong[0]
-        refuse(
-            path, line, f"characters {start}-{end} are not the annotated text, as for {len(wrong)} of {len(spans)} tags"
-        )
-    return AnnotatedText(path.stem, text, tuple(spans), len(wrong))
+    return AnnotatedText(path.stem, text, tuple(spans), num_not_as_stated(path, found))
 
 
 def _offsets(path: Path, tag: Any, text: str) -> tuple[int, int]:

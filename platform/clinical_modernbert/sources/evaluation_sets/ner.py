@@ -7,15 +7,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clinical_modernbert.errors import SourceError
-from clinical_modernbert.sources.evaluation_sets.lines import letters, numbered_lines, read_text, refuse
+from clinical_modernbert.sources.evaluation_sets.lines import (
+    Stated,
+    letters,
+    num_not_as_stated,
+    numbered_lines,
+    read_text,
+    refuse,
+)
 
-_TAG = re.compile(r"O|[BIESUL](?:-\S+)?")
-# IOBES and BIOUL name the last word and the only word of an entity; IOB2 says the same without.
-_IOB2 = {"E": "I", "L": "I", "S": "B", "U": "B"}
+_TAG = re.compile(r"O|[BIMESULW](?:-\S+)?")
+# IOBES, BIOUL, BMES and BMEWO name the last word, the only word or the middle of an entity; IOB2 says the same without.
+_IOB2 = {"M": "I", "E": "I", "L": "I", "S": "B", "U": "B", "W": "B"}
 # What begins a document, and what may name it: CoNLL, CoNLL-U's comment, GENIA.
 _DOCUMENT = re.compile(
-    r"-DOCSTART-[^\t(]*(?:\(([^)]*)\))?.*|#\s*(?:new)?doc_?\s*id\s*[=:]\s*(.*)|###MEDLINE:\s*(\S*)\s*"
+    r"-DOCSTART-[^\t(]*(?:\(([^)]*)\))?.*|#\s*(?:new)?doc_?\s*id\s*[=:]\s*(.*)|#\s*newdoc|###MEDLINE:\s*(\S*)\s*"
 )
+# CoNLL-U says more about a sentence in such lines: # sent_id = 3, # text = ..., # newpar.
+_COMMENT = re.compile(r"#\s*(?:[\w:.-]+\s*=[^\t]*|newpar)")
+_BOM = "\ufeff"
 _TITLE = re.compile(r"([\w.:-]+)\|([ta])\|(.*)")
 
 
@@ -71,27 +81,44 @@ class AnnotatedText:
 def read_conll(path: Path) -> Iterator[TaggedSentence]:
     """Yield the sentences of a file of ``token<TAB>tag`` lines; columns between the two are skipped.
 
-    Tags may be IOB2, IOB1, IOBES or BIOUL and become IOB; one without a type gets the type ``entity``. A line ``-DOCSTART-``,
-    ``# doc_id = <id>`` or ``###MEDLINE:<id>`` begins a document.
+    Tags may be IOB2, IOB1, IOBES, BIOUL, BMES or BMEWO and become IOB; one without a type gets the type ``entity``. A line
+    ``-DOCSTART-``, ``# doc_id = <id>``, ``# newdoc`` or ``###MEDLINE:<id>`` begins a document; comments of CoNLL-U are skipped.
     """
     tokens, tags = [], []  # type: list[str], list[str]
     document, num_documents = None, 0
     for number, line in [*numbered_lines(path), (0, "")]:
-        columns = line.split("\t") if "\t" in line else line.split()
-        is_token = len(columns) > 1 and bool(columns[0]) and _TAG.fullmatch(columns[-1]) and columns[0] != "-DOCSTART-"
-        begins = None if is_token else _DOCUMENT.fullmatch(line.strip())
-        if is_token:
+        columns, begins, is_comment = _token(line), _DOCUMENT.fullmatch(line.strip()), _COMMENT.fullmatch(line.strip())
+        if columns:
             tokens.append(columns[0])
             tags.append(_iob(columns[-1]))
+        elif is_comment and not begins:
+            continue
         elif begins or not line.strip():
             if tokens:
                 yield TaggedSentence(tuple(tokens), tuple(tags), document)
             tokens, tags = [], []
         else:
-            refuse(path, number, "expected token<TAB>tag with a tag O, B-<type> or I-<type> (IOB, IOBES or BIOUL)")
-        if begins:
+            refuse(
+                path, number, "expected token<TAB>tag with a tag O, B-<type> or I-<type> (IOB, IOBES, BIOUL or BMES)"
+            )
+        if begins and not columns:
             num_documents += 1
             document = next((name.strip() for name in begins.groups() if name and name.strip()), f"#{num_documents}")
+
+
+def is_conll(line: str) -> bool:
+    """Whether a file that begins with this line is one that ``read_conll`` reads."""
+    line = line.strip()
+    return bool(_token(line)) or any(form.fullmatch(line) for form in (_DOCUMENT, _COMMENT))
+
+
+def _token(line: str) -> list[str]:
+    """Return the columns of a token's line, and none of any other line."""
+    columns = line.split("\t") if "\t" in line else line.split()
+    # The text of a comment may end like a token's line: # text = Sources of vitamin B
+    if len(columns) < 2 or not columns[0] or columns[0] == "-DOCSTART-" or _COMMENT.fullmatch(line.strip()):
+        return []
+    return columns if _TAG.fullmatch(columns[-1]) else []
 
 
 def _iob(tag: str) -> str:
@@ -102,11 +129,14 @@ def _iob(tag: str) -> str:
 def read_pubtator(path: Path) -> Iterator[AnnotatedText]:
     """Yield documents with concept ids and relations. Offsets count over the title, one space, and the abstract.
 
+    Annotations whose text is not as stated are counted; a document where most are at another place is refused.
+
     An annotation is ``id, start, end, text, type, concept`` (BC5CDR joins several concepts by ``|``, BioRED by ``,``), a relation
     ``id, kind, concept, concept``, to which BioRED adds whether it is new.
     """
     parts: dict[str, str] = {}
     pmid, spans, names, relations = "", [], [], []  # type: str, list[Span], list[tuple[str, ...]], list[Relation]
+    stated: list[Stated] = []
     for number, line in [*numbered_lines(path), (0, "")]:
         match = _TITLE.fullmatch(line)
         if match:
@@ -119,8 +149,10 @@ def read_pubtator(path: Path) -> Iterator[AnnotatedText]:
                 refuse(path, number, "expected an annotation of the document above")
             if len(columns) >= 5 and columns[1].isdecimal() and columns[2].isdecimal():
                 start, end = int(columns[1]), int(columns[2])
-                if _joined(parts)[start:end].strip() != columns[3].strip():
-                    refuse(path, number, f"characters {start}-{end} are not the annotated text")
+                text = _joined(parts)
+                if not start <= end <= len(text):
+                    refuse(path, number, f"characters {start}-{end} are outside of the document's {len(text)}")
+                stated.append(Stated(number, start, end, text[start:end], columns[3]))
                 spans.append(Span(start, end, columns[4]))
                 names.append(concepts(columns[5] if len(columns) > 5 else ""))
             elif len(columns) < 4 or columns[1].isdecimal():
@@ -129,8 +161,15 @@ def read_pubtator(path: Path) -> Iterator[AnnotatedText]:
             else:
                 relations.append(Relation(columns[1], columns[2].strip(), columns[3].strip()))
         elif pmid:
-            yield AnnotatedText(pmid, _joined(parts), tuple(spans), names=tuple(names), relations=tuple(relations))
-            parts, pmid, spans, names, relations = {}, "", [], [], []
+            yield AnnotatedText(
+                pmid,
+                _joined(parts),
+                tuple(spans),
+                num_not_as_stated(path, stated),
+                names=tuple(names),
+                relations=tuple(relations),
+            )
+            parts, pmid, spans, names, relations, stated = {}, "", [], [], [], []
 
 
 def concepts(column: str) -> tuple[str, ...]:
@@ -147,18 +186,19 @@ def read_brat(path: Path) -> Iterator[AnnotatedText]:
     """Yield the documents of a folder (or tar archive) of ``<id>.txt`` and ``<id>.ann``; only text-bound lines (T) are taken.
 
     An entity in several pieces gives a span for each piece. Line ends of two characters count as one in some tools and as two in
-    others: the reading that agrees with the stated texts is taken. Spans that do not agree are counted; a document where most do
-    not is refused.
+    others, and a byte order mark as none or one: the reading that agrees best with the stated texts is taken. Spans that do not
+    agree are counted; a document where most do not is refused.
     """
     for name, text, annotations in _archive_pairs(path) if path.is_file() else _folder_pairs(path):
         lines = list(_text_bound(name, annotations))
-        plain = text.replace("\r\n", "\n")
-        wrong = _not_as_stated(plain, lines)
-        if "\r\n" in text and len(_not_as_stated(text, lines)) < len(wrong):
+        plain = _plain(text)
+        readings = (plain, text.removeprefix(_BOM), text.replace("\r\n", "\n"), text)
+        counted = min(dict.fromkeys(readings), key=lambda reading: len(_not_as_stated(reading, lines)))
+        if counted != plain:
             lines = [
-                replace(line, pieces=tuple(_plain_offsets(text, piece) for piece in line.pieces)) for line in lines
+                replace(line, pieces=tuple(_plain_offsets(counted, piece) for piece in line.pieces)) for line in lines
             ]
-            wrong = _not_as_stated(plain, lines)
+        wrong = _not_as_stated(plain, lines)
         for line in lines:
             if not all(0 <= start < end <= len(plain) for start, end in line.pieces):
                 raise SourceError(f"{name}.ann, line {line.number}: the span is outside of the text")
@@ -210,9 +250,14 @@ def _actual(text: str, line: _TextBound) -> str:
     return "".join(text[start:end] for start, end in line.pieces)
 
 
-def _plain_offsets(text: str, piece: tuple[int, int]) -> tuple[int, int]:
-    """Return offsets that count a line end as one character, from those that count it as two."""
-    start, end = (offset - text.count("\r\n", 0, offset) for offset in piece)
+def _plain(text: str) -> str:
+    """Return the text without a byte order mark, and with line ends of one character."""
+    return text.removeprefix(_BOM).replace("\r\n", "\n")
+
+
+def _plain_offsets(counted: str, piece: tuple[int, int]) -> tuple[int, int]:
+    """Return offsets in the plain text, from those that count over ``counted``, and stay outside of it if they are."""
+    start, end = (len(_plain(counted[:offset])) + max(offset - len(counted), 0) for offset in piece)
     return start, end
 
 
@@ -221,7 +266,7 @@ def _folder_pairs(folder: Path) -> Iterator[tuple[str, str, str]]:
         text = path.with_suffix(".txt")
         if not text.is_file():
             raise SourceError(f"{path.name}: {text.name} is missing next to it")
-        yield path.stem, read_text(text, keep_line_ends=True), read_text(path)
+        yield path.stem, read_text(text, as_it_is=True), read_text(path)
 
 
 def _archive_pairs(path: Path) -> Iterator[tuple[str, str, str]]:
@@ -232,7 +277,7 @@ def _archive_pairs(path: Path) -> Iterator[tuple[str, str, str]]:
             for member in archive:
                 stream = archive.extractfile(member) if member.name.endswith((".ann", ".txt")) else None
                 if stream is not None:
-                    texts[member.name] = stream.read().decode("utf-8-sig")
+                    texts[member.name] = stream.read().decode("utf-8")
     except (tarfile.TarError, EOFError, OSError) as error:
         raise SourceError(f"{path.name}: no readable tar archive ({type(error).__name__})") from None
     except UnicodeDecodeError as error:
@@ -242,4 +287,4 @@ def _archive_pairs(path: Path) -> Iterator[tuple[str, str, str]]:
         if name.endswith(".ann"):
             if f"{stem}.txt" not in texts:
                 raise SourceError(f"{path.name}: {stem}.txt is missing next to {name}")
-            yield stem, texts[f"{stem}.txt"], texts[name].replace("\r\n", "\n")
+            yield stem, texts[f"{stem}.txt"], _plain(texts[name])

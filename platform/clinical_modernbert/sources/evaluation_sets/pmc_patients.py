@@ -59,32 +59,53 @@ def read_patients(path: Path) -> Iterator[Patient]:
 
 
 def read_entries(path: Path) -> Iterator[Entry]:
-    """Yield the lines ``{"_id", "title", "text"}`` of a ``queries.jsonl`` or ``corpus.jsonl``."""
+    """Yield the lines ``{"_id", "title", "text"}`` of a ``queries.jsonl`` or ``corpus.jsonl``; MTEB calls the first ``id``."""
     for number, line in numbered_lines(path):
         if not line.strip():
             continue
         try:
             record = json.loads(line)
-            yield Entry(str(record["_id"]), str(record.get("title") or ""), str(record["text"]))
+            name, text = record["_id"] if "_id" in record else record["id"], record["text"]
+            title = record.get("title") or ""
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
-            refuse(path, number, 'expected a JSON object with "_id" and "text"')
+            name = text = None
+        if name is None or not isinstance(text, str):
+            refuse(path, number, 'expected a JSON object with "_id" and a "text" that is a string')
+        yield Entry(str(name), str(title), text)
 
 
 def read_qrels(path: Path) -> Iterator[tuple[int, str, str, int]]:
-    """Yield (line, query, document, grade): BEIR's three columns with or without a header, or TREC's four.
+    """Yield (line, query, document, grade): BEIR's three columns with or without a header, TREC's four, or MTEB's JSON lines.
 
     A grade is a whole number, also written ``1.0``; TREC-COVID has -1 for unwanted documents.
     """
     for number, line in numbered_lines(path):
         if not line.strip():
             continue
-        columns = [column.strip() for column in (line.split("\t") if "\t" in line else line.split())]
-        grade = _whole_number(columns[-1])
+        if line.startswith("{"):
+            columns = _json_columns(line)
+        else:
+            columns = [column.strip() for column in (line.split("\t") if "\t" in line else line.split())]
+        grade = _whole_number(columns[-1]) if columns else None
         if number == 1 and len(columns) in (3, 4) and grade is None:
             continue
         if len(columns) not in (3, 4) or grade is None:
-            refuse(path, number, "expected query<TAB>document<TAB>grade, or TREC's query, iteration, document, grade")
+            refuse(
+                path,
+                number,
+                "expected query<TAB>document<TAB>grade, TREC's query, iteration, document, grade, or JSON with "
+                '"query-id", "corpus-id" and "score"',
+            )
         yield number, columns[0], columns[-2], grade
+
+
+def _json_columns(line: str) -> list[str]:
+    """Return query, document and grade; nothing of a line that does not have them."""
+    try:
+        record = json.loads(line)
+        return [str(record[name]) for name in ("query-id", "corpus-id", "score")]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return []
 
 
 def _whole_number(text: str) -> int | None:

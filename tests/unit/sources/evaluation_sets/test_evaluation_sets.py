@@ -70,7 +70,7 @@ def test_texts_of_every_real_set(shared_data: Path, tmp_path: Path) -> None:
         (ner.read_conll, "a\tO\nb\tX-1\n", "line 2: expected token<TAB>tag"),
         (ner.read_pubtator, "1|t|A title\n1|a|Text\n1\t0\t3\tabc\tDisease\tD1\n", "line 3: characters 0-3 are not"),
         (ner.read_pubtator, "1|t|A title\n2\t0\t1\tA\tDisease\tD1\n", "line 2: expected an annotation of the document"),
-        (pmc_patients.read_entries, '{"_id": "1", "text": "x"}\n{"_id": 1}\n', 'line 2: expected .*"_id" and "text"'),
+        (pmc_patients.read_entries, '{"_id": "1", "text": "x"}\n{"_id": 1}\n', 'line 2: expected .*"_id" and a "text"'),
         (pmc_patients.read_qrels, "q\td\tscore\nq\td\n", "line 2: expected query<TAB>document"),
         (pmc_patients.read_patients, "[{]", "line 1: no JSON"),
         (pmc_patients.read_patients, '[{"patient": "x"}]', "record 1: expected patient_uid"),

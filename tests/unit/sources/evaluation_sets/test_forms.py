@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from clinical_modernbert.evaluation.tasks.annotations import read_annotations
 from clinical_modernbert.evaluation.tasks.spans import entity_spans
 from clinical_modernbert.recipe.tasks import EntitiesTask
 from clinical_modernbert.sources.evaluation_sets import evaluation_texts, ner, pmc_patients
+from clinical_modernbert.sources.evaluation_sets.bioc import read_bioc
+from clinical_modernbert.sources.evaluation_sets.ner import AnnotatedText
 
 NOTE = "Line one\r\nPlan: pneumonia\r\n\r\ntoday pneumonia\r\nand asthma"
 TERMS = ("pneumonia", "asthma")
@@ -21,13 +24,18 @@ def annotated(text: str) -> str:
     return "".join(f"T{n}\tDisease {at} {at + len(term)}\t{term}\r\n" for n, (at, term) in enumerate(starts, start=1))
 
 
+MARK = "\ufeff"
+
+
 @pytest.mark.parametrize("as_archive", [False, True])
-@pytest.mark.parametrize("counted_as", ["two characters", "one character"])
-def test_line_ends_of_brat_files_count_as_one_or_two_characters(
-    tmp_path: Path, counted_as: str, as_archive: bool
+@pytest.mark.parametrize("mark", ["", MARK])
+@pytest.mark.parametrize("counted", [NOTE, NOTE.replace("\r\n", "\n"), MARK + NOTE, MARK + NOTE.replace("\r\n", "\n")])
+def test_line_ends_and_marks_of_brat_files_count_as_the_annotations_say(
+    tmp_path: Path, counted: str, mark: str, as_archive: bool
 ) -> None:
-    annotations = annotated(NOTE if counted_as == "two characters" else NOTE.replace("\r\n", "\n"))
-    files = {"1.txt": NOTE.encode(), "1.ann": annotations.encode()}
+    if counted.startswith(MARK) and not mark:
+        return
+    files = {"1.txt": (mark + NOTE).encode(), "1.ann": (mark + annotated(counted)).encode()}
     if as_archive:
         path = tmp_path / "notes.tar.gz"
         with tarfile.open(path, "w:gz") as archive:
@@ -41,7 +49,7 @@ def test_line_ends_of_brat_files_count_as_one_or_two_characters(
             (path / name).write_bytes(content)
     (document,) = ner.read_brat(path)
     assert [document.text[s.start : s.end] for s in document.spans] == ["pneumonia", "pneumonia", "asthma"]
-    assert document.num_not_as_stated == 0 and "\r" not in document.text
+    assert document.num_not_as_stated == 0 and not {"\r", MARK} & set(document.text)
 
 
 def test_a_brat_document_whose_spans_are_elsewhere_is_refused(tmp_path: Path) -> None:
@@ -59,6 +67,7 @@ def test_a_brat_document_whose_spans_are_elsewhere_is_refused(tmp_path: Path) ->
         ("B-X I-X E-X S-X", {("X", 0, 2), ("X", 3, 3)}),
         ("B-X L-X U-X O", {("X", 0, 1), ("X", 2, 2)}),
         ("B E S O", {("entity", 0, 1), ("entity", 2, 2)}),
+        ("B-X M-X E-X W-Y", {("X", 0, 2), ("Y", 3, 3)}),
     ],
 )
 def test_every_tag_scheme_gives_the_same_spans(tmp_path: Path, tags: str, spans: set[tuple[str, int, int]]) -> None:
@@ -76,6 +85,7 @@ def test_every_tag_scheme_gives_the_same_spans(tmp_path: Path, tags: str, spans:
         (("-DOCSTART- (123)", "-DOCSTART- (9) -X- O O"), ["123", "123", "9"]),
         (("# doc_id = a7", "# newdoc id = b8"), ["a7", "a7", "b8"]),
         (("###MEDLINE:9536", "###MEDLINE:9537"), ["9536", "9536", "9537"]),
+        (("# newdoc\n# sent_id = 1\n# text = vitamin B", "# newdoc"), ["x.tsv:#1", "x.tsv:#1", "x.tsv:#2"]),
     ],
 )
 def test_a_document_that_the_file_begins_is_a_group(tmp_path: Path, marks: tuple[str, str], groups: list[str]) -> None:
@@ -103,12 +113,55 @@ def test_pubtator_of_full_texts_and_with_biored_s_relations(tmp_path: Path) -> N
     assert list(evaluation_texts(tmp_path / "x.txt")) == ["A title Of asthma", "B C"]
 
 
+def bioc(stated: tuple[str, ...], relation: str = "") -> str:
+    """One document "Of asthma and croup" with both annotated, as the file states them."""
+    mentions = "".join(
+        f'<annotation id="{n}"><infon key="type">Disease</infon><infon key="MESH">D{n}</infon>'
+        f'<location offset="{start}" length="{end - start}"/><text>{text}</text></annotation>'
+        for n, (start, end, text) in enumerate(zip((3, 14), (9, 19), stated, strict=True))
+    )
+    passage = f"<passage><offset>0</offset><text>Of asthma and croup</text>{mentions}</passage>"
+    return f"<collection><document><id>7</id>{passage}{relation}</document></collection>"
+
+
+def pubtator(stated: tuple[str, ...]) -> str:
+    lines = [f"7\t{a}\t{b}\t{text}\tDisease\tD1" for a, b, text in zip((3, 14), (9, 19), stated, strict=True)]
+    return "\n".join(["7|t|Of asthma", "7|a|and croup", *lines, ""])
+
+
+@pytest.mark.parametrize(("read", "form"), [(ner.read_pubtator, pubtator), (read_bioc, bioc)])
+def test_annotations_that_state_another_text_are_counted_and_most_of_them_refused(
+    tmp_path: Path, read: Callable[[Path], Iterator[AnnotatedText]], form: Callable[[tuple[str, ...]], str]
+) -> None:
+    """PubTator states TNF-a for the Greek letter, BC5CDR's BioC has four mentions one character further."""
+    path = tmp_path / "x"
+    for stated, count in ((("asthma", "croup"), 0), (("asthma", " croup"), 0), (("asthma", "crou\u0440"), 1)):
+        path.write_text(form(stated))
+        (document,) = read(path)
+        assert document.num_not_as_stated == count
+        assert [document.text[s.start : s.end] for s in document.spans] == ["asthma", "croup"]
+    path.write_text(form(("sthma ", "roup ")))
+    with pytest.raises(
+        SourceError, match=r"^x, line \d+: characters 3-9 are not the annotated text, as for 2 of 2 ann"
+    ):
+        list(read(path))
+
+
+def test_bc5cdrs_relations_in_bioc_are_read(tmp_path: Path) -> None:
+    infons = (("relation", "CID"), ("Chemical", "D0"), ("Disease", "D1"))
+    relation = "".join(f'<infon key="{key}">{value}</infon>' for key, value in infons)
+    (tmp_path / "x.xml").write_text(bioc(("asthma", "croup"), f'<relation id="R0">{relation}</relation>'))
+    (document,) = read_bioc(tmp_path / "x.xml")
+    assert document.relations == (ner.Relation("CID", "D0", "D1"),) and document.names == (("D0",), ("D1",))
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
         ("query-id\tcorpus-id\tscore\nq\td\t1\n", [(2, "q", "d", 1)]),
         ("q\td\t1.0\nq\te\t-1\n", [(1, "q", "d", 1), (2, "q", "e", -1)]),
         ("q 0 d 2\n\nq Q0 e 0\n", [(1, "q", "d", 2), (3, "q", "e", 0)]),
+        ('{"query-id": "q", "corpus-id": 7, "score": 2.0}\n', [(1, "q", "7", 2)]),
         ("query\titeration\tdocument\tgrade\nq\t0\td\t1\n", [(2, "q", "d", 1)]),
     ],
 )
@@ -117,8 +170,17 @@ def test_grades_of_beir_and_of_trec(tmp_path: Path, content: str, expected: list
     assert list(pmc_patients.read_qrels(tmp_path / "qrels.tsv")) == expected
 
 
-@pytest.mark.parametrize("line", ["q\td\t0.5", "q\td", "q\td\tnan", "q\t0\td\tx\t1"])
+@pytest.mark.parametrize("line", ["q\td\t0.5", "q\td", "q\td\tnan", "q\t0\td\tx\t1", '{"query-id": 1, "score": 1}'])
 def test_other_grades_are_refused(tmp_path: Path, line: str) -> None:
     (tmp_path / "qrels.tsv").write_text(f"q\td\t1\n{line}\n")
     with pytest.raises(SourceError, match=r"qrels.tsv, line 2: expected query<TAB>document<TAB>grade"):
         list(pmc_patients.read_qrels(tmp_path / "qrels.tsv"))
+
+
+@pytest.mark.parametrize("line", ['{"id": 3, "text": "a"}', '{"_id": "3", "title": null, "text": "a", "metadata": {}}'])
+def test_entries_of_beir_and_of_mteb(tmp_path: Path, line: str) -> None:
+    (tmp_path / "c.jsonl").write_text(f"{line}\n\n")
+    assert list(pmc_patients.read_entries(tmp_path / "c.jsonl")) == [pmc_patients.Entry("3", "", "a")]
+    (tmp_path / "c.jsonl").write_text('{"_id": "3", "text": null}')
+    with pytest.raises(SourceError, match=r'c.jsonl, line 1: expected a JSON object with "_id" and a "text"'):
+        list(pmc_patients.read_entries(tmp_path / "c.jsonl"))
