@@ -5,6 +5,7 @@ says nothing about one.
 """
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -74,8 +75,10 @@ def running_s3_server(folder: Path, *, secret_key: str = SECRET_KEY) -> Iterator
         f"-bucket={BUCKET}", *flags,
     ]  # fmt: skip
     server = S3Server(f"http://127.0.0.1:{ports[3]}", BUCKET, ACCESS_KEY, secret_key, *_READ_ONLY)
+    # SeaweedFS takes keys in its variables as those of one more administrator, whatever its file says.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     with (folder / "weed.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder)
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder, env=environment)
     try:
         _wait_until_writable(server, process, folder / "weed.log")
         yield server
