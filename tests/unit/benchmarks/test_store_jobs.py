@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import pytest
+from clinical_modernbert.artifacts import open_store
+from clinical_modernbert.errors import StoreError
 
 from benchmarks.drills import clock, credentials, disk_full, store_faults
+from benchmarks.kits.store_server import running_store_server
 
 
 def test_a_job_on_a_full_disk_says_so_publishes_nothing_and_finishes_later(tmp_path: Path) -> None:
@@ -20,6 +23,16 @@ def test_a_job_with_wrong_keys_ends_with_2_and_publishes_nothing(tmp_path: Path)
     outcome = credentials.run(tmp_path, 0, names=("pairs",))
     assert outcome.passed, outcome
     assert outcome.injected == 5
+
+
+@pytest.mark.s3
+def test_a_store_under_a_changed_key_refuses_the_old_one(tmp_path: Path) -> None:
+    with running_store_server(tmp_path / "s3") as server:
+        store = open_store(f"s3://{server.bucket}/keys")
+        store.names("corpus")
+        server.die_for(0, secret_key="changed")
+        with pytest.raises(StoreError, match="SignatureDoesNotMatch"):
+            store.names("corpus")
 
 
 @pytest.mark.s3
