@@ -1,4 +1,4 @@
-"""Embed a table of texts: CSV or Parquet -> vectors in Parquet. See docs/serving.md.
+"""Embed a table of texts: CSV, Parquet or JSON -> vectors in Parquet. See docs/serving.md.
 
 python jobs/embed.py embed/notes --set input_uri=s3://bucket/notes [--root URI] [--dry-run]
 """

@@ -4,31 +4,39 @@ What cannot be read is quarantined with its position in the file. Rows are yield
 batch of the job is a range of row numbers.
 """
 
+import logging
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clinical_modernbert.artifacts import InputEntry, Store, open_store
+from clinical_modernbert.bulk.partitions import is_left_out, values_of_columns
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.hashing import file_sha256
 from clinical_modernbert.recipe import EmbedRecipe
 from clinical_modernbert.sources.arrow_values import UNREADABLE, UNREADABLE_REASON, check_inflation, rows_of
 from clinical_modernbert.sources.checked_records import shown_id
-from clinical_modernbert.sources.column_names import check_names
+from clinical_modernbert.sources.column_names import check_names, described
 from clinical_modernbert.sources.csv_rows import check_columns, read_rows
-from clinical_modernbert.sources.document import Quarantined
+from clinical_modernbert.sources.document import Quarantined, is_unicode
 from clinical_modernbert.sources.files import read_chunks
 from clinical_modernbert.sources.inflate import DamagedFileError
+from clinical_modernbert.sources.json_values import read_values
 
-_KINDS = (".csv", ".csv.gz", ".parquet")
+_JSON = (".jsonl", ".ndjson", ".json")
+_KINDS = (".parquet", ".csv", ".csv.gz", *(f"{name}{end}" for name in _JSON for end in ("", ".gz")))
 _BATCH_ROWS = 256
+# JSON may leave out a column where it is null, so its columns are those of many rows.
+_COMPARED_VALUES = 1000
+
+_logger = logging.getLogger(__name__)
 
 _Located = tuple[str, dict[str, Any]]
 """A row's position in its file, and its values by column as the file's library reads them."""
@@ -43,21 +51,23 @@ class TableFile:
     key: str
     """Its key there, and its name in messages."""
 
-    @property
-    def is_parquet(self) -> bool:
-        """Parquet by its name; CSV otherwise."""
-        return self.key.lower().endswith(".parquet")
-
 
 def find_tables(recipe: EmbedRecipe) -> list[TableFile]:
-    """Return the files that ``input_uri`` names, sorted by name; raises ``SourceError`` where there are none."""
+    """Return the files that ``input_uri`` names, sorted by name; raises ``SourceError`` where there are none.
+
+    Below a folder, files and folders with a leading ``_`` or ``.`` are left out.
+    """
     if recipe.input_uri.lower().endswith(_KINDS):
         root, _, key = recipe.input_uri.rpartition("/")
         return [TableFile(root or ".", key)]
-    keys = [item.key for item in open_store(recipe.input_uri).walk("")]
-    tables = [TableFile(recipe.input_uri, key) for key in keys if key.lower().endswith(_KINDS)]
+    keys = [item.key for item in open_store(recipe.input_uri).walk("") if item.key.lower().endswith(_KINDS)]
+    tables = [TableFile(recipe.input_uri, key) for key in keys if not is_left_out(key)]
+    left_out = len(keys) - len(tables)
     if not tables:
-        raise SourceError(f"input_uri: no {', '.join(_KINDS)} file below {recipe.input_uri!r}")
+        but = f" but {left_out} below names with a leading _ or ., which are left out" if left_out else ""
+        raise SourceError(f"input_uri: no {', '.join(_KINDS)} file below {recipe.input_uri!r}{but}")
+    if left_out:
+        _logger.info("input_uri: left out %d files below names with a leading _ or .", left_out)
     return tables
 
 
@@ -81,11 +91,17 @@ def fingerprint_inputs(recipe: EmbedRecipe) -> tuple[InputEntry, ...]:
 
     Every file is read once for this, from S3 too: a table that was changed in place needs new vectors.
     """
-    entries = []
+    entries, unseen = [], []
     for table in find_tables(recipe):
         with fetched(table) as location:
-            _check_columns(location, table, recipe)
+            unseen.append(_check_columns(location, table, recipe))
             entries.append(InputEntry(name=table.key, id="table", digest=file_sha256(location)))
+    nowhere = set(recipe.metadata_columns).intersection(*unseen)
+    if nowhere:
+        names = ", ".join(map(repr, sorted(nowhere)))
+        raise SourceError(
+            f"metadata_columns: no file has {names} in its first {_COMPARED_VALUES} values; correct the name or leave it out"
+        )
     return tuple(entries)
 
 
@@ -94,16 +110,38 @@ def columns_of(recipe: EmbedRecipe) -> tuple[str, ...]:
     return tuple(dict.fromkeys((recipe.id_column, recipe.text_column, *recipe.metadata_columns)))
 
 
-def _check_columns(location: Path, table: TableFile, recipe: EmbedRecipe) -> None:
-    columns = columns_of(recipe)
-    if not table.is_parquet:
+def _check_columns(location: Path, table: TableFile, recipe: EmbedRecipe) -> set[str]:
+    """Raise ``SourceError`` where a column is missing; return the metadata columns that only other files may show to exist."""
+    in_folders = values_of_columns(table.key, columns_of(recipe))
+    columns = tuple(column for column in columns_of(recipe) if column not in in_folders)
+    kind = _kind(table.key)
+    if kind == "json":
+        return _check_json(location, table.key, columns, optional=recipe.metadata_columns)
+    if kind == "csv":
         check_columns(location, file=table.key, columns=columns)
-        return
+        return set()
     try:
         names = pq.read_schema(location).names
     except (pa.ArrowException, OSError, UnicodeDecodeError):
-        return  # the reader quarantines a damaged file
+        return set()  # the reader quarantines a damaged file
     check_names(names, columns, table.key)
+    return set()
+
+
+def _check_json(location: Path, file: str, columns: tuple[str, ...], *, optional: tuple[str, ...]) -> set[str]:
+    """Return the ``optional`` columns that none of the file's first values has; the others must be there."""
+    first = list(islice(read_values(read_chunks(location), file=file), _COMPARED_VALUES))
+    objects = [item.value for item in first if not isinstance(item, Quarantined) and isinstance(item.value, dict)]
+    if not objects:
+        if any(not isinstance(item, Quarantined) for item in first):
+            raise SourceError(f"{file}: expected JSON objects with {', '.join(map(repr, columns))}")
+        return set()
+    names = list(dict.fromkeys(name for value in objects for name in value))
+    missing = {column for column in columns if column not in names}
+    if missing - {*optional}:
+        shown = ", ".join(map(repr, sorted(missing - {*optional})))
+        raise SourceError(f"{file} has no column {shown}; {described(names)}")
+    return missing & {*optional}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +149,7 @@ class TextRow:
     """One row; an empty text is a row too, and counted as such."""
 
     position: str
-    """``line 12`` of a CSV file, ``row 12`` of a Parquet file."""
+    """``line 12`` of a CSV or JSON file, ``row 12`` of a Parquet file, ``value 12`` of a JSON array."""
     id: str
     text: str
     metadata: tuple[str | None, ...]
@@ -122,14 +160,20 @@ def read_table_rows(
     location: Path, *, file: str, recipe: EmbedRecipe, start: int = 0
 ) -> Iterator[TextRow | Quarantined]:
     """Yield one value a row from the row ``start`` on, in the file's order. Row groups of Parquet before it are not read."""
-    columns = columns_of(recipe)
-    rows = (
-        _parquet_rows(location, file, columns, start=start)
-        if file.lower().endswith(".parquet")
-        else islice(_csv_rows(location, file, columns), start, None)
-    )
+    in_folders = values_of_columns(file, columns_of(recipe))
+    columns = tuple(column for column in columns_of(recipe) if column not in in_folders)
+    kind = _kind(file)
+    if kind == "parquet":
+        rows = _parquet_rows(location, file, columns, start=start)
+    else:
+        read = _csv_rows if kind == "csv" else _json_rows
+        rows = islice(read(location, file, columns), start, None)
     for item in rows:
-        yield item if isinstance(item, Quarantined) else _row(*item, file=file, recipe=recipe)
+        if isinstance(item, Quarantined):
+            yield item
+        else:
+            position, values = item
+            yield _row(position, {**values, **in_folders}, file=file, recipe=recipe)
 
 
 Entry = tuple[str, str, str, str | None]
@@ -147,7 +191,12 @@ def _row(position: str, values: Mapping[str, Any], *, file: str, recipe: EmbedRe
         return Quarantined(file, position, f"no {recipe.id_column}")
     if text is not None and not isinstance(text, str):
         return Quarantined(file, position, f"{recipe.text_column} is no text", record_id=name)
-    return TextRow(position, name, text or "", tuple(_string(values[column]) for column in recipe.metadata_columns))
+    metadata = tuple(_string(values[column]) for column in recipe.metadata_columns)
+    columns = (recipe.id_column, *recipe.metadata_columns, recipe.text_column)
+    for column, value in zip(columns, (name, *metadata, text), strict=True):
+        if value is not None and not is_unicode(value):
+            return Quarantined(file, position, f"{column} is not Unicode")
+    return TextRow(position, name, text or "", metadata)
 
 
 def _csv_rows(location: Path, file: str, columns: tuple[str, ...]) -> Iterator[_Located | Quarantined]:
@@ -156,6 +205,20 @@ def _csv_rows(location: Path, file: str, columns: tuple[str, ...]) -> Iterator[_
             yield row
         else:
             yield f"line {row.line}", dict(zip(columns, row.values, strict=True))
+
+
+def _json_rows(location: Path, file: str, columns: tuple[str, ...]) -> Iterator[_Located | Quarantined]:
+    for item in read_values(read_chunks(location), file=file):
+        if isinstance(item, Quarantined):
+            yield item
+        elif not isinstance(item.value, dict):
+            yield Quarantined(file, item.position, "no JSON object")
+        else:
+            values = {column: item.value.get(column) for column in columns}
+            nested = next((column for column in columns if isinstance(values[column], dict | list)), None)
+            yield (
+                Quarantined(file, item.position, f"{nested} is no single value") if nested else (item.position, values)
+            )
 
 
 def _parquet_rows(
@@ -184,6 +247,14 @@ def _parquet_rows(
         yield Quarantined(file, error.position, error.reason)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         yield Quarantined(file, f"row {number + 1}", f"broken Parquet ({type(error).__name__}); the rest is not read")
+
+
+def _kind(key: str) -> Literal["csv", "json", "parquet"]:
+    """Return the format of a file by its name."""
+    name = key.lower().removesuffix(".gz")
+    if name.endswith(".parquet"):
+        return "parquet"
+    return "json" if name.endswith(_JSON) else "csv"
 
 
 def _string(value: Any) -> str | None:

@@ -22,13 +22,15 @@ class EmbedScaling(Section):
 
 
 class EmbedRecipe(Recipe):
-    """A vector for each row of CSV or Parquet files."""
+    """A vector for each row of CSV, Parquet or JSON files."""
 
     kind: Literal["embed"] = "embed"
     model: ModelReference
     """The model that embeds the texts."""
     input_uri: str
-    """One file, or a folder with .csv, .csv.gz and .parquet files: a path, ``file:///folder`` or ``s3://bucket/prefix``."""
+    """One file, or a folder with .parquet, .csv, .jsonl, .ndjson and .json files, the last four also .gz: a path,
+    ``file:///folder`` or ``s3://bucket/prefix``. Folders such as ``year=2024`` are columns; names with a leading ``_`` or ``.``
+    are left out."""
     id_column: str
     """Column with the id of a row; a row without an id is quarantined."""
     text_column: str

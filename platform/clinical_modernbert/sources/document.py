@@ -38,7 +38,11 @@ def key_of(source: str, name: str) -> int:
 
 def is_unicode(value: str) -> bool:
     """Return whether UTF-8 can hold ``value``; a name or an escape in JSON may have half of a character."""
-    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 _WHOLE_NUMBER = re.compile(r"0*(\d+)(?:\.0*)?", re.ASCII)

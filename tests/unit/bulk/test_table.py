@@ -1,6 +1,7 @@
 """Which files a bulk job reads, what it checks before it starts, and how rows become parts."""
 
 import gzip
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -69,11 +70,13 @@ def test_a_broken_parquet_file_is_quarantined_where_it_breaks(tmp_path: Path) ->
     assert (row.position, "the rest is not read" in row.reason) == ("row 1", True)
 
 
-@pytest.mark.parametrize("name", ["x.parquet", "x.csv"])
+@pytest.mark.parametrize("name", ["x.parquet", "x.csv", "x.jsonl"])
 def test_reading_begins_at_any_row_with_the_same_values(tmp_path: Path, name: str) -> None:
     table = pa.table({"note_id": list(range(50)), "ward": ["er"] * 50, "text": [f"note {i}" for i in range(50)]})
     if name == "x.csv":
         csv.write_csv(table, tmp_path / name)
+    elif name == "x.jsonl":
+        (tmp_path / name).write_text("\n".join(json.dumps(row) for row in table.to_pylist()))
     else:
         pq.write_table(table, tmp_path / name, row_group_size=7)
     whole = list(read_table_rows(tmp_path / name, file=name, recipe=recipe(tmp_path)))
@@ -103,7 +106,7 @@ def test_row_groups_before_the_first_row_are_not_read(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"metadata_columns": ["unit"]}, "a.csv has no column 'unit'; its columns are 'note_id', 'ward', 'text'"),
-        ({"input_uri": "{}/absent"}, "no .csv, .csv.gz, .parquet file below"),
+        ({"input_uri": "{}/absent"}, "no .parquet, .csv, .csv.gz, .jsonl, .* file below"),
         ({"input_uri": "{}/absent.csv"}, "absent.csv does not exist"),
     ],
 )
@@ -136,3 +139,68 @@ def test_a_poison_row_of_parquet_costs_itself(tmp_path: Path) -> None:
 def test_a_sentence_is_no_id_of_a_quarantined_row() -> None:
     entries = [quarantine_entry(Quarantined("a.csv", "line 2", "no text", record_id=name)) for name in ("7", CANARY)]
     assert [entry[3] for entry in entries] == ["7", None]
+
+
+def read_all(folder: Path, **changes: Any) -> list[TextRow | Quarantined]:
+    chosen = recipe(folder, **changes)
+    fingerprint_inputs(chosen)
+    tables = find_tables(chosen)
+    return [r for t in tables for r in read_table_rows(folder / t.key, file=t.key, recipe=chosen)]
+
+
+def test_json_lines_read_as_other_formats_and_null_may_be_left_out(tmp_path: Path) -> None:
+    lines = ['{"note_id": 1, "text": "chest pain"}', '{"note_id": 2.0, "ward": "er", "text": null}', "", "[1]", "{"]
+    bad = ['{"text": "x"}', '{"note_id": {"a": 1}, "text": "x"}', '{"note_id": 3, "text": 7}']
+    half = ['{"note_id": 4, "text": "a \\ud800 b"}', '{"note_id": 5, "ward": "\\udfff", "text": "x"}']
+    (tmp_path / "a.jsonl").write_text("\n".join([*lines, *bad, *half]))
+    (tmp_path / "b.json").write_text('[{"note_id": 8, "text": "x"}]')
+    (tmp_path / "c.ndjson.gz").write_bytes(gzip.compress(b'{"note_id": 9, "text": "x"}\n'))
+    found = read_all(tmp_path)
+    assert [(row.position, row.id, row.text, row.metadata) for row in found if isinstance(row, TextRow)] == [
+        ("line 1", "1", "chest pain", (None,)),
+        ("line 2", "2", "", ("er",)),
+        ("value 1", "8", "x", (None,)),
+        ("line 1", "9", "x", (None,)),
+    ]
+    assert [(row.position, row.reason) for row in found if isinstance(row, Quarantined)] == [
+        ("line 4", "no JSON object"),
+        ("line 5", "no JSON"),
+        ("line 6", "no note_id"),
+        ("line 7", "note_id is no single value"),
+        ("line 8", "text is no text"),
+        ("line 9", "text is not Unicode"),
+        ("line 10", "ward is not Unicode"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"id": 1, "text": "x"}\n', "a.jsonl has no column 'note_id'; its columns are 'id', 'text'"),
+        ('{"note_id": 1, "text": "x"}\n', "metadata_columns: no file has 'ward' in its first 1000 values"),
+        ("[1]\n[2]\n", "a.jsonl: expected JSON objects with 'note_id', 'text', 'ward'"),
+    ],
+)
+def test_json_without_the_columns_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "a.jsonl").write_text(content)
+    with pytest.raises(SourceError, match=message):
+        fingerprint_inputs(recipe(tmp_path))
+
+
+def test_columns_in_the_names_of_folders(tmp_path: Path) -> None:
+    for folder, name, content in [
+        ("ward=icu", "a.csv", "note_id,text,ward\n1,x,other\n"),
+        ("Ward=a%2Fb", "b.jsonl", '{"note_id": 2, "text": "x"}\n'),
+        ("ward=__HIVE_DEFAULT_PARTITION__", "c.csv", "note_id,text\n3,x\n"),
+        ("_temporary", "d.csv", "no table"),
+        ("ward=er", "_e.csv", "no table"),
+    ]:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / name).write_text(content)
+    pq.write_table(pa.table({"note_id": [4], "text": ["x"]}), tmp_path / "ward=er" / "f.parquet")
+    rows = [row for row in read_all(tmp_path) if isinstance(row, TextRow)]
+    assert sorted((row.id, row.metadata[0]) for row in rows) == [("1", "icu"), ("2", "a/b"), ("3", None), ("4", "er")]
+    (tmp_path / "empty" / "_x").mkdir(parents=True)
+    (tmp_path / "empty" / "_x" / "a.csv").write_text("")
+    with pytest.raises(SourceError, match="1 below names with a leading _"):
+        find_tables(recipe(tmp_path / "empty"))
