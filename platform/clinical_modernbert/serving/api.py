@@ -26,6 +26,13 @@ _VECTORS = list[list[float]]
 
 ROUTES = (
     Route("/v1/embeddings", openai.embeddings, answer=openai.EmbeddingsResponse, examples=openai.EMBEDDINGS_EXAMPLES),
+    Route(
+        "/embeddings",
+        openai.embeddings,
+        answer=openai.EmbeddingsResponse,
+        examples=openai.EMBEDDINGS_EXAMPLES,
+        is_listed=False,
+    ),
     Route("/embed", tei.embed, answer=_VECTORS, examples=tei.EMBED_EXAMPLES),
     Route("/", tei.embed, answer=_VECTORS, examples=tei.EMBED_EXAMPLES, is_listed=False),
     Route("/embed_all", tei.embed_all, answer=list[_VECTORS], examples=tei.EMBED_ALL_EXAMPLES),

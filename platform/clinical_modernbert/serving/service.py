@@ -31,6 +31,14 @@ Text = str | list[int]
 
 
 @dataclass(frozen=True, slots=True)
+class SomeTexts:
+    """Texts of a request of which others are left out, with how errors name each."""
+
+    texts: Sequence[Text]
+    params: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Outputs:
     """What the model computed for the texts of one request.
 
@@ -103,7 +111,9 @@ class EmbeddingService:
             raise problems.unknown_prompt(sorted(prompts.texts))
         return prompts.default if name is None else prompts.texts[name]
 
-    def with_prompt(self, inputs: EmbeddingInput, name: str | None, *, field: str) -> EmbeddingInput:
+    def with_prompt(
+        self, inputs: EmbeddingInput | SomeTexts, name: str | None, *, field: str
+    ) -> EmbeddingInput | SomeTexts:
         """Return the texts after their prompt; raises ``ProblemError``.
 
         An empty text stays empty, and is refused as such. Token ids are taken as the client made them.
@@ -113,16 +123,33 @@ class EmbeddingService:
             return inputs
         if isinstance(inputs, str):
             return f"{prompt}{inputs}" if inputs else inputs
-        texts = [f"{prompt}{text}" if text else text for text in inputs if isinstance(text, str)]
-        if len(texts) == len(inputs):
-            return texts
+        given = inputs.texts if isinstance(inputs, SomeTexts) else inputs
+        texts = [f"{prompt}{text}" if text else text for text in given if isinstance(text, str)]
+        if len(texts) == len(given):
+            return SomeTexts(texts, inputs.params) if isinstance(inputs, SomeTexts) else texts
         if name is not None:
             raise problems.prompt_before_ids(field)
         return inputs
 
+    def without_empty(self, inputs: EmbeddingInput, *, field: str) -> tuple[SomeTexts, list[int | None]]:
+        """Return the texts that have one, and for each text of the request its place among them, None for an empty one.
+
+        A text of spaces is empty here, as in a bulk job. Raises ``ProblemError``.
+        """
+        texts, params = _as_list(inputs, field)
+        limit = self.engine.recipe.limits.max_texts
+        if not texts:
+            raise problems.empty_input(field)
+        if len(texts) > limit:
+            raise problems.too_many_texts(field, len(texts), limit)
+        filled = [i for i, text in enumerate(texts) if (text.strip() if isinstance(text, str) else text)]
+        places = {i: place for place, i in enumerate(filled)}
+        some = SomeTexts([texts[i] for i in filled], [params[i] for i in filled])
+        return some, [places.get(i) for i in range(len(texts))]
+
     async def run(
         self,
-        inputs: EmbeddingInput,
+        inputs: EmbeddingInput | SomeTexts,
         *,
         field: str,
         task: Callable[[list[int]], EncodeTask],
@@ -137,7 +164,7 @@ class EmbeddingService:
         ``check_tokens`` gets the number of tokens before they are computed, and may refuse it.
         """
         limits = self.engine.recipe.limits
-        texts, params = _as_list(inputs, field)
+        texts, params = (inputs.texts, inputs.params) if isinstance(inputs, SomeTexts) else _as_list(inputs, field)
         if not texts:
             raise problems.empty_input(field)
         if len(texts) > limits.max_texts:

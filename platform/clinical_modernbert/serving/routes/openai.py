@@ -5,6 +5,7 @@ The field names, the base64 form (little-endian float32) and the shape of errors
 """
 
 import base64
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -21,14 +22,16 @@ from clinical_modernbert.serving.forward import EncodeTask
 from clinical_modernbert.serving.routes.rendering import NUMBERS_IN_JOB, render_lists
 from clinical_modernbert.serving.routes.route import Examples
 from clinical_modernbert.serving.schemas import Body, EmbeddingInput, Schema
-from clinical_modernbert.serving.service import EmbeddingService, Outputs
+from clinical_modernbert.serving.service import EmbeddingService, Outputs, SomeTexts
 
+_NO_OUTPUTS = Outputs(token_ids=[], arrays=[], ranges=[], truncated=[])
 _NOTES = ["chest pain radiating to the left arm", "no acute distress"]
 EMBEDDINGS_EXAMPLES: Examples = {
     "one_text": {"input": _NOTES[0]},
     "a_list_as_base64": {"input": _NOTES, "encoding_format": "base64"},
     "narrower_vectors": {"input": _NOTES, "dimensions": 16},
     "small_vectors": {"input": _NOTES, "encoding_format": "base64", "output_dtype": "binary"},
+    "an_empty_text": {"input": [_NOTES[0], ""], "empty": "null"},
     "a_long_text_in_windows": {"input": "acute kidney injury " * 100, "windows": True},
 }
 
@@ -56,6 +59,9 @@ class EmbeddingsRequest(Body):
     """One of the model's prompts, which precedes each text; absent: the model's default prompt, if it has one."""
     windows: bool = False
     """Read texts that are too long in windows and average the windows' vectors by tokens; the answer counts the windows."""
+    empty: Literal["refuse", "null"] = "refuse"
+    """``null``: the ``embedding`` of a text that is empty or of spaces alone is null. Otherwise a request with an empty text is
+    refused."""
 
 
 class EmbeddingItem(Schema):
@@ -64,7 +70,8 @@ class EmbeddingItem(Schema):
     object: Literal["embedding"] = "embedding"
     index: int
     """Position of the text in the request."""
-    embedding: list[float] | str
+    embedding: list[float] | str | None
+    """Null for an empty text, where the request allows it."""
     truncated: bool | None = None
     """True if the text was cut; absent otherwise."""
     windows: int | None = None
@@ -111,20 +118,27 @@ async def embeddings(service: EmbeddingService, request: EmbeddingsRequest) -> R
     if request.model is not None and not engine.serves(request.model):
         raise problems.unknown_model(engine.model_id)
     service.check_dimensions(request.dimensions)
-    outputs = await service.run(
-        service.with_prompt(request.input, request.prompt_name, field="input"),
-        field="input",
-        truncate=request.truncate,
-        windows=request.windows,
-        task=EncodeTask,
-    )
-    merged_ND = np.stack([average(outputs.arrays[a:b], outputs.lengths[a:b]) for a, b in outputs.ranges])
-    vectors_ND = as_output(engine.finish(merged_ND, dimensions=request.dimensions), request.output_dtype)
+    inputs: EmbeddingInput | SomeTexts = request.input
+    places: Sequence[int | None] | None = None
+    if request.empty == "null":
+        inputs, places = service.without_empty(request.input, field="input")
+    outputs = _NO_OUTPUTS
+    vectors_ND: NDArray[Any] = np.empty((0, engine.encoder.hidden_size), dtype=np.float32)
+    if not isinstance(inputs, SomeTexts) or inputs.texts:
+        outputs = await service.run(
+            service.with_prompt(inputs, request.prompt_name, field="input"),
+            field="input",
+            truncate=request.truncate,
+            windows=request.windows,
+            task=EncodeTask,
+        )
+        merged_ND = np.stack([average(outputs.arrays[a:b], outputs.lengths[a:b]) for a, b in outputs.ranges])
+        vectors_ND = as_output(engine.finish(merged_ND, dimensions=request.dimensions), request.output_dtype)
     # Text, not a model: FastAPI would walk every number of every vector in Python.
-    texts = range(len(vectors_ND))
+    numbered = list(enumerate(range(len(vectors_ND)) if places is None else places))
     (items,) = await render_lists(
         service,
-        [texts],
+        [numbered],
         lambda some: _render(some, outputs, vectors_ND, encoding_format=request.encoding_format),
         items_in_job=max(NUMBERS_IN_JOB // vectors_ND.shape[1], 1),
     )
@@ -159,16 +173,23 @@ def encode_vector(vector_D: NDArray[Any], encoding_format: Literal["float", "bas
 
 
 def _render(
-    texts: range, outputs: Outputs, vectors_ND: NDArray[Any], *, encoding_format: Literal["float", "base64"]
+    numbered: Sequence[tuple[int, int | None]],
+    outputs: Outputs,
+    vectors_ND: NDArray[Any],
+    *,
+    encoding_format: Literal["float", "base64"],
 ) -> str:
-    """Return the items of some texts as a JSON list."""
+    """Return the items of some texts as a JSON list: each has the text's number in the request, and its place in the outputs."""
     items = []
-    for i in texts:
-        first, stop = outputs.ranges[i]
+    for number, place in numbered:
+        if place is None:
+            items.append(EmbeddingItem(index=number, embedding=None).model_dump_json(exclude={"truncated", "windows"}))
+            continue
+        first, stop = outputs.ranges[place]
         item = EmbeddingItem(
-            index=i,
-            embedding=encode_vector(vectors_ND[i], encoding_format),
-            truncated=outputs.truncated[i] or None,
+            index=number,
+            embedding=encode_vector(vectors_ND[place], encoding_format),
+            truncated=outputs.truncated[place] or None,
             windows=stop - first if stop - first > 1 else None,
         )
         items.append(item.model_dump_json(exclude_none=True))

@@ -26,6 +26,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/fill-mask": {"inputs": "x [MASK]", "parameters": {}},
 }
 OF_HEADS = {"/predict": {"inputs": "x", "parameters": {}}, "/token-classify": {"inputs": "x", "parameters": {}}}
+ALIASES = {"/": BODIES["/embed"], "/embeddings": BODIES["/v1/embeddings"]}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def test_every_body_of_a_request_takes_null_and_says_so() -> None:
     for route in ROUTES:
         if route.body is None:
             continue
-        body = with_nulls(route.body, {**BODIES, **OF_HEADS, "/": BODIES["/embed"]}[route.path])
+        body = with_nulls(route.body, {**BODIES, **OF_HEADS, **ALIASES}[route.path])
         route.body.model_validate_json(json.dumps(body))
         schema = route.body.model_json_schema()
         for name, described in schema["properties"].items():

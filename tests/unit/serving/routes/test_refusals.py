@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi import FastAPI
 
@@ -26,6 +27,24 @@ def test_all_empty_texts_are_named(app: FastAPI, path: str, field: str) -> None:
     assert (status, answer["error"]["code"], answer["error"]["param"]) == (400, "empty_input", f"{field}[1]")
     assert answer["error"]["message"].startswith(f"{field}[1], {field}[3] are empty")
     assert asyncio.run(ask(app, "POST", path, {field: ""}))[1]["error"]["message"].startswith(f"{field} is empty")
+
+
+def test_the_vector_of_an_empty_text_is_null_where_the_request_says_so(app: FastAPI) -> None:
+    alone = asyncio.run(ask(app, "POST", "/v1/embeddings", {"input": ["x", "y"]}))[1]
+    body = {"input": ["", "x", " \n", "y", ""], "empty": "null"}
+    status, answer = asyncio.run(ask(app, "POST", "/embeddings", body))
+    assert status == 200 and [item["index"] for item in answer["data"]] == [0, 1, 2, 3, 4]
+    found = [item["embedding"] for item in answer["data"]]
+    assert [found[0], found[2], found[4]] == [None, None, None] and all("embedding" in item for item in answer["data"])
+    np.testing.assert_allclose([found[1], found[3]], [item["embedding"] for item in alone["data"]], atol=1e-6)
+    assert answer["usage"] == alone["usage"]
+    status, answer = asyncio.run(ask(app, "POST", "/v1/embeddings", {"input": "", "empty": "null"}))
+    assert (status, answer["data"][0]["embedding"], answer["usage"]["total_tokens"]) == (200, None, 0)
+    # An index in a refusal is the text's in the request.
+    body = {"input": ["", "x", "y" * 300_000], "empty": "null"}
+    assert asyncio.run(ask(app, "POST", "/v1/embeddings", body))[1]["error"]["param"] == "input[2]"
+    body = {"input": [""] * 3000, "empty": "null"}
+    assert asyncio.run(ask(app, "POST", "/v1/embeddings", body))[1]["error"]["code"] == "too_many_texts"
 
 
 @pytest.mark.parametrize("ids", [[5, 6, 7], [[9906, 11, 99_999]]])
