@@ -2,7 +2,8 @@
 
 transformers 5 writes RoPE bases and the kinds of layers under new names only. Earlier versions ignore those without a warning and
 take ModernBERT's defaults: another model. So the earlier names are written too. They have no form for scaled RoPE or an irregular
-order of layers; such a model, which only ``model.init`` can bring, needs transformers 5.
+order of layers; such a model, which only ``model.init`` can bring, needs transformers 5. Readers in Rust require some names that
+transformers no longer writes, or never did; those are written as well.
 """
 
 import json
@@ -31,7 +32,7 @@ def save_model(model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path, *, 
         model.save_pretrained(folder, safe_serialization=True)
     config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if model.config.model_type == "modernbert":
-        names |= _earlier_names(config)
+        names |= _earlier_names(config) | _names_of_rust_readers(config)
     path.write_text(json.dumps(config | names, indent=2) + "\n", encoding="utf-8")
     save_tokenizer(tokenizer, folder, max_tokens=max_tokens(model))
 
@@ -60,3 +61,12 @@ def _earlier_names(config: dict[str, Any]) -> dict[str, Any]:
     if is_global == [place % every == 0 for place in range(len(kinds))]:
         names["global_attn_every_n_layers"] = every
     return names
+
+
+def _names_of_rust_readers(config: dict[str, Any]) -> dict[str, Any]:
+    """Return what candle and text-embeddings-inference read under names of their own.
+
+    candle requires ``layer_norm_eps``. Without ``num_labels`` text-embeddings-inference takes a classifier for one of one label.
+    """
+    labels = config.get("id2label")
+    return {"layer_norm_eps": config["norm_eps"], **({"num_labels": len(labels)} if labels else {})}

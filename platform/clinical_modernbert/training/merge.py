@@ -30,8 +30,8 @@ from clinical_modernbert.training.state import HeldOutFigures
 from clinical_modernbert.training.worker import Worker
 
 _BATCH_ROWS = 16
-# Keys of config.json that don't change what a model computes.
-_NOT_SHAPE = ("transformers_version", "_name_or_path", "dtype", "torch_dtype", "architectures")
+# Keys of config.json that don't change what a model computes, or repeat another one.
+_NOT_SHAPE = ("transformers_version", "_name_or_path", "dtype", "torch_dtype", "architectures", "layer_norm_eps")
 
 _logger = logging.getLogger(__name__)
 
