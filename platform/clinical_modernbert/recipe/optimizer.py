@@ -50,12 +50,12 @@ class OptimizerSection(Section):
 
     def num_warmup_steps(self, num_steps: int, *, tokens: BatchCourse) -> int:
         """Return the steps of the warm-up in a run of ``num_steps``; ``tokens`` are those of each step."""
-        return _steps(self.warmup_steps, self.warmup_tokens, tokens, share=self.warmup_fraction * num_steps)
+        return steps_of(self.warmup_steps, self.warmup_tokens, tokens, share=self.warmup_fraction * num_steps)
 
     def num_decay_steps(self, num_steps: int, *, tokens: BatchCourse) -> int:
         """Return the steps over which ``wsd`` falls in a run of ``num_steps``, at least one; their batches are full."""
         full = BatchCourse(tokens.full)
-        return max(_steps(self.decay_steps, self.decay_tokens, full, share=self.decay_fraction * num_steps), 1)
+        return max(steps_of(self.decay_steps, self.decay_tokens, full, share=self.decay_fraction * num_steps), 1)
 
     @model_validator(mode="after")
     def _one_unit(self) -> Self:
@@ -70,7 +70,8 @@ class OptimizerSection(Section):
         return self
 
 
-def _steps(steps: int | None, tokens: int | None, of_steps: BatchCourse, *, share: float) -> int:
+def steps_of(steps: int | None, tokens: int | None, of_steps: BatchCourse, *, share: float) -> int:
+    """Return a number of steps that is given as such, as tokens, or else as a share of a run's steps."""
     if steps is not None:
         return steps
     return round(share) if tokens is None else of_steps.steps_for(tokens)

@@ -4,8 +4,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from clinical_modernbert.recipe.batch_course import BatchCourse
 from clinical_modernbert.recipe.corpus import SequenceLength
-from clinical_modernbert.recipe.optimizer import Schedule
+from clinical_modernbert.recipe.optimizer import Schedule, steps_of
 from clinical_modernbert.recipe.section import Section
 
 LEAST_SHARE = 0.001
@@ -32,9 +33,11 @@ class PhaseSection(Section):
     learning_rate: float | None = Field(default=None, gt=0)
     """Peak of the phase's schedule; None: optimizer.learning_rate."""
     warmup_fraction: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the phase's steps over which its schedule rises from 0; warmup_steps replaces it."""
+    """Share of the phase's steps over which its schedule rises from 0; warmup_steps or warmup_tokens replace it."""
     warmup_steps: int | None = Field(default=None, ge=0)
     """Steps over which the phase's schedule rises from 0."""
+    warmup_tokens: int | None = Field(default=None, ge=0)
+    """Tokens over which the phase's schedule rises from 0, rounded up to whole steps."""
     final_fraction: float = Field(default=0.0, ge=0, le=1)
     """Learning rate at the end of the phase's schedule, as a share of its peak."""
     mask_rate: float | None = Field(default=None, gt=0, lt=1)
@@ -43,6 +46,10 @@ class PhaseSection(Section):
     """Odds of clinical tokens in every step of the phase; None: the odds of the masking section."""
     global_rope_theta: float | None = Field(default=None, gt=0)
     """RoPE base of global layers from this phase on; None: as in the phase before."""
+
+    def num_warmup_steps(self, num_steps: int, *, tokens: BatchCourse) -> int:
+        """Return the steps of the warm-up in a phase of ``num_steps``; ``tokens`` are those of each step."""
+        return steps_of(self.warmup_steps, self.warmup_tokens, tokens, share=self.warmup_fraction * num_steps)
 
     @model_validator(mode="after")
     def _every_corpus_has_rows(self) -> Self:
@@ -64,10 +71,14 @@ class PhaseSection(Section):
             raise ValueError(
                 f"a phase needs num_steps or tokens, one of the two: got {self.num_steps} and {self.tokens}"
             )
-        own = (self.learning_rate, self.warmup_fraction, self.warmup_steps, self.final_fraction)
+        if self.warmup_steps is not None and self.warmup_tokens is not None:
+            raise ValueError(
+                f"warmup_steps={self.warmup_steps} and warmup_tokens={self.warmup_tokens} exclude each other"
+            )
+        own = (self.learning_rate, self.warmup_fraction, self.warmup_steps, self.warmup_tokens, self.final_fraction)
         if self.schedule is None and any(own):
             raise ValueError(
-                "learning_rate, warmup_fraction, warmup_steps and final_fraction of a phase need a schedule of the phase"
+                "learning_rate, warmup_fraction, warmup_steps, warmup_tokens and final_fraction need a schedule of the phase"
             )
         if self.schedule == "wsd":
             raise ValueError("schedule=wsd spans a run; give one phase schedule=constant and the next one_minus_sqrt")

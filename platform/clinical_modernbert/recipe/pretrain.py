@@ -261,14 +261,17 @@ class PretrainRecipe(Recipe):
 
         Under ``export=best`` they include which steps have checkpoints. A run from a checkpoint has the checkpoint's digest as an
         input instead of its address and shape, and so has a run that continues a state. Of a phase's corpora the weights remain.
+        ``codes`` and ``warmup_tokens`` are left out where they are None, so that earlier recipes keep their fingerprint.
         """
         values = super().identity()
         del values["export"], values["training"]["continue_from"]
         for phase in values["training"]["phases"]:
             phase["corpora"] = list(phase["corpora"].values())
+            if phase["warmup_tokens"] is None:
+                del phase["warmup_tokens"]
         if self.model_sources():
             del values["model"]
-        if self.held_out_loss.codes is None:  # so that the fingerprint is that of recipes before this setting
+        if self.held_out_loss.codes is None:
             del values["held_out_loss"]["codes"]
         if self.training.export == "best":
             values["checkpoint"] = {"every_steps": self.checkpoint.every_steps}

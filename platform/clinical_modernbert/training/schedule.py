@@ -16,7 +16,8 @@ def learning_rate(step: int, *, phases: tuple[Phase, ...], section: OptimizerSec
         own = phase.section
         if own.schedule is not None and phase.first_step <= step < phase.end_step:
             peak = own.learning_rate or section.learning_rate
-            warmup = round(own.warmup_fraction * phase.num_steps) if own.warmup_steps is None else own.warmup_steps
+            tokens = phase.course.times(phase.sequence_length)
+            warmup = own.num_warmup_steps(phase.num_steps, tokens=tokens)
             of_phase = _Course(own.schedule, phase.num_steps, warmup, final_fraction=own.final_fraction)
             return peak * _share_of_peak(step - phase.first_step, of_phase)
     tokens = phases[0].course.times(phases[0].sequence_length)

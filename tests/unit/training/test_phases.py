@@ -154,8 +154,9 @@ def test_impossible_batch_warm_ups_are_refused_by_name(warmup: dict[str, int], m
         recipe(num_steps=100, batch_warmup=warmup)
 
 
-def test_steps_of_a_phase_s_warm_up() -> None:
-    phases = [{"sequence_length": 64, "num_steps": n, "schedule": "constant", "warmup_steps": 4} for n in (8, 80)]
+@pytest.mark.parametrize("unit", [{"warmup_steps": 4}, {"warmup_tokens": 3 * 1024 + 1}])
+def test_steps_and_tokens_of_a_phase_s_warm_up(unit: dict[str, int]) -> None:
+    phases = [{"sequence_length": 64, "num_steps": n, "schedule": "constant", **unit} for n in (8, 80)]
     found = rates(lay_out(recipe(phases=phases)), OptimizerSection(learning_rate=1.0))
     assert found[:5] == found[8:13] == [0.25, 0.5, 0.75, 1.0, 1.0]
 
