@@ -9,7 +9,6 @@
 import errno
 import json
 import logging
-import shutil
 import tempfile
 import threading
 import uuid
@@ -31,12 +30,13 @@ from clinical_modernbert.artifacts import (
     write_manifest,
 )
 from clinical_modernbert.artifacts.layout import MANIFEST_NAME, checkpoint_prefix, checkpoints_prefix
-from clinical_modernbert.errors import ArtifactError, ModelError, StoreError
+from clinical_modernbert.disk_space import free_bytes
+from clinical_modernbert.errors import ArtifactError, DiskFullError, StoreError
 from clinical_modernbert.outages import patiently
 from clinical_modernbert.recipe.training_run import CheckpointSection
 from clinical_modernbert.training.checkpoint_shape import FORMAT_VERSION, CheckpointShape
 from clinical_modernbert.training.engine import Engine, reads
-from clinical_modernbert.training.scratch import ScratchFolder, sweep_scratch
+from clinical_modernbert.training.scratch import ScratchFolder, check_scratch, sweep_scratch
 from clinical_modernbert.training.state import HeldOutPoint, JsonObject, RunState, state_from_json, state_to_json
 from clinical_modernbert.training.worker import Worker, from_first_worker, gather_from_workers, wait_for_workers
 
@@ -68,9 +68,18 @@ class Checkpoints:
         self._pending: _Upload | None = None
         sweep_scratch()
 
+    def check_room(self, engine: Engine) -> None:
+        """Raise ``DiskFullError`` before the first step if the local disk has no room for a checkpoint; every worker calls it."""
+        if self._section.every_steps is not None or self._section.keep_after_export:
+            check_scratch(engine.state_bytes, self._worker, what="the state of a checkpoint")
+
     def save(self, engine: Engine, state: RunState) -> None:
-        """Write the state to the local disk and begin its upload; every worker calls it, after ``finish``."""
+        """Write the state to the local disk and begin its upload; every worker calls it, after ``finish``.
+
+        Raises ``DiskFullError`` if the disk has no room for it.
+        """
         assert self._pending is None, "an upload is pending"
+        check_scratch(engine.state_bytes, self._worker, what=f"the state after step {state.step}")
         unique = from_first_worker(uuid.uuid4().hex[:8], self._worker)
         prefix = checkpoint_prefix(self._run_id, step=state.step, unique=unique)
         folder = ScratchFolder()
@@ -195,18 +204,20 @@ class Checkpoints:
 
 @contextmanager
 def _naming_a_full_disk(folder: Path, *, step: int) -> Iterator[None]:
-    """Turn the error of a full disk into a ``ModelError``; torch's own says neither disk nor folder."""
+    """Turn the error of a disk that fills during the write into a ``DiskFullError``; torch's own says neither disk nor file."""
     try:
         yield
     except (OSError, RuntimeError) as error:
         full = "inline_container" in str(error) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
         if not full:
             raise
-        written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        raise ModelError(
+        files = {path: path.stat() for path in folder.rglob("*") if path.is_file()}
+        written = sum(found.st_size for found in files.values())
+        newest = max(files, key=lambda path: files[path].st_mtime_ns, default=folder)
+        raise DiskFullError(
             f"checkpoint after step {step}: the disk of {tempfile.gettempdir()} is full: {written:,} bytes of the state were "
-            "written, "
-            f"{shutil.disk_usage(folder).free:,} bytes are free; free space there, or set TMPDIR to a larger disk"
+            f"written, the last of them to {newest.name}, {free_bytes(folder):,} bytes are free; free space there, or set TMPDIR "
+            "to a larger disk"
         ) from error
 
 
@@ -214,20 +225,21 @@ def load_state(engine: Engine, checkpoint: Artifact, worker: Worker) -> RunState
     """Load a checkpoint, of this run or of another, and return its state. Every worker calls it.
 
     Each worker fetches the files that it reads, and none is read before all workers have theirs: if one is damaged, every
-    worker raises ``ArtifactError``.
+    worker raises ``ArtifactError``, and ``DiskFullError`` if a disk has no room for them.
     """
     scratch = ScratchFolder()
     try:
         paths = [entry.path for entry in checkpoint.manifest.files if reads(entry.path, rank=worker.rank)]
-        problem, folder = "", scratch.path
+        problem: ArtifactError | DiskFullError | None = None
+        folder = scratch.path
         try:
             for path in paths:
                 folder = checkpoint.file(path, cache_path=scratch.path).parents[path.count("/")]
-        except ArtifactError as error:
-            problem = str(error)
-        problems = [text for text in gather_from_workers(problem, worker) if text]
-        if problems:
-            raise ArtifactError(problems[0])
+        except (ArtifactError, DiskFullError) as error:
+            problem = error
+        for found in gather_from_workers(problem, worker):
+            if found:
+                raise found
         engine.load(folder)
         return state_from_json(json.loads((folder / _STATE).read_text(encoding="utf-8")))
     finally:

@@ -23,6 +23,7 @@ from clinical_modernbert.training.optimizer import StableAdamW, build_optimizer,
 
 _STATE = "state.pt"
 _TAG = "state"
+_MOMENTS = 2  # of every weight, in both optimizers
 _PART = re.compile(r"zero_pp_rank_(\d+)_")
 
 
@@ -37,6 +38,10 @@ class Engine(Protocol):
 
     def step(self, *, learning_rate: float) -> float:
         """Exchange gradients, clip, update; return the global gradient norm before clipping."""
+
+    @property
+    def state_bytes(self) -> int:
+        """About how many bytes ``save`` writes on this worker."""
 
     def save(self, folder: Path) -> None:
         """Write this worker's share of the resumable state; every worker calls it."""
@@ -99,8 +104,12 @@ class TorchEngine:
         self._optimizer.zero_grad(set_to_none=True)
         return float(norm)
 
+    @property
+    def state_bytes(self) -> int:
+        return (1 + _MOMENTS) * _weight_bytes(self._loss) if _is_first_worker() else 0
+
     def save(self, folder: Path) -> None:
-        if not dist.is_initialized() or dist.get_rank() == 0:
+        if _is_first_worker():
             torch.save({"model": self._loss.state_dict(), "optimizer": self._optimizer.state_dict()}, folder / _STATE)
 
     def load(self, folder: Path) -> None:
@@ -133,6 +142,7 @@ class DeepSpeedEngine:
                 "steps_per_print": 2**31 - 1,
             },
         )
+        self._loss, self._zero_stage = loss, scaling.zero_stage
         # Without ZeRO, DeepSpeed keeps no gradient norm.
         self._measured = () if scaling.zero_stage else tuple(loss.parameters())
         if scaling.zero_stage and isinstance(inner, StableAdamW):
@@ -167,6 +177,15 @@ class DeepSpeedEngine:
         assert norm is not None, "DeepSpeed keeps no gradient norm"
         return float(norm)
 
+    @property
+    def state_bytes(self) -> int:
+        size = _weight_bytes(self._loss)
+        if not self._zero_stage:
+            return (1 + _MOMENTS) * size if _is_first_worker() else 0
+        # ZeRO writes each worker's range of the moments and of a second copy of the weights; the first one also writes the model.
+        of_range = (1 + _MOMENTS) * size // self._engine.dp_world_size
+        return of_range + (size if _is_first_worker() else 0)
+
     def save(self, folder: Path) -> None:
         self._engine.save_checkpoint(str(folder), tag=_TAG)
 
@@ -176,6 +195,14 @@ class DeepSpeedEngine:
             path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG)
         if path is None:
             raise FileNotFoundError(f"DeepSpeed found no state in {folder}")
+
+
+def _is_first_worker() -> bool:
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def _weight_bytes(module: torch.nn.Module) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))
 
 
 def reads(path: str, *, rank: int) -> bool:

@@ -16,7 +16,15 @@ from typing import Any
 import torch
 
 from clinical_modernbert.artifacts import Artifact, Plan, open_store
-from clinical_modernbert.errors import ArtifactError, ModelError, RecipeError, RunStopped, StoreError
+from clinical_modernbert.errors import (
+    ArtifactError,
+    DiskFullError,
+    ModelError,
+    RecipeError,
+    RunStopped,
+    StoreError,
+    UserError,
+)
 from clinical_modernbert.outages import patiently
 from clinical_modernbert.progress import watch
 from clinical_modernbert.recipe import ContrastRecipe, PretrainRecipe
@@ -118,7 +126,7 @@ def ray_worker(config: dict[str, Any]) -> None:
             beat=lambda: faulthandler.dump_traceback_later(timeout_s, exit=True),
             observe=ray_gauges(job.run_id),
         )
-    except (ModelError, RecipeError, ArtifactError) as error:
+    except (ModelError, RecipeError, ArtifactError, DiskFullError) as error:
         _record_final(records, job, error)
         raise
     finally:
@@ -137,9 +145,9 @@ def _recipe_of(job: TrainJob) -> PretrainRecipe | ContrastRecipe:
     return PretrainRecipe.model_validate(job.recipe)
 
 
-def _record_final(records: Records, job: TrainJob, error: Exception) -> None:
+def _record_final(records: Records, job: TrainJob, error: UserError) -> None:
     try:
-        records.write_error(job.launch, str(error))
+        records.write_error(job.launch, error)
     except StoreError as failure:  # raised here, it would hide why the run ended
         _logger.warning("the final error of %s was not recorded: %s", job.run_id, failure)
 
@@ -196,13 +204,13 @@ def _train_on_ray(plan: TrainPlan) -> None:
     try:
         run_group(ray_worker, asdict(job), group, name=plan.id)
     except ModelError as error:
-        raise ModelError(_final_error(records, job) or f"training {plan.id} failed: {error}") from error
+        raise _final_error(records, job) or ModelError(f"training {plan.id} failed: {error}") from error
     final_error = _final_error(records, job)
     if final_error:
-        raise ModelError(final_error)
+        raise final_error
 
 
-def _final_error(records: Records, job: TrainJob) -> str | None:
+def _final_error(records: Records, job: TrainJob) -> ModelError | DiskFullError | None:
     try:
         return records.error(job.launch)
     except StoreError as failure:

@@ -68,6 +68,7 @@ def train_worker(
         store=run.store, run_id=job.run_id, worker=worker, shape=checkpoint_shape(run), section=run.recipe.checkpoint
     )
     with closing(checkpoints):
+        checkpoints.check_room(run.engine)
         loop = _Loop(run, checkpoints, records, beat=beat, observe=observe)
         state = loop.train()
         beat()

@@ -1,7 +1,7 @@
 """What rank 0 writes for its driver below the run's work prefix, as JSON: the progress, the result, and a final error.
 
-A final error is one that no retry can fix (a recipe, a corpus, a loss that is not a number). It belongs to one launch, so that a
-later launch of the same run starts anew.
+A final error is one that no restart of the group can fix (a recipe, a corpus, a full disk, a loss that is not a number). It
+belongs to one launch, so that a later launch of the same run starts anew.
 """
 
 import json
@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 
 from clinical_modernbert.artifacts import FileEntry, Store, join_key
 from clinical_modernbert.artifacts.layout import work_prefix
+from clinical_modernbert.errors import DiskFullError, ModelError, UserError
 from clinical_modernbert.training.state import HeldOutFigures, JsonObject, PhaseAccount
 
 PROGRESS_NAME = "progress.json"
@@ -141,14 +142,16 @@ class Records:
             return Exported(files=files, summary=ContrastSummary(**values["summary"]))
         return Exported(files=files, summary=_summary_from_json(values["summary"]))
 
-    def write_error(self, launch: str, message: str) -> None:
+    def write_error(self, launch: str, error: UserError) -> None:
         """Set the final error of a launch."""
-        self.write(f"error-{launch}.json", {"error": message})
+        self.write(f"error-{launch}.json", {"error": str(error), "disk_full": isinstance(error, DiskFullError)})
 
-    def error(self, launch: str) -> str | None:
+    def error(self, launch: str) -> ModelError | DiskFullError | None:
         """Return the final error of a launch, or None."""
         values = self.read(f"error-{launch}.json")
-        return str(values["error"]) if values else None
+        if values is None:
+            return None
+        return (DiskFullError if values["disk_full"] else ModelError)(values["error"])
 
     def clear_result(self) -> None:
         """Delete the result of an earlier launch."""

@@ -7,8 +7,13 @@ own ids.
 import fcntl
 import logging
 import shutil
+import socket
 import tempfile
 from pathlib import Path
+
+from clinical_modernbert.disk_space import free_bytes, no_room
+from clinical_modernbert.errors import DiskFullError
+from clinical_modernbert.training.worker import Worker, gather_from_workers
 
 PREFIX = "clinical-modernbert-checkpoint-"
 _LOCK = "lock"
@@ -32,6 +37,20 @@ class ScratchFolder:
         """Delete the folder."""
         self._file.close()
         self._folder.cleanup()
+
+
+def check_scratch(size_bytes: int, worker: Worker, *, what: str) -> None:
+    """Raise ``DiskFullError`` on every worker unless the disks have room for what all workers write. Every worker calls it.
+
+    Workers of one node share its disk, so their sizes add up.
+    """
+    folder = Path(tempfile.gettempdir())
+    disk = (socket.gethostname(), folder.stat().st_dev)
+    answers = gather_from_workers((disk, size_bytes, free_bytes(folder), folder), worker)
+    for disk, _, free, path in answers:
+        needed = sum(size for other, size, _, _ in answers if other == disk)
+        if free < needed:
+            raise DiskFullError(no_room(path, what=what, size_bytes=needed, free=free))
 
 
 def sweep_scratch() -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from clinical_modernbert.artifacts import FileEntry, open_store
+from clinical_modernbert.errors import DiskFullError, ModelError, RecipeError
 from clinical_modernbert.training.records import Exported, Records, Stopped, Summary
 from clinical_modernbert.training.state import (
     HeldOutFigures,
@@ -77,7 +78,9 @@ def test_a_result_is_an_export_or_a_stop(tmp_path: Path) -> None:
 
 def test_an_error_belongs_to_one_launch(tmp_path: Path) -> None:
     records = Records(open_store(str(tmp_path)), "r-1")
-    records.write_error("a", "step 3: no token was masked")
-    assert records.error("a") == "step 3: no token was masked" and records.error("b") is None
+    records.write_error("a", RecipeError("step 3: no token was masked"))
+    records.write_error("c", DiskFullError("the disk is full"))
+    assert repr(records.error("a")) == repr(ModelError("step 3: no token was masked")) and records.error("b") is None
+    assert repr(records.error("c")) == repr(DiskFullError("the disk is full"))  # its job ends with another status
     records.clear()
     assert records.error("a") is None

@@ -7,7 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from clinical_modernbert.training.scratch import PREFIX, ScratchFolder, sweep_scratch
+import torch
+from clinical_modernbert.artifacts import open_store
+from clinical_modernbert.errors import DiskFullError
+from clinical_modernbert.training import loop, scratch
+from clinical_modernbert.training.launch import pretrain_in_process
+from clinical_modernbert.training.scratch import PREFIX, ScratchFolder, check_scratch, sweep_scratch
+from clinical_modernbert.training.worker import Worker
+
+from tests.helpers.tiny import publish_tiny_corpus, tiny_pretrain_plan
 
 _LEAVES = """
 import os, signal, sys
@@ -30,3 +38,50 @@ def test_a_killed_process_leaves_a_folder_that_the_next_sweeps(tmp_path: Path, m
     assert (mine.path / "state.pt").read_bytes() == b"mine"
     mine.cleanup()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_without_room_for_a_checkpoint_is_found_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[int] = []
+    monkeypatch.setattr(loop, "train_step", lambda *a, step, **k: trained.append(step))
+    monkeypatch.setattr(scratch, "free_bytes", lambda folder: 1_000_000)
+    store = open_store(str(tmp_path))
+    publish_tiny_corpus(store)
+    with pytest.raises(
+        DiskFullError, match=r"the state of a checkpoint needs 1,\d{3},\d{3} bytes, .* 1,000,000 bytes are free"
+    ):
+        pretrain_in_process(tiny_pretrain_plan(store))
+    assert trained == []
+
+
+def test_a_disk_that_is_nearly_full_later_is_found_before_the_state_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = iter([1 << 30, 1_000_000])
+    monkeypatch.setattr(scratch, "free_bytes", lambda folder: next(free))
+    store = open_store(str(tmp_path))
+    publish_tiny_corpus(store)
+    with pytest.raises(DiskFullError, match=r"the state after step 4 needs"):
+        pretrain_in_process(tiny_pretrain_plan(store))
+
+
+def test_workers_of_one_disk_need_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = [
+        (("a", 1), 60, 100, "/tmp"),
+        (("a", 1), 60, 100, "/tmp"),
+        (("a", 2), 70, 90, "/tmp"),
+        (("b", 1), 90, 90, "/tmp"),
+    ]
+    monkeypatch.setattr(scratch, "gather_from_workers", lambda value, worker: workers[:count])
+    worker = Worker(rank=0, world_size=4, device=torch.device("cpu"))
+    for count in (1, 4):
+        if count == 1:
+            check_scratch(60, worker, what="the state")
+        else:
+            with pytest.raises(
+                DiskFullError, match="the state needs 120 bytes, and the disk of /tmp is full: 100 bytes"
+            ):
+                check_scratch(60, worker, what="the state")
+    workers = workers[1:]
+    check_scratch(70, worker, what="the state")

@@ -102,6 +102,7 @@ def _train(
     """Train from the newest checkpoint to the end, or to the step after which the run was asked to stop."""
     recipe, context = run.recipe, run.context
     num_steps = recipe.training.num_steps
+    checkpoints.check_room(context.engine)
     state = checkpoints.restore(context.engine) or RunState()
     if state.step:
         _logger.info("resuming %s after step %d", run.job.run_id, state.step)
