@@ -1,12 +1,13 @@
 """Whether the evaluation's fine-tuning is neutral: the same examples, hyper-parameters and seeds as in a plain Trainer.
 
-python -m benchmarks.kits.neutral --data <folder> [--train 640] [--test 300] [--seeds 0 1 2]
+python -m benchmarks.kits.neutral --data <folder> [--train 640] [--test 300] [--seeds 0 1 2 3 4] [--limit 0.01]
 
 The plain side is what a user would write: words given to the tokenizer, padding by the collator, best epoch by development F1.
-Prints both F1 by seed and, last, ``neutral ours=<mean> plain=<mean> difference=<mean> limit=0.05 standard_error=<its own>
+Prints both F1 by seed and, last, ``neutral ours=<mean> plain=<mean> difference=<mean> limit=<limit> standard_error=<its own>
 <pass|fail>``. Pass means: the mean difference is within twice its standard error over seeds and within the limit, so that seeds
-far apart do not excuse a large one. Writes ``build/bench/neutral.json``, and does not run seeds again that the file has for the
-same options.
+far apart do not excuse a large one. The defaults are all of NCBI-disease, five seeds and 0.01. Parts of the set have seeds too
+far apart for that limit: with 800 sentences and three seeds the standard error is 0.011. Writes ``build/bench/neutral.json``, and
+does not run seeds again that the file has for the same options.
 """
 
 import argparse
@@ -30,7 +31,6 @@ from clinical_modernbert.recipe import FineTuneRecipe
 from clinical_modernbert.recipe.evaluate import EvaluateScaling
 from clinical_modernbert.recipe.tasks import EncoderSection, EntitiesTask, TuningSection
 
-_MOST_DIFFERENCE = 0.05
 _NCBI = "ner/NCBI-disease-IOB"
 _DOCUMENTS = tuple(
     f"ner/NCBI-disease-pubtator/NCBI{part}" for part in ("trainset_corpus.txt.gz", "developset_corpus.txt")
@@ -48,12 +48,13 @@ def main() -> None:
     """Run both sides, seed by seed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", required=True)
-    parser.add_argument("--train", type=int, default=640)
-    parser.add_argument("--test", type=int, default=300)
+    parser.add_argument("--train", type=int, help="training sentences; all by default")
+    parser.add_argument("--test", type=int, help="reported sentences; all by default")
+    parser.add_argument("--limit", type=float, default=0.01, help="largest difference of the two mean F1")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     options = parser.parse_args()
     if len(options.seeds) < 2:
         parser.error("--seeds: one seed has no standard error, give two or more")
@@ -73,7 +74,7 @@ def main() -> None:
     splits = entities.load(task, Path(options.data))
     path = Path("build/bench/neutral.json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    settings = {name: value for name, value in vars(options).items() if name != "seeds"}
+    settings = {name: value for name, value in vars(options).items() if name not in ("seeds", "limit")}
     rows = _kept(path, settings)
     for seed in [seed for seed in options.seeds if seed not in {row["seed"] for row in rows}]:
         began = time.perf_counter()
@@ -100,17 +101,17 @@ def main() -> None:
         rows.append(row)
         path.write_text(json.dumps({"settings": settings, "rows": rows}, indent=1))
         print(json.dumps(row), flush=True)  # noqa: T201  # the command's output
-    print(verdict([row["ours"] for row in rows], [row["plain"] for row in rows]))  # noqa: T201
+    print(verdict([row["ours"] for row in rows], [row["plain"] for row in rows], limit=options.limit))  # noqa: T201
 
 
-def verdict(ours: list[float], plain: list[float]) -> str:
+def verdict(ours: list[float], plain: list[float], *, limit: float) -> str:
     """Return the last line from the F1 of both sides, seed by seed (two seeds or more)."""
     differences = [one - other for one, other in zip(ours, plain, strict=True)]
     difference, error = statistics.mean(differences), statistics.stdev(differences) / len(differences) ** 0.5
-    passed = abs(difference) <= 2 * error and abs(difference) <= _MOST_DIFFERENCE
+    passed = abs(difference) <= 2 * error and abs(difference) <= limit
     return (
         f"neutral ours={statistics.mean(ours):.4f} plain={statistics.mean(plain):.4f} difference={difference:+.4f} "
-        f"limit={_MOST_DIFFERENCE} standard_error={error:.4f} {'pass' if passed else 'fail'}"
+        f"limit={limit:g} standard_error={error:.4f} {'pass' if passed else 'fail'}"
     )
 
 

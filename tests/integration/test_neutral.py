@@ -103,7 +103,13 @@ def test_the_weights_are_those_of_a_plain_trainer(
 
 def test_a_large_difference_is_no_neutrality_however_far_apart_the_seeds_lie() -> None:
     plain = [0.6, 0.6, 0.6]
-    assert verdict([0.62, 0.59, 0.61], plain).endswith("difference=+0.0067 limit=0.05 standard_error=0.0088 pass")
-    assert verdict([0.81, 0.55, 0.65], plain).endswith("difference=+0.0700 limit=0.05 standard_error=0.0757 fail")
+    assert verdict([0.62, 0.59, 0.61], plain, limit=0.05).endswith(
+        "difference=+0.0067 limit=0.05 standard_error=0.0088 pass"
+    )
+    assert verdict([0.81, 0.55, 0.65], plain, limit=0.05).endswith(
+        "difference=+0.0700 limit=0.05 standard_error=0.0757 fail"
+    )
     # Small, and yet more than chance.
-    assert verdict([0.63, 0.631, 0.629], plain).endswith("difference=+0.0300 limit=0.05 standard_error=0.0006 fail")
+    assert verdict([0.63, 0.631, 0.629], plain, limit=0.05).endswith(
+        "difference=+0.0300 limit=0.05 standard_error=0.0006 fail"
+    )

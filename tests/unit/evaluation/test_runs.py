@@ -172,7 +172,7 @@ def test_the_paper_and_the_open_recipe_are_valid(repository: Path) -> None:
     paper = load_recipe(EvaluateRecipe, "evaluate/paper", recipes_path=recipes)
     assert len(paper.encoders) == 8 and len(paper.tasks) == 9
     overrides = [f"encoders={json.dumps([{'name': 'biobert'}])}"]
-    assert len(load_recipe(EvaluateRecipe, "evaluate/open", overrides=overrides, recipes_path=recipes).tasks) == 7
+    assert len(load_recipe(EvaluateRecipe, "evaluate/open", overrides=overrides, recipes_path=recipes).tasks) == 8
 
 
 def test_fine_tuned_retrieval_beats_zero_shot_and_is_published(
