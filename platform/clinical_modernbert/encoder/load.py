@@ -72,14 +72,14 @@ def load_export(
     ``pooling`` is that of the vectors on which bfloat16 is judged. Raises ``ModelError`` for an architecture that is not served.
     """
     keep_freed_memory()
-    model, head = _load_with_head(folder)
+    model, head = load_with_head(folder)
     encoder = Encoder(model=model.eval().to(device), tokenizer=load_tokenizer(folder), head=head)
     encoder = choose_precision(encoder, precision, pooling=pooling)
     pack(encoder.model)
     return encoder
 
 
-def _load_with_head(folder: Path) -> tuple[Any, HeadKind]:
+def load_with_head(folder: Path) -> tuple[Any, HeadKind]:
     """Return the model by the class that its config.json names."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

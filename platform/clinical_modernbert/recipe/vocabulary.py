@@ -19,6 +19,11 @@ VectorType = Literal["float32", "float16", "int8"]
 OutputType = VectorType | Literal["binary"]
 """Type of the numbers of an answer. ``binary``: the signs, eight to a byte."""
 
+PortableFormat = Literal["onnx", "openvino"]
+
+PortableOutput = Literal["vectors", "logits"]
+"""What an exported file computes: a vector for each text, or the output of the model's head."""
+
 HeadKind = Literal["masked-lm", "sequence", "token", "embedding"]
 """What a model computes from its encoder's states: words at masks, one label a text, one label a token, or vectors only."""
 
