@@ -17,6 +17,7 @@ import yaml
 from clinical_modernbert import __version__
 from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, make_plan, open_store, wait_until_there
 from clinical_modernbert.artifacts.leftovers import sweep_leftovers
+from clinical_modernbert.attempts import run_attempts
 from clinical_modernbert.errors import DiskFullError, RunStopped, StoreError, StoreOutage, UserError, disk_full
 from clinical_modernbert.recipe import Recipe, load_recipe
 
@@ -40,6 +41,9 @@ def main(
     """
     options = _parser(recipe_type).parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if options.retries and not options.dry_run:
+        command = [sys.executable, sys.argv[0], *(sys.argv[1:] if arguments is None else arguments)]
+        sys.exit(run_attempts([*command, "--retries", "0"], retries=options.retries))
     try:
         recipe = load_recipe(recipe_type, options.recipe, overrides=options.overrides)
 
@@ -89,11 +93,20 @@ def _parser(recipe_type: type[Recipe]) -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="wait for the store and for unfinished inputs",
     )
+    parser.add_argument(
+        "--retries", type=_count, default=0, metavar="N", help="start again after a failure other than a wrong input"
+    )
     return parser
 
 
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 0 or more")
+    return int(text)
+
+
 def _end(error: UserError) -> NoReturn:
-    # 2 is final; on Kubernetes another attempt may find a disk with room.
+    # 2 is final; another attempt may find a disk with room.
     status = 3 if isinstance(error, StoreOutage) else 1 if isinstance(error, DiskFullError) else 2
     sys.stderr.write(f"error: {error}\n")
     sys.exit(status)

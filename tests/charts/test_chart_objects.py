@@ -197,9 +197,21 @@ def test_a_job_in_a_queue_can_be_suspended_and_is_not_resuspended_by_an_upgrade(
 def test_a_job_may_set_a_default_to_zero(render: Render) -> None:
     jobs = {manifest["metadata"]["name"]: manifest["spec"] for manifest in of_kind(render("cpu"), "RayJob")}
 
-    assert jobs["cm-clinical-modernbert-pretrain"]["backoffLimit"] == 0
-    assert jobs["cm-clinical-modernbert-corpus"]["backoffLimit"] == 2
+    assert "--retries" not in jobs["cm-clinical-modernbert-pretrain"]["entrypoint"]
+    assert jobs["cm-clinical-modernbert-corpus"]["entrypoint"].endswith(" --retries 2")
     assert "cm-clinical-modernbert-map-codes" not in jobs
+
+
+def test_an_input_error_is_final_because_kuberay_retries_nothing(render: Render) -> None:
+    """The command retries the failures that another attempt can change; KubeRay cannot tell them from others."""
+    manifests = render("everything")
+    specs = [m["spec"] for m in of_kind(manifests, "RayJob")]
+    specs += [m["spec"]["jobTemplate"] for m in of_kind(manifests, "RayCronJob")]
+    specs += [yaml.safe_load(text)["spec"] for name, text in skeletons(manifests).items() if name != "roles.yaml"]
+
+    assert len(specs) >= 4
+    for spec in specs:
+        assert spec["backoffLimit"] == 0 and spec["entrypoint"].endswith("--retries 2")
 
 
 def test_the_endpoint_serves_the_application_with_its_arguments(render: Render) -> None:
@@ -217,7 +229,7 @@ def test_jobs_of_the_chart_wait_for_their_inputs(render: Render) -> None:
     def commands(*settings: str) -> list[str]:
         return [manifest["spec"]["entrypoint"] for manifest in of_kind(render("cpu", *settings), "RayJob")]
 
-    assert all(command.endswith(" --wait-for-inputs 86400") for command in commands())
+    assert all(" --wait-for-inputs 86400" in command for command in commands())
     assert not any("--wait" in command for command in commands("jobDefaults.inputWaitSeconds=0"))
 
 

@@ -18,7 +18,7 @@ from tests.helpers.pod_security import pod_specs, restricted_violations
 pytestmark = pytest.mark.helm
 
 RECIPE_OF_JOB = {"build_corpus": "corpus", "build_pairs": "pairs", "map_codes": "map"}
-LIMITS = ("backoffLimit", "activeDeadlineSeconds", "preRunningDeadlineSeconds", "queue", "queuePriority")
+LIMITS = ("retries", "activeDeadlineSeconds", "preRunningDeadlineSeconds", "queue", "queuePriority")
 QUEUED = ("jobDefaults.queue=research", "jobDefaults.queuePriority=high")
 
 
@@ -66,7 +66,7 @@ def test_a_submitted_job_is_the_one_that_the_chart_renders(render: Render, prese
             waits = " --wait-for-inputs 86400"  # a submitted job is refused instead
             command = entrypoint(job["kind"], job["recipe"], job.get("overrides", [])) + waits
             ours = submitted(manifests, job["kind"], job["workers"], command=command)
-            compared = ("entrypoint", "submitterPodTemplate", "rayClusterSpec")
+            compared = ("submitterPodTemplate", "rayClusterSpec")  # the retries are in the entrypoint
             for field in ours["spec"] if not job.keys() & LIMITS else compared:
                 assert without_disk(ours["spec"][field]) == without_disk(theirs[field]), (name, field)
             if not job.keys() & LIMITS:
@@ -167,4 +167,5 @@ def test_the_command_fills_a_skeleton_from_a_file(
 
     assert ended.value.code == 0
     expected = submitted(manifests, "build_corpus", {"cpu": 3}, command="python jobs/build_corpus.py corpus/demo")
+    assert expected["spec"]["entrypoint"] == "python jobs/build_corpus.py corpus/demo --retries 2"
     assert yaml.safe_load(capsys.readouterr().out) == expected

@@ -39,7 +39,7 @@ def skeleton(secret: str = "trainer-keys") -> dict[str, Any]:
         "metadata": {"labels": {"component": "job"}},
         "spec": {
             "submissionMode": "K8sJobMode",
-            "backoffLimit": 2,
+            "backoffLimit": 0,
             "deletionStrategy": {"deletionRules": rules},
             "submitterPodTemplate": _pod("ray-job-submitter", "cpu:1", secret, {"cpu": "500m", "memory": "1Gi"}),
             "rayClusterSpec": {

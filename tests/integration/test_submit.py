@@ -86,10 +86,12 @@ def test_nothing_is_accepted_without_the_token(cluster: TokenCluster) -> None:
 
 def test_an_unknown_key_ends_the_job_with_one_clear_message(cluster: TokenCluster, tmp_path: Path) -> None:
     done = cluster.submit(
-        "python", "jobs/pretrain.py", "pretrain/demo", "--set", "optimizer.learning_rat=1", "--root", str(tmp_path)
-    )
+        "python", "jobs/pretrain.py", "pretrain/demo", "--set", "optimizer.learning_rat=1", "--root", str(tmp_path),
+        "--retries", "2",
+    )  # fmt: skip
     output = done.stdout + done.stderr
     assert done.returncode != 0 and "exit code 2" in output
+    assert "attempt" not in output, "a wrong input is final"
     assert "did you mean 'optimizer.learning_rate'?" in output
     assert "Traceback" not in output
 

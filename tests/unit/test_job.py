@@ -242,6 +242,29 @@ def test_a_job_waits_for_an_input_that_is_not_finished_yet(
     assert slept == [30]
 
 
+def test_a_job_with_retries_starts_again_after_a_failure(recipe_path: str, root: str, tmp_path: Path) -> None:
+    """As a process, as KubeRay starts it: the first attempt breaks, the second one builds."""
+    script = tmp_path / "job.py"
+    script.write_text(
+        "import functools, pathlib\n"
+        "import clinical_modernbert.job as job\n"
+        "from clinical_modernbert.recipe import CorpusRecipe\n"
+        "job.run_attempts = functools.partial(job.run_attempts, pause_s=0)\n"
+        "def run(plan):\n"
+        "    seen = pathlib.Path(__file__).with_suffix('.seen')\n"
+        "    if not seen.exists():\n"
+        "        seen.touch()\n"
+        "        raise RuntimeError('a worker died')\n"
+        "    return plan.publish([], summary={})\n"
+        "job.main(CorpusRecipe, run)\n"
+    )
+    command = [sys.executable, str(script), recipe_path, "--root", root, "--retries", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    assert done.returncode == 0 and done.stdout.startswith(f"{root}/corpus/c-"), done.stderr
+    assert "RuntimeError: a worker died" in done.stderr and "attempt 1 of 2 ended with exit code 1" in done.stderr
+
+
 def test_a_job_that_waits_for_its_inputs_waits_for_the_store_too(
     recipe_path: str, root: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,9 +1,15 @@
-{{/* The command of a job: {kind, recipe, overrides, inputWaitSeconds}. Two shells read it, the submitter's and the driver's: the quotes keep a value
+{{/* The command of a job: {kind, recipe, overrides, retries, inputWaitSeconds}. Two shells read it, the submitter's and the driver's: the quotes keep a value
      whole in the first, Ray quotes it again for the second, and the schema refuses characters that could end the quotes. */}}
 {{- define "cm.entrypoint" -}}
 python jobs/{{ .kind }}.py {{ .recipe }}
 {{- range .overrides }} --set '{{ . }}'{{ end }}
 {{- with .inputWaitSeconds }} --wait-for-inputs {{ int64 . }}{{ end }}
+{{- with include "cm.retries" . }} {{ . }}{{ end }}
+{{- end -}}
+
+{{/* The option of a job's command that starts it again. KubeRay's own backoffLimit would also repeat a wrong input, on new clusters. */}}
+{{- define "cm.retries" -}}
+{{- with .retries }}--retries {{ int64 . }}{{ end }}
 {{- end -}}
 
 {{/* The pod that calls `ray job submit`: {root, component}. KubeRay fills in its command. The pod is scheduled after the cluster of its
@@ -50,11 +56,12 @@ kueue.x-k8s.io/priority-class: {{ . }}
 {{- end -}}
 
 {{/* The specification of a RayJob without its entrypoint: {root, settings, role, where, workers}. The RayJobs of `jobs` and the
-     skeletons that jobs/submit.py fills are both made here. */}}
+     skeletons that jobs/submit.py fills are both made here. KubeRay retries every failure of a driver that backoffLimit allows, whatever
+     its exit code: so it retries none, and the command itself does (cm.retries). */}}
 {{- define "cm.rayJobSpec" -}}
 {{- $settings := .settings -}}
 submissionMode: K8sJobMode
-backoffLimit: {{ $settings.backoffLimit }}
+backoffLimit: 0
 activeDeadlineSeconds: {{ $settings.activeDeadlineSeconds | int64 }}
 preRunningDeadlineSeconds: {{ $settings.preRunningDeadlineSeconds | int64 }}
 {{- if $settings.queue }}

@@ -28,6 +28,8 @@ _PLURALS = {"RayCluster": "rayclusters", "RayService": "rayservices"}
 _TIMEOUT_S = 30
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
 _ENDED = frozenset({"Complete", "Failed", "ValidationFailed"})
+# What Kubernetes appends to the name of a pod that has only a prefix.
+_RANDOM = r"[bcdfghjklmnpqrstvwxz2456789]{5}\b"
 _EXIT_CODE = re.compile(r"failed with exit code (\d+)")
 
 
@@ -142,12 +144,17 @@ class Cluster:
         return {name: reason for name, reason in reasons.items() if reason}
 
     def warnings(self, name: str) -> list[str]:
-        """Return the latest warning of each reason about an object of this name, such as a quota that refuses its pods."""
+        """Return the latest warning of each reason about an object of this name, such as a quota that refuses its pods.
+
+        KubeRay tries again with a new name of the pod each time, so the random end of a pod's name is left out.
+        """
         with self._explained(f"listing the events of {name}"):
             events = self._core.list_namespaced_event(
                 self.namespace, field_selector=f"involvedObject.name={name}", _request_timeout=_TIMEOUT_S
             )
-        return list({e.reason: f"{e.reason}: {e.message}" for e in events.items if e.type == "Warning"}.values())
+        random_name = re.compile(rf"({re.escape(name)}[a-z0-9-]*)-{_RANDOM}")
+        warnings = {e.reason: random_name.sub(r"\1", e.message or "") for e in events.items if e.type == "Warning"}
+        return [f"{reason}: {message}" for reason, message in warnings.items()]
 
     def submitters(self, name: str) -> list[str]:
         """Return the submitter pods of a RayJob that have started: their logs contain the output of the job."""

@@ -1,7 +1,6 @@
 """Follow a RayJob to its end: report each change of its state, why it waits, a line of progress each minute, and its log.
 
-An API server that is away for some minutes (an upgrade of the control plane, a lost connection) does not end it. A job whose
-input is wrong is deleted after its first attempt: KubeRay cannot tell such a failure from others and would start new clusters.
+An API server that is away for some minutes (an upgrade of the control plane, a lost connection) does not end it.
 """
 
 import logging
@@ -52,25 +51,13 @@ def follow(cluster: Cluster, name: str, *, poll_s: float, patience_s: float = PA
             last = now
             _logger.info("%s after %s", describe(state), time.strftime("%H:%M:%S", time.gmtime(now - started)))
         reported = lines
-        if state.ended or state.exit_code == WRONG_INPUT:
+        if state.ended:
             break
         time.sleep(poll_s)
     logs.finish()
     if state.exit_code == WRONG_INPUT:
-        _end_for_wrong_input(cluster, state)
+        raise ClusterError(f"the input of RayJob {name} is wrong, its log says why: correct it and submit another job")
     return state.succeeded
-
-
-def _end_for_wrong_input(cluster: Cluster, state: JobState) -> None:
-    """Delete the job unless it has ended, so that KubeRay starts no further cluster for it, and raise ``ClusterError``."""
-    done = "KubeRay had no attempts left"
-    if not state.ended:
-        try:
-            cluster.delete(state.name)
-            done = "the RayJob is deleted, because a new attempt would fail in the same way"
-        except ClusterError as error:
-            done = f"KubeRay may try it again, delete it: {error}"
-    raise ClusterError(f"the input of RayJob {state.name} is wrong, its log says why; {done}")
 
 
 def patiently(call: Callable[[], T], *, patience_s: float, pause_s: float = 1) -> T:
@@ -96,15 +83,27 @@ def waiting(cluster: Cluster, state: JobState) -> list[str]:
         lines.append(f"waits for admission to Kueue's queue {state.queue}: kubectl get workloads says why")
     selectors = [f"job-name={state.name}"] + ([f"ray.io/cluster={state.cluster}"] if state.cluster else [])
     for selector in selectors:
-        lines += [f"pod {pod} waits: {reason}" for pod, reason in cluster.waiting(selector).items()]
+        lines += _by_reason(cluster.waiting(selector))
     for name in (state.name, state.cluster):
         lines += [f"event of {name}: {warning}" for warning in (cluster.warnings(name) if name else [])]
     return lines
 
 
+def _by_reason(reasons: dict[str, str]) -> list[str]:
+    pods: dict[str, list[str]] = {}
+    for pod, reason in reasons.items():
+        pods.setdefault(reason, []).append(pod)
+    return [
+        f"pod {names[0]} waits: {reason}" if len(names) == 1 else f"{len(names)} pods wait, {names[0]} first: {reason}"
+        for reason, names in pods.items()
+    ]
+
+
 def last_words(cluster: Cluster, state: JobState) -> list[str]:
-    """Return the last line of the log of a job that runs: its progress, or the input that it waits for."""
-    if state.ended or not state.started:
+    """Return the last line of the log of a job that runs (its progress, or the input that it waits for), or its last error."""
+    if state.ended:
+        return [line for line in state.message.splitlines() if line.startswith("error: ")][-1:]
+    if not state.started:
         return []
     found = [cluster.last_line(pod) for pod in cluster.submitters(state.name)[-1:]]
     return [f"log: {line}" for line in found if line]

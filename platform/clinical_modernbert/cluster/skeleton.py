@@ -16,6 +16,7 @@ JOB_KINDS = ("build_corpus", "build_pairs", "pretrain", "contrast", "sweep", "ev
 
 _RECIPE = re.compile(r"[a-z0-9_]+/[A-Za-z0-9_.-]+")
 _OVERRIDE = re.compile(r"[A-Za-z0-9_.]+=[A-Za-z0-9_.:/,+@%=\[\]{}\" -]*")
+_RETRIES = re.compile(r"--retries \d+")
 # What `fill` and the rules of KubeRay read; the API server checks all other fields.
 _NEEDED = ("spec.rayClusterSpec.headGroupSpec.template.spec", "spec.rayClusterSpec.workerGroupSpecs")
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
@@ -56,11 +57,14 @@ def fill(
 ) -> KubernetesObject:
     """Return the RayJob ``name`` that runs ``command`` on ``workers``: worker group of the skeleton -> number of pods.
 
+    Of the skeleton's entrypoint only the number of retries is kept.
     A job with a queue starts suspended, so that it takes no resources before Kueue admits it.
     """
     if reason := name_refusal("RayJob", name):
         raise ClusterError(reason)
     metadata, spec = skeleton.get("metadata", {}), skeleton["spec"]
+    retries = _RETRIES.search(spec.get("entrypoint", ""))
+    command = f"{command} {retries.group()}" if retries else command
     cluster = spec["rayClusterSpec"]
     sized = {**cluster, "workerGroupSpecs": list(_sized(cluster["workerGroupSpecs"], workers))}
     suspend = {"suspend": True} if QUEUE_LABEL in metadata.get("labels", {}) else {}

@@ -165,9 +165,12 @@ def test_the_status_of_a_running_job_has_the_last_line_of_its_log(
 
 def test_waiting_names_quota_queue_submitter_and_failed_init_container(stub: Stub, cluster: Cluster) -> None:
     cluster.submit({**job(), "metadata": {"name": "run", "namespace": "ml", "labels": {QUEUE_LABEL: "research"}}})
-    quota = {"type": "Warning", "reason": "FailedToCreateWorkerPod", "message": "exceeded quota: tight"}
+    message = 'Failed to create worker Pod ml/{0}, pods "{0}" is forbidden: exceeded quota: tight'
+    tries = [message.format(f"run-abc-cpu-worker-{end}") for end in ("x7k2p", "zz4hd")]
+    quota = {"type": "Warning", "reason": "FailedToCreateWorkerPod"}
+    events = [{**quota, "message": text} for text in tries]
     for number, (name, event) in enumerate(
-        [("run-abc", quota), ("run-abc", {**quota, "type": "Normal"}), ("other", quota)]
+        [("run-abc", events[0]), ("run-abc", events[1]), ("run-abc", {**events[0], "type": "Normal"}), ("other", quota)]
     ):
         about = {"kind": "RayCluster", "name": name, "namespace": "ml"}
         stub.create("events", {"metadata": {"name": f"e{number}"}, "involvedObject": about, **event})
@@ -187,10 +190,20 @@ def test_waiting_names_quota_queue_submitter_and_failed_init_container(stub: Stu
     assert waiting(cluster, cluster.state("run")) == [
         "pod run-xyz waits: ray-job-submitter: ImagePullBackOff",
         "pod head waits: init container hub-cache failed with exit code 1",
-        "event of run-abc: FailedToCreateWorkerPod: exceeded quota: tight",
+        "event of run-abc: FailedToCreateWorkerPod: Failed to create worker Pod ml/run-abc-cpu-worker, "
+        'pods "run-abc-cpu-worker" is forbidden: exceeded quota: tight',
     ]
     script(stub, [RUNNING])
     assert waiting(cluster, cluster.state("run")) == []
+
+
+def test_pods_that_wait_for_one_reason_are_one_line(stub: Stub, cluster: Cluster) -> None:
+    cluster.submit(job())
+    script(stub, [INITIALIZING])
+    for number in range(3):
+        condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
+        stub.create("pods", pending(f"worker-{number}", conditions=[condition]))
+    assert waiting(cluster, cluster.state("run")) == ["3 pods wait, worker-0 first: Unschedulable: 0/3 nodes"]
 
 
 def test_pending_pods_say_why(stub: Stub, cluster: Cluster) -> None:
@@ -276,21 +289,23 @@ def test_the_command_ends_with_1_where_the_job_fails(stub: Stub, caplog: pytest.
     assert "RayJob run · Failed · FAILED · AppFailed · exit 2 · failed attempts: 3" in caplog.text
 
 
-def test_wrong_input_of_a_job_is_final_after_its_first_attempt(
+def test_a_job_that_ends_for_its_input_ends_with_2_and_keeps_the_reason(
     stub: Stub, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     message = (
-        "Job entrypoint command failed with exit code 2, last available logs (truncated to 20,000 chars):\nerror: x"
+        "Job entrypoint command failed with exit code 2, last available logs (truncated to 20,000 chars):\nerror: x\n"
     )
-    retried = {"jobDeploymentStatus": "Retrying", "jobStatus": "FAILED", "message": message, "failed": 1}
-    script(stub, [RUNNING, retried, RUNNING])
+    script(stub, [RUNNING, {**FAILED, "message": message}])
     with caplog.at_level(logging.INFO), pytest.raises(SystemExit) as ended:
         main([*SUBMIT, "--name", "run"])
-
     assert ended.value.code == 2
-    assert "the input of RayJob run is wrong, its log says why; the RayJob is deleted" in capsys.readouterr().err
-    assert stub.state.list("rayjobs") == []
+    assert "error: the input of RayJob run is wrong, its log says why" in capsys.readouterr().err
     assert "error: x" not in caplog.text, "the log was shown already"
+
+    with pytest.raises(SystemExit) as ended:
+        main(["status", "run", "--namespace", "ml"])
+    assert ended.value.code == 1
+    assert capsys.readouterr().out.splitlines()[1:] == ["error: x"]
 
 
 def test_the_end_of_a_log_is_shown_once(stub: Stub, cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,9 +43,9 @@ BROKEN_JOBS: dict[str, Break] = {
     "deletionStrategy without deletionRules": lambda spec, _: spec.update(deletionStrategy={}),
     "activeDeadlineSeconds must be positive": lambda spec, _: spec.update(activeDeadlineSeconds=0),
     "backoffLimit must not be negative": lambda spec, _: spec.update(backoffLimit=-1),
-    "backoffLimit with InteractiveMode": lambda spec, _: spec.update(submissionMode="InteractiveMode"),
+    "backoffLimit with InteractiveMode": lambda spec, _: spec.update(submissionMode="InteractiveMode", backoffLimit=1),
     "with SidecarMode": lambda spec, _: spec.update(submissionMode="SidecarMode"),
-    "clusterSelector with": lambda spec, _: spec.update(clusterSelector={"ray.io/cluster": "research"}),
+    "clusterSelector with": lambda spec, _: spec.update(clusterSelector={"ray.io/cluster": "research"}, backoffLimit=1),
     "deletionRules[0]: DeleteWorkers with the autoscaler": lambda spec, ray: (
         ray.update(enableInTreeAutoscaling=True),
         spec["deletionStrategy"].update(deletionRules=[rule("DeleteWorkers", 0, jobStatus="FAILED")]),

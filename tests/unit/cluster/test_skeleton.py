@@ -51,6 +51,14 @@ def test_the_entrypoint_of_a_whole_rayjob_is_replaced() -> None:
     assert next(iter(build()["spec"])) == "entrypoint", "the first line of a dry run's specification"
 
 
+def test_the_retries_of_the_release_are_kept() -> None:
+    bare = skeleton()
+    bare["spec"]["entrypoint"] = "--retries 2"
+    first = build(skeleton=bare)
+
+    assert first["spec"]["entrypoint"] == f"{COMMAND} --retries 2" == build(skeleton=first)["spec"]["entrypoint"]
+
+
 @pytest.mark.parametrize(("kind", "secret"), [("build_corpus", "publisher-keys"), ("pretrain", "trainer-keys")])
 def test_a_kind_of_job_gets_the_skeleton_of_its_role(kind: str, secret: str) -> None:
     assert skeleton_for(kind, config_map_data(), origin="test") == skeleton(secret)
