@@ -13,8 +13,9 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
+WRONG_INPUT = 2
 # Exit codes that another attempt would not change: success, a wrong input, and a stop on request (128 + SIGINT, 128 + SIGTERM).
-FINAL = frozenset({0, 2, 130, 143})
+FINAL = frozenset({0, WRONG_INPUT, 130, 143})
 # Ray sets this for the command of a submitted job.
 _OF_A_RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 _POLL_S = 0.2

@@ -14,7 +14,7 @@
     │   ├── ModelError       a model
     │   └── ClusterError     a Kubernetes object, or the cluster
     │       ├── AbsentError       the cluster has no object of this name
-    │       └── UnavailableError  the cluster's API does not answer for now; `jobs/submit.py` exits with 3
+    │       └── UnavailableError  the cluster is not reached, or its API does not answer for now; `jobs/submit.py` exits with 3
     └── RunStopped           a run ended on request; a job exits with 143
 
 A message names the field or file, the value, and what would be right. For a broken invariant of its own, code uses ``assert``
@@ -78,7 +78,7 @@ class AbsentError(ClusterError):
 
 
 class UnavailableError(ClusterError):
-    """The API of the cluster does not answer, or refuses for now; what runs there is not affected."""
+    """The cluster is not reached, or its API does not answer or refuses for now; what runs there is not affected."""
 
 
 class RunStopped(Exception):  # noqa: N818  # nothing went wrong

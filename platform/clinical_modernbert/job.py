@@ -17,7 +17,7 @@ import yaml
 from clinical_modernbert import __version__
 from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, make_plan, open_store, wait_until_there
 from clinical_modernbert.artifacts.leftovers import sweep_leftovers
-from clinical_modernbert.attempts import run_attempts
+from clinical_modernbert.attempts import WRONG_INPUT, run_attempts
 from clinical_modernbert.errors import DiskFullError, RunStopped, StoreError, StoreOutage, UserError, disk_full
 from clinical_modernbert.recipe import Recipe, load_recipe
 
@@ -106,8 +106,8 @@ def _count(text: str) -> int:
 
 
 def _end(error: UserError) -> NoReturn:
-    # 2 is final; another attempt may find a disk with room.
-    status = 3 if isinstance(error, StoreOutage) else 1 if isinstance(error, DiskFullError) else 2
+    # Another attempt may find a disk with room.
+    status = 3 if isinstance(error, StoreOutage) else 1 if isinstance(error, DiskFullError) else WRONG_INPUT
     sys.stderr.write(f"error: {error}\n")
     sys.exit(status)
 

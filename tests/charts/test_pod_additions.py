@@ -123,7 +123,17 @@ def test_further_connections_are_allowed_to_ray_and_the_explorer(render: Render)
 @pytest.mark.parametrize(
     ("setting", "path"),
     [
-        ("head.volumes[0].name=tmp,head.volumes[0].emptyDir.sizeLimit=1Gi", "at '/head/volumes/0/name'"),
+        ("head.volumes[0].name=tmp,head.volumes[0].emptyDir.sizeLimit=1Gi", 'head.volumes[0].name "tmp" is taken'),
+        (
+            "explorer.volumes[0].name=a,explorer.volumes[0].nfs.path=/a,explorer.volumes[1].name=a,explorer.volumes[1].nfs.path=/b",
+            'explorer.volumes[1].name "a" is there twice',
+        ),
+        (
+            "workerGroups.cpu.volumeMounts[0].name=data,workerGroups.cpu.volumeMounts[0].mountPath=/data",
+            "is not in workerGroups.cpu.volumes, which has: none",
+        ),
+        ("head.env[0].name=A,head.env[0].value=b", "head.env is a list; it maps each variable to its text"),
+        ("workerGroups.cpu.env[0].name=A", "workerGroups.cpu.env is a list"),
         ("head.volumes[0].name=data", "at '/head/volumes/0'"),
         ("head.volumeMounts[0].name=data,head.volumeMounts[0].mountPath=data", "at '/head/volumeMounts/0/mountPath'"),
         ("workerGroups.cpu.volumeMounts[0].path=/data", "at '/workerGroups/cpu/volumeMounts/0'"),

@@ -1,10 +1,24 @@
-"""A small RayJob skeleton, the ConfigMap that carries it, and an API stub whose RayJobs go through given states."""
+"""A small RayJob skeleton, the ConfigMap that carries it, a job, a pod, and an API stub whose RayJobs go through given states."""
 
 from typing import Any
 
 import yaml
+from clinical_modernbert.cluster.skeleton import fill
 
+from tests.helpers.api_stub.server import Stub
 from tests.helpers.api_stub.state import Object, RefusedError, State
+
+SUBMIT = ["pretrain", "pretrain/demo", "--release", "cm", "--namespace", "ml", "--workers", "cpu=2", "--poll-s", "0"]
+INITIALIZING = {"jobDeploymentStatus": "Initializing", "rayClusterName": "run-abc"}
+RUNNING = {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING", "rayClusterName": "run-abc"}
+COMPLETE = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED", "rayClusterName": "run-abc"}
+FAILED = {
+    "jobDeploymentStatus": "Failed",
+    "jobStatus": "FAILED",
+    "reason": "AppFailed",
+    "message": "exit 2",
+    "failed": 3,
+}
 
 
 def _pod(container: str, image: str, secret: str, resources: dict[str, str]) -> dict[str, Any]:
@@ -83,3 +97,20 @@ class ScriptedState(State):
                 raise RefusedError(state, "Unavailable", "etcdserver: leader changed")
             stored["status"] = state
         return stored
+
+
+def script(stub: Stub, states: list[dict[str, Any] | int]) -> None:
+    """Let the RayJob of the stub go through ``states``."""
+    assert isinstance(stub.state, ScriptedState)
+    stub.state.states = states
+
+
+def job(name: str = "run") -> dict[str, Any]:
+    """A RayJob of the skeleton with one worker."""
+    return fill(skeleton(), name=name, namespace="ml", command="python jobs/x.py", workers={"cpu": 1})
+
+
+def pending(name: str, **status: Any) -> dict[str, Any]:
+    """A pod of the Ray cluster ``run-abc`` that does not run."""
+    metadata = {"name": name, "namespace": "ml", "labels": {"ray.io/cluster": "run-abc"}}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {"phase": "Pending", **status}}

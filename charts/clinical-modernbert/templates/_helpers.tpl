@@ -171,6 +171,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- fail "\n\nobjectStore.existingSecret is required: name a Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or set objectStore.workloadIdentity=true\n" -}}
 {{- end -}}
 {{- include "cm.checkWaysIn" . -}}
+{{- include "cm.checkNodes" . -}}
 {{- if .Values.operatorCheck -}}
 {{- $needed := list -}}
 {{- if .Values.research.enabled }}{{ $needed = append $needed "RayCluster" }}{{ end -}}

@@ -89,8 +89,8 @@ class Cluster:
             else:
                 config.load_kube_config(config_file=kubeconfig, context=context, client_configuration=settings)
         except (config.ConfigException, yaml.YAMLError) as error:
-            raise ClusterError(
-                f"cannot connect to a cluster: {error}; set KUBECONFIG or choose another --context"
+            raise UnavailableError(
+                f"cannot connect to a cluster by {kubeconfig or '~/.kube/config'}: {error}; set KUBECONFIG or another --context"
             ) from None
         return cls(client.ApiClient(settings), namespace=namespace)
 

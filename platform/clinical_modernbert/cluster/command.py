@@ -2,9 +2,9 @@
 
 A job goes to a running Ray cluster (``--address``), with an upload of the checkout, or becomes a RayJob with its own cluster
 (``--release`` or ``--skeleton``), which runs the image. The recipe is checked against this checkout before it is sent.
-The exit code is 0 if the job succeeded, 1 if it failed, 2 if the input is wrong or the cluster refuses it, and 3 if the
-cluster does not answer. Ctrl-C (130) stops following; the job continues, and a message says how to follow it again and how
-to stop it.
+The exit code is 0 if the job succeeded, 1 if it failed, 2 if the input is wrong or the cluster refuses it, and 3 if no
+cluster is reached or it does not answer. Ctrl-C (130) stops following; the job continues, and a message says how to follow it
+again and how to stop it.
 """
 
 import argparse

@@ -7,19 +7,21 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from clinical_modernbert.attempts import WRONG_INPUT
 from clinical_modernbert.cluster.client import Cluster, JobState
 from clinical_modernbert.errors import AbsentError, ClusterError, UnavailableError
 
-# What a job exits with when its recipe or its input is wrong.
-WRONG_INPUT = 2
 PROGRESS_S = 60.0
 PATIENCE_S = 900.0
 _LONGEST_PAUSE_S = 30.0
 # Ray ends the log of a failed job with a message that repeats the end of the log after these words.
 _REPEATED = ", last available logs"
+# How `ray job logs` ends when the head does, below a traceback of its own.
+_LOST_WORDS = "WebSocket connection closed unexpectedly"
+_LOST = "the connection to the head is lost; if the head ended, another one starts and runs the job again\n"
 
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
@@ -126,6 +128,23 @@ def _look(cluster: Cluster, name: str, logs: "_Logs") -> tuple[JobState, set[str
     return state, lines
 
 
+def _without_tracebacks_of_ray(lines: Iterator[str]) -> Iterator[str]:
+    """Replace the traceback of ``ray job logs`` by a line: the job's own tracebacks stay as they are.
+
+    A traceback is indented below its first line, and ends with the first line that is not.
+    """
+    block: list[str] = []
+    for line in lines:
+        if not block and not line.startswith("Traceback (most recent call last)"):
+            yield line
+            continue
+        block.append(line)
+        if len(block) > 1 and not line.startswith((" ", "\n")):
+            yield from [_LOST] if _LOST_WORDS in line else block
+            block = []
+    yield from block
+
+
 class _Logs:
     """The logs of the submitter pods, one for each attempt of the job, each read in its own thread."""
 
@@ -151,7 +170,7 @@ class _Logs:
         def copy() -> None:
             # A lost connection starts the log again: lines that are written already are skipped.
             nonlocal written
-            for number, line in enumerate(self._cluster.log(pod)):
+            for number, line in enumerate(_without_tracebacks_of_ray(self._cluster.log(pod))):
                 new, repeats, _ = line.partition(_REPEATED)
                 if number >= written:
                     sys.stdout.write(f"{new}\n" if repeats else line)

@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from aiohttp import ClientError
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from clinical_modernbert.errors import ClusterError
+from clinical_modernbert.attempts import WRONG_INPUT
+from clinical_modernbert.errors import ClusterError, UnavailableError
 
 # Ray applies .gitignore to the working directory, but not to modules.
 _NOT_UPLOADED = ["**/__pycache__", "*.pyc", "*.egg-info"]
@@ -40,14 +42,19 @@ def submit(address: str, entrypoint: str, *, checkout: Path, root: str | None) -
 
 
 def follow(address: str, job_id: str) -> bool:
-    """Write the job's log to stdout until it ends, and return whether it succeeded."""
+    """Write the job's log to stdout until it ends, and return whether it succeeded; raises ``ClusterError`` for a wrong input."""
     with _explained(address, f"following {job_id}"):
         client = JobSubmissionClient(address)
         asyncio.run(_tail(client, job_id))
         while not (status := client.get_job_status(job_id)).is_terminal():
             time.sleep(0.5)
         if status != JobStatus.SUCCEEDED:
-            sys.stderr.write(f"{job_id} {status}: {client.get_job_info(job_id).message}\n")
+            info = client.get_job_info(job_id)
+            if info.driver_exit_code == WRONG_INPUT:
+                raise ClusterError(
+                    f"the input of {job_id} is wrong, its log says why: correct it and submit another job"
+                )
+            sys.stderr.write(f"{job_id} {status}: {info.message}\n")
         return bool(status == JobStatus.SUCCEEDED)
 
 
@@ -74,16 +81,20 @@ async def _tail(client: JobSubmissionClient, job_id: str) -> None:
 
 @contextmanager
 def _explained(address: str, doing: str) -> Iterator[None]:
-    """Turn the errors of Ray's client, RuntimeErrors with the answer's text and ConnectionErrors, into ``ClusterError``."""
+    """Turn the errors of Ray's client, RuntimeErrors with the answer's text and those of HTTP, into ``ClusterError``."""
     try:
         yield
-    except ConnectionError as error:
-        raise ClusterError(f"{doing}: {address} does not answer ({type(error).__name__})") from None
+    except (OSError, ClientError) as error:  # requests' errors are OSErrors
+        raise UnavailableError(f"{doing}: {address} does not answer ({type(error).__name__})") from None
     except AuthenticationError:
         raise ClusterError(
             f"{doing} at {address}: the token is missing or wrong; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
         ) from None
     except RuntimeError as error:
+        if "WebSocket" in str(error):
+            raise UnavailableError(
+                f"{doing}: the connection to {address} was lost; if the head ended, the job did too"
+            ) from None
         raise ClusterError(f"{doing} at {address}: {str(error).strip().splitlines()[0]}") from None
 
 

@@ -3,50 +3,33 @@
 import logging
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from clinical_modernbert.cluster.client import Cluster
 from clinical_modernbert.cluster.command import default_name, main, parse_workers
-from clinical_modernbert.cluster.follow import follow, waiting
-from clinical_modernbert.cluster.skeleton import QUEUE_LABEL, fill
-from clinical_modernbert.errors import ClusterError, UnavailableError
+from clinical_modernbert.cluster.skeleton import fill
+from clinical_modernbert.errors import ClusterError
 
 from tests.helpers.api_stub.server import Stub, write_kubeconfig
 from tests.helpers.api_stub.state import State
-from tests.helpers.rayjob import ScriptedState, config_map_data, skeleton
-
-SUBMIT = ["pretrain", "pretrain/demo", "--release", "cm", "--namespace", "ml", "--workers", "cpu=2", "--poll-s", "0"]
-INITIALIZING = {"jobDeploymentStatus": "Initializing", "rayClusterName": "run-abc"}
-RUNNING = {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING", "rayClusterName": "run-abc"}
-COMPLETE = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED", "rayClusterName": "run-abc"}
-FAILED = {
-    "jobDeploymentStatus": "Failed",
-    "jobStatus": "FAILED",
-    "reason": "AppFailed",
-    "message": "exit 2",
-    "failed": 3,
-}
+from tests.helpers.rayjob import (
+    COMPLETE,
+    FAILED,
+    INITIALIZING,
+    RUNNING,
+    SUBMIT,
+    config_map_data,
+    job,
+    pending,
+    script,
+    skeleton,
+)
 
 
 @pytest.fixture
 def cluster(stub: Stub) -> Cluster:
     return Cluster.connect(namespace="ml")
-
-
-def script(stub: Stub, states: list[dict[str, Any] | int]) -> None:
-    assert isinstance(stub.state, ScriptedState)
-    stub.state.states = states
-
-
-def job(name: str = "run") -> dict[str, Any]:
-    return fill(skeleton(), name=name, namespace="ml", command="python jobs/x.py", workers={"cpu": 1})
-
-
-def pending(name: str, **status: Any) -> dict[str, Any]:
-    metadata = {"name": name, "namespace": "ml", "labels": {"ray.io/cluster": "run-abc"}}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {"phase": "Pending", **status}}
 
 
 def test_a_submitted_job_arrives_unchanged_and_is_validated_strictly(stub: Stub, cluster: Cluster) -> None:
@@ -78,132 +61,18 @@ def test_complete_is_the_only_success(stub: Stub, cluster: Cluster) -> None:
     assert [state.succeeded for state in seen] == [False, False, False, True]
 
 
-@pytest.mark.parametrize("job_status", ["STOPPED", "FAILED"])
-def test_complete_is_not_success_by_itself(stub: Stub, cluster: Cluster, job_status: str) -> None:
-    cluster.submit(job())
-    script(stub, [{"jobDeploymentStatus": "Complete", "jobStatus": job_status}])
-
-    assert follow(cluster, "run", poll_s=0) is False
-
-
-def test_a_job_that_does_not_exist_is_an_error(stub: Stub, cluster: Cluster) -> None:
-    with pytest.raises(ClusterError, match="404"):
-        follow(cluster, "run", poll_s=0)
-
-
-def test_a_job_that_somebody_deletes_has_failed_for_its_follower(
-    stub: Stub, cluster: Cluster, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cluster.submit(job())
-    monkeypatch.setattr(time, "sleep", lambda _: cluster.delete("run"))
-    assert follow(cluster, "run", poll_s=0) is False
-    assert caplog.messages[-1].startswith("RayJob run was deleted before it ended")
-
-
-@pytest.mark.parametrize("code", [429, 500, 503])
-def test_following_survives_an_api_server_that_is_away(stub: Stub, code: int, caplog: pytest.LogCaptureFixture) -> None:
-    script(stub, [RUNNING, code, RUNNING, COMPLETE])
-    with caplog.at_level(logging.INFO), pytest.raises(SystemExit) as ended:
-        main([*SUBMIT, "--name", "run"])
-
-    assert ended.value.code == 0
-    assert "leader changed" in caplog.text and "the job is not affected, next try in 1 s" in caplog.text
-
-
-def test_an_api_server_that_stays_away_is_no_error_of_the_job(stub: Stub, cluster: Cluster) -> None:
-    cluster.submit(job())
-    script(stub, [503])
-
-    with pytest.raises(UnavailableError, match="leader changed"):
-        follow(cluster, "run", poll_s=0, patience_s=0)
-
-
-def test_a_cluster_that_does_not_answer_ends_with_3(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("config", "message"), [("config", "does not answer"), ("absent", "cannot connect to a cluster by /")]
+)
+def test_a_cluster_that_does_not_answer_or_is_not_found_ends_with_3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], config: str, message: str
 ) -> None:
     write_kubeconfig(tmp_path / "config", Stub("http://127.0.0.1:9", State(), token="token"))
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / config))
     with pytest.raises(SystemExit) as ended:
         main(["status", "run", "--namespace", "ml"])
 
-    assert ended.value.code == 3 and "does not answer" in capsys.readouterr().err
-
-
-def test_a_job_is_followed_again_and_looked_at_by_its_name(
-    stub: Stub, cluster: Cluster, capsys: pytest.CaptureFixture[str]
-) -> None:
-    cluster.submit(job())
-    script(stub, [INITIALIZING])
-    unschedulable = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
-    stub.create("pods", pending("worker-1", conditions=[unschedulable]))
-    for states, action, code in (
-        ([INITIALIZING], "status", 0),
-        ([RUNNING, COMPLETE], "follow", 0),
-        ([FAILED], "follow", 1),
-    ):
-        script(stub, list(states))
-        with pytest.raises(SystemExit) as ended:
-            main([action, "run", "--namespace", "ml", "--poll-s", "0"])
-        assert ended.value.code == code
-    assert capsys.readouterr().out == ("RayJob run · Initializing\npod worker-1 waits: Unschedulable: 0/3 nodes\n")
-
-
-def test_the_status_of_a_running_job_has_the_last_line_of_its_log(
-    stub: Stub, cluster: Cluster, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """So it names the input that the job waits for."""
-    cluster.submit(job())
-    labels = {"job-name": "run"}
-    stub.create("pods", {"metadata": {"name": "run-1", "labels": labels}, "status": {"phase": "Running"}})
-    stub.logs["run-1"] = "clinical-modernbert 0.1.0\nwaiting, next look in 30 s: no corpus 'demo'\n"
-    for state, line in ((RUNNING, "log: waiting, next look in 30 s: no corpus 'demo'\n"), (COMPLETE, "")):
-        script(stub, [state])
-        with pytest.raises(SystemExit):
-            main(["status", "run", "--namespace", "ml"])
-        assert capsys.readouterr().out.partition("\n")[2] == line
-
-
-def test_waiting_names_quota_queue_submitter_and_failed_init_container(stub: Stub, cluster: Cluster) -> None:
-    cluster.submit({**job(), "metadata": {"name": "run", "namespace": "ml", "labels": {QUEUE_LABEL: "research"}}})
-    message = 'Failed to create worker Pod ml/{0}, pods "{0}" is forbidden: exceeded quota: tight'
-    tries = [message.format(f"run-abc-cpu-worker-{end}") for end in ("x7k2p", "zz4hd")]
-    quota = {"type": "Warning", "reason": "FailedToCreateWorkerPod"}
-    events = [{**quota, "message": text} for text in tries]
-    for number, (name, event) in enumerate(
-        [("run-abc", events[0]), ("run-abc", events[1]), ("run-abc", {**events[0], "type": "Normal"}), ("other", quota)]
-    ):
-        about = {"kind": "RayCluster", "name": name, "namespace": "ml"}
-        stub.create("events", {"metadata": {"name": f"e{number}"}, "involvedObject": about, **event})
-    container = {"image": "x", "imageID": "", "ready": False, "restartCount": 0, "name": "hub-cache"}
-    failed = {**container, "state": {"terminated": {"exitCode": 1}}}
-    pulling = {**container, "name": "ray-job-submitter", "state": {"waiting": {"reason": "ImagePullBackOff"}}}
-    stub.create("pods", pending("head", initContainerStatuses=[failed]))
-    submitter = pending("run-xyz", containerStatuses=[pulling])
-    stub.create("pods", {**submitter, "metadata": {"name": "run-xyz", "labels": {"job-name": "run"}}})
-
-    script(stub, [{"jobDeploymentStatus": "Suspended"}])
-    assert waiting(cluster, cluster.state("run")) == [
-        "waits for admission to Kueue's queue research: kubectl get workloads says why",
-        "pod run-xyz waits: ray-job-submitter: ImagePullBackOff",
-    ]
-    script(stub, [{"jobDeploymentStatus": "Running", "rayClusterName": "run-abc"}])
-    assert waiting(cluster, cluster.state("run")) == [
-        "pod run-xyz waits: ray-job-submitter: ImagePullBackOff",
-        "pod head waits: init container hub-cache failed with exit code 1",
-        "event of run-abc: FailedToCreateWorkerPod: Failed to create worker Pod ml/run-abc-cpu-worker, "
-        'pods "run-abc-cpu-worker" is forbidden: exceeded quota: tight',
-    ]
-    script(stub, [RUNNING])
-    assert waiting(cluster, cluster.state("run")) == []
-
-
-def test_pods_that_wait_for_one_reason_are_one_line(stub: Stub, cluster: Cluster) -> None:
-    cluster.submit(job())
-    script(stub, [INITIALIZING])
-    for number in range(3):
-        condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
-        stub.create("pods", pending(f"worker-{number}", conditions=[condition]))
-    assert waiting(cluster, cluster.state("run")) == ["3 pods wait, worker-0 first: Unschedulable: 0/3 nodes"]
+    assert ended.value.code == 3 and message in capsys.readouterr().err
 
 
 def test_pending_pods_say_why(stub: Stub, cluster: Cluster) -> None:
@@ -289,39 +158,6 @@ def test_the_command_ends_with_1_where_the_job_fails(stub: Stub, caplog: pytest.
     assert "RayJob run · Failed · FAILED · AppFailed · exit 2 · failed attempts: 3" in caplog.text
 
 
-def test_a_job_that_ends_for_its_input_ends_with_2_and_keeps_the_reason(
-    stub: Stub, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
-) -> None:
-    message = (
-        "Job entrypoint command failed with exit code 2, last available logs (truncated to 20,000 chars):\nerror: x\n"
-    )
-    script(stub, [RUNNING, {**FAILED, "message": message}])
-    with caplog.at_level(logging.INFO), pytest.raises(SystemExit) as ended:
-        main([*SUBMIT, "--name", "run"])
-    assert ended.value.code == 2
-    assert "error: the input of RayJob run is wrong, its log says why" in capsys.readouterr().err
-    assert "error: x" not in caplog.text, "the log was shown already"
-
-    with pytest.raises(SystemExit) as ended:
-        main(["status", "run", "--namespace", "ml"])
-    assert ended.value.code == 1
-    assert capsys.readouterr().out.splitlines()[1:] == ["error: x"]
-
-
-def test_the_end_of_a_log_is_shown_once(stub: Stub, cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
-    """Ray repeats it below its own message."""
-    cluster.submit(job())
-    labels = {"job-name": "run"}
-    stub.create("pods", {"metadata": {"name": "run-1", "labels": labels}, "status": {"phase": "Running"}})
-    last = "Job entrypoint command failed with exit code 1, last available logs (truncated to 20,000 chars):"
-    stub.logs["run-1"] = f"step 1\nerror: x\nStatus message: {last}\nstep 1\nerror: x\n"
-    script(stub, [RUNNING, FAILED])
-
-    assert follow(cluster, "run", poll_s=0) is False
-    lines = capsys.readouterr().out.splitlines()
-    assert lines == ["step 1", "error: x", "Status message: Job entrypoint command failed with exit code 1"]
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -404,7 +240,6 @@ def test_a_kind_of_job_gets_the_keys_of_its_role(stub: Stub, cluster: Cluster) -
 
 
 def test_default_names_fit_and_differ_by_the_second() -> None:
-    import time
 
     first, second = time.gmtime(1_800_000_000), time.gmtime(1_800_000_001)
     name = default_name("build_corpus", "corpus/a_Very.long-recipe-name-that-goes-on", first)
