@@ -29,7 +29,7 @@ def test_a_job_that_was_left_is_followed_again(researcher: Cluster) -> None:
 
 
 def test_a_cancelled_job_leaves_no_pod(researcher: Cluster) -> None:
-    researcher.submit("pretrain", "pretrain/smoke", *OWN_CLUSTER, "--name", "cancelled", "--no-follow")
+    researcher.submit("pretrain", "pretrain/smoke", *OWN_CLUSTER, "--name", "cancelled", "--no-follow", "--no-check")
     wait_for(lambda: pods_of(researcher, "cancelled"), timeout_s=60)
     researcher.submit("cancel", "cancelled")
     wait_for(lambda: not pods_of(researcher, "cancelled"), timeout_s=90)
@@ -53,6 +53,16 @@ def test_evaluation_and_map_follow_on_clusters_of_their_own(researcher: Cluster)
         assert f"RayJob {kind} · Complete · SUCCEEDED" in done.stderr
 
 
+def test_an_input_that_is_missing_is_refused_before_a_cluster_starts(researcher: Cluster) -> None:
+    """This machine has no keys of the store: the research cluster makes the plan."""
+    jobs = len(researcher.list("rayjobs"))
+    done = researcher.submit("map_codes", "map/demo", *sets("model=absent"), *OWN_CLUSTER, check=False)
+    assert done.returncode == 2
+    assert "error: no model 'absent' in s3://platform/test" in done.stderr
+    assert "(checked on the research cluster before another one starts" in done.stderr
+    assert len(researcher.list("rayjobs")) == jobs
+
+
 def test_a_job_starts_a_worker_of_the_research_cluster_and_shows_no_patient(
     cluster: Cluster, researcher: Cluster
 ) -> None:
@@ -66,7 +76,10 @@ def test_a_job_starts_a_worker_of_the_research_cluster_and_shows_no_patient(
         hits.search("output: good", done.stdout + done.stderr)
         cluster_canaries.search_ray_jobs(url, person.variables["RAY_AUTH_TOKEN"], hits)
     done = researcher.submit("follow", "canaries", check=False)
-    assert done.returncode, done.stdout
+    assert done.returncode == 2, done.stdout
+    status = researcher.get("rayjob", "canaries")["status"]
+    assert (status["jobDeploymentStatus"], status["failed"]) == ("Failed", 1), "a wrong input is final"
+    assert "\nerror: " in researcher.submit("status", "canaries", check=False).stdout
     hits.search("output: bad", done.stdout + done.stderr)
     cluster_canaries.search(cluster, hits)
     assert not hits.wrong

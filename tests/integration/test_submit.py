@@ -6,13 +6,17 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from clinical_modernbert.artifacts import open_store, resolve
 from clinical_modernbert.cluster.checks import check_token
+from clinical_modernbert.cluster.research import plan
 from clinical_modernbert.errors import ClusterError
 
+from tests.helpers.artifacts import publish_artifact
 from tests.helpers.served_models import publish_model
 from tests.helpers.token_cluster import TokenCluster, cluster, status_of
 
@@ -148,6 +152,24 @@ def test_a_wrong_recipe_and_a_missing_token_are_refused_with_a_reason(checkout: 
     locked_out = checkout.submit("pretrain", "pretrain/demo", RAY_AUTH_MODE="disabled", RAY_AUTH_TOKEN_PATH="")
     assert locked_out.returncode == 2 and "Traceback" not in locked_out.stderr
     assert "RAY_AUTH_TOKEN" in locked_out.stderr
+
+
+def test_a_plan_is_made_on_a_running_cluster(cluster: TokenCluster, tmp_path: Path) -> None:
+    """A name that means two artifacts is refused with the job's own message; a finished input is not."""
+    token = Path(cluster.environment["RAY_AUTH_TOKEN_PATH"]).read_text()
+
+    def planned(token: str) -> str | None:
+        connection = HTTPConnection(urlsplit(cluster.address).netloc)
+        command = f"cd {cluster.repository}; {sys.executable} jobs/map_codes.py map/demo --root {tmp_path}/store"
+        return plan(connection, token=token, command=command)
+
+    store = open_store(str(tmp_path / "store"))
+    publish_artifact(store, "model", "demo-1", tmp_path)
+    assert planned(token) is None
+    assert planned("wrong") == "the research cluster does not answer (HTTPException)"
+    publish_artifact(store, "model", "demo-2", tmp_path)
+    with pytest.raises(ClusterError, match=r"model 'demo' is ambiguous in .* \(checked on the research cluster"):
+        planned(token)
 
 
 def test_the_check_of_an_installation_takes_the_real_token(cluster: TokenCluster) -> None:

@@ -5,6 +5,7 @@ the API become ``ClusterError`` with the server's reason and without request hea
 ``UnavailableError``, and an absent object is an ``AbsentError``.
 """
 
+import base64
 import json
 import os
 import re
@@ -12,10 +13,12 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from http.client import HTTPConnection
 
 import yaml
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
+from kubernetes.stream import portforward
 from urllib3.exceptions import HTTPError
 
 from clinical_modernbert.cluster.kuberay_rules import KubernetesObject
@@ -65,6 +68,15 @@ class JobState:
     @property
     def succeeded(self) -> bool:
         return self.deployment == "Complete" and self.job == "SUCCEEDED"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The head of a Ray cluster that runs: its pod, and the Secret and key of Ray's token."""
+
+    pod: str
+    secret: str
+    key: str
 
 
 class Cluster:
@@ -163,6 +175,36 @@ class Cluster:
                 self.namespace, label_selector=f"job-name={name}", _request_timeout=_TIMEOUT_S
             )
         return [pod.metadata.name for pod in pods.items if pod.status.phase in ("Running", "Succeeded", "Failed")]
+
+    def research_head(self, release: str) -> Head | None:
+        """Return the head of the research cluster of the chart's release ``release`` (its full name), None if none is ready."""
+        selector = f"ray.io/cluster={release}-research,ray.io/node-type=head"
+        with self._explained(f"listing the pods with {selector}"):
+            pods = self._core.list_namespaced_pod(self.namespace, label_selector=selector, _request_timeout=_TIMEOUT_S)
+        for pod in pods.items:
+            ready = any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions or [])
+            for variable in pod.spec.containers[0].env or []:
+                if ready and variable.name == "RAY_AUTH_TOKEN" and variable.value_from:
+                    reference = variable.value_from.secret_key_ref
+                    return Head(pod.metadata.name, reference.name, reference.key)
+        return None
+
+    def secret_value(self, name: str, key: str) -> str:
+        """Return one value of a Secret."""
+        with self._explained(f"reading Secret {name}"):
+            secret = self._core.read_namespaced_secret(name, self.namespace, _request_timeout=_TIMEOUT_S)
+        return base64.b64decode(secret.data[key]).decode()
+
+    def http(self, pod: str, port: int) -> HTTPConnection:
+        """Return a connection to a port of a pod, forwarded by the API server."""
+        with self._explained(f"forwarding port {port} of {pod}"):
+            forward = portforward(
+                self._core.connect_get_namespaced_pod_portforward, pod, self.namespace, ports=str(port)
+            )
+        connection = HTTPConnection(pod, port, timeout=_TIMEOUT_S)
+        connection.sock = forward.socket(port)
+        connection.sock.settimeout(_TIMEOUT_S)
+        return connection
 
     def log(self, pod: str) -> Iterator[str]:
         """Yield the lines of a pod's log until it ends or the connection is lost."""

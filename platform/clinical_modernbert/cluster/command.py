@@ -20,6 +20,7 @@ from clinical_modernbert.cluster.client import Cluster
 from clinical_modernbert.cluster.follow import describe, follow, last_words, waiting
 from clinical_modernbert.cluster.inputs import check_inputs
 from clinical_modernbert.cluster.kuberay_rules import KubernetesObject
+from clinical_modernbert.cluster.research import plan_on_research
 from clinical_modernbert.cluster.skeleton import JOB_KINDS, entrypoint, fill, parse_skeleton
 from clinical_modernbert.errors import ClusterError, UnavailableError, UserError
 from clinical_modernbert.recipe import RECIPE_TYPES, Recipe, load_recipe
@@ -145,7 +146,11 @@ def _run_on_kubernetes(options: argparse.Namespace) -> int:
         sys.stdout.write(yaml.safe_dump(job, sort_keys=False))
         return 0
     if recipe and (reason := check_inputs(recipe, job)):
-        _logger.info("inputs are not checked before the cluster starts: %s", reason)
+        if options.release:
+            _logger.info("%s: the research cluster of the release makes the plan", reason)
+            reason = plan_on_research(cluster, options.release, command)
+        if reason:
+            _logger.info("inputs are not checked before the cluster starts: %s", reason)
     name = cluster.submit(job)
     _logger.info("submitted RayJob %s: %s", name, job["spec"]["entrypoint"])
     return 0 if options.no_follow else _follow(cluster, name, poll_s=options.poll_s)

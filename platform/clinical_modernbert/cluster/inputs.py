@@ -1,6 +1,7 @@
 """Look for the inputs of a job before a cluster starts for it, from the machine that submits.
 
-It needs keys of the release's store, in the same variables as a job on this machine. Not covered: raw files, which only pods see.
+It needs keys of the release's store, in the same variables as a job on this machine; without them ``research`` looks. Not
+covered: raw files, which only pods see.
 """
 
 import os

@@ -1,10 +1,12 @@
 """What a job needs from the store is looked for before a cluster starts, on machines that can read the store."""
 
+import logging
 from pathlib import Path
 
 import pytest
 import yaml
 from clinical_modernbert.artifacts import open_store
+from clinical_modernbert.cluster.client import Cluster, Head
 from clinical_modernbert.cluster.command import main
 from clinical_modernbert.cluster.inputs import check_inputs
 from clinical_modernbert.recipe import MapRecipe, load_recipe
@@ -34,7 +36,7 @@ def test_inputs_are_looked_for_before_a_cluster_starts(
     assert len(stub.state.list("rayjobs")) == (0 if refusal else 1)
 
 
-def test_inputs_are_not_looked_for_without_keys_of_the_store(
+def test_without_keys_the_research_cluster_is_asked_and_its_absence_is_said(
     stub: Stub, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
@@ -43,5 +45,35 @@ def test_inputs_are_not_looked_for_without_keys_of_the_store(
         {"name": "ARTIFACT_ROOT", "value": "s3://bucket"}
     ]
     recipe = load_recipe(MapRecipe, "map/demo")
-
     assert "this machine has no keys of s3://bucket" in (check_inputs(recipe, data) or "")
+
+    published = {**config_map_data(), "trainer.yaml": yaml.safe_dump(data)}
+    stub.state.change(("configmaps", "ml", "cm-rayjob"), lambda old: {**old, "data": published})
+    command = [
+        "pretrain",
+        "pretrain/demo",
+        "--release",
+        "cm",
+        "--namespace",
+        "ml",
+        "--workers",
+        "cpu=1",
+        "--name",
+        "run",
+    ]
+    with caplog.at_level(logging.INFO), pytest.raises(SystemExit) as ended:
+        main([*command, "--no-follow"])
+    assert ended.value.code == 0
+    assert "before the cluster starts: release cm has no research cluster that is ready" in caplog.text
+
+
+def test_the_head_of_the_research_cluster_is_found_with_its_token(stub: Stub) -> None:
+    token = {"name": "RAY_AUTH_TOKEN", "valueFrom": {"secretKeyRef": {"name": "cm-research", "key": "auth_token"}}}
+    labels = {"ray.io/cluster": "cm-research", "ray.io/node-type": "head"}
+    pod = {"metadata": {"name": "h", "labels": labels}, "spec": {"containers": [{"name": "ray-head", "env": [token]}]}}
+    cluster = Cluster.connect(namespace="ml")
+    stub.create("pods", {**pod, "status": {"phase": "Pending"}})
+    assert cluster.research_head("cm") is None
+    stub.set_status("pods", "h", {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]})
+    assert cluster.research_head("cm") == Head(pod="h", secret="cm-research", key="auth_token")
+    assert cluster.research_head("other") is None
