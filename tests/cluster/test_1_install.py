@@ -17,13 +17,16 @@ def test_the_documented_commands_install(cluster: Cluster) -> None:
 
 
 def test_helm_test_names_what_the_endpoint_waits_for(cluster: Cluster) -> None:
-    """The store has no model yet; everything else passes."""
+    """The store has no model yet, and somebody has changed the RayService; everything else passes."""
+    endpoint, change = f"{FULL_NAME}-encoder", '{"spec": {"rayClusterDeletionDelaySeconds": 11}}'
+    cluster.kubectl("patch", "rayservice", endpoint, "--type=merge", f"--patch={change}")
     done = cluster.run("helm", "test", RELEASE, "--namespace", NAMESPACE, "--logs", check=False)
-    errors = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
-    assert errors[0].startswith("error: the endpoint waits, and starts when its model is there: no model 'smoke'"), (
-        done.stdout
-    )
-    assert [error for error in errors if f"{FULL_NAME}-encoder" not in error] == errors[:1]
+    cluster.kubectl("patch", "rayservice", endpoint, "--type=merge", f"--patch={change.replace('11', '10')}")
+    drift = "spec.rayClusterDeletionDelaySeconds is 11, the manifest has 10"
+    assert f"RayService {endpoint} is not what the release installed: {drift}" in done.stdout
+    errors = [line for line in done.stdout.splitlines() if line.startswith("error: ") and endpoint not in line]
+    (waits,) = errors
+    assert waits.startswith("error: the endpoint waits, and starts when its model is there: no model 'smoke'")
     for passed in ("store s3://platform/test", f"RayCluster {FULL_NAME}-research: as the release", "explorer http://"):
         assert passed in done.stdout
 

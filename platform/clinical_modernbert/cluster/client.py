@@ -153,7 +153,19 @@ class Cluster:
         with self._explained(f"listing the pods with {selector}"):
             pods = self._core.list_namespaced_pod(self.namespace, label_selector=selector, _request_timeout=_TIMEOUT_S)
         reasons = {pod.metadata.name: why_waiting(pod) for pod in pods.items}
+        if any(pod.status.phase == "Pending" and not reasons[pod.metadata.name] for pod in pods.items):
+            failures = self._pod_failures()
+            reasons = {name: reason or failures.get(name, "") for name, reason in reasons.items()}
         return {name: reason for name, reason in reasons.items() if reason}
+
+    def _pod_failures(self) -> dict[str, str]:
+        """Return ``pod -> latest failure`` of what comes before its containers, such as its volumes and its network."""
+        with self._explained("listing the events of pods"):
+            events = self._core.list_namespaced_event(
+                self.namespace, field_selector="involvedObject.kind=Pod,type=Warning", _request_timeout=_TIMEOUT_S
+            )
+        failures = [event for event in events.items if (event.reason or "").startswith("Failed")]
+        return {event.involved_object.name: f"{event.reason}: {event.message}" for event in failures}
 
     def warnings(self, name: str) -> list[str]:
         """Return the latest warning of each reason about an object of this name, such as a quota that refuses its pods.

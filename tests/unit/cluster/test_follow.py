@@ -136,6 +136,25 @@ def test_pods_that_wait_for_one_reason_are_one_line(stub: Stub, cluster: Cluster
     assert waiting(cluster, cluster.state("run")) == ["3 pods wait, worker-0 first: Unschedulable: 0/3 nodes"]
 
 
+def test_a_pod_without_its_volumes_says_so(stub: Stub, cluster: Cluster) -> None:
+    """Its containers wait without a reason of their own; the kubelet writes an event."""
+    cluster.submit(job())
+    script(stub, [INITIALIZING])
+    container = {"image": "x", "imageID": "", "ready": False, "restartCount": 0, "name": "ray-head"}
+    stub.create(
+        "pods",
+        pending("head", containerStatuses=[{**container, "state": {"waiting": {"reason": "ContainerCreating"}}}]),
+    )
+    stub.create("pods", pending("worker"))
+    for number, (pod, reason) in enumerate(
+        [("head", "FailedMount"), ("worker", "Unhealthy"), ("other", "FailedMount")]
+    ):
+        about = {"kind": "Pod", "name": pod, "namespace": "ml"}
+        event = {"type": "Warning", "reason": reason, "message": 'configmap "ca" not found'}
+        stub.create("events", {"metadata": {"name": f"e{number}"}, "involvedObject": about, **event})
+    assert waiting(cluster, cluster.state("run")) == ['pod head waits: FailedMount: configmap "ca" not found']
+
+
 def test_a_job_that_ends_for_its_input_ends_with_2_and_keeps_the_reason(
     stub: Stub, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
