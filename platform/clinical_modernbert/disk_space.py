@@ -3,15 +3,6 @@
 import shutil
 from pathlib import Path
 
-from clinical_modernbert.errors import DiskFullError
-
-
-def check_room(folder: Path, *, size_bytes: int, what: str) -> None:
-    """Raise ``DiskFullError`` unless the disk of ``folder``, which need not exist yet, has ``size_bytes`` free for ``what``."""
-    free = free_bytes(folder)
-    if free < size_bytes:
-        raise DiskFullError(no_room(folder, what=what, size_bytes=size_bytes, free=free))
-
 
 def free_bytes(folder: Path) -> int:
     """Return the free bytes of the disk of ``folder``, which need not exist yet."""
@@ -22,5 +13,5 @@ def no_room(folder: Path, *, what: str, size_bytes: int, free: int) -> str:
     """Return the words for a disk that is too full."""
     return (
         f"{what} needs {size_bytes:,} bytes, and the disk of {folder} is full: {free:,} bytes are free; free space there, or set "
-        "TMPDIR (for files of artifacts CLINICAL_CACHE) to a larger disk"
+        "TMPDIR to a larger disk"
     )
