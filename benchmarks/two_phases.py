@@ -40,6 +40,7 @@ from clinical_modernbert.training.launch import pretrain_in_process
 from clinical_modernbert.training.merge import merge
 
 CORPORA = ("small-general", "small-notes")
+NOTES = CORPORA[1]
 CONTROL = "longer, constant rate"
 """The model that the others are compared with: as many steps, and neither notes nor decay."""
 
@@ -181,7 +182,10 @@ def _line(
     """The line of a model after ``steps``, or of the exported one."""
     point = next(p for p in reversed(curve) if steps in (None, p["steps"]))
     scored = _scored(export, notes) if export and notes else None
-    return Line(title, {name: point[name] for name in CORPORA}, point["purity"], scored)
+    figures = {name: point[name] for name in CORPORA if name in point}
+    if scored and NOTES not in figures:  # a run that never reads notes does not score them
+        figures[NOTES] = {"uniform_loss": scored.loss, "uniform_top1": scored.accuracy(1)}
+    return Line(title, figures, point["purity"], scored)
 
 
 def _tell(lines: Sequence[Line], curves: Mapping[str, Any], steps: int, began: float) -> None:
@@ -237,7 +241,7 @@ def _plot(curves: Mapping[str, Sequence[dict[str, Any]]], steps: int, path: Path
     axes = figure.subplots(1, 2)
     for axis, corpus in zip(axes, CORPORA, strict=True):
         for title, points in curves.items():
-            own = [point for point in points if title == "decay on notes" or point["steps"] >= steps]
+            own = [p for p in points if corpus in p and (title == "decay on notes" or p["steps"] >= steps)]
             values = [point[corpus]["uniform_loss"] for point in own]
             axis.plot([point["steps"] for point in own], values, marker=".", linewidth=1.2, label=title)
         axis.axvline(steps, color="grey", linewidth=0.7)
