@@ -212,3 +212,31 @@ def test_rtf() -> None:
     pytest.importorskip("striprtf")
     content = rb"{\rtf1\ansi\ansicpg1252{\fonttbl{\f0 Arial;}}\f0 Seen \b today\b0 .\par M\'e9ni\'e8re \endash  5\u8211?10 mg}"
     assert attachment_text(content, "application/rtf").split("\n") == ["Seen today.", "Ménière – 5–10 mg"]
+
+
+SYMBOLS = (
+    r"{\rtf1\ansi\ansicpg1252\uc1{\fonttbl{\f0\fnil\fcharset0 Arial;}"
+    r"{\f3\froman\fcharset2\fprq2{\*\panose 05050102}Symbol;}{\f7\fnil\fcharset2 Wingdings;}}\f0 "
+)
+
+
+@pytest.mark.parametrize(
+    ("rtf", "text"),
+    [
+        (r"Give 5 {\f3 m}g, BP {\f3\'b3}90, 38{\f3\'b0}C, \f3 a\f0 1", "Give 5 µg, BP ≥90, 38°C, α1"),
+        (r"5 {\f3\u-3987\'6d}g \u8211\'96 {\f3\uc0\u-3917 }90", "5 µg – ≥90"),
+        (r'5 {\field{\*\fldinst SYMBOL 109 \\f "Symbol" \\s 11}{\fldrslt\f3\fs22}}g', "5 µg"),
+        (r'BP {\field{\*\fldinst {SYMBOL 179 \\f "Symbol" \\s 11}}{\fldrslt{\f3\fs22}}}90', "BP ≥90"),
+        (r"{\f7\'fe} yes {\f7 o} no {\f7\'a7} item", "☑ yes ☐ no • item"),
+        (
+            r"10{\super 9}/L, H{\sub 2}O, 10\super 9\nosupersub /L, m{\super 2}, 10{\super 9}5",
+            "10^9/L, H2O, 10^9/L, m2, 10^9 5",
+        ),
+        (r"no {\deleted old }{\v hidden }{\strike }text\v x\v0 s\plain .", "no texts."),
+        (r"{\header 1{\super 9}}{\stylesheet{\s1\super x;}}1{\sub 2}\par 3", "1_2\n3"),
+        (r"{\f0 a\{b\}\\c}", "a{b}\\c"),
+    ],
+)
+def test_rtf_keeps_symbols_numbers_and_what_is_shown(rtf: str, text: str) -> None:
+    pytest.importorskip("striprtf")
+    assert attachment_text((SYMBOLS + rtf + "}").encode("latin-1"), "text/rtf") == text

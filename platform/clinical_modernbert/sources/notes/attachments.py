@@ -1,7 +1,7 @@
 """The text of a note that came as plain text, HTML or RTF.
 
 HTML is read by lxml: blocks become lines, cells are separated by tabs, ``10<sup>9</sup>`` is ``10^9``; scripts, styles and hidden
-heads are left out. RTF is read by striprtf. Pictures, PDF and Word files hold no text for this module.
+heads are left out. RTF is read by ``rtf``. Pictures, PDF and Word files hold no text for this module.
 """
 
 import base64
@@ -10,7 +10,7 @@ import re
 from email.message import Message
 from typing import Any
 
-from clinical_modernbert.errors import SourceError
+from clinical_modernbert.sources.notes.rtf import BrokenRtfError, rtf_text
 from clinical_modernbert.sources.superscripts import END, MARKS, SUB, SUPER, write_scripts
 
 PLAIN, HTML, RTF = "text/plain", ("text/html", "application/xhtml+xml"), ("text/rtf", "application/rtf")
@@ -49,7 +49,10 @@ def attachment_text(content: bytes, content_type: str) -> str:
     """Return the text; raises ``AttachmentError``."""
     kind = _media_type(content_type)
     if kind in RTF:
-        return _rtf_text(content)
+        try:
+            return rtf_text(content)
+        except BrokenRtfError:
+            raise AttachmentError("broken RTF") from None
     try:
         text = content.decode(_charset(content_type)).removeprefix("\ufeff")
     except UnicodeError:
@@ -122,20 +125,6 @@ def _add(text: str | None, parts: list[str], *, keeps_blanks: bool) -> None:
 def _break(parts: list[str]) -> None:
     if parts and not parts[-1].endswith("\n"):
         parts.append("\n")
-
-
-def _rtf_text(content: bytes) -> str:
-    try:
-        from striprtf.striprtf import rtf_to_text
-    except ImportError:
-        raise SourceError("a note is RTF: install the package striprtf (clinical-modernbert[corpus])") from None
-    try:
-        # RTF is ASCII; its escapes name the code page.
-        text = str(rtf_to_text(content.decode("latin-1"), errors="replace"))
-    except Exception:  # noqa: BLE001 - the library has no exception of its own; a number out of range is any of several
-        raise AttachmentError("broken RTF") from None
-    # RTF writes a character beyond 16 bits as two.
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _media_type(content_type: str) -> str:
