@@ -8,7 +8,6 @@ from clinical_modernbert.corpus import SPLITS
 from clinical_modernbert.corpus.refusals import unread_records
 from clinical_modernbert.corpus.results import Packed, Parsed, Tokenised, below
 from clinical_modernbert.corpus.summary import Account
-from clinical_modernbert.corpus.tokens import Shard
 from clinical_modernbert.recipe import CorpusRecipe
 
 
@@ -47,11 +46,11 @@ def _unread(reading: Sequence[Parsed]) -> int:
     return round(number) if math.isfinite(number) else 0
 
 
-def training_tokens(recipe: CorpusRecipe, shards: Sequence[Shard], packed: Sequence[Packed]) -> dict[str, int]:
+def training_tokens(recipe: CorpusRecipe, packed: Sequence[Packed]) -> dict[str, int]:
     """Return ``Summary.training_tokens``, counted in the rows of the first length."""
     totals = dict.fromkeys((source.name for source in recipe.sources), 0)
-    for shard, step in zip(shards, packed, strict=True):
-        if shard.split == "train" and shard.row_length == recipe.packing.sequence_lengths[0]:
+    for step in packed:
+        if step.split == "train" and step.row_length == recipe.packing.sequence_lengths[0]:
             for number, tokens in step.source_tokens.items():
                 totals[recipe.sources[number].name] += tokens
     return totals
@@ -63,14 +62,14 @@ def synthetic_sources(recipe: CorpusRecipe) -> list[str]:
 
 
 def rows_and_fill(
-    shards: Sequence[Shard], packed: Sequence[Packed]
+    packed: Sequence[Packed],
 ) -> tuple[dict[str, dict[str, list[int]]], dict[str, float]]:
     """Return ``Summary.rows`` and ``Summary.fill``."""
     rows: dict[str, dict[str, list[int]]] = {}
     used: Counter[str] = Counter()
-    for shard, step in zip(shards, packed, strict=True):
-        length = str(shard.row_length)
-        rows.setdefault(length, {split: [] for split in SPLITS})[shard.split].append(step.rows)
+    for step in packed:
+        length = str(step.row_length)
+        rows.setdefault(length, {split: [] for split in SPLITS})[step.split].append(step.rows)
         used[length] += step.places_used
     fill = {
         length: used[length] / (int(length) * sum(map(sum, by_split.values()))) for length, by_split in rows.items()

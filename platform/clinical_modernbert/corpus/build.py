@@ -2,13 +2,13 @@
 
     parse -> versions, exact duplicates, near duplicates -> tokenise -> pack -> publish
 
-Tokenizer and lexicon are one more task; it runs next to the parsing where it needs no text. Every task leaves its files and
-then its result in the work area, so that a killed build continues with the tasks that are not done. Tasks are pure functions of
-their arguments: the shards are byte-equal whatever the number of workers.
+Tokenizer and lexicon are one more task; it runs next to the parsing where it needs no text, else after tasks that draw its
+texts. Every task leaves its files and then its result in the work area, so that a killed build continues with the tasks that are
+not done. Tasks are pure functions of their arguments: the shards are byte-equal whatever the number of workers.
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -23,8 +23,7 @@ from clinical_modernbert.corpus.decontamination import prepare_ngrams
 from clinical_modernbert.corpus.dedup.exact import (
     find_duplicates,
     find_near_duplicates,
-    join_bands,
-    kept_rows,
+    join_tables,
     merge_drops,
     resolve_versions,
 )
@@ -35,12 +34,15 @@ from clinical_modernbert.corpus.refusals import cleared_at_the_end, refuse_bad_i
 from clinical_modernbert.corpus.results import (
     Dropped,
     Packed,
+    PackedGroup,
     Parsed,
     Partitions,
+    Sampled,
     Tokenised,
     Vocabulary,
 )
-from clinical_modernbert.corpus.tokens import Shard, ShardSegment, pack_shard, read_texts, tokenise_piece
+from clinical_modernbert.corpus.tokens import ShardGroup, ShardSegment, pack_group, tokenise_piece
+from clinical_modernbert.corpus.training_texts import draw_texts, drawn_texts
 from clinical_modernbert.lexicon import build_terms
 from clinical_modernbert.recipe import CorpusRecipe
 from clinical_modernbert.runtime import each_call, result_of, start_ray
@@ -49,11 +51,12 @@ from clinical_modernbert.sources.document import Unit
 from clinical_modernbert.tokenizer import build_tokenizer, load_base, padded_vocabulary_size, save_tokenizer
 
 _DOCUMENTS_A_PARTITION = 8_000_000
-"""Documents whose keys and hashes one task sorts: 300 MB. Each partition reads the files of all pieces."""
+"""Documents whose keys and hashes one task sorts: 300 MB."""
 _INPUT_A_BANDS_PARTITION = 128_000_000
 """Bytes of raw files whose MinHash bands make one partition: of PubMed's compressed files about 7 million records of 36 bytes."""
-_BAND_GROUPS = 16
-"""Groups of pieces whose bands are joined to one file a partition, where there are several partitions."""
+_GROUPS = 16
+"""Groups of pieces whose tables are joined to one file a partition, where there are several partitions, and whose texts one task
+draws."""
 _GENERATED_BYTES = 2000
 
 
@@ -91,7 +94,7 @@ def _build(plan: Plan[CorpusRecipe], area: WorkArea) -> Artifact:
         result_of(ray.remote(num_cpus=0)(_check_base).remote(recipe.tokenizer.base))
     # Takes no CPU: it must not keep a file waiting.
     prepare_tools = ray.remote(num_cpus=0)(_prepare_tools)
-    tools = None if _trains_tokenizer(recipe) else prepare_tools.remote(area, recipe, [], Partitions())
+    tools = None if _trains_tokenizer(recipe) else prepare_tools.remote(area, recipe, 0)
     try:
         parse = [
             partial(parse_unit, area, recipe, unit, number=n, num_bands_partitions=near) for n, unit in enumerate(units)
@@ -108,14 +111,14 @@ def _build(plan: Plan[CorpusRecipe], area: WorkArea) -> Artifact:
     ]
     partitions, num_unchecked = _deduplicate(area, recipe, pieces, num_near=near)
     if tools is None:
-        tools = prepare_tools.remote(area, recipe, pieces, partitions)
+        tools = prepare_tools.remote(area, recipe, _draw_texts(area, recipe, pieces, partitions))
     vocabulary: Vocabulary = result_of(tools)
     tokenise = [partial(tokenise_piece, area, piece, partitions=partitions) for piece in pieces]
     tokenised = each_call("tokenise", tokenise, Tokenised, concurrency=num_cpus)
-    shards = _plan_shards(recipe, pieces, tokenised)
-    pack = [partial(pack_shard, area, shard, output_prefix=plan.prefix) for shard in shards]
-    packed = each_call("pack", pack, Packed, concurrency=num_cpus)
-    built = Built(parsed, pieces, partitions, num_unchecked, vocabulary.vocabulary_size, tokenised, shards, packed)
+    groups, lengths = _plan_shards(recipe, pieces, tokenised), recipe.packing.sequence_lengths
+    pack = [partial(pack_group, area, group, row_lengths=lengths, output_prefix=plan.prefix) for group in groups]
+    packed = _shards(each_call("pack", pack, PackedGroup, concurrency=num_cpus))
+    built = Built(parsed, pieces, partitions, num_unchecked, vocabulary.vocabulary_size, tokenised, groups, packed)
     return publish_corpus(plan, area, built)
 
 
@@ -137,22 +140,23 @@ def _deduplicate(
 
     Returns where the drops are, and the number of records in buckets too large to be compared as a whole.
     """
-    ids, num_cpus = [piece.id for piece in pieces], recipe.scaling.num_cpus
+    num_cpus = recipe.scaling.num_cpus
     number = 1 + sum(piece.num_rows for piece in pieces) // _DOCUMENTS_A_PARTITION
-    versions = [partial(resolve_versions, area, pieces=ids, partition=n, num_partitions=number) for n in range(number)]
+    num_partitions = {"keys": number, "hashes": number} | ({"bands": num_near} if recipe.dedup.near else {})
+    names = _join_tables(area, [piece.id for piece in pieces], num_partitions, num_cpus=num_cpus)
+    versions = [partial(resolve_versions, area, names=names["keys"][n], partition=n) for n in range(number)]
     each_call("versions", versions, Dropped, concurrency=num_cpus)
     done = Partitions(versions=number)
     duplicates = [
-        partial(find_duplicates, area, pieces=ids, partition=n, num_partitions=number, earlier=done)
-        for n in range(number)
+        partial(find_duplicates, area, names=names["hashes"][n], partition=n, earlier=done) for n in range(number)
     ]
     each_call("duplicates", duplicates, Dropped, concurrency=num_cpus)
     done = Partitions(versions=number, duplicates=number)
     near: list[Dropped] = []
     if recipe.dedup.near:
-        names = _join_bands(area, ids, num_near, num_cpus=num_cpus)
         tasks = [
-            partial(find_near_duplicates, area, names=names[n], partition=n, earlier=done) for n in range(num_near)
+            partial(find_near_duplicates, area, names=names["bands"][n], partition=n, earlier=done)
+            for n in range(num_near)
         ]
         near = each_call("near", tasks, Dropped, concurrency=num_cpus)
         done = Partitions(versions=number, duplicates=number, near=num_near)
@@ -160,16 +164,23 @@ def _deduplicate(
     return Partitions(merged=1), sum(step.unchecked for step in near)
 
 
-def _join_bands(
-    area: WorkArea, pieces: Sequence[PieceId], num_partitions: int, *, num_cpus: int | None
-) -> list[list[str]]:
-    """Return the files of each partition of the bands, joined by groups of pieces where there are several partitions."""
-    if num_partitions == 1:
-        return [[f"bands/{piece}.npy" for piece in pieces]]
-    groups = [pieces[n::_BAND_GROUPS] for n in range(min(_BAND_GROUPS, len(pieces)))]
-    join = [partial(join_bands, area, pieces=g, group=n, num_partitions=num_partitions) for n, g in enumerate(groups)]
-    each_call("bands", join, Dropped, concurrency=num_cpus)
-    return [[f"bands/{n:04d}/{group:04d}.npy" for group in range(len(groups))] for n in range(num_partitions)]
+def _join_tables(
+    area: WorkArea, pieces: Sequence[PieceId], num_partitions: Mapping[str, int], *, num_cpus: int | None
+) -> dict[str, list[list[str]]]:
+    """Return the files of each partition of each table, joined by groups of pieces where there are several partitions."""
+    groups = [pieces[n::_GROUPS] for n in range(min(_GROUPS, len(pieces)))]
+    if max(num_partitions.values()) > 1:
+        join = [
+            partial(join_tables, area, pieces=ids, group=n, num_partitions=num_partitions)
+            for n, ids in enumerate(groups)
+        ]
+        each_call("join", join, Dropped, concurrency=num_cpus)
+    return {
+        table: [[f"{table}/{n:04d}/{group:04d}.npy" for group in range(len(groups))] for n in range(number)]
+        if number > 1
+        else [[f"{table}/{piece}.npy" for piece in pieces]]
+        for table, number in num_partitions.items()
+    }
 
 
 def _trains_tokenizer(recipe: CorpusRecipe) -> bool:
@@ -181,15 +192,25 @@ def _check_base(base: str) -> None:
     load_base(base)
 
 
-def _prepare_tools(area: WorkArea, recipe: CorpusRecipe, pieces: Sequence[Piece], partitions: Partitions) -> Vocabulary:
-    """Write the lexicon's terms and the tokenizer, trained and counted on the training split only."""
+def _draw_texts(area: WorkArea, recipe: CorpusRecipe, pieces: Sequence[Piece], partitions: Partitions) -> int:
+    """Draw the tokenizer's training texts, one task a group of pieces; return the number of groups."""
+    share = recipe.tokenizer.training_megabytes * 1_000_000 // max(len(pieces), 1)
+    size = -(-len(pieces) // _GROUPS)  # neighbours, so that the texts of all groups are in the order of the pieces
+    draw = [
+        partial(draw_texts, area, pieces=pieces[first : first + size], group=n, partitions=partitions, share=share)
+        for n, first in enumerate(range(0, len(pieces), max(size, 1)))
+    ]
+    each_call("draw", draw, Sampled, concurrency=recipe.scaling.num_cpus)
+    return len(draw)
+
+
+def _prepare_tools(area: WorkArea, recipe: CorpusRecipe, num_groups: int) -> Vocabulary:
+    """Write the lexicon's terms and the tokenizer, trained and counted on the texts that were drawn."""
 
     def run() -> Vocabulary:
         terms = build_terms(recipe.lexicon)
         words = {term for term in terms if term.isalpha() and term.islower()}
-        limit = recipe.tokenizer.training_megabytes * 1_000_000
-        texts = _training_texts(area, pieces, partitions, limit=limit) if _trains_tokenizer(recipe) else []
-        tokenizer = build_tokenizer(recipe.tokenizer, texts, clinical_words=words)
+        tokenizer = build_tokenizer(recipe.tokenizer, drawn_texts(area, num_groups), clinical_words=words)
         with tempfile.TemporaryDirectory() as folder:
             save_tokenizer(tokenizer, Path(folder))
             for path in sorted(Path(folder).iterdir()):
@@ -202,41 +223,27 @@ def _prepare_tools(area: WorkArea, recipe: CorpusRecipe, pieces: Sequence[Piece]
     return area.once("tools", run, Vocabulary)
 
 
-def _training_texts(area: WorkArea, pieces: Sequence[Piece], partitions: Partitions, *, limit: int) -> list[str]:
-    """Return training texts up to ``limit`` bytes, the same share of every piece, so that no source is left out."""
-    texts: list[str] = []
-    share = limit // max(len(pieces), 1)
-    for piece in pieces:
-        left = share
-        kept = kept_rows(area, piece=piece, partitions=partitions)
-        for batch in read_texts(area, piece=piece.id, kept=kept):
-            for text, _, held_out in batch:
-                size = len(text.encode())
-                if not held_out and size <= left:
-                    texts.append(text)
-                    left -= size
-            if left < share // 100:
-                break
-    return texts
+def _plan_shards(recipe: CorpusRecipe, pieces: Sequence[Piece], tokenised: Sequence[Tokenised]) -> list[ShardGroup]:
+    """Return the groups of pieces of each split, in order: a new one once ``shard_tokens`` are reached."""
+    planned = []
+    for split in SPLITS:
+        groups: list[list[ShardSegment]] = []
+        tokens = 0
+        for piece, step in zip(pieces, tokenised, strict=True):
+            if not step.tokens[split]:
+                continue
+            if not groups or tokens >= recipe.packing.shard_tokens:
+                groups.append([])
+                tokens = 0
+            groups[-1].append(_shard_segment(recipe, piece, split))
+            tokens += step.tokens[split]
+        planned += [ShardGroup(split, number, tuple(group)) for number, group in enumerate(groups)]
+    return planned
 
 
-def _plan_shards(recipe: CorpusRecipe, pieces: Sequence[Piece], tokenised: Sequence[Tokenised]) -> list[Shard]:
-    """Return the shards of every row length and split: pieces in order, a new shard once ``shard_tokens`` are reached."""
-    shards = []
-    for row_length in recipe.packing.sequence_lengths:
-        for split in SPLITS:
-            groups: list[list[ShardSegment]] = []
-            tokens = 0
-            for piece, step in zip(pieces, tokenised, strict=True):
-                if not step.tokens[split]:
-                    continue
-                if not groups or tokens >= recipe.packing.shard_tokens:
-                    groups.append([])
-                    tokens = 0
-                groups[-1].append(_shard_segment(recipe, piece, split))
-                tokens += step.tokens[split]
-            shards += [Shard(row_length, split, number, tuple(group)) for number, group in enumerate(groups)]
-    return shards
+def _shards(packed: Sequence[PackedGroup]) -> list[Packed]:
+    """Return the shards of all groups, by row length."""
+    return [shard for of_length in zip(*(group.shards for group in packed), strict=True) for shard in of_length]
 
 
 def _shard_segment(recipe: CorpusRecipe, piece: Piece, split: str) -> ShardSegment:

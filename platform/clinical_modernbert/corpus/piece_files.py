@@ -22,9 +22,17 @@ from clinical_modernbert.corpus.dedup.minhash import BAND, band_records
 from clinical_modernbert.recipe.corpus import CorpusRecipe
 
 SCHEMA = pa.schema([("text", pa.string()), ("key", pa.uint64()), ("held_out", pa.bool_())])
-HASH = np.dtype([("high", "<u8"), ("low", "<u8"), ("row", "<u4")])
+HASH = np.dtype([("high", "<u8"), ("low", "<u8"), ("piece", "<u4"), ("row", "<u4")])
 KEY = np.dtype(
-    [("key", "<u8"), ("order", "<i8"), ("version", "<i8"), ("place", "<u4"), ("row", "<u4"), ("deleted", "?")]
+    [
+        ("key", "<u8"),
+        ("order", "<i8"),
+        ("version", "<i8"),
+        ("place", "<u4"),
+        ("row", "<u4"),
+        ("deleted", "?"),
+        ("piece", "<u4"),
+    ]
 )
 NO_ROW = 2**32 - 1  # of a version that a rule or filter dropped, which still supersedes the earlier ones
 PIECE_DOCUMENTS = 65_536
@@ -51,7 +59,7 @@ class PieceId:
 
 
 class Version(NamedTuple):
-    """One version of a record, or a notice that deletes it; the fields of ``KEY``."""
+    """One version of a record, or a notice that deletes it; the fields of ``KEY`` but for the piece."""
 
     key: int
     """Hash of the source and the record's name."""
@@ -84,7 +92,7 @@ class PieceWriter:
         self._area, self._id, self._num_partitions = area, piece, num_bands_partitions
         self._near = recipe.dedup.near
         self._min_words = recipe.dedup.min_words
-        self._hashes: list[tuple[int, int, int]] = []
+        self._hashes: list[tuple[int, int, int, int]] = []
         self._bands = [np.empty(0, dtype=BAND)]
         self._rows: list[tuple[str, int, bool]] = []
         self._open = ExitStack()
@@ -93,7 +101,7 @@ class PieceWriter:
 
     def add(self, text: str, key: int, *, held_out: bool) -> None:
         """Add a document; its row is ``num_rows`` before the call."""
-        self._hashes.append((*_content_hash(text), self.num_rows))
+        self._hashes.append((*_content_hash(text), self._id.index, self.num_rows))
         self._rows.append((text, key, held_out))
         self.num_rows += 1
         self.num_characters += len(text)
@@ -109,7 +117,7 @@ class PieceWriter:
         self._flush()
         self._writer.close()
         self._area.put(self._path, f"documents/{self._id}.parquet")
-        keys = np.array(self.versions, dtype=KEY)
+        keys = np.array([(*version, self._id.index) for version in self.versions], dtype=KEY)
         self._area.put_array(keys[np.argsort(keys["key"], kind="stable")], f"keys/{self._id}.npy")
         hashes = np.array(self._hashes, dtype=HASH)
         self._area.put_array(hashes[np.argsort(hashes, order=("high", "low", "row"))], f"hashes/{self._id}.npy")

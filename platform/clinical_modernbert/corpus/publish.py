@@ -19,7 +19,7 @@ from clinical_modernbert.corpus.documents import quarantine_name
 from clinical_modernbert.corpus.piece_files import Piece
 from clinical_modernbert.corpus.results import Packed, Parsed, Partitions, QuarantineEntry, Tokenised
 from clinical_modernbert.corpus.summary import Summary
-from clinical_modernbert.corpus.tokens import Shard, read_texts
+from clinical_modernbert.corpus.tokens import ShardGroup, read_texts, unigram_name
 from clinical_modernbert.recipe import CorpusRecipe
 
 _QUARANTINE_LISTED = 1000
@@ -38,9 +38,9 @@ class Built:
     vocabulary_size: int
     tokenised: Sequence[Tokenised]
     """One a piece."""
-    shards: Sequence[Shard]
+    groups: Sequence[ShardGroup]
     packed: Sequence[Packed]
-    """One a shard; their files are in the store."""
+    """One a shard, by row length, split and number; their files are in the store."""
 
 
 def publish_corpus(plan: Plan[CorpusRecipe], area: WorkArea, built: Built) -> Artifact:
@@ -53,10 +53,10 @@ def publish_corpus(plan: Plan[CorpusRecipe], area: WorkArea, built: Built) -> Ar
             (folder / file).write_bytes(area.get(file, Path(scratch)).read_bytes())
         np.save(folder / "unigram.npy", _unigram(recipe, area, built, Path(scratch)), allow_pickle=False)
         quarantine = _write_quarantine(area, built.parsed, folder / "quarantine.jsonl")
-        rows, fill = rows_and_fill(built.shards, built.packed)
+        rows, fill = rows_and_fill(built.packed)
         summary = Summary(
             sources={s.name: account_of(s.name, built.parsed, built.tokenised) for s in recipe.sources},
-            training_tokens=training_tokens(recipe, built.shards, built.packed),
+            training_tokens=training_tokens(recipe, built.packed),
             synthetic_sources=synthetic_sources(recipe),
             vocabulary_size=built.vocabulary_size,
             rows=rows,
@@ -75,9 +75,10 @@ def publish_corpus(plan: Plan[CorpusRecipe], area: WorkArea, built: Built) -> Ar
 def _unigram(recipe: CorpusRecipe, area: WorkArea, built: Built, scratch: Path) -> NDArray[np.int64]:
     """Return how often each token is in the training text of each source, [source, token]."""
     unigram = np.zeros((len(recipe.sources), built.vocabulary_size), dtype=np.int64)
-    names = [source.name for source in recipe.sources]
-    for piece in built.pieces:
-        unigram[names.index(piece.source)] += area.get_array(f"tokens/{piece.id}.unigram.npy", scratch)
+    for group in built.groups:
+        if group.split == "train":
+            for source, counts in area.get_arrays(unigram_name(group), scratch).items():
+                unigram[int(source)] += counts
     return unigram
 
 

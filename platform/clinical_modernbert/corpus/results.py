@@ -1,6 +1,6 @@
 """What the steps of a corpus build return, in their order; a work area keeps each as JSON with these fields.
 
-    unit --parse--> Parsed, its pieces --three duplicate passes--> Dropped --tokenise--> Tokenised --pack--> Packed
+    unit --parse--> Parsed, its pieces --three duplicate passes--> Dropped --tokenise--> Tokenised --pack--> PackedGroup
 
 Counts and file entries only: documents, tokens and rows stay in the files of the work area.
 """
@@ -32,6 +32,13 @@ class EvaluationNgrams:
     sets: tuple[EvaluationSet, ...]
     combinations: tuple[tuple[int, ...], ...]
     """The combinations of sets that have a sequence in common, each as the numbers of its sets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """The texts that one group of pieces gives to the training of a tokenizer."""
+
+    texts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +138,8 @@ class Tokenised:
 class Packed:
     """One shard."""
 
+    row_length: int
+    split: str
     rows: int
     segments: int
     places_used: int
@@ -138,3 +147,11 @@ class Packed:
     source_tokens: dict[int, int]
     """Tokens of text by the source's number in the recipe, epochs counted."""
     files: tuple[FileEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PackedGroup:
+    """The shards of one group of pieces."""
+
+    shards: tuple[Packed, ...]
+    """One a row length, in the order of the recipe."""

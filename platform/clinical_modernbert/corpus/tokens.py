@@ -1,7 +1,8 @@
-"""Steps 3 and 4 of a build: documents -> token ids, salience and counts, one task a piece; tokens -> packed rows, one a shard."""
+"""Steps 3 and 4 of a build: documents -> token ids, salience and counts, one task a piece; tokens -> packed rows, one a
+group of pieces."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from clinical_modernbert.corpus.dedup.exact import kept_rows, piece_drops
 from clinical_modernbert.corpus.encoding import Encoded, WordEncoder
 from clinical_modernbert.corpus.packing import pack_documents
 from clinical_modernbert.corpus.piece_files import Piece, PieceId
-from clinical_modernbert.corpus.results import Packed, Partitions, Tokenised
+from clinical_modernbert.corpus.results import Packed, PackedGroup, Partitions, Tokenised
 from clinical_modernbert.corpus.shards import TokenTable, id_dtype, render_rows, shard_path
 from clinical_modernbert.lexicon import Matcher
 from clinical_modernbert.tokenizer import load_tokenizer, padded_vocabulary_size, special_ids
@@ -101,11 +102,9 @@ def tokenise(area: WorkArea, piece: Piece, partitions: Partitions) -> Tokenised:
     flat = np.concatenate(ids) if ids else np.empty(0, dtype=id_dtype(size))
     marks = np.concatenate(salient) if salient else np.empty(0, dtype=bool)
     table = np.array(documents, dtype=DOCUMENT)
-    held_out_N = np.repeat(table["held_out"], table["length"])
     last = np.concatenate(ends) if ends else np.empty(0, dtype=np.uint8)
-    # One file: a piece is read once for each length and split.
+    # One file: a piece is read once for each split.
     area.put_arrays({"ids": flat, "ends": last, "salient": marks, "documents": table}, f"tokens/{piece.id}.npz")
-    area.put_array(np.bincount(flat[~held_out_N], minlength=size), f"tokens/{piece.id}.unigram.npy")
     sides = {"train": ~table["held_out"], "held_out": table["held_out"]}
     return Tokenised(
         source=piece.source,
@@ -130,37 +129,73 @@ class ShardSegment:
 
 
 @dataclass(frozen=True, slots=True)
-class Shard:
-    """What one packing task makes."""
+class ShardGroup:
+    """The documents of one shard of every row length: what one packing task makes, because it reads them once."""
 
-    row_length: int
     split: str
     number: int
     segments: tuple[ShardSegment, ...]
 
 
-def pack_shard(area: WorkArea, shard: Shard, *, output_prefix: str) -> Packed:
-    """Pack the tokens of a shard's pieces into rows below ``output_prefix``; return its counts and files."""
-    step = f"packed/{shard.row_length}-{shard.split}-{shard.number:05d}"
-    return area.once(step, lambda: _pack(area, shard, output_prefix), Packed)
+def pack_group(area: WorkArea, group: ShardGroup, *, row_lengths: Sequence[int], output_prefix: str) -> PackedGroup:
+    """Pack the tokens of a group's pieces into rows of each length below ``output_prefix``; return counts and files."""
+    step = f"packed/{group.split}-{group.number:05d}"
+    return area.once(step, lambda: _pack(area, group, row_lengths, output_prefix), PackedGroup)
 
 
-def _pack(area: WorkArea, shard: Shard, output_prefix: str) -> Packed:
-    assert shard.split in SPLITS, shard.split
-    roles = special_ids(load_tools(area).tokenizer)
+def unigram_name(group: ShardGroup) -> str:
+    """Return the name of the file with how often each token is in a group's training text of each source."""
+    return f"unigram/{group.number:05d}.npz"
+
+
+def _pack(area: WorkArea, group: ShardGroup, row_lengths: Sequence[int], output_prefix: str) -> PackedGroup:
+    assert group.split in SPLITS, group.split
+    tokenizer = load_tools(area).tokenizer
     with tempfile.TemporaryDirectory() as folder:
-        loaded = [_load(area, segment, split=shard.split, folder=Path(folder)) for segment in shard.segments]
-        table = _joined([table for table, _ in loaded])
-        ends_N = np.concatenate([ends for _, ends in loaded])
+        loaded = [_load(area, segment, split=group.split, folder=Path(folder)) for segment in group.segments]
+    table = _joined([table for table, _ in loaded])
+    ends_N = np.concatenate([ends for _, ends in loaded])
     copies_D = np.concatenate(
-        [num_copies(t.keys_D, epochs=s.epochs) for (t, _), s in zip(loaded, shard.segments, strict=True)]
+        [num_copies(t.keys_D, epochs=s.epochs) for (t, _), s in zip(loaded, group.segments, strict=True)]
     )
-    segments, rows = pack_documents(table.lengths_D, row_length=shard.row_length, ends_N=ends_N, copies_D=copies_D)
+    if group.split == "train":
+        tables = [table for table, _ in loaded]
+        area.put_arrays(_unigrams(group.segments, tables, size=padded_vocabulary_size(tokenizer)), unigram_name(group))
+    del loaded
+    rows = _Rows(table, ends_N, copies_D, special_ids(tokenizer))
+    return PackedGroup(tuple(_pack_rows(area, group, rows, length, output_prefix) for length in row_lengths))
+
+
+def _unigrams(
+    segments: Sequence[ShardSegment], tables: Sequence[TokenTable], *, size: int
+) -> dict[str, NDArray[np.int64]]:
+    """Return how often each token is in the text of each source, by the source's number; table by table, because a count takes
+    eight bytes a token."""
+    counts: dict[str, NDArray[np.int64]] = {}
+    for segment, table in zip(segments, tables, strict=True):
+        name = str(segment.source)
+        counts[name] = counts.get(name, 0) + np.bincount(table.ids_N, minlength=size)
+    return counts
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """What the shards of all row lengths are made of."""
+
+    table: TokenTable
+    ends_N: NDArray[np.uint8]
+    copies_D: NDArray[np.int64]
+    roles: Mapping[str, int]
+
+
+def _pack_rows(area: WorkArea, group: ShardGroup, made_of: _Rows, row_length: int, output_prefix: str) -> Packed:
+    table, copies_D, roles = made_of.table, made_of.copies_D, made_of.roles
+    segments, rows = pack_documents(table.lengths_D, row_length=row_length, ends_N=made_of.ends_N, copies_D=copies_D)
     arrays = render_rows(
         table,
         segments,
         rows,
-        row_length=shard.row_length,
+        row_length=row_length,
         cls_id=roles["cls"],
         sep_id=roles["sep"],
         pad_id=roles["pad"],
@@ -170,10 +205,12 @@ def _pack(area: WorkArea, shard: Shard, output_prefix: str) -> Packed:
         for name, array in arrays.items():
             path = Path(folder) / f"{name}.npy"
             np.save(path, array, allow_pickle=False)
-            target = shard_path(shard.row_length, shard.split, shard.number, name)
+            target = shard_path(row_length, group.split, group.number, name)
             entries.append(upload(area.store(), output_prefix, target, path))
     tokens_D = table.lengths_D * copies_D
     return Packed(
+        row_length=row_length,
+        split=group.split,
         rows=len(rows),
         segments=len(segments.length),
         places_used=int(segments.length.sum()) + 2 * len(segments.length),

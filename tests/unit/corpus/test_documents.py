@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from clinical_modernbert.artifacts.work_area import WorkArea
 from clinical_modernbert.corpus import is_held_out
-from clinical_modernbert.corpus.dedup.exact import find_duplicates, kept_rows
+from clinical_modernbert.corpus.dedup.exact import find_duplicates, join_tables, kept_rows
 from clinical_modernbert.corpus.documents import parse_unit
 from clinical_modernbert.corpus.piece_files import HASH, Piece, PieceId
 from clinical_modernbert.corpus.results import Dropped, Parsed, Partitions, QuarantineEntry
@@ -43,9 +43,11 @@ def parse_all(area: WorkArea, recipe: CorpusRecipe) -> list[Parsed]:
 
 def duplicates(area: WorkArea, pieces: list[PieceId], number: int) -> list[int]:
     """Run the pass over exact duplicates and return what each partition dropped."""
+    join_tables(area, pieces=pieces, group=number, num_partitions={"hashes": number})
+    joined = [[f"hashes/{n:04d}/{number:04d}.npy"] for n in range(number)]
+    names = joined if number > 1 else [[f"hashes/{piece}.npy" for piece in pieces]]
     found: list[Dropped] = [
-        find_duplicates(area, pieces=pieces, partition=n, num_partitions=number, earlier=Partitions())
-        for n in range(number)
+        find_duplicates(area, names=names[n], partition=n, earlier=Partitions()) for n in range(number)
     ]
     return [step.dropped for step in found]
 

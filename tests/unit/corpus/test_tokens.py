@@ -13,15 +13,16 @@ from clinical_modernbert.corpus.encoding import Encoded
 from clinical_modernbert.corpus.piece_files import SCHEMA, Piece, PieceId
 from clinical_modernbert.corpus.results import Packed, Partitions, Tokenised
 from clinical_modernbert.corpus.tokens import (
-    Shard,
+    ShardGroup,
     ShardSegment,
     joined_spans,
     num_copies,
-    pack_shard,
+    pack_group,
     read_texts,
     salient_tokens,
     tokenise_piece,
 )
+from clinical_modernbert.corpus.training_texts import draw_texts, drawn_texts
 from clinical_modernbert.lexicon import Matcher
 from clinical_modernbert.recipe.corpus import TokenizerSection
 from clinical_modernbert.tokenizer import build_tokenizer, load_tokenizer, special_ids
@@ -97,7 +98,8 @@ def test_counts_are_by_split_and_the_unigram_is_of_training_text_alone(
     assert step.dropped == {"duplicate": 1}
     arrays = area.get_arrays("tokens/000000000.npz", tmp_path)
     ids, salient, documents = (arrays[part] for part in ("ids", "salient", "documents"))
-    unigram = area.get_array("tokens/000000000.unigram.npy", tmp_path)
+    pack(area, "train", epochs=2.0)
+    unigram = area.get_arrays("unigram/00000.npz", tmp_path)["2"]
     assert len(ids) == len(salient) == documents["length"].sum() == sum(step.tokens.values())
     assert documents["key"].tolist() == [key for n, key in enumerate(KEYS) if n != DUPLICATE]
     held_out = np.repeat(documents["held_out"], documents["length"])
@@ -108,10 +110,21 @@ def test_counts_are_by_split_and_the_unigram_is_of_training_text_alone(
     assert step.longest == documents["length"].max()
 
 
+def test_a_tokenizer_is_trained_on_a_share_of_what_stays_for_training(area: WorkArea) -> None:
+    train = [text for n, text in enumerate(TEXTS) if not HELD_OUT[n] and n != DUPLICATE]
+    share = sum(len(text.encode()) for text in train[:3])
+    for group, limit in enumerate((1 << 30, share)):
+        pieces = [Piece(PIECE, "notes", len(TEXTS))]
+        draw_texts(area, pieces=pieces, group=group, partitions=Partitions(duplicates=1), share=limit)
+    assert drawn_texts(area, 1) == train
+    assert drawn_texts(area, 2) == train + train[:3]
+
+
 def pack(area: WorkArea, split: str, *, epochs: float = 1.0, row_length: int = 64) -> tuple[Packed, dict[int, int]]:
     """Pack the unit and return the step with how often each document's tokens are in the rows."""
-    shard = Shard(row_length, split, 0, (ShardSegment(PIECE, source=2, epochs=epochs),))
-    step = pack_shard(area, shard, output_prefix=f"out-{epochs}")
+    group = ShardGroup(split, 0, (ShardSegment(PIECE, source=2, epochs=epochs),))
+    _, step = pack_group(area, group, row_lengths=(128, row_length), output_prefix=f"out-{epochs}").shards
+    assert (step.split, step.row_length) == (split, row_length)
     store = area.store()
     with tempfile.TemporaryDirectory() as folder:
         arrays = {}

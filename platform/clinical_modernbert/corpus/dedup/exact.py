@@ -5,7 +5,7 @@ holds one partition of the hashes and the drops of the earlier passes, 8 bytes e
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -22,17 +22,53 @@ REASONS = ("superseded", "deleted", "duplicate", "near_duplicate")
 DROP = np.dtype([("piece", "<u4"), ("row", "<u4"), ("reason", "u1")])
 
 
-def resolve_versions(area: WorkArea, *, pieces: Sequence[PieceId], partition: int, num_partitions: int) -> Dropped:
-    """Drop what a later version of the same document replaces and what a later notice deletes."""
-    return area.once(f"versions/{partition:04d}", lambda: _resolve(area, pieces, partition, num_partitions), Dropped)
+TABLES = {"keys": "key", "hashes": "high", "bands": "hash"}
+"""The tables of a piece, each with the field that decides the partition."""
 
 
-def _resolve(area: WorkArea, pieces: Sequence[PieceId], partition: int, num_partitions: int) -> Dropped:
-    keys, piece_of = _slices(area, "keys", "key", pieces, partition, num_partitions)
+def join_tables(area: WorkArea, *, pieces: Sequence[PieceId], group: int, num_partitions: Mapping[str, int]) -> Dropped:
+    """Write each table of a group of pieces as one file a partition.
+
+    Else each task of a pass would read a file of each piece: half a million requests for PubMed. A table of one partition is left
+    as it is.
+    """
+
+    def run() -> Dropped:
+        for table, number in num_partitions.items():
+            if number > 1:
+                _join(area, table, pieces, group, number)
+        return Dropped(0)
+
+    return area.once(f"tables/{group:04d}", run, Dropped)
+
+
+def _join(area: WorkArea, table: str, pieces: Sequence[PieceId], group: int, num_partitions: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        arrays = [area.get_array(f"{table}/{piece}.npy", Path(folder)) for piece in pieces]
+        ends = [_partition_ends(table, array[TABLES[table]], num_partitions) for array in arrays]
+        for n in range(num_partitions):
+            slices = [array[at[n] : at[n + 1]] for array, at in zip(arrays, ends, strict=True)]
+            area.put_array(np.concatenate(slices), f"{table}/{n:04d}/{group:04d}.npy")
+
+
+def _partition_ends(table: str, values: NDArray[np.uint64], num_partitions: int) -> list[int]:
+    """Return where each partition of a piece's table begins, and the end; a piece has keys and hashes in their order."""
+    if table == "bands":  # in the order of their partitions, whose number was known when the piece was written
+        return np.searchsorted(values % np.uint64(num_partitions), np.arange(num_partitions + 1)).tolist()
+    limits = np.array([(n << 64) // num_partitions for n in range(1, num_partitions)], dtype=np.uint64)
+    return [0, *np.searchsorted(values, limits).tolist(), len(values)]
+
+
+def resolve_versions(area: WorkArea, *, names: Sequence[str], partition: int) -> Dropped:
+    """Drop what a later version of the same document replaces and what a later notice deletes, by the keys in ``names``."""
+    return area.once(f"versions/{partition:04d}", lambda: _resolve(area, names, partition), Dropped)
+
+
+def _resolve(area: WorkArea, names: Sequence[str], partition: int) -> Dropped:
+    keys = _records(area, names)
     # The key holds the source, so pieces of different sources never share one. Versions rank before files: a file may bring an
     # earlier version again.
-    order = np.lexsort((keys["place"], piece_of, keys["order"], keys["version"], keys["key"]))
-    keys, piece_of = keys[order], piece_of[order]
+    keys = keys[np.lexsort((keys["place"], keys["piece"], keys["order"], keys["version"], keys["key"]))]
     drops = []
     first = np.ones(len(keys), dtype=bool)
     first[1:] = keys["key"][1:] != keys["key"][:-1]
@@ -40,28 +76,28 @@ def _resolve(area: WorkArea, pieces: Sequence[PieceId], partition: int, num_part
     sizes = np.diff(np.append(starts, len(keys)))
     several = (sizes > 1).nonzero()[0]
     for start, size in zip(starts[several].tolist(), sizes[several].tolist(), strict=True):
-        group, pieces_of = keys[start : start + size], piece_of[start : start + size]
-        for n, reason in _resolved(group, pieces_of):
+        group = keys[start : start + size]
+        for n, reason in _resolved(group):
             if group["row"][n] != NO_ROW:
-                drops.append((pieces_of[n], group["row"][n], REASONS.index(reason)))
+                drops.append((group["piece"][n], group["row"][n], REASONS.index(reason)))
     return _keep(area, "versions", partition, np.array(drops, dtype=DROP))
 
 
-def _resolved(group: NDArray[np.void], pieces_of: NDArray[np.uint32]) -> Iterator[tuple[int, str]]:
+def _resolved(group: NDArray[np.void]) -> Iterator[tuple[int, str]]:
     """Yield which entries of one record are dropped, and why; the entries are in the order of version, file and place.
 
     A notice deletes its version, or all versions where it names none, as far as earlier files brought them. Of what is left the
     last one stays, with the other abstracts at its place.
     """
-    columns = [group[name].tolist() for name in ("version", "order", "place", "deleted")]
+    columns = [group[name].tolist() for name in ("version", "order", "place", "deleted", "piece")]
     notices: dict[int, int] = {}  # version -> order of its last notice
     texts, left = [], None
-    for n, (version, order, _, is_notice) in enumerate(zip(*columns, strict=True)):
+    for n, (version, order, _, is_notice, _) in enumerate(zip(*columns, strict=True)):
         if is_notice:
             notices[version] = max(order, notices.get(version, order))
         else:
             texts.append(n)
-    at = {n: (columns[0][n], columns[1][n], int(pieces_of[n]), columns[2][n]) for n in texts}
+    at = {n: (columns[0][n], columns[1][n], columns[4][n], columns[2][n]) for n in texts}
     for n in texts:
         version, order = at[n][:2]
         if max(notices.get(version, -1), notices.get(0, -1)) < order:
@@ -71,42 +107,18 @@ def _resolved(group: NDArray[np.void], pieces_of: NDArray[np.uint32]) -> Iterato
             yield n, "superseded" if at[n] != at[texts[-1]] else "deleted"
 
 
-def find_duplicates(
-    area: WorkArea, *, pieces: Sequence[PieceId], partition: int, num_partitions: int, earlier: Partitions
-) -> Dropped:
-    """Compare the hashes of one range over all pieces; keep the first document of each text, in piece and row order."""
-    return area.once(
-        f"duplicates/{partition:04d}", lambda: _compare(area, pieces, partition, num_partitions, earlier), Dropped
-    )
+def find_duplicates(area: WorkArea, *, names: Sequence[str], partition: int, earlier: Partitions) -> Dropped:
+    """Compare the hashes in ``names``; keep the first document of each text, in piece and row order."""
+    return area.once(f"duplicates/{partition:04d}", lambda: _compare(area, names, partition, earlier), Dropped)
 
 
-def _compare(
-    area: WorkArea, pieces: Sequence[PieceId], partition: int, num_partitions: int, earlier: Partitions
-) -> Dropped:
-    hashes, piece_of = _slices(area, "hashes", "high", pieces, partition, num_partitions)
-    dropped = _dropped(area, earlier, piece_of, hashes["row"])
-    hashes, piece_of = hashes[~dropped], piece_of[~dropped]
-    order = np.lexsort((hashes["row"], piece_of, hashes["low"], hashes["high"]))
-    hashes, piece_of = hashes[order], piece_of[order]
+def _compare(area: WorkArea, names: Sequence[str], partition: int, earlier: Partitions) -> Dropped:
+    hashes = _records(area, names)
+    hashes = hashes[~_dropped(area, earlier, hashes["piece"], hashes["row"])]
+    hashes = hashes[np.lexsort((hashes["row"], hashes["piece"], hashes["low"], hashes["high"]))]
     same = np.zeros(len(hashes), dtype=bool)
     same[1:] = (hashes["high"][1:] == hashes["high"][:-1]) & (hashes["low"][1:] == hashes["low"][:-1])
-    return _keep(area, "duplicates", partition, _drops(piece_of[same], hashes["row"][same], "duplicate"))
-
-
-def join_bands(area: WorkArea, *, pieces: Sequence[PieceId], group: int, num_partitions: int) -> Dropped:
-    """Write the bands of a group of pieces as one file a partition; a file of each piece would be half a million requests."""
-
-    def run() -> Dropped:
-        with tempfile.TemporaryDirectory() as folder:
-            arrays = [area.get_array(f"bands/{piece}.npy", Path(folder)) for piece in pieces]
-            partitions = [array["hash"] % np.uint64(num_partitions) for array in arrays]
-            for number in range(num_partitions):
-                ends = [np.searchsorted(partition, [number, number + 1]) for partition in partitions]
-                slices = [array[first:last] for array, (first, last) in zip(arrays, ends, strict=True)]
-                area.put_array(np.concatenate(slices), f"bands/{number:04d}/{group:04d}.npy")
-        return Dropped(0)
-
-    return area.once(f"joined/{group:04d}", run, Dropped)
+    return _keep(area, "duplicates", partition, _drops(hashes["piece"][same], hashes["row"][same], "duplicate"))
 
 
 def find_near_duplicates(area: WorkArea, *, names: Sequence[str], partition: int, earlier: Partitions) -> Dropped:
@@ -115,8 +127,7 @@ def find_near_duplicates(area: WorkArea, *, names: Sequence[str], partition: int
 
 
 def _find_near(area: WorkArea, names: Sequence[str], partition: int, earlier: Partitions) -> Dropped:
-    with tempfile.TemporaryDirectory() as folder:
-        records = np.concatenate([area.get_array(name, Path(folder)) for name in names])
+    records = _records(area, names)
     records = records[~_dropped(area, earlier, records["piece"], records["row"])]
     alike, unchecked = resembling(records)
     done = _keep(area, "near", partition, _drops(alike["piece"], alike["row"], "near_duplicate"))
@@ -128,20 +139,10 @@ def merge_drops(area: WorkArea, *, partitions: Partitions) -> Dropped:
     return area.once("merged", lambda: _keep(area, "merged", 0, _read_drops(area, partitions)), Dropped)
 
 
-def _slices(
-    area: WorkArea, name: str, field: str, pieces: Sequence[PieceId], partition: int, num_partitions: int
-) -> tuple[NDArray[np.void], NDArray[np.uint32]]:
-    """Return the records of one range of ``field`` over all pieces' sorted files, and the piece of each."""
-    low, high = (partition << 64) // num_partitions, ((partition + 1) << 64) // num_partitions
-    slices, pieces_of = [], []
+def _records(area: WorkArea, names: Sequence[str]) -> NDArray[np.void]:
+    """Return the records of one partition of a table, which are in the files ``names``."""
     with tempfile.TemporaryDirectory() as folder:
-        for piece in pieces:
-            array = area.get_array(f"{name}/{piece}.npy", Path(folder))
-            first = np.searchsorted(array[field], np.uint64(low)) if low else 0
-            last = np.searchsorted(array[field], np.uint64(high)) if high < 1 << 64 else len(array)
-            slices.append(np.array(array[first:last]))
-            pieces_of.append(np.full(last - first, piece.index, dtype=np.uint32))
-    return np.concatenate(slices), np.concatenate(pieces_of)
+        return np.concatenate([area.get_array(name, Path(folder)) for name in names])
 
 
 def _drops(pieces: NDArray[np.uint32], rows: NDArray[np.uint32], reason: str) -> NDArray[np.void]:

@@ -10,7 +10,7 @@ from clinical_modernbert.corpus import piece_files
 from clinical_modernbert.corpus.dedup.exact import (
     find_duplicates,
     find_near_duplicates,
-    join_bands,
+    join_tables,
     kept_rows,
     merge_drops,
     piece_drops,
@@ -29,14 +29,16 @@ PIECES = [PieceId(0, n) for n in range(3)]
 def area_with(tmp_path: Path, units: list[list[tuple[int, ...]]]) -> WorkArea:
     area = WorkArea(f"file://{tmp_path}", "work")
     for number, rows in enumerate(units):  # all pieces of one unit
-        table = np.array(rows, dtype=KEY)
+        table = np.array([(*row, number) for row in rows], dtype=KEY)
         area.put_array(table[np.argsort(table["key"], kind="stable")], f"keys/{number:09d}.npy")
     return area
 
 
 def drops(area: WorkArea, pieces: list[PieceId], *, number: int) -> list[dict[str, int]]:
+    join_tables(area, pieces=pieces, group=0, num_partitions={"keys": number})
     for n in range(number):
-        resolve_versions(area, pieces=pieces, partition=n, num_partitions=number)
+        names = [f"keys/{n:04d}/0000.npy"] if number > 1 else [f"keys/{piece}.npy" for piece in pieces]
+        resolve_versions(area, names=names, partition=n)
     return [piece_drops(area, piece=piece, partitions=Partitions(versions=number)) for piece in pieces]
 
 
@@ -90,10 +92,11 @@ def test_a_version_outranks_the_file_that_brings_it(
 
 def test_the_text_of_a_superseded_version_drops_no_other_document(tmp_path: Path) -> None:
     area = area_with(tmp_path, [[(1, 1, 1, 1, 0, 0)], [(1, 2, 1, 1, 0, 0), (2, 2, 1, 2, 1, 0), (3, 2, 1, 3, 2, 0)]])
-    area.put_array(np.array([(7, 7, 0)], dtype=HASH), "hashes/000000000.npy")
-    area.put_array(np.array([(7, 7, 1), (7, 7, 2), (8, 8, 0)], dtype=HASH), "hashes/000000001.npy")
+    area.put_array(np.array([(7, 7, 0, 0)], dtype=HASH), "hashes/000000000.npy")
+    area.put_array(np.array([(7, 7, 1, 1), (7, 7, 1, 2), (8, 8, 1, 0)], dtype=HASH), "hashes/000000001.npy")
     drops(area, PIECES[:2], number=1)
-    find_duplicates(area, pieces=PIECES[:2], partition=0, num_partitions=1, earlier=Partitions(versions=1))
+    names = [f"hashes/{piece}.npy" for piece in PIECES[:2]]
+    find_duplicates(area, names=names, partition=0, earlier=Partitions(versions=1))
     done = Partitions(versions=1, duplicates=1)
     assert piece_drops(area, piece=PIECES[0], partitions=done) == {"superseded": 1}
     assert kept_rows(area, piece=Piece(PIECES[1], "pubmed", 3), partitions=done).tolist() == [True, True, False]
@@ -155,7 +158,7 @@ def test_joined_bands_are_those_of_the_pieces_and_merged_drops_those_of_all_pass
         own = bands[bands["piece"] == piece.index]
         area.put_array(own[np.argsort(own["hash"] % np.uint64(3), kind="stable")], f"bands/{piece}.npy")
     for group in range(2):
-        join_bands(area, pieces=pieces[group::2], group=group, num_partitions=3)
+        join_tables(area, pieces=pieces[group::2], group=group, num_partitions={"bands": 3})
     one = find_near_duplicates(area, names=[f"bands/{p}.npy" for p in pieces], partition=9, earlier=Partitions())
     expected = np.load(tmp_path / "work/drops/near-0009.npy")
     for n in range(3):
