@@ -50,6 +50,12 @@ class DyingStore:
     def read_bytes(self, key: str) -> bytes:
         return self.store.read_bytes(key)
 
+    def info(self, key: str) -> ObjectInfo:
+        return self.store.info(key)
+
+    def read_range(self, key: str, first: int, size_bytes: int, *, version: str) -> bytes:
+        return self.store.read_range(key, first, size_bytes, version=version)
+
     def get_file(self, key: str, local_path: Path) -> Path:
         return self.store.get_file(key, local_path)
 

@@ -3,7 +3,8 @@
 The passes of a real build run in this process, one after another, on as many units, pieces, partitions and shards as that build
 has; a piece holds one note, because requests do not depend on its size. What each worker process reads once (drops of earlier
 passes, the tokenizer, the lexicon) is counted for ``WORKERS`` of them. A download, an upload, a listing of up to 1,000 objects
-and a deletion of up to 1,000 are one request each. Raw files are not counted: three downloads each.
+and a deletion of up to 1,000 are one request each. Raw files are local here. What they cost in S3 is counted by reading one
+object of their average size: ``raw``, with the ``.md5`` file of each and the listings of the driver.
 """
 
 import math
@@ -19,6 +20,8 @@ from clinical_modernbert.artifacts import make_plan
 from clinical_modernbert.artifacts.store import ObjectInfo
 from clinical_modernbert.corpus import build
 from clinical_modernbert.recipe import CorpusRecipe, build_recipe
+from clinical_modernbert.recipe.sources import PubMedSource
+from clinical_modernbert.sources import list_units, read_unit
 
 from benchmarks.harness import write_result
 
@@ -50,6 +53,14 @@ class CountingStore:
     def read_bytes(self, key: str) -> bytes:
         self._count(key)
         return self._objects[key]
+
+    def info(self, key: str) -> ObjectInfo:
+        self._count(key)
+        return ObjectInfo(key, len(self._objects[key]), "1")
+
+    def read_range(self, key: str, first: int, size_bytes: int, *, version: str) -> bytes:
+        self._count(key)
+        return self._objects[key][first : first + size_bytes]
 
     def write_bytes(self, key: str, data: bytes) -> None:
         self.requests[self.stage] += 1
@@ -83,7 +94,7 @@ class CountingStore:
             del self._objects[key]
 
 
-_PARALLEL = ("duplicates", "near", "tokenise", "pack")
+_PARALLEL = ("duplicates", "near", "draw", "tokenise", "pack")
 
 
 def score() -> str:
@@ -121,7 +132,23 @@ def count_requests(pieces: int) -> Counter[str]:
     with tempfile.TemporaryDirectory() as folder, mock.patch.multiple(build, **patches), opened:
         recipe = _recipe(Path(folder), pieces)
         build.build_corpus(make_plan(recipe, store))
-    return store.requests
+    return store.requests + Counter(raw=raw_requests(pieces))
+
+
+def raw_requests(files: int) -> int:
+    """Return the requests for so many raw files of PubMed's size: their listings, and what the task of each reads."""
+    store = CountingStore()
+    store.write_bytes("file.xml.gz", b"<PubmedArticleSet>" + b" " * (RAW_BYTES // PIECES) + b"</PubmedArticleSet>")
+    store.requests.clear()
+    source = PubMedSource(type="pubmed", name="pubmed", path="s3://bucket")
+    with mock.patch("clinical_modernbert.artifacts.remote_files.open_store", lambda _: store):
+        units = list_units(source)
+        listings = store.requests.total() * math.ceil(files / _PAGE)
+        store.requests.clear()
+        for _ in read_unit(source, units[0]):
+            pass
+    # A fingerprint lists the files, and so does the build.
+    return 2 * listings + files * store.requests.total()
 
 
 class _InProcess:

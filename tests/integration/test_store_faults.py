@@ -1,14 +1,22 @@
 """The store's client on a network that breaks: a request is sent again, nothing torn is visible, an outage is an error."""
 
+import gzip
+import random
 import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from clinical_modernbert import outages
 from clinical_modernbert.artifacts import Store, open_store, s3_store
 from clinical_modernbert.errors import StoreError, StoreOutage
+from clinical_modernbert.recipe.sources import TableSource
+from clinical_modernbert.sources import list_units, read_unit
+from clinical_modernbert.sources.document import Document
+from clinical_modernbert.sources.files import read_chunks
 
 from benchmarks.kits.fault_proxy import Fault, FaultProxy, running_fault_proxy
 from tests.helpers.s3_server import S3Server
@@ -65,10 +73,13 @@ def test_a_fault_that_passes_costs_a_retry_and_nothing_else(
     assert store.get_file("a/large", tmp_path / "target.bin").read_bytes() == BODY
     proxy.arm(fault)
     assert [item.key for item in store.walk("a")] == ["a/large", "a/small"]
+    version = store.info("a/large").version
+    proxy.arm(fault)
+    assert store.read_range("a/large", 5_000, 50_000, version=version) == BODY[5_000:55_000]
     proxy.arm(fault)
     store.clear("a")
 
-    assert proxy.struck == [fault] * 6
+    assert proxy.struck == [fault] * 7
     assert [*store.walk("")] == []
 
 
@@ -99,3 +110,53 @@ def test_a_refusal_is_not_tried_again(
         open_store(store.uri)
     assert not isinstance(caught.value, StoreOutage)
     assert not caplog.records
+
+
+def test_a_raw_file_is_read_on_after_a_cut_and_is_never_whole_on_this_machine(
+    store: Store, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = random.Random(0).randbytes(12 << 20)
+    store.write_bytes("raw.gz", gzip.compress(content, 1))
+    for whole in ("get_file", "read_bytes"):
+        monkeypatch.setattr(s3_store.S3Store, whole, None)
+    chunks = read_chunks(f"{store.uri}/raw.gz")
+    parts = [next(chunks)]
+    fault = Fault("cut_response", after_bytes=1 << 20)
+    proxy.arm(fault)
+    assert b"".join([*parts, *chunks]) == content
+    assert proxy.struck == [fault]
+
+
+def test_an_outage_while_a_table_is_read_is_no_damage_of_the_table(
+    store: Store, proxy: FaultProxy, s3_environment: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    draw = random.Random(0)
+    texts = [draw.randbytes(1000).hex() for _ in range(1500)]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "notes.parquet", row_group_size=300)
+    (tmp_path / "notes.csv").write_text("text\n" + "\n".join(texts * 4))  # more than the first range
+    with monkeypatch.context() as patched:  # the upload is not tested here: straight to the server, without short waits
+        patched.setenv("S3_ENDPOINT_URL", s3_environment.endpoint)
+        patched.setattr(s3_store, "READ_S", 30.0)
+        for path in tmp_path.iterdir():
+            open_store(store.uri).put_file(path, path.name)
+    for name in ("notes.parquet", "notes.csv"):
+        source = TableSource(type="table", name="notes", path=f"{store.uri}/{name}", text_column="text")
+        (unit,) = list_units(source)
+        records = read_unit(source, unit)
+        fault = Fault("cut_response", after_bytes=100_000)
+        found = [next(records)]
+        proxy.arm(fault)
+        found += records
+        wanted = texts * (4 if name == "notes.csv" else 1)
+        assert [record.text for record in found if isinstance(record, Document)] == wanted
+        assert proxy.struck.pop() == fault
+
+        records = read_unit(source, unit)
+        next(records)
+        with monkeypatch.context() as patched:
+            patched.setattr(s3_store, "PATIENCE_S", 0.5)
+            patched.setattr(proxy, "target", ("127.0.0.1", 9))
+            proxy.drop_connections()
+            with pytest.raises(StoreOutage, match=f"reading .*{name} failed with"):
+                for record in records:
+                    assert isinstance(record, Document)

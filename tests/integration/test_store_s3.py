@@ -48,6 +48,21 @@ def test_an_empty_object_is_an_object(store: Store) -> None:
     assert [*store.walk("")] == [ObjectInfo("empty", 0)]
 
 
+def test_a_range_is_read_of_the_version_that_was_seen(store: Store) -> None:
+    store.write_bytes("key", bytes(range(256)))
+    seen = store.info("key")
+    assert (seen.key, seen.size_bytes) == ("key", 256)
+    assert [item.version for item in store.walk("")] == [seen.version]
+    assert store.read_range("key", 250, 6, version=seen.version) == bytes(range(250, 256))
+    store.write_bytes("key", bytes(300))
+    assert store.info("key").version != seen.version
+    with pytest.raises(StoreError, match="key changed while it was read"):
+        store.read_range("key", 0, 10, version=seen.version)
+    for ask in (store.info, lambda key: store.read_range(key, 0, 1, version="")):
+        with pytest.raises(KeyError):
+            ask("absent")
+
+
 def test_writing_again_replaces_the_whole_object(store: Store) -> None:
     store.write_bytes("key", b"long first content")
     store.write_bytes("key", b"short")

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from clinical_modernbert.artifacts.store import ObjectInfo, join_key
+from clinical_modernbert.artifacts.store import ObjectInfo, changed, join_key
 from clinical_modernbert.errors import StoreError
 
 _PARTIAL = ".partial-"
@@ -33,6 +33,24 @@ class FileStore:
         except OSError as error:
             raise self._refused("reading", key, error) from None
 
+    def info(self, key: str) -> ObjectInfo:
+        path = self._path(key)
+        if not path.is_file():
+            raise KeyError(key)
+        return _info(key, path.stat())
+
+    def read_range(self, key: str, first: int, size_bytes: int, *, version: str) -> bytes:
+        try:
+            with self._path(key).open("rb") as file:
+                if _info(key, os.fstat(file.fileno())).version != version:
+                    raise changed(self.uri, key)
+                file.seek(first)
+                return file.read(size_bytes)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise KeyError(key) from None
+        except OSError as error:
+            raise self._refused("reading", key, error) from None
+
     def write_bytes(self, key: str, data: bytes) -> None:
         self._write(key, lambda target: target.write(data))
 
@@ -51,7 +69,7 @@ class FileStore:
         # Sorted as text, not as paths: `a-b/x` comes before `a/x`, as in S3.
         for key in sorted(paths):
             if paths[key].is_file():
-                yield ObjectInfo(key=key, size_bytes=paths[key].stat().st_size)
+                yield _info(key, paths[key].stat())
 
     def names(self, prefix: str) -> list[str]:
         top = self._path(prefix)
@@ -97,6 +115,10 @@ class FileStore:
 
     def _refused(self, doing: str, key: str, error: OSError) -> StoreError:
         return StoreError(f"{self.uri}: {doing} {key} failed with {error.strerror or type(error).__name__}")
+
+
+def _info(key: str, stat: os.stat_result) -> ObjectInfo:
+    return ObjectInfo(key, stat.st_size, f"{stat.st_mtime_ns}-{stat.st_size}")
 
 
 def _opened(path: Path) -> BinaryIO:

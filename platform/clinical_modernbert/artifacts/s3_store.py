@@ -21,9 +21,9 @@ from minio.datatypes import Object
 from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 from urllib3 import PoolManager, Retry, Timeout
-from urllib3.exceptions import HTTPError, MaxRetryError
+from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError
 
-from clinical_modernbert.artifacts.store import ObjectInfo, join_key
+from clinical_modernbert.artifacts.store import ObjectInfo, changed, join_key
 from clinical_modernbert.errors import StoreError, StoreOutage
 from clinical_modernbert.outages import patiently
 
@@ -32,6 +32,7 @@ _FAILURES = (MinioException, HTTPError, ValueError)
 _PASSING_STATUSES = (500, 502, 503, 504)
 _PASSING = frozenset({"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown"})
 _ABSENT = frozenset({"NoSuchKey", "NoSuchObject", "ResourceNotFound"})
+_CHANGED = "PreconditionFailed"
 
 # A service that restarts, or moves to another node, is away for about a minute. The client's own waits for a connection or for
 # the next bytes must be shorter than the patience, or a stalled request would never be sent again.
@@ -88,6 +89,25 @@ class S3Store:
 
         return self._try("reading", key, read)
 
+    def info(self, key: str) -> ObjectInfo:
+        found = self._try("reading", key, lambda: self._client.stat_object(self._bucket, self._name(key)))
+        return ObjectInfo(key, found.size or 0, found.etag or "")
+
+    def read_range(self, key: str, first: int, size_bytes: int, *, version: str) -> bytes:
+        def read() -> bytes:
+            response = self._client.get_object(
+                self._bucket, self._name(key), first, size_bytes, request_headers={"If-Match": f'"{version}"'}
+            )
+            with closing(response):
+                if response.headers.get("etag", "").strip('"') != version:  # a service may ignore the condition
+                    raise changed(self.uri, key)
+                data = response.read()
+            if len(data) != size_bytes:
+                raise ProtocolError(f"{len(data)} of {size_bytes} bytes")
+            return data
+
+        return self._try("reading", key, read)
+
     def write_bytes(self, key: str, data: bytes) -> None:
         self._try(
             "writing",
@@ -114,9 +134,9 @@ class S3Store:
 
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:
         # AWS lists in the order of the names' bytes, other services do not.
-        objects = ((self._key(item.object_name), item.size) for item in self._objects(prefix, recursive=True))
-        for key, size_bytes in sorted(objects):
-            yield ObjectInfo(key=key, size_bytes=size_bytes)
+        objects = self._objects(prefix, recursive=True)
+        for key, size, etag in sorted((self._key(item.object_name), item.size, item.etag or "") for item in objects):
+            yield ObjectInfo(key, size, etag)
 
     def names(self, prefix: str) -> list[str]:
         keys = (self._key(item.object_name).rstrip("/") for item in self._objects(prefix, recursive=False))
@@ -154,6 +174,8 @@ class S3Store:
             except _FAILURES as error:
                 if isinstance(error, S3Error) and error.code in _ABSENT:
                     raise KeyError(key) from None
+                if isinstance(error, S3Error) and error.code == _CHANGED:
+                    raise changed(self.uri, key) from None
                 raise self._refused(doing, key, error) from None
 
         return patiently(

@@ -6,7 +6,7 @@ POSIX paths. Listing is recursive and sorted. A store knows nothing of artifacts
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -15,10 +15,12 @@ from clinical_modernbert.errors import StoreError
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """One object of a listing."""
+    """One object: of a listing, or asked for by its key."""
 
     key: str
     size_bytes: int
+    version: str = field(default="", compare=False)
+    """Differs once the object's content does: the ETag of S3, the time of the last change in a folder."""
 
 
 class Store(Protocol):
@@ -28,6 +30,15 @@ class Store(Protocol):
 
     def read_bytes(self, key: str) -> bytes:
         """Return an object; raises ``KeyError`` where it does not exist."""
+
+    def info(self, key: str) -> ObjectInfo:
+        """Return size and version of an object; raises ``KeyError`` where it does not exist."""
+
+    def read_range(self, key: str, first: int, size_bytes: int, *, version: str) -> bytes:
+        """Return ``size_bytes`` bytes of an object from byte ``first`` on; the range lies inside of it.
+
+        Raises ``KeyError`` where it does not exist, ``StoreError`` where it is no longer of ``version``.
+        """
 
     def write_bytes(self, key: str, data: bytes) -> None:
         """Write a whole object, replacing an existing one."""
@@ -52,6 +63,11 @@ class Store(Protocol):
 
     def clear(self, prefix: str) -> None:
         """Delete every object below the folder ``prefix``; not atomic, and no error where there is none."""
+
+
+def changed(uri: str, key: str) -> StoreError:
+    """Return the error for an object that another one replaced while it was read."""
+    return StoreError(f"{uri}: {key} changed while it was read; run it again once the object stays as it is")
 
 
 def join_key(*parts: str) -> str:

@@ -226,7 +226,7 @@ def _parquet_rows(
 ) -> Iterator[_Located | Quarantined]:
     number = 0
     try:
-        with pq.ParquetFile(location) as parquet:
+        with pq.ParquetFile(location, pre_buffer=False) as parquet:
             names = check_names(parquet.schema_arrow.names, columns, file)
             check_inflation(parquet)
             for group in range(parquet.num_row_groups):

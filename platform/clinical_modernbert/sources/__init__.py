@@ -6,16 +6,16 @@ this package loads neither lxml nor numpy; a module loads what it needs when it 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any, Protocol
 
-from clinical_modernbert.artifacts.remote_files import fetched, is_remote
+from clinical_modernbert.artifacts.remote_files import remote_infos
+from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import Source
 from clinical_modernbert.sources import codes, pmc, pubmed
 from clinical_modernbert.sources.checked_records import checked_records
 from clinical_modernbert.sources.codes import CodeEntry, code_group, code_table
 from clinical_modernbert.sources.document import Document, Record, Unit
-from clinical_modernbert.sources.files import COMPANION, Progress
+from clinical_modernbert.sources.files import Progress
 from clinical_modernbert.sources.generated import citation_files, note_files
 from clinical_modernbert.sources.notes import (
     ccda,
@@ -64,10 +64,10 @@ MODULES: Mapping[str, _Module] = {
 
 
 def list_units(source: Source) -> list[Unit]:
-    """Return what tasks read, sorted by name (PubMed: in NLM's order): files with their sha256, or parts of a generated source.
+    """Return what tasks read, sorted by name (PubMed: in NLM's order): files with their digest, or parts of a generated source.
 
-    Names and digests do not depend on where the folder is, so they may enter a fingerprint. Raises ``SourceError`` where a
-    path or package is missing, nothing matches, or a CSV file lacks a column.
+    Names and digests do not depend on where the folder is, so they may enter a fingerprint; in S3 a digest is of ETag and size.
+    Raises ``SourceError`` where a path or package is missing, nothing matches, or a CSV file lacks a column.
     """
     return MODULES[source.type].units(source)
 
@@ -79,9 +79,13 @@ def read_unit(source: Source, unit: Unit, *, progress: Progress | None = None) -
     where a reader fails on what no rule foresees.
     """
     progress = progress or Progress()
-    with fetched(unit.location, companion=COMPANION) as local:
-        here = replace(unit, location=str(local)) if is_remote(unit.location) else unit
-        yield from checked_records(MODULES[source.type].read(source, here, progress), here, progress)
+    yield from checked_records(_unchanged_records(source, unit, progress), unit, progress)
+
+
+def _unchanged_records(source: Source, unit: Unit, progress: Progress) -> Iterator[Record]:
+    if unit.version and remote_infos([unit.location])[unit.location].version != unit.version:
+        raise SourceError(f"{unit.source}/{unit.name} changed since it was listed; run the build again")
+    yield from MODULES[source.type].read(source, unit, progress)
 
 
 def licence_of(source: Source) -> str | None:

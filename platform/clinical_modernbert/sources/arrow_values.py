@@ -1,14 +1,34 @@
-"""Values of Parquet files that Python cannot hold, and columns that inflate to far more than they say."""
+"""Parquet files, wherever they are: values that Python cannot hold, and columns that inflate to far more than they say."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
-from clinical_modernbert.sources.files import HARMLESS_BYTES, MOST_RATIO
+from clinical_modernbert.artifacts.remote_files import is_remote, open_location
+from clinical_modernbert.sources.files import HARMLESS_BYTES, MOST_RATIO, Progress, size_of
 from clinical_modernbert.sources.inflate import DamagedFileError
 
 UNREADABLE: Any = object()
 """Stands for a text that is not UTF-8 or a time beyond the years of ``datetime``."""
 UNREADABLE_REASON = "a text that is not UTF-8, or a time beyond the years 1 to 9999"
+
+
+@contextmanager
+def parquet_file(location: str, progress: Progress | None = None) -> Iterator[Any]:
+    """Hand out a ``pyarrow.parquet.ParquetFile``; one in S3 is read in ranges, of the columns that are asked for."""
+    import pyarrow.parquet as pq
+
+    progress = progress or Progress()
+    with ExitStack() as opened:
+        file: Any = location
+        if is_remote(location):
+            file = opened.enter_context(open_location(location))
+            progress.size_bytes = size_of(file)
+        else:
+            progress.size_bytes = Path(location).stat().st_size
+        # By default pyarrow keeps all row groups that are asked for in memory, from the first one on.
+        yield opened.enter_context(pq.ParquetFile(file, pre_buffer=False))
 
 
 def readable(value: Any) -> Any:

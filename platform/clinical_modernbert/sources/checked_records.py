@@ -10,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from traceback import extract_tb
 
+from clinical_modernbert.artifacts.remote_files import is_remote, open_location
 from clinical_modernbert.errors import SourceError, UserError
 from clinical_modernbert.sources.document import Deleted, Document, Dropped, Quarantined, Record, Unit, is_unicode
-from clinical_modernbert.sources.files import Progress
+from clinical_modernbert.sources.files import Progress, size_of
 
 MOST_CHARACTERS = 1 << 26
 """Of one text; a discharge summary has about 100,000."""
@@ -31,8 +32,12 @@ def checked_records(records: Iterable[Record], unit: Unit, progress: Progress) -
                 progress.count_damage(checked)
                 checked = replace(checked, record_id=shown_id(checked.record_id))
             yield checked
-        if not number and (path := Path(unit.location)).is_file() and not path.stat().st_size:
+        if not number and _is_empty(unit.location):
             yield Quarantined(unit.name, "the whole file", "the file is empty")
+    except FileNotFoundError:
+        raise SourceError(
+            f"{unit.source}/{unit.name} is no longer there; put it back, or run the build again"
+        ) from None
     except (UserError, OSError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - whatever a reader meets
@@ -42,6 +47,13 @@ def checked_records(records: Iterable[Record], unit: Unit, progress: Progress) -
         raise SourceError(
             f"{unit.source}/{unit.name}: what follows record {number} cannot be read ({place}); leave the file out and report it"
         ) from None
+
+
+def _is_empty(location: str) -> bool:
+    if not is_remote(location) and not Path(location).is_file():
+        return False
+    with open_location(location) as stream:
+        return not size_of(stream)
 
 
 def shown_id(value: str | None) -> str | None:

@@ -125,7 +125,7 @@ def _table_rows(
         yield loss.first_line, loss.quarantined(file, lines.number)
 
 
-def check_columns(location: Path, *, file: str, columns: tuple[str, ...], quoted: bool = True) -> None:
+def check_columns(location: str | Path, *, file: str, columns: tuple[str, ...], quoted: bool = True) -> None:
     """Raise ``SourceError`` where the file's header lacks a column; a damaged file is left to ``read_rows``."""
     for _ in read_rows(read_chunks(location), file=file, columns=columns, quoted=quoted):
         return

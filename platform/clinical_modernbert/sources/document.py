@@ -119,8 +119,10 @@ class Unit:
     num_records: int | None = None
     """For generated parts: which records; None for files."""
     digest: str = ""
-    """sha256 of the file, or of the generator's version and settings."""
+    """sha256 of the file, of the ETag and size of one in S3, or of the generator's version and settings."""
     size_bytes: int = 0
     """Size of the files; 0 for a folder and for generated parts."""
     files: tuple[tuple[str, str], ...] = ()
     """(name, location) of each file of a unit of several, whose ``location`` is empty."""
+    version: str = ""
+    """ETag of a file in S3 when it was listed; empty for any other unit."""

@@ -1,24 +1,28 @@
 """Raw files: the files that a source names, their bytes as chunks, plain or gzip, up to the first damage, and their lines.
 
-Whether a file is gzip is read from its first bytes, not from its name. Memory is bounded by the chunk, not by the file.
+Whether a file is gzip is read from its first bytes, not from its name. Memory is bounded by the chunk, not by the file. A file is
+known by the sha256 of its content, one in S3 by its ETag and size, because nothing of it should be read before its task.
 """
 
 import hashlib
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import IO
 
-from clinical_modernbert.artifacts.remote_files import fetched, is_remote, remote_files
+from clinical_modernbert.artifacts.remote_files import is_remote, open_location, remote_files, remote_infos
+from clinical_modernbert.artifacts.store import ObjectInfo
 from clinical_modernbert.errors import SourceError
-from clinical_modernbert.hashing import file_sha256
 from clinical_modernbert.sources.document import Quarantined, Unit, is_unicode
 from clinical_modernbert.sources.inflate import DamagedFileError, inflated
 
-COMPANION = ".md5"
-"""Ending of a file next to another with its sum, which is fetched with it."""
 _BOM = b"\xef\xbb\xbf"
+_HASHING_THREADS = 8
+_HASHED_BYTES = 1 << 20
 _MOST_LINE_BYTES = 1 << 26  # no record of these formats is longer
 # Text inflates to 3 to 30 times its size, and gzip can reach 1,032. A smaller output is harmless whatever its ratio.
 MOST_RATIO = 200
@@ -138,19 +142,66 @@ def path_field(source: str) -> str:
 
 
 def file_units(
-    source: str, files: Iterable[tuple[str, str]], *, check: Callable[[str, Path], None] | None = None
+    source: str, files: Iterable[tuple[str, str]], *, check: Callable[[str, str], None] | None = None
 ) -> list[Unit]:
-    """Return one unit a file, in their order, each with its size and sha256; ``check`` sees its name and local path."""
-    units = []
-    for name, location in files:
-        with fetched(location, companion=COMPANION) as local:
-            if check is not None:
-                check(name, local)
-            if not is_unicode(name):
-                raise SourceError(f"the name of {location!r} is not UTF-8; rename the file")
-            size = local.stat().st_size
-            units.append(Unit(source, name, location, digest=file_sha256(local), size_bytes=size))
-    return units
+    """Return one unit a file, in their order, each with its size and digest; ``check`` sees its name and location.
+
+    Local files are hashed once a process, several at the same time. Of a file in S3 only what ``check`` needs is read.
+    """
+    listed = list(files)
+    infos = remote_infos([location for _, location in listed if is_remote(location)])
+
+    def unit(file: tuple[str, str]) -> Unit:
+        name, location = file
+        if check is not None:
+            check(name, location)
+        if not is_unicode(name):
+            raise SourceError(f"the name of {location!r} is not UTF-8; rename the file")
+        if is_remote(location):
+            return _remote_unit(source, name, location, infos[location])
+        size = Path(location).stat().st_size
+        return Unit(source, name, location, digest=content_sums(location).sha256, size_bytes=size)
+
+    with ThreadPoolExecutor(_HASHING_THREADS) as pool:
+        return list(pool.map(unit, listed))
+
+
+def _remote_unit(source: str, name: str, location: str, info: ObjectInfo) -> Unit:
+    digest = hashlib.sha256(f"{info.version}\0{info.size_bytes}".encode()).hexdigest()
+    return Unit(source, name, location, digest=digest, size_bytes=info.size_bytes, version=info.version)
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Hashes of one content."""
+
+    sha256: str
+    md5: str | None
+    """None where it was not asked for."""
+
+
+def content_sums(location: str, *, with_md5: bool = False) -> Sums:
+    """Return the sums of a file, by one pass over it a process as long as it is not changed."""
+    stat = Path(location).stat()
+    identity = location, stat.st_size, stat.st_mtime_ns, stat.st_ino
+    known = _SUMS.get(identity)
+    if known is None or (with_md5 and known.md5 is None):
+        with open_location(location) as stream:
+            known = _SUMS[identity] = sums_of(stream, with_md5=with_md5)
+    return known
+
+
+_SUMS: dict[tuple[str, int, int, int], Sums] = {}
+
+
+def sums_of(stream: IO[bytes], *, with_md5: bool) -> Sums:
+    """Return the sums of what is left of a stream."""
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    while chunk := stream.read(_HASHED_BYTES):
+        sha256.update(chunk)
+        if with_md5:
+            md5.update(chunk)
+    return Sums(sha256.hexdigest(), md5.hexdigest() if with_md5 else None)
 
 
 def joint_unit(source: str, name: str, files: Sequence[tuple[str, str]]) -> Unit:
@@ -205,15 +256,22 @@ def _decode(line: bytes) -> str:
         return line.decode("cp1252", errors="replace")
 
 
-def read_chunks(location: Path, progress: Progress | None = None) -> Iterator[bytes]:
+def size_of(stream: IO[bytes]) -> int:
+    """Return the size of an open file, which is at its beginning afterwards."""
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
+    return size
+
+
+def read_chunks(location: str | Path, progress: Progress | None = None) -> Iterator[bytes]:
     """Yield the content, inflated where the file is gzip; ``progress`` is kept up to date.
 
     Raises ``DamagedFileError`` after the last readable byte of a truncated or broken archive, and for one that inflates to more
     than 200 times its size; ``OSError`` passes through.
     """
     progress = progress or Progress()
-    progress.size_bytes = location.stat().st_size
-    with location.open("rb") as stream:
+    with open_location(location) as stream:
+        progress.size_bytes = size_of(stream)
         try:
             for chunk in inflated(stream):
                 progress.read_bytes = stream.tell()

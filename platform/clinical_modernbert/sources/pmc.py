@@ -7,7 +7,6 @@ text (``[12]``) stay, because no rule can tell them from other brackets. An arti
 
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from clinical_modernbert.recipe.sources import PmcSource
@@ -44,7 +43,7 @@ def units(source: PmcSource) -> list[Unit]:
 
 def read(source: PmcSource, unit: Unit, progress: Progress) -> Iterator[Record]:
     """Yield one value for the article."""
-    return read_article(read_chunks(Path(unit.location), progress), file=unit.name, source=source)
+    return read_article(read_chunks(unit.location, progress), file=unit.name, source=source)
 
 
 def licence(source: PmcSource) -> str:

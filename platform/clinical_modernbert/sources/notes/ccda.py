@@ -6,7 +6,6 @@ replaces is deleted; addenda stay. No entity is expanded, and a document type de
 """
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from clinical_modernbert.recipe.sources import CcdaSource
@@ -66,7 +65,7 @@ def units(source: CcdaSource) -> list[Unit]:
 
 def read(source: CcdaSource, unit: Unit, progress: Progress) -> Iterator[Record]:
     """Yield one value for the document, and one for each document that it replaces."""
-    return read_document(read_chunks(Path(unit.location), progress), file=unit.name, source=source)
+    return read_document(read_chunks(unit.location, progress), file=unit.name, source=source)
 
 
 def licence(source: CcdaSource) -> None:

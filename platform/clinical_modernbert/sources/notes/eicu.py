@@ -7,7 +7,6 @@ all stays and hospitals.
 
 from collections.abc import Iterator, Mapping
 
-from clinical_modernbert.artifacts.remote_files import fetched
 from clinical_modernbert.recipe.sources import EicuNoteSource
 from clinical_modernbert.sources.csv_rows import check_columns, read_rows
 from clinical_modernbert.sources.document import (
@@ -84,13 +83,12 @@ def _rows(
         if not name.rpartition("/")[2].startswith(f"{table}."):
             continue
         part = Progress()
-        with fetched(location) as local:
-            for row in read_rows(read_chunks(local, part), file=name, columns=columns):
-                left_out.num_rows += table == "note"
-                if isinstance(row, Quarantined):
-                    left_out.add_damage(row, part)
-                else:
-                    yield name, f"line {row.line}", tuple(value.strip() for value in row.values)
+        for row in read_rows(read_chunks(location, part), file=name, columns=columns):
+            left_out.num_rows += table == "note"
+            if isinstance(row, Quarantined):
+                left_out.add_damage(row, part)
+            else:
+                yield name, f"line {row.line}", tuple(value.strip() for value in row.values)
         progress.add_file(part)
 
 

@@ -9,12 +9,12 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
+from typing import IO
 
-from clinical_modernbert.artifacts.remote_files import fetched, local_copy
+from clinical_modernbert.artifacts.remote_files import open_location
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import FhirSource
 from clinical_modernbert.sources.document import (
@@ -27,7 +27,7 @@ from clinical_modernbert.sources.document import (
     Unit,
     group_of,
 )
-from clinical_modernbert.sources.files import Progress, file_units, find_files, is_folder, path_field
+from clinical_modernbert.sources.files import Progress, file_units, find_files, is_folder, path_field, size_of
 from clinical_modernbert.sources.notes.attachments import AttachmentError, attachment_text, decoded, preference
 from clinical_modernbert.sources.notes.fhir_resources import (
     PATIENT_FILES,
@@ -64,7 +64,7 @@ def read(source: FhirSource, unit: Unit, progress: Progress) -> Iterator[Record]
     """Yield one value for each resource, and one for each resource that it replaces."""
     top = top_folder(source.path)
     patients = patients_of(top, source.patient_identifier)
-    for item in read_resources(Path(unit.location), file=unit.name, kinds=_TYPES, progress=progress):
+    for item in read_resources(unit.location, file=unit.name, kinds=_TYPES, progress=progress):
         if isinstance(item, Quarantined):
             yield item
             continue
@@ -134,29 +134,34 @@ def _content(form: Resource, top: str) -> bytes:
     name = url.removeprefix("file://")
     if "://" in name or name.startswith("/") or ".." in name.split("/"):
         raise UnusableError("the attachment's url is no file below the export")
-    with ExitStack() as opened:
-        try:
-            path = opened.enter_context(fetched(f"{top}/{name}"))
-            if path.stat().st_size > _MOST_BYTES:
+    try:
+        with open_location(f"{top}/{name}") as stream:
+            if size_of(stream) > _MOST_BYTES:
                 raise UnusableError(f"the attachment has more than {_MOST_BYTES} bytes")
-            return path.read_bytes()
-        except (OSError, KeyError, ValueError):  # ValueError: a null character
-            raise UnusableError("the attachment's url is no file below the export") from None
+            return stream.read()
+    except (OSError, ValueError):  # ValueError: a null character
+        raise UnusableError("the attachment's url is no file below the export") from None
 
 
 def _binary(identifier: str, top: str) -> bytes:
     place = _binaries(top).get(identifier)
     if place is None:
         raise UnusableError("the attachment's Binary is not in the export")
-    path, offset = place
-    with path.open("rb") as stream:
-        stream.seek(offset)
-        data = json.loads(stream.readline()).get("data")
+    location, offset, size = place
+    stream = _binary_file(location)
+    stream.seek(offset)
+    data = json.loads(stream.read(size)).get("data")
     return decoded(data) if isinstance(data, str) else b""
 
 
+@lru_cache(maxsize=4)
+def _binary_file(location: str) -> IO[bytes]:
+    # Stays open: in S3 the notes of an export that is in the order of its resources then share ranges.
+    return open_location(location)
+
+
 @lru_cache(maxsize=1)
-def _binaries(top: str) -> dict[str, tuple[Path, int]]:
+def _binaries(top: str) -> dict[str, tuple[str, int, int]]:
     """Return where each Binary of an export is; one pass over its files in a process, about 200 bytes a resource."""
     places = {}
     try:
@@ -164,12 +169,12 @@ def _binaries(top: str) -> dict[str, tuple[Path, int]]:
     except SourceError:  # there are none
         return {}
     for _, location in files:
-        path, offset = local_copy(location), 0
-        with path.open("rb") as stream:
+        offset = 0
+        with open_location(location) as stream:
             # A longer line comes in parts, which are not JSON. The note of a broken one is quarantined: its Binary is not found.
             while line := stream.readline(_MOST_BYTES):
                 with suppress(ValueError, KeyError, TypeError, RecursionError):
-                    places[str(json.loads(line)["id"])] = (path, offset)
+                    places[str(json.loads(line)["id"])] = (location, offset, len(line))
                 offset += len(line)
     return places
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from clinical_modernbert.artifacts.remote_files import fetched
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import FhirEventsSource
 from clinical_modernbert.sources.document import (
@@ -117,22 +116,20 @@ def _read_file(
 ) -> Iterator[Dropped]:
     part = Progress()
     top = top_folder(source.path)
-    with fetched(location) as local:
-        for item in read_resources(local, file=name, kinds=_KINDS, progress=part):
-            if isinstance(item, Quarantined):
-                left_out.num_rows += 1
-                left_out.add_damage(item, part)
-                continue
-            place, resource = item
-            left_out.num_rows += 1
-            try:
-                dropped = _add(resource, left_out.num_rows, source, top, patients, rows)
-            except (UnusableError, AttributeError, TypeError, OverflowError) as error:
-                reason = str(error) if isinstance(error, UnusableError) else "not of FHIR R4's structure"
-                left_out.add(Quarantined(name, place.position, reason))
-            else:
-                if dropped:
-                    yield Dropped(dropped)
+    for item in read_resources(location, file=name, kinds=_KINDS, progress=part):
+        left_out.num_rows += 1
+        if isinstance(item, Quarantined):
+            left_out.add_damage(item, part)
+            continue
+        place, resource = item
+        try:
+            dropped = _add(resource, left_out.num_rows, source, top, patients, rows)
+        except (UnusableError, AttributeError, TypeError, OverflowError) as error:
+            reason = str(error) if isinstance(error, UnusableError) else "not of FHIR R4's structure"
+            left_out.add(Quarantined(name, place.position, reason))
+        else:
+            if dropped:
+                yield Dropped(dropped)
     progress.add_file(part)
 
 
@@ -253,8 +250,7 @@ def _medications(top: str) -> dict[str, str]:
         return {}
     names = {}
     for file, location in files:
-        with fetched(location) as local:
-            for item in read_resources(local, file=file, kinds=("Medication",), progress=Progress()):
-                if not isinstance(item, Quarantined):
-                    names[str(item[1].get("id"))] = concept_name(item[1].get("code"))
+        for item in read_resources(location, file=file, kinds=("Medication",), progress=Progress()):
+            if not isinstance(item, Quarantined):
+                names[str(item[1].get("id"))] = concept_name(item[1].get("code"))
     return names

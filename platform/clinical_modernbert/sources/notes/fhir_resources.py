@@ -4,10 +4,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-from clinical_modernbert.artifacts.remote_files import fetched
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.sources.document import Quarantined
 from clinical_modernbert.sources.files import Progress, find_files, is_folder, read_chunks
@@ -35,7 +33,7 @@ def top_folder(path: str) -> str:
 
 
 def read_resources(
-    location: Path, *, file: str, kinds: tuple[str, ...], progress: Progress
+    location: str, *, file: str, kinds: tuple[str, ...], progress: Progress
 ) -> Iterator[tuple[Value, Resource] | Quarantined]:
     """Yield each resource of a file with its place; one of another type is quarantined."""
     for item in read_values(read_chunks(location, progress), file=file):
@@ -133,13 +131,10 @@ def _patients(top: str) -> Iterator[tuple[str, Resource]]:
     except SourceError:  # there are none
         return
     for name, location in files:
-        with fetched(location) as local:
-            for item in read_resources(local, file=name, kinds=("Patient",), progress=Progress()):
-                if isinstance(item, Quarantined):
-                    raise SourceError(
-                        f"{name}, {item.position}: {item.reason}; it decides the groups: repair or remove it"
-                    )
-                yield f"{name}, {item[0].position}", item[1]
+        for item in read_resources(location, file=name, kinds=("Patient",), progress=Progress()):
+            if isinstance(item, Quarantined):
+                raise SourceError(f"{name}, {item.position}: {item.reason}; it decides the groups: repair or remove it")
+            yield f"{name}, {item[0].position}", item[1]
 
 
 def _identifier(patient: Resource, wanted: str) -> str:

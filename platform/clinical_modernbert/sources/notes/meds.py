@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from clinical_modernbert.recipe.sources import MedsSource
-from clinical_modernbert.sources.arrow_values import UNREADABLE, check_inflation, readable
+from clinical_modernbert.sources.arrow_values import UNREADABLE, check_inflation, parquet_file, readable
 from clinical_modernbert.sources.document import PATIENT, Document, Dropped, Quarantined, Record, Unit, group_of
 from clinical_modernbert.sources.event_texts import Entry, event_text, event_words
 from clinical_modernbert.sources.files import Progress, file_units, find_files, is_folder, path_field
@@ -35,7 +35,7 @@ def units(source: MedsSource) -> list[Unit]:
 
 def read(source: MedsSource, unit: Unit, progress: Progress) -> Iterator[Record]:
     """Yield one value for each subject."""
-    return read_subjects(Path(unit.location), file=unit.name, source=source, progress=progress)
+    return read_subjects(unit.location, file=unit.name, source=source, progress=progress)
 
 
 def licence(source: MedsSource) -> None:
@@ -62,7 +62,7 @@ class BrokenEventsError(Exception):
 
 
 def read_subjects(
-    location: Path, *, file: str, source: MedsSource, progress: Progress | None = None
+    location: str | Path, *, file: str, source: MedsSource, progress: Progress | None = None
 ) -> Iterator[Document | Dropped | Quarantined]:
     """Yield one value for each subject; the id is the subject's, the group ``patient:<id>`` as in MIMIC's notes.
 
@@ -87,59 +87,59 @@ def read_subjects(
 
 
 def subject_events(
-    location: Path, *, whole: bool, progress: Progress | None = None
+    location: str | Path, *, whole: bool, progress: Progress | None = None
 ) -> Iterator[tuple[int, list[Event]]]:
     """Yield each subject of a file with its rows in the file's order; raises ``BrokenEventsError``.
 
     ``whole`` refuses a file without numbers and a row without a code; a corpus reads the file and leaves the event out.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     progress = progress or Progress()
-    progress.size_bytes = location.stat().st_size
     try:
-        parquet = pq.ParquetFile(location)
-        check_inflation(parquet)
-        columns = _columns(parquet.schema_arrow, numbers=whole)
-        grouped = _is_grouped(parquet)
-        if grouped:
-            batches = parquet.iter_batches(batch_size=_BATCH_ROWS, columns=[name for name in columns if name])
-        elif parquet.metadata.num_rows > _MOST_UNSORTED:
-            raise BrokenEventsError("schema", "a subject's events lie apart; shard the data set by subject first")
-        else:
-            table = parquet.read(columns=[name for name in columns if name]).sort_by([("subject_id", "ascending")])
-            batches = table.to_batches(max_chunksize=_BATCH_ROWS)
-        subject, events, row = None, [], 0  # type: int | None, list[Event], int
-        for batch in batches:
-            values = {name: _values(batch.column(name)) for name in batch.schema.names}
-            empty = [None] * batch.num_rows
-            for number, *event in zip(*(values[name] if name else empty for name in columns), strict=True):
-                row += 1
-                if number is None or (event[1] is None and whole):
-                    if subject is not None:
-                        yield subject, events
-                    missing = "subject_id" if number is None else "code"
-                    progress.count_rows(row, parquet.metadata.num_rows)
-                    place = f"row {row}" if grouped else f"row {row} by subject"
-                    raise BrokenEventsError(place, f"{missing} is null; MEDS states it for each event")
-                if whole and any(value is UNREADABLE for value in event):
-                    raise BrokenEventsError(
-                        f"row {row}", "a time beyond the years 1 to 9999, or a text that is not UTF-8"
-                    )
-                if number != subject:
-                    if subject is not None:
-                        yield subject, events
-                    subject, events = number, []
-                events.append(Event(event[0], event[1] or "", *event[2:]))
-            progress.count_rows(row, parquet.metadata.num_rows)
-        progress.is_whole = True
-        if subject is not None:
-            yield subject, events
+        with parquet_file(str(location), progress) as parquet:
+            yield from _grouped(parquet, whole=whole, progress=progress)
     except DamagedFileError as error:
         raise BrokenEventsError(error.position, error.reason) from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise BrokenEventsError("the whole file", f"no readable Parquet ({type(error).__name__})") from None
+
+
+def _grouped(parquet: Any, *, whole: bool, progress: Progress) -> Iterator[tuple[int, list[Event]]]:
+    check_inflation(parquet)
+    columns = _columns(parquet.schema_arrow, numbers=whole)
+    grouped = _is_grouped(parquet)
+    if grouped:
+        batches = parquet.iter_batches(batch_size=_BATCH_ROWS, columns=[name for name in columns if name])
+    elif parquet.metadata.num_rows > _MOST_UNSORTED:
+        raise BrokenEventsError("schema", "a subject's events lie apart; shard the data set by subject first")
+    else:
+        table = parquet.read(columns=[name for name in columns if name]).sort_by([("subject_id", "ascending")])
+        batches = table.to_batches(max_chunksize=_BATCH_ROWS)
+    subject, events, row = None, [], 0  # type: int | None, list[Event], int
+    for batch in batches:
+        values = {name: _values(batch.column(name)) for name in batch.schema.names}
+        empty = [None] * batch.num_rows
+        for number, *event in zip(*(values[name] if name else empty for name in columns), strict=True):
+            row += 1
+            if number is None or (event[1] is None and whole):
+                if subject is not None:
+                    yield subject, events
+                missing = "subject_id" if number is None else "code"
+                progress.count_rows(row, parquet.metadata.num_rows)
+                place = f"row {row}" if grouped else f"row {row} by subject"
+                raise BrokenEventsError(place, f"{missing} is null; MEDS states it for each event")
+            if whole and any(value is UNREADABLE for value in event):
+                raise BrokenEventsError(f"row {row}", "a time beyond the years 1 to 9999, or a text that is not UTF-8")
+            if number != subject:
+                if subject is not None:
+                    yield subject, events
+                subject, events = number, []
+            events.append(Event(event[0], event[1] or "", *event[2:]))
+        progress.count_rows(row, parquet.metadata.num_rows)
+    progress.is_whole = True
+    if subject is not None:
+        yield subject, events
 
 
 def _values(column: Any) -> list[Any]:

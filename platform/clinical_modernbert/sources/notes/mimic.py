@@ -7,7 +7,6 @@ Column names: the ``create.sql`` of MIMIC-IV-Note and MIMIC-III (mimic-code).
 
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from clinical_modernbert.recipe.sources import MimicNoteSource
 from clinical_modernbert.sources.csv_rows import check_columns, read_rows
@@ -63,7 +62,7 @@ def units(source: MimicNoteSource) -> list[Unit]:
 
 def read(source: MimicNoteSource, unit: Unit, progress: Progress) -> Iterator[Record]:
     """Yield one value for each note."""
-    return read_notes(read_chunks(Path(unit.location), progress), file=unit.name, source=source.name)
+    return read_notes(read_chunks(unit.location, progress), file=unit.name, source=source.name)
 
 
 def licence(source: MimicNoteSource) -> str:

@@ -5,12 +5,12 @@ OMOP has no revisions of notes, and a note's title is not part of its text. ``om
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
+from clinical_modernbert.artifacts.remote_files import open_location
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import OmopNoteSource, TableSource
 from clinical_modernbert.sources.document import Quarantined, Record, Unit
-from clinical_modernbert.sources.files import Progress, file_units, find_files, is_folder, path_field
+from clinical_modernbert.sources.files import Progress, file_units, find_files, is_folder, path_field, size_of
 from clinical_modernbert.sources.notes.omop_tables import duckdb_tables, is_duckdb, table_rows
 from clinical_modernbert.sources.notes.table import check_table, read_table, record_of
 
@@ -31,28 +31,29 @@ def units(source: OmopNoteSource) -> list[Unit]:
     shards = next(filter(is_folder, folders), None)
     where, patterns = (shards, ("*.parquet", "*.csv", "*.csv.gz")) if shards else (source.path, _PATTERNS)
     files = find_files(where, field=field, patterns=patterns)
-    return file_units(source.name, files, check=lambda _, local: check_table(local, _table(source, local)))
+    return file_units(source.name, files, check=lambda _, location: check_table(location, _table(source, location)))
 
 
 def read(source: OmopNoteSource, unit: Unit, progress: Progress) -> Iterator[Record]:
     """Yield one value for each note."""
-    location = Path(unit.location)
-    if is_duckdb(str(location)):
-        return _read_duckdb(location, unit.name, source, progress)
-    return read_table(location, file=unit.name, source=_table(source, location), progress=progress)
+    if is_duckdb(unit.location):
+        return _read_duckdb(unit.location, unit.name, source, progress)
+    table = _table(source, unit.location)
+    return read_table(unit.location, file=unit.name, source=table, progress=progress)
 
 
 def licence(source: OmopNoteSource) -> None:
     """Return None: the notes are the user's own."""
 
 
-def _check_duckdb(name: str, location: Path) -> None:
+def _check_duckdb(name: str, location: str) -> None:
     for _ in _duckdb_rows(location, name, Progress()):
         break  # the table has all columns
 
 
-def _read_duckdb(location: Path, file: str, source: OmopNoteSource, progress: Progress) -> Iterator[Record]:
-    progress.size_bytes, progress.is_whole = location.stat().st_size, True
+def _read_duckdb(location: str, file: str, source: OmopNoteSource, progress: Progress) -> Iterator[Record]:
+    with open_location(location) as stream:
+        progress.size_bytes, progress.is_whole = size_of(stream), True
     table = _table(source, location)
     for number, row in enumerate(_duckdb_rows(location, file, progress), start=1):
         if isinstance(row, Quarantined):
@@ -62,15 +63,15 @@ def _read_duckdb(location: Path, file: str, source: OmopNoteSource, progress: Pr
             yield record_of(dict(zip(_COLUMNS, values, strict=True)), number, position, file=file, source=table)
 
 
-def _duckdb_rows(location: Path, file: str, progress: Progress) -> Iterator[tuple[str, tuple[str, ...]] | Quarantined]:
+def _duckdb_rows(location: str, file: str, progress: Progress) -> Iterator[tuple[str, tuple[str, ...]] | Quarantined]:
     return table_rows(location, file=file, table=_TABLE, columns=_COLUMNS, optional=(), quoted=True, progress=progress)
 
 
-def _table(source: OmopNoteSource, location: Path) -> TableSource:
+def _table(source: OmopNoteSource, location: str) -> TableSource:
     return TableSource(
         type="table",
         name=source.name,
-        path=str(location),
+        path=location,
         text_column="note_text",
         id_column="note_id",
         group_column="person_id",

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from clinical_modernbert.artifacts.remote_files import fetched, local_copy
+from clinical_modernbert.artifacts.remote_files import local_copy
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import OmopEventsSource
 from clinical_modernbert.sources.document import PATIENT, Document, Dropped, Quarantined, Record, Unit, group_of
@@ -186,16 +186,15 @@ def _rows_of(
     """Yield (file, position, values) of each row of a table; damage goes to ``left_out``."""
     for name, location in _files_of(table, source, unit):
         part = Progress()
-        with fetched(location) as local:
-            quoted = source.quoted and not (table == CONCEPT and is_tabbed(local))
-            for row in table_rows(
-                local, file=name, table=table, columns=columns, optional=optional, quoted=quoted, progress=part
-            ):
-                if isinstance(row, Quarantined):
-                    left_out.num_rows += 1
-                    left_out.add_damage(row, part)
-                else:
-                    yield name, *row
+        quoted = source.quoted and not (table == CONCEPT and is_tabbed(location))
+        for row in table_rows(
+            location, file=name, table=table, columns=columns, optional=optional, quoted=quoted, progress=part
+        ):
+            if isinstance(row, Quarantined):
+                left_out.num_rows += 1
+                left_out.add_damage(row, part)
+            else:
+                yield name, *row
         progress.add_file(part)
 
 

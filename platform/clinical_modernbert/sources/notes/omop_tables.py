@@ -9,7 +9,13 @@ from typing import Any
 
 from clinical_modernbert.artifacts.remote_files import fetched, is_remote
 from clinical_modernbert.errors import SourceError
-from clinical_modernbert.sources.arrow_values import UNREADABLE, UNREADABLE_REASON, check_inflation, readable
+from clinical_modernbert.sources.arrow_values import (
+    UNREADABLE,
+    UNREADABLE_REASON,
+    check_inflation,
+    parquet_file,
+    readable,
+)
 from clinical_modernbert.sources.column_names import check_names
 from clinical_modernbert.sources.csv_rows import read_rows
 from clinical_modernbert.sources.document import Quarantined
@@ -60,12 +66,13 @@ def holds(name: str, table: str) -> bool:
 
 
 def table_rows(
-    location: Path, *, file: str, table: str, columns: Columns, optional: Columns, quoted: bool, progress: Progress
+    location: str, *, file: str, table: str, columns: Columns, optional: Columns, quoted: bool, progress: Progress
 ) -> Iterator[PlacedRow | Quarantined]:
     """Yield each row of a table; raises ``SourceError`` where it lacks one of ``columns``."""
-    if is_duckdb(str(location)):
-        yield from _duckdb_rows(location, table, columns, optional)
-    elif location.name.lower().endswith(".parquet"):
+    if is_duckdb(location):
+        with fetched(location) as local:
+            yield from _duckdb_rows(local, table, columns, optional)
+    elif location.lower().endswith(".parquet"):
         yield from _parquet_rows(location, file, columns, optional, progress)
     else:
         chunks = read_chunks(location, progress)
@@ -73,7 +80,7 @@ def table_rows(
             yield row if isinstance(row, Quarantined) else (f"line {row.line}", row.values)
 
 
-def is_tabbed(location: Path) -> bool:
+def is_tabbed(location: str) -> bool:
     """Whether the header of a CSV file has tabs; of a damaged file no."""
     try:
         return b"\t" in next(read_chunks(location), b"").partition(b"\n")[0]
@@ -124,28 +131,26 @@ def _duckdb_rows(location: Path, table: str, columns: Columns, optional: Columns
 
 
 def _parquet_rows(
-    location: Path, file: str, columns: Columns, optional: Columns, progress: Progress
+    location: str, file: str, columns: Columns, optional: Columns, progress: Progress
 ) -> Iterator[PlacedRow | Quarantined]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     number = 0
-    progress.size_bytes = location.stat().st_size
     try:
-        parquet = pq.ParquetFile(location)
-        check_inflation(parquet)
-        names = _names(parquet.schema_arrow.names, columns, optional, file)
-        present = list(dict.fromkeys(name for name in names if name))
-        for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=present):
-            empty = [""] * batch.num_rows
-            texts = {name: _texts(batch.column(name)) for name in present}
-            for values in zip(*(texts[name] if name else empty for name in names), strict=True):
-                number += 1
-                if UNREADABLE in values:
-                    yield Quarantined(file, f"row {number}", UNREADABLE_REASON)
-                else:
-                    yield f"row {number}", values
-            progress.count_rows(number, parquet.metadata.num_rows)
+        with parquet_file(location, progress) as parquet:
+            check_inflation(parquet)
+            names = _names(parquet.schema_arrow.names, columns, optional, file)
+            present = list(dict.fromkeys(name for name in names if name))
+            for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=present):
+                empty = [""] * batch.num_rows
+                texts = {name: _texts(batch.column(name)) for name in present}
+                for values in zip(*(texts[name] if name else empty for name in names), strict=True):
+                    number += 1
+                    if UNREADABLE in values:
+                        yield Quarantined(file, f"row {number}", UNREADABLE_REASON)
+                    else:
+                        yield f"row {number}", values
+                progress.count_rows(number, parquet.metadata.num_rows)
         progress.is_whole = True
     except DamagedFileError as error:
         yield Quarantined(file, error.position, error.reason)

@@ -2,12 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any
 
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import DatasetSource, TableSource
-from clinical_modernbert.sources.arrow_values import UNREADABLE, UNREADABLE_REASON, check_inflation, rows_of
+from clinical_modernbert.sources.arrow_values import (
+    UNREADABLE,
+    UNREADABLE_REASON,
+    check_inflation,
+    parquet_file,
+    rows_of,
+)
 from clinical_modernbert.sources.column_names import check_names
 from clinical_modernbert.sources.csv_rows import check_columns, read_rows
 from clinical_modernbert.sources.document import PATIENT, Document, Dropped, Quarantined, Record, Unit, group_of
@@ -24,8 +29,8 @@ def units(source: TableSource) -> list[Unit]:
     """Return the file; raises ``SourceError`` where it does not exist or lacks a column."""
     name = source.path.rpartition("/")[2]
     try:
-        return file_units(source.name, [(name, source.path)], check=lambda _, local: check_table(local, source))
-    except (FileNotFoundError, IsADirectoryError, KeyError):
+        return file_units(source.name, [(name, source.path)], check=lambda _, location: check_table(location, source))
+    except (FileNotFoundError, IsADirectoryError):
         raise SourceError(
             f"{path_field(source.name)}: {source.path!r} is not a file; expected a CSV file with a header, Parquet or JSON"
         ) from None
@@ -33,7 +38,7 @@ def units(source: TableSource) -> list[Unit]:
 
 def read(source: TableSource, unit: Unit, progress: Progress) -> Iterator[Record]:
     """Yield one value for each row."""
-    return read_table(Path(unit.location), file=unit.name, source=source, progress=progress)
+    return read_table(unit.location, file=unit.name, source=source, progress=progress)
 
 
 def licence(source: TableSource) -> None:
@@ -46,23 +51,23 @@ def table_columns(source: TableSource | DatasetSource) -> tuple[str, ...]:
     return tuple(c for c in (source.text_column, source.id_column, source.group_column, version) if c is not None)
 
 
-def check_table(location: Path, source: TableSource) -> None:
+def check_table(location: str, source: TableSource) -> None:
     """Raise ``SourceError`` where the file lacks a column; a damaged file is left to the reader."""
     columns = table_columns(source)
     if _kind(location) == "csv":
-        check_columns(location, file=location.name, columns=columns, quoted=source.quoted)
+        check_columns(location, file=_name(location), columns=columns, quoted=source.quoted)
     elif _kind(location) == "parquet":
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         try:
-            names = pq.read_schema(location).names
+            with parquet_file(location) as parquet:
+                names = parquet.schema_arrow.names
         except (pa.ArrowException, OSError, UnicodeDecodeError):
             return
-        check_names(names, columns, location.name)
+        check_names(names, columns, _name(location))
 
 
-def read_table(location: Path, *, file: str, source: TableSource, progress: Progress) -> Iterator[Record]:
+def read_table(location: str, *, file: str, source: TableSource, progress: Progress) -> Iterator[Record]:
     """Yield one value for each row; rows without text are dropped as ``empty``.
 
     The id is the id column's value, or the row number from 1. The group is ``<group name>:<value>``, so that sources of the same
@@ -135,26 +140,24 @@ def string_of(value: Any) -> str:
     return "" if value is None else str(value).strip()
 
 
-def _read_parquet(location: Path, *, file: str, source: TableSource, progress: Progress) -> Iterator[Record]:
+def _read_parquet(location: str, *, file: str, source: TableSource, progress: Progress) -> Iterator[Record]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     columns = table_columns(source)
     number = 0
-    progress.size_bytes = location.stat().st_size
     try:
-        parquet = pq.ParquetFile(location)
-        check_inflation(parquet)
-        names = check_names(parquet.schema_arrow.names, columns, file)
-        for values in rows_of(parquet, names, batch_rows=_BATCH_ROWS):
-            number += 1
-            if UNREADABLE in values:
-                yield Quarantined(file, f"row {number}", UNREADABLE_REASON)
-            else:
-                named = dict(zip(columns, values, strict=True))
-                yield record_of(named, number, f"row {number}", file=file, source=source)
-            if number % _BATCH_ROWS == 0:
-                progress.count_rows(number, parquet.metadata.num_rows)
+        with parquet_file(location, progress) as parquet:
+            check_inflation(parquet)
+            names = check_names(parquet.schema_arrow.names, columns, file)
+            for values in rows_of(parquet, names, batch_rows=_BATCH_ROWS):
+                number += 1
+                if UNREADABLE in values:
+                    yield Quarantined(file, f"row {number}", UNREADABLE_REASON)
+                else:
+                    named = dict(zip(columns, values, strict=True))
+                    yield record_of(named, number, f"row {number}", file=file, source=source)
+                if number % _BATCH_ROWS == 0:
+                    progress.count_rows(number, parquet.metadata.num_rows)
         progress.is_whole = True
     except DamagedFileError as error:
         yield Quarantined(file, error.position, error.reason)
@@ -162,7 +165,7 @@ def _read_parquet(location: Path, *, file: str, source: TableSource, progress: P
         yield Quarantined(file, f"row {number + 1}", f"broken Parquet ({type(error).__name__}); the rest is not read")
 
 
-def _read_json(location: Path, *, file: str, source: TableSource, progress: Progress) -> Iterator[Record]:
+def _read_json(location: str, *, file: str, source: TableSource, progress: Progress) -> Iterator[Record]:
     columns = table_columns(source)
     for item in read_values(read_chunks(location, progress), file=file):
         if isinstance(item, Quarantined):
@@ -174,8 +177,12 @@ def _read_json(location: Path, *, file: str, source: TableSource, progress: Prog
             yield record_of(item.value, item.number, item.position, file=file, source=source)
 
 
-def _kind(location: Path) -> str:
-    name = location.name.lower().removesuffix(".gz")
+def _name(location: str) -> str:
+    return location.rpartition("/")[2]
+
+
+def _kind(location: str) -> str:
+    name = _name(location).lower().removesuffix(".gz")
     if name.endswith(".parquet"):
         return "parquet"
     return "json" if name.endswith((".json", ".jsonl", ".ndjson")) else "csv"

@@ -5,16 +5,24 @@ text; truncation notices and copyright lines are left out. Records are read one 
 file order and deletions are values of the records: which version of a PMID stays is decided later, over all files.
 """
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from functools import partial
-from pathlib import Path
 
+from clinical_modernbert.artifacts.remote_files import is_remote, open_location, read_small
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import PubMedSource
 from clinical_modernbert.sources.document import Deleted, Document, Dropped, Quarantined, Record, Unit
-from clinical_modernbert.sources.files import Progress, file_units, find_files, path_field, read_chunks
+from clinical_modernbert.sources.files import (
+    Progress,
+    content_sums,
+    file_units,
+    find_files,
+    path_field,
+    read_chunks,
+    size_of,
+    sums_of,
+)
 from clinical_modernbert.sources.pubmed.scan import Damage, Deletion, scan_records
 from clinical_modernbert.sources.pubmed.xml import Citation, Sections
 
@@ -22,6 +30,7 @@ _PATTERNS = ("*.xml", "*.xml.gz")
 
 _NLM_NAME = re.compile(r"(?:pubmed|medline)(\d\d)n(\d{4,6})\.xml(?:\.gz)?")
 _FIRST_YEAR = 1990
+_MOST_COMPANION_BYTES = 4096
 _MD5 = re.compile(rb"(?<![0-9a-fA-F])[0-9a-fA-F]{32}(?![0-9a-fA-F])")
 _TRUNCATED = re.compile(r" ?\(ABSTRACT TRUNCATED(?: AT \d+ WORDS)?\)")
 _NO_TITLE = "[Not Available]."
@@ -37,14 +46,17 @@ def units(source: PubMedSource) -> list[Unit]:
 
 def read(source: PubMedSource, unit: Unit, progress: Progress) -> Iterator[Record]:
     """Yield one value for each record of a file; a file that differs from its checksum is quarantined as a whole."""
-    location = Path(unit.location)
-    # The build ended before where a file differs, unless it is to be quarantined.
-    problem = checksum_problem(location) if source.checksum_mismatch == "quarantine" else None
-    if problem:
-        progress.size_bytes = location.stat().st_size
-        yield Quarantined(unit.name, "the whole file", problem)
-    else:
-        yield from read_citations(read_chunks(location, progress), file=unit.name, source=source)
+    # Where a local file differs, the build ended before, unless it is to be quarantined.
+    if source.checksum_mismatch == "quarantine" or is_remote(unit.location):
+        problem = checksum_problem(unit.location, etag=unit.version)
+        if problem and source.checksum_mismatch == "fail":
+            raise _differs(unit.name, problem)
+        if problem:
+            with open_location(unit.location) as stream:
+                progress.size_bytes = size_of(stream)
+            yield Quarantined(unit.name, "the whole file", problem)
+            return
+    yield from read_citations(read_chunks(unit.location, progress), file=unit.name, source=source)
 
 
 def licence(source: PubMedSource) -> str:
@@ -69,25 +81,42 @@ def sort_files(files: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return sorted(files, key=lambda file: (file_order(file[0]), file[0]))
 
 
-def checksum_problem(location: Path) -> str | None:
-    """Return how a file differs from its companion ``<file>.md5``; None where the sum is the same or there is no companion."""
-    companion = location.with_name(f"{location.name}.md5")
-    if not companion.is_file():
+def checksum_problem(location: str, *, etag: str = "") -> str | None:
+    """Return how a file differs from its companion ``<file>.md5``; None where the sum is the same or there is no companion.
+
+    S3 gives the sum as the ETag of most objects. Another ETag may be of an upload in parts, or of an encrypted object: then the
+    file is read for its sum.
+    """
+    companion = f"{location}.md5"
+    name = re.split(r"[/\\]", companion)[-1]
+    content = read_small(companion)
+    if content is None:
         return None
-    stated = _MD5.search(companion.read_bytes()[:4096])
+    stated = _MD5.search(content[:_MOST_COMPANION_BYTES])
     if stated is None:
-        return f"{companion.name} holds no MD5 sum"
-    with location.open("rb") as stream:
-        actual = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    if actual != stated[0].decode().lower():
-        return f"the MD5 sum is {actual}, {companion.name} says {stated[0].decode().lower()}"
+        return f"{name} holds no MD5 sum"
+    wanted = stated[0].decode().lower()
+    if wanted != etag and wanted != (actual := _md5(location)):
+        return f"the MD5 sum is {actual}, {name} says {wanted}"
     return None
 
 
-def _check_checksum(source: PubMedSource, name: str, location: Path) -> None:
-    problem = checksum_problem(location) if source.checksum_mismatch == "fail" else None
+def _md5(location: str) -> str | None:
+    if not is_remote(location):
+        return content_sums(location, with_md5=True).md5
+    with open_location(location) as stream:
+        return sums_of(stream, with_md5=True).md5
+
+
+def _check_checksum(source: PubMedSource, name: str, location: str) -> None:
+    """Check a local file before the build begins; one in S3 is checked by its task."""
+    problem = checksum_problem(location) if source.checksum_mismatch == "fail" and not is_remote(location) else None
     if problem:
-        raise SourceError(f"{name}: {problem}; fetch the file again, or set checksum_mismatch: quarantine")
+        raise _differs(name, problem)
+
+
+def _differs(name: str, problem: str) -> SourceError:
+    return SourceError(f"{name}: {problem}; fetch the file again, or set checksum_mismatch: quarantine")
 
 
 def read_citations(
