@@ -37,6 +37,14 @@ serve: install ## serve MODEL=<name> on port 8000, with OpenAI's embeddings API
 explore: install ## open the explorer on port 8501
 	@$(BIN)/streamlit run dashboards/explorer.py
 
+clients: build/clients/.installed ## make the venv of the clients that docs/clients.md shows, for its test
+
+build/clients/.installed: pyproject.toml tools/pins.py
+	@test -x build/clients/bin/python || $(PYTHON) -m venv build/clients
+	@build/clients/bin/pip install --quiet --disable-pip-version-check \
+		$$($(PYTHON) tools/pins.py langchain-openai llama-index-embeddings-openai-like haystack-ai litellm)
+	@touch $@
+
 check: install ## check lint, format, types and import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
@@ -83,4 +91,4 @@ clean: ## remove everything that is not in git
 	@rm -rf .venv .tools build artifacts .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -prune -exec rm -rf {} + ; rm -rf platform/*.egg-info
 
-.PHONY: help install demo vectors serve explore check test charts image-test cluster-test release bench drill sbom audit wheel clean
+.PHONY: help install demo vectors serve explore clients check test charts image-test cluster-test release bench drill sbom audit wheel clean

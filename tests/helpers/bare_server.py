@@ -50,7 +50,14 @@ class Server:
     """One server in a thread, with the metrics that it recorded; a test may set ``before_batch`` to delay or fail batches."""
 
     def __init__(
-        self, root: Path, keys: str, *, model: str = "tiny", pooling: str = "cls", trace: Trace = no_trace
+        self,
+        root: Path,
+        keys: str,
+        *,
+        model: str = "tiny",
+        pooling: str = "cls",
+        trace: Trace = no_trace,
+        port: int | None = None,
     ) -> None:
         recipe = ServeRecipe.model_validate({"name": "tiny", "model": model, "pooling": pooling, "limits": LIMITS})
         self.records: list[tuple[str, float, dict[str, str]]] = []
@@ -61,7 +68,7 @@ class Server:
             before_batch=lambda: self.before_batch(),
         )
         self.service = EmbeddingService(self.engine, record=lambda *record: self.records.append(record), trace=trace)
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         app = build_api(self.service, keys=KeyRing(parse_keys(keys, origin="test")))
         self.server = uvicorn.Server(uvicorn.Config(app, port=self.port, log_level="warning"))

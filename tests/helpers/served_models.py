@@ -24,8 +24,8 @@ LONG = "acute kidney injury " * 100
 """Longer than the model of ``publish_model`` reads on the bare server."""
 
 
-def publish_model(root: Path, folder: Path) -> str:
-    """Publish a four-layer, 64-wide masked-language model as ``tiny``, saved in ``folder`` first; return its id."""
+def publish_model(root: Path, folder: Path, *, name: str = "tiny") -> str:
+    """Publish a four-layer, 64-wide masked-language model as ``name``, saved in ``folder`` first; return its id."""
     tokenizer = build_tokenizer(
         TokenizerSection(base="train", vocabulary_size=512), TEXTS * 3, clinical_words=frozenset()
     )
@@ -37,7 +37,7 @@ def publish_model(root: Path, folder: Path) -> str:
     )
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
-    return publish_folder(root, folder, inputs=(CORPUS,))
+    return publish_folder(root, folder, name=name, inputs=(CORPUS,))
 
 
 def publish_folder(root: Path | str, folder: Path, *, name: str = "tiny", inputs: tuple[InputEntry, ...] = ()) -> str:
