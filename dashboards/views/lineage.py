@@ -20,6 +20,7 @@ _KINDS = {
     "map": "a map of codes or documents",
     "pairs": "pairs of terms that mean the same",
     "embeddings": "vectors of a table of texts",
+    "spans": "what a model labelled in a table of texts",
 }
 
 

@@ -29,11 +29,13 @@ from clinical_modernbert.artifacts import (
 )
 from clinical_modernbert.artifacts.work_area import WorkArea
 from clinical_modernbert.bulk.embed import embed_table
-from clinical_modernbert.bulk.embed_part import RangeEmbedder, RowRange
+from clinical_modernbert.bulk.embed_part import RangeEmbedder
+from clinical_modernbert.bulk.extract import extract_spans
+from clinical_modernbert.bulk.ranges import RowRange
 from clinical_modernbert.bulk.table import find_tables, fingerprint_inputs
 from clinical_modernbert.encoder import load_encoder
 from clinical_modernbert.job import main
-from clinical_modernbert.recipe import EmbedRecipe, ServeRecipe
+from clinical_modernbert.recipe import EmbedRecipe, ExtractRecipe, ServeRecipe
 from clinical_modernbert.runtime import start_ray
 from clinical_modernbert.serving.engine import load_engine
 from clinical_modernbert.serving.routes import openai
@@ -43,7 +45,8 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 from tests.helpers.encoders import encoder_folders  # noqa: F401  # a fixture
 from tests.helpers.processes import kill_with_all_it_started
 from tests.helpers.s3_server import S3Server
-from tests.helpers.served_models import publish_model
+from tests.helpers.served_models import publish_folder, publish_model
+from tests.helpers.tiny import save_tiny_classifier
 
 pytestmark = pytest.mark.ray
 
@@ -249,6 +252,30 @@ def embedded_here(values: dict[str, Any], store: Store, *, texts: dict[str, str]
     embed = RangeEmbedder(WorkArea(store.uri, "work/embeddings/here"), recipe, "run-0123456789ab", "embeddings/here")
     found = embed(RowRange(0, table, 0, len(texts)))
     return pq.read_table(pa.BufferReader(store.read_bytes(f"embeddings/here/{found.file.path}")))
+
+
+def test_spans_of_an_omop_table_are_published_with_their_account(tmp_path: Path) -> None:
+    save_tiny_classifier(tmp_path / "head" / "model", head="token", labels=("O", "B-DRUG", "I-DRUG"))
+    publish_folder(tmp_path / "store", tmp_path / "head")
+    (tmp_path / "note").mkdir()
+    lines = [f'{i},{1000 + i},"Took warfarin {i} mg daily."' for i in range(20)]
+    (tmp_path / "note" / "note.csv").write_text("\n".join(["NOTE_ID,PERSON_ID,NOTE_TEXT", *lines, "20,1020,", "x,1,y"]))
+    values = {"kind": "extract", "name": "drugs", "model": "tiny", "input_uri": str(tmp_path / "note"), "part_rows": 7}
+    values |= {"id_column": "note_id", "text_column": "note_text", "max_quarantined_fraction": 0.1}
+    (tmp_path / "drugs.yaml").write_text(yaml.safe_dump({**values, "scaling": {"num_workers": 1}}))
+    arguments = [str(tmp_path / "drugs.yaml"), "--root", str(tmp_path / "store")]
+    main(ExtractRecipe, extract_spans, raw_inputs=fingerprint_inputs, arguments=arguments)
+    artifact = resolve(open_store(str(tmp_path / "store")), "spans", "drugs")
+    account = {name: artifact.summary[name] for name in ("rows", "labelled", "empty", "quarantined")}
+    assert account == {"rows": 22, "labelled": 20, "empty": 1, "quarantined": 1}
+    tables = [pq.read_table(artifact.file(f"note_nlp/00000{i}.parquet")) for i in range(4)]
+    found = pa.concat_tables(tables).to_pylist()
+    assert len(found) == sum(artifact.summary["spans"].values()) > 0
+    assert len({row["note_nlp_id"] for row in found}) == len(found)
+    for row in found:
+        text = f"Took warfarin {row['note_id']} mg daily."
+        assert text[int(row["offset"]) :].startswith(row["lexical_variant"])
+        assert row["nlp_system"] == "clinical-modernbert tiny-0123456789ab"
 
 
 def test_too_much_quarantine_ends_the_job_with_one_message(

@@ -40,6 +40,7 @@ build_pairs: publisher
 contrast: trainer
 embed: publisher
 evaluate: trainer
+extract: publisher
 map_codes: publisher
 pretrain: trainer
 sweep: trainer

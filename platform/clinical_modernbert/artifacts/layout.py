@@ -6,7 +6,7 @@ that a build keeps between its steps and deletes at the end. ``list/<code table>
 
 from clinical_modernbert.artifacts.store import join_key
 
-KINDS = ("corpus", "pairs", "model", "sweep", "evaluation", "map", "embeddings")
+KINDS = ("corpus", "pairs", "model", "sweep", "evaluation", "map", "embeddings", "spans")
 
 # Kind of recipe -> kind of artifact that it makes.
 ARTIFACT_KIND_OF_RECIPE = {
@@ -21,6 +21,7 @@ ARTIFACT_KIND_OF_RECIPE = {
     "probe": "evaluation",
     "map": "map",
     "embed": "embeddings",
+    "extract": "spans",
     "project": "map",
 }
 
@@ -33,6 +34,7 @@ FORMAT_VERSION = {
     "evaluation": 5,
     "map": 5,
     "embeddings": 2,
+    "spans": 1,
 }
 
 MANIFEST_NAME = "manifest.json"

@@ -20,7 +20,7 @@ from clinical_modernbert.artifacts import InputEntry, Store, open_store
 from clinical_modernbert.bulk.partitions import is_left_out, values_of_columns
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.hashing import file_sha256
-from clinical_modernbert.recipe import EmbedRecipe
+from clinical_modernbert.recipe import TableRecipe
 from clinical_modernbert.sources.arrow_values import UNREADABLE, UNREADABLE_REASON, check_inflation, rows_of
 from clinical_modernbert.sources.checked_records import shown_id
 from clinical_modernbert.sources.column_names import check_names, described
@@ -52,7 +52,7 @@ class TableFile:
     """Its key there, and its name in messages."""
 
 
-def find_tables(recipe: EmbedRecipe) -> list[TableFile]:
+def find_tables(recipe: TableRecipe) -> list[TableFile]:
     """Return the files that ``input_uri`` names, sorted by name; raises ``SourceError`` where there are none.
 
     Below a folder, files and folders with a leading ``_`` or ``.`` are left out.
@@ -66,6 +66,11 @@ def find_tables(recipe: EmbedRecipe) -> list[TableFile]:
     if not tables:
         but = f" but {left_out} below names with a leading _ or ., which are left out" if left_out else ""
         raise SourceError(f"input_uri: no {', '.join(_KINDS)} file below {recipe.input_uri!r}{but}")
+    twice = sorted(table.key for table in tables if f"{table.key}.gz" in keys)
+    if twice:
+        raise SourceError(
+            f"input_uri: {twice[0]!r} is below {recipe.input_uri!r} both plain and as .gz; remove one of the two"
+        )
     if left_out:
         _logger.info("input_uri: left out %d files below names with a leading _ or .", left_out)
     return tables
@@ -86,7 +91,7 @@ def fetch(store: Store, table: TableFile, folder: Path) -> Path:
         raise SourceError(f"input_uri: {table.root}/{table.key} does not exist") from None
 
 
-def fingerprint_inputs(recipe: EmbedRecipe) -> tuple[InputEntry, ...]:
+def fingerprint_inputs(recipe: TableRecipe) -> tuple[InputEntry, ...]:
     """Return one entry a file with the sha256 of its bytes; raises ``SourceError`` where a file or a column is missing.
 
     Every file is read once for this, from S3 too: a table that was changed in place needs new vectors.
@@ -96,7 +101,7 @@ def fingerprint_inputs(recipe: EmbedRecipe) -> tuple[InputEntry, ...]:
         with fetched(table) as location:
             unseen.append(_check_columns(location, table, recipe))
             entries.append(InputEntry(name=table.key, id="table", digest=file_sha256(location)))
-    nowhere = set(recipe.metadata_columns).intersection(*unseen)
+    nowhere = set(recipe.stored_columns).intersection(*unseen)
     if nowhere:
         names = ", ".join(map(repr, sorted(nowhere)))
         raise SourceError(
@@ -105,18 +110,18 @@ def fingerprint_inputs(recipe: EmbedRecipe) -> tuple[InputEntry, ...]:
     return tuple(entries)
 
 
-def columns_of(recipe: EmbedRecipe) -> tuple[str, ...]:
+def columns_of(recipe: TableRecipe) -> tuple[str, ...]:
     """Return the columns that are read: id, text, then metadata."""
-    return tuple(dict.fromkeys((recipe.id_column, recipe.text_column, *recipe.metadata_columns)))
+    return tuple(dict.fromkeys((recipe.id_column, recipe.text_column, *recipe.stored_columns)))
 
 
-def _check_columns(location: Path, table: TableFile, recipe: EmbedRecipe) -> set[str]:
+def _check_columns(location: Path, table: TableFile, recipe: TableRecipe) -> set[str]:
     """Raise ``SourceError`` where a column is missing; return the metadata columns that only other files may show to exist."""
     in_folders = values_of_columns(table.key, columns_of(recipe))
     columns = tuple(column for column in columns_of(recipe) if column not in in_folders)
     kind = _kind(table.key)
     if kind == "json":
-        return _check_json(location, table.key, columns, optional=recipe.metadata_columns)
+        return _check_json(location, table.key, columns, optional=recipe.stored_columns)
     if kind == "csv":
         check_columns(location, file=table.key, columns=columns)
         return set()
@@ -157,7 +162,7 @@ class TextRow:
 
 
 def read_table_rows(
-    location: Path, *, file: str, recipe: EmbedRecipe, start: int = 0
+    location: Path, *, file: str, recipe: TableRecipe, start: int = 0
 ) -> Iterator[TextRow | Quarantined]:
     """Yield one value a row from the row ``start`` on, in the file's order. Row groups of Parquet before it are not read."""
     in_folders = values_of_columns(file, columns_of(recipe))
@@ -185,14 +190,14 @@ def quarantine_entry(item: Quarantined) -> Entry:
     return item.file, item.position, item.reason, shown_id(item.record_id)
 
 
-def _row(position: str, values: Mapping[str, Any], *, file: str, recipe: EmbedRecipe) -> TextRow | Quarantined:
+def _row(position: str, values: Mapping[str, Any], *, file: str, recipe: TableRecipe) -> TextRow | Quarantined:
     name, text = _string(values[recipe.id_column]), values[recipe.text_column]
     if not name:
         return Quarantined(file, position, f"no {recipe.id_column}")
     if text is not None and not isinstance(text, str):
         return Quarantined(file, position, f"{recipe.text_column} is no text", record_id=name)
-    metadata = tuple(_string(values[column]) for column in recipe.metadata_columns)
-    columns = (recipe.id_column, *recipe.metadata_columns, recipe.text_column)
+    metadata = tuple(_string(values[column]) for column in recipe.stored_columns)
+    columns = (recipe.id_column, *recipe.stored_columns, recipe.text_column)
     for column, value in zip(columns, (name, *metadata, text), strict=True):
         if value is not None and not is_unicode(value):
             return Quarantined(file, position, f"{column} is not Unicode")

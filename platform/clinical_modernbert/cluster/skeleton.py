@@ -12,7 +12,17 @@ import yaml
 from clinical_modernbert.cluster.kuberay_rules import KubernetesObject, name_refusal, refusals
 from clinical_modernbert.errors import ClusterError
 
-JOB_KINDS = ("build_corpus", "build_pairs", "pretrain", "contrast", "sweep", "evaluate", "map_codes", "embed")
+JOB_KINDS = (
+    "build_corpus",
+    "build_pairs",
+    "pretrain",
+    "contrast",
+    "sweep",
+    "evaluate",
+    "map_codes",
+    "embed",
+    "extract",
+)
 
 _RECIPE = re.compile(r"[a-z0-9_]+/[A-Za-z0-9_.-]+")
 _OVERRIDE = re.compile(r"[A-Za-z0-9_.]+=[A-Za-z0-9_.:/,+@%=\[\]{}\" -]*")

@@ -2,7 +2,7 @@
 
 from clinical_modernbert.recipe.contrast import ContrastRecipe
 from clinical_modernbert.recipe.corpus import CorpusRecipe
-from clinical_modernbert.recipe.embed import EmbedRecipe, ProjectRecipe
+from clinical_modernbert.recipe.embed import EmbedRecipe, ExtractRecipe, ProjectRecipe, TableRecipe
 from clinical_modernbert.recipe.evaluate import EvaluateRecipe, FineTuneRecipe, MapRecipe, ProbeRecipe, RunRecipe
 from clinical_modernbert.recipe.loader import RECIPE_TYPES, build_recipe, load_recipe, read_recipe
 from clinical_modernbert.recipe.merge import MergeRecipe
@@ -18,6 +18,7 @@ __all__ = [
     "CorpusRecipe",
     "EmbedRecipe",
     "EvaluateRecipe",
+    "ExtractRecipe",
     "FineTuneRecipe",
     "MapRecipe",
     "MergeRecipe",
@@ -29,6 +30,7 @@ __all__ = [
     "RunRecipe",
     "ServeRecipe",
     "SweepRecipe",
+    "TableRecipe",
     "build_recipe",
     "load_recipe",
     "read_recipe",

@@ -1,11 +1,11 @@
-"""Vectors of a table of texts, in bulk, and their map."""
+"""What a model finds in a table of texts, in bulk: vectors and their map, or labelled spans."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from clinical_modernbert.recipe.section import EmbeddingsReference, ModelReference, Recipe, RecipeValues, Section
-from clinical_modernbert.recipe.vocabulary import Pooling, Precision, VectorType
+from clinical_modernbert.recipe.vocabulary import Grouping, Pooling, Precision, VectorType
 
 
 class EmbedScaling(Section):
@@ -21,12 +21,11 @@ class EmbedScaling(Section):
     """Tokens in one forward pass."""
 
 
-class EmbedRecipe(Recipe):
-    """A vector for each row of CSV, Parquet or JSON files."""
+class TableRecipe(Recipe):
+    """A model that reads each row of a table of texts."""
 
-    kind: Literal["embed"] = "embed"
     model: ModelReference
-    """The model that embeds the texts."""
+    """The model that reads the texts."""
     input_uri: str
     """One file, or a folder with .parquet, .csv, .jsonl, .ndjson and .json files, the last four also .gz: a path,
     ``file:///folder`` or ``s3://bucket/prefix``. Folders such as ``year=2024`` are columns; names with a leading ``_`` or ``.``
@@ -34,7 +33,37 @@ class EmbedRecipe(Recipe):
     id_column: str
     """Column with the id of a row; a row without an id is quarantined."""
     text_column: str
-    """Column with the text to embed; the text is never stored."""
+    """Column with the text."""
+    precision: Precision = "float32"
+    """Arithmetic of the encoder's layers. bfloat16 needs hardware for it in every worker (avx512_bf16, AMX, a GPU from A100 on)
+    and is refused if vectors of 50 texts have a cosine below 0.999 with those in float32."""
+    long_texts: Literal["quarantine", "truncate", "windows"] = "windows"
+    """A text longer than ``max_tokens`` is quarantined, cut, or read in windows, whose vectors are averaged and whose labels
+    follow each other."""
+    max_tokens: int = Field(default=8192, ge=8)
+    """Longest text in tokens; the model's limit applies where that is lower."""
+    part_rows: int = Field(default=4096, ge=1)
+    """Largest number of rows in one task and in one output file; a killed job repeats at most its open tasks."""
+    max_quarantined_fraction: float = Field(default=0.01, ge=0, le=1)
+    """Share of rows that may be quarantined before the job fails."""
+    duplicate_ids: Literal["keep", "refuse"] = "keep"
+    """What to do where several rows have the same id: keep and count them, or end the job before the model reads any text."""
+    scaling: EmbedScaling = EmbedScaling()
+
+    @property
+    def stored_columns(self) -> tuple[str, ...]:
+        """Columns that are stored as they are, as strings."""
+        return ()
+
+    def identity(self) -> RecipeValues:
+        """Return the settings that decide the output; the table counts by the content of its files, not by their address."""
+        return {key: value for key, value in super().identity().items() if key != "input_uri"}
+
+
+class EmbedRecipe(TableRecipe):
+    """A vector for each row of CSV, Parquet or JSON files; the texts are never stored."""
+
+    kind: Literal["embed"] = "embed"
     metadata_columns: tuple[str, ...] = ()
     """Columns that are stored with the vectors as strings, for colours and filters; never free text."""
     pooling: Pooling | None = None
@@ -46,24 +75,11 @@ class EmbedRecipe(Recipe):
     vector_type: VectorType = "float32"
     """Type of the stored numbers. float16 halves the files; int8 is a quarter, each vector scaled so that its largest number is
     127, which keeps cosines to about 0.01 and loses lengths."""
-    precision: Precision = "float32"
-    """Arithmetic of the encoder's layers. bfloat16 needs hardware for it in every worker (avx512_bf16, AMX, a GPU from A100 on)
-    and is refused if vectors of 50 texts have a cosine below 0.999 with those in float32."""
-    long_texts: Literal["quarantine", "truncate", "windows"] = "windows"
-    """A text longer than ``max_tokens`` is quarantined, cut, or read in windows whose vectors are averaged."""
-    max_tokens: int = Field(default=8192, ge=8)
-    """Longest text in tokens; the model's limit applies where that is lower."""
-    part_rows: int = Field(default=4096, ge=1)
-    """Largest number of rows in one task and in one output file; a killed job repeats at most its open tasks."""
-    max_quarantined_fraction: float = Field(default=0.01, ge=0, le=1)
-    """Share of rows that may be quarantined before the job fails."""
-    duplicate_ids: Literal["keep", "refuse"] = "keep"
-    """What to do where several rows have the same id: keep and count them, or end the job before anything is embedded."""
-    scaling: EmbedScaling = EmbedScaling()
 
-    def identity(self) -> RecipeValues:
-        """Return the settings that decide the output; the table counts by the content of its files, not by their address."""
-        return {key: value for key, value in super().identity().items() if key != "input_uri"}
+    @property
+    def stored_columns(self) -> tuple[str, ...]:
+        """The metadata columns."""
+        return self.metadata_columns
 
     @model_validator(mode="after")
     def _the_text_is_kept_nowhere(self) -> "EmbedRecipe":
@@ -77,6 +93,27 @@ class EmbedRecipe(Recipe):
                 "metadata_columns must be distinct and not among id, vector, num_tokens, truncated, windows"
             )
         return self
+
+
+class ExtractRecipe(TableRecipe):
+    """The spans that a token-classification model labels in each row, as OMOP's table NOTE_NLP (CDM 5.4).
+
+    The text of a span is stored (``lexical_variant``), and that around it where ``snippet_characters`` says so.
+    """
+
+    kind: Literal["extract"] = "extract"
+    id_type: Literal["integer", "string"] = "integer"
+    """Type of ``note_id``. OMOP's is an integer, and a row with another id is quarantined; ``string`` is for tables that are not
+    OMOP's."""
+    concepts: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    """OMOP concept of each label, for ``note_nlp_concept_id``; a label without one has 0, OMOP's "no matching concept"."""
+    grouping: Grouping = "first"
+    """How labelled tokens become spans: ``first``, ``average`` and ``max`` label whole words, ``simple`` joins tokens of one
+    class, ``none`` keeps every token."""
+    min_score: float = Field(default=0.0, ge=0, le=1)
+    """Lowest score of a span that is stored."""
+    snippet_characters: int = Field(default=0, ge=0, le=250)
+    """Characters of ``snippet``, the text around a span; 0 leaves the column empty."""
 
 
 class ProjectScaling(Section):

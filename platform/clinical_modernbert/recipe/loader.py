@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.recipe.contrast import ContrastRecipe
 from clinical_modernbert.recipe.corpus import CorpusRecipe
-from clinical_modernbert.recipe.embed import EmbedRecipe, ProjectRecipe
+from clinical_modernbert.recipe.embed import EmbedRecipe, ExtractRecipe, ProjectRecipe
 from clinical_modernbert.recipe.evaluate import EvaluateRecipe, MapRecipe
 from clinical_modernbert.recipe.merge import MergeRecipe
 from clinical_modernbert.recipe.overrides import apply_override
@@ -38,6 +38,7 @@ RECIPE_TYPES: Mapping[str, type[Recipe]] = {
     "map": MapRecipe,
     "serve": ServeRecipe,
     "embed": EmbedRecipe,
+    "extract": ExtractRecipe,
     "project": ProjectRecipe,
 }
 

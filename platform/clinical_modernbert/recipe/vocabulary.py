@@ -23,6 +23,8 @@ PortableFormat = Literal["onnx", "openvino"]
 
 PortableOutput = Literal["vectors", "logits"]
 """What an exported file computes: a vector for each text, or the output of the model's head."""
+Grouping = Literal["none", "simple", "first", "average", "max"]
+"""How labelled tokens become labelled spans, as ``encoder/spans.py`` has it."""
 
 HeadKind = Literal["masked-lm", "sequence", "token", "embedding"]
 """What a model computes from its encoder's states: words at masks, one label a text, one label a token, or vectors only."""

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from clinical_modernbert.artifacts import Manifest, open_store, resolve
 from clinical_modernbert.encoder import Encoder, load_export, pooling_of
+from clinical_modernbert.encoder.spans import labels_of
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.recipe import ServeRecipe
 from clinical_modernbert.recipe.vocabulary import HeadKind, Pooling
 from clinical_modernbert.serving.forward import EncodeTask, run_batch
-from clinical_modernbert.serving.heads import labels_of
 
 MODEL_FOLDER = "model"
 _PROMPTS_FILE = "config_sentence_transformers.json"

@@ -1,14 +1,13 @@
 """One range: vectors in the rows' order, long texts as the recipe says, and ranges that cover every row once."""
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from clinical_modernbert.bulk import embed_part
-from clinical_modernbert.bulk.embed import plan_ranges
-from clinical_modernbert.bulk.embed_part import embed_rows, slices
+from clinical_modernbert.bulk import ranges
+from clinical_modernbert.bulk.embed_part import embed_rows
+from clinical_modernbert.bulk.ranges import plan_ranges, slices
 from clinical_modernbert.bulk.table import TableFile, TextRow
 from clinical_modernbert.encoder import Encoder, load_encoder
 from clinical_modernbert.sources.document import Quarantined
@@ -72,18 +71,16 @@ def test_a_long_text_is_read_as_the_recipe_says(encoder: Encoder, way: str) -> N
 @given(num_rows=st.lists(st.integers(0, 50), max_size=6), part_rows=st.integers(1, 12))
 def test_ranges_hold_every_row_once_and_are_of_like_size(num_rows: list[int], part_rows: int) -> None:
     tables = [TableFile("root", f"{i}.csv") for i in range(len(num_rows))]
-    ranges = plan_ranges(tables, num_rows, max_rows=part_rows)
-    assert [rows.number for rows in ranges] == list(range(len(ranges)))
-    covered = [(r.table.key, row) for r in ranges for row in range(r.start, r.stop)]
+    planned = plan_ranges(tables, num_rows, max_rows=part_rows)
+    assert [rows.number for rows in planned] == list(range(len(planned)))
+    assert [row for rows in planned for row in range(rows.first, rows.first + rows.stop - rows.start)] == list(
+        range(sum(num_rows))
+    )
+    covered = [(r.table.key, row) for r in planned for row in range(r.start, r.stop)]
     assert covered == [(table.key, row) for table, rows in zip(tables, num_rows, strict=True) for row in range(rows)]
     for table in tables:
-        sizes = [rows.stop - rows.start for rows in ranges if rows.table == table]
+        sizes = [rows.stop - rows.start for rows in planned if rows.table == table]
         assert not sizes or (max(sizes) <= part_rows and max(sizes) - min(sizes) <= 1)
-
-
-def test_the_path_of_a_range_sorts_as_the_rows_do(tmp_path: Path) -> None:
-    ranges = plan_ranges([TableFile("root", "a.csv")], [1200], max_rows=1)
-    assert [rows.path for rows in ranges] == sorted(rows.path for rows in ranges)
 
 
 def test_texts_of_a_range_are_tokenized_in_slices_and_give_the_same_vectors(
@@ -92,7 +89,7 @@ def test_texts_of_a_range_are_tokenized_in_slices_and_give_the_same_vectors(
     given_rows = rows(*(f"note {i} " + LONG[: 40 * i] for i in range(9)))
     given_rows.insert(4, Quarantined("a.csv", "line 99", "no id"))
     whole = embed_rows(encoder, given_rows, recipe("notes"), pooling="cls", file="a.csv")
-    monkeypatch.setattr(embed_part, "SLICE_CHARACTERS", 300)
+    monkeypatch.setattr(ranges, "SLICE_CHARACTERS", 300)
     sizes = [len(some) for some in slices(given_rows)]
     assert sum(sizes) == 10 and 3 < len(sizes) < 10
     cut_up = embed_rows(encoder, iter(given_rows), recipe("notes"), pooling="cls", file="a.csv")

@@ -187,6 +187,12 @@ def test_json_without_the_columns_is_refused(tmp_path: Path, content: str, messa
         fingerprint_inputs(recipe(tmp_path))
 
 
+def test_a_file_that_is_there_plain_and_as_gzip_is_refused(folder: Path) -> None:
+    (folder / "b.csv").write_text("text,note_id,ward\n")
+    with pytest.raises(SourceError, match=r"'b.csv' is below .* both plain and as .gz; remove one of the two"):
+        find_tables(recipe(folder))
+
+
 def test_columns_in_the_names_of_folders(tmp_path: Path) -> None:
     for folder, name, content in [
         ("ward=icu", "a.csv", "note_id,text,ward\n1,x,other\n"),

@@ -13,11 +13,11 @@ from fastapi import Response
 from numpy.typing import NDArray
 from pydantic import Field
 
+from clinical_modernbert.encoder.spans import find_spans, scores
 from clinical_modernbert.recipe.vocabulary import HeadKind
 from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.engine import Engine
 from clinical_modernbert.serving.forward import EncodeTask
-from clinical_modernbert.serving.heads import find_spans, scores
 from clinical_modernbert.serving.routes.route import Examples
 from clinical_modernbert.serving.schemas import Body, Schema, Texts, TruncationDirection
 from clinical_modernbert.serving.service import EmbeddingService

@@ -9,9 +9,9 @@ from fastapi import Response
 from numpy.typing import NDArray
 from pydantic import Field
 
+from clinical_modernbert.encoder.spans import scores
 from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.forward import EncodeTask
-from clinical_modernbert.serving.heads import scores
 from clinical_modernbert.serving.routes.openai import Usage
 from clinical_modernbert.serving.routes.route import Examples
 from clinical_modernbert.serving.schemas import Body, Schema, TruncationDirection

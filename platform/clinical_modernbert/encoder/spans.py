@@ -5,12 +5,12 @@ Legend: T tokens of one text, K tokens of one word, L labels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Grouping = Literal["none", "simple", "first", "average", "max"]
+from clinical_modernbert.recipe.vocabulary import Grouping
 
 
 def labels_of(model: Any) -> tuple[str, ...]:
@@ -104,16 +104,17 @@ def _trimmed(text: str, start: int, stop: int) -> tuple[int, int]:
 def _joined(units: Sequence[TextSpan]) -> list[TextSpan]:
     spans: list[list[TextSpan]] = []
     for unit in units:
-        begins, name = unit.label.startswith("B-"), _class(unit.label)
-        if spans and not begins and name == _class(spans[-1][-1].label):
+        begins, name = unit.label.startswith("B-"), class_of(unit.label)
+        if spans and not begins and name == class_of(spans[-1][-1].label):
             spans[-1].append(unit)
         else:
             spans.append([unit])
     return [
-        TextSpan(group[0].start, group[-1].stop, _class(group[0].label), sum(u.score for u in group) / len(group))
+        TextSpan(group[0].start, group[-1].stop, class_of(group[0].label), sum(u.score for u in group) / len(group))
         for group in spans
     ]
 
 
-def _class(label: str) -> str:
+def class_of(label: str) -> str:
+    """Return a label without ``B-`` or ``I-``."""
     return label[2:] if label.startswith(("B-", "I-")) else label

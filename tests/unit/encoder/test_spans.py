@@ -2,7 +2,8 @@
 
 import numpy as np
 import torch
-from clinical_modernbert.serving.heads import Grouping, find_spans, scores
+from clinical_modernbert.encoder.spans import find_spans, scores
+from clinical_modernbert.recipe.vocabulary import Grouping
 
 LABELS = ("O", "B-DRUG", "I-DRUG")
 
