@@ -21,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
-_MAX_WAIT_S = 30.0
+# A server that asks for a longer pause is obeyed up to the first. Longer pauses of the client's own could miss an endpoint that is
+# back for half a minute between two deaths.
+_MAX_ASKED_WAIT_S, _MAX_OWN_WAIT_S = 30.0, 8.0
 
 
 class EndpointError(Exception):
@@ -60,8 +62,8 @@ class Client:
     """Seconds that one attempt may take."""
     connect_timeout_s: float = 30
     """Seconds to connect. Packets to a Service without a ready pod may be lost, and the system repeats them ever less often."""
-    max_attempts: int = 10
-    """With the waits between them, 80 seconds or more: Ray Serve's proxy needs 30 to 60 to start again."""
+    max_attempts: int = 16
+    """With the waits between them, 84 seconds or more: Ray Serve's proxy needs 30 to 60 to start again."""
     attempts: Attempts = field(default_factory=Attempts, compare=False)
 
     def embed(
@@ -136,7 +138,8 @@ def _batches(texts: Sequence[str], size: int) -> Iterator[list[str]]:
 def _wait_s(attempt: int, retry_after: str | None) -> float:
     requested = float(retry_after) if retry_after and retry_after.isdigit() else 0.0
     # Jitter: clients that failed together must not retry together.
-    return min(max(requested, 0.1 * 2**attempt) * random.uniform(1.0, 1.5), _MAX_WAIT_S)
+    own = min(0.1 * 2**attempt, _MAX_OWN_WAIT_S)
+    return min(max(requested, own) * random.uniform(1.0, 1.5), _MAX_ASKED_WAIT_S)
 
 
 def _reason(content: bytes) -> tuple[str | None, str]:

@@ -66,7 +66,7 @@ def test_it_outlasts_the_start_of_a_proxy(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(EndpointError, match="ConnectionRefusedError while connecting"):
         Client("http://127.0.0.1:9").info()
     assert 80 < sum(waits) < 150
-    assert max(waits) <= 30
+    assert max(waits) <= 12  # it tries often enough to meet an endpoint that is back for half a minute
 
 
 def test_it_waits_as_long_as_a_refusal_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
