@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
-# A server that asks for a longer pause is obeyed up to the first. Longer pauses of the client's own could miss an endpoint that is
-# back for half a minute between two deaths.
+# A server that asks for a longer pause is obeyed up to the first. Longer pauses of the client's own could miss an endpoint that
+# is back for half a minute between two deaths.
 _MAX_ASKED_WAIT_S, _MAX_OWN_WAIT_S = 30.0, 8.0
 
 
