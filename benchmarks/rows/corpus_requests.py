@@ -138,9 +138,9 @@ def count_requests(pieces: int) -> Counter[str]:
 def raw_requests(files: int) -> int:
     """Return the requests for so many raw files of PubMed's size: their listings, and what the task of each reads."""
     store = CountingStore()
-    store.write_bytes("file.xml.gz", b"<PubmedArticleSet>" + b" " * (RAW_BYTES // PIECES) + b"</PubmedArticleSet>")
+    store.write_bytes("raw/file.xml.gz", b"<PubmedArticleSet>" + b" " * (RAW_BYTES // PIECES) + b"</PubmedArticleSet>")
     store.requests.clear()
-    source = PubMedSource(type="pubmed", name="pubmed", path="s3://bucket")
+    source = PubMedSource(type="pubmed", name="pubmed", path="s3://bucket/raw")
     with mock.patch("clinical_modernbert.artifacts.remote_files.open_store", lambda _: store):
         units = list_units(source)
         listings = store.requests.total() * math.ceil(files / _PAGE)
