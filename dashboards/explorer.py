@@ -25,12 +25,20 @@ _MODEL = (
 # Internals of runs: in the menu only in researcher mode; direct links still work.
 _TRAINING = (("views/runs.py", "Runs", "runs"), ("views/sweeps.py", "Sweeps", "sweeps"))
 
-# The first screen belongs to the page: Streamlit leaves a fifth of a laptop's height empty.
+# The first screen belongs to the page: Streamlit leaves a fifth of a laptop's height empty. On a low screen (a laptop at 200 %)
+# the banner is in Streamlit's own bar, between its two buttons.
 _STYLE = """<style>
 [data-testid="stMainBlockContainer"] {padding-top: 4rem; padding-left: 2rem; padding-right: 2rem}
 .st-key-banner [data-testid="stAlertContainer"] {padding: 0.2rem 0.75rem; min-height: 0}
 [data-testid="stMainBlockContainer"] h1 {padding: 0.25rem 0; font-size: 1.75rem}
 [data-testid="stMainBlockContainer"] h2 {padding: 0.5rem 0; font-size: 1.35rem}
+@media (max-width: 40rem) {[data-testid="stMainBlockContainer"] {padding-left: 1rem; padding-right: 1rem}}
+@media (max-height: 30rem) {
+  [data-testid="stMainBlockContainer"] {padding: 0.4rem 1rem 1rem}
+  [data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] {gap: 0.4rem}
+  [data-testid="stMainBlockContainer"] h1 {padding: 0; font-size: 1.25rem}
+  .st-key-banner {position: relative; z-index: 999991; margin: 0 3rem 0 2.5rem; width: auto}
+}
 </style>"""
 
 

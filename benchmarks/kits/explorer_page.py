@@ -29,7 +29,7 @@ def _points(count: int) -> tuple[NDArray[np.float32], NDArray[np.int64], list[st
 
 def _ours(count: int) -> None:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "dashboards"))
-    from component import Labels, companion, encode_points, places, point_map
+    from component import Hands, Labels, News, companion, encode_points, places, point_map
 
     @st.cache_resource
     def encoded() -> bytes:
@@ -38,8 +38,9 @@ def _ours(count: int) -> None:
         names = [f"group {group}" for group in range(GROUPS)]
         return encode_points(places(xy_N2[:, 0], xy_N2[:, 1]), group_N.astype(np.uint8), names, labels)
 
-    point_map(encoded(), key="map", on_chosen=lambda: None, on_area=lambda: None)
-    companion("bench", key="companion", marks=[], texts={}, area={"turn": -1}, on_wanted=lambda: None)
+    point_map(encoded(), key="map", hands=Hands(chosen=lambda: None, area=lambda: None))
+    news = News(marks=[], texts={}, area={"turn": -1})
+    companion("bench", key="companion", news=news, on_wanted=lambda: None)
 
 
 def _plotly(count: int) -> None:

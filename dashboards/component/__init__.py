@@ -18,23 +18,38 @@ from numpy.typing import NDArray
 _FOLDER = Path(__file__).parent
 SIDE = 65536
 
-# Six colours that colour-blind users can tell apart and that have contrast on white (tests/dashboards/test_component.py measures
-# both), times seven symbols: 42 groups each have their own mark.
+# Six colours that colour-blind users can tell apart and that have contrast on white, and six for a dark page
+# (tests/dashboards/test_component.py measures both), times seven symbols: 42 groups each have their own mark.
 COLOURS = ("#2080C0", "#E06000", "#00A080", "#000000", "#7030D0", "#802000")
+DARK_COLOURS = ("#00B8FC", "#FCDC00", "#587070", "#FFFFFF", "#3458FC", "#C44400")
 SYMBOLS = ("circle", "x", "triangle-up", "square-open", "cross", "diamond", "star")
 MOST_GROUPS = len(COLOURS) * len(SYMBOLS)
 
 
 Area = dict[str, Any]
-"""A selected area as the browser sends and reads it: ``turn``, ``corners`` and ``hidden`` groups."""
+"""A selection as the browser sends and reads it: ``turn``, and ``areas`` one after another.
+
+Each has ``corners``, ``hidden`` groups and ``out``: whether its points are taken from the selection or added to it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
     """Rows that are marked on the map."""
 
-    kind: Literal["found", "near", "chosen"]
+    kind: Literal["near", "chosen"]
     rows: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """The answer to a phrase: the nearest rows with their similarities, or why there is none."""
+
+    turn: int
+    """Number of the phrase in its session; an answer is shown once."""
+    rows: Sequence[int] = ()
+    scores: Sequence[float] = ()
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +74,8 @@ class Labels:
     """Of the map, in CSS pixels."""
     labels: tuple[tuple[str, int, int, int], ...] = ()
     """Names of regions: text, level and place."""
+    meaning: bool = False
+    """Offer to search by meaning what was typed into the search box."""
 
 
 def places(
@@ -92,7 +109,12 @@ def encode_points(
     size = np.bincount(groups_N, minlength=len(names))[: len(names)]
     rank = np.argsort(np.lexsort((np.arange(len(names)), -size)))
     groups = [
-        {"name": name, "colour": COLOURS[i % len(COLOURS)], "symbol": SYMBOLS[i // len(COLOURS)]}
+        {
+            "name": name,
+            "colour": COLOURS[i % len(COLOURS)],
+            "dark": DARK_COLOURS[i % len(COLOURS)],
+            "symbol": SYMBOLS[i // len(COLOURS)],
+        }
         for name, i in zip(names, rank.tolist(), strict=True)
     ]
     header = json.dumps({**asdict(labels), "count": len(groups_N), "groups": groups}).encode()
@@ -107,16 +129,26 @@ def encode_points(
 
 
 def rows_inside(
-    places_N2: NDArray[np.uint16], groups_N: NDArray[np.uint8], corners: Sequence[int], hidden: Sequence[int]
+    places_N2: NDArray[np.uint16], groups_N: NDArray[np.uint8], areas: Sequence[Mapping[str, Any]]
 ) -> NDArray[np.intp]:
-    """Return the rows inside an area as ``geometry.js`` counts them: even-odd rule in whole numbers; no corners: everywhere."""
+    """Return the selected rows as ``area.js`` counts them: each area adds its points, or takes them out."""
+    chosen_N = np.zeros(len(places_N2), bool)
+    for area in areas:
+        chosen_N[_within(places_N2, groups_N, area["corners"], area["hidden"])] = not area["out"]
+    return np.flatnonzero(chosen_N)
+
+
+def _within(
+    places_N2: NDArray[np.uint16], groups_N: NDArray[np.uint8], corners: Sequence[int], hidden: Sequence[int]
+) -> NDArray[np.bool_]:
+    # As `inside` in geometry.js: even-odd rule in whole numbers; no corners: everywhere.
     x_N, y_N = places_N2[:, 0].astype(np.int64), places_N2[:, 1].astype(np.int64)
     ends = np.asarray(corners, dtype=np.int64).reshape(-1, 2)
     odd_N = np.full(len(x_N), len(ends) == 0)
     for (ax, ay), (bx, by) in zip(ends, np.roll(ends, 1, axis=0), strict=True):
         side_N = (x_N - ax) * (by - ay) - (bx - ax) * (y_N - ay)
         odd_N ^= ((ay > y_N) != (by > y_N)) & ((side_N < 0) if by > ay else (side_N > 0))
-    return np.flatnonzero(odd_N & ~np.isin(groups_N, hidden))
+    return odd_N & ~np.isin(groups_N, hidden)
 
 
 def search_bytes(table: Mapping[str, Any], terms: Mapping[str, Any]) -> bytes:
@@ -125,34 +157,55 @@ def search_bytes(table: Mapping[str, Any], terms: Mapping[str, Any]) -> bytes:
     return gzip.compress(text.encode(), compresslevel=6, mtime=0)
 
 
-def point_map(
-    data: bytes,
-    *,
-    key: str,
-    on_chosen: Callable[[], None],
-    on_area: Callable[[], None],
-    on_list: Callable[[], None] = lambda: None,
-) -> None:
-    """Show the points. ``st.session_state[key]`` then has what the user did last.
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """What runs when a user does something on a map; ``st.session_state[key]`` then has what it was."""
 
-    ``chosen`` is a row, ``area`` has turn, corners and hidden groups, ``list`` has turn and entries of the searched table.
-    """
-    _map(key=key, data=data, on_chosen_change=on_chosen, on_area_change=on_area, on_list_change=on_list)
+    chosen: Callable[[], None]
+    """``chosen`` is a row."""
+    area: Callable[[], None]
+    """``area`` is an ``Area``."""
+    listed: Callable[[], None] = lambda: None
+    """``list`` has turn and entries of the searched table."""
+    meaning: Callable[[], None] = lambda: None
+    """``meaning`` has turn and the phrase that the user wants to be sent to the endpoint."""
 
 
-def companion(
-    name: str, *, key: str, marks: Sequence[Mark], texts: dict[int, list[str]], area: Area,
-    on_wanted: Callable[[], None],
-) -> None:  # fmt: skip
-    """Add marks, lines of text by row, and an area newer than the map's own.
+@dataclass(frozen=True, slots=True)
+class News:
+    """What the server adds to a map."""
 
-    ``st.session_state[key]["wanted"]`` then has the rows whose texts the browser lacks.
-    """
+    marks: Sequence[Mark]
+    texts: Mapping[int, Sequence[str]]
+    """Lines of text by row."""
+    area: Area
+    """Shown if it is newer than the map's own."""
+    listed: int | None = None
+    """Codes on the user's list; None where the page has no list."""
+    meaning: Meaning | None = None
+
+
+def point_map(data: bytes, *, key: str, hands: Hands) -> None:
+    """Show the points."""
+    _map(
+        key=key,
+        data=data,
+        on_chosen_change=hands.chosen,
+        on_area_change=hands.area,
+        on_list_change=hands.listed,
+        on_meaning_change=hands.meaning,
+    )
+
+
+def companion(name: str, *, key: str, news: News, on_wanted: Callable[[], None]) -> None:
+    """Add to a map what changes. ``st.session_state[key]["wanted"]`` then has the rows whose texts the browser lacks."""
     data = {
         "name": name,
-        "marks": [asdict(mark) for mark in marks],
-        "texts": {str(row): lines for row, lines in texts.items()},
-        "area": area,
+        "marks": [asdict(mark) for mark in news.marks],
+        "texts": {str(row): list(lines) for row, lines in news.texts.items()},
+        "area": news.area,
+        "listed": news.listed,
+        "meaning": news.meaning and asdict(news.meaning),
     }
     _companion(key=key, data=data, on_wanted_change=on_wanted)
 
@@ -161,10 +214,13 @@ def _source(*names: str) -> str:
     return "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in names)
 
 
+# In this order: a module uses what those before it define.
+_MODULES = "geometry area view theme draw density labels vector picture gestures rove search results map"
+
 _map = st.components.v2.component(
     "clinical_point_map",
     html=_source("map.html"),
     css=_source("map.css"),
-    js=_source("geometry.js", "draw.js", "picture.js", "labels.js", "search.js", "results.js", "map.js"),
+    js=_source(*(f"{name}.js" for name in _MODULES.split())),
 )
 _companion = st.components.v2.component("clinical_map_companion", js=_source("companion.js"))

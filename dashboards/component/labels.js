@@ -25,8 +25,8 @@ function font(level, ratio) {
   return `${level === 0 ? 600 : 500} ${LEVEL_SIZE[level] * ratio}px sans-serif`;
 }
 
-/** Draws the names that fit the view on `canvas`. */
-function drawLabels(labels, onScreen, canvas, { ratio, zoom }) {
+/** Draws the names that fit the view on `canvas`, and returns them in pixels of the canvas. */
+function drawLabels(labels, onScreen, canvas, { ratio, zoom, theme }) {
   const pen = canvas.getContext("2d");
   pen.clearRect(0, 0, canvas.width, canvas.height);
   const placed = placeLabels(labels, onScreen, canvas, pen, { ratio, zoom });
@@ -35,10 +35,11 @@ function drawLabels(labels, onScreen, canvas, { ratio, zoom }) {
   pen.lineJoin = "round";
   for (const { text, x, y, level } of placed) {
     pen.font = font(level, ratio);
-    pen.strokeStyle = "#ffffffd0";
+    pen.strokeStyle = theme.halo;
     pen.lineWidth = 4 * ratio;
     pen.strokeText(text, x, y);
-    pen.fillStyle = "#101418";
+    pen.fillStyle = theme.ink;
     pen.fillText(text, x, y);
   }
+  return placed;
 }

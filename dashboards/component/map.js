@@ -1,8 +1,9 @@
-// The map: view, pointer, keyboard, legend, area. On hover it requests only texts from the server, never points.
+// The map: view, points, marks, selection and what the server adds. On hover it requests only texts from the server, never points.
 // What the server adds later (marks, texts, an area from a link) comes through companion.js, by the map's name.
 
 const MOST_CORNERS = 48;
 const REACH = 12; // CSS pixels within which a point is under the pointer
+const STEP = 60; // CSS pixels that an arrow key moves
 const ASK_AFTER_MS = 80;
 const MOST_RINGS = 200; // more found points are told apart by the layer alone
 const MARKS = {
@@ -10,6 +11,7 @@ const MARKS = {
   near: { path: "M-1-1H1V1H-1Z", size: 7 },
   chosen: { path: "M-1 0a1 1 0 1 0 2 0a1 1 0 1 0-2 0ZM-1.5 0a1.5 1.5 0 1 0 3 0a1.5 1.5 0 1 0-3 0Z", size: 8 },
 };
+const HOW = { new: "replaces", add: "adds", subtract: "subtracts" };
 
 /** name -> the map of that name, or what waits for it. */
 const maps = (globalThis.clinicalMaps ??= new Map());
@@ -32,24 +34,25 @@ export default function (component) {
 function open(root, points) {
   const { header } = points;
   const find = (name) => root.querySelector(`.${name}`);
-  const [stage, tip, status, list] = ["stage", "tip", "status", "legend ul"].map(find);
-  const hidden = new Set(), texts = new Map();
+  const [stage, tip, status, list, said] = ["stage", "tip", "status", "groups", "said"].map(find);
+  const hidden = new Set(), texts = new Map(), past = makeHistory();
   const layer = glLayer(points) ?? plainLayer(points);
-  const [names, over] = [document.createElement("canvas"), document.createElement("canvas")];
+  const [dense, names, over] = ["dense", "names", "over"].map(() => document.createElement("canvas"));
   const pen = over.getContext("2d");
-  const self = { send: () => {}, ask: null, receive, choose, ring, hide, showFound, selected, link: header.link, end };
-  const view = { x: 32768, y: 32768, scale: 1, size: 1 };
-  let ratio = 1, fit = 1, lassoing = false, line = null, drag = null, under = null, centred = false;
-  let marks = [], corners = [], flags = null, found = null, rings = [], turn = -1, waiting = 0, timer = 0;
+  const view = makeView(redraw);
+  const self = { send: () => {}, ask: null, receive, choose, follow, ring, hide, showFound, fitTo, selected, link: header.link, end };
+  let lassoing = false, mode = "new", line = null, under = null, centred = false, density = false;
+  let marks = [], areas = null, flags = null, found = null, rings = [], turn = -1, waiting = 0, timer = 0;
+  let theme = themeOf(root), placed = [], hexes = null, box = null;
 
   stage.setAttribute("aria-label", header.label);
-  stage.style.height = `min(${header.height}px, 65vh)`;
+  root.style.setProperty("--height", `${header.height}px`);
   stage.querySelectorAll("canvas").forEach((old) => old.remove());
-  stage.prepend(layer.canvas, names, over);
+  stage.prepend(layer.canvas, dense, names, over);
   buildLegend(list, header.groups, hidden, filtered);
   find("legend").hidden = !header.legend;
   layer.onrestored = redraw;
-  const watch = new ResizeObserver(resize);
+  const watch = new ResizeObserver(() => resize());
   watch.observe(stage);
   const early = maps.get(header.name)?.early;
   maps.set(header.name, self);
@@ -57,114 +60,117 @@ function open(root, points) {
   const on = (target, kind, run, options = {}) => target.addEventListener(kind, run, { signal: listeners.signal, ...options });
 
   // --- drawing
-  function resize() {
-    const box = stage.getBoundingClientRect();
-    if (!box.width) return;
-    const kept = view.scale / fit;
-    ratio = Math.min(globalThis.devicePixelRatio || 1, 2);
-    for (const canvas of [layer.canvas, names, over]) {
-      canvas.width = Math.round(box.width * ratio);
-      canvas.height = Math.round(box.height * ratio);
+  function resize(ratio = Math.min(globalThis.devicePixelRatio || 1, 2)) {
+    const { width, height } = stage.getBoundingClientRect();
+    if (!width) return;
+    for (const canvas of [layer.canvas, dense, names, over]) {
+      canvas.width = Math.round(width * ratio);
+      canvas.height = Math.round(height * ratio);
     }
-    fit = (0.94 * Math.min(over.width, over.height)) / 65536;
-    view.scale = root.dataset.drawn ? kept * fit : fit;
-    redraw();
+    view.resize(over.width, over.height, ratio);
   }
   function redraw() {
-    if (!waiting) waiting = requestAnimationFrame(paint);
+    if (!waiting) waiting = requestAnimationFrame(() => paint());
   }
-  function paint() {
+  function paint(colours = theme, still = false) {
     waiting = 0;
     const base = header.count <= 2000 ? 9 : header.count <= 20000 ? 6 : 4.5;
-    view.size = base * ratio * Math.min(Math.max((view.scale / fit) ** 0.4, 1), 4);
-    layer.draw(view, header.groups.map((group, i) => ({ ...group, hidden: hidden.has(i) })));
+    view.size = base * view.ratio * Math.min(Math.max(view.zoom ** 0.4, 1), 4);
+    layer.canvas.hidden = density;
+    dense.hidden = !density;
+    hexes = null;
+    if (density) {
+      hexes = hexagons(points, { radius: (HEXAGON * view.ratio) / view.scale, hidden, flags: found ?? flags, within: view.bounds });
+      drawDensity(dense, hexes, view.onScreen, HEXAGON * view.ratio, colours);
+    } else layer.draw(view, looksOf(header.groups, hidden, colours));
+    find("scale").textContent = density ? `at most ${mostIn(hexes).toLocaleString("en")} ${header.unit} in a hexagon` : "";
     // On a canvas of their own: a pointer that moves repaints the marks alone.
-    drawLabels(header.labels ?? [], onScreen, names, { ratio, zoom: view.scale / fit });
-    paintOver();
-    root.dataset.drawn = header.count;
+    placed = drawLabels(header.labels ?? [], view.onScreen, names, { ratio: view.ratio, zoom: view.zoom, theme: colours });
+    paintOver(colours, still);
+    Object.assign(root.dataset, { drawn: header.count, zoom: view.zoom.toFixed(2), ringed: rings.length, theme: theme.dark ? "dark" : "light" });
   }
-  function paintOver() {
+  /** Marks, and unless the picture is to be still, what follows the pointer. */
+  function paintOver(colours = theme, still = false) {
+    const { ratio } = view;
     pen.clearRect(0, 0, over.width, over.height);
-    for (const row of rings) sign(row, MARKS.found);
-    for (const { kind, rows } of marks) rows.forEach((row) => sign(row, MARKS[kind]));
-    if (under !== null) sign(under, { ...MARKS.found, size: 9 });
+    for (const row of rings) sign(row, MARKS.found, colours);
+    for (const { kind, rows } of marks) rows.forEach((row) => sign(row, MARKS[kind], colours));
+    if (still) return;
+    if (under !== null) sign(under, { ...MARKS.found, size: 9 }, colours);
+    pen.strokeStyle = colours.ink;
     if (line) {
       pen.beginPath();
-      line.forEach(([x, y]) => pen.lineTo(...onScreen(x, y)));
-      pen.setLineDash([6 * ratio, 4 * ratio]);
-      pen.strokeStyle = "#000000";
-      pen.lineWidth = 1.5 * ratio;
+      line.forEach(([x, y]) => pen.lineTo(...view.onScreen(x, y)));
+      pen.setLineDash([6 * view.ratio, 4 * view.ratio]);
+      pen.lineWidth = 1.5 * view.ratio;
       pen.stroke();
       pen.setLineDash([]);
     }
     if (centred) {
-      const [x, y, arm] = [over.width / 2, over.height / 2, 10 * ratio];
-      pen.strokeStyle = "#000000";
-      pen.lineWidth = ratio;
+      const [x, y, arm] = [over.width / 2, over.height / 2, 10 * view.ratio];
+      pen.lineWidth = view.ratio;
       pen.strokeRect(x - arm, y, 2 * arm, 0.5);
       pen.strokeRect(x, y - arm, 0.5, 2 * arm);
     }
   }
-  function sign(row, { path, size, fill }) {
-    const [x, y] = onScreen(points.places[2 * row], points.places[2 * row + 1]);
+  function sign(row, { path, size }, colours) {
     pen.save();
-    pen.translate(x, y);
-    pen.scale(size * ratio, size * ratio);
-    for (const [colour, width] of [["#ffffff", 4], ["#000000", 2]]) {
-      pen.strokeStyle = pen.fillStyle = colour;
+    pen.translate(...at(row));
+    pen.scale(size * view.ratio, size * view.ratio);
+    const shape = new Path2D(path);
+    for (const [colour, width] of [[colours.paper, 4], [colours.ink, 2]]) {
+      pen.strokeStyle = colour;
       pen.lineWidth = width / size;
-      const shape = new Path2D(path);
       pen.stroke(shape);
-      if (fill) pen.fill(shape);
     }
     pen.restore();
   }
-  function onScreen(x, y) {
-    return [(x - view.x) * view.scale + over.width / 2, (view.y - y) * view.scale + over.height / 2];
+  function at(row) {
+    return view.onScreen(points.places[2 * row], points.places[2 * row + 1]);
   }
   function onMap(event) {
-    const box = stage.getBoundingClientRect();
-    const [px, py] = [(event.clientX - box.left) * ratio, (event.clientY - box.top) * ratio];
-    return [(px - over.width / 2) / view.scale + view.x, view.y - (py - over.height / 2) / view.scale];
+    const { left, top } = stage.getBoundingClientRect();
+    return view.onMap((event.clientX - left) * view.ratio, (event.clientY - top) * view.ratio);
   }
-  function zoom(factor, x = view.x, y = view.y) {
-    const scale = Math.min(Math.max(view.scale * factor, fit / 2), fit * 200);
-    view.x = x + ((view.x - x) * view.scale) / scale;
-    view.y = y + ((view.y - y) * view.scale) / scale;
-    view.scale = scale;
-    redraw();
+
+  function fitTo(rows) {
+    view.fitTo(points.places, rows);
   }
 
   // --- one point
-  function hover(x, y) {
-    const [row] = near(points, x, y, (REACH * ratio) / view.scale, hidden, 1);
+  function hover(place) {
+    const [row] = place ? near(points, ...place, (REACH * view.ratio) / view.scale, hidden, 1) : [];
     if ((row ?? null) === under) return;
     under = row ?? null;
     for (const other of linked()) other.ring(under);
-    showTip(x, y);
+    showTip(...(place ?? []));
     paintOver();
   }
   function showTip(x, y) {
     clearTimeout(timer);
     tip.hidden = under === null;
     if (under === null) return;
-    const lines = texts.get(under) ?? [];
-    tip.replaceChildren(...[...lines, header.groups[points.groups[under]].name].map((words) => {
-      const part = document.createElement("div");
-      part.textContent = words;
-      return part;
-    }));
-    const [px, py] = onScreen(points.places[2 * under], points.places[2 * under + 1]).map((value) => value / ratio);
-    const [room, floor] = [over.width / ratio, over.height / ratio];
+    const lines = [...(texts.get(under) ?? []), header.groups[points.groups[under]].name];
+    tip.replaceChildren(...lines.map((words) => Object.assign(document.createElement("div"), { textContent: words })));
+    if (centred && texts.has(under)) say(lines.join(", "));
+    const [px, py] = at(under).map((value) => value / view.ratio);
+    const [room, floor] = [over.width / view.ratio, over.height / view.ratio];
     tip.style.left = px > room / 2 ? "" : `${px + 14}px`;
     tip.style.right = px > room / 2 ? `${room - px + 14}px` : "";
     tip.style.top = py > floor / 2 ? "" : `${Math.max(py - 10, 4)}px`;
     tip.style.bottom = py > floor / 2 ? `${Math.max(floor - py - 10, 4)}px` : "";
     if (texts.has(under) || !self.ask) return;
     timer = setTimeout(() => {
-      const unknown = near(points, x, y, (60 * ratio) / view.scale, hidden, 24).filter((row) => !texts.has(row));
+      const unknown = near(points, x, y, (60 * view.ratio) / view.scale, hidden, 24).filter((row) => !texts.has(row));
       if (unknown.length) self.ask(unknown);
     }, ASK_AFTER_MS);
+  }
+  function say(words) {
+    said.textContent = words;
+  }
+  function openCard(row, words = texts.get(row)?.join(", ") ?? "the chosen point") {
+    self.send("chosen", row);
+    say(`The card of ${words} is next to the map`);
   }
   function ring(row) {
     under = row;
@@ -175,49 +181,55 @@ function open(root, points) {
     return header.link ? [...maps.values()].filter((other) => other !== self && other.link === header.link) : [];
   }
 
-  // --- an area
+  // --- selection, search and groups
   function choose(chosen) {
     flags = chosen;
     layer.choose(found ?? flags);
     tell();
     redraw();
   }
+  /** Shows what was selected on a linked map: the corners are places on that one. */
+  function follow(chosen) {
+    areas = null;
+    choose(chosen);
+  }
   /** Rows that a search found; null where there is no search. They are told apart until the search is cleared. */
   function showFound(rows) {
     found = rows && new Uint8Array(header.count);
     for (const row of rows ?? []) found[row] = 1;
     rings = rows && rows.length <= MOST_RINGS ? rows : [];
+    if (!rows) view.back();
     layer.choose(found ?? flags);
     redraw();
   }
-  function showOnAll(rows) {
-    for (const each of [self, ...linked()]) each.showFound(rows);
-  }
-  function fitTo(rows) {
-    const low = [65535, 65535], high = [0, 0];
-    for (const row of rows) {
-      for (const axis of [0, 1]) {
-        low[axis] = Math.min(low[axis], points.places[2 * row + axis]);
-        high[axis] = Math.max(high[axis], points.places[2 * row + axis]);
-      }
-    }
-    const room = 1.3 * Math.max((high[0] - low[0]) / over.width, (high[1] - low[1]) / over.height, 1 / (fit * 40));
-    Object.assign(view, { x: (low[0] + high[0]) / 2, y: (low[1] + high[1]) / 2, scale: Math.min(Math.max(1 / room, fit), fit * 200) });
-    redraw();
+  function all(run) {
+    [self, ...linked()].forEach(run);
   }
   function selected() {
     return { from: [...hidden], flags };
   }
-  function setArea(wanted, from, notify) {
-    corners = wanted ?? [];
-    hide(from);
-    for (const other of linked()) other.hide(from);
-    const within = wanted === null ? null : inside(points, corners, hidden);
-    choose(within);
-    for (const other of linked()) other.choose(within);
+  function setAreas(next, { notify = true, back = false } = {}) {
+    if (!next && !flags) return;
+    if (notify && !back) past.keep(areas);
+    areas = next;
+    const from = next?.at(-1)?.hidden;
+    if (from) all((one) => one.hide(from));
+    const chosen = selectedBy(points, areas);
+    choose(chosen);
+    for (const other of linked()) other.follow(chosen);
+    find("undo").disabled = !past.steps;
     if (!notify) return;
     turn += 1;
-    self.send("area", wanted === null ? { turn } : { turn, corners, hidden: [...hidden] });
+    self.send("area", areas ? { turn, areas } : { turn });
+  }
+  function draw(corners, how) {
+    if (how !== "new" && !areas && flags) say("An area cannot be combined with one on another map: it replaces the selection");
+    const next = withArea(areas, corners, hidden, how);
+    if (next) setAreas(next);
+    else status.textContent = `A selection has at most ${MOST_AREAS} areas: clear it, or undo the last one`;
+  }
+  function undo() {
+    if (past.steps) setAreas(past.undo() ?? null, { back: true });
   }
   function hide(wanted) {
     hidden.clear();
@@ -243,90 +255,93 @@ function open(root, points) {
     for (const [row, lines] of Object.entries(news.texts ?? {})) texts.set(Number(row), lines);
     if (news.area && news.area.turn > turn) {
       turn = news.area.turn;
-      setArea(news.area.corners ?? null, news.area.hidden ?? [], false);
+      setAreas(news.area.areas ?? null, { notify: false });
     }
     if (under !== null && !tip.hidden) showTip(points.places[2 * under], points.places[2 * under + 1]);
+    box?.receive(news);
     paintOver();
   }
 
-  // --- pointer, wheel, keys, buttons
-  on(stage, "pointerdown", (event) => {
-    if (event.button !== 0) return;
-    stage.setPointerCapture(event.pointerId);
-    const place = onMap(event);
-    if (lassoing || event.shiftKey) line = [place];
-    else drag = { x: event.clientX, y: event.clientY, moved: false };
-  });
-  on(stage, "pointermove", (event) => {
-    centred = false;
-    if (line) {
-      line.push(onMap(event));
-      paintOver();
-    } else if (drag) {
-      const [dx, dy] = [event.clientX - drag.x, event.clientY - drag.y];
-      if (!drag.moved && Math.hypot(dx, dy) < 4) return;
-      view.x -= (dx * ratio) / view.scale;
-      view.y += (dy * ratio) / view.scale;
-      drag = { x: event.clientX, y: event.clientY, moved: true };
-      redraw();
-    } else hover(...onMap(event));
-  });
-  on(stage, "pointerup", (event) => {
-    if (line) {
-      const drawn = line;
-      line = null;
-      if (drawn.length > 3) setArea(thinned(drawn, MOST_CORNERS), [...hidden], true);
-    } else if (drag && !drag.moved) {
-      hover(...onMap(event));
-      if (under !== null) self.send("chosen", under);
-    }
-    drag = null;
-    paintOver();
-  });
-  on(stage, "pointerleave", () => !line && !drag && hover(-1e9, -1e9));
-  on(stage, "wheel", (event) => {
-    // The page scrolls under a map that was not clicked: it must not trap who passes over it.
-    if (!event.ctrlKey && stage.getRootNode().activeElement !== stage) return;
-    event.preventDefault();
-    zoom(Math.exp(-Math.max(-100, Math.min(100, event.deltaY)) * 0.003), ...onMap(event));
-  }, { passive: false });
-  const far = () => (60 * ratio) / view.scale;
+  // --- hands
   const keys = {
-    ArrowLeft: () => (view.x -= far()), ArrowRight: () => (view.x += far()),
-    ArrowUp: () => (view.y += far()), ArrowDown: () => (view.y -= far()),
-    "+": () => zoom(1.3), "=": () => zoom(1.3), "-": () => zoom(1 / 1.3), 0: home,
-    Enter: () => under !== null && self.send("chosen", under),
-    Escape: () => setArea(null, [], true),
+    ArrowLeft: () => view.pan(STEP, 0), ArrowRight: () => view.pan(-STEP, 0), ArrowUp: () => view.pan(0, STEP), ArrowDown: () => view.pan(0, -STEP),
+    "+": () => view.zoomBy(1.3), "=": () => view.zoomBy(1.3), "-": () => view.zoomBy(1 / 1.3), 0: view.whole,
+    Enter: () => under !== null && openCard(under),
+    Escape: () => setAreas(null),
   };
-  on(stage, "keydown", (event) => {
-    if (!keys[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    keys[event.key]();
-    centred = true;
-    hover(view.x, view.y);
-    redraw();
+  const howOf = (event) => (event.shiftKey ? "add" : event.altKey ? "subtract" : mode);
+  gestures(stage, on, onMap, {
+    zoom: (factor, place) => view.zoomBy(factor, ...place),
+    pan: view.pan,
+    hover: (place) => { centred = false; hover(place); },
+    pick: (place) => { hover(place); if (under !== null) openCard(under); },
+    line: (drawn) => { line = drawn; paintOver(); },
+    area: (drawn, how) => draw(thinned(drawn, MOST_CORNERS), how),
+    how: (event) => (lassoing || event.shiftKey || event.altKey ? howOf(event) : null),
+    key: (event) => {
+      if ((event.ctrlKey || event.metaKey) && event.key === "z") undo();
+      else if (!keys[event.key] || event.ctrlKey || event.metaKey || event.altKey) return false;
+      else {
+        keys[event.key]();
+        centred = true;
+        hover([view.x, view.y]);
+        redraw();
+      }
+      return true;
+    },
   });
   on(stage, "blur", () => { centred = false; paintOver(); });
-  function home() {
-    Object.assign(view, { x: 32768, y: 32768, scale: fit });
+  function press(name, state) {
+    find(name).setAttribute("aria-pressed", String(state));
+    return state;
+  }
+  function setMode(next) {
+    mode = next;
+    find("how").textContent = HOW[mode];
+    find("how").setAttribute("aria-label", `The next area ${HOW[mode]}`);
+  }
+  on(find("lasso"), "click", () => {
+    lassoing = press("lasso", !lassoing);
+    find("how").hidden = !lassoing;
+    setMode("new");
+    stage.classList.toggle("drawing", lassoing);
+  });
+  on(find("how"), "click", () => setMode({ new: "add", add: "subtract", subtract: "new" }[mode]));
+  on(find("in"), "click", () => view.zoomBy(1.5));
+  on(find("out"), "click", () => view.zoomBy(1 / 1.5));
+  on(find("home"), "click", view.whole);
+  on(find("all"), "click", () => { hidden.clear(); filtered(); });
+  on(find("shown"), "click", (event) => draw([], howOf(event)));
+  on(find("none"), "click", () => setAreas(null));
+  on(find("undo"), "click", undo);
+  on(find("density"), "click", () => { density = press("density", !density); redraw(); });
+
+  // --- pictures: dark on white, without what follows the pointer
+  on(find("save"), "click", () => {
+    const kept = view.ratio;
+    resize(Math.max(view.ratio, Math.min(SHARP / stage.clientWidth, 4)));
+    paint(LIGHT, true); // the WebGL picture lasts only until the browser has shown it
+    savePicture([density ? dense : layer.canvas, names, over], header, hidden, view.ratio);
+    resize(kept);
+  });
+  function asSvg() {
+    paint(LIGHT, true);
+    const size = { width: Math.round(over.width / view.ratio), height: Math.round(over.height / view.ratio) };
+    const signs = [...rings, ...marks.flatMap(({ rows }) => [...rows])].map((row) => at(row).map((value) => value / view.ratio));
+    const small = { ...view, scale: view.scale / view.ratio, size: view.size / view.ratio };
+    const labels = placed.map((label) => ({ ...label, x: label.x / view.ratio, y: label.y / view.ratio }));
+    redraw();
+    const looks = looksOf(header.groups, hidden, LIGHT);
+    return svgOf({ points, header, looks, view: small, ...size, flags: found ?? flags, hexes, names: labels, rings: signs });
+  }
+  on(find("vector"), "click", () => download(new Blob([asSvg()], { type: "image/svg+xml" }), `${header.file}.svg`));
+  on(find("print"), "click", () => printSvg(asSvg(), header.file));
+  function dress() {
+    theme = themeOf(root);
+    paintLegend(list, looksOf(header.groups, hidden, theme));
     redraw();
   }
-  function lasso(state) {
-    lassoing = state;
-    find("lasso").setAttribute("aria-pressed", String(state));
-    stage.classList.toggle("drawing", state);
-  }
-  on(find("lasso"), "click", () => lasso(!lassoing));
-  on(find("in"), "click", () => zoom(1.5));
-  on(find("out"), "click", () => zoom(1 / 1.5));
-  on(find("home"), "click", home);
-  on(find("all"), "click", () => { hidden.clear(); filtered(); });
-  on(find("shown"), "click", () => setArea([], [...hidden], true));
-  on(find("none"), "click", () => setArea(null, [...hidden], true));
-  on(find("save"), "click", () => {
-    paint(); // the WebGL picture lasts only until the browser has shown it
-    savePicture([layer.canvas, names, over], header, hidden, ratio);
-  });
+  watchTheme(root, on, dress);
 
   function end() {
     listeners.abort();
@@ -337,6 +352,9 @@ function open(root, points) {
     delete root.dataset.drawn;
     if (maps.get(header.name) === self) maps.delete(header.name);
   }
+  rove(find("bar"), on);
+  rove(find("legend"), on);
+  dress();
   changed();
   resize();
   for (const other of linked().slice(0, 1).map((one) => one.selected())) {
@@ -344,11 +362,13 @@ function open(root, points) {
     choose(other.flags);
   }
   let turns = Date.now();
-  searchBox(root, points.search, on, {
-    show: showOnAll,
-    open: (row) => { self.ring(row); self.send("chosen", row); },
-    fit: fitTo,
+  box = searchBox(root, points.search, on, {
+    show: (rows) => all((one) => one.showFound(rows)),
+    fit: (rows) => all((one) => one.fitTo(rows)),
+    open: (row, words) => { self.ring(row); openCard(row, words); },
     add: (entries) => self.send("list", { turn: ++turns, entries }),
+    ask: header.meaning ? (phrase) => self.send("meaning", { turn: ++turns, phrase }) : null,
+    say,
   });
   if (early) {
     self.ask = early.ask;

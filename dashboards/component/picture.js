@@ -1,14 +1,15 @@
-// What is next to the points: the legend that filters, and the picture with its provenance.
+// What is next to the points: the legend that filters, and pictures of the map with its legend and provenance.
 
-/** A list of buttons, one a group: a press hides or shows it, "only" shows it alone. */
+const SHARP = 2400; // pixels of a saved picture's width, at least
+
+/** Buttons for each group: a press hides or shows it, "only" shows it alone. */
 function buildLegend(list, groups, hidden, changed) {
   list.replaceChildren(...groups.map((group, i) => {
-    const item = document.createElement("li");
+    const item = document.createElement("div");
     const toggle = document.createElement("button");
     toggle.type = "button";
     toggle.className = "group";
     toggle.innerHTML = `<svg viewBox="-1 -1 2 2" aria-hidden="true"><path fill-rule="evenodd" d="${SYMBOLS[group.symbol]}"/></svg><span></span>`;
-    toggle.querySelector("path").setAttribute("fill", group.colour);
     toggle.querySelector("span").textContent = group.name;
     toggle.title = group.name;
     toggle.addEventListener("click", () => {
@@ -33,17 +34,22 @@ function showLegendState(list, hidden) {
   [...list.children].forEach((item, i) => item.firstChild.setAttribute("aria-pressed", String(!hidden.has(i))));
 }
 
-/** A PNG of the map as it is seen, its shown groups and the lines of provenance. */
+/** Gives the legend's symbols the colours of the page's theme. */
+function paintLegend(list, looks) {
+  looks.forEach(({ colour }, i) => list.children[i].querySelector("path").setAttribute("fill", colour));
+}
+
+/** A PNG of `layers`, the shown groups and the lines of provenance; `ratio` is that of the layers. */
 function savePicture(layers, header, hidden, ratio) {
   const shown = header.groups.filter((_, i) => !hidden.has(i));
   const { width, height } = layers[0];
-  const [row, margin, columns] = [20 * ratio, 16 * ratio, width > 900 * ratio ? 2 : 1];
+  const [row, margin, columns] = [LINE * ratio, MARGIN * ratio, width > 900 * ratio ? 2 : 1];
   const rows = Math.ceil(shown.length / columns);
   const canvas = document.createElement("canvas");
   canvas.width = width;
   canvas.height = height + rows * row + header.provenance.length * row + 3 * margin;
   const pen = canvas.getContext("2d");
-  pen.fillStyle = "#ffffff";
+  pen.fillStyle = LIGHT.paper;
   pen.fillRect(0, 0, canvas.width, canvas.height);
   for (const layer of layers) pen.drawImage(layer, 0, 0);
   pen.font = `${13 * ratio}px sans-serif`;
@@ -57,18 +63,35 @@ function savePicture(layers, header, hidden, ratio) {
     pen.fillStyle = group.colour;
     pen.fill(new Path2D(SYMBOLS[group.symbol]), "evenodd");
     pen.restore();
-    pen.fillStyle = "#000000";
+    pen.fillStyle = LIGHT.ink;
     pen.fillText(group.name, x + 20 * ratio, y, width / columns - margin - 24 * ratio);
   });
   header.provenance.forEach((line, i) => {
-    pen.fillStyle = "#000000";
+    pen.fillStyle = LIGHT.ink;
     pen.fillText(line, margin, height + rows * row + 2 * margin + (i + 0.5) * row, width - 2 * margin);
   });
-  canvas.toBlob((blob) => {
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(blob);
-    link.download = `${header.file}.png`;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-  });
+  canvas.toBlob((blob) => download(blob, `${header.file}.png`));
+}
+
+function download(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+/** Prints a map, alone on a page: the page around it prints as the screen shows it, over several sheets. */
+function printSvg(svg, title) {
+  const frame = document.createElement("iframe");
+  frame.title = "Print";
+  frame.style.cssText = "position:fixed;width:0;height:0;border:0";
+  const style = "@page{size:A4 landscape;margin:10mm}body{margin:0}svg{display:block;width:100%;height:auto;max-height:185mm}";
+  frame.srcdoc = `<!doctype html><title>${escaped(title)}</title><style>${style}</style>${svg}`;
+  frame.onload = () => {
+    frame.contentWindow.onafterprint = () => setTimeout(() => frame.remove());
+    frame.contentWindow.focus();
+    frame.contentWindow.print();
+  };
+  document.body.append(frame);
 }

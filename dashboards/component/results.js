@@ -1,7 +1,9 @@
-// The search box and its results next to the map. All of it runs in the browser: what is typed is sent nowhere.
+// The search box and its results next to the map. All of it runs in the browser: what is typed is sent nowhere, unless its user
+// presses "Search by meaning". Then the page passes it to the endpoint.
 
 const MOST_LISTED = 300;
 const TYPING_MS = 120;
+const FIT_MS = 500; // after the last letter
 
 /** Reads the compressed table of a map; resolves to an index, or to null where there is none. */
 async function readIndex(bytes) {
@@ -12,43 +14,78 @@ async function readIndex(bytes) {
 }
 
 /**
- * Connects the search box. `show(rows or null)` marks rows of the map, `open(row)` shows a card, `fit(rows)` zooms,
- * `add(entries)` puts entries of the table on the list.
+ * Connects the search box. `show(rows or null)` marks rows of the map, `open(row, code)` shows a card, `fit(rows)` zooms,
+ * `add(entries)` puts entries of the table on the list, `ask(phrase)` searches by meaning (null where the page cannot), `say(words)` tells screen readers.
+ * Returns what takes the server's answers, or null where there is no search.
  */
-function searchBox(root, bytes, on, { show, open, fit, add }) {
+function searchBox(root, bytes, on, { show, open, fit, add, ask, say }) {
   const find = (name) => root.querySelector(`.${name}`);
-  const [box, results, about, hits, count] = ["find", "results", "about", "hits", "count"].map(find);
+  const [box, results, about, hits, count, meaning] = ["find", "results", "about", "hits", "count", "meaning"].map(find);
   const input = box.querySelector("input");
-  let index = null, reading = null, found = null, rows = [], timer = 0, active = -1;
+  let index = null, reading = null, found = null, rows = [], timer = 0, fitting = 0, active = -1, answered = 0, listed = null;
   box.hidden = !bytes.length;
-  if (!bytes.length) return;
+  if (!bytes.length) return null;
 
   const drawn = (entry) => (index.table.rows ? index.table.rows[entry] : entry);
   function load() {
-    reading ??= readIndex(bytes).then((read) => { index = read; run(); });
+    return (reading ??= readIndex(bytes).then((read) => { index = read; run(); }));
   }
   function run() {
     clearTimeout(timer);
     timer = 0;
     const query = input.value;
     if (!index || !query.trim()) {
-      found = null;
-      results.hidden = true;
-      if (!query.trim()) count.textContent = "";
-      buttons(false);
-      show(null);
+      if (!query.trim()) { count.textContent = ""; clear(); }
       return;
     }
-    found = search(index, query);
-    rows = found.entries.map(drawn).filter((row) => row !== null);
+    present(search(index, query));
     const missing = found.entries.length - rows.length;
     count.textContent = `${found.entries.length.toLocaleString("en")} found${missing ? `, ${missing.toLocaleString("en")} of them not on this map` : ""}`;
-    active = -1;
+    meaning.hidden = !ask || found.by !== "words";
     explain();
     list();
+  }
+  function clear() {
+    clearTimeout(fitting);
+    found = null;
+    rows = [];
+    results.hidden = meaning.hidden = true;
+    buttons(false);
+    show(null);
+  }
+  /** Shows what was found on the map; lists and texts follow. */
+  function present(next) {
+    found = next;
+    rows = found.entries.map(drawn).filter((row) => row !== null);
+    active = -1;
+    input.removeAttribute("aria-activedescendant");
     results.hidden = false;
     buttons(found.entries.length > 0);
     show(rows);
+    clearTimeout(fitting);
+    if (rows.length) fitting = setTimeout(() => fit(rows), FIT_MS);
+  }
+  /** What the server says: the number of codes on the list, and what is nearest in meaning to a phrase. */
+  function receive(news) {
+    if (news.listed != null && news.listed !== listed) {
+      if (listed !== null) say(`${news.listed.toLocaleString("en")} codes are on your list`);
+      listed = news.listed;
+      find("mine").hidden = !listed;
+      find("mine").textContent = `My list: ${listed.toLocaleString("en")}`;
+    }
+    if (news.meaning && news.meaning.turn > answered) {
+      answered = news.meaning.turn;
+      load().then(() => nearest(news.meaning));
+    }
+  }
+  function nearest({ rows: near, scores, said }) {
+    const entryOf = new Map(index.table.codes.map((_, entry) => [drawn(entry), entry]));
+    present({ entries: near.map((row) => entryOf.get(row)), by: "meaning", meant: [], typed: [], mapped: [], unknown: [] });
+    if (said) show(null);
+    count.textContent = said ? "" : `${near.length} nearest in meaning`;
+    meaning.hidden = true;
+    about.textContent = said || "Nearest in the model’s own space, by cosine similarity:";
+    hits.replaceChildren(...found.entries.map((entry, i) => entryLine(entry, `${scores[i].toFixed(2)} `)));
   }
   function buttons(some) {
     find("fit").hidden = !some || !rows.length;
@@ -63,7 +100,7 @@ function searchBox(root, bytes, on, { show, open, fit, add }) {
     if (found.read > 1) lines.push(["", `${found.read} read as ${found.entries.length.toLocaleString("en")} codes`]);
     if (found.mapped.length) lines.push(["", `Of the other ICD version, mapped by GEM: ${some(found.mapped)}`]);
     if (found.unknown.length) lines.push(["", `Not in this table: ${some(found.unknown)}`]);
-    if (!found.entries.length) lines.push(["", "No code has this. Search by meaning below the map."]);
+    if (!found.entries.length) lines.push(["", "No code has these words."]);
     about.replaceChildren(...lines.map(([bold, words]) => {
       const line = document.createElement("div");
       line.append(Object.assign(document.createElement("b"), { textContent: bold }), words);
@@ -98,7 +135,7 @@ function searchBox(root, bytes, on, { show, open, fit, add }) {
       const all = below(index, category.replace(".", ""));
       if (all.length > 1) lines.push(line(category, title(category), null, all, `Add ${category} and all ${all.length} below it`));
       for (const entry of entries) {
-        lines.push(line(index.table.codes[entry], index.table.descriptions[entry], drawn(entry), [entry], `Add ${index.table.codes[entry]}`));
+        lines.push(entryLine(entry));
       }
     }
     if (found.entries.length > MOST_LISTED) {
@@ -109,6 +146,10 @@ function searchBox(root, bytes, on, { show, open, fit, add }) {
     }
     hits.replaceChildren(...lines);
   }
+  function entryLine(entry, before = "") {
+    const code = index.table.codes[entry];
+    return line(code, before + index.table.descriptions[entry], drawn(entry), [entry], `Add ${code}`);
+  }
   function line(code, words, row, entries, name) {
     const item = document.createElement("div");
     item.className = `hit${entries.length > 1 ? " heading" : row === null ? " absent" : ""}`;
@@ -117,13 +158,19 @@ function searchBox(root, bytes, on, { show, open, fit, add }) {
     item.setAttribute("aria-selected", "false");
     const text = document.createElement("span");
     text.append(Object.assign(document.createElement("b"), { textContent: code }), ` ${words}${row === null && entries.length === 1 ? " (not on this map)" : ""}`);
-    const plus = Object.assign(document.createElement("button"), { type: "button", textContent: "+", title: name, tabIndex: -1 });
-    plus.setAttribute("aria-label", name);
+    // An option may hold no button: by keyboard it is Control and Enter.
+    const plus = Object.assign(document.createElement("span"), { className: "plus", textContent: "+", title: name });
+    plus.setAttribute("aria-hidden", "true");
     item.append(text, plus);
-    item.onclick = (event) => (event.target === plus ? add(entries) : row !== null && open(row));
+    item.onclick = (event) => (event.target === plus ? add(entries) : row !== null && openHit(row, code));
     item.take = () => add(entries);
-    item.enter = () => (row !== null ? open(row) : add(entries));
+    item.enter = () => (row !== null ? openHit(row, code) : add(entries));
     return item;
+  }
+  function openHit(row, code) {
+    clearTimeout(fitting);
+    fit(rows);
+    open(row, code);
   }
   function move(step) {
     const lines = [...hits.querySelectorAll(".hit")];
@@ -160,7 +207,30 @@ function searchBox(root, bytes, on, { show, open, fit, add }) {
     event.stopPropagation();
   });
   on(find("fit"), "click", () => fit(rows));
+  on(meaning, "click", () => {
+    meaning.hidden = true;
+    about.textContent = "Asking the endpoint …";
+    ask(input.value);
+    input.focus();
+  });
+  on(find("mine"), "click", () => {
+    const place = document.querySelector(".st-key-my-list");
+    place?.scrollIntoView({ block: "start" });
+    place?.querySelector("button")?.focus({ preventScroll: true });
+  });
+  on(document, "keydown", (event) => {
+    if (event.key !== "k" || !(event.ctrlKey || event.metaKey)) return;
+    event.preventDefault();
+    input.focus();
+    input.select();
+  });
+  // Ready to type into, where that takes the focus from nothing and brings up no keyboard over the map.
+  const { top, bottom } = box.getBoundingClientRect();
+  if (document.activeElement === document.body && top >= 0 && bottom <= innerHeight && matchMedia("(pointer: fine)").matches) {
+    input.focus({ preventScroll: true });
+  }
   on(find("take"), "click", () => found && add(found.entries));
   if (globalThis.requestIdleCallback) requestIdleCallback(load, { timeout: 3000 });
   else setTimeout(load, 500);
+  return { receive };
 }

@@ -31,6 +31,8 @@ def show_maps(evaluation: Artifact) -> None:
         show_problems((str(error),))
         return
     page = f"figure2-{evaluation.manifest.id}"  # a selection belongs to one evaluation
+    map_panel.restore_code(page, codes["code"], where="these maps")
+    map_panel.show_absent(page)
     row = map_panel.chosen_row(page)
     marks = [] if row is None else [Mark("chosen", [row])]
     for start in range(0, len(maps), _MAPS_A_ROW):
@@ -63,6 +65,8 @@ def show_maps(evaluation: Artifact) -> None:
                 file=evaluation.manifest.id,
             ),
         )
+    if row is not None:  # else the code of another page, which these maps may lack, stays chosen there
+        map_panel.keep_code(page, codes["code"][row].as_py())
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading and checking the maps")

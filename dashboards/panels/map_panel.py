@@ -6,14 +6,29 @@ page's address: row ids of the artifact and corners on the map, never typed text
 
 import base64
 import binascii
-from collections.abc import Callable, Container, Sequence
+import re
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import streamlit as st
-from component import MOST_GROUPS, Area, Labels, Mark, companion, encode_points, places, point_map, rows_inside
+from component import (
+    MOST_GROUPS,
+    Area,
+    Hands,
+    Labels,
+    Mark,
+    Meaning,
+    News,
+    companion,
+    encode_points,
+    places,
+    point_map,
+    rows_inside,
+)
 from numpy.typing import NDArray
 
 from panels.kept import keep
@@ -63,15 +78,23 @@ def grouped(values: pa.ChunkedArray, *, floor: int = 1) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pc.cast(index, pa.int32()), pa.array(names, pa.string()))
 
 
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What the search box of a map needs of its page."""
+
+    add: Callable[[list[int]], None]
+    """Puts entries of the code table on the user's list."""
+    listed: int
+    """Codes on that list."""
+    ask: Callable[[str], None] | None = None
+    """Takes the phrase that the user wants to be searched by meaning."""
+    meaning: Meaning | None = None
+
+
 def show_points(
-    points: Points,
-    *,
-    page: str,
-    texts: Texts,
-    marks: Sequence[Mark] = (),
-    add: Callable[[list[int]], None] = lambda entries: None,
+    points: Points, *, page: str, texts: Texts, marks: Sequence[Mark] = (), search: Search | None = None
 ) -> None:
-    """Show a map. The user's choice and selection are kept under ``page``; entries for the list are passed to ``add``."""
+    """Show a map. The user's choice and selection are kept under ``page``."""
     key = f"{page}-{points.name}"
 
     def chosen() -> None:
@@ -86,24 +109,32 @@ def show_points(
 
     def listed() -> None:
         found = st.session_state[key]["list"]
-        if found is not None:
-            add(found["entries"])
+        if found is not None and search:
+            search.add(found["entries"])
+
+    def meaning() -> None:
+        found = st.session_state[key]["meaning"]
+        if found is not None and search and search.ask:
+            search.ask(found["phrase"])
+
+    def keep_wanted() -> None:
+        rows = st.session_state[f"{key}-companion"]["wanted"] or []
+        st.session_state[f"{key}-wanted"] = [row for row in rows[:_TEXTS_AT_ONCE] if 0 <= row < len(points.groups_N)]
 
     @st.fragment
     def follow() -> None:
         # A fragment: hovering over a point fetches its text without running the rest of the page.
-        wanted = st.session_state.get(f"{key}-wanted", [])
-        companion(
-            points.name,
-            key=f"{key}-companion",
+        news = News(
             marks=marks,
-            texts=texts(wanted),
+            texts=texts(st.session_state.get(f"{key}-wanted", [])),
             area=_own_area(page, points.name),
-            on_wanted=lambda: _keep_wanted(key, len(points.groups_N)),
+            listed=search and search.listed,
+            meaning=search and search.meaning,
         )
+        companion(points.name, key=f"{key}-companion", news=news, on_wanted=keep_wanted)
 
     with st.container(gap=None):
-        point_map(points.data, key=key, on_chosen=chosen, on_area=area, on_list=listed)
+        point_map(points.data, key=key, hands=Hands(chosen=chosen, area=area, listed=listed, meaning=meaning))
         follow()
 
 
@@ -113,11 +144,6 @@ def _own_area(page: str, name: str) -> Area:
     if not area or area.get("map", name) != name:
         return {"turn": -1}
     return {key: value for key, value in area.items() if key != "map"}
-
-
-def _keep_wanted(key: str, count: int) -> None:
-    rows = st.session_state[f"{key}-companion"]["wanted"] or []
-    st.session_state[f"{key}-wanted"] = [row for row in rows[:_TEXTS_AT_ONCE] if 0 <= row < count]
 
 
 def choose(page: str, row: int | None) -> None:
@@ -134,9 +160,9 @@ def chosen_row(page: str) -> int | None:
 def selected_rows(points: Points, page: str) -> NDArray[np.intp] | None:
     """Return the rows of the selected area, or None where nothing is selected."""
     area = st.session_state.get(f"{page}-area")
-    if not area or "corners" not in area:
+    if not area or "areas" not in area:
         return None
-    return rows_inside(points.places_N2, points.groups_N, area["corners"], area["hidden"])
+    return rows_inside(points.places_N2, points.groups_N, area["areas"])
 
 
 def map_with_area(maps: Sequence[Points], page: str) -> Points:
@@ -210,21 +236,44 @@ def show_absent(page: str) -> None:
 def keep_in_address(page: str, **ids: str | None) -> None:
     """Put ids of artifacts and rows, and the selected area, into the page's address."""
     for name, value in {**ids, "area": write_area(st.session_state.get(f"{page}-area"))}.items():
-        keep(name, value)
-    if "code" in ids:
-        st.session_state["code-chosen-on"] = page
+        keep_code(page, value) if name == "code" else keep(name, value)
+
+
+def keep_code(page: str, code: str | None) -> None:
+    """Put the chosen code into the address, and take it along to the other pages with maps of codes."""
+    keep("code", code)
+    st.session_state["code-chosen-on"] = page
 
 
 def write_area(area: Area | None) -> str | None:
-    """Return an area as a short string for the address: the hidden groups, then the corners."""
-    if not area or "corners" not in area:
+    """Return a selection as a short string for the address.
+
+    Each area has the hidden groups, then the corners. Those after the first follow ``~a`` where they add, ``~s`` where they
+    subtract.
+    """
+    if not area or "areas" not in area:
         return None
+    words = [_write_one(one) for one in area["areas"]]
+    signs = ["", *("~s" if one["out"] else "~a" for one in area["areas"][1:])]
+    return "".join(f"{sign}{word}" for sign, word in zip(signs, words, strict=True))
+
+
+def read_area(word: str) -> Area | None:
+    """Return the selection that ``write_area`` wrote, or None for anything else."""
+    found = [_read_one(one) for one in re.split("~[as]", word)]
+    if None in found:
+        return None
+    outs = [False, *(sign == "~s" for sign in re.findall("~[as]", word))]
+    areas = [{**one, "out": out} for one, out in zip(found, outs, strict=True) if one is not None]
+    return {"turn": 0, "areas": areas}
+
+
+def _write_one(area: Mapping[str, Any]) -> str:
     hidden = bytes([len(area["hidden"]), *area["hidden"]])
     return base64.urlsafe_b64encode(hidden + np.asarray(area["corners"], "<u2").tobytes()).decode().rstrip("=")
 
 
-def read_area(word: str) -> Area | None:
-    """Return the area that ``write_area`` wrote, or None for anything else."""
+def _read_one(word: str) -> dict[str, Any] | None:
     try:
         raw = base64.urlsafe_b64decode(word + "=" * (-len(word) % 4))
     except (binascii.Error, ValueError):
@@ -232,4 +281,4 @@ def read_area(word: str) -> Area | None:
     if not raw or len(raw) < 1 + raw[0] or (len(raw) - 1 - raw[0]) % 4:
         return None
     corners = np.frombuffer(raw[1 + raw[0] :], "<u2").tolist()
-    return {"turn": 0, "corners": corners, "hidden": list(raw[1 : 1 + raw[0]])}
+    return {"corners": corners, "hidden": list(raw[1 : 1 + raw[0]])}

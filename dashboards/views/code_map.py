@@ -16,12 +16,12 @@ from clinical_modernbert.evaluation.codes.report import MapReport, Purity, read_
 from component import Labels, Mark
 from numpy.typing import NDArray
 from panels import map_panel
-from panels.code_list import show_list
+from panels.code_list import current_list, show_list
 from panels.export import provenance, sample_note
 from panels.kept import wanted
-from panels.map_panel import Points, grouped, make_points, selected_rows, show_points
+from panels.map_panel import Points, Search, grouped, make_points, selected_rows, show_points
 from panels.map_table import add_entries, load_table, region_labels, what_search_reads
-from panels.search import Matches, search_panel, selectable, show_found
+from panels.search import ask_for, search_panel, selectable, show_found
 from panels.selection import Grouping, show_selection
 from store import list_kind, opened, readable, show_problems, store_or_stop, synthetic_note
 
@@ -31,6 +31,10 @@ _BASELINES = {
     "tfidf": "Shared words alone (TF-IDF)",
     "permutation": "Chance",
 }
+_HOW_TO_READ = (
+    "Each point is a code, placed by t-SNE. Only nearby points are meaningful; distances between far-apart groups, "
+    "their sizes and their directions are not."
+)
 
 
 def page() -> None:
@@ -59,17 +63,19 @@ def page() -> None:
                 points,
                 page=_PAGE,
                 texts=lambda rows: code_texts(codes, rows),
-                marks=_marks(codes, found),
-                add=lambda entries: add_entries(whole, table, entries),
+                marks=_marks(codes),
+                search=Search(
+                    add=lambda entries: add_entries(whole, table, entries),
+                    listed=len(current_list(table).included),
+                    ask=ask_for,
+                    meaning=found,
+                ),
             )
-        st.caption(
-            "Each point is a code, placed by t-SNE. Only nearby points are meaningful; distances between far-apart groups, "
-            "their sizes and their directions are not."
-        )
+        st.caption(_HOW_TO_READ)
     with card_column:
         show_card(codes, page=_PAGE, artifact=artifact)
     show_list(whole, table, provenance=provenance(artifact), file=artifact.manifest.id)
-    if found is not None:
+    if found is not None and found.rows:
         show_found(codes, found, key=f"matches-{artifact.manifest.id}", take=lambda row: map_panel.choose(_PAGE, row))
     show_selection(
         codes,
@@ -139,6 +145,7 @@ def code_points(_artifact: Artifact, digest: str, _codes: pa.Table) -> Points:
         file=manifest.id,
         provenance=tuple(provenance(_artifact)),
         labels=region_labels(_artifact, _codes),
+        meaning=True,
     )
     whole = load_table(_artifact, digest)
     search = what_search_reads(_artifact, whole, whole["row"].to_pylist())
@@ -236,15 +243,9 @@ def _restore(codes: pa.Table, points: Points) -> None:
     map_panel.restore_code(_PAGE, codes["code"], where="this map")
 
 
-def _marks(codes: pa.Table, found: Matches | None) -> list[Mark]:
-    marks = [Mark("found", found.rows)] if found else []
+def _marks(codes: pa.Table) -> list[Mark]:
     row = map_panel.chosen_row(_PAGE)
-    if row is not None:
-        marks += [
-            Mark("near", codes["neighbours"][row].as_py()),
-            Mark("chosen", [row]),
-        ]
-    return marks
+    return [] if row is None else [Mark("near", codes["neighbours"][row].as_py()), Mark("chosen", [row])]
 
 
 def _show_purity(purity: Purity) -> None:

@@ -10,10 +10,10 @@ from clinical_modernbert.errors import ArtifactError
 from clinical_modernbert.evaluation.codes.report import MapReport
 from component import Labels, Mark
 from panels import map_panel
-from panels.code_list import show_list
+from panels.code_list import current_list, show_list
 from panels.export import provenance
 from panels.kept import wanted
-from panels.map_panel import Points, make_points, selected_rows, show_points
+from panels.map_panel import Points, Search, make_points, selected_rows, show_points
 from panels.map_table import add_entries, load_table, region_labels, what_search_reads
 from panels.overlap import Pair, align, by_chapter, moved_most, present
 from panels.search import selectable
@@ -94,7 +94,9 @@ def _show_maps(
                 page=_PAGE,
                 texts=lambda rows: code_texts(pair.first, rows),
                 marks=marks,
-                add=lambda entries: add_entries(whole, table, entries),
+                search=Search(
+                    add=lambda entries: add_entries(whole, table, entries), listed=len(current_list(table).included)
+                ),
             )
             if row is not None:
                 _show_near(pair, row, present(near_NK[row]))

@@ -48,12 +48,15 @@ def test_the_tab_key_leads_through_tools_map_and_legend(watched: Watched, addres
     page.goto(address)
     map_of(page).get_by_role("button", name="Save picture").focus()
     reached = []
-    for _ in range(4):
-        page.keyboard.press("Tab")
+    for key in ("ArrowLeft", "Tab", "Tab", "ArrowDown", "ArrowRight"):
+        page.keyboard.press(key)
         reached.append(page.evaluate("document.activeElement.shadowRoot.activeElement.className"))
-    assert reached == ["stage", "all", "group", "only"]
+    assert reached == ["density", "stage", "all", "group", "only"]
     page.keyboard.press("Enter")
     expect(map_of(page).locator(".status")).to_have_text("20 of 420 codes shown")
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Shift+Tab")
+    assert page.evaluate("document.activeElement.shadowRoot.activeElement.className") == "density"
 
 
 def test_two_models_in_a_browser(watched: Watched, address: str) -> None:

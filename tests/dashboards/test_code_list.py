@@ -12,7 +12,7 @@ from code_lists import CodeList, compared, list_ids, make_saved, read_list, save
 from panels.code_list import mapped_codes
 from streamlit.testing.v1 import AppTest
 
-from tests.helpers.explorer_page import DASHBOARDS, PublishMap, opened, whole_table, words
+from tests.helpers.explorer_page import DASHBOARDS, PublishMap, area, opened, whole_table, words
 
 PAGE = "views/code_map.py"
 KIDNEY = CodeList(("102.01", "102.02", "999.9"), frozenset({"102.02"}))
@@ -125,7 +125,7 @@ def test_the_page_shows_the_list_and_takes_codes_off(app: AppTest, store: Store,
 def test_a_selected_group_is_added_or_excluded(app: AppTest, publish_map: PublishMap) -> None:
     publish_map()
     opened(app, PAGE)
-    app.session_state["map-area"] = {"turn": 1, "corners": [], "hidden": list(range(1, 21))}
+    app.session_state["map-area"] = area(list(range(1, 21)))
     app.run()
     app.button(key="map-take").click().run()
     assert "My list: 20 codes" in words(app)

@@ -15,6 +15,7 @@ from tests.helpers.explorer_page import (
     CODES_PER_CHAPTER,
     SEARCH_TERMS,
     PublishMap,
+    area,
     code_table,
     marks,
     opened,
@@ -25,7 +26,7 @@ from tests.helpers.explorer_page import (
 
 PAGE = "views/code_map.py"
 # The right half of the map.
-HALF = {"turn": 1, "corners": [32768, 0, 65535, 0, 65535, 65535, 32768, 65535], "hidden": [3]}
+HALF = area([3], [32768, 0, 65535, 0, 65535, 65535, 32768, 65535])
 
 
 @pytest.mark.parametrize("name", ["codes.parquet", "report.json"])
@@ -133,7 +134,7 @@ def test_a_selection_is_explained_against_the_rest(app: AppTest, publish_map: Pu
     opened(app, PAGE)
     assert "Nothing is selected" in words(app)
     # All but the chapters 5 and up are hidden: chapters 0 to 4 are selected.
-    app.session_state["map-area"] = {"turn": 1, "corners": [], "hidden": list(range(5, 21))}
+    app.session_state["map-area"] = area(list(range(5, 21)))
     app.run()
     assert not app.exception
     assert f"**{5 * CODES_PER_CHAPTER} codes**" in words(app)

@@ -8,7 +8,7 @@ import pytest
 from panels.overlap import align, by_chapter, moved_most, present
 from streamlit.testing.v1 import AppTest
 
-from tests.helpers.explorer_page import PublishMap, code_table, opened, words
+from tests.helpers.explorer_page import PublishMap, area, code_table, opened, words
 
 PAGE = "views/compare.py"
 
@@ -103,7 +103,7 @@ def test_the_page_links_two_maps_and_names_both(app: AppTest, publish_map: Publi
     assert [metric.value for metric in app.metric] == ["90.0%", "90.0%", "100.0%", "420"]
     assert {"left", "right"} <= set(app.query_params)
     app.session_state["compare-row"] = 41
-    app.session_state["compare-area"] = {"turn": 1, "corners": [], "hidden": list(range(5, 21))}
+    app.session_state["compare-area"] = area(list(range(5, 21)))
     app.run()
     assert not app.exception
     assert words(app).count("Nearest to 102.01") == 2

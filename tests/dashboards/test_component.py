@@ -2,16 +2,20 @@
 
 import itertools
 import json
+import re
+import tomllib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from component import COLOURS, MOST_GROUPS, SYMBOLS, Labels, encode_points, places, rows_inside
+from component import COLOURS, DARK_COLOURS, MOST_GROUPS, SYMBOLS, Labels, encode_points, places, rows_inside
 from numpy.typing import NDArray
 from panels.map_panel import grouped, make_points, read_area, write_area
 from views.code_map import chapters
 
-from tests.helpers.explorer_page import CODES_PER_CHAPTER, NUM_CHAPTERS, code_table
+from tests.helpers.explorer_page import CODES_PER_CHAPTER, DASHBOARDS, NUM_CHAPTERS, code_table
 
 LABELS = Labels(name="m", label="A map", unit="codes", file="f", provenance=("from here",))
 
@@ -40,17 +44,25 @@ def lab(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
-def test_colours_stay_apart_for_colour_blind_eyes() -> None:
+@pytest.mark.parametrize("colours", [COLOURS, DARK_COLOURS], ids=["light", "dark"])
+def test_colours_stay_apart_for_colour_blind_eyes(colours: tuple[str, ...]) -> None:
     for matrix in SEEN_BY.values():
-        seen = [lab(matrix @ linear(colour)) for colour in COLOURS]
+        seen = [lab(matrix @ linear(colour)) for colour in colours]
         assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 25
 
 
-def test_colours_have_the_contrast_that_graphics_need_on_white() -> None:
-    """WCAG 2.2, 1.4.11: 3 to 1."""
-    for colour in COLOURS:
-        luminance = np.array([0.2126, 0.7152, 0.0722]) @ linear(colour)
-        assert 1.05 / (luminance + 0.05) >= 3, colour
+def luminance(colour: str) -> float:
+    return float(np.array([0.2126, 0.7152, 0.0722]) @ linear(colour))
+
+
+@pytest.mark.parametrize(("theme", "colours"), [("light", COLOURS), ("dark", DARK_COLOURS)])
+def test_colours_have_the_contrast_that_graphics_need(theme: str, colours: tuple[str, ...]) -> None:
+    """WCAG 2.2, 1.4.11: 3 to 1, on the page's background."""
+    settings = tomllib.loads((DASHBOARDS / ".streamlit" / "config.toml").read_text())["theme"]
+    behind = luminance(settings[theme]["backgroundColor"])
+    for colour in colours:
+        low, high = sorted((luminance(colour), behind))
+        assert (high + 0.05) / (low + 0.05) >= 3, colour
 
 
 def decoded(data: bytes) -> tuple[dict[str, object], NDArray[np.uint16], NDArray[np.uint8]]:
@@ -127,23 +139,28 @@ def test_an_area_holds_what_lies_in_it_and_is_not_hidden() -> None:
     grid = np.stack(np.meshgrid(np.arange(10), np.arange(10)), axis=-1).reshape(-1, 2).astype(np.uint16)
     groups = (grid[:, 0] % 2).astype(np.uint8)
     triangle = [1, 1, 8, 1, 1, 8]
-    found = rows_inside(grid, groups, triangle, [])
+    found = rows_inside(grid, groups, [_area(triangle)])
     x, y = grid[found].T.astype(int)
     assert (x >= 1).all() and (y >= 1).all() and (x + y <= 9).all()
     assert len(found) >= 21
-    assert (groups[rows_inside(grid, groups, triangle, [1])] == 0).all()
-    assert len(rows_inside(grid, groups, [], [0])) == 50
+    assert (groups[rows_inside(grid, groups, [_area(triangle, [1])])] == 0).all()
+    assert len(rows_inside(grid, groups, [_area([], [0])])) == 50
     # Even-odd: the middle of a pentagram is outside.
     star = [50, 0, 80, 95, 2, 36, 98, 36, 20, 95]
     middle = np.array([[50, 50], [50, 20]], np.uint16)
-    assert rows_inside(middle, np.zeros(2, np.uint8), star, []).tolist() == [1]
+    assert rows_inside(middle, np.zeros(2, np.uint8), [_area(star)]).tolist() == [1]
 
 
-def test_an_area_goes_through_the_address_and_nothing_else_does() -> None:
-    area = {"turn": 7, "corners": [0, 65535, 12, 13, 400, 9], "hidden": [3, 20]}
-    word = write_area(area)
-    assert word is not None and word.replace("-", "").replace("_", "").isalnum()
-    assert read_area(word) == {**area, "turn": 0}
+def test_a_selection_goes_through_the_address_and_nothing_else_does() -> None:
+    first, second = _area([0, 65535, 12, 13, 400, 9], [3, 20]), {**_area([1, 2, 3, 4, 5, 6]), "out": True}
+    selection = {"turn": 7, "areas": [first, second, _area([])]}
+    word = write_area(selection)
+    assert word is not None and re.fullmatch(r"[\w~-]+", word)
+    assert read_area(word) == {**selection, "turn": 0}
     assert write_area({"turn": 3}) is None
-    for wrong in ("", "?", "AAAA", "zzz", "diabetes"):
+    for wrong in ("", "?", "AAAA", "zzz", "diabetes", f"{word}~aAAAA", f"~a{word}"):
         assert read_area(wrong) is None
+
+
+def _area(corners: list[int], hidden: Sequence[int] = ()) -> dict[str, Any]:
+    return {"corners": corners, "hidden": list(hidden), "out": False}

@@ -11,7 +11,7 @@ from clinical_modernbert.artifacts import Artifact, Store, open_store, resolve
 from clinical_modernbert.errors import ArtifactError
 from streamlit.testing.v1 import AppTest
 
-from tests.helpers.explorer_page import KINDS, opened, publish_set, sent, words
+from tests.helpers.explorer_page import KINDS, area, opened, publish_set, sent, words
 
 PAGE = "views/embeddings.py"
 COUNT = len(KINDS)
@@ -74,11 +74,11 @@ def test_documents_are_shown_by_id_and_small_groups_are_not_named(app: AppTest, 
 
 def test_a_selection_below_the_floor_is_not_shown(app: AppTest, in_store: None) -> None:
     opened(app, PAGE)
-    app.session_state["set-area"] = {"turn": 1, "corners": [], "hidden": [0, 1]}
+    app.session_state["set-area"] = area([0, 1])
     app.run()
     assert "Fewer than 11 documents are selected" in words(app)
     assert not app.dataframe
-    app.session_state["set-area"] = {"turn": 2, "corners": [], "hidden": [1, 2]}
+    app.session_state["set-area"] = area([1, 2])
     app.run()
     assert "**40 documents**" in words(app)
     by_kind = app.dataframe[0].value
@@ -131,7 +131,7 @@ def test_ids_of_a_selection_are_shown_by_a_recorded_click(
     app: AppTest, in_store: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     opened(app, PAGE)
-    app.session_state["set-area"] = {"turn": 2, "corners": [], "hidden": [1, 2]}
+    app.session_state["set-area"] = area([1, 2])
     app.run()
     listed = json.dumps([frame.value.to_dict("records") for frame in app.dataframe])
     assert '"N7"' not in listed

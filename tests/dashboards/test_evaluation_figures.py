@@ -11,7 +11,7 @@ import pytest
 from clinical_modernbert.artifacts import Store
 from streamlit.testing.v1 import AppTest
 
-from tests.helpers.explorer_page import charts, opened, tables, words
+from tests.helpers.explorer_page import area, charts, opened, tables, words
 from tests.helpers.explorer_stores import full_store
 from tests.helpers.reports import figure_2
 
@@ -62,7 +62,7 @@ def test_the_maps_of_all_encoders_stand_side_by_side_and_are_linked(app: AppTest
     app.session_state[f"{PAGE}-row"] = 41
     # The left half of the second map, where the first five chapters lie; on the first map they lie in the right half.
     half, hidden = [0, 0, 32768, 0, 32768, 65535, 0, 65535], list(range(5, 21))
-    app.session_state[f"{PAGE}-area"] = {"turn": 1, "corners": half, "hidden": hidden, "map": second["name"]}
+    app.session_state[f"{PAGE}-area"] = {**area(hidden, half), "map": second["name"]}
     app.run()
     assert not app.exception
     assert "102.01  Diabetic KIDNEY disease (type 2)" in words(app)

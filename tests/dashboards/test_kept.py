@@ -32,6 +32,18 @@ def test_code_and_map_go_to_compare_and_back(app: AppTest, publish_map: PublishM
     assert app.selectbox(key="map").value == ids[1]
 
 
+def test_a_code_goes_to_an_evaluations_maps_and_back(app: AppTest, full_store: Store) -> None:
+    opened(app, "views/lineage.py")
+    app.session_state["kept-code"], app.session_state["code-chosen-on"] = "102.01", "map"
+    app.switch_page("views/evaluation.py").run()
+    app.selectbox(key="evaluation").set_value("whole-1").run()
+    assert "102.01  Diabetic KIDNEY disease (type 2)" in words(app)
+    assert app.query_params["code"] in ("102.01", ["102.01"])
+    app.session_state["figure2-whole-1-row"] = 63
+    app.run()
+    assert app.session_state["kept-code"] == "103.03"
+
+
 def test_a_code_that_the_other_page_lacks_is_said_to_be_absent(app: AppTest, publish_map: PublishMap) -> None:
     publish_map("first"), publish_map("second")
     opened(app, CODE_MAP)

@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from tests.helpers.bare_server import KEYS, Server
 from tests.helpers.explorer_browser import Watched, map_of
-from tests.helpers.explorer_page import PublishMap, code_table, marks, opened, words
+from tests.helpers.explorer_page import PublishMap, code_table, opened, sent, words
 from tests.helpers.served_models import publish_model
 
 PAGE = "views/code_map.py"
@@ -60,7 +60,9 @@ def test_a_phrase_finds_its_nearest_codes_with_scores(
     assert (found["code"][0], len(found)) == ("102.01", 25)
     assert found["similarity"][0] == pytest.approx(1, abs=1e-3)
     assert (np.diff(found["similarity"]) <= 0).all()
-    assert marks(app)["found"][0] == 41
+    meaning = sent(app)[1]["meaning"]
+    assert (meaning["rows"][0], meaning["turn"], meaning["said"]) == (41, 1, "")
+    assert meaning["scores"] == found["similarity"].tolist()
     assert "KIDNEY" not in str(app.query_params)
     assert "KIDNEY" not in caplog.text
 
@@ -85,20 +87,34 @@ def test_an_endpoint_that_refuses_or_is_down_is_said_so(
     monkeypatch.setenv(name, value)
     asked(app, PHRASE)
     assert said in words(app)
+    assert said in sent(app)[1]["meaning"]["said"]  # the map says it next to the search box
     assert "KIDNEY" not in words(app)
     assert not app.dataframe
 
 
 @pytest.mark.browser
 @pytest.mark.slow
-def test_a_phrase_in_a_browser(phrase_map: None, watched: Watched, address: str) -> None:
+def test_what_no_code_has_is_searched_by_meaning_upon_one_click(
+    phrase_map: None, watched: Watched, address: str
+) -> None:
     page = watched.page
     page.goto(address)
-    map_of(page)
-    field = page.get_by_role("textbox", name="Search by the meaning of a phrase")
-    field.fill(PHRASE)
-    field.press("Enter")
+    shown = map_of(page)
+    page.get_by_role("combobox", name="Search", exact=True).fill("zzqx kidneys ache")
+    expect(shown.locator(".about")).to_contain_text("No code has these words")
+    page.wait_for_timeout(500)
+    assert watched.sent("zzqx") == 0
+    shown.get_by_role("button", name="Search by meaning").click()
+    expect(shown.locator(".count")).to_have_text("25 nearest in meaning")
+    expect(shown.locator(".hit")).to_have_count(25)
+    assert watched.sent("zzqx") == 1
+    expect(shown).to_have_attribute("data-ringed", "25")
     expect(page.get_by_text("The 25 nearest codes")).to_be_visible()
-    assert "KIDNEY" not in page.url
+    # By keyboard as in any list, and the next letter searches words again.
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Nearest codes", exact=True)).to_be_visible()
+    page.get_by_role("combobox", name="Search", exact=True).fill("kidney")
+    expect(shown.locator(".count")).to_have_text("1 found")
+    assert "zzqx" not in page.url
     assert watched.elsewhere == []
     assert watched.errors == []

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from clinical_modernbert.artifacts import Store
 from component import places
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from tests.helpers.explorer_page import code_table
 from tools.fetch_axe import AXE_PATH
@@ -31,10 +31,15 @@ _PATIENCE_MS = 60_000
 
 @pytest.fixture(scope="module")
 def chromium() -> str:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
+    found = find_chromium()
+    if not found:
         pytest.skip("no Chromium on the PATH: install Debian's package chromium")
     return found
+
+
+def find_chromium() -> str:
+    """The browser on the PATH, or nothing."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
 
 
 @pytest.fixture
@@ -115,16 +120,37 @@ class Watched:
 
 @pytest.fixture
 def watched(chromium: str, address: str) -> Iterator[Watched]:
+    with browsing(chromium, address, width=1500, height=1400) as watched:
+        yield watched
+
+
+@contextmanager
+def browsing(chromium: str, address: str, **settings: Any) -> Iterator[Watched]:
+    """A page in a browser of its own; ``settings`` as for ``visiting``."""
+    with launched(chromium) as browser, visiting(browser, address, **settings) as watched:
+        yield watched
+
+
+@contextmanager
+def launched(chromium: str) -> Iterator[Browser]:
+    """A browser with the network off: no name but this machine's own is found. One at a time, as Playwright wants it."""
+    arguments = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+    arguments.append("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost")
     with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-        # The network is off: no name but this machine's own is found.
-        arguments.append("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost")
         browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
-        page = browser.new_page(viewport={"width": 1500, "height": 1400})
-        page.set_default_timeout(_PATIENCE_MS)
-        expect.set_options(timeout=_PATIENCE_MS)
-        yield Watched(page, address)
+        yield browser
         browser.close()
+
+
+@contextmanager
+def visiting(browser: Browser, address: str, **settings: Any) -> Iterator[Watched]:
+    """A page of a new visitor; ``settings`` are its width, height and what else Playwright knows of a page."""
+    viewport = {"width": settings.pop("width"), "height": settings.pop("height")}
+    page = browser.new_page(viewport=viewport, **settings)
+    page.set_default_timeout(_PATIENCE_MS)
+    expect.set_options(timeout=_PATIENCE_MS)
+    yield Watched(page, address)
+    page.close()
 
 
 def map_of(page: Page) -> Locator:
@@ -135,17 +161,21 @@ def map_of(page: Page) -> Locator:
     return shown
 
 
-def lasso(page: Page, around: tuple[float, float], *, radius: float, tools: Locator | None = None) -> None:
-    """Draw a ring around a place, with the tools of one map (the first)."""
-    button = (tools or page).get_by_role("button", name="Lasso").first
-    button.click()
+def lasso(
+    page: Page, around: tuple[float, float], *, radius: float, tools: Locator | None = None, press: bool = True
+) -> None:
+    """Draw a ring around a place, with the tools of one map (the first), or without pressing "Lasso"."""
+    button = (tools or page).get_by_role("button", name="Lasso", exact=True).first
+    if press:
+        button.click()
     for step in range(26):
         angle = step / 25 * 2 * np.pi
         page.mouse.move(around[0] + radius * np.cos(angle), around[1] + radius * np.sin(angle))
         if step == 0:
             page.mouse.down()
     page.mouse.up()
-    button.click()
+    if press:
+        button.click()
 
 
 def spot(shown: Locator, row: int) -> tuple[float, float]:
@@ -158,7 +188,7 @@ def spot(shown: Locator, row: int) -> tuple[float, float]:
     return box["x"] + box["width"] / 2 + x * side, box["y"] + box["height"] / 2 - y * side
 
 
-_LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+_LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
 # Streamlit's own menu with headings puts div elements into its list: nothing here can change that.

@@ -1,7 +1,7 @@
 """The explorer in tests: a small synthetic code map, an embedded set, and what a page shows under AppTest."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,11 @@ def words(app: AppTest) -> str:
 
 def tables(app: AppTest) -> list[list[dict[str, Any]]]:
     return [frame.value.to_dict("records") for frame in app.dataframe]
+
+
+def area(hidden: Sequence[int] = (), corners: Sequence[int] = ()) -> dict[str, Any]:
+    """A selection as the browser sends it; without corners it has all groups that are not hidden."""
+    return {"turn": 1, "areas": [{"corners": list(corners), "hidden": list(hidden), "out": False}]}
 
 
 def charts(app: AppTest) -> list[dict[str, Any]]:
