@@ -1,6 +1,6 @@
 """Input files by path or ``s3://bucket/key``: listed in place, and read in ranges, without a copy on this machine.
 
-The store's client does the work, with its retries and errors: a range whose connection breaks is asked for again. Keys and
+The store's client does the work, with its retries and errors: if a connection breaks, the range is requested again. Keys and
 endpoint come from the environment, as for the artifact store. ``fetched`` and ``local_copy`` do copy, for libraries that open
 files themselves and for small files.
 """
@@ -94,8 +94,8 @@ def read_small(location: str) -> bytes | None:
 class _RemoteFile(io.RawIOBase):
     """An object as a file; holds the last range that was read.
 
-    Ranges grow while the file is read on. After a jump the range is little more than what is asked for, because a reader of
-    Parquet jumps from column to column.
+    Ranges grow while the file is read in order. After a jump the range is only a little larger than the request, because a reader
+    of Parquet jumps from column to column.
     """
 
     def __init__(self, store: Store, key: str, info: ObjectInfo) -> None:

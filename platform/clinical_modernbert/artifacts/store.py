@@ -37,7 +37,7 @@ class Store(Protocol):
     def read_range(self, key: str, first: int, size_bytes: int, *, version: str) -> bytes:
         """Return ``size_bytes`` bytes of an object from byte ``first`` on; the range lies inside of it.
 
-        Raises ``KeyError`` where it does not exist, ``StoreError`` where it is no longer of ``version``.
+        Raises ``KeyError`` if the object does not exist, ``StoreError`` if its version is not ``version``.
         """
 
     def write_bytes(self, key: str, data: bytes) -> None:
