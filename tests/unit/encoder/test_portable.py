@@ -102,4 +102,11 @@ def test_what_differs_from_torch_or_exists_is_not_written(
     monkeypatch.setattr(portable.forward, "vectors", lambda *given, **named: right(*given, **named) + 0.01)
     with pytest.raises(ModelError, match=r"onnx/model.onnx: onnxruntime \S+ gives numbers that differ from torch's by"):
         export_model(model, tmp_path / "out", formats=["onnx"])
+
+    def nan_in_a_later_batch(*given: Any, **named: Any) -> torch.Tensor:
+        return right(*given, **named) * (float("nan") if len(given[1]) > 1 else 1.0)
+
+    monkeypatch.setattr(portable.forward, "vectors", nan_in_a_later_batch)
+    with pytest.raises(ModelError, match="differ from torch's by nan"):
+        export_model(model, tmp_path / "out", formats=["onnx"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "store", "there"]
