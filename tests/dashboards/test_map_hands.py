@@ -71,6 +71,9 @@ def test_shift_adds_alt_subtracts_and_undo_goes_back(watched: Watched, address: 
     shown.locator(".stage").focus()
     page.keyboard.press("Control+z")
     expect(shown.locator(".status")).to_contain_text(f"{first} selected")
+    expect(page.get_by_text(f"{first} codes", exact=True)).to_be_visible()
+    # The server writes the address, after the browser has drawn.
+    page.wait_for_url(lambda url: "area=" in url and "~" not in url)
     # Without a modifier key: the button next to the lasso says what the next area does.
     button = shown.get_by_role("button", name="Lasso", exact=True)
     button.click()
@@ -78,6 +81,7 @@ def test_shift_adds_alt_subtracts_and_undo_goes_back(watched: Watched, address: 
     lasso(page, chapter(shown, 7), radius=45, press=False)
     expect(shown.locator(".status")).to_contain_text(f"{both} selected")
     expect(page.get_by_text(f"{both} codes", exact=True)).to_be_visible()
+    page.wait_for_url(re.compile("area=[^&]+~a"))
     page.goto(page.url)
     expect(map_of(page).locator(".status")).to_contain_text(f"{both} selected")
     assert watched.errors == []
