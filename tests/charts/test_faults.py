@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from apps.encoder import ServingArgs, recipe_of
 from tests.helpers.chart import CHART, Helm, Render, of_kind
 
 pytestmark = pytest.mark.helm
@@ -61,6 +62,15 @@ def test_every_worker_of_the_endpoint_has_a_replica(render: Render, settings: tu
     (application,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
 
     assert application["args"]["scaling.num_replicas"] == replicas
+
+
+def test_the_endpoint_serves_all_models_of_the_values(render: Render) -> None:
+    more = ("endpoint.overrides.more_models[0]=notes", "endpoint.overrides.more_models[1].model=codes")
+    (service,) = of_kind(render("minimal", *SERVED, *more), "RayService")
+    (application,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
+
+    recipe = recipe_of(ServingArgs.model_validate(application["args"]))
+    assert [one.model for one in recipe.each_model()] == ["m", "notes", "codes"]
 
 
 def test_fewer_replicas_than_workers_are_refused(helm: Helm) -> None:

@@ -25,13 +25,14 @@ async def answer_of(
     *,
     headers: Mapping[str, str] | None = None,
     root_path: str = "",
+    query: str = "",
 ) -> tuple[int, dict[str, str], bytes]:
     """Return status, headers and bytes of the answer."""
     sent = {"content-type": "application/json", **(headers or {})}
     scope = {
         "type": "http", "method": method, "path": root_path + path, "root_path": root_path,
         "headers": [(name.encode(), value.encode()) for name, value in sent.items()],
-        "query_string": b"", "http_version": "1.1", "scheme": "http", "server": ("test", 80), "client": ("test", 1),
+        "query_string": query.encode(), "http_version": "1.1", "scheme": "http", "server": ("test", 80), "client": ("test", 1),
     }  # fmt: skip
     content = b"" if body is None else json.dumps(body).encode()
     requests = [{"type": "http.request", "body": content, "more_body": False}]

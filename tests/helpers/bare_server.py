@@ -41,6 +41,10 @@ class InterruptedEngine(Engine):
 
     before_batch: Callable[[], object] = lambda: None
 
+    @classmethod
+    def of(cls, engine: Engine, before_batch: Callable[[], object]) -> "InterruptedEngine":
+        return cls(**{part.name: getattr(engine, part.name) for part in fields(engine)}, before_batch=before_batch)
+
     def compute(self, tasks: Sequence[EncodeTask]) -> Sequence[NDArray[np.float32]]:
         self.before_batch()
         return Engine.compute(self, tasks)
@@ -62,11 +66,7 @@ class Server:
         recipe = ServeRecipe.model_validate({"name": "tiny", "model": model, "pooling": pooling, "limits": LIMITS})
         self.records: list[tuple[str, float, dict[str, str]]] = []
         self.before_batch: Callable[[], object] = lambda: None
-        engine = load_engine(str(root), recipe)
-        self.engine = InterruptedEngine(
-            **{part.name: getattr(engine, part.name) for part in fields(engine)},
-            before_batch=lambda: self.before_batch(),
-        )
+        self.engine = InterruptedEngine.of(load_engine(str(root), recipe), lambda: self.before_batch())
         self.service = EmbeddingService(self.engine, record=lambda *record: self.records.append(record), trace=trace)
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"

@@ -281,7 +281,7 @@ def test_a_client_that_leaves_takes_its_texts_with_it(server: Server, hold: _Hol
         hold.gate.set()
         assert first.result()[0] == 200
     server.post("/embed", {"inputs": "x"})
-    assert ("cm_dropped_texts", 50, {}) in server.records
+    assert ("cm_dropped_texts", 50, {"model": server.engine.model_id}) in server.records
 
 
 def test_the_audit_line_names_key_route_and_counts_and_no_text(

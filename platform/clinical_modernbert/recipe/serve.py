@@ -1,8 +1,9 @@
-"""The recipe of an endpoint: its model, limits, traces and replicas."""
+"""The recipe of an endpoint: its models, limits, traces and replicas."""
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from clinical_modernbert.recipe.section import ModelReference, Recipe, Section
 from clinical_modernbert.recipe.vocabulary import InferencePrecision, Pooling
@@ -97,10 +98,9 @@ class TracingSection(Section):
     """Share of traces to keep. A request that continues a caller's trace follows the caller's decision."""
 
 
-class ServeRecipe(Recipe):
-    """An encoder endpoint: one model, its pooling and its limits."""
+class ServedModel(Section):
+    """A model of an endpoint, and how its vectors are computed."""
 
-    kind: Literal["serve"] = "serve"
     model: ModelReference
     """The model to serve."""
     pooling: Pooling | None = None
@@ -111,6 +111,19 @@ class ServeRecipe(Recipe):
     """Arithmetic of the encoder's layers. A replica compares the vectors of 50 texts in bfloat16 with those in float32 when it
     starts, and refuses to start if a cosine is below 0.999 or the CPU has no bfloat16 (avx512_bf16, AMX). ``auto`` serves float32
     in these cases."""
+
+
+def _as_section(value: Any) -> Any:
+    return {"model": value} if isinstance(value, str) else value
+
+
+class ServeRecipe(ServedModel, Recipe):
+    """An encoder endpoint: its model or models, and its limits."""
+
+    kind: Literal["serve"] = "serve"
+    more_models: tuple[Annotated[ServedModel, BeforeValidator(_as_section)], ...] = ()
+    """Further models, which requests choose by ``model``: references, alone or with the settings above. Requests that name none
+    get the first model. Each replica holds all of them."""
     require_keys: bool = False
     """Refuse to start if the environment has no API keys. Keys that it has are required in any case."""
     cors_origins: tuple[str, ...] = ()
@@ -118,3 +131,21 @@ class ServeRecipe(Recipe):
     limits: ServeLimits = ServeLimits()
     tracing: TracingSection = TracingSection()
     scaling: ServeScaling = ServeScaling()
+
+    @model_validator(mode="after")
+    def _each_model_once(self) -> "ServeRecipe":
+        references = [one.model for one in self.each_model()]
+        for number, reference in enumerate(references[1:]):
+            if reference in references[: number + 1]:
+                raise ValueError(f"more_models[{number}]: {reference} is served already; name each model once")
+        return self
+
+    def each_model(self) -> "list[ServeRecipe]":
+        """Return the recipe of each model alone, the default model first."""
+        alone = self.model_copy(update={"more_models": ()})
+        return [alone, *(alone.model_copy(update=dict(more)) for more in self.more_models)]
+
+    def pinned(self, ids: Sequence[str]) -> "ServeRecipe":
+        """Return the recipe with the models' ids, in the order of ``each_model``, in place of references."""
+        more = (one.model_copy(update={"model": i}) for one, i in zip(self.more_models, ids[1:], strict=True))
+        return self.model_copy(update={"model": ids[0], "more_models": tuple(more)})

@@ -17,6 +17,7 @@ from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.gate import Gate, respond, route_path
 from clinical_modernbert.serving.key_ring import KeyRing
 from clinical_modernbert.serving.metrics import TALLY
+from clinical_modernbert.serving.models import ServedModels
 from clinical_modernbert.serving.routes import classify, fill_mask, openai, rerank, status, tei
 from clinical_modernbert.serving.routes.route import Route
 from clinical_modernbert.serving.schemas import ErrorBody
@@ -62,7 +63,7 @@ ROUTES = (
         examples=classify.TOKEN_CLASSIFY_EXAMPLES,
         exclude_none=True,
     ),
-    Route("/v1/models", openai.models, method="GET", answer=openai.ModelList, scope="any"),
+    Route("/v1/models", openai.list_models, method="GET", answer=openai.ModelList, scope="any"),
     Route("/v1/models/{model_id}", openai.model, method="GET", answer=openai.ModelCard, scope="any"),
     Route("/info", status.info, method="GET", answer=status.Info, scope="any", exclude_none=True),
     Route("/health", status.health, method="GET", answer=status.Health, scope=None),
@@ -73,11 +74,11 @@ ROUTES = (
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "The body is not JSON, or a text is empty"},
     401: {"model": ErrorBody, "description": "No valid key"},
-    403: {"model": ErrorBody, "description": "The key lacks this route's scope"},
+    403: {"model": ErrorBody, "description": "The key lacks this route's scope, or may not use this model"},
     408: {"model": ErrorBody, "description": "The body arrived too slowly"},
     404: {
         "model": ErrorBody,
-        "description": "The endpoint serves another model, or a model without the head that the route needs",
+        "description": "The endpoint does not serve this model, or the model lacks the head that the route needs",
     },
     413: {"model": ErrorBody, "description": "Too many texts, or too large a body"},
     422: {"model": ErrorBody, "description": "A field has the wrong type or value, or a text is too long"},
@@ -87,8 +88,12 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def build_api(service: EmbeddingService, *, keys: KeyRing | None = None) -> FastAPI:
-    """Return the app over a service whose model is loaded and warm; without ``keys`` no route needs a key."""
+def build_api(*services: EmbeddingService, keys: KeyRing | None = None) -> FastAPI:
+    """Return the app over the services of its models, which are loaded and warm; without ``keys`` no route needs a key.
+
+    The first model answers requests that name none, and its recipe has the limits of all. Raises ``RecipeError``.
+    """
+    models, (service, *_) = ServedModels(services), services
     recipe = service.engine.recipe
     # FastAPI's pages load scripts from a public host, which many networks here cannot reach; the schema is at /openapi.json.
     api = FastAPI(
@@ -106,7 +111,7 @@ def build_api(service: EmbeddingService, *, keys: KeyRing | None = None) -> Fast
         keys=keys or KeyRing(),
         record=service.record,
         trace=service.trace,
-        model_id=service.engine.model_id,
+        model_id=models.ids[0] if len(models.ids) == 1 else None,
         scopes={"/openapi.json": None, **{route.path: route.scope for route in ROUTES}},
     )
     if recipe.cors_origins:
@@ -116,10 +121,10 @@ def build_api(service: EmbeddingService, *, keys: KeyRing | None = None) -> Fast
             allow_origins=recipe.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["authorization", "content-type", "x-request-id"],
-            expose_headers=["retry-after", "x-ignored-fields", "x-request-id", "x-truncated"],
+            expose_headers=["retry-after", "x-ignored-fields", "x-model", "x-request-id", "x-truncated"],
         )
     for route in ROUTES:
-        route.add_to(api, service)
+        route.add_to(api, models)
     fields = {route.path: route.fields for route in ROUTES}
 
     async def answer_invalid(request: Request, error: Exception) -> Response:

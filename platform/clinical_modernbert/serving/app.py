@@ -6,6 +6,7 @@ a replica (docs/results/serving.md).
 """
 
 import logging
+from functools import partial
 
 from fastapi import FastAPI
 from ray import serve
@@ -21,8 +22,8 @@ from clinical_modernbert.serving.engine import load_engine
 from clinical_modernbert.serving.gate import audit_logger
 from clinical_modernbert.serving.key_ring import KeyRing
 from clinical_modernbert.serving.metrics import METRICS, PROXY_REFUSALS, Record
+from clinical_modernbert.serving.models import ServedModels
 from clinical_modernbert.serving.notice import put_up
-from clinical_modernbert.serving.service import EmbeddingService
 from clinical_modernbert.serving.tracing import Trace, no_trace, open_tracer
 
 # Requests that may wait in the proxy, as a share of those that a replica may hold: enough for a burst of clients.
@@ -31,15 +32,16 @@ _PROXY_QUEUE_SHARE = 0.5
 
 @serve.ingress()
 class EncoderReplica:
-    """One replica. Serve sends requests once the constructor returns; by then the model is loaded and warm."""
+    """One replica. Serve sends requests once the constructor returns; by then each model is loaded and warm."""
 
     def __init__(self, root: str, recipe: ServeRecipe) -> None:
         self._keys = KeyRing.from_environment(required=recipe.require_keys)
-        engine = load_engine(root, recipe).warm_up()
+        engines = [load_engine(root, one).warm_up() for one in recipe.each_model()]
         trace: Trace = no_trace
         if recipe.tracing.enabled:
-            trace = open_tracer(model_id=engine.model_id, fraction=recipe.tracing.fraction)
-        self._service = EmbeddingService(engine, record=ray_record(), trace=trace)
+            ids = ", ".join(engine.model_id for engine in engines)
+            trace = open_tracer(model_id=ids, fraction=recipe.tracing.fraction)
+        self._models = ServedModels.of_engines(engines, record=ray_record(), trace=trace)
         # Serve's workers log warnings only; audit lines go to the worker's stderr log, one for each request.
         if not audit_logger.handlers:
             audit_logger.addHandler(logging.StreamHandler())
@@ -47,27 +49,30 @@ class EncoderReplica:
             audit_logger.propagate = False
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return build_api(self._service, keys=self._keys)
+        return build_api(*self._models.services, keys=self._keys)
 
     def check_health(self) -> None:
         """Raise an error if a thread is stuck: Serve then replaces the replica."""
-        self._service.check_threads()
+        self._models.check_threads()
 
     def __del__(self) -> None:
-        if hasattr(self, "_service"):
-            self._service.close()
+        if hasattr(self, "_models"):
+            self._models.close()
 
 
 def build_application(store: Store, recipe: ServeRecipe, *, wait_for_model: bool = False) -> Application:
-    """Return the Serve application of a recipe; the model reference is resolved once, so that all replicas serve one model.
+    """Return the Serve application of a recipe; references are resolved once, so that all replicas serve the same models.
 
     With ``wait_for_model`` an absent model is waited for, and a notice on each node names it. Meanwhile Serve keeps the
     application that it had, and a new one stays ``DEPLOYING``; an error instead would be final, because KubeRay does not send an
     unchanged configuration again.
     """
     patience_s = float("inf") if wait_for_model else 0
-    artifact = wait_until_there(lambda: resolve(store, "model", recipe.model), patience_s=patience_s, on_wait=put_up)
-    pinned = recipe.model_copy(update={"model": artifact.manifest.id})
+    resolved = [
+        wait_until_there(partial(resolve, store, "model", one.model), patience_s=patience_s, on_wait=put_up)
+        for one in recipe.each_model()
+    ]
+    pinned = recipe.pinned([artifact.manifest.id for artifact in resolved])
     scaling, limits = recipe.scaling, recipe.limits
     deployment = serve.deployment(
         EncoderReplica,

@@ -51,7 +51,8 @@ class Gate:
     """The middleware.
 
     ``scopes`` gives the scope that each known path needs, None for a path that is open to clients without a key. An unknown path
-    needs any key. Log lines and metrics show known paths only.
+    needs any key. Log lines and metrics show known paths only. ``model_id`` is the model of a request that was refused before it
+    chose one: the only model, None if there are several.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Gate:
         record: Record,
         trace: Trace,
         scopes: Mapping[str, KeyScope | AnyKey | None],
-        model_id: str,
+        model_id: str | None,
     ) -> None:
         self._app = app
         self._limits = limits
@@ -87,6 +88,7 @@ class Gate:
             note("http.response.status_code", status)
             note("texts", tally.num_texts)
             note("tokens", tally.num_tokens)
+            note("model", tally.model or self._model_id or "")
 
     def _known(self, path: str) -> str:
         """Return the path of the route, with the name of a parameter for its value; "other" for the client's own text."""
@@ -100,15 +102,18 @@ class Gate:
         started, status = time.perf_counter(), 0
         keys = self._keys.accepted()
         key = find_key(keys, Headers(scope=scope).get("authorization")) if keys else None
-        tally = Tally(key=key.name if key else None)
+        tally = Tally(key=key.name if key else None, allowed_models=key.models if key else None)
         TALLY.set(tally)
 
         async def watch(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                headers = MutableHeaders(scope=message)
+                if tally.model:
+                    headers["x-model"] = tally.model
                 if tally.ignored:
-                    MutableHeaders(scope=message)["x-ignored-fields"] = ", ".join(sorted(tally.ignored))
+                    headers["x-ignored-fields"] = ", ".join(sorted(tally.ignored))
             await send(message)
 
         self._num_requests += 1
@@ -194,13 +199,13 @@ class Gate:
         raise problems.request_timeout(self._limits.request_timeout_s)
 
     def _note(self, scope: Scope, route: str, status: int, seconds: float, *, key: Key | None, tally: Tally) -> None:
-        peer = scope.get("client")
+        peer, model = scope.get("client"), tally.model or self._model_id
         line = {
             "key": key.name if key else None,
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "request_id": request_id(Headers(scope=scope).get("x-request-id")),
             "peer": peer[0] if peer else None,
-            "model": self._model_id,
+            "model": model,
             "route": route,
             "status": status,
             "texts": tally.num_texts,
@@ -209,7 +214,8 @@ class Gate:
         }
         if route not in self._open:
             audit_logger.info(json.dumps(line))
-        self._record("cm_requests", 1, {"route": route, "status": str(status)})
-        self._record("cm_request_seconds", seconds, {"route": route})
+        tags = {"model": model or "", "route": route}
+        self._record("cm_requests", 1, {**tags, "status": str(status)})
+        self._record("cm_request_seconds", seconds, tags)
         if status >= 400:
-            self._record("cm_failures", 1, {"route": route, "cause": tally.cause or f"status_{status}"})
+            self._record("cm_failures", 1, {**tags, "cause": tally.cause or f"status_{status}"})

@@ -32,7 +32,7 @@ AnyKey = Literal["any"]
 _EMPTY = hashlib.sha256(b"").digest()
 _FORM = (
     "<name> <sha256 of the key in hex> [embed,fill-mask,predict] "
-    "[expires=YYYY-MM-DD] [requests_per_minute=N] [tokens_per_minute=N]"
+    "[expires=YYYY-MM-DD] [requests_per_minute=N] [tokens_per_minute=N] [models=NAME,NAME]"
 )
 
 
@@ -50,6 +50,8 @@ class Key:
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     """Both for each replica; None is no limit."""
+    models: tuple[str, ...] | None = None
+    """Models that it may use, by id or by name alone; the first answers its requests that name none. None: all."""
 
 
 def find_key(keys: tuple[Key, ...], header: str | None, *, today: date | None = None) -> Key | None:
@@ -124,6 +126,7 @@ class _Options(TypedDict, total=False):
     expires: date
     requests_per_minute: int
     tokens_per_minute: int
+    models: tuple[str, ...]
 
 
 def _options(parts: Sequence[str], *, line: str) -> _Options:
@@ -137,6 +140,8 @@ def _options(parts: Sequence[str], *, line: str) -> _Options:
                 found["requests_per_minute"] = _positive(value)
             elif name == "tokens_per_minute":
                 found["tokens_per_minute"] = _positive(value)
+            elif name == "models" and all(value.split(",")):
+                found["models"] = tuple(value.split(","))
             else:
                 raise ValueError(name)
         except ValueError:

@@ -33,9 +33,23 @@ class ProblemError(Exception):
         self.headers: Mapping[str, str] = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
 
 
-def unknown_model(model_id: str) -> ProblemError:
-    """404: the request names a model that is not served here."""
-    return ProblemError(404, "model_not_found", f"this endpoint serves {model_id} and no other model", param="model")
+def unknown_model(model_ids: Sequence[str]) -> ProblemError:
+    """404: the request names a model that is not served here, or a name that several have."""
+    message = f"this endpoint serves {model_ids[0]} and no other model"
+    if len(model_ids) > 1:
+        message = f"model must be one of {', '.join(model_ids)}, or the name alone of one of them"
+    return ProblemError(404, "model_not_found", message, param="model")
+
+
+def two_models() -> ProblemError:
+    """422: the body names one model and the address another."""
+    return ProblemError(422, "invalid_model", "the body and the address name two models: name one", param="model")
+
+
+def wrong_model() -> ProblemError:
+    """403: a valid key that may use other models only."""
+    message = "this key may not use this model: GET /v1/models lists those that it may use"
+    return ProblemError(403, "insufficient_scope", message, param="model")
 
 
 def empty_input(*params: str) -> ProblemError:

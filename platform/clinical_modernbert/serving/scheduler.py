@@ -1,8 +1,11 @@
-"""The scheduler of one replica: a queue of tokenised texts, batches within a token budget, one compute thread.
+"""The scheduler of one model of a replica: a queue of tokenised texts, batches within a token budget, one compute thread.
 
 A batch always holds the waiting text whose turn it is (``fairness``: the oldest, where there are no keys); ``batching`` chooses
 the others. There is no timer: while a batch computes, the
 next one accumulates. The event loop never computes. The module knows neither HTTP nor Ray nor the model.
+
+The models of a replica share the compute thread: their batches take turns, and the measured speed of each counts the wait for
+the others' batches.
 
 What one tick does (``_run_batches``), with a budget of 10 tokens; ``a2`` is the second text of request a:
 
@@ -105,8 +108,13 @@ class _Waiting:
         return len(self.item)
 
 
+def compute_thread() -> ThreadPoolExecutor:
+    """Return the one thread that computes, for the schedulers of a replica's models."""
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
+
+
 class Scheduler:
-    """Queue, batches and the compute thread of one replica; every method runs on one event loop."""
+    """Queue and batches of one model; every method runs on one event loop."""
 
     def __init__(
         self,
@@ -116,10 +124,11 @@ class Scheduler:
         tokens_per_s: float | None = None,
         record: Record = drop,
         trace: Trace = no_trace,
+        thread: ThreadPoolExecutor | None = None,
     ) -> None:
         self._compute, self._limits = compute, limits
         self._record, self._trace = record, trace
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
+        self._executor = thread or compute_thread()
         self._waiting: list[_Waiting] = []
         self._pump: asyncio.Task[None] | None = None
         self._num_admitted = 0
@@ -223,7 +232,7 @@ class Scheduler:
             # 1. Count what starts to compute and how long it waited.
             num_tokens = sum(waiting.num_tokens for waiting in batch)
             self._num_computing, self._num_computing_tokens = len(batch), num_tokens
-            started = self._batch_started = time.perf_counter()
+            joined = time.perf_counter()
             self._record("cm_queued_texts", self.num_queued, {})
             for waiting in batch:
                 self._record("cm_queue_seconds", time.monotonic() - waiting.since, {})
@@ -234,25 +243,29 @@ class Scheduler:
                 outcome = loop.run_in_executor(self._executor, self._arrays, [waiting.item for waiting in batch])
                 await asyncio.wait([outcome])
             self._num_computing = self._num_computing_tokens = 0
-            self._batch_started = None
             # 3. Hand arrays, or the error, to the requests of the batch.
             error = outcome.exception()
             if error is None:
-                seconds = time.perf_counter() - started
-                self.speed.note(num_tokens, seconds)
+                arrays, seconds = outcome.result()
+                self.speed.note(num_tokens, time.perf_counter() - joined)
                 self._record("cm_compute_seconds", seconds, {})
                 self._record("cm_batch_tokens", num_tokens, {})
                 self._record("cm_batch_fill", num_tokens / self._limits.max_batch_tokens, {})
-                _deliver(batch, outcome.result())
+                _deliver(batch, arrays)
             else:
                 # The class only: a library's message may quote its input.
                 _logger.error("a batch of %d texts failed with %s", len(batch), type(error).__name__)
                 _fail(batch, error)
 
-    def _arrays(self, items: list[Sized]) -> Sequence[NDArray[np.float32]]:
-        arrays = self._compute(items)
+    def _arrays(self, items: list[Sized]) -> tuple[Sequence[NDArray[np.float32]], float]:
+        """Return an array for each text, and the seconds that they took, without the wait for the thread."""
+        started = self._batch_started = time.perf_counter()
+        try:
+            arrays = self._compute(items)
+        finally:
+            self._batch_started = None
         assert len(arrays) == len(items), (len(arrays), len(items))
-        return arrays
+        return arrays, time.perf_counter() - started
 
     def _take_batch(self) -> list[_Waiting]:
         """Remove the next batch from the queue and return it; empty if nothing waits."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ from clinical_modernbert.encoder.windows import windows as split_windows
 from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.engine import Engine
 from clinical_modernbert.serving.forward import EncodeTask
-from clinical_modernbert.serving.metrics import TALLY, Record, Tally, drop
+from clinical_modernbert.serving.metrics import TALLY, Record, Tally, drop, of_model
 from clinical_modernbert.serving.scheduler import QueueFullError, QueueLimits, Scheduler, TooLongError
 from clinical_modernbert.serving.schemas import EmbeddingInput
 from clinical_modernbert.serving.tracing import Trace, no_trace
@@ -71,10 +72,18 @@ class Outputs:
 
 
 class EmbeddingService:
-    """One replica's engine with its scheduler and its tokenising thread."""
+    """One model's engine with its scheduler and its tokenising thread; ``thread`` computes, by default one of its own."""
 
-    def __init__(self, engine: Engine, *, record: Record = drop, trace: Trace = no_trace) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        record: Record = drop,
+        trace: Trace = no_trace,
+        thread: ThreadPoolExecutor | None = None,
+    ) -> None:
         self.record, self.trace = record, trace
+        self._record = of_model(record, engine.model_id)
         limits = engine.recipe.limits
         self.engine = engine
         self.scheduler = Scheduler(
@@ -86,8 +95,9 @@ class EmbeddingService:
                 max_wait_s=limits.request_timeout_s,
             ),
             tokens_per_s=engine.tokens_per_s,
-            record=record,
+            record=self._record,
             trace=trace,
+            thread=thread,
         )
         # One thread: a fast tokenizer must not be called from two threads ("Already borrowed"); it parallelises lists itself.
         self._tokenizing, self._rendering = Worker("tokenize"), Worker("render")
@@ -260,7 +270,7 @@ class EmbeddingService:
         started = time.perf_counter()
         with self.trace("tokenize"):
             outcomes = [await self._tokenizing.run(job) for job in jobs]
-        self.record("cm_tokenize_seconds", time.perf_counter() - started, {})
+        self._record("cm_tokenize_seconds", time.perf_counter() - started, {})
         return outcomes
 
     def check_texts(self, inputs: str | list[str], field: str) -> list[str]:

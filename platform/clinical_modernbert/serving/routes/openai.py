@@ -17,8 +17,8 @@ from pydantic import Field
 from clinical_modernbert.encoder.output_types import as_output
 from clinical_modernbert.encoder.windows import average
 from clinical_modernbert.recipe.vocabulary import OutputType
-from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.forward import EncodeTask
+from clinical_modernbert.serving.models import ServedModels
 from clinical_modernbert.serving.routes.rendering import NUMBERS_IN_JOB, render_lists
 from clinical_modernbert.serving.routes.route import Examples
 from clinical_modernbert.serving.schemas import Body, EmbeddingInput, Schema
@@ -45,7 +45,7 @@ class EmbeddingsRequest(Body):
     Token ids are those of the served model's own tokenizer with its special tokens: they begin with [CLS] and end with [SEP].
     """
     model: str | None = None
-    """Id of the served model, ``<name>-<fingerprint>``, or its name alone; absent: the served model."""
+    """Id of a served model, ``<name>-<fingerprint>``, or its name alone; absent: the first that the key may use."""
     encoding_format: Literal["float", "base64"] = "float"
     """``float``: a list of numbers; ``base64``: the bytes of the numbers, little-endian."""
     output_dtype: OutputType = "float32"
@@ -115,8 +115,6 @@ class ModelList(Schema):
 async def embeddings(service: EmbeddingService, request: EmbeddingsRequest) -> Response:
     """Return one vector for each text, as OpenAI's endpoint does."""
     engine = service.engine
-    if request.model is not None and not engine.serves(request.model):
-        raise problems.unknown_model(engine.model_id)
     service.check_dimensions(request.dimensions)
     inputs: EmbeddingInput | SomeTexts = request.input
     places: Sequence[int | None] | None = None
@@ -147,16 +145,14 @@ async def embeddings(service: EmbeddingService, request: EmbeddingsRequest) -> R
     return Response(frame.replace('"data":[]', f'"data":{items}', 1), media_type="application/json")
 
 
-async def models(service: EmbeddingService) -> ModelList:
-    """List the served model."""
-    return ModelList(data=[_card(service)])
+async def list_models(models: ServedModels) -> ModelList:
+    """List the served models that the key may use; the first answers requests that name none."""
+    return ModelList(data=[_card(service) for service in models.allowed()])
 
 
-async def model(service: EmbeddingService, model_id: str) -> ModelCard:
-    """Return the served model by its id or its name alone."""
-    if not service.engine.serves(model_id):
-        raise problems.unknown_model(service.engine.model_id)
-    return _card(service)
+async def model(models: ServedModels, model_id: str) -> ModelCard:
+    """Return a served model by its id or its name alone."""
+    return _card(models.choose(model_id))
 
 
 def _card(service: EmbeddingService) -> ModelCard:

@@ -48,7 +48,7 @@ class V1RerankRequest(Body):
     """Body of ``POST /v1/rerank``."""
 
     model: str | None = None
-    """Id of the served model, or its name alone; absent: the served model."""
+    """Id of a served model, or its name alone; absent: the first that the key may use."""
     query: str
     documents: list[str] = Field(examples=[_TEXTS])
     top_n: int | None = Field(default=None, ge=1)
@@ -98,9 +98,6 @@ async def rerank(service: EmbeddingService, request: RerankRequest, response: Re
 
 async def v1_rerank(service: EmbeddingService, request: V1RerankRequest) -> V1RerankResponse:
     """Return the documents by their relevance to the query, the most relevant first."""
-    engine = service.engine
-    if request.model is not None and not engine.serves(request.model):
-        raise problems.unknown_model(engine.model_id)
     found_N, outputs = await _score(
         service, request.query, request.documents, field="documents", truncate=request.truncate, cut_left=False
     )
@@ -116,7 +113,7 @@ async def v1_rerank(service: EmbeddingService, request: V1RerankRequest) -> V1Re
         for i in order
     ]
     usage = Usage(prompt_tokens=outputs.num_tokens, total_tokens=outputs.num_tokens)
-    return V1RerankResponse(model=engine.model_id, results=results, usage=usage)
+    return V1RerankResponse(model=service.engine.model_id, results=results, usage=usage)
 
 
 async def _score(

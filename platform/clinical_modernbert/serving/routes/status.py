@@ -1,4 +1,4 @@
-"""``/health``, ``/ping`` and ``/info``: whether the replica answers, and which model it serves."""
+"""``/health``, ``/ping`` and ``/info``: whether the replica answers, and what each of its models is."""
 
 from dataclasses import asdict
 from typing import Literal
@@ -8,12 +8,13 @@ import torch
 from clinical_modernbert import __version__
 from clinical_modernbert.recipe.vocabulary import HeadKind, Precision
 from clinical_modernbert.serving.engine import Engine
+from clinical_modernbert.serving.models import ServedModels
 from clinical_modernbert.serving.schemas import Schema
 from clinical_modernbert.serving.service import EmbeddingService
 
 
 class Health(Schema):
-    """Answer of ``GET /health``: the model is loaded and warm, and no thread is stuck."""
+    """Answer of ``GET /health``: the models are loaded and warm, and no thread is stuck."""
 
     status: Literal["ok"] = "ok"
 
@@ -121,14 +122,14 @@ class Info(Schema):
     version: str
 
 
-async def health(service: EmbeddingService) -> Health:
-    """Answer once the model is loaded and warm; 503 if a thread has run the same job for too long."""
-    service.check_threads()
+async def health(models: ServedModels) -> Health:
+    """Answer once the models are loaded and warm; 503 if a thread has run the same job for too long."""
+    models.check_threads()
     return Health()
 
 
 async def info(service: EmbeddingService) -> Info:
-    """Return which model is served, what it was made from, and its limits."""
+    """Return what a model was made from, and its limits."""
     return describe(service.engine)
 
 
