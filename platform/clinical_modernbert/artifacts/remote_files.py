@@ -9,10 +9,10 @@ import errno
 import io
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 from clinical_modernbert.artifacts.open import open_store
@@ -173,6 +173,16 @@ def local_copy(path: str) -> Path:
         store, key = _store_and_key(address)
         store.get_file(key, top if name == top.name and address == path else top / name)
     return top
+
+
+def local_folder(folder: str, names: Iterable[str]) -> Path:
+    """Return ``folder``, or that of the copies of ``names`` below the address ``folder``; an absent one has no copy."""
+    if not is_remote(folder):
+        return Path(folder)
+    for name in names:
+        if not name.startswith("/"):
+            local_copy(f"{folder.rstrip('/')}/{PurePosixPath(name)}")
+    return _scratch() / folder.removeprefix(_SCHEME)
 
 
 @lru_cache(maxsize=1)

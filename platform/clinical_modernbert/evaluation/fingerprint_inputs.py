@@ -1,25 +1,20 @@
 """Encoders and evaluation sets as inputs of a fingerprint, by digest, and which of them are absent. Imports no torch."""
 
 import hashlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from clinical_modernbert.artifacts import InputEntry
 from clinical_modernbert.evaluation.encoders import EncoderAbsentError, LocalEncoder, resolve_encoder
-from clinical_modernbert.evaluation.tasks import KINDS
+from clinical_modernbert.evaluation.tasks import task_folder, task_names
 from clinical_modernbert.hashing import file_sha256
 from clinical_modernbert.recipe.evaluate import EvaluateRecipe
 from clinical_modernbert.recipe.tasks import EncoderSection, Task
 
 
-def task_paths(task: Task, data: str) -> list[Path]:
-    """Return every file and folder that a task reads."""
-    return [Path(data) / name for name in KINDS[task.type].paths(task) if name is not None]
-
-
 def missing_path(task: Task, data: str) -> str | None:
     """Return the task's first path that does not exist, as the recipe writes it."""
-    absent = next((path for path in task_paths(task, data) if not path.exists()), None)
-    return absent.relative_to(data).as_posix() if absent else None
+    folder = task_folder(task, data)
+    return next((name for name in task_names(task) if not (folder / name).exists()), None)
 
 
 def encoder_input(encoder: LocalEncoder) -> InputEntry:
@@ -29,9 +24,10 @@ def encoder_input(encoder: LocalEncoder) -> InputEntry:
 
 def task_inputs(task: Task, data: str) -> tuple[InputEntry, ...]:
     """Return the lineage of a task's data."""
+    folder = task_folder(task, data)
     return tuple(
-        InputEntry(name=f"task {task.name}", id=path.relative_to(data).as_posix(), digest=_digest(path))
-        for path in task_paths(task, data)
+        InputEntry(name=f"task {task.name}", id=PurePosixPath(name).as_posix(), digest=_digest(folder / name))
+        for name in task_names(task)
     )
 
 

@@ -84,7 +84,7 @@ class EvaluateRecipe(Recipe):
     encoders: tuple[EncoderSection, ...] = ()
     """Encoders to compare."""
     data: str = "data"
-    """Folder of the evaluation sets."""
+    """Folder, or ``s3://bucket/prefix``, of the evaluation sets."""
     tasks: tuple[Task, ...] = ()
     """Tasks on which the encoders are compared."""
     modes: Annotated[tuple[Mode, ...], Field(min_length=1)] = ("fine_tuned",)
@@ -141,7 +141,7 @@ class _Run(Recipe):
     task: Task
     """The task on which it is measured."""
     data: str
-    """Folder of the evaluation sets."""
+    """Folder, or ``s3://bucket/prefix``, of the evaluation sets."""
     seed: int = 0
     """Seed of the head, the order of examples and dropout."""
     num_train: int | None = Field(default=None, ge=1)

@@ -1,24 +1,16 @@
 """A pair set: pairs of terms and texts that mean the same, with the concepts that are held out of them."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from clinical_modernbert.recipe.corpus import DecontaminationSection, HeldOutSection
-from clinical_modernbert.recipe.section import Recipe, RecipeValues, Reference, Section
+from clinical_modernbert.recipe.section import Recipe, RecipeValues, Reference, Section, below
 from clinical_modernbert.recipe.terms import TermSource
 from clinical_modernbert.recipe.texts import CorpusPairs, RetrievalPairs
 from clinical_modernbert.recipe.vocabulary import Pooling
 
 PairSource = Annotated[TermSource | CorpusPairs | RetrievalPairs, Field(discriminator="type")]
-
-
-def _below(folder: str, path: str) -> str:
-    """Return ``path`` below ``folder``, a folder or an address in S3; an absolute path or an address is returned as it is."""
-    if "://" in path or "://" not in folder:
-        return path if "://" in path else str(Path(folder) / path)
-    return path if path.startswith("/") else f"{folder.rstrip('/')}/{path}"
 
 
 class NegativesSection(Section):
@@ -83,7 +75,7 @@ class PairsRecipe(Recipe):
     def located_sources(self) -> tuple[PairSource, ...]:
         """The sources with their paths below ``data``."""
         return tuple(
-            source.model_copy(update={name: _below(self.data, path) for name, path in source.paths.items()})
+            source.model_copy(update={name: below(self.data, path) for name, path in source.paths.items()})
             for source in self.sources
         )
 

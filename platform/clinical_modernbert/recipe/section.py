@@ -1,12 +1,20 @@
 """The base of every recipe section: frozen, strict, and documented field by field."""
 
 from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 RecipeValues = dict[str, Any]
 """The settings of a recipe as YAML or JSON holds them."""
+
+
+def below(folder: str, path: str) -> str:
+    """Return ``path`` below ``folder``, a folder or an address in S3; an absolute path or an address is returned as it is."""
+    if "://" in path or "://" not in folder:
+        return path if "://" in path else str(Path(folder) / path)
+    return path if path.startswith("/") else f"{folder.rstrip('/')}/{PurePosixPath(path)}"  # without "./"
 
 
 class Section(BaseModel):

@@ -114,7 +114,7 @@ class FhirSource(SourceSection):
     type: Literal["fhir"]
     path: str
     """File or folder (read recursively for ``*DocumentReference*.ndjson`` and ``*DiagnosticReport*.ndjson``, plain or gzip). A
-    note in a Binary resource is found in ``*Binary*.ndjson`` below the folder (not gzip)."""
+    note in a Binary resource is found in ``*Binary*.ndjson`` below the folder, plain or gzip."""
     patient_identifier: str | None = None
     """System (a URI), or code of the type (``MR``), of the identifier in ``*Patient*.ndjson`` that is a patient's number in the
     other sources; None takes the id of the Patient resource."""
@@ -190,7 +190,7 @@ class DatasetSource(SourceSection):
 
     type: Literal["dataset"]
     path: str
-    """``owner/name``, or a folder written by ``save_to_disk`` or holding CSV, JSON or Parquet files."""
+    """``owner/name``, or a folder (also in S3) written by ``save_to_disk`` or holding CSV, JSON or Parquet files."""
     configuration: str | None = None
     """Configuration of the data set; None takes its default."""
     split: str = "train"

@@ -32,7 +32,7 @@ def checked_records(records: Iterable[Record], unit: Unit, progress: Progress) -
                 progress.count_damage(checked)
                 checked = replace(checked, record_id=shown_id(checked.record_id))
             yield checked
-        if not number and _is_empty(unit.location):
+        if not number and _is_empty(unit):
             yield Quarantined(unit.name, "the whole file", "the file is empty")
     except FileNotFoundError:
         raise SourceError(
@@ -49,10 +49,11 @@ def checked_records(records: Iterable[Record], unit: Unit, progress: Progress) -
         ) from None
 
 
-def _is_empty(location: str) -> bool:
-    if not is_remote(location) and not Path(location).is_file():
+def _is_empty(unit: Unit) -> bool:
+    is_file = bool(unit.version) if is_remote(unit.location) else Path(unit.location).is_file()
+    if not is_file:
         return False
-    with open_location(location) as stream:
+    with open_location(unit.location) as stream:
         return not size_of(stream)
 
 

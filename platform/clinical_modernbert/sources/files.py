@@ -27,6 +27,8 @@ _MOST_LINE_BYTES = 1 << 26  # no record of these formats is longer
 # Text inflates to 3 to 30 times its size, and gzip can reach 1,032. A smaller output is harmless whatever its ratio.
 MOST_RATIO = 200
 HARMLESS_BYTES = 1 << 26
+# "gz" for a form that is not read as gzip: Parquet.
+_ARCHIVES = frozenset("7z br bz2 gz lz4 lzma rar snappy sz tar tgz xz z zip zst".split())  # noqa: SIM905
 
 
 @dataclass(slots=True)
@@ -70,24 +72,39 @@ class Progress:
 
 
 def find_files(
-    path: str, *, field: str, patterns: tuple[str, ...], exclude: tuple[str, ...] = ()
+    path: str,
+    *,
+    field: str,
+    patterns: tuple[str, ...],
+    exclude: tuple[str, ...] = (),
+    chosen: Callable[[str], bool] | None = None,
+    required: bool = True,
 ) -> list[tuple[str, str]]:
     """Return (name below ``path``, location) of the matching files, sorted by name; a path of a file is taken as it is.
 
-    A location is a path, or an address in S3. ``field`` is the recipe's field in the error for a missing path, an empty folder,
-    or a file that is there both plain and as gzip: both would be read, and every record counted twice.
+    A location is a path, or an address in S3. ``chosen`` sees the name below ``path``. ``field`` is the recipe's field in the
+    error for a missing path, for a folder without such a file (if ``required``), for a file that is there both plain and as gzip
+    (every record would count twice), and for one in an archive that no reader opens (it would be passed over).
     """
     found = _files_below(path)
     if found is None:
         raise SourceError(f"{field}: {path!r} does not exist; expected a file or a folder with {' or '.join(patterns)}")
     if len(found) == 1 and found[0][1].rstrip("/") == path.rstrip("/"):
         return found
-    files = {
-        name: location
-        for name, location in found
-        if _matches(base := name.rpartition("/")[2], patterns) and not (base.startswith(".") or _matches(base, exclude))
-    }
-    if not files:
+
+    def is_wanted(name: str) -> bool:
+        if name.rpartition("/")[2].startswith(".") or named(name, exclude):
+            return False
+        return named(name, patterns) and (chosen is None or chosen(name))
+
+    files = {name: location for name, location in found if is_wanted(name)}
+    for name, _ in found:
+        inner, _, ending = name.rpartition(".")
+        if name not in files and ending.lower() in _ARCHIVES and is_wanted(inner):
+            raise SourceError(
+                f"{field}: {name!r} below {path!r} cannot be read in this form (.{ending}); unpack it, or remove it"
+            )
+    if not files and required:
         raise SourceError(f"{field}: no file below {path!r} matches {' or '.join(patterns)}")
     twice = sorted(name for name in files if f"{name}.gz" in files)
     if twice:
@@ -98,6 +115,20 @@ def find_files(
     if dangling:
         raise SourceError(f"{field}: {dangling[0]!r} below {path!r} is a link to no file; repair or remove it")
     return sorted(files.items())
+
+
+def all_files(path: str) -> list[tuple[str, str]]:
+    """Return (name below ``path``, location) of all files but hidden ones, sorted by name; links to no file are left out."""
+    return sorted(
+        (name, location)
+        for name, location in _files_below(path) or ()
+        if not name.rpartition("/")[2].startswith(".") and (is_remote(location) or Path(location).is_file())
+    )
+
+
+def named(name: str, patterns: tuple[str, ...]) -> bool:
+    """Return whether a file is named by one of the patterns, in whatever folder it is."""
+    return any(fnmatch(name.rpartition("/")[2], pattern) for pattern in patterns)
 
 
 def is_folder(path: str) -> bool:
@@ -286,7 +317,3 @@ def read_chunks(location: str | Path, progress: Progress | None = None) -> Itera
                 progress.read_bytes = progress.missing_bytes = progress.size_bytes
             raise
     progress.is_whole = True
-
-
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch(name, pattern) for pattern in patterns)

@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Iterator
 from typing import IO, Any
 
-_GZIP_MAGIC = b"\x1f\x8b"
+GZIP_MAGIC = b"\x1f\x8b"
 _INPUT_BYTES = 1 << 16
 _OUTPUT_BYTES = 1 << 18
 
@@ -25,7 +25,7 @@ class DamagedFileError(Exception):
 def inflated(stream: IO[bytes]) -> Iterator[bytes]:
     """Yield the content of a file, plain or gzip; raises ``DamagedFileError`` after the last readable byte."""
     head = stream.read(_INPUT_BYTES)
-    if not head.startswith(_GZIP_MAGIC):
+    if not head.startswith(GZIP_MAGIC):
         while head:
             yield head
             head = stream.read(_OUTPUT_BYTES)
@@ -72,7 +72,7 @@ def _inflate_fast(head: bytes, later: Iterator[bytes]) -> Iterator[bytes]:
         data = data or next(later, b"")
         if not data:
             return
-        if not data.startswith(_GZIP_MAGIC[:1]):
+        if not data.startswith(GZIP_MAGIC[:1]):
             raise _FastInflateError  # zero padding, or damage
 
 

@@ -98,3 +98,19 @@ def test_a_file_both_plain_and_packed_is_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_text("")
     with pytest.raises(SourceError, match=r"'a\.xml' .* both plain and as \.gz"):
         find_files(str(tmp_path), field="f", patterns=("*.xml", "*.xml.gz"))
+
+
+@pytest.mark.parametrize("ending", ["zst", "bz2", "xz", "zip", "Z"])
+def test_an_archive_that_is_not_read_stops_the_build(tmp_path: Path, ending: str) -> None:
+    for name in ("a.csv", f"b.csv.{ending}", f"c.txt.{ending}", f".d.csv.{ending}"):
+        (tmp_path / name).write_bytes(b"id,text\n")
+    with pytest.raises(SourceError, match=rf"^paths: 'b\.csv\.{ending}' below .* unpack it"):
+        find_files(str(tmp_path), field="paths", patterns=("*.csv", "*.csv.gz"))
+    found = find_files(str(tmp_path), field="paths", patterns=("*.csv",), chosen=lambda name: name.startswith("a"))
+    assert [name for name, _ in found] == ["a.csv"]
+
+
+def test_parquet_is_not_read_as_gzip(tmp_path: Path) -> None:
+    (tmp_path / "0.parquet.gz").touch()
+    with pytest.raises(SourceError, match=r"'0\.parquet\.gz' below"):
+        find_files(str(tmp_path), field="paths", patterns=("*.parquet",), required=False)

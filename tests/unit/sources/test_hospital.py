@@ -1,6 +1,7 @@
 """Notes as hospitals export them: OMOP's NOTE table, and FHIR bulk exports with their forms of attachments."""
 
 import base64
+import codecs
 import gzip
 import json
 from pathlib import Path
@@ -138,6 +139,37 @@ def test_text_in_a_binary_or_in_a_file_of_the_export(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("form", ["lines", "gzip", "array", "indented", "cut"])
+def test_binaries_of_an_export_in_each_form(tmp_path: Path, form: str) -> None:
+    binaries = [{"resourceType": "Binary", "id": f"b{n}", "data": encoded(f"Text {n}." * 40)} for n in range(40)]
+    lines = "".join(f"{json.dumps(binary)}\n" for binary in binaries).encode()
+    name, content = {
+        "lines": ("MimicBinary.ndjson", codecs.BOM_UTF8 + lines),
+        "gzip": ("Binary.000.ndjson.gz", gzip.compress(lines)),
+        "array": ("Binary.json", json.dumps(binaries, indent=1).encode()),
+        "indented": ("Binary.ndjson", b"\n".join(json.dumps(binary, indent=1).encode() for binary in binaries)),
+        "cut": ("Binary.ndjson.gz", gzip.compress(lines)[:-40]),
+    }[form]
+    (tmp_path / name).write_bytes(content)
+    (tmp_path / "note.txt.gz").write_bytes(gzip.compress(b"From a file."))
+    forms = [{"contentType": "text/plain", "url": url} for url in ("Binary/b0", "Binary/b39", "note.txt.gz")]
+    found = fhir(tmp_path, *(reference(n, form) for n, form in enumerate(forms)))
+    assert (found[0], found[2]) == (document(0, "Text 0." * 40), document(2, "From a file."))
+    if form == "cut":
+        assert isinstance(found[1], Quarantined) and "Binary is not in the export" in found[1].reason
+    else:
+        assert found[1] == document(1, "Text 39." * 40)
+
+
+def test_a_file_of_an_export_is_not_there_in_two_forms(tmp_path: Path) -> None:
+    for name in ("Binary", "Patient"):
+        for path, content in ((f"{name}.ndjson", b""), (f"{name}.ndjson.gz", gzip.compress(b""))):
+            (tmp_path / path).write_bytes(content)
+        with pytest.raises(SourceError, match=rf"^sources\[ehr\]\.path: '{name}\.ndjson' .* both plain and as \.gz"):
+            fhir(tmp_path, reference(1, PLAIN))
+        (tmp_path / f"{name}.ndjson.gz").unlink()
+
+
 def test_revisions_and_withdrawn_notes(tmp_path: Path) -> None:
     found = fhir(
         tmp_path,
@@ -220,6 +252,13 @@ SYMBOLS = (
 )
 
 
+# A shape is there twice: the second time for old readers.
+BOX = (
+    r"Seen {{\shp{{\*\shpinst\shpleft1{{\sp{{\sn x}}{{\sv 1}}}}{0}}}"
+    r"{{\shprslt{{\*\do{{\dptxbx{{\dptxbxtext Allergic}}}}}}}}}}today.\par End"
+)
+
+
 @pytest.mark.parametrize(
     ("rtf", "text"),
     [
@@ -240,3 +279,33 @@ SYMBOLS = (
 def test_rtf_keeps_symbols_numbers_and_what_is_shown(rtf: str, text: str) -> None:
     pytest.importorskip("striprtf")
     assert attachment_text((SYMBOLS + rtf + "}").encode("latin-1"), "text/rtf") == text
+
+
+@pytest.mark.parametrize(
+    ("rtf", "lines"),
+    [
+        (
+            BOX.format(r"{\shptxt\pard Allergic to {\f3 m}.\par 10{\super 9}}"),
+            ["Seen today.", "Allergic to µ.", "10^9", "End"],
+        ),
+        (
+            BOX.format(r"{\shptxt Outer{\shp{\*\shpinst{\shptxt Inner}}}\par Rest}"),
+            ["Seen today.", "Outer", "Inner", "Rest", "End"],
+        ),
+        (
+            r"Aspirin{\super\chftn{\footnote\pard{\super\chftn} Held on 3/4.}} daily.",
+            ["Aspirin daily.", "Held on 3/4."],
+        ),
+        (
+            r"A{\*\do{\dptxbx{\dptxbxtext In Word 6}}} B{\object{\*\objdata 00ff}{\result Sheet}}",
+            ["A B", "In Word 6", "Sheet"],
+        ),
+        (r"A{\header{\shp{\*\shpinst{\shptxt Page}}}}{\footer{\footnote x}}{\deleted{\footnote old}}B", ["AB"]),
+        (r"Cut {\shp{\*\shpinst{\shptxt in a box", ["Cut", "in a box"]),
+    ],
+)
+def test_rtf_keeps_text_boxes_and_footnotes(rtf: str, lines: list[str]) -> None:
+    pytest.importorskip("striprtf")
+    for end in ("}", ""):
+        text = attachment_text((SYMBOLS + rtf + end).encode("latin-1"), "text/rtf")
+        assert [line.strip() for line in text.splitlines() if line.strip()] == lines

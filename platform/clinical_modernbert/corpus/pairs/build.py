@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clinical_modernbert.artifacts import Artifact, InputEntry, Plan
-from clinical_modernbert.artifacts.remote_files import is_remote, local_copy
 from clinical_modernbert.corpus import SPLITS
 from clinical_modernbert.corpus.fingerprint_inputs import decontamination_inputs
 from clinical_modernbert.corpus.pairs.card import pair_card
@@ -31,6 +30,7 @@ from clinical_modernbert.hashing import file_sha256
 from clinical_modernbert.recipe.corpus import CorpusRecipe
 from clinical_modernbert.recipe.pairs import PairSource, PairsRecipe
 from clinical_modernbert.sources.terms import Term
+from clinical_modernbert.sources.terms.rows import with_local_paths
 
 PAIRS_NAME, TERMS_NAME, LINKS_NAME = "pairs.parquet", "terms.parquet", "links.parquet"
 PARENTS_NAME = "parents.parquet"
@@ -46,17 +46,7 @@ def pair_inputs(recipe: PairsRecipe) -> tuple[InputEntry, ...]:
 
 def _local_sources(recipe: PairsRecipe) -> list[PairSource]:
     """Return the sources with local paths: files in S3 are copied to this machine until the process ends."""
-    return [
-        source.model_copy(update={field: _local(source, field, path) for field, path in source.paths.items()})
-        for source in recipe.located_sources
-    ]
-
-
-def _local(source: PairSource, field: str, path: str) -> str:
-    local = local_copy(path)
-    if is_remote(path) and not local.is_file():
-        raise SourceError(f"sources[{source.name}].{field}: {path!r} is not an object")
-    return str(local)
+    return [with_local_paths(source) for source in recipe.located_sources]
 
 
 def build_pairs(plan: Plan[PairsRecipe], *, embed: Embed | None = None) -> Artifact:

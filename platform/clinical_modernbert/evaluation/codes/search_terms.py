@@ -23,11 +23,12 @@ from clinical_modernbert.sources.codes.relations import (
     tabular_location,
 )
 from clinical_modernbert.sources.terms import TermPair, read_pairs, source_files
+from clinical_modernbert.sources.terms.rows import with_local_paths
 
 
 def synonym_inputs(synonyms: Sequence[TermSource]) -> tuple[InputEntry, ...]:
     """Return the vocabularies' files as inputs of a map."""
-    files = [(source.name, file) for source in synonyms for file in source_files(source)]
+    files = [(source.name, file) for source in synonyms for file in source_files(with_local_paths(source))]
     return tuple(InputEntry(name=file.name, id=name, digest=file_sha256(file)) for name, file in files)
 
 
@@ -67,7 +68,7 @@ def _names(descriptions: Sequence[str], synonyms: Sequence[TermSource]) -> list[
     """Return the names of each concept of which at least one is in a description; the concepts above it are not among them."""
     concepts: dict[str, dict[str, None]] = {}
     for source in synonyms:
-        for record in read_pairs(source):
+        for record in read_pairs(with_local_paths(source)):
             if isinstance(record, TermPair) and record.relation != "parent":
                 names = concepts.setdefault(record.positive.text, {record.positive.text: None})
                 names[record.anchor.text] = None

@@ -6,8 +6,10 @@ from pathlib import Path
 from clinical_modernbert.artifacts import Artifact, find_artifact, trained_on
 from clinical_modernbert.artifacts.remote_files import is_remote
 from clinical_modernbert.evaluation.encoders import LocalEncoder
-from clinical_modernbert.evaluation.fingerprint_inputs import task_inputs, task_paths
+from clinical_modernbert.evaluation.fingerprint_inputs import task_inputs
+from clinical_modernbert.evaluation.tasks import task_names
 from clinical_modernbert.recipe import CorpusRecipe
+from clinical_modernbert.recipe.section import below
 from clinical_modernbert.recipe.tasks import Task
 
 UNKNOWN = "unknown: not trained by this platform"
@@ -31,8 +33,9 @@ def _of_task(model: Artifact, task: Task, data: str) -> str:
     bare = [corpus for corpus in corpora if corpus and not _covers(corpus, task, data)]
     if bare:
         names = ", ".join(corpus.manifest.id for corpus in bare)
-        if all(any(map(is_remote, _compared(corpus))) for corpus in bare):
-            return f"unknown: {names} was compared with sets in S3, whose files are not looked up"
+        if all(any(is_remote(path) != is_remote(data) for path in _compared(corpus)) for corpus in bare):
+            place = "in a folder" if is_remote(data) else "in S3"
+            return f"unknown: {names} was compared with sets {place}, whose files are not looked up"
         return f"not decontaminated: {names} was not compared with this set"
     if not read.unknown:
         return "decontaminated"
@@ -41,8 +44,14 @@ def _of_task(model: Artifact, task: Task, data: str) -> str:
 
 def _covers(corpus: Artifact, task: Task, data: str) -> bool:
     """Whether every file of the task is one of those that the corpus was decontaminated against, or below one."""
-    paths = [Path(path).resolve() for path in _compared(corpus) if not is_remote(path)]
-    return all(any(file.resolve().is_relative_to(path) for path in paths) for file in task_paths(task, data))
+    files = [below(data, name) for name in task_names(task)]
+    return all(any(_is_below(file, path) for path in _compared(corpus)) for file in files)
+
+
+def _is_below(file: str, path: str) -> bool:
+    if is_remote(file) or is_remote(path):
+        return f"{file}/".startswith(f"{path.rstrip('/')}/")
+    return Path(file).resolve().is_relative_to(Path(path).resolve())
 
 
 def _compared(corpus: Artifact) -> tuple[str, ...]:

@@ -11,6 +11,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from clinical_modernbert.artifacts.remote_files import local_folder
+from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.evaluation.report.schema import ErrorAnalysis
 from clinical_modernbert.evaluation.results import Baseline, Outcome, StoredOutcome
@@ -31,7 +33,7 @@ from clinical_modernbert.recipe import RunRecipe
 from clinical_modernbert.recipe.tasks import Mode, Task
 from clinical_modernbert.statistics import Floats
 
-__all__ = ["KINDS", "TaskKind", "load_task", "main_metric"]
+__all__ = ["KINDS", "TaskKind", "load_task", "main_metric", "task_folder", "task_names"]
 
 
 class TaskKind(Protocol):
@@ -102,5 +104,21 @@ def main_metric(kind: str, metrics: Collection[str]) -> str:
 
 
 def load_task(task: Task, data: str) -> TaskData:
-    """Read a task's files below the folder ``data``."""
-    return KINDS[task.type].load(task, Path(data))
+    """Read a task's files below ``data``."""
+    return KINDS[task.type].load(task, task_folder(task, data))
+
+
+def task_names(task: Task) -> list[str]:
+    """Return the files and folders that a task reads, as the recipe writes them; ``RecipeError`` for an address."""
+    names = [name for name in KINDS[task.type].paths(task) if name is not None]
+    for name in names:
+        if "://" in name:
+            raise RecipeError(
+                f"tasks[{task.name}]: {name!r} is an address; set data to its prefix, and write it relative"
+            )
+    return names
+
+
+def task_folder(task: Task, data: str) -> Path:
+    """Return the local folder in which a task's files are: ``data``, or copies from S3 until the process ends."""
+    return local_folder(data, task_names(task))

@@ -1,16 +1,20 @@
-"""Notes in the rows of a Hugging Face data set: a hub id at a commit, or a local folder; one document a row, streaming."""
+"""Notes in the rows of a Hugging Face data set: a hub id at a commit, or a folder; one document a row, streaming.
+
+A folder in S3 is copied to the worker's disk, because the library opens its files itself.
+"""
 
 import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from clinical_modernbert.artifacts.remote_files import is_remote, local_copy
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.hashing import file_sha256
 from clinical_modernbert.recipe.sources import DatasetSource
 from clinical_modernbert.sources.column_names import check_names
 from clinical_modernbert.sources.document import Record, Unit
-from clinical_modernbert.sources.files import Progress, path_field
+from clinical_modernbert.sources.files import Progress, all_files, file_units, path_field
 from clinical_modernbert.sources.notes.table import record_of, table_columns
 
 _SAVED = ("dataset_info.json", "dataset_dict.json")
@@ -23,7 +27,13 @@ def units(source: DatasetSource) -> list[Unit]:
 
 def read(source: DatasetSource, unit: Unit, progress: Progress) -> Iterator[Record]:
     """Yield one value for each row."""
-    return read_dataset(source)
+    if not is_remote(source.path):
+        yield from read_dataset(source)
+        return
+    local = source.model_copy(update={"path": str(local_copy(source.path))})
+    if dataset_digest(source) != unit.digest:
+        raise SourceError(f"{unit.source}/{unit.name} changed since it was listed; run the build again")
+    yield from read_dataset(local)
 
 
 def licence(source: DatasetSource) -> None:
@@ -31,10 +41,18 @@ def licence(source: DatasetSource) -> None:
 
 
 def dataset_digest(source: DatasetSource) -> str:
-    """Return the sha256 of a folder's files, or of a hub id with its commit; ``SourceError`` for a hub id without one."""
+    """Return the sha256 of a folder's files (in S3: of their ETags and sizes), or of a hub id with its commit.
+
+    Raises ``SourceError`` for a hub id without one, and for an address with nothing below it.
+    """
     folder = Path(source.path)
     parts = [str(source.configuration), source.split]
-    if folder.is_dir():
+    if is_remote(source.path):
+        files_there = all_files(source.path)
+        if not files_there:
+            raise SourceError(f"{path_field(source.name)}: {source.path!r} does not exist")
+        parts += [f"{unit.name}\0{unit.digest}" for unit in file_units(source.name, files_there)]
+    elif folder.is_dir():
         files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
         parts += [f"{p.relative_to(folder).as_posix()}\0{file_sha256(p)}" for p in files]
     elif source.revision is None:

@@ -6,16 +6,10 @@ resource that was exported twice counts once, by its ``meta.lastUpdated``; one t
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache
-from typing import IO
 
-from clinical_modernbert.artifacts.remote_files import open_location
-from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import FhirSource
 from clinical_modernbert.sources.document import (
     PATIENT,
@@ -27,8 +21,19 @@ from clinical_modernbert.sources.document import (
     Unit,
     group_of,
 )
-from clinical_modernbert.sources.files import Progress, file_units, find_files, is_folder, path_field, size_of
+from clinical_modernbert.sources.files import (
+    Progress,
+    all_files,
+    file_units,
+    find_files,
+    is_folder,
+    named,
+    path_field,
+    read_chunks,
+)
+from clinical_modernbert.sources.inflate import DamagedFileError
 from clinical_modernbert.sources.notes.attachments import AttachmentError, attachment_text, decoded, preference
+from clinical_modernbert.sources.notes.fhir_binaries import BINARY_FILES, binary_data
 from clinical_modernbert.sources.notes.fhir_resources import (
     PATIENT_FILES,
     Patients,
@@ -45,7 +50,6 @@ from clinical_modernbert.sources.notes.fhir_resources import (
 
 _TYPES = ("DocumentReference", "DiagnosticReport")
 _PATTERNS = patterns(*_TYPES)
-_BINARIES = ("*Binary*.ndjson",)
 _WITHDRAWN = ("entered-in-error", "cancelled")
 _MOST_BYTES = 1 << 26
 
@@ -53,7 +57,7 @@ _MOST_BYTES = 1 << 26
 def units(source: FhirSource) -> list[Unit]:
     """Return the files with notes; the digest of each covers the files that its notes refer to."""
     found = file_units(source.name, find_files(source.path, field=path_field(source.name), patterns=_PATTERNS))
-    others = file_units(source.name, _referred(source.path))
+    others = file_units(source.name, _referred(source))
     if not others:
         return found
     digests = "\n".join(f"{unit.name} {unit.digest}" for unit in others)
@@ -130,62 +134,32 @@ def _content(form: Resource, top: str) -> bytes:
     if not isinstance(url, str):
         raise UnusableError("the attachment has neither data nor url")
     if re.search(r"(?:^|/)Binary/[^/]+$", url):
-        return _binary(last_part(url), top)
+        data = binary_data(last_part(url), top)
+        if data is None:
+            raise UnusableError("the attachment's Binary is not in the export")
+        return decoded(data)
     name = url.removeprefix("file://")
     if "://" in name or name.startswith("/") or ".." in name.split("/"):
         raise UnusableError("the attachment's url is no file below the export")
     try:
-        with open_location(f"{top}/{name}") as stream:
-            if size_of(stream) > _MOST_BYTES:
+        content = bytearray()
+        for chunk in read_chunks(f"{top}/{name}"):
+            content += chunk
+            if len(content) > _MOST_BYTES:
                 raise UnusableError(f"the attachment has more than {_MOST_BYTES} bytes")
-            return stream.read()
+        return bytes(content)
+    except DamagedFileError as error:
+        raise UnusableError(f"the attachment's file is damaged ({error.reason})") from None
     except (OSError, ValueError):  # ValueError: a null character
         raise UnusableError("the attachment's url is no file below the export") from None
 
 
-def _binary(identifier: str, top: str) -> bytes:
-    place = _binaries(top).get(identifier)
-    if place is None:
-        raise UnusableError("the attachment's Binary is not in the export")
-    location, offset, size = place
-    stream = _binary_file(location)
-    stream.seek(offset)
-    data = json.loads(stream.read(size)).get("data")
-    return decoded(data) if isinstance(data, str) else b""
-
-
-@lru_cache(maxsize=4)
-def _binary_file(location: str) -> IO[bytes]:
-    # Stays open: in S3 the notes of an export that is in the order of its resources then share ranges.
-    return open_location(location)
-
-
-@lru_cache(maxsize=1)
-def _binaries(top: str) -> dict[str, tuple[str, int, int]]:
-    """Return where each Binary of an export is; one pass over its files in a process, about 200 bytes a resource."""
-    places = {}
-    try:
-        files = find_files(top, field="path", patterns=_BINARIES)
-    except SourceError:  # there are none
-        return {}
-    for _, location in files:
-        offset = 0
-        with open_location(location) as stream:
-            # A longer line comes in parts, which are not JSON. The note of a broken one is quarantined: its Binary is not found.
-            while line := stream.readline(_MOST_BYTES):
-                with suppress(ValueError, KeyError, TypeError, RecursionError):
-                    places[str(json.loads(line)["id"])] = (location, offset, len(line))
-                offset += len(line)
-    return places
-
-
-def _referred(path: str) -> list[tuple[str, str]]:
+def _referred(source: FhirSource) -> list[tuple[str, str]]:
     """Return the files that notes may refer to: Binary and Patient resources, and in a folder what is not FHIR."""
-    known = (*_BINARIES, *PATIENT_FILES)
-    files = []
-    with suppress(SourceError):  # there are none
-        files = find_files(top_folder(path), field="path", patterns=known)
+    path = source.path
+    files = find_files(
+        top_folder(path), field=path_field(source.name), patterns=(*BINARY_FILES, *PATIENT_FILES), required=False
+    )
     if is_folder(path):
-        with suppress(SourceError):
-            files += find_files(path, field="path", patterns=("*",), exclude=patterns(""))
+        files += [file for file in all_files(path) if not named(file[0], patterns(""))]
     return files

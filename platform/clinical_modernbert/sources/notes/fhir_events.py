@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import FhirEventsSource
 from clinical_modernbert.sources.document import (
     PATIENT,
@@ -244,12 +243,8 @@ def _medication(resource: Resource, top: str) -> str:
 @lru_cache(maxsize=1)
 def _medications(top: str) -> dict[str, str]:
     """Return the names of the Medication resources of an export by their id."""
-    try:
-        files = find_files(top, field="path", patterns=_MEDICATIONS)
-    except SourceError:  # there are none
-        return {}
     names = {}
-    for file, location in files:
+    for file, location in find_files(top, field="path", patterns=_MEDICATIONS, required=False):
         for item in read_resources(location, file=file, kinds=("Medication",), progress=Progress()):
             if not isinstance(item, Quarantined):
                 names[str(item[1].get("id"))] = concept_name(item[1].get("code"))

@@ -126,11 +126,7 @@ def patients_of(top: str, identifier: str | None) -> Patients:
 
 
 def _patients(top: str) -> Iterator[tuple[str, Resource]]:
-    try:
-        files = find_files(top, field="path", patterns=PATIENT_FILES)
-    except SourceError:  # there are none
-        return
-    for name, location in files:
+    for name, location in find_files(top, field="path", patterns=PATIENT_FILES, required=False):
         for item in read_resources(location, file=name, kinds=("Patient",), progress=Progress()):
             if isinstance(item, Quarantined):
                 raise SourceError(f"{name}, {item.position}: {item.reason}; it decides the groups: repair or remove it")

@@ -4,6 +4,7 @@ A DuckDB file is opened read-only, and nothing in it may read other files.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +48,9 @@ def is_duckdb(path: str) -> bool:
 
 def table_files(path: str, table: str, *, field: str) -> list[tuple[str, str]]:
     """Return (name, location) of the files of ``table`` below ``path``, of any case: one file, or a folder of shards."""
-    try:
-        files = find_files(
-            path, field=field, patterns=tuple(f"*.{e}" for ending in _ENDINGS for e in (ending, ending.upper()))
-        )
-    except SourceError as error:
-        if "no file below" in str(error):
-            return []
-        raise
-    return [file for file in files if holds(file[0], table)]
+    patterns = tuple(f"*.{e}" for ending in _ENDINGS for e in (ending, ending.upper()))
+    found = find_files(path, field=field, patterns=patterns, chosen=lambda name: holds(name, table), required=False)
+    return [file for file in found if holds(file[0], table)]  # a path of one file is taken as it is
 
 
 def holds(name: str, table: str) -> bool:
@@ -90,7 +85,11 @@ def is_tabbed(location: str) -> bool:
 
 def duckdb_tables(path: str, *, field: str) -> dict[str, tuple[str, str]]:
     """Return (schema, name) of each table of a DuckDB file by its name in lower case; raises ``SourceError``."""
-    with fetched(path) as local:
+    with ExitStack() as opened:
+        try:
+            local = opened.enter_context(fetched(path))
+        except FileNotFoundError:
+            raise SourceError(f"{field}: {path!r} does not exist") from None
         tables: dict[str, tuple[str, str]] = {}
         query = "SELECT table_schema, table_name FROM information_schema.tables WHERE table_type = 'BASE TABLE' ORDER BY 1, 2"
         for schema, name in _connect(local, field).execute(query).fetchall():

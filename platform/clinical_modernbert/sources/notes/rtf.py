@@ -3,12 +3,13 @@ r"""The text of RTF, read by striprtf after what it does not know is written so 
 Three things would be other values in plain text. Characters of a symbol font: ``5 {\f3 m}g`` is 5 µg where font 3 is Symbol, and
 ``\'b3 90`` is ≥ 90. Superscripts: ``10{\super 9}/L`` is 10^9/L. Text that a revision deleted, or that is hidden.
 
-Headers, footers, footnotes, text boxes and embedded objects are not read.
+Text boxes, footnotes and what an embedded object shows follow their paragraph. Headers, footers and comments are not read.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.sources.superscripts import END, SUB, SUPER, write_scripts
@@ -23,9 +24,13 @@ _SYMBOL_FIELD = re.compile(
 )
 _NO_MARKS = dict.fromkeys(map(ord, (SUPER, SUB, END)), " ")
 _BREAKS = frozenset({"par", "line", "cell", "row", "tab", "sect", "page"})
-_DESTINATIONS = frozenset(
-    "fonttbl colortbl stylesheet info pict header headerl headerr headerf footer footerl footerr footerf footnote".split()  # noqa: SIM905
+_ENDS_OF_PARAGRAPHS = frozenset({"par", "row", "sect", "page"})
+_BOXES = frozenset({"shptxt", "dptxbxtext", "footnote", "result"})
+# No box of theirs is read: headers and footers are not text of the note, ``shprslt`` is a shape again, for old readers.
+_WITHOUT_BOXES = frozenset(
+    {"header", "headerl", "headerr", "headerf", "footer", "footerl", "footerr", "footerf", "shprslt"}
 )
+_BOX_START, _BOX_END, _PLACE = "<", ">", "|"
 # The encoding of Adobe's Symbol font, which Windows' has too: from 0x20 and from 0xA0 on.
 _SYMBOL = dict(
     enumerate(
@@ -50,11 +55,11 @@ class BrokenRtfError(Exception):
 def rtf_text(content: bytes) -> str:
     """Return the text; raises ``BrokenRtfError``."""
     try:
-        from striprtf.striprtf import rtf_to_text
+        from striprtf.striprtf import destinations, rtf_to_text
     except ImportError:
         raise SourceError("a note is RTF: install the package striprtf (clinical-modernbert[corpus])") from None
     # RTF is ASCII; its escapes name the code page.
-    plain = "".join(_rewritten(content.decode("latin-1").translate(_NO_MARKS)))
+    plain = "".join(_with_boxes(_rewritten(content.decode("latin-1").translate(_NO_MARKS), destinations)))
     try:
         text = str(rtf_to_text(plain, errors="replace"))
     except Exception:  # noqa: BLE001 - the library has no exception of its own; a number out of range is any of several
@@ -75,28 +80,70 @@ class _State:
     is_hidden: bool = False
     is_destination: bool = False
     """Whether nothing of the group is text of the note."""
+    boxes: int | None = 0
+    """Number of boxes around the text; None where none is read."""
 
 
-def _rewritten(rtf: str) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class _Sign:
+    """A place in the stream: of the start or end of a box, or one where boxes may follow."""
+
+    kind: str
+
+
+def _with_boxes(parts: Iterator[str | _Sign]) -> Iterator[str]:
+    """Yield the parts, with each box after its paragraph, because striprtf leaves out the groups in which boxes are."""
+    opened: list[list[str]] = []
+    finished: list[str] = []
+    for part in parts:
+        if isinstance(part, str):
+            if opened:
+                opened[-1].append(part)
+            else:
+                yield part
+        elif part.kind == _BOX_START:
+            opened.append(["{\\par "])
+        elif part.kind == _BOX_END:
+            finished += [*opened.pop(), "\\par }"]
+        elif opened:
+            opened[-1] += finished
+            finished = []
+        else:
+            yield from finished
+            finished = []
+
+
+def _rewritten(rtf: str, destinations: Collection[str]) -> Iterator[str | _Sign]:
     fonts = _symbol_fonts(rtf)
     rtf = _SYMBOL_FIELD.sub(_symbol_of_field, rtf)
     states, state, opened, left = [_State()], _State(), "", 0
-    for token in _TOKEN.finditer(rtf):
+    for token in chain(_TOKEN.finditer(rtf), _closings(states)):
         word, number, code, sign, brace, text = token.groups()
         if brace:
             left = 0
             if brace == "{":
                 states.append(state)
             else:
-                state = states.pop() if states else state
+                before, state = state, states.pop() if states else state
+                if before.boxes != state.boxes and before.boxes:
+                    yield from (END if opened else "", _Sign(_BOX_END))
+                    opened = ""
+                elif len(states) == 1:
+                    yield _Sign(_PLACE)
             yield brace
         elif word and not (word == "u" and number and state.font in fonts):
-            left = 0
-            state = _after(state, word, number)
-            if opened and word in _BREAKS:
+            left, before = 0, state
+            state = _after(state, word, number, destinations)
+            is_box = before.boxes != state.boxes and bool(state.boxes)
+            if opened and (word in _BREAKS or is_box):
                 yield END
                 opened = ""
+            if is_box:
+                yield _Sign(_BOX_START)
+                continue
             yield token[0]
+            if word in _ENDS_OF_PARAGRAPHS and not state.is_destination:
+                yield _Sign(_PLACE)
         elif sign == "*" or state.is_destination:
             state = replace(state, is_destination=True)
             yield token[0]
@@ -119,6 +166,12 @@ def _rewritten(rtf: str) -> Iterator[str]:
             yield "".join(_escaped(_character(fonts[state.font], value)) for value in found)
 
 
+def _closings(states: list[_State]) -> Iterator[re.Match[str]]:
+    """Close the groups that a cut file leaves open, so that a box in them is text as well."""
+    while len(states) > 1:
+        yield from _TOKEN.finditer("}")
+
+
 def _symbol_fonts(rtf: str) -> dict[str, str]:
     """Return the names of the fonts whose characters are symbols, by their number."""
     _, found, table = rtf.partition("\\fonttbl")
@@ -131,8 +184,10 @@ def _symbol_fonts(rtf: str) -> dict[str, str]:
     return fonts
 
 
-def _after(state: _State, word: str, number: str | None) -> _State:
+def _after(state: _State, word: str, number: str | None, destinations: Collection[str]) -> _State:
     is_on = number != "0"
+    if word in _BOXES and state.boxes is not None:
+        return replace(state, font="", script="", is_destination=False, boxes=state.boxes + 1)
     match word:
         case "f":
             return replace(state, font=number or "")
@@ -148,7 +203,9 @@ def _after(state: _State, word: str, number: str | None) -> _State:
             return replace(state, is_hidden=is_on)
         case "plain":
             return replace(state, font="", script="", is_deleted=False, is_hidden=False)
-    return replace(state, is_destination=True) if word in _DESTINATIONS else state
+    if word in _WITHOUT_BOXES:
+        return replace(state, is_destination=True, boxes=None)
+    return replace(state, is_destination=True) if word in destinations else state
 
 
 def _character(font: str, value: int) -> str:

@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
+from clinical_modernbert.artifacts.remote_files import is_remote, local_copy
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.terms import TermSection
 from clinical_modernbert.sources import csv_rows
 from clinical_modernbert.sources.document import Quarantined
 from clinical_modernbert.sources.files import numbered_texts, read_chunks
+
+S = TypeVar("S", bound=TermSection)
 
 
 def existing(path: str, source: TermSection, field: str) -> Path:
@@ -15,6 +19,18 @@ def existing(path: str, source: TermSection, field: str) -> Path:
     if not Path(path).is_file():
         raise SourceError(f"sources[{source.name}].{field}: {path!r} is not a file")
     return Path(path)
+
+
+def with_local_paths(source: S) -> S:
+    """Return the source with local paths; its files in S3 are copied to this machine until the process ends."""
+    return source.model_copy(update={field: _local(source, field, path) for field, path in source.paths.items()})
+
+
+def _local(source: TermSection, field: str, path: str) -> str:
+    local = local_copy(path)
+    if is_remote(path) and not local.is_file():
+        raise SourceError(f"sources[{source.name}].{field}: {path!r} is not an object")
+    return str(local)
 
 
 def whole_lines(location: Path) -> Iterator[tuple[int, str]]:
