@@ -65,12 +65,14 @@ def test_every_worker_of_the_endpoint_has_a_replica(render: Render, settings: tu
 
 
 def test_the_endpoint_serves_all_models_of_the_values(render: Render) -> None:
-    more = ("endpoint.overrides.more_models[0]=notes", "endpoint.overrides.more_models[1].model=codes")
+    below = "endpoint.overrides"
+    more = (f"{below}.more_models[0]=notes", f"{below}.more_models[1].model=codes", f"{below}.aliases.encoder.notes=1")
     (service,) = of_kind(render("minimal", *SERVED, *more), "RayService")
     (application,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
 
     recipe = recipe_of(ServingArgs.model_validate(application["args"]))
     assert [one.model for one in recipe.each_model()] == ["m", "notes", "codes"]
+    assert recipe.aliases == {"encoder": {"notes": 1}}
 
 
 def test_fewer_replicas_than_workers_are_refused(helm: Helm) -> None:

@@ -98,6 +98,12 @@ class TracingSection(Section):
     """Share of traces to keep. A request that continues a caller's trace follows the caller's decision."""
 
 
+AliasName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+"""1 to 100 letters, digits, dots, underscores and dashes: it is part of addresses."""
+Weight = Annotated[float, Field(gt=0)]
+"""Share of an alias's keys; weights are relative to their sum."""
+
+
 class ServedModel(Section):
     """A model of an endpoint, and how its vectors are computed."""
 
@@ -124,6 +130,9 @@ class ServeRecipe(ServedModel, Recipe):
     more_models: tuple[Annotated[ServedModel, BeforeValidator(_as_section)], ...] = ()
     """Further models, which requests choose by ``model``: references, alone or with the settings above. Requests that name none
     get the first model. Each replica holds all of them."""
+    aliases: dict[AliasName, Annotated[dict[str, Weight], Field(min_length=1)]] = Field(default_factory=dict)
+    """Further names that requests may use, each with the weights of the served models that share its requests. The same API key
+    always gets the same model, so an alias of several models needs keys."""
     require_keys: bool = False
     """Refuse to start if the environment has no API keys. Keys that it has are required in any case."""
     cors_origins: tuple[str, ...] = ()
@@ -140,6 +149,16 @@ class ServeRecipe(ServedModel, Recipe):
                 raise ValueError(f"more_models[{number}]: {reference} is served already; name each model once")
         return self
 
+    @model_validator(mode="after")
+    def _aliases_name_served_models(self) -> "ServeRecipe":
+        references = [one.model for one in self.each_model()]
+        for alias, weights in self.aliases.items():
+            for reference in weights:
+                if reference not in references:
+                    served = f"must be one of the served models: {', '.join(references)}"
+                    raise ValueError(f"aliases.{alias}: {reference} {served}")
+        return self
+
     def each_model(self) -> "list[ServeRecipe]":
         """Return the recipe of each model alone, the default model first."""
         alone = self.model_copy(update={"more_models": ()})
@@ -148,4 +167,9 @@ class ServeRecipe(ServedModel, Recipe):
     def pinned(self, ids: Sequence[str]) -> "ServeRecipe":
         """Return the recipe with the models' ids, in the order of ``each_model``, in place of references."""
         more = (one.model_copy(update={"model": i}) for one, i in zip(self.more_models, ids[1:], strict=True))
-        return self.model_copy(update={"model": ids[0], "more_models": tuple(more)})
+        id_of = dict(zip((one.model for one in self.each_model()), ids, strict=True))
+        aliases = {
+            alias: {id_of[reference]: weight for reference, weight in weights.items()}
+            for alias, weights in self.aliases.items()
+        }
+        return self.model_copy(update={"model": ids[0], "more_models": tuple(more), "aliases": aliases})

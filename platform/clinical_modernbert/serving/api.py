@@ -13,9 +13,11 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from clinical_modernbert import __version__
+from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.gate import Gate, respond, route_path
 from clinical_modernbert.serving.key_ring import KeyRing
+from clinical_modernbert.serving.keys import FILE_VARIABLE, TEXT_VARIABLE
 from clinical_modernbert.serving.metrics import TALLY
 from clinical_modernbert.serving.models import ServedModels
 from clinical_modernbert.serving.routes import classify, fill_mask, openai, rerank, status, tei
@@ -94,7 +96,12 @@ def build_api(*services: EmbeddingService, keys: KeyRing | None = None) -> FastA
     The first model answers requests that name none, and its recipe has the limits of all. Raises ``RecipeError``.
     """
     models, (service, *_) = ServedModels(services), services
-    recipe = service.engine.recipe
+    recipe, keys = service.engine.recipe, keys or KeyRing()
+    if models.needs_keys and not keys.accepted():
+        raise RecipeError(
+            "aliases: an alias of several models needs API keys, because the same key always gets the same model; set "
+            f"{FILE_VARIABLE} or {TEXT_VARIABLE}, or name one model an alias"
+        )
     # FastAPI's pages load scripts from a public host, which many networks here cannot reach; the schema is at /openapi.json.
     api = FastAPI(
         title="Clinical ModernBERT",
@@ -108,7 +115,7 @@ def build_api(*services: EmbeddingService, keys: KeyRing | None = None) -> FastA
     api.add_middleware(
         Gate,
         limits=recipe.limits,
-        keys=keys or KeyRing(),
+        keys=keys,
         record=service.record,
         trace=service.trace,
         model_id=models.ids[0] if len(models.ids) == 1 else None,

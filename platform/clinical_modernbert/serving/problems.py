@@ -33,11 +33,9 @@ class ProblemError(Exception):
         self.headers: Mapping[str, str] = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
 
 
-def unknown_model(model_ids: Sequence[str]) -> ProblemError:
+def unknown_model(names: Sequence[str]) -> ProblemError:
     """404: the request names a model that is not served here, or a name that several have."""
-    message = f"this endpoint serves {model_ids[0]} and no other model"
-    if len(model_ids) > 1:
-        message = f"model must be one of {', '.join(model_ids)}, or the name alone of one of them"
+    message = f"model must be one of {', '.join(names)}, or absent"
     return ProblemError(404, "model_not_found", message, param="model")
 
 

@@ -117,7 +117,7 @@ def test_an_unknown_model_is_refused_with_the_names_that_there_are(served: Serve
     for path, body in (("/v1/embeddings", {"input": "x", "model": name}), (f"/embed?model={name}&", {"inputs": "x"})):
         status, headers, answer = served.ask(path, body)
         assert (status, answer["error"]["code"], answer["error"]["param"]) == (404, "model_not_found", "model"), path
-        assert f"one of {ONE}, {TWO}, {LABELS}" in answer["error"]["message"]
+        assert f"one of {ONE}, {TWO}, {LABELS}, one, two, labels, or absent" in answer["error"]["message"]
         assert "x-model" not in headers
     assert served.ask("/v1/models/other")[0] == 404
 

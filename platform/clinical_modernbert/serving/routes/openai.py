@@ -45,7 +45,7 @@ class EmbeddingsRequest(Body):
     Token ids are those of the served model's own tokenizer with its special tokens: they begin with [CLS] and end with [SEP].
     """
     model: str | None = None
-    """Id of a served model, ``<name>-<fingerprint>``, or its name alone; absent: the first that the key may use."""
+    """Id of a served model, ``<name>-<fingerprint>``, its name alone, or an alias; absent: the first that the key may use."""
     encoding_format: Literal["float", "base64"] = "float"
     """``float``: a list of numbers; ``base64``: the bytes of the numbers, little-endian."""
     output_dtype: OutputType = "float32"
@@ -91,12 +91,12 @@ class EmbeddingsResponse(Schema):
     object: Literal["list"] = "list"
     data: list[EmbeddingItem]
     model: str
-    """``<name>-<fingerprint>``, even if the request used the name alone."""
+    """``<name>-<fingerprint>`` of the model that answered, even if the request used its name alone or an alias."""
     usage: Usage
 
 
 class ModelCard(Schema):
-    """One served model."""
+    """One served model, or an alias."""
 
     id: str
     object: Literal["model"] = "model"
@@ -146,12 +146,15 @@ async def embeddings(service: EmbeddingService, request: EmbeddingsRequest) -> R
 
 
 async def list_models(models: ServedModels) -> ModelList:
-    """List the served models that the key may use; the first answers requests that name none."""
-    return ModelList(data=[_card(service) for service in models.allowed()])
+    """List the models and aliases that the key may use; the first answers requests that name none."""
+    cards = [_card(service) for service in models.allowed()]
+    for alias, services in models.allowed_aliases().items():
+        cards.append(ModelCard(id=alias, created=max(_card(service).created for service in services)))
+    return ModelList(data=cards)
 
 
 async def model(models: ServedModels, model_id: str) -> ModelCard:
-    """Return a served model by its id or its name alone."""
+    """Return a served model by its id or its name alone; of an alias, the model that answers this key."""
     return _card(models.choose(model_id))
 
 

@@ -48,7 +48,7 @@ class V1RerankRequest(Body):
     """Body of ``POST /v1/rerank``."""
 
     model: str | None = None
-    """Id of a served model, or its name alone; absent: the first that the key may use."""
+    """Id of a served model, its name alone, or an alias; absent: the first that the key may use."""
     query: str
     documents: list[str] = Field(examples=[_TEXTS])
     top_n: int | None = Field(default=None, ge=1)

@@ -99,5 +99,5 @@ class Route:
 
 def _in_address(models: ServedModels) -> Any:
     """Return the type of the address's ``model``, described with the names that it may have."""
-    about = "Id of a served model, or its name alone; absent: the first that the key may use."
+    about = "Id of a served model, its name alone, or an alias; absent: the first that the key may use."
     return Annotated[str | None, Query(description=about, json_schema_extra={"enum": [*models.names, None]})]
