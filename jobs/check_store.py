@@ -11,7 +11,7 @@ import sys
 from clinical_modernbert.cluster.access import ROLES, policy
 from clinical_modernbert.cluster.checks import check_access
 from clinical_modernbert.errors import UserError
-from clinical_modernbert.job import open_root
+from clinical_modernbert.job import end, open_root
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     try:
         findings = check_access(open_root(options.root), options.role)
     except UserError as error:
-        sys.exit(f"error: {error}")
+        end(error)
     sys.stdout.writelines(f"{finding}\n" for finding in findings)
     sys.exit(0 if all(finding.ok for finding in findings) else 1)
 

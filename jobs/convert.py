@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from clinical_modernbert.errors import UserError
+from clinical_modernbert.job import end
 
 
 def main() -> None:
@@ -22,8 +23,7 @@ def main() -> None:
     try:
         convert_to_folder(options.checkpoint, like=options.like, folder=options.folder)
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
+        end(error)
     sys.stdout.write(f"{options.folder}\n")
 
 

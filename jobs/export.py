@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from clinical_modernbert.errors import UserError
-from clinical_modernbert.job import open_root
+from clinical_modernbert.job import end, open_root
 from clinical_modernbert.recipe.vocabulary import Pooling, PortableFormat, PortableOutput
 
 
@@ -29,8 +29,7 @@ def main() -> None:
         choices = {"formats": given.format or ["onnx"], "output": given.output, "pooling": given.pooling}
         files = export_named(open_root(given.root), given.model, given.folder, **choices)
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
+        end(error)
     sys.stdout.writelines(f"{given.folder}/{file}\n" for file in files)
 
 

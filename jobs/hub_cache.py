@@ -10,7 +10,7 @@ from pathlib import Path
 
 from clinical_modernbert.cluster.hub_cache import pull, push
 from clinical_modernbert.errors import UserError
-from clinical_modernbert.job import open_root
+from clinical_modernbert.job import end, open_root
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
         store = open_root(options.root)
         num_files = len(push(store, options.folder).files) if options.action == "push" else pull(store, options.folder)
     except UserError as error:
-        sys.exit(f"error: {error}")
+        end(error)
     sys.stdout.write(f"{options.action}: {num_files} files, {store.uri}/hub and {options.folder}\n")
 
 

@@ -4,16 +4,21 @@ import csv
 import io
 import re
 import subprocess
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from clinical_modernbert.artifacts import Artifact, Store, list_artifacts, open_store
+from clinical_modernbert.artifacts import Artifact, InputEntry, Store, list_artifacts, open_store
+from clinical_modernbert.encoder import build_model, save_model
+from clinical_modernbert.recipe.pretrain import ModelSection
+from clinical_modernbert.tokenizer import load_tokenizer, padded_vocabulary_size, special_ids
 
 from benchmarks.kits.tests import helper_of_tests
-from benchmarks.kits.training_runs import TWO_WORKERS, is_same_run, start_job, start_script, tiny
+from benchmarks.kits.training_runs import TWO_WORKERS, is_same_run, same_weights, start_job, start_script, tiny
 
 _NUM_STEPS, _NUM_DOCUMENTS = 20, 400
 _STARTS, _LATE_START = 3, "The current node timed out during startup"
@@ -67,7 +72,7 @@ class Job:
 
     def made_without_faults(self, scratch: Path) -> Artifact:
         """Run the job on a store of its own in a folder below ``scratch``, and return its artifact."""
-        quiet = open_store(str(scratch / f"quiet-{self.kind}"))
+        quiet = open_store(tempfile.mkdtemp(prefix=f"quiet-{self.kind}-", dir=scratch))
         self.prepare(quiet, scratch)
         return self.finished(scratch, quiet)
 
@@ -80,8 +85,8 @@ class Job:
 
     def made(self, store: Store) -> Artifact | None:
         """Return what the job has published; None where it has not."""
-        found = list_artifacts(store, self.kind)
-        return found[0] if found else None
+        # Models that ``prepare`` publishes have no recipe.
+        return next((found for found in list_artifacts(store, self.kind) if found.manifest.recipe), None)
 
 
 def _same_files(one: Artifact, other: Artifact) -> bool:
@@ -108,6 +113,7 @@ def _write_tables(scratch: Path) -> None:
     rows = [(n, n, f"seen for {('fever', 'cough')[n % 2]} on day {n}", ("home", "admitted")[n % 2]) for n in range(200)]
     csv.writer(out).writerows([("id", "patient", "text", "label"), *rows])
     (scratch / "notes.csv").write_text(out.getvalue())
+    (scratch / "trial.yaml").write_text(str(tiny.TINY_PRETRAIN))  # a mapping of plain values is YAML as it stands
 
 
 def _start_training(scratch: Path, store: Store | str, environment: Mapping[str, str]) -> "subprocess.Popen[str]":
@@ -124,6 +130,42 @@ def _publish_model(store: Store, scratch: Path) -> None:
     if not folder.exists():
         helper.publish_model(folder / "store", folder / "export")
     helper.publish_folder(store.uri, folder / "export")
+
+
+def _publish_tagger(store: Store, scratch: Path) -> None:
+    folder = scratch / "tagger"
+    if not folder.exists():
+        tiny.save_tiny_classifier(folder / "model", head="token", labels=("O", "B-DRUG", "I-DRUG"))
+    helper_of_tests("served_models").publish_folder(store.uri, folder, name="tagger")
+
+
+def _publish_model_and_pairs(store: Store, scratch: Path) -> None:
+    _publish_model(store, scratch)
+    helper_of_tests("pairs").publish_tiny_pairs(store, held_out={"fraction": 0.4})
+
+
+def _publish_two_models(store: Store, scratch: Path) -> None:
+    corpus = tiny.publish_tiny_corpus(store)
+    tokenizer = load_tokenizer(corpus.folder("tokenizer"))
+    origin = InputEntry(name="corpus", id=f"corpus/{corpus.manifest.id}", digest=corpus.manifest.digest)
+    for seed, name in enumerate(("one", "two")):
+        if not (scratch / name).exists():
+            shape, roles = ModelSection.model_validate(tiny.TINY_PRETRAIN["model"]), special_ids(tokenizer)
+            size = padded_vocabulary_size(tokenizer)
+            model = build_model(shape, vocabulary_size=size, special_ids=roles, seed=seed)
+            save_model(model, tokenizer, scratch / name / "model")
+        helper_of_tests("served_models").publish_folder(store.uri, scratch / name, name=name, inputs=(origin,))
+
+
+def _publish_vectors(store: Store, scratch: Path) -> None:
+    made = _made_vectors(scratch)
+    for item in made.store.walk(made.prefix):
+        store.write_bytes(item.key, made.store.read_bytes(item.key))
+
+
+@cache
+def _made_vectors(scratch: Path) -> Artifact:
+    return JOBS["vectors"].made_without_faults(scratch)
 
 
 _CORPUS = {
@@ -160,12 +202,46 @@ _EVALUATION = {
     "efficiency": None,
     "scaling": {"num_cpus": 1, "num_runs": 1},
 }
+_SPANS = {**_VECTORS, "kind": "extract", "model": "tagger"}
+_CONTRAST = {**helper_of_tests("pairs").TINY_CONTRAST, "init": "tiny"}
+_MERGE = {
+    "kind": "merge",
+    "name": "drill",
+    "corpus": "tiny",
+    "models": [{"source": "one"}, {"source": "two"}],
+    "sequence_length": 64,
+    "max_rows": 8,
+}
+_SWEEP = {
+    "kind": "sweep",
+    "name": "drill",
+    "base": "SCRATCH/trial.yaml",
+    "corpus": "tiny",
+    "space": {"optimizer.learning_rate": {"type": "grid", "values": [1e-5, 3e-3]}},
+}
+_MAP = {"kind": "map", "name": "drill", "model": "one", "max_codes": 200, "num_iterations": 50}
+_PROJECTION = {"kind": "project", "name": "drill", "embeddings": "drill", "num_iterations": 50}
+
+
+def _same_spans(one: Artifact, other: Artifact) -> bool:
+    return bool(one.summary["spans"] == other.summary["spans"])  # the tables have the time of the run
+
+
+def _ended(one: Artifact, other: Artifact) -> bool:
+    return True  # a report has the times of its runs
+
+
 JOBS = {
     "pairs": Job("pairs", _start("build_pairs", _PAIRS), _same_files),
     "corpus": Job("corpus", _start("build_corpus", _CORPUS), _same_files),
     "training": Job("model", _start_training, _same_model, _publish_corpus),
     "vectors": Job("embeddings", _start("embed", _VECTORS), _same_files, _publish_model),
-    # A report has the times of its runs.
-    "evaluation": Job("evaluation", _start("evaluate", _EVALUATION), lambda one, other: True, _publish_model),
+    "evaluation": Job("evaluation", _start("evaluate", _EVALUATION), _ended, _publish_model),
+    "spans": Job("spans", _start("extract", _SPANS), _same_spans, _publish_tagger),
+    "contrast": Job("model", _start("contrast", _CONTRAST), same_weights, _publish_model_and_pairs),
+    "average": Job("model", _start("merge", _MERGE), same_weights, _publish_two_models),
+    "sweep": Job("sweep", _start("sweep", _SWEEP), _ended, _publish_corpus),
+    "map": Job("map", _start("map_codes", _MAP), _same_files, _publish_two_models),
+    "projection": Job("map", _start("project", _PROJECTION), _same_files, _publish_vectors),
 }
-"""Every kind of job that drills can afford; pairs need no Ray."""
+"""Every job that publishes an artifact; pairs need no Ray."""

@@ -13,7 +13,8 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
-WRONG_INPUT = 2
+from clinical_modernbert.errors import WRONG_INPUT
+
 # Exit codes that another attempt would not change: success, a wrong input, and a stop on request (128 + SIGINT, 128 + SIGTERM).
 FINAL = frozenset({0, WRONG_INPUT, 130, 143})
 # Ray sets this for the command of a submitted job.

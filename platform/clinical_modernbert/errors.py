@@ -1,20 +1,21 @@
 """The exceptions that users see.
 
     Exception
-    ├── UserError            the input is wrong; a job prints the message and exits with 2 where no other status is named
+    ├── UserError            the input is wrong; a job prints the message and exits with its ``status``: 2 where none is named
     │   ├── RecipeError      a recipe or an override
     │   ├── StoreError       the artifact store
-    │   │   └── StoreOutage  the store does not answer for now; a job exits with 3
+    │   │   └── StoreOutage  the store does not answer for now; status 3
     │   ├── ArtifactError    an artifact in the store
     │   │   └── AbsentArtifactError  no artifact of this name is finished yet; a job may wait for it
     │   ├── SignatureError   training state without the signature that this installation requires
     │   ├── SourceError      a raw file or record
     │   ├── CorpusError      a corpus build
-    │   ├── DiskFullError    a local disk is full; a job exits with 1
+    │   ├── DiskFullError    a local disk is full; status 1
+    │   ├── GroupError       a group of workers was lost or never started; status 1
     │   ├── ModelError       a model
     │   └── ClusterError     a Kubernetes object, or the cluster
     │       ├── AbsentError       the cluster has no object of this name
-    │       └── UnavailableError  the cluster is not reached, or its API does not answer for now; `jobs/submit.py` exits with 3
+    │       └── UnavailableError  the cluster is not reached, or its API does not answer for now; status 3
     └── RunStopped           a run ended on request; a job exits with 143
 
 A message names the field or file, the value, and what would be right. For a broken invariant of its own, code uses ``assert``
@@ -23,10 +24,17 @@ or raises the library's exception.
 
 import errno
 import re
+from typing import ClassVar
+
+WRONG_INPUT = 2
+"""Exit status that another attempt would not change."""
 
 
 class UserError(Exception):
     """Base of every error that the user can fix: the message names the field or file, the value and what would be right."""
+
+    status: ClassVar[int] = WRONG_INPUT
+    """With which a job exits. After any other than this one the same command may succeed, and ``--retries`` starts it again."""
 
 
 class RecipeError(UserError):
@@ -39,6 +47,8 @@ class StoreError(UserError):
 
 class StoreOutage(StoreError):  # noqa: N818  # the field's word
     """The store does not answer, or breaks off its answers, for longer than the store's client tries again."""
+
+    status = 3
 
 
 class ArtifactError(UserError):
@@ -60,6 +70,12 @@ class SourceError(UserError):
 class DiskFullError(UserError):
     """A local disk, which tasks use for scratch, is full."""
 
+    status = 1
+
+
+PASSING = (StoreOutage, DiskFullError)
+"""What ends work without saying anything about it: a run that ended so is not done, where another error is its result."""
+
 
 class CorpusError(UserError):
     """A corpus build cannot produce a corpus: no document is left, or too many records are quarantined."""
@@ -67,6 +83,12 @@ class CorpusError(UserError):
 
 class ModelError(UserError):
     """A model cannot be built or loaded as the recipe says."""
+
+
+class GroupError(UserError):
+    """A group of workers failed more often than ``max_failures`` allows, or never started."""
+
+    status = 1
 
 
 class ClusterError(UserError):
@@ -79,6 +101,8 @@ class AbsentError(ClusterError):
 
 class UnavailableError(ClusterError):
     """The cluster is not reached, or its API does not answer or refuses for now; what runs there is not affected."""
+
+    status = 3
 
 
 class RunStopped(Exception):  # noqa: N818  # nothing went wrong

@@ -17,8 +17,8 @@ import yaml
 from clinical_modernbert import __version__
 from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, make_plan, open_store, wait_until_there
 from clinical_modernbert.artifacts.leftovers import sweep_leftovers
-from clinical_modernbert.attempts import WRONG_INPUT, run_attempts
-from clinical_modernbert.errors import DiskFullError, RunStopped, StoreError, StoreOutage, UserError, disk_full
+from clinical_modernbert.attempts import run_attempts
+from clinical_modernbert.errors import RunStopped, StoreError, UserError, disk_full
 from clinical_modernbert.recipe import Recipe, load_recipe
 
 T = TypeVar("T", bound=Recipe)
@@ -66,7 +66,7 @@ def main(
             artifact = run(plan)
             _logger.info("finished %s", artifact.uri)
     except UserError as error:
-        _end(error)
+        end(error)
     except RunStopped as stopped:
         sys.stderr.write(f"stopped: {stopped}\n")
         sys.exit(128 + signal.SIGTERM)
@@ -74,7 +74,7 @@ def main(
         full = disk_full(error)
         if full is None:
             raise
-        _end(full)
+        end(full)
     sys.stdout.write(f"{artifact.uri}\n")
 
 
@@ -105,11 +105,10 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _end(error: UserError) -> NoReturn:
-    # Another attempt may find a disk with room.
-    status = 3 if isinstance(error, StoreOutage) else 1 if isinstance(error, DiskFullError) else WRONG_INPUT
+def end(error: UserError) -> NoReturn:
+    """Print the error that ends a job, and exit with its status."""
     sys.stderr.write(f"error: {error}\n")
-    sys.exit(status)
+    sys.exit(error.status)
 
 
 def _commit() -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 from clinical_modernbert.artifacts import Plan, Store, make_plan, open_store, resolve
-from clinical_modernbert.errors import ArtifactError, ModelError
+from clinical_modernbert.errors import ArtifactError, GroupError
 from clinical_modernbert.evaluation.fingerprint_inputs import fingerprint_inputs
 from clinical_modernbert.evaluation.launch import launch, on_worker, shared_out
 from clinical_modernbert.evaluation.run import evaluate
@@ -160,7 +160,7 @@ def test_a_cluster_without_room_is_said_in_the_recipe_s_words(
 ) -> None:
     scaling = {"num_cpus": 64, "start_timeout_s": 3, "max_failures": 0}
     made = plan(FineTuneRecipe, encoder_folders["bert"], data, open_store(str(tmp_path)), scaling=scaling)
-    with pytest.raises(ModelError, match=r"no room for a worker of 64 CPUs within scaling.start_timeout_s=3"):
+    with pytest.raises(GroupError, match=r"no room for a worker of 64 CPUs within scaling.start_timeout_s=3"):
         launch([made])
 
 

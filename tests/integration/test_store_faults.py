@@ -13,13 +13,18 @@ import pytest
 from clinical_modernbert import outages
 from clinical_modernbert.artifacts import Store, open_store, s3_store
 from clinical_modernbert.errors import StoreError, StoreOutage
+from clinical_modernbert.evaluation.launch import do_runs
+from clinical_modernbert.recipe import SweepRecipe, build_recipe
 from clinical_modernbert.recipe.sources import TableSource
 from clinical_modernbert.sources import list_units, read_unit
 from clinical_modernbert.sources.document import Document
 from clinical_modernbert.sources.files import read_chunks
+from clinical_modernbert.sweeps.run import do_trial
+from clinical_modernbert.sweeps.trials import sweep_base
 
 from benchmarks.kits.fault_proxy import Fault, FaultProxy, running_fault_proxy
 from tests.helpers.s3_server import S3Server
+from tests.helpers.tiny import TINY_PRETRAIN, save_tiny_model
 
 pytestmark = pytest.mark.s3
 # More than a part of a multipart upload, so that a fault hits parts, their beginning and their end.
@@ -92,6 +97,26 @@ def test_a_service_that_stays_away_is_an_outage_and_leaves_no_file(
     with pytest.raises(StoreOutage, match="reading key failed with"):
         store.get_file("key", tmp_path / "target.bin")
     assert [*tmp_path.iterdir()] == []
+
+
+def test_an_outage_is_no_result_of_a_run_or_a_trial(
+    store: Store, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Another error of one is: it is kept in the report, beside the others' figures."""
+    monkeypatch.setattr(s3_store, "PATIENCE_S", 0.5)
+    (tmp_path / "tiny.yaml").write_text(str(TINY_PRETRAIN))
+    values = {"kind": "sweep", "name": "rates", "base": str(tmp_path / "tiny.yaml"), "corpus": "tiny"}
+    space = {"space": {"optimizer.learning_rate": {"type": "grid", "values": [1e-5]}}}
+    base = sweep_base(build_recipe(SweepRecipe, values | space, origin="test"), data_id="tiny")
+    task = {"name": "roles", "type": "sentence_roles", "train": "roles.txt"}
+    (tmp_path / "roles.txt").write_text("###1\nRESULTS\tFewer falls.\n")
+    save_tiny_model(tmp_path / "one")
+    run = {"kind": "probe", "name": "one", "encoder": {"name": "one", "source": str(tmp_path / "one")}, "task": task}
+    proxy.close()
+    with pytest.raises(StoreOutage):
+        do_runs({"store_uri": store.uri, "recipes": {"one": {**run, "data": str(tmp_path)}}})
+    with pytest.raises(StoreOutage):
+        do_trial({"optimizer.learning_rate": 1e-5}, base=base, store_uri=store.uri, sweep_id="rates", halving=None)
 
 
 def test_a_service_that_comes_back_is_used_again(store: Store, proxy: FaultProxy) -> None:

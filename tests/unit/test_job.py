@@ -17,7 +17,7 @@ from clinical_modernbert.artifacts import (
     upload,
     write_manifest,
 )
-from clinical_modernbert.errors import CorpusError, RunStopped, StoreError, StoreOutage
+from clinical_modernbert.errors import CorpusError, GroupError, RunStopped, StoreError, StoreOutage
 from clinical_modernbert.job import main, open_root
 from clinical_modernbert.recipe import CorpusRecipe, MapRecipe
 
@@ -141,6 +141,7 @@ def test_the_users_mistake_is_exit_code_2_and_one_message(
     ("error", "code", "message"),
     [
         (StoreOutage("writing a failed with ConnectionError"), 3, "error: writing a failed with ConnectionError\n"),
+        (GroupError("training a failed: lost"), 1, "error: training a failed: lost\n"),
         (RunStopped("a stopped after step 9"), 143, "stopped: a stopped after step 9\n"),
     ],
 )

@@ -32,7 +32,7 @@ FORMAT_VERSION = {
     "model": 5,
     "sweep": 5,
     "evaluation": 5,
-    "map": 5,
+    "map": 6,
     "embeddings": 2,
     "spans": 1,
 }

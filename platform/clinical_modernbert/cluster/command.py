@@ -41,12 +41,9 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         _refuse_options_without_effect(options)
         sys.exit(_run_on_ray(options) if options.address else _run_on_kubernetes(options))
-    except UnavailableError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(3)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
+        sys.exit(error.status)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,9 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from clinical_modernbert.attempts import WRONG_INPUT
 from clinical_modernbert.cluster.client import Cluster, JobState
-from clinical_modernbert.errors import AbsentError, ClusterError, UnavailableError
+from clinical_modernbert.errors import WRONG_INPUT, AbsentError, ClusterError, UnavailableError
 
 PROGRESS_S = 60.0
 PATIENCE_S = 900.0

@@ -17,8 +17,7 @@ from aiohttp import ClientError
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from clinical_modernbert.attempts import WRONG_INPUT
-from clinical_modernbert.errors import ClusterError, UnavailableError
+from clinical_modernbert.errors import WRONG_INPUT, ClusterError, UnavailableError
 
 # Ray applies .gitignore to the working directory, but not to modules.
 _NOT_UPLOADED = ["**/__pycache__", "*.pyc", "*.egg-info"]

@@ -9,9 +9,8 @@ import time
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 
-from clinical_modernbert.attempts import WRONG_INPUT
 from clinical_modernbert.cluster.client import Cluster
-from clinical_modernbert.errors import ClusterError
+from clinical_modernbert.errors import WRONG_INPUT, ClusterError
 
 PATIENCE_S = 60.0
 _PORT = 8265

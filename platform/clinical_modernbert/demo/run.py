@@ -37,7 +37,7 @@ from clinical_modernbert.errors import RecipeError, UserError
 from clinical_modernbert.evaluation.codes.lookup import crosswalk
 from clinical_modernbert.evaluation.codes.map import map_codes
 from clinical_modernbert.evaluation.masked_tokens.score import evaluate
-from clinical_modernbert.job import open_root
+from clinical_modernbert.job import end, open_root
 from clinical_modernbert.recipe import (
     ContrastRecipe,
     CorpusRecipe,
@@ -86,8 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
         data = Path(options.data) if options.data else None
         screen = run_demo(open_root(options.root), data=data, overrides=options.overrides)
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
+        end(error)
     sys.stdout.write(screen)
     if options.screen:
         Path(options.screen).write_text(screen, encoding="utf-8")

@@ -30,7 +30,7 @@ from clinical_modernbert.evaluation.codes.lookup import (
 from clinical_modernbert.evaluation.codes.vectors import text_vectors
 from clinical_modernbert.evaluation.report.schema import LookUpFigures
 from clinical_modernbert.evaluation.tasks.ranking import cosines
-from clinical_modernbert.job import open_root
+from clinical_modernbert.job import end, open_root
 from clinical_modernbert.recipe import ContrastRecipe, PairsRecipe, build_recipe, read_recipe
 from clinical_modernbert.recipe.corpus import HeldOutSection
 from clinical_modernbert.recipe.overrides import apply_override, dotted
@@ -69,8 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         sys.stdout.write(run_vectors(open_root(options.root), data=options.data, overrides=options.overrides))
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
+        end(error)
 
 
 def run_vectors(store: Store, *, data: str | None, overrides: Sequence[str] = ()) -> str:

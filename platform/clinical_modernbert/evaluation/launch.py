@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field
 
 from clinical_modernbert.artifacts import Plan, open_store
-from clinical_modernbert.errors import ModelError, UserError
+from clinical_modernbert.errors import PASSING, GroupError, UserError
 from clinical_modernbert.evaluation.runs import run, run_plan
 from clinical_modernbert.recipe import FineTuneRecipe, ProbeRecipe, RunRecipe
 from clinical_modernbert.recipe.evaluate import EvaluateScaling
@@ -41,7 +41,8 @@ class RunShare(Section):
 def launch(plans: Sequence[Plan[RunRecipe]]) -> Errors:
     """Do all runs, and return why some have no figures: errors of their data or encoder. No run stops another.
 
-    ``ModelError`` at the end, if a worker was lost or never started: that says nothing about a run, which can be done again.
+    At the end an error of ``PASSING`` is raised, or ``GroupError`` if a worker was lost or never started: both say nothing about
+    a run, which can be done again.
     """
     if not plans:
         return {}
@@ -65,10 +66,13 @@ def launch(plans: Sequence[Plan[RunRecipe]]) -> Errors:
     lost = {run_id: error for outcome in outcomes for run_id, error in outcome.lost.items()}
     for run_id, error in (failed | lost).items():
         _logger.error("%s: %s", run_id, error)
+    for outcome in outcomes:
+        if outcome.ended_by:
+            raise outcome.ended_by
     if lost:
         first = next(iter(lost))
         others = f" (and {len(lost) - 1} more runs, named above)" if len(lost) > 1 else ""
-        raise ModelError(f"run {first} was not done: {lost[first]}{others}")
+        raise GroupError(f"run {first} was not done: {lost[first]}{others}")
     return failed
 
 
@@ -79,6 +83,8 @@ class _Outcome:
     failed: Errors = field(default_factory=dict)
     lost: Errors = field(default_factory=dict)
     """Their worker never started, or was lost too often."""
+    ended_by: UserError | None = None
+    """An error of ``PASSING``: it ended the runs that are in none of these."""
 
 
 def shared_out(plans: Sequence[Plan[RunRecipe]], num_workers: int) -> list[Sequence[Plan[RunRecipe]]]:
@@ -94,6 +100,8 @@ def _launch(plans: Sequence[Plan[RunRecipe]]) -> _Outcome:
     share = RunShare(store_uri=plans[0].store.uri, recipes={plan.id: plan.recipe for plan in plans})
     try:
         outcome = _Outcome(failed=(_as_task if mode == "frozen" else _on_train)(share, plans[0].recipe.scaling))
+    except PASSING as failure:
+        return _Outcome(ended_by=failure)
     except _NoWorkerError as failure:
         # Runs that the worker finished before it was given up are in the store.
         outcome = _Outcome(lost={plan.id: str(failure) for plan in plans if plan.existing() is None})
@@ -134,7 +142,7 @@ def _as_task(share: RunShare, scaling: EvaluateScaling) -> Errors:
     from ray.exceptions import RayError
 
     try:
-        return on_worker(_in_worker, share.model_dump(mode="json"), scaling=scaling)
+        return on_worker(do_runs, share.model_dump(mode="json"), scaling=scaling)
     except RayError as failure:
         raise _NoWorkerError(str(failure).strip().splitlines()[-1]) from None
 
@@ -149,14 +157,17 @@ def _on_train(share: RunShare, scaling: EvaluateScaling) -> Errors:
         resource_settings="scaling.num_cpus or scaling.gpus_per_run",
     )
     try:
-        errors: Errors = run_group(_in_worker, share.model_dump(mode="json"), group, name=next(iter(share.recipes)))
-    except ModelError as failure:
+        errors: Errors = run_group(do_runs, share.model_dump(mode="json"), group, name=next(iter(share.recipes)))
+    except GroupError as failure:
         raise _NoWorkerError(str(failure)) from None
     return errors
 
 
-def _in_worker(config: dict[str, Any]) -> Errors:
-    """Do the runs that are not yet done. User errors are returned: raising would make Ray retry every run."""
+def do_runs(config: dict[str, Any]) -> Errors:
+    """Do the runs that are not yet done.
+
+    User errors but those of ``PASSING`` are returned: raising would make Ray retry every run.
+    """
     share = RunShare.model_validate(config)
     errors: Errors = {}
     store = open_store(share.store_uri)
@@ -165,6 +176,8 @@ def _in_worker(config: dict[str, Any]) -> Errors:
             plan = run_plan(recipe, store)
             if plan.existing() is None:
                 run(plan)
+        except PASSING:
+            raise
         except UserError as error:
             errors[run_id] = str(error)
     return errors

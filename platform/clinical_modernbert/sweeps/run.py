@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from clinical_modernbert.artifacts import Artifact, Plan, Store, open_store, resolve
-from clinical_modernbert.errors import ModelError, RecipeError, UserError
+from clinical_modernbert.errors import PASSING, ModelError, RecipeError, UserError
 from clinical_modernbert.progress import watch
 from clinical_modernbert.recipe import ContrastRecipe, SweepRecipe
 from clinical_modernbert.recipe.sweep import GridDimension, HalvingSection
-from clinical_modernbert.runtime import cluster_room, side_by_side, start_ray
+from clinical_modernbert.runtime import cluster_room, side_by_side, start_ray, user_error
 from clinical_modernbert.sweeps.board import Board
 from clinical_modernbert.sweeps.halving import held_out_value, train_while_it_keeps_up
 from clinical_modernbert.sweeps.kinds import PRETRAINING, TrialRecipe
@@ -77,7 +77,9 @@ def _run_trials(plan: Plan[SweepRecipe], base: SweepBase, folder: Path) -> list[
     recipe = plan.recipe
     num_at_once = fitting(recipe.scaling.max_concurrent_trials, example_trials(recipe, base), cluster_room())
     search = _ablation(recipe, num_at_once) if recipe.arms else _search(plan, num_at_once)
-    trial = tune.with_parameters(_trial, base=base, store_uri=plan.store.uri, sweep_id=plan.id, halving=recipe.halving)
+    trial = tune.with_parameters(
+        do_trial, base=base, store_uri=plan.store.uri, sweep_id=plan.id, halving=recipe.halving
+    )
     tuner = tune.Tuner(
         tune.with_resources(trial, resources={"memory": _DRIVER_BYTES}),
         param_space=search.space,
@@ -98,6 +100,9 @@ def _run_trials(plan: Plan[SweepRecipe], base: SweepBase, folder: Path) -> list[
         done=lambda: sum(_is_trained(base, point, plan.store) for point in points),
     ):
         results = tuner.fit()
+    ended_by = [cause for result in results if isinstance(cause := user_error(result.error), PASSING)]
+    if ended_by:
+        raise ended_by[0]
     return [_outcome(base, result, Board(plan.store, plan.id)) for result in results]
 
 
@@ -180,10 +185,13 @@ def _search(plan: Plan[SweepRecipe], num_at_once: int) -> _TuneSearch:
     return _TuneSearch(space, num_trials, num_samples=num_trials, algorithm=limited)
 
 
-def _trial(
+def do_trial(
     config: Mapping[str, Any], *, base: SweepBase, store_uri: str, sweep_id: str, halving: HalvingSection | None
 ) -> None:
-    """Train one trial in a driver process of Tune. A user's error is the trial's result, not a failure that Tune retries."""
+    """Train one trial in a driver process of Tune.
+
+    A user's error is the trial's result, not a failure that Tune retries; one of ``PASSING`` is not.
+    """
     from ray import tune
 
     model_id = None
@@ -194,6 +202,8 @@ def _trial(
             value = train_while_it_keeps_up(plan, halving, Board(plan.store, sweep_id), base.kind)
         else:
             value = held_out_value(plan.existing() or launch(plan), base.kind)
+    except PASSING:
+        raise
     except UserError as error:
         tune.report({_COST: float("inf"), "value": None, "model": model_id, "error": str(error)})
         return

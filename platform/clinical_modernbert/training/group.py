@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from clinical_modernbert.errors import ModelError
+from clinical_modernbert.errors import PASSING, GroupError
 
 T = TypeVar("T")
 
@@ -43,12 +43,14 @@ def run_group(
     """Run ``worker(config)`` in every process of a group and return what rank 0 returned.
 
     ``worker`` is a function of a module, which each process imports by its name. ``name`` is used in Ray's logs. ``config`` is
-    plain values, because Ray sends it to every node. Raises ``ModelError`` with the cause if the group failed more often than
-    ``max_failures`` allows, or could not start.
+    plain values, because Ray sends it to every node. Raises ``GroupError`` with the cause if the group failed more often than
+    ``max_failures`` allows, or could not start; an error of ``PASSING`` in a worker is raised as it is.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
+
+    from clinical_modernbert.runtime import user_error
 
     use_gpu = scaling.gpus_per_worker > 0
     resources = {"CPU": scaling.cpus_per_worker, **({"GPU": scaling.gpus_per_worker} if use_gpu else {})}
@@ -77,7 +79,12 @@ def run_group(
         try:
             return _in_thread(trainer.fit).return_value
         except TrainingFailedError as error:
-            raise ModelError(_root_cause(error, scaling)) from error
+            failures = getattr(error, "worker_failures", None) or {}
+            first = next(iter(failures.values()), error)
+            cause = user_error(first)
+            if isinstance(cause, PASSING):
+                raise cause from error
+            raise GroupError(_root_cause(first, scaling)) from error
 
 
 def _in_thread(run: Callable[[], T]) -> T:
@@ -104,10 +111,8 @@ def _import_and_run(job: dict[str, Any]) -> Any:
     return worker(job["config"])
 
 
-def _root_cause(error: Exception, scaling: GroupScaling) -> str:
+def _root_cause(first: Exception, scaling: GroupScaling) -> str:
     """Return the last line of the first worker's error, or that there was no room if the workers never started."""
-    failures = getattr(error, "worker_failures", None) or {}
-    first = next(iter(failures.values()), error)
     message = str(first).strip()
     if "worker group startup timed out" in message:  # Ray's class of this error is private
         return _no_room(scaling)

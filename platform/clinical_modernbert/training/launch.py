@@ -19,6 +19,7 @@ from clinical_modernbert.artifacts import Artifact, Plan, open_store
 from clinical_modernbert.errors import (
     ArtifactError,
     DiskFullError,
+    GroupError,
     ModelError,
     RecipeError,
     RunStopped,
@@ -203,8 +204,8 @@ def _train_on_ray(plan: TrainPlan) -> None:
     records = Records(plan.store, plan.id)
     try:
         run_group(ray_worker, asdict(job), group, name=plan.id)
-    except ModelError as error:
-        raise _final_error(records, job) or ModelError(f"training {plan.id} failed: {error}") from error
+    except GroupError as error:
+        raise _final_error(records, job) or GroupError(f"training {plan.id} failed: {error}") from error
     final_error = _final_error(records, job)
     if final_error:
         raise final_error

@@ -43,5 +43,5 @@ def test_a_clock_that_jumps_changes_no_artifact(tmp_path: Path) -> None:
 
 @pytest.mark.s3
 def test_a_job_under_a_broken_store_ends_as_without(tmp_path: Path) -> None:
-    outcome = store_faults.run(tmp_path, 0, num_each=0, num_kills=0, names=("pairs",))
+    outcome = store_faults.drill(tmp_path, 0, num_each=0, num_kills=0, names=("pairs",))
     assert outcome.passed, outcome

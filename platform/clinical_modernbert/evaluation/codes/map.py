@@ -43,11 +43,10 @@ def map_codes(plan: Plan[MapRecipe]) -> Artifact:
     vectors_ND = _vectors(encoder, codes, pooling, recipe)
     _logger.info("embedded %d codes", len(codes))
     index_NK, similarity_NK = nearest(vectors_ND, k=max(recipe.purity_neighbours, NEIGHBOURS_SHOWN))
-    seed = int(model.manifest.recipe["training"]["seed"])
     figures = Purity(
         k=recipe.purity_neighbours,
         encoder=purity(index_NK[:, : recipe.purity_neighbours], codes.chapters_N),
-        untrained=_purity(_vectors(untrained(encoder, seed=seed), codes, pooling, recipe), codes, recipe),
+        untrained=_purity(_vectors(untrained(encoder, seed=recipe.seed), codes, pooling, recipe), codes, recipe),
         tfidf=_purity(text_vectors(codes.descriptions), codes, recipe),
         permutation=permuted_purity(index_NK[:, : recipe.purity_neighbours], codes.chapters_N, seed=recipe.seed),
     )
