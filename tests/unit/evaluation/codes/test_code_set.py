@@ -13,10 +13,12 @@ from clinical_modernbert.errors import ArtifactError
 from clinical_modernbert.evaluation.codes.code_set import code_set, held_out_by_pairs, held_out_codes
 from clinical_modernbert.evaluation.codes.map import map_codes
 from clinical_modernbert.evaluation.codes.vectors import encoder_vectors, untrained
-from clinical_modernbert.recipe import MapRecipe, PairsRecipe, PretrainRecipe
+from clinical_modernbert.recipe import MapRecipe, MergeRecipe, PairsRecipe, PretrainRecipe
 from clinical_modernbert.recipe.corpus import HeldOutSection
 from clinical_modernbert.tokenizer import special_ids
+from clinical_modernbert.training.corpora import merge_plan
 from clinical_modernbert.training.launch import pretrain_in_process
+from clinical_modernbert.training.merge import merge
 
 from tests.helpers.pairs import publish_tiny_pairs
 from tests.helpers.tiny import publish_tiny_corpus, tiny_pretrain_plan
@@ -78,6 +80,19 @@ def test_a_map_without_the_models_corpus_is_refused(tmp_path: Path) -> None:
     store.clear("corpus/")
     with pytest.raises(ArtifactError, match="its corpus or pair set is not in"):
         map_codes(make_plan(MapRecipe(name="m", model="tiny", max_codes=100), store))
+
+
+def test_an_averaged_model_has_a_map(tmp_path: Path) -> None:
+    """Its recipe is no training's."""
+    store = open_store(str(tmp_path))
+    publish_tiny_corpus(store)
+    for seed, name in enumerate(("one", "two")):
+        pretrain_in_process(tiny_pretrain_plan(store, "training.num_steps=1", f"training.seed={seed}", name=name))
+    sources = [{"source": "one"}, {"source": "two"}]
+    values = {"name": "both", "corpus": "tiny", "models": sources, "sequence_length": 64, "max_rows": 8}
+    merge(merge_plan(MergeRecipe.model_validate(values), store))
+    made = map_codes(make_plan(MapRecipe(name="m", model="both", max_codes=100, num_iterations=50), store))
+    assert made.summary["purity"]["untrained"] > 0
 
 
 def test_codes_are_held_out_as_the_models_pair_set_says(tmp_path: Path) -> None:
