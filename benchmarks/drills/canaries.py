@@ -35,6 +35,7 @@ from benchmarks.kits.training_runs import helper_of_tests, tiny_store
 _PATHS = (
     "/embed",
     "/embed_all",
+    "/embed_sparse",
     "/tokenize",
     "/fill-mask",
     "/predict",

@@ -70,6 +70,9 @@ class ServeLimits(Section):
     max_state_numbers: Annotated[int, Field(ge=1024)] = 8_388_608
     """Numbers in one answer of ``/embed_all``: its tokens times the width of the model. The default is one text of 8,192 tokens
     at a width of 1,024."""
+    max_sparse_values: Annotated[int, Field(ge=1024)] = 2_097_152
+    """Values that one answer of ``/embed_sparse`` may have: its texts times the vocabulary, or times ``top_k``. The default is 41
+    texts of a vocabulary of 50,368 words."""
     stalled_after_s: Annotated[float, Field(gt=0)] = 60
     """Seconds after which ``/health`` fails while a thread runs the same job: the model's, the tokenizer's or that of large
     answers. Set it above the time of the longest text."""

@@ -20,7 +20,7 @@ from clinical_modernbert.serving.key_ring import KeyRing
 from clinical_modernbert.serving.keys import FILE_VARIABLE, TEXT_VARIABLE
 from clinical_modernbert.serving.metrics import TALLY
 from clinical_modernbert.serving.models import ServedModels
-from clinical_modernbert.serving.routes import classify, fill_mask, openai, rerank, status, tei
+from clinical_modernbert.serving.routes import classify, fill_mask, openai, rerank, sparse, status, tei
 from clinical_modernbert.serving.routes.route import Route
 from clinical_modernbert.serving.schemas import ErrorBody
 from clinical_modernbert.serving.service import EmbeddingService
@@ -39,6 +39,12 @@ ROUTES = (
     Route("/embed", tei.embed, answer=_VECTORS, examples=tei.EMBED_EXAMPLES),
     Route("/", tei.embed, answer=_VECTORS, examples=tei.EMBED_EXAMPLES, is_listed=False),
     Route("/embed_all", tei.embed_all, answer=list[_VECTORS], examples=tei.EMBED_ALL_EXAMPLES),
+    Route(
+        "/embed_sparse",
+        sparse.embed_sparse,
+        answer=list[list[sparse.SparseValue]],
+        examples=sparse.EXAMPLES,
+    ),
     Route("/similarity", tei.similarity, answer=list[float], examples=tei.SIMILARITY_EXAMPLES),
     Route("/rerank", rerank.rerank, answer=list[rerank.Rank], examples=rerank.RERANK_EXAMPLES, exclude_none=True),
     Route(

@@ -139,16 +139,17 @@ def test_tokenize_stops_at_the_limit_and_not_after_the_last_text(opened: Open) -
     assert sum(calls) < 5, calls
 
 
-def test_embed_all_answers_a_bounded_number_of_numbers(opened: Open) -> None:
+def test_embed_all_answers_a_bounded_number_of_numbers(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     app, service = opened(max_state_numbers=64 * 100)
     computed: list[int] = []
-    service.record = lambda name, *_: computed.append(1) if name == "cm_compute_seconds" else None
+    run = service.scheduler.run
+    monkeypatch.setattr(service.scheduler, "run", lambda *a, **k: computed.append(1) or run(*a, **k))
     status, answer = post(app, "/embed_all", {"inputs": ["acute distress " * 20] * 4})
     assert (status, answer["error"]["code"]) == (413, "answer_too_large")
     assert "max_state_numbers=6400, which is 100 tokens" in answer["error"]["message"]
     assert not computed
     status, states = post(app, "/embed_all", {"inputs": TEXTS[:2], "dimensions": 3})
-    assert status == 200
+    assert (status, computed) == (200, [1])
     assert {len(state) for text in states for state in text} == {3}
 
 

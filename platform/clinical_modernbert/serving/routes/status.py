@@ -51,6 +51,7 @@ class Limits(Schema):
     max_guess_characters: int
     max_tokenized: int
     max_state_numbers: int
+    max_sparse_values: int
     stalled_after_s: float
     body_timeout_s: float
     request_timeout_s: float
@@ -100,7 +101,7 @@ class Info(Schema):
     """Threads of one forward pass."""
     limits: Limits
     head: HeadKind
-    """Head of the model: it decides which of ``/fill-mask``, ``/predict`` and ``/token-classify`` answer.
+    """Head of the model: it decides which of ``/fill-mask``, ``/embed_sparse``, ``/predict`` and ``/token-classify`` answer.
 
     ``embedding`` means no head: the model was fine-tuned for its vectors.
     """

@@ -19,6 +19,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/embeddings": {"input": "x", "model": "tiny"},
     "/embed": {"inputs": "x"},
     "/embed_all": {"inputs": "x"},
+    "/embed_sparse": {"inputs": "x"},
     "/similarity": {"inputs": {"source_sentence": "x", "sentences": ["y"]}, "parameters": {}},
     "/rerank": {"query": "x", "texts": ["y"]},
     "/v1/rerank": {"query": "x", "documents": ["y"]},

@@ -1,0 +1,88 @@
+"""``/embed_sparse`` (TEI): the words of the vocabulary that a text weighs, from the masked-language head as SPLADE pools it.
+
+The weight of a word is the largest of log(1 + max(0, logit)) over the text's tokens; words without one are left out. A head that
+was not trained for it weighs about half of its vocabulary, so an answer is bounded by what it may hold, before it is computed.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated
+
+import numpy as np
+from fastapi import Response
+from numpy.typing import NDArray
+from pydantic import Field
+
+from clinical_modernbert.serving import problems
+from clinical_modernbert.serving.forward import EncodeTask
+from clinical_modernbert.serving.routes.rendering import render_lists
+from clinical_modernbert.serving.routes.route import Examples
+from clinical_modernbert.serving.schemas import Body, EmbeddingInput, Schema, TruncationDirection
+from clinical_modernbert.serving.service import EmbeddingService
+
+_NOTE = "chest pain radiating to the left arm"
+EXAMPLES: Examples = {
+    "one_text": {"inputs": _NOTE},
+    "the_heaviest_words": {"inputs": [_NOTE, "no acute distress"], "top_k": 32},
+}
+_VALUES_IN_JOB = 32_768
+
+
+class EmbedSparseRequest(Body):
+    """Body of ``POST /embed_sparse``."""
+
+    inputs: EmbeddingInput = Field(examples=[[_NOTE]])
+    """One text or a list: strings, or the token ids of this model's tokenizer."""
+    top_k: Annotated[int, Field(ge=1)] | None = None
+    """Answer the heaviest words only, at most this many for each text; absent: all with a weight."""
+    truncate: bool = False
+    """Cut texts that are too long; otherwise they are refused."""
+    truncation_direction: TruncationDirection = "Right"
+    """The end that is cut."""
+    prompt_name: str | None = None
+    """One of the model's prompts, which precedes each text; absent: the model's default prompt, if it has one."""
+
+
+class SparseValue(Schema):
+    """One word with a weight."""
+
+    index: int
+    """Its id in the vocabulary of the model's tokenizer."""
+    value: float
+
+
+async def embed_sparse(service: EmbeddingService, request: EmbedSparseRequest) -> Response:
+    """Return the words that each text weighs, by their ids, for an index of words; the model needs a masked-language head."""
+    engine = service.engine
+    if engine.head != "masked-lm":
+        raise problems.no_head("masked-lm", engine.head)
+    top_k = min(request.top_k or engine.vocabulary_size, engine.vocabulary_size)
+    _check_size(request.inputs, top_k, limit=engine.recipe.limits.max_sparse_values)
+    outputs = await service.run(
+        service.with_prompt(request.inputs, request.prompt_name, field="inputs"),
+        field="inputs",
+        task=lambda ids: EncodeTask(ids, kind="sparse", top_k=top_k, vocabulary_size=engine.vocabulary_size),
+        truncate=request.truncate,
+        cut_left=request.truncation_direction.lower() == "left",
+    )
+    words = [answer_2K.T for answer_2K in outputs.arrays]
+    contents = await render_lists(service, words, _render, items_in_job=_VALUES_IN_JOB)
+    headers = {"x-truncated": str(outputs.num_truncated), "x-compute-tokens": str(outputs.num_tokens)}
+    return Response(f"[{','.join(contents)}]", media_type="application/json", headers=headers)
+
+
+def _check_size(inputs: EmbeddingInput, top_k: int, *, limit: int) -> None:
+    """Refuse an answer that may hold too many values, whatever the model weighs; raises ``ProblemError``."""
+    is_one = isinstance(inputs, str) or any(isinstance(item, int) for item in inputs[:1])
+    num_texts = 1 if is_one else len(inputs)
+    if num_texts * top_k <= limit:
+        return
+    ways = [f"send at most {limit // top_k} texts"] if limit >= top_k else []
+    ways += [f"set top_k to at most {limit // num_texts}"] if limit >= num_texts else []
+    fits = f"max_sparse_values={limit}: {' or '.join(ways) or 'split the request'}"
+    raise problems.answer_too_large("inputs", f"up to {num_texts * top_k} values, {top_k} for each text", fits)
+
+
+def _render(words_K2: NDArray[np.float32]) -> str:
+    pairs: Sequence[tuple[float, float]] = words_K2.tolist()
+    return json.dumps([{"index": int(index), "value": value} for index, value in pairs])
