@@ -183,6 +183,8 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
         raise ModelError(
             f"the tokenizer of {folder} has {len(tokenizer)} tokens, its model {size}: they do not belong together"
         )
+    # transformers warns once of indexing errors at a text longer than the model's limit; callers cut, divide or refuse it.
+    tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
     return tokenizer
 
 

@@ -1,6 +1,7 @@
 """Clinical words are whole tokens, never parts of others; ids, offsets and text survive."""
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,18 @@ def test_it_is_saved_for_transformers_4_too_and_cuts_where_the_model_ends(clinic
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
     assert config["tokenizer_class"] == "PreTrainedTokenizerFast" and config["model_max_length"] == 20
     assert len(load_tokenizer(tmp_path)("fever " * 99, truncation=True)["input_ids"]) == 20
+
+
+def test_a_text_longer_than_the_model_gives_no_warning(clinical, tmp_path: Path, caplog) -> None:
+    """Callers cut, divide or refuse such a text, so nothing runs beyond the model's positions."""
+    save_tokenizer(clinical, tmp_path, max_tokens=20)
+    logger = logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        assert len(load_tokenizer(tmp_path)("fever " * 99)["input_ids"]) > 20
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert caplog.messages == []
 
 
 def test_a_base_that_is_absent_is_named(tmp_path: Path) -> None:

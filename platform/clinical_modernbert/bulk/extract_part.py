@@ -7,7 +7,6 @@ end, because ``lexical_variant`` ends at 250 characters. Nothing here tells whet
 Legend: T tokens of one window, L labels.
 """
 
-import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,7 +34,6 @@ from clinical_modernbert.sources.document import Quarantined
 _ID_BITS = 20
 """A note has fewer than 2 ** 20 spans, so ``note_nlp_id`` is the number of the row, times that, plus that of the span."""
 _MOST_CHARACTERS = 250
-_WHOLE_NUMBER = re.compile(r"-?\d{1,18}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +112,6 @@ def extract_rows(
             number += 1
             if isinstance(row, Quarantined):
                 quarantined.append(row)
-            elif recipe.id_type == "integer" and not _WHOLE_NUMBER.fullmatch(row.id):
-                reason = f"{recipe.id_column} is no whole number as OMOP's note_id is; id_type=string keeps others"
-                quarantined.append(Quarantined(file, row.position, reason, record_id=row.id))
             elif row.text.strip():
                 numbers[row.position] = number - 1
                 texts.append(row)

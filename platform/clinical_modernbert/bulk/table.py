@@ -5,6 +5,7 @@ batch of the job is a range of row numbers.
 """
 
 import logging
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from clinical_modernbert.sources.json_values import read_values
 _JSON = (".jsonl", ".ndjson", ".json")
 _KINDS = (".parquet", ".csv", ".csv.gz", *(f"{name}{end}" for name in _JSON for end in ("", ".gz")))
 _BATCH_ROWS = 256
+_WHOLE_NUMBER = re.compile(r"-?\d{1,18}", re.ASCII)
 # JSON may leave out a column where it is null, so its columns are those of many rows.
 _COMPARED_VALUES = 1000
 
@@ -194,6 +196,9 @@ def _row(position: str, values: Mapping[str, Any], *, file: str, recipe: TableRe
     name, text = _string(values[recipe.id_column]), values[recipe.text_column]
     if not name:
         return Quarantined(file, position, f"no {recipe.id_column}")
+    if recipe.needs_whole_ids and not _WHOLE_NUMBER.fullmatch(name):
+        reason = f"{recipe.id_column} is no whole number as OMOP's note_id is; id_type=string keeps others"
+        return Quarantined(file, position, reason, record_id=name)
     if text is not None and not isinstance(text, str):
         return Quarantined(file, position, f"{recipe.text_column} is no text", record_id=name)
     metadata = tuple(_string(values[column]) for column in recipe.stored_columns)

@@ -55,6 +55,11 @@ class TableRecipe(Recipe):
         """Columns that are stored as they are, as strings."""
         return ()
 
+    @property
+    def needs_whole_ids(self) -> bool:
+        """Whether a row whose id is no whole number is quarantined."""
+        return False
+
     def identity(self) -> RecipeValues:
         """Return the settings that decide the output; the table counts by the content of its files, not by their address."""
         return {key: value for key, value in super().identity().items() if key != "input_uri"}
@@ -114,6 +119,11 @@ class ExtractRecipe(TableRecipe):
     """Lowest score of a span that is stored."""
     snippet_characters: int = Field(default=0, ge=0, le=250)
     """Characters of ``snippet``, the text around a span; 0 leaves the column empty."""
+
+    @property
+    def needs_whole_ids(self) -> bool:
+        """Whether the ids are OMOP's."""
+        return self.id_type == "integer"
 
 
 class ProjectScaling(Section):

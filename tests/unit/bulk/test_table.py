@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from clinical_modernbert.bulk.table import TextRow, find_tables, fingerprint_inputs, quarantine_entry, read_table_rows
 from clinical_modernbert.errors import SourceError
+from clinical_modernbert.recipe import ExtractRecipe
 from clinical_modernbert.sources.document import Quarantined
 from pyarrow import csv
 from pydantic import ValidationError
@@ -43,6 +44,24 @@ def test_every_table_of_a_folder_is_found_and_named_by_its_content(folder: Path,
         True,
     ]
     assert [table.key for table in find_tables(recipe(form.format(folder / "c.parquet")))] == ["c.parquet"]
+
+
+@pytest.mark.parametrize(("id_type", "num_bad"), [("integer", 3), ("string", 0)])
+def test_ids_that_are_no_numbers_are_seen_before_a_note_is_labelled(tmp_path: Path, id_type: str, num_bad: int) -> None:
+    """The count of rows reads the table too, so a table of other ids ends the job before any actor starts."""
+    ids = ["1", "-2", "3.5", "a7", "9" * 19, "0"]
+    (tmp_path / "note.csv").write_text("note_id,note_text\n" + "".join(f"{i},x\n" for i in ids))
+    extract = ExtractRecipe.model_validate(
+        {"name": "t", "model": "ner", "input_uri": str(tmp_path), "id_column": "note_id", "text_column": "note_text",
+         "id_type": id_type}
+    )  # fmt: skip
+    rows = list(read_table_rows(tmp_path / "note.csv", file="note.csv", recipe=extract))
+    bad = [row for row in rows if isinstance(row, Quarantined)]
+    assert (len(rows), len(bad)) == (6, num_bad)
+    assert [row.position for row in bad] == ["line 4", "line 5", "line 6"][:num_bad]
+    assert all(
+        row.reason == "note_id is no whole number as OMOP's note_id is; id_type=string keeps others" for row in bad
+    )
 
 
 def test_rows_of_every_format_read_alike_and_bad_ones_are_named_by_their_place(folder: Path) -> None:
