@@ -15,6 +15,7 @@ from clinical_modernbert.sources.document import Quarantined
 
 _MOST_CHARACTERS = 64  # a longer value is text, which has no form
 _MOST_SHAPES = 2
+_END = "unexpected end of data"  # of csv.Error
 _RUNS = re.compile(r"\d+|[^\W\d_]+|\s+")
 
 
@@ -41,7 +42,9 @@ class Loss:
         lines = last_line - self.first_line + 1
         reason = f"broken CSV quoting ({self.reason}); {lines} line{'s are' if lines > 1 else ' is'} lost"
         lost = max(round(lines / self.lines_a_row) - 1, 0)
-        return Quarantined(file, f"lines {self.first_line}-{last_line}", reason, num_lost=lost)
+        # A file that ends in a quoted field is cut, or has a quote that nothing closes.
+        is_cut = self.reason == _END
+        return Quarantined(file, f"lines {self.first_line}-{last_line}", reason, num_lost=lost, is_cut=is_cut)
 
 
 def column_shapes(rows: Sequence[Sequence[str]], num_columns: int) -> tuple[frozenset[str] | None, ...]:

@@ -19,14 +19,15 @@ from pathlib import Path
 from clinical_modernbert.sources.column_names import check_names
 from clinical_modernbert.sources.csv_loss import Loss, column_shapes, skip_quoted
 from clinical_modernbert.sources.document import Quarantined
-from clinical_modernbert.sources.files import read_chunks
+from clinical_modernbert.sources.files import NULLS, NULLS_REASON, read_chunks
 from clinical_modernbert.sources.inflate import DamagedFileError
 
 # A discharge summary has up to about 100,000 characters; a longer field is an unclosed quote.
 _MOST_CHARACTERS = 1 << 24
 DELIMITERS = (",", "\t", "|", ";")
 _COMPARED_ROWS = 8
-_NOT_UTF8 = re.compile("[\ud800-\udfff]")
+_END_OF_DOS = ["\x1a"]  # ends files of DOS
+_UNREADABLE = re.compile(f"[\ud800-\udfff]|{NULLS.decode()}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +71,24 @@ def read_rows(
     lower = [name.lower() for name in header]
     others = [lower.index(name) if name in lower else None for name in optional]
     number = 0
-    for line, row in _table_rows(reader, lines, file=file, delimiter=delimiter, num_columns=len(header)):
+    for line, row in _table_rows(reader, lines, file=file, delimiter=delimiter, header=header):
         number += 1
         if isinstance(row, Quarantined):
             yield row
         elif len(row) != len(header):
-            reason = f"{len(row)} columns where the header has {len(header)}"
-            yield Quarantined(file, f"line {line}", reason, sha256=_row_hash(row))
+            is_cut = len(row) < len(header) and lines.is_cut
+            reason = (
+                f"{len(row)} columns where the header has {len(header)}{'; the file ends in a row' if is_cut else ''}"
+            )
+            yield Quarantined(file, f"line {line}", reason, sha256=_row_hash(row), is_cut=is_cut)
         else:
             values = tuple([row[index] for index in indexes])
             if others:
                 values += tuple("" if index is None else row[index] for index in others)
-            if any(_NOT_UTF8.search(value) for value in values):
-                yield Quarantined(file, f"line {line}", "the row is not UTF-8", sha256=_row_hash(row))
+            bad = next((found[0] for found in map(_UNREADABLE.search, values) if found), None)
+            if bad is not None:
+                reason = NULLS_REASON if bad.startswith("\0") else "the row is not UTF-8"
+                yield Quarantined(file, f"line {line}", reason, sha256=_row_hash(row))
             else:
                 yield Row(number, line, values)
     if lines.damage:
@@ -91,9 +97,13 @@ def read_rows(
 
 
 def _table_rows(
-    reader: Iterator[list[str]], lines: "_Lines", *, file: str, delimiter: str, num_columns: int
+    reader: Iterator[list[str]], lines: "_Lines", *, file: str, delimiter: str, header: list[str]
 ) -> Iterator[tuple[int, list[str] | Quarantined]]:
-    """Yield (first line, row) for each row that is not blank, and one record for the lines from a broken quote to a row."""
+    """Yield (first line, row) for each row, and one record for the lines from a broken quote to a row.
+
+    Blank lines are no rows, nor is the header again, as files that were joined have it.
+    """
+    num_columns = len(header)
     recent: deque[list[str]] = deque(maxlen=_COMPARED_ROWS)
     num_rows = num_lines = 0
     loss: Loss | None = None
@@ -112,7 +122,9 @@ def _table_rows(
             continue
         if row is None:
             break
-        if not row or (loss and not loss.ends_at(row)):
+        if not row or row == _END_OF_DOS or (loss and not loss.ends_at(row)):
+            continue
+        if row[-1].strip() == header[-1] and [value.strip("\ufeff ") for value in row] == header:
             continue
         if loss:
             yield loss.first_line, loss.quarantined(file, line - 1)
@@ -156,6 +168,11 @@ class _Lines:
         self.last = ""
         """The line that was read last, and its number."""
         self._lines = self._read(chunks)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the last line that was read is the last of the file, and has no end."""
+        return not self.last.endswith("\n")
 
     def __iter__(self) -> Iterator[str]:
         return self._lines

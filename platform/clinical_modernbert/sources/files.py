@@ -24,6 +24,9 @@ _BOM = b"\xef\xbb\xbf"
 _HASHING_THREADS = 8
 _HASHED_BYTES = 1 << 20
 _MOST_LINE_BYTES = 1 << 26  # no record of these formats is longer
+# Single ones occur in texts of databases, and become blanks.
+NULLS = bytes(16)
+NULLS_REASON = "a block of null bytes, as of an unfinished copy"
 # Text inflates to 3 to 30 times its size, and gzip can reach 1,032. A smaller output is harmless whatever its ratio.
 MOST_RATIO = 200
 HARMLESS_BYTES = 1 << 26
@@ -266,13 +269,20 @@ def numbered_lines(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
 def numbered_texts(chunks: Iterable[bytes], *, file: str) -> Iterator[tuple[int, str | Quarantined]]:
     """Yield (number from 1, line) in UTF-8 or Windows-1252; damage is one quarantined value at the end.
 
+    A carriage return alone ends a line too, as on old Macs. A line with a block of null bytes is quarantined.
+
     CMS ships ICD-9-CM v32 (Ménière) in Latin-1 and FDA its products in Windows-1252, which has the same letters and typographic
     dashes and quotes; copies in UTF-8 exist. No text of theirs in one of the former is valid UTF-8.
     """
     number = 0
     try:
-        for number, line in numbered_lines(chunks):
-            yield number, _decode(line.removeprefix(_BOM) if number == 1 else line)
+        for _, line in numbered_lines(chunks):
+            for part in line.removesuffix(b"\r").split(b"\r"):
+                number += 1
+                if NULLS in part:
+                    yield number, Quarantined(file, f"line {number}", NULLS_REASON)
+                else:
+                    yield number, _decode(part.removeprefix(_BOM) if number == 1 else part)
     except DamagedFileError as error:
         yield (
             number + 1,
@@ -307,12 +317,15 @@ def read_chunks(location: str | Path, progress: Progress | None = None) -> Itera
             for chunk in inflated(stream):
                 progress.read_bytes = stream.tell()
                 progress.given_bytes += len(chunk)
+                # A copy that was not finished, or a broken disk, has blocks of them where text was.
+                progress.unused_bytes += chunk.count(b"\0")
                 if progress.given_bytes > max(HARMLESS_BYTES, MOST_RATIO * progress.read_bytes):
                     progress.unused_bytes = progress.given_bytes  # the whole file counts as not read
                     reason = f"the archive inflates to more than {MOST_RATIO} times its size"
                     raise DamagedFileError(f"byte {progress.read_bytes}", reason)
                 yield chunk
         except DamagedFileError as error:
+            progress.unused_bytes = min(progress.unused_bytes + error.doubtful_bytes, progress.given_bytes)
             if error.is_cut:
                 progress.read_bytes = progress.missing_bytes = progress.size_bytes
             raise

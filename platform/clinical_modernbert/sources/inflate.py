@@ -12,7 +12,9 @@ _OUTPUT_BYTES = 1 << 18
 class DamagedFileError(Exception):
     """A file cannot be read from a position on; everything before it was yielded."""
 
-    def __init__(self, position: str, reason: str, *, is_cut: bool = False, unread_bytes: int = 0) -> None:
+    def __init__(
+        self, position: str, reason: str, *, is_cut: bool = False, unread_bytes: int = 0, doubtful_bytes: int = 0
+    ) -> None:
         super().__init__(f"{position}: {reason}")
         self.position = position
         self.reason = reason
@@ -20,6 +22,8 @@ class DamagedFileError(Exception):
         """Whether the file ends there although more was to come."""
         self.unread_bytes = unread_bytes
         """As in ``Quarantined``."""
+        self.doubtful_bytes = doubtful_bytes
+        """Inflated bytes before it whose check sum is not right: what of them was changed is unknown."""
 
 
 def inflated(stream: IO[bytes]) -> Iterator[bytes]:
@@ -79,6 +83,7 @@ def _inflate_fast(head: bytes, later: Iterator[bytes]) -> Iterator[bytes]:
 def _inflate(head: bytes, later: Iterator[bytes]) -> Iterator[bytes]:
     data = head
     position = 0  # compressed bytes consumed before `data`
+    doubtful = 0  # inflated bytes of the member, whose check sum is at its end
     member = zlib.decompressobj(wbits=31)
     while True:
         if not data:
@@ -92,13 +97,18 @@ def _inflate(head: bytes, later: Iterator[bytes]) -> Iterator[bytes]:
             salvaged, length = _salvage(before, data)
             if salvaged:
                 yield salvaged
-            raise DamagedFileError(f"byte {position + length}", f"the gzip archive is broken ({error})") from None
+            reason = f"the gzip archive is broken ({error})"
+            raise DamagedFileError(
+                f"byte {position + length}", reason, doubtful_bytes=doubtful + len(salvaged)
+            ) from None
         if chunk:
             yield chunk
+            doubtful += len(chunk)
         remaining = member.unused_data if member.eof else member.unconsumed_tail
         position += len(data) - len(remaining)
         data = remaining
         if member.eof:
+            doubtful = 0
             # Archives may hold several members (as daily exports joined with cat do) and zero padding between and after them.
             padded = data
             data = padded.lstrip(b"\0")

@@ -10,7 +10,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clinical_modernbert.sources.document import Quarantined
 from clinical_modernbert.sources.files import numbered_lines
@@ -20,6 +20,7 @@ _MOST_BYTES = _MOST_CHARACTERS = 1 << 26
 _START = re.compile(rb"(?:\xef\xbb\xbf)?\s*+(\S)")
 _BETWEEN = re.compile(r"[ \t\r\n,]*+")
 _LONGEST_LITERAL = 9
+_BLANKS = b" \t\r\n\x1a"  # the last one ends files of DOS
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 _TOO_DEEP = "JSON that is nested too deeply"
 
@@ -72,24 +73,48 @@ def _is_line(first: bytes) -> bool:
 
 def _read_lines(chunks: Iterable[bytes], file: str) -> Iterator[Value | Quarantined]:
     number = line = 0
+    ended = _Ended(chunks)
+    broken: Quarantined | None = None  # is not yielded before it is known whether it is the last line
     try:
-        for line, raw in numbered_lines(chunks):
+        for line, raw in numbered_lines(ended):
+            if broken:
+                yield broken
+                broken = None
             content = raw.removeprefix(codecs.BOM_UTF8) if line == 1 else raw
-            if not content.strip():
+            if not content.strip(_BLANKS):
                 continue
             number += 1
             digest = hashlib.sha256(raw).hexdigest()
             try:
                 value = json.loads(content)
             except ValueError:  # broken JSON, or bytes that are not UTF-8
-                yield Quarantined(file, f"line {line}", "no JSON", sha256=digest)
+                broken = Quarantined(file, f"line {line}", "no JSON", sha256=digest)
+                is_begun = content.lstrip().startswith(b"{")
             except RecursionError:
                 yield Quarantined(file, f"line {line}", _TOO_DEEP, sha256=digest)
             else:
                 yield Value(number, f"line {line}", value, digest)
+        if broken:
+            is_cut = is_begun and not ended.with_newline
+            yield replace(broken, reason="no JSON; the file ends in a value", is_cut=True) if is_cut else broken
     except DamagedFileError as error:
+        if broken:
+            yield broken
         position = f"line {line + 1}, {error.position}"
         yield Quarantined(file, position, error.reason, unread_bytes=error.unread_bytes)
+
+
+class _Ended:
+    """Chunks, and whether the last one ends a line."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = chunks
+        self.with_newline = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            self.with_newline = chunk.endswith(b"\n") if chunk else self.with_newline
+            yield chunk
 
 
 def _read_stream(chunks: Iterable[bytes], file: str) -> Iterator[Value | Quarantined]:

@@ -96,6 +96,42 @@ def unclosed_quote(folder: Path) -> dict[str, Any]:
     return {"type": "table", "path": str(folder / "notes.csv"), **TABLE}
 
 
+def cut_csv(folder: Path) -> dict[str, Any]:
+    content = write_csv(folder, NOTES)
+    (folder / "notes.csv").write_bytes(content[: len(content) * 99 // 100])
+    return {"type": "table", "path": str(folder / "notes.csv"), **TABLE}
+
+
+def cut_row(folder: Path) -> dict[str, Any]:
+    (folder / "notes.csv").write_bytes(write_csv(folder, NOTES).replace(b'"', b"") + b"n9999,p9")
+    return {"type": "table", "path": str(folder / "notes.csv"), **TABLE}
+
+
+def cut_json(folder: Path) -> dict[str, Any]:
+    content = "".join(f"{json.dumps(row)}\n" for row in NOTES)
+    (folder / "notes.jsonl").write_text(content[: len(content) * 99 // 100])
+    return {"type": "table", "path": str(folder / "notes.jsonl"), **TABLE}
+
+
+def flipped_csv(folder: Path) -> dict[str, Any]:
+    packed = bytearray(gzip.compress(write_csv(folder, NOTES)))
+    packed[-6] ^= 0x55  # of the check sum: where the text was changed is unknown
+    (folder / "notes.csv.gz").write_bytes(packed)
+    return {"type": "table", "path": str(folder / "notes.csv.gz"), **TABLE}
+
+
+def unfinished_copy(folder: Path) -> dict[str, Any]:
+    content = write_csv(folder, NOTES)
+    (folder / "notes.csv").write_bytes(content[: len(content) // 2] + bytes(len(content) // 2))
+    return {"type": "table", "path": str(folder / "notes.csv"), **TABLE}
+
+
+def null_block(folder: Path) -> dict[str, Any]:
+    lines = "".join(f"A{n // 10:02d}{n % 10}   Cholera of kind {n}\n" for n in range(1000)).encode()
+    (folder / "codes.txt").write_bytes(lines[:8_192] + bytes(4_096) + lines[12_288:])
+    return {"type": "codes", "table": "icd10cm", "path": str(folder / "codes.txt")}
+
+
 def latin1(folder: Path) -> dict[str, Any]:
     (folder / "discharge.csv").write_bytes(
         b"note_id,subject_id,text\n" + b"".join(b"1-DS-%d,%d,M\xe9ni\xe8re\n" % (n, n) for n in range(70))
@@ -104,7 +140,23 @@ def latin1(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "write", [torn_csv, torn_mimic, torn_json, torn_codes, torn_parquet, torn_shards, unclosed_quote, latin1]
+    "write",
+    [
+        torn_csv,
+        torn_mimic,
+        torn_json,
+        torn_codes,
+        torn_parquet,
+        torn_shards,
+        unclosed_quote,
+        latin1,
+        cut_csv,
+        cut_row,
+        cut_json,
+        flipped_csv,
+        unfinished_copy,
+        null_block,
+    ],
 )
 def test_damage_of_one_source_stops_a_build_at_default_limits(
     write: Callable[[Path], dict[str, Any]], tmp_path: Path

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from clinical_modernbert.errors import SourceError
-from clinical_modernbert.sources.files import find_files, read_chunks
+from clinical_modernbert.sources.files import NULLS_REASON, Progress, find_files, numbered_texts, read_chunks
 from clinical_modernbert.sources.inflate import DamagedFileError
 
 CONTENT = b"".join(b"line %d of a file that compresses somewhat\n" % number for number in range(60_000))
@@ -114,3 +114,28 @@ def test_parquet_is_not_read_as_gzip(tmp_path: Path) -> None:
     (tmp_path / "0.parquet.gz").touch()
     with pytest.raises(SourceError, match=r"'0\.parquet\.gz' below"):
         find_files(str(tmp_path), field="paths", patterns=("*.parquet",), required=False)
+
+
+@pytest.mark.parametrize("place", ["content", "check sum"])
+def test_all_of_a_member_counts_as_lost_if_its_check_sum_is_wrong(tmp_path: Path, place: str) -> None:
+    """A flipped bit may change what comes before the byte at which inflating fails."""
+    good, other = gzip.compress(CONTENT[:300_000]), bytearray(gzip.compress(CONTENT[300_000:]))
+    other[len(other) // 2 if place == "content" else -7] ^= 0x55
+    (tmp_path / "a.gz").write_bytes(good + other)
+    progress = Progress()
+    with pytest.raises(DamagedFileError):
+        list(read_chunks(tmp_path / "a.gz", progress))
+    assert progress.unread_bytes == pytest.approx(len(other), rel=0.05)
+
+
+def test_null_bytes_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(CONTENT[:30_000] + bytes(10_000) + CONTENT[40_000:50_000])
+    progress = Progress()
+    list(read_chunks(tmp_path / "a.csv", progress))
+    assert progress.unread_bytes == 10_000
+
+
+def test_lines_of_an_old_mac_and_a_block_of_null_bytes() -> None:
+    content = b"one\rtwo\r\nthree\nfo" + bytes(512) + b"x\nfive\0\n"
+    found = [(number, getattr(line, "reason", line)) for number, line in numbered_texts([content], file="f")]
+    assert found == [(1, "one"), (2, "two"), (3, "three"), (4, NULLS_REASON), (5, "five\0")]

@@ -63,6 +63,11 @@ def test_bad_rows_are_quarantined_with_their_line_and_the_next_are_read() -> Non
     assert records[2] == Quarantined("discharge.csv", "line 5", "subject_id is not a number", record_id="1-DS-3")
 
 
+def test_the_header_of_a_file_that_was_joined_is_no_row() -> None:
+    joined = LATEST.format(1) + "\ufeff" + HEADER.replace("\n", "\r\n") + LATEST.format(2) + HEADER + "\x1a"
+    assert [type(record) for record in notes(joined)] == [Document, Document]
+
+
 def test_a_broken_quote_costs_its_neighbourhood_once() -> None:
     broken = '10-DS-2,10,1,DS,2,,,"never closed\nand on\nand on\n'
     records = notes(LATEST.format(1) + broken + LATEST.format(3) + LATEST.format(4))
