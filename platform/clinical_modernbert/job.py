@@ -17,6 +17,7 @@ import yaml
 from clinical_modernbert import __version__
 from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, make_plan, open_store, wait_until_there
 from clinical_modernbert.artifacts.leftovers import sweep_leftovers
+from clinical_modernbert.artifacts.manifest import signing_key
 from clinical_modernbert.attempts import run_attempts
 from clinical_modernbert.errors import RunStopped, StoreError, UserError, disk_full
 from clinical_modernbert.recipe import Recipe, load_recipe
@@ -58,6 +59,7 @@ def main(
         # Logged first: a cluster's image may hold another version of the package than the one submitted.
         _logger.info("clinical-modernbert %s, commit %s, from %s", __version__, _commit(), Path(__file__).parent)
         _logger.info("fingerprint %s, output %s", plan.fingerprint, plan.uri)
+        signing_key()  # an empty one would end the job when it publishes
         artifact = plan.existing()
         if artifact:
             _logger.info("already built, nothing to do: %s", artifact.uri)

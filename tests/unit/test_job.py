@@ -61,6 +61,16 @@ def test_a_job_runs_once(recipe_path: str, root: str, capsys: pytest.CaptureFixt
     assert capsys.readouterr().out == first
 
 
+def test_an_empty_key_for_signatures_ends_a_job_before_its_work(
+    recipe_path: str, root: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CLINICAL_MANIFEST_KEY", "")
+    with pytest.raises(SystemExit) as ended:
+        main(CorpusRecipe, never, arguments=[recipe_path, "--root", root])
+    assert ended.value.code == 2
+    assert "error: CLINICAL_MANIFEST_KEY is set and empty" in capsys.readouterr().err
+
+
 def test_the_same_command_deletes_what_a_killed_run_left(recipe_path: str, root: str) -> None:
     store = open_store(root)
     main(CorpusRecipe, build, arguments=[recipe_path, "--root", root])

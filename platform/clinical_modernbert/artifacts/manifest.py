@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from clinical_modernbert import __version__
 from clinical_modernbert.artifacts.layout import MANIFEST_NAME, SIGNATURE_NAME
@@ -33,9 +33,16 @@ class FileEntry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str
-    """Path below the artifact's folder."""
+    """Path below the artifact's folder. A reader writes the file to it below its cache, so no other path is one."""
     size_bytes: int
     sha256: str
+
+    @field_validator("path")
+    @classmethod
+    def _below_the_folder(cls, path: str) -> str:
+        if "\0" in path or any(name in ("", ".", "..") for name in path.split("/")):
+            raise ValueError(f"the path {path!r} of a file must be relative, without empty names, '.' and '..'")
+        return path
 
 
 class InputEntry(BaseModel):
@@ -101,8 +108,9 @@ def write_manifest(store: Store, prefix: str, manifest: Manifest) -> Manifest:
     manifest = manifest.model_copy(update={"files": tuple(sorted(manifest.files, key=lambda entry: entry.path))})
     # Not sorted by key: a recipe's sources and a report's rows are read back in the order in which they were written.
     data = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False).encode()
-    if os.environ.get(KEY_VARIABLE):
-        store.write_bytes(join_key(prefix, SIGNATURE_NAME), _signature(prefix, data).encode())
+    key = signing_key()
+    if key is not None:
+        store.write_bytes(join_key(prefix, SIGNATURE_NAME), _signature(key, prefix, data).encode())
     store.write_bytes(join_key(prefix, MANIFEST_NAME), data)
     return manifest
 
@@ -117,20 +125,32 @@ def read_manifest(store: Store, prefix: str, *, signed: bool = False) -> Manifes
         data = store.read_bytes(key)
     except KeyError:
         return None
-    if signed and os.environ.get(KEY_VARIABLE):
-        _check_signature(store, prefix, data)
+    secret = signing_key() if signed else None
+    if secret is not None:
+        _check_signature(secret, store, prefix, data)
     try:
         return Manifest.model_validate_json(data)
     except ValidationError as error:
         raise ArtifactError(f"{store.uri}/{key} is damaged: {error.errors(include_url=False)[0]['msg']}") from None
 
 
-def _signature(prefix: str, data: bytes) -> str:
+def signing_key() -> bytes | None:
+    """Return the key of the environment, None where the variable is not set.
+
+    Raises ``SignatureError`` if it is set and blank: a Secret or Helm value that is empty must not turn the check off.
+    """
+    value = os.environ.get(KEY_VARIABLE)
+    if value is not None and not value.strip():
+        raise SignatureError(f"{KEY_VARIABLE} is set and empty: give it a long random string, or unset it")
+    return None if value is None else os.fsencode(value)  # any bytes are a key, also those that are not UTF-8
+
+
+def _signature(key: bytes, prefix: str, data: bytes) -> str:
     # The folder is part of it: a signed manifest must not make the files of another run valid.
-    return hmac.new(os.environ[KEY_VARIABLE].encode(), f"{prefix}\n".encode() + data, hashlib.sha256).hexdigest()
+    return hmac.new(key, f"{prefix}\n".encode() + data, hashlib.sha256).hexdigest()
 
 
-def _check_signature(store: Store, prefix: str, data: bytes) -> None:
+def _check_signature(secret: bytes, store: Store, prefix: str, data: bytes) -> None:
     key = join_key(prefix, SIGNATURE_NAME)
     try:
         found = store.read_bytes(key).decode(errors="replace")
@@ -138,5 +158,5 @@ def _check_signature(store: Store, prefix: str, data: bytes) -> None:
         raise SignatureError(
             f"{store.uri}/{prefix} is not signed, and {KEY_VARIABLE} is set: delete it, or unset the variable to trust it"
         ) from None
-    if not hmac.compare_digest(found.encode(), _signature(prefix, data).encode()):
+    if not hmac.compare_digest(found.encode(), _signature(secret, prefix, data).encode()):
         raise SignatureError(f"{store.uri}/{key} is not the signature of its manifest under this {KEY_VARIABLE}")

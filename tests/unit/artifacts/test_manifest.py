@@ -1,5 +1,7 @@
 """The manifest is the done-marker, and the measure of every file that is read."""
 
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -112,3 +114,35 @@ def test_an_unsigned_a_changed_and_a_moved_manifest_are_refused(
     store.write_bytes("model/moved-1/manifest.hmac", store.read_bytes("model/signed-1/manifest.hmac"))
     with pytest.raises(SignatureError, match="is not the signature"):
         read_manifest(store, "model/moved-1", signed=True)
+
+
+@pytest.mark.parametrize("path", ["/tmp/outside", "../outside", "a/../../outside", "a//b", "./a", "", "a\0b"])
+def test_a_path_out_of_the_folder_is_no_file_of_a_manifest(store: Store, publish: Publish, path: str) -> None:
+    """A reader writes each file to its path below the cache: who may write to the store must not choose another place."""
+    publish("model", "m-1", name="content")
+    data = store.read_bytes("model/m-1/manifest.json")
+    forged = data.replace(b'"name.txt"', json.dumps(path).encode())
+    store.write_bytes("model/m-1/manifest.json", forged)
+    with pytest.raises(ArtifactError, match=r"model/m-1/manifest\.json is damaged: .* must be relative"):
+        find_artifact(store, "model", "m-1")
+
+
+@pytest.mark.parametrize("key", ["", " ", "\n"])
+def test_a_key_that_is_set_and_empty_does_not_turn_the_check_off(
+    store: Store, publish: Publish, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    publish("model", "plain-1", a="content")
+    monkeypatch.setenv("CLINICAL_MANIFEST_KEY", key)
+    for action in (lambda: read_manifest(store, "model/plain-1", signed=True), lambda: publish("model", "m-2", a="b")):
+        with pytest.raises(SignatureError, match="CLINICAL_MANIFEST_KEY is set and empty"):
+            action()
+
+
+def test_a_key_of_any_bytes_signs(store: Store, publish: Publish, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in (b"\xff\xfe", b"\xff\xfd"):
+        monkeypatch.setenv("CLINICAL_MANIFEST_KEY", os.fsdecode(key))
+        if key.endswith(b"\xfe"):
+            publish("model", "m-1", a="content")
+            assert read_manifest(store, "model/m-1", signed=True) is not None
+    with pytest.raises(SignatureError, match="is not the signature"):
+        read_manifest(store, "model/m-1", signed=True)
