@@ -5,6 +5,7 @@ const MOST_CORNERS = 48;
 const REACH = 12; // CSS pixels within which a point is under the pointer
 const STEP = 60; // CSS pixels that an arrow key moves
 const ASK_AFTER_MS = 80;
+const SEEN = 80; // CSS pixels of a map on the screen, so that it counts as in view
 const MOST_RINGS = 200; // more found points are told apart by the layer alone
 const MARKS = {
   found: { path: "M-1 0a1 1 0 1 0 2 0a1 1 0 1 0-2 0Z", size: 7 },
@@ -42,7 +43,7 @@ function open(root, points) {
   const view = makeView(redraw);
   const self = { send: () => {}, ask: null, receive, choose, follow, ring, hide, showFound, fitTo, selected, link: header.link, end };
   let lassoing = false, mode = "new", line = null, under = null, centred = false, density = false;
-  let marks = [], areas = null, flags = null, found = null, rings = [], turn = -1, waiting = 0, timer = 0;
+  let marks = null, areas = null, flags = null, found = null, rings = [], turn = -1, waiting = 0, timer = 0;
   let theme = themeOf(root), placed = [], hexes = null, box = null;
 
   stage.setAttribute("aria-label", header.label);
@@ -94,7 +95,7 @@ function open(root, points) {
     const { ratio } = view;
     pen.clearRect(0, 0, over.width, over.height);
     for (const row of rings) sign(row, MARKS.found, colours);
-    for (const { kind, rows } of marks) rows.forEach((row) => sign(row, MARKS[kind], colours));
+    for (const { kind, rows } of marks ?? []) rows.forEach((row) => sign(row, MARKS[kind], colours));
     if (still) return;
     if (under !== null) sign(under, { ...MARKS.found, size: 9 }, colours);
     pen.strokeStyle = colours.ink;
@@ -250,8 +251,16 @@ function open(root, points) {
     const chosen = flags ? `, ${flags.reduce((sum, flag) => sum + flag, 0).toLocaleString("en")} selected` : "";
     status.textContent = `${layer.words}${shown.toLocaleString("en")} of ${header.count.toLocaleString("en")} ${header.unit} shown${chosen}`;
   }
+  /** When a row is chosen in a table far from the map, the map comes into view; of linked maps the first. */
+  function takeMarks(next) {
+    const chosenIn = (from) => from.find(({ kind }) => kind === "chosen")?.rows[0];
+    const other = marks && ![undefined, chosenIn(marks)].includes(chosenIn(next));
+    marks = next;
+    const { top, bottom } = stage.getBoundingClientRect();
+    if (other && (header.legend || !header.link) && (bottom < SEEN || top > innerHeight - SEEN)) stage.scrollIntoView({ block: "center" });
+  }
   function receive(news) {
-    if (news.marks) marks = news.marks;
+    if (news.marks) takeMarks(news.marks);
     for (const [row, lines] of Object.entries(news.texts ?? {})) texts.set(Number(row), lines);
     if (news.area && news.area.turn > turn) {
       turn = news.area.turn;
@@ -327,7 +336,7 @@ function open(root, points) {
   function asSvg() {
     paint(LIGHT, true);
     const size = { width: Math.round(over.width / view.ratio), height: Math.round(over.height / view.ratio) };
-    const signs = [...rings, ...marks.flatMap(({ rows }) => [...rows])].map((row) => at(row).map((value) => value / view.ratio));
+    const signs = [...rings, ...(marks ?? []).flatMap(({ rows }) => [...rows])].map((row) => at(row).map((value) => value / view.ratio));
     const small = { ...view, scale: view.scale / view.ratio, size: view.size / view.ratio };
     const labels = placed.map((label) => ({ ...label, x: label.x / view.ratio, y: label.y / view.ratio }));
     redraw();
@@ -370,6 +379,9 @@ function open(root, points) {
     ask: header.meaning ? (phrase) => self.send("meaning", { turn: ++turns, phrase }) : null,
     say,
   });
+  // Next to a linked map with a search box, the map begins at the same height.
+  self.searched = Boolean(box);
+  find("find").classList.toggle("spare", !box && linked().some((other) => other.searched));
   if (early) {
     self.ask = early.ask;
     receive(early);

@@ -23,7 +23,9 @@ _LINE = 26  # pixels that a name needs, so that none covers the next
 # Streamlit's own grey has too little contrast for text (WCAG 1.4.3). Charts are on white, also on a dark page: Streamlit does not
 # know from the start which of the two a page is.
 _INK = {"labelColor": "#31333F", "titleColor": "#31333F"}
-_CONFIG = {"background": "#FFFFFF", "axis": _INK, "legend": _INK, "title": {"color": "#31333F"}}
+_LINES = {"gridColor": "#E6E9EF", "domainColor": "#A3A8B4", "tickColor": "#A3A8B4"}
+_CONFIG = {"background": "#FFFFFF", "axis": {**_INK, **_LINES}, "legend": _INK, "title": {"color": "#31333F"}}
+_MARGIN = dict.fromkeys(("left", "right", "top", "bottom"), 8)  # pixels to the page, which can be dark
 
 Row = dict[str, Any]
 """One line of a table or one point of a chart: column -> value."""
@@ -207,4 +209,6 @@ def _draw(rows: Rows, spec: Channel, *, alt: str, height: int) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row))
     # Streamlit sends Arrow as it is; it would convert a list of dicts through pandas.
     table = pa.table({name: [row.get(name) for row in rows] for name in names})
-    st.vega_lite_chart(table, {**spec, "height": height, "config": _CONFIG}, width="stretch", alt=alt)
+    st.vega_lite_chart(
+        table, {**spec, "height": height, "padding": _MARGIN, "config": _CONFIG}, width="stretch", alt=alt
+    )

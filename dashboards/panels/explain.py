@@ -48,7 +48,7 @@ def shares(values: pa.ChunkedArray, ours: Rows, others: Rows, *, floor: int = 1)
     )
 
 
-def terms(texts: pa.ChunkedArray, ours: Rows, others: Rows, *, most: int = 15) -> pa.Table:
+def terms(texts: pa.ChunkedArray, ours: Rows, others: Rows) -> pa.Table:
     """Return the words that more rows of the group have than chance explains, the largest difference of shares first."""
     first, second = _words(texts, ours), _words(texts, others)
     words = [word for word in first if first[word] >= _LEAST_ROWS]
@@ -61,7 +61,7 @@ def terms(texts: pa.ChunkedArray, ours: Rows, others: Rows, *, most: int = 15) -
         if beyond
     ]
     lines.sort(key=lambda line: (line[2] - line[1], line[0]))
-    columns = list(zip(*lines[:most], strict=True)) or [()] * 4
+    columns = list(zip(*lines, strict=True)) or [()] * 4
     return pa.table(
         {
             "word": pa.array(columns[0], pa.string()),

@@ -7,7 +7,8 @@ page's address: row ids of the artifact and corners on the map, never typed text
 import base64
 import binascii
 import re
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,6 +150,14 @@ def _own_area(page: str, name: str) -> Area:
 def choose(page: str, row: int | None) -> None:
     """Show the card of ``row``."""
     st.session_state[f"{page}-row"] = row
+
+
+@contextmanager
+def card(page: str) -> Iterator[None]:
+    """Show what the block writes as the card of the chosen row: on a phone a sheet over the page, with a button to close it."""
+    with st.container(key="card"):
+        yield
+        st.button("Close", key="card-close", on_click=choose, args=(page, None))
 
 
 def chosen_row(page: str) -> int | None:

@@ -16,7 +16,7 @@ from clinical_modernbert.evaluation.codes.report import MapReport, Purity, read_
 from component import Labels, Mark
 from numpy.typing import NDArray
 from panels import map_panel
-from panels.code_list import current_list, show_list
+from panels.code_list import add_codes, current_list, show_list
 from panels.export import provenance, sample_note
 from panels.kept import wanted
 from panels.map_panel import Points, Search, grouped, make_points, selected_rows, show_points
@@ -193,9 +193,23 @@ def show_card(codes: pa.Table, *, page: str, artifact: Artifact) -> None:
     if row is None:
         st.info("Choose a code: click a point, or search and pick a line.", icon=":material/touch_app:")
         return
+    with map_panel.card(page):
+        _show_code(codes, row, page=page, artifact=artifact)
+
+
+def _show_code(codes: pa.Table, row: int, *, page: str, artifact: Artifact) -> None:
     code = codes.slice(row, 1).to_pylist()[0]
     st.header(code["code"])
     st.text(code["description"])
+    table = str(artifact.summary["table"])
+    listed = code["code"] in current_list(table).included
+    st.button(
+        "On my list" if listed else "Add to my list",
+        key="card-add",
+        disabled=listed,
+        on_click=add_codes,
+        args=(table, [code["code"]]),
+    )
     st.caption("**Place**")
     st.text("\n".join(f"{'  ' * depth}{step}" for depth, step in enumerate(code["path"])))
     if code["crosswalk"]:

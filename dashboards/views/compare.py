@@ -44,12 +44,13 @@ def page() -> None:
     map_panel.restore_area(_PAGE, on=points[st.query_params.get("area-on") == "right"])
     map_panel.restore_code(_PAGE, pair.first["code"], where="both maps")
     map_panel.show_absent(_PAGE)
-    _show_figures(pair, loaded[0][1], loaded[1][1])
     whole = load_table(left, left.manifest.digest)
     _show_maps((left, right), points, pair, whole)
     st.caption(
         "A selection on one map is made on both; a point under the pointer is ringed on the other. The legend filters both."
     )
+    _show_moved(pair)
+    _show_figures(pair, loaded[0][1], loaded[1][1])
     drawn = map_panel.map_with_area(points, _PAGE)
     file, lines = f"{left.manifest.id}-{right.manifest.id}", provenance(left, right)
     show_selection(
@@ -67,7 +68,6 @@ def page() -> None:
         ),
     )
     show_list(whole, _table(left), provenance=lines, file=file)
-    _show_moved(pair)
     row = map_panel.chosen_row(_PAGE)
     code = None if row is None else pair.first["code"][row].as_py()
     on_right = {"code": code, "area-on": "right" if drawn is points[1] else None}
@@ -167,6 +167,7 @@ def _both_points(_left: Artifact, _right: Artifact, _pair: Pair, digests: tuple[
 
 
 def _show_figures(pair: Pair, left: MapReport, right: MapReport) -> None:
+    st.header("How alike the models are")
     k = pair.near_first_NK.shape[1]
     columns = st.columns(4)
     for column, side, report in zip(columns, ("left", "right"), (left, right), strict=False):

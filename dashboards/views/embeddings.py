@@ -187,6 +187,11 @@ def _show_card(artifact: Artifact, rows: pa.Table, report: EmbeddingMapReport) -
     if row is None:
         st.info("Choose a document: click a point.", icon=":material/touch_app:")
         return
+    with map_panel.card(_PAGE):
+        _show_document(artifact, rows, row, report)
+
+
+def _show_document(artifact: Artifact, rows: pa.Table, row: int, report: EmbeddingMapReport) -> None:
     document = rows.slice(row, 1).to_pylist()[0]
     st.header(_title(row))
     st.dataframe([{"column": name, "value": document[name]} for name in (*report.columns, _LENGTH)], hide_index=True)

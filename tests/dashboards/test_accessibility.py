@@ -82,9 +82,15 @@ def test_two_models_in_a_browser(watched: Watched, address: str) -> None:
     expect(page.get_by_role("heading", name="What moved most")).to_be_visible()
     page.wait_for_timeout(1000)
     # A table that shows the first rows only offers no file of them.
-    cut = page.locator("[class*='st-key-cut-'] [data-testid=stDataFrame]").last
-    cut.hover()
-    expect(page.locator("[class*='st-key-cut-'] [data-testid=stElementToolbar]").last).to_be_hidden()
+    cut = page.locator(".st-key-cut-compare-moved")
+    cut.locator("[data-testid=stDataFrame]").hover()
+    expect(cut.locator("[data-testid=stElementToolbar]")).to_be_hidden()
+    # A line that is chosen there brings the maps into view.
+    page.set_viewport_size({"width": 1500, "height": 600})
+    cut.evaluate("table => table.scrollIntoView()")
+    expect(left.locator(".stage")).not_to_be_in_viewport()
+    cut.locator("[data-testid=stDataFrame]").click(position={"x": 15, "y": 55})
+    expect(left.locator(".stage")).to_be_in_viewport()
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Provenance").click()
     head = waiting.value.path().read_text().splitlines()[:3]

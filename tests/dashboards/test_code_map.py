@@ -39,6 +39,24 @@ def test_a_damaged_file_is_named_and_not_shown(app: AppTest, store: Store, publi
     assert not app.get("bidi_component")
 
 
+def test_a_report_without_a_figure_is_named(app: AppTest, publish_map: PublishMap) -> None:
+    publish_map(purity={"k": 10})
+    opened(app, PAGE)
+    assert "report.json" in app.code[0].value and "encoder" in app.code[0].value
+
+
+def test_a_card_adds_its_code_and_is_closed(app: AppTest, publish_map: PublishMap) -> None:
+    publish_map()
+    opened(app, PAGE)
+    app.session_state["map-row"] = 41
+    app.run()
+    app.button(key="card-add").click().run()
+    assert "My list: 1 code" in words(app)
+    assert app.button(key="card-add").disabled
+    app.button(key="card-close").click().run()
+    assert "Choose a code" in words(app)
+
+
 def test_the_map_shows_every_chapter_and_where_it_comes_from(app: AppTest, publish_map: PublishMap) -> None:
     manifest = publish_map().manifest
     opened(app, PAGE)

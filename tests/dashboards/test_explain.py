@@ -33,6 +33,13 @@ def test_terms_set_a_group_apart_and_common_words_do_not() -> None:
     assert len(terms(texts, np.arange(30), np.arange(30))) == 0
 
 
+def test_the_table_of_words_is_whole() -> None:
+    """Streamlit offers the table as a file, so it may not end after the first words."""
+    words = [f"word{chr(97 + n // 26)}{chr(97 + n % 26)}" for n in range(60)]
+    texts = pa.chunked_array([[" ".join(words)] * 40 + ["other"] * 40])
+    assert sorted(terms(texts, np.arange(40), np.arange(40, 80))["word"].to_pylist()) == words
+
+
 def test_a_word_counts_once_in_a_row_and_in_five_rows_at_least() -> None:
     texts = pa.chunked_array([["Pain pain pain pain pain"] * 4 + ["Rest"] * 60])
     assert len(terms(texts, np.arange(4), np.arange(4, 64))) == 0

@@ -12,7 +12,9 @@ from tests.helpers.explorer_stores import (
     SAMPLE,
     full_store,
     publish_corpus,
+    publish_sweep,
     publish_vector_sweep,
+    search_of,
 )
 
 __all__ = ["full_store"]
@@ -198,6 +200,16 @@ def test_a_search_names_its_best_trial(app: AppTest, full_store: Store) -> None:
     app.selectbox(key="sweep").set_value("search-1").run()
     assert "`optimizer.learning_rate=0.001`, held-out loss 4.0000" in words(app)
     assert [row["held-out loss"] for row in tables(app)[-1]] == [4.0, 4.1, 4.2]
+
+
+def test_a_search_of_several_fields_has_parallel_axes(app: AppTest, store: Store, tmp_path: Path) -> None:
+    publish_corpus(store, tmp_path / "made")
+    grid = {"optimizer.learning_rate": [0.001, 0.003], "optimizer.weight_decay": [0.0, 0.01]}
+    publish_sweep(store, tmp_path / "made", search_of("grid", grid), trial_names="grid")
+    opened(app, PAGES["sweeps"], mode="researcher")
+    (parallel,) = (chart for chart in charts(app) if chart["encoding"]["x"].get("field") == "axis")
+    assert parallel["encoding"]["x"]["sort"] == [*grid, "held-out loss"]
+    assert len({row["line"] for row in parallel["rows"]}) == 4
 
 
 def test_a_sweep_of_vectors_shows_each_source_of_pairs(app: AppTest, store: Store, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """From a phrase to a list in a file, as a clinician does it on the real ICD-9-CM: by mouse at four sizes, and by keyboard."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,13 @@ def is_on_the_first_screen(page: Page, shown: Locator) -> None:
     assert in_view(page.get_by_text("Research use, not for care.")) > 0.9
     assert in_view(search_box(page)) == 1
     assert in_view(shown.locator(".stage")) > 0.55
+    title = page.get_by_role("heading", name="Code map", exact=True)
+    assert title.evaluate("h => { const r = h.getBoundingClientRect();\n"
+                          "return h.contains(document.elementFromPoint(r.left + 5, r.top + r.height / 2)); }")  # fmt: skip
+
+
+def tops(shown: Locator, *names: str) -> list[float]:
+    return [float(shown.locator(f".{name}").evaluate("e => e.getBoundingClientRect().top")) for name in names]
 
 
 def is_answered(page: Page, shown: Locator) -> None:
@@ -91,8 +99,16 @@ def test_by_mouse(watched: Watched) -> None:
     search_box(page).click()
     page.keyboard.type("heart attack", delay=30)
     is_answered(page, shown)
+    small = (page.viewport_size or {})["width"] < 700
+    places = tops(shown, *("find", "stage", "bar", "legend") if small else ("find", "bar", "stage"))
+    assert places == sorted(places)
     shown.locator(".hit:not(.heading)").first.click()
-    expect(page.get_by_role("heading", name="410.", exact=False).first).to_be_visible()
+    expect(page.get_by_role("heading", name="410.", exact=False).first).to_be_in_viewport()
+    if (page.viewport_size or {})["width"] < 640:  # the card is a sheet over the page
+        in_order = tops(shown, "stage", "bar", "results", "legend")
+        assert in_order == sorted(in_order)
+        page.get_by_role("button", name="Close", exact=True).click()
+        expect(page.get_by_text("Choose a code")).to_be_visible()
     shown.get_by_title("Add 410 and all").click()
     mine = shown.get_by_role("button", name=f"My list: {len(infarctions())}")
     expect(mine).to_be_visible()
@@ -105,6 +121,30 @@ def test_by_mouse(watched: Watched) -> None:
     assert watched.sent("heart attack") == 0
     assert watched.elsewhere == []
     assert watched.errors == []
+
+
+_STROKES_OF_A_HOVER = """stage => {
+  let strokes = 0;
+  const stroke = CanvasRenderingContext2D.prototype.stroke;
+  CanvasRenderingContext2D.prototype.stroke = function (...shape) { strokes++; return stroke.apply(this, shape); };
+  const { left, top, width, height } = stage.getBoundingClientRect();
+  for (let i = 1; i < 100; i++) {
+    const place = { clientX: left + (width * i) / 100, clientY: top + (height * i) / 100 };
+    stage.dispatchEvent(new PointerEvent("pointermove", { ...place, pointerType: "mouse", bubbles: true }));
+  }
+  CanvasRenderingContext2D.prototype.stroke = stroke;
+  return strokes;
+}"""
+
+
+@pytest.mark.parametrize("watched", ["laptop"], indirect=True)
+def test_many_found_codes_are_not_drawn_again_by_each_hover(watched: Watched) -> None:
+    shown = map_of(watched.page)
+    search_box(watched.page).fill("fracture")
+    expect(shown.locator(".count")).to_have_text(re.compile(r"\d{3} found"))
+    expect(shown).to_have_attribute("data-ringed", "0")
+    # Two strokes for the point under the pointer, at each of 99 places at most.
+    assert 0 < shown.locator(".stage").evaluate(_STROKES_OF_A_HOVER) <= 198
 
 
 @pytest.mark.parametrize("watched", ["laptop"], indirect=True)

@@ -256,7 +256,24 @@ def write_progress(store: Store, *, step: int, run: str = "live-1") -> None:
 
 
 def publish_sweeps(store: Store, folder: Path) -> None:
-    """Publish the ablation ``arms-1`` with one failed trial, and the search ``search-1``; reports by ``sweeps.report``."""
+    """Publish the ablation ``arms-1`` with one failed trial, and the search ``search-1``."""
+    recipe = SweepRecipe(
+        name="arms", base="pretrain/demo", corpus="full-1", seeds=(0, 1, 2),
+        arms={"token-aware": (), "uniform": ("masking.strategy=uniform",), "broken": ("optimizer.learning_rate=1.0",)},
+    )  # fmt: skip
+    publish_sweep(store, folder, recipe, trial_names="trial0")
+    search = search_of("search", {"optimizer.learning_rate": [0.001, 0.003, 0.01]})
+    publish_sweep(store, folder, search, trial_names="trial1")
+
+
+def search_of(name: str, grid: dict[str, list[float]]) -> SweepRecipe:
+    """A search over a grid: dotted path -> its values."""
+    space = {path: {"type": "grid", "values": values} for path, values in grid.items()}
+    return SweepRecipe.model_validate({"name": name, "base": "pretrain/demo", "corpus": "full-1", "space": space})
+
+
+def publish_sweep(store: Store, folder: Path, sweep: SweepRecipe, *, trial_names: str) -> None:
+    """Publish a sweep with its trials, whose arm ``broken`` failed; the report is made by ``sweeps.report``."""
     from clinical_modernbert.sweeps.kinds import MASKED_METRICS
     from clinical_modernbert.sweeps.report import build_report
     from clinical_modernbert.sweeps.results import ArmCurve, Trial
@@ -273,37 +290,27 @@ def publish_sweeps(store: Store, folder: Path) -> None:
         }
         return GroupScores("one mask", np.arange(50, dtype=np.uint64), tokens, sums)
 
-    recipe = SweepRecipe(
-        name="arms", base="pretrain/demo", corpus="full-1", seeds=(0, 1, 2),
-        arms={"token-aware": (), "uniform": ("masking.strategy=uniform",), "broken": ("optimizer.learning_rate=1.0",)},
-    )  # fmt: skip
-    search = SweepRecipe.model_validate(
-        {"name": "search", "base": "pretrain/demo", "corpus": "full-1",
-         "space": {"optimizer.learning_rate": {"type": "grid", "values": [0.001, 0.003, 0.01]}}}
-    )  # fmt: skip
-    for number, sweep in enumerate((recipe, search)):
-        trials, found = [], {}
-        for place, point in enumerate(known_points(sweep)):
-            model, failed = f"trial{number}{place}-1", point.get("arm") == "broken"
-            if not failed:
-                publish_run(store, folder, name=f"trial{number}{place}", learning_rate=1e-3)
-                both = scores(0.0 if point.get("arm") == "token-aware" else -0.1)
-                found[model] = {"uniform": both, "entity": both}
-            trials.append(
-                Trial(
-                    point=point, recipe="pretrain/demo", overrides=["name=x", "corpus=full-1"], model=model,
-                    value=None if failed else 4.0 + place / 10, stopped_at_rung=None, stopped_after=None,
-                    error="the loss is no number" if failed else None,
-                )
-            )  # fmt: skip
-        report = build_report(
-            sweep, sweep_base(sweep, data_id="full-1"), trials, found if sweep.arms else {}, store=store
-        )
-        points = tuple(HeldOutPoint(step, held_out(0.1 + step / 1000)) for step in (19, 39))
-        curves = {str(trial.model): ArmCurve(trial.label, points) for trial in report.trials if not trial.error}
-        files = {"report.json": report_to_json(report), "curves.json": curves_to_json(curves)}
-        recipe_values = sweep.model_dump(mode="json")
-        _publish(store, folder, "sweep", f"{sweep.name}-1", files, recipe=recipe_values, summary={}, inputs=())
+    trials, found = [], {}
+    for place, point in enumerate(known_points(sweep)):
+        name, failed = f"{trial_names}{place}", point.get("arm") == "broken"
+        if not failed:
+            publish_run(store, folder, name=name, learning_rate=1e-3)
+            both = scores(0.0 if point.get("arm") == "token-aware" else -0.1)
+            found[f"{name}-1"] = {"uniform": both, "entity": both}
+        trials.append(
+            Trial(
+                point=point, recipe="pretrain/demo", overrides=["name=x", "corpus=full-1"], model=f"{name}-1",
+                value=None if failed else 4.0 + place / 10, stopped_at_rung=None, stopped_after=None,
+                error="the loss is no number" if failed else None,
+            )
+        )  # fmt: skip
+    base = sweep_base(sweep, data_id="full-1")
+    report = build_report(sweep, base, trials, found if sweep.arms else {}, store=store)
+    points = tuple(HeldOutPoint(step, held_out(0.1 + step / 1000)) for step in (19, 39))
+    curves = {str(trial.model): ArmCurve(trial.label, points) for trial in report.trials if not trial.error}
+    files = {"report.json": report_to_json(report), "curves.json": curves_to_json(curves)}
+    recipe_values = sweep.model_dump(mode="json")
+    _publish(store, folder, "sweep", f"{sweep.name}-1", files, recipe=recipe_values, summary={}, inputs=())
 
 
 def publish_vector_sweep(store: Store, folder: Path) -> None:

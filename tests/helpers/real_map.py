@@ -12,11 +12,16 @@ from numpy.typing import NDArray
 from tests.helpers.explorer_page import publish_bare
 
 
-def publish_real_map(store: Store, scratch: Path, *, model: str = "m-1", placed: Placed | None = None) -> Artifact:
-    """Publish the map, with the codes in categories on a spiral unless ``placed`` has their places."""
+def publish_real_map(
+    store: Store, scratch: Path, *, name: str = "icd9", model: str = "m-1", placed: Placed | None = None
+) -> Artifact:
+    """Publish the map ``name``, with the codes in categories on a spiral unless ``placed`` has their places.
+
+    Models without files have the same content, so maps of two of them need two names.
+    """
     publish_bare(store, "model", model, inputs=(), recipe={})
     codes = code_set("icd9cm", max_codes=None, seed=0)
-    plan = make_plan(MapRecipe(name="icd9", model=model), store)
+    plan = make_plan(MapRecipe(name=name, model=model), store)
     report = {
         "purity": {"k": 10, "encoder": 0.9, "untrained": 0.3, "tfidf": 0.6, "permutation": 0.05},
         "num_codes": len(codes),

@@ -56,5 +56,5 @@ def read_map_report(artifact: Artifact, report: type[_SectionT]) -> _SectionT:
         return report.model_validate_json(artifact.file("report.json").read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "report.json"
-        raise ArtifactError(f"{artifact.uri} is not the report of a map: {field}: {first['msg']}") from None
+        field = ".".join(map(str, first["loc"])) or "the file"
+        raise ArtifactError(f"{artifact.uri}/report.json is not the report of a map: {field}: {first['msg']}") from None
