@@ -216,7 +216,10 @@ function searchBox(root, bytes, on, { show, open, fit, add, ask, say }) {
   on(find("mine"), "click", () => {
     const place = document.querySelector(".st-key-my-list");
     place?.scrollIntoView({ block: "start" });
-    place?.querySelector("button")?.focus({ preventScroll: true });
+    // The heading is there before the buttons below it, which a slow server sends later.
+    const heading = place?.querySelector("h2");
+    heading?.setAttribute("tabindex", "-1");
+    heading?.focus({ preventScroll: true });
   });
   on(document, "keydown", (event) => {
     if (event.key !== "k" || !(event.ctrlKey || event.metaKey)) return;

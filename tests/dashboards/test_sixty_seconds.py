@@ -178,6 +178,7 @@ def test_by_keyboard(watched: Watched, axe: str) -> None:
     expect(shown.locator(".said")).to_have_text(f"{len(infarctions())} codes are on your list")
     until("mine")
     page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name=f"My list: {len(infarctions())} codes")).to_be_focused()
     until("Codes only")
     with page.expect_download() as waiting:
         page.keyboard.press("Enter")
