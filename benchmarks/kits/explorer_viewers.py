@@ -67,7 +67,7 @@ def visit(url: str, page: str = "") -> Opened:
 
 
 def _connected(url: str) -> ClientConnection:
-    return connect(f"ws{url.removeprefix('http')}/_stcore/stream", max_size=_MOST_BYTES)
+    return connect(f"ws{url.removeprefix('http')}/_stcore/stream", max_size=_MOST_BYTES, open_timeout=_PAGE_S)
 
 
 def _open(session: ClientConnection, page: str) -> Opened:
