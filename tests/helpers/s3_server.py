@@ -71,7 +71,7 @@ def running_s3_server(folder: Path, *, secret_key: str = SECRET_KEY) -> Iterator
     command = [
         weed_path(), "mini",
         f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-admin.ui=false",
-        "-webdav=false", "-s3.port.iceberg=0", f"-s3.config={folder / 's3.json'}", "-s3.iam.readOnly=false",
+        "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={folder / 's3.json'}", "-s3.iam.readOnly=false",
         f"-bucket={BUCKET}", *flags,
     ]  # fmt: skip
     server = S3Server(f"http://127.0.0.1:{ports[3]}", BUCKET, ACCESS_KEY, secret_key, *_READ_ONLY)
