@@ -1,7 +1,8 @@
 """Break the network before the S3 server, and the server itself, while jobs write to it: each job ends as it does without faults.
 
-A proxy cuts requests and answers in the middle, stalls, slows down and answers 503; then the server is killed by SIGKILL, stays
-away for seconds and comes back with its files. Every job that publishes an artifact takes turns until every fault has struck
+A proxy cuts requests and answers in the middle, stalls, slows down and answers 503, each after so many bytes. A fault counts once
+it has come to pass, and is armed again where its connection ended before. Then the server is killed by SIGKILL, stays away for
+seconds and comes back with its files. Every job that publishes an artifact takes turns until every fault has struck
 (``STORE_FAULTS_JOBS=map,spans`` leaves out the others). At last the server stays away, from the start or once a job writes: each
 job must end with status 3 and one line, and the same command must finish once the server is back. Training waits for the store
 (the drill ``store-away``), so jobs that train are not among those whose server stays away while they write.
@@ -91,9 +92,9 @@ def drill(scratch: Path, seed: int, *, num_each: int = 20, num_kills: int = 20, 
     with running_store_server(scratch / "s3") as server:
         faults = [_drawn(kind, rng) for kind in KINDS for _ in range(num_each)]
         rng.shuffle(faults)
-        while len(server.proxy.struck) < len(faults):
+        while len(server.proxy.done) < len(faults):
             name, store = runs.next(server.bucket)
-            with _armed(server.proxy, faults[len(server.proxy.struck) :], rng):
+            with _armed(server.proxy, faults, rng):
                 runs.run(name, store)
         kills = 0
         while kills < num_kills:
@@ -105,11 +106,11 @@ def drill(scratch: Path, seed: int, *, num_each: int = 20, num_kills: int = 20, 
             outages[f"{name}, from the start"] = _outage(name, runs, server, at_start=True)
             if name not in _THAT_WAIT and name != "pairs":  # pairs are written in a tenth of a second
                 outages[f"{name}, while it writes"] = _outage(name, runs, server, at_start=False)
-    return _outcome(runs, server.proxy.struck, kills, outages)
+    return _outcome(runs, server.proxy, kills, outages)
 
 
-def _outcome(runs: _Runs, struck: Sequence[Fault], kills: int, outages: dict[str, str]) -> Outcome:
-    injected = len(struck) + kills + len(outages)
+def _outcome(runs: _Runs, proxy: FaultProxy, kills: int, outages: dict[str, str]) -> Outcome:
+    injected = len(proxy.done) + kills + len(outages)
     lost = sum(bool(job["failed"]) for job in runs.runs)
     bad_outages = [problem for problem in outages.values() if problem]
     return Outcome(
@@ -118,7 +119,8 @@ def _outcome(runs: _Runs, struck: Sequence[Fault], kills: int, outages: dict[str
         lost=lost,
         wrong=sum(bool(job["wrong"]) for job in runs.runs) + len(bad_outages),
         facts={
-            "struck": dict(Counter(fault.kind for fault in struck)),
+            "came_to_pass": dict(Counter(fault.kind for fault in proxy.done)),
+            "missed": len(proxy.missed),
             "server_kills": kills,
             "outages": outages,
             "jobs_of_each_kind": dict(Counter(str(job["job"]) for job in runs.runs)),
@@ -159,24 +161,29 @@ def _outage(name: str, runs: _Runs, server: StoreServer, *, at_start: bool) -> s
 
 
 def _drawn(kind: str, rng: np.random.Generator) -> Fault:
-    after = int(rng.integers(_LONGEST_CUT_BYTES)) if rng.random() < 0.7 else 0
+    # Most answers have some hundred bytes, and most bytes are in a few large ones.
+    after = int(_LONGEST_CUT_BYTES ** rng.random()) if rng.random() < 0.7 else 0
     seconds = {"stall": 35.0, "slow": 0.2}.get(kind, 0.0)  # a stall outlasts the client's wait for bytes
     return Fault(kind, after_bytes=after, seconds=seconds)  # type: ignore[arg-type]
 
 
 @contextmanager
 def _armed(proxy: FaultProxy, faults: list[Fault], rng: np.random.Generator) -> Iterator[None]:
-    """Arm the faults one after the other while the block runs; the next one waits until the last has struck."""
-    ended, already = threading.Event(), len(proxy.struck)
+    """Arm the faults that have not come to pass one after the other while the block runs, each until it has."""
+    ended = threading.Event()
 
     def arm() -> None:
-        for number, fault in enumerate(faults):
-            while len(proxy.struck) < already + number:
-                if ended.wait(0.05):
-                    return
+        while (number := len(proxy.done)) < len(faults):
             if ended.wait(float(rng.uniform(0.1, 1.5))):
                 return
+            fault, missed = faults[number], len(proxy.missed)
             proxy.arm(fault)
+            while len(proxy.done) == number and len(proxy.missed) == missed:
+                if ended.wait(0.05):
+                    return
+            # The next fault drops all connections: it must not end a stall before the client gives up.
+            if len(proxy.done) > number and ended.wait(fault.seconds):
+                return
 
     thread = threading.Thread(target=arm)
     thread.start()
@@ -185,6 +192,7 @@ def _armed(proxy: FaultProxy, faults: list[Fault], rng: np.random.Generator) -> 
     finally:
         ended.set()
         thread.join()
+        proxy.disarm()
 
 
 @contextmanager

@@ -1,13 +1,14 @@
 """A TCP proxy that breaks connections on request: what a network, a load balancer or a dying server does to a client.
 
-Every fault is armed once and hits the next connection's first request. Between faults the proxy only forwards bytes.
+Every fault is armed once and waits in the next connection until so many bytes have passed. Between faults the proxy only forwards
+bytes.
 """
 
 import queue
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -36,7 +37,11 @@ class FaultProxy:
     def __init__(self, target: tuple[str, int]) -> None:
         self.target = target
         self.struck: list[Fault] = []
-        """Faults that hit a connection, in order."""
+        """Faults that a connection met, in order."""
+        self.done: list[Fault] = []
+        """Those of them that came to pass."""
+        self.missed: list[Fault] = []
+        """Those of them whose connection ended before so many bytes had passed."""
         self._armed: queue.SimpleQueue[Fault] = queue.SimpleQueue()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: set[socket.socket] = set()
@@ -51,6 +56,12 @@ class FaultProxy:
         """Break the next connection; open ones are dropped, so that the next request needs it."""
         self._armed.put(fault)
         self.drop_connections()
+
+    def disarm(self) -> None:
+        """Forget faults that no connection has met."""
+        with suppress(queue.Empty):
+            while True:
+                self._armed.get_nowait()
 
     def drop_connections(self) -> None:
         """End every open connection."""
@@ -72,18 +83,22 @@ class FaultProxy:
 
     def _serve(self, client: socket.socket) -> None:
         self._open.add(client)
+        fault: Fault | None = None
+        done: list[Fault] = []
         try:
             first = client.recv(_CHUNK_BYTES)
             if not first:
                 return
             fault = self._next_fault()
             if fault and fault.kind == "unavailable":
+                self._note(fault, done)
                 client.sendall(_UNAVAILABLE)
                 return
             with socket.create_connection(self.target, timeout=10) as server:
                 server.settimeout(None)
-                upward = fault if fault and fault.kind == "cut_request" else None
-                downward = fault if fault and fault.kind != "cut_request" else None
+                strike = None if fault is None else (fault, lambda: self._note(fault, done))
+                upward = strike if fault and fault.kind == "cut_request" else None
+                downward = strike if fault and fault.kind != "cut_request" else None
                 threading.Thread(target=_pump, args=(server, client, downward), daemon=True).start()
                 _pump(client, server, upward, first=first)
         except OSError:
@@ -91,6 +106,12 @@ class FaultProxy:
         finally:
             self._open.discard(client)
             _end(client)
+            if fault and not done:
+                self.missed.append(fault)
+
+    def _note(self, fault: Fault, done: list[Fault]) -> None:
+        done.append(fault)
+        self.done.append(fault)
 
     def _next_fault(self) -> Fault | None:
         try:
@@ -101,12 +122,18 @@ class FaultProxy:
         return fault
 
 
-def _pump(source: socket.socket, target: socket.socket, fault: Fault | None, *, first: bytes = b"") -> None:
-    """Forward bytes until one side ends; with a fault, forward ``after_bytes`` of them and strike."""
+def _pump(
+    source: socket.socket, target: socket.socket, strike: tuple[Fault, Callable[[], None]] | None, *, first: bytes = b""
+) -> None:
+    """Forward bytes until one side ends; with a fault, forward ``after_bytes`` of them, note it and let it come to pass."""
     passed, data = 0, first
+    fault, note = strike or (None, None)
     with suppress(OSError):
         while data or (data := source.recv(_CHUNK_BYTES)):
             if fault and passed + len(data) > fault.after_bytes:
+                if note:
+                    note()
+                    note = None
                 target.sendall(data[: fault.after_bytes - passed])
                 data = data[fault.after_bytes - passed :]
                 if fault.kind.startswith("cut"):
