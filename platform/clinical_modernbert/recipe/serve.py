@@ -48,11 +48,11 @@ class ServeLimits(Section):
     """Tokens in one forward pass. None takes what the replica computes in a second, measured when it starts, from 256 to
     16,384: a text waits at least for the pass before it."""
     max_queued_texts: Annotated[int, Field(ge=1)] = 4096
-    """Texts that may wait in one replica before it answers 429. Fewer may wait if they would take longer than
+    """Texts that may wait for one model of a replica before it answers 429. Fewer may wait if they would take longer than
     ``request_timeout_s``."""
     max_queued_texts_of_key: Annotated[int, Field(ge=1)] | None = None
-    """Texts that one key may have waiting and computing, beyond which its further requests are refused; None is half of
-    ``max_queued_texts``. Without keys there is no share."""
+    """Texts that one key may have waiting and computing for one model, beyond which its further requests are refused; None is
+    half of ``max_queued_texts``. Without keys there is no share."""
     max_requests: Annotated[int, Field(ge=1)] = 1024
     """Requests that one replica holds at a time, including those whose body is still arriving. Half as many may wait in Ray
     Serve's proxy, which answers 429 to any more."""
