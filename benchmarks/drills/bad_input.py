@@ -1,11 +1,12 @@
-"""Raw files that are damaged, and records that cannot be read, of every source type: each is refused or quarantined by rule.
+"""Raw files that are damaged, and records that cannot be read, in nine formats: each is refused or quarantined by rule.
 
 Files are parsed one by one as a build parses them. Nine of ten hold records that cannot be read among good ones: the good ones
 must all be documents, the others all quarantined. The tenth is damaged: it must be refused by name, or be read where no rule is
 against it (ten times as long; Windows-1252 in code tables). Then one build reads all files but the damaged ones, at a limit that
 admits it and at the default one.
 
-``lost`` counts good records that are no documents, ``wrong`` outcomes by no rule, and messages or lists with text of the input.
+``lost`` counts good records that are no documents, ``wrong`` outcomes by no rule, messages or lists with text of the input, and
+files that take over ten seconds or let the process grow by over 500 MB.
 """
 
 import time
@@ -33,6 +34,7 @@ from benchmarks.kits.bad_files import CANARY, DAMAGES, FORMATS, Damage
 from benchmarks.kits.training_runs import start_script
 
 _RECORDS = 50
+_SLOWEST_S, _MOST_MEMORY_MB = 10.0, 500
 _FILTERS = {"filters": {"min_characters": 10, "languages": None}, "dedup": {"near": False}}
 _READ: dict[Damage, tuple[str, ...]] = {"tenfold": tuple(FORMATS), "not_utf8": ("codes",), "truncated": ("codes",)}
 """Damage that no rule is against, and the formats in which it is read: a list of codes may end within a description."""
@@ -87,7 +89,10 @@ def inject(scratch: Path, *, num_files: int, num_bad: int, num_poison: int) -> _
         began = time.monotonic()
         with _measured_memory(counts):
             _parse(file, path, scratch, counts)
-        counts.slowest_s = max(counts.slowest_s, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        counts.slowest_s = max(counts.slowest_s, seconds)
+        if seconds > _SLOWEST_S:
+            counts.wrong.append(f"{file.kind} {file.damage or 'poison'}: {seconds:.1f} s")
         if file.damage:
             path.unlink()
     return counts
@@ -100,7 +105,7 @@ def outcome(counts: _Counts, num_bad: int) -> Outcome:
         injected=num_bad + counts.poison,
         recovered=handled + counts.quarantined,
         lost=counts.lost,
-        wrong=len(counts.wrong),
+        wrong=len(counts.wrong) + (counts.memory_mb > _MOST_MEMORY_MB),
         facts={
             "damaged_files": dict(counts.outcomes),
             "poison_records": counts.poison,

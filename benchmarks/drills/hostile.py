@@ -168,6 +168,10 @@ def _held(number: int, first: bytes, *, drip: bytes) -> Attack:
                     )
                     opened[-1].sendall(first)
             statuses["open"] = len(opened)
+            if len(opened) < number:
+                raise RuntimeError(
+                    f"only {len(opened)} of {number} connections were opened: is `ulimit -n` large enough?"
+                )
 
             def send() -> None:
                 for one in opened if drip else ():

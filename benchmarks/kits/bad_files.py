@@ -1,4 +1,4 @@
-"""Raw files of every source type for drills: whole, with records that cannot be read, and damaged in six ways.
+"""Raw files of source types for drills: whole, with records that cannot be read, and damaged in six ways.
 
 Every text has ``CANARY``, which no message and no list of quarantined records may hold.
 """
@@ -228,4 +228,5 @@ FORMATS: dict[str, TextFormat | ParquetFormat] = {
         (lambda n: f"{CANARY} {n}\n".encode(),),
     ),
 }
-"""Every source type that reads files, the table in its three formats."""
+"""Source types of one file of records, the table in its three formats. ``tests/unit/sources/test_damaged_files.py`` has the types
+of one document a file or of several files."""

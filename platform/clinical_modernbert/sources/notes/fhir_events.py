@@ -129,6 +129,8 @@ def _read_file(
         else:
             if dropped:
                 yield Dropped(dropped)
+    if not part.size_bytes:
+        left_out.add(Quarantined(name, "the whole file", "the file is empty"))
     progress.add_file(part)
 
 
