@@ -1,11 +1,12 @@
 """Break the network before the S3 server, and the server itself, while jobs write to it: each job ends as it does without faults.
 
-A proxy cuts requests and answers in the middle, stalls, slows down and answers 503, each after so many bytes. A fault counts once
-it has come to pass, and is armed again where its connection ended before. Then the server is killed by SIGKILL, stays away for
-seconds and comes back with its files. Every job that publishes an artifact takes turns until every fault has struck
-(``STORE_FAULTS_JOBS=map,spans`` leaves out the others). At last the server stays away, from the start or once a job writes: each
-job must end with status 3 and one line, and the same command must finish once the server is back. Training waits for the store
-(the drill ``store-away``), so jobs that train are not among those whose server stays away while they write.
+A proxy cuts requests and answers in the middle, stalls, slows down and answers 503, each after so many bytes. A fault counts
+once it has come to pass, and is armed again where its connection ended before. Then the server is killed by SIGKILL, stays away
+for seconds and comes back with its files. Every job that publishes an artifact takes turns until every fault has struck
+(``STORE_FAULTS_JOBS=map,spans`` leaves out the others). At last the server stays away, from the start or once a job writes:
+each job must end with status 3 and one line, and the same command must finish once the server is back. Training waits for the
+store (the drill ``store-away``), so jobs that train are not among those whose server stays away while they write, nor are those
+that write at once.
 
 ``lost`` counts jobs that failed, ``wrong`` artifacts that differ from those made without faults (corpora, pairs and vectors in
 any byte, models in any bit) or cannot be read whole, and ends that were not as they should be.
@@ -35,6 +36,7 @@ _LONGEST_CUT_BYTES = 40_000
 _AWAY_S = 5.0
 _STATUS_OF_OUTAGE = 3
 _THAT_WAIT = ("training", "contrast", "sweep")
+_AT_ONCE = ("pairs", "projection")  # all of it is written in a tenth of a second
 _OUTAGE = re.compile(r"^error: s3://\S+: .+ failed with \w+", re.MULTILINE)
 
 
@@ -104,7 +106,7 @@ def drill(scratch: Path, seed: int, *, num_each: int = 20, num_kills: int = 20, 
             kills += len(deaths)
         for name in names:
             outages[f"{name}, from the start"] = _outage(name, runs, server, at_start=True)
-            if name not in _THAT_WAIT and name != "pairs":  # pairs are written in a tenth of a second
+            if name not in (*_THAT_WAIT, *_AT_ONCE):
                 outages[f"{name}, while it writes"] = _outage(name, runs, server, at_start=False)
     return _outcome(runs, server.proxy, kills, outages)
 
