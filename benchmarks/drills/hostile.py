@@ -51,13 +51,14 @@ def drill(
     num_idle: int,
     names: tuple[str, ...] | None = None,
     environment: dict[str, str] = ENVIRONMENT,
+    server: str = "ray",
 ) -> Outcome:
-    """Send each attack for ``seconds``, next to another client; ``environment`` is the endpoint's."""
+    """Send each attack for ``seconds``, next to another client; ``environment`` is the endpoint's, ``server`` as of ``ours``."""
     export = publish_model(scratch, num_layers=1)
     texts = clinical_texts(export, [50] * 50, seed=seed)
     measured: dict[str, dict[str, Any]] = {}
     lost = wrong = 0
-    with ours(export, environment=environment) as endpoint, get_context("spawn").Pool(1) as pool:
+    with ours(export, server=server, environment=environment) as endpoint, get_context("spawn").Pool(1) as pool:
 
         def client(seconds: float) -> list[tuple[int, float]]:
             where = (endpoint.port, endpoint.path, endpoint.model)
