@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import tempfile
 import uuid
 from dataclasses import dataclass, field
@@ -35,11 +36,12 @@ class Artifact:
         """Counts and figures of the artifact."""
         return self.manifest.summary
 
-    def file(self, path: str, *, cache_path: Path | None = None) -> Path:
+    def file(self, path: str, *, cache_path: Path | None = None, copied: bool = False) -> Path:
         """Return a local path of one file, verified against its size and sha256 on its first use in this process.
 
         Files of an S3 store are downloaded below ``cache_path``, by default ``CLINICAL_CACHE`` or a folder under the system's
-        temporary one. Several processes and machines may share it.
+        temporary one. Several processes and machines may share it. ``copied`` copies those of a store in a folder there too: what
+        is read is then what was verified, and no other file of the store lies beside it.
         """
         entry = self.manifest.entry(path)
         shared = os.environ.get("CLINICAL_CACHE")
@@ -48,10 +50,10 @@ class Artifact:
         if path in self._checked and local.is_file():
             return local
         try:
-            local = local if _intact(local, entry.size_bytes, entry.sha256) else self._fetch(path, local)
+            local = local if _intact(local, entry.size_bytes, entry.sha256) else self._fetch(path, local, copied=copied)
         except KeyError:
             raise ArtifactError(f"{self.uri}/{path} is in the manifest but not in the store") from None
-        if path not in self._checked:
+        if copied or path not in self._checked:
             if not _intact(local, entry.size_bytes, entry.sha256):
                 raise ArtifactError(
                     f"{self.uri}/{path} differs from its manifest: it was damaged or replaced after publishing"
@@ -73,10 +75,13 @@ class Artifact:
         # The store's URI is part of the key: files from two stores must never mix in one folder.
         return hashlib.sha256(f"{self.uri} {self.manifest.digest}".encode()).hexdigest()[:16]
 
-    def _fetch(self, path: str, local: Path) -> Path:
+    def _fetch(self, path: str, local: Path, *, copied: bool) -> Path:
         # A unique name: the workers of one machine share the cache and may fetch the same file at the same time.
         partial = local.with_name(f"{local.name}.{uuid.uuid4().hex}.partial")
         fetched = self.store.get_file(join_key(self.prefix, path), partial)
+        if copied and fetched != partial:
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            fetched = Path(shutil.copyfile(fetched, partial))
         return partial.replace(local) if fetched == partial else fetched
 
 

@@ -31,7 +31,7 @@ from clinical_modernbert.artifacts import (
 )
 from clinical_modernbert.artifacts.layout import MANIFEST_NAME, checkpoint_prefix, checkpoints_prefix
 from clinical_modernbert.disk_space import free_bytes
-from clinical_modernbert.errors import ArtifactError, DiskFullError, StoreError
+from clinical_modernbert.errors import ArtifactError, DiskFullError, StoreError, disk_full
 from clinical_modernbert.outages import patiently
 from clinical_modernbert.recipe.training_run import CheckpointSection
 from clinical_modernbert.training.checkpoint_shape import FORMAT_VERSION, CheckpointShape
@@ -224,8 +224,9 @@ def _naming_a_full_disk(folder: Path, *, step: int) -> Iterator[None]:
 def load_state(engine: Engine, checkpoint: Artifact, worker: Worker) -> RunState:
     """Load a checkpoint, of this run or of another, and return its state. Every worker calls it.
 
-    Each worker fetches the files that it reads, and none is read before all workers have theirs: if one is damaged, every
-    worker raises ``ArtifactError``, and ``DiskFullError`` if a disk has no room for them.
+    Each worker copies the files that it reads, so that the engine finds no others: DeepSpeed loads what fits a pattern. None is
+    read before all workers have theirs: if one is damaged, every worker raises ``ArtifactError``, and ``DiskFullError`` if a disk
+    has no room for them.
     """
     scratch = ScratchFolder()
     try:
@@ -234,9 +235,13 @@ def load_state(engine: Engine, checkpoint: Artifact, worker: Worker) -> RunState
         folder = scratch.path
         try:
             for path in paths:
-                folder = checkpoint.file(path, cache_path=scratch.path).parents[path.count("/")]
+                folder = checkpoint.file(path, cache_path=scratch.path, copied=True).parents[path.count("/")]
         except (ArtifactError, DiskFullError) as error:
             problem = error
+        except OSError as error:
+            problem = disk_full(error)
+            if problem is None:
+                raise
         for found in gather_from_workers(problem, worker):
             if found:
                 raise found

@@ -191,7 +191,7 @@ class DeepSpeedEngine:
 
     def load(self, folder: Path) -> None:
         with _keeping_settings(self._engine.optimizer):
-            # safe: DeepSpeed unpickles; the caller has checked every file against its manifest, under the trainers' own prefix
+            # safe: DeepSpeed unpickles; the caller has copied every file of the folder and checked it against its manifest
             path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG)
         if path is None:
             raise FileNotFoundError(f"DeepSpeed found no state in {folder}")
@@ -217,7 +217,9 @@ def saved_weights(checkpoint: Artifact, *, cache_path: Path) -> dict[str, torch.
     ours = _STATE in paths
     path = _STATE if ours else next(path for path in paths if path.endswith("_model_states.pt"))
     # safe: DeepSpeed's file needs unpickling; it is verified against its signed manifest first
-    loaded = torch.load(checkpoint.file(path, cache_path=cache_path), map_location="cpu", weights_only=ours)
+    loaded = torch.load(
+        checkpoint.file(path, cache_path=cache_path, copied=True), map_location="cpu", weights_only=ours
+    )
     weights: dict[str, torch.Tensor] = loaded["model" if ours else "module"]
     return {name.removeprefix("model."): tensor for name, tensor in weights.items()}
 

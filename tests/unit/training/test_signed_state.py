@@ -3,11 +3,13 @@
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from clinical_modernbert.artifacts import Store, open_store
+import torch
+from clinical_modernbert.artifacts import Plan, Store, open_store
 from clinical_modernbert.errors import RunStopped, SignatureError
 from clinical_modernbert.training import loop
 from clinical_modernbert.training.launch import pretrain_in_process
@@ -23,12 +25,8 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def test_state_is_loaded_only_with_the_signature_that_the_environment_asks_for(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The library that loads the state runs what is in it; a key that may write to the store must not be enough."""
-    plan = tiny_pretrain_plan(store, "training.num_steps=10", "name=signed")
-    records = Records(store, plan.id)
+def stop_after_step_4(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train until a signal asks the run to stop, which leaves a checkpoint."""
     monkeypatch.setattr("clinical_modernbert.training.stop_signal.POLL_S", 0.01)
     real = loop.train_step
 
@@ -42,6 +40,15 @@ def test_state_is_loaded_only_with_the_signature_that_the_environment_asks_for(
     with pytest.raises(RunStopped):
         pretrain_in_process(plan)
     monkeypatch.setattr(loop, "train_step", real)
+
+
+def test_state_is_loaded_only_with_the_signature_that_the_environment_asks_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library that loads the state runs what is in it; a key that may write to the store must not be enough."""
+    plan = tiny_pretrain_plan(store, "training.num_steps=10", "name=signed")
+    records = Records(store, plan.id)
+    stop_after_step_4(plan, monkeypatch)
     monkeypatch.setenv("CLINICAL_MANIFEST_KEY", "key")
     with pytest.raises(
         SignatureError, match=f"checkpoint/{plan.id}/.* is not signed, and CLINICAL_MANIFEST_KEY is set"
@@ -50,3 +57,41 @@ def test_state_is_loaded_only_with_the_signature_that_the_environment_asks_for(
     assert records.steps_done() < 10
     monkeypatch.delenv("CLINICAL_MANIFEST_KEY")
     assert pretrain_in_process(plan).summary["num_steps"] == 10
+
+
+@pytest.fixture
+def group(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A group of this process alone, which DeepSpeed needs."""
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+class _Code:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = str(folder)
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, (self._folder,)
+
+
+@pytest.mark.usefixtures("group")
+def test_a_file_that_the_manifest_does_not_name_is_not_loaded(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DeepSpeed looks for ``mp_rank_*_model_states.pt`` in the folder and unpickles the first one."""
+    monkeypatch.setenv("CLINICAL_MANIFEST_KEY", "key")
+    plan = tiny_pretrain_plan(store, "training.num_steps=10", "scaling.engine=deepspeed", "name=guarded")
+    stop_after_step_4(plan, monkeypatch)
+    weights = [
+        tmp_path / item.key for item in store.walk(f"checkpoint/{plan.id}") if item.key.endswith("_model_states.pt")
+    ]
+    assert weights
+    for path in weights:
+        torch.save(_Code(tmp_path / "ran"), path.with_name("mp_rank_!_model_states.pt"))
+        assert min(path.parent.glob("mp_rank_*_model_states.pt")) != path
+    assert pretrain_in_process(plan).summary["num_steps"] == 10
+    assert not (tmp_path / "ran").exists()
