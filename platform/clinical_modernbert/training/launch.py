@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from clinical_modernbert.artifacts import Artifact, Plan, open_store
+from clinical_modernbert.artifacts.manifest import KEY_VARIABLE, signing_key
 from clinical_modernbert.errors import (
     ArtifactError,
     DiskFullError,
@@ -23,6 +24,7 @@ from clinical_modernbert.errors import (
     ModelError,
     RecipeError,
     RunStopped,
+    SignatureError,
     StoreError,
     UserError,
 )
@@ -82,7 +84,7 @@ def _in_process(plan: TrainPlan, device: torch.device | None) -> Artifact:
     if num_workers != 1:
         raise ModelError(f"scaling.num_workers={num_workers}: in one process it must be 1")
     with _following(plan):
-        _train(train_job(plan), Worker(rank=0, world_size=1, device=device or torch.device("cpu")))
+        do_train(train_job(plan), Worker(rank=0, world_size=1, device=device or torch.device("cpu")))
     return publish_model(plan)
 
 
@@ -97,6 +99,7 @@ def train_job(plan: TrainPlan) -> TrainJob:
         continued_state=_input(plan, "training.continue_from"),
         teacher=_input(plan, "training.teacher.model"),
         launch=uuid.uuid4().hex[:8],
+        signed=signing_key() is not None,
     )
 
 
@@ -120,22 +123,26 @@ def ray_worker(config: dict[str, Any]) -> None:
         return  # an earlier group of this launch recorded a final error, which the driver raises
     timeout_s = _recipe_of(job).scaling.hang_timeout_s
     try:
-        _train(
+        do_train(
             job,
             worker,
             # faulthandler's timer is native, so it also ends a worker that hangs inside a C library.
             beat=lambda: faulthandler.dump_traceback_later(timeout_s, exit=True),
             observe=ray_gauges(job.run_id),
         )
-    except (ModelError, RecipeError, ArtifactError, DiskFullError) as error:
+    except (ModelError, RecipeError, ArtifactError, SignatureError, DiskFullError) as error:
         _record_final(records, job, error)
         raise
     finally:
         faulthandler.cancel_dump_traceback_later()
 
 
-def _train(job: TrainJob, worker: Worker, **hooks: Any) -> None:
+def do_train(job: TrainJob, worker: Worker, **hooks: Any) -> None:
     """Run the loop of the job's kind; ``hooks`` are those of both loops."""
+    if job.signed and signing_key() is None:
+        raise SignatureError(
+            f"{KEY_VARIABLE} is set where the job was started and not in its workers: set it in both, or in neither"
+        )
     run = contrast_worker if job.recipe["kind"] == "contrast" else train_worker
     run(job, worker, **hooks)
 

@@ -51,6 +51,8 @@ class TrainJob:
     """The input that ``training.teacher.model`` names, as JSON values."""
     launch: str = ""
     """Distinguishes launches of one run."""
+    signed: bool = False
+    """Whether the driver has the key that signs training state: a worker without it must not write unsigned state."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ import torch
 from clinical_modernbert.artifacts import Plan, Store, open_store
 from clinical_modernbert.errors import RunStopped, SignatureError
 from clinical_modernbert.training import loop
-from clinical_modernbert.training.launch import pretrain_in_process
+from clinical_modernbert.training.launch import do_train, pretrain_in_process, train_job
 from clinical_modernbert.training.records import Records
+from clinical_modernbert.training.worker import Worker
 
 from tests.helpers.tiny import publish_tiny_corpus, tiny_pretrain_plan
 
@@ -95,3 +96,13 @@ def test_a_file_that_the_manifest_does_not_name_is_not_loaded(
         assert min(path.parent.glob("mp_rank_*_model_states.pt")) != path
     assert pretrain_in_process(plan).summary["num_steps"] == 10
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_worker_without_the_key_of_its_driver_writes_no_state(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = tiny_pretrain_plan(store, name="unsigned")
+    monkeypatch.setenv("CLINICAL_MANIFEST_KEY", "key")
+    job = train_job(plan)
+    monkeypatch.delenv("CLINICAL_MANIFEST_KEY")
+    with pytest.raises(SignatureError, match="is set where the job was started and not in its workers"):
+        do_train(job, Worker(rank=0, world_size=1, device=torch.device("cpu")))
+    assert not list(store.walk("checkpoint"))
