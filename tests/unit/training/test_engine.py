@@ -1,8 +1,10 @@
 """Each ZeRO stage trains through the whole loop, with the gradient norm that plain torch measures."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -71,3 +73,30 @@ def test_a_kept_state_of_deepspeed_extends_a_run_and_is_averaged(store: Store) -
     expected = load_file(first.file("model/model.safetensors"))
     merged = load_file(same.file("model/model.safetensors"))
     assert all(torch.equal(tensor, expected[name]) for name, tensor in merged.items())
+
+
+class _Code:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = str(folder)
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, (self._folder,)
+
+
+@pytest.mark.usefixtures("group")
+def test_a_file_that_the_manifest_does_not_name_is_not_loaded(store: Store, tmp_path: Path) -> None:
+    """DeepSpeed looks for ``mp_rank_*_model_states.pt`` in the folder and unpickles the first one."""
+    overrides = ("scaling.engine=deepspeed", "checkpoint.keep_after_export=true", "training.num_steps=4")
+    plan = tiny_pretrain_plan(store, *overrides, "checkpoint.every_steps=2", name="guarded")
+    pretrain_in_process(plan)
+    root = Path(store.uri.removeprefix("file://"))
+    weights = [root / item.key for item in store.walk(f"checkpoint/{plan.id}") if item.key.endswith("_model_states.pt")]
+    assert weights
+    for path in weights:
+        torch.save(_Code(tmp_path / "ran"), path.with_name("mp_rank_!_model_states.pt"))
+        assert min(path.parent.glob("mp_rank_*_model_states.pt")) != path
+    further = ("scaling.engine=deepspeed", "training.num_steps=6", "training.continue_from=guarded@4")
+    assert pretrain_in_process(tiny_pretrain_plan(store, *further, name="further")).summary["num_steps"] == 6
+    assert not (tmp_path / "ran").exists()

@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,44 +57,6 @@ def test_state_is_loaded_only_with_the_signature_that_the_environment_asks_for(
     assert records.steps_done() < 10
     monkeypatch.delenv("CLINICAL_MANIFEST_KEY")
     assert pretrain_in_process(plan).summary["num_steps"] == 10
-
-
-@pytest.fixture
-def group(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A group of this process alone, which DeepSpeed needs."""
-    monkeypatch.setenv("LOCAL_RANK", "0")
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
-
-
-class _Code:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = str(folder)
-
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return os.mkdir, (self._folder,)
-
-
-@pytest.mark.usefixtures("group")
-def test_a_file_that_the_manifest_does_not_name_is_not_loaded(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """DeepSpeed looks for ``mp_rank_*_model_states.pt`` in the folder and unpickles the first one."""
-    monkeypatch.setenv("CLINICAL_MANIFEST_KEY", "key")
-    plan = tiny_pretrain_plan(store, "training.num_steps=10", "scaling.engine=deepspeed", "name=guarded")
-    stop_after_step_4(plan, monkeypatch)
-    weights = [
-        tmp_path / item.key for item in store.walk(f"checkpoint/{plan.id}") if item.key.endswith("_model_states.pt")
-    ]
-    assert weights
-    for path in weights:
-        torch.save(_Code(tmp_path / "ran"), path.with_name("mp_rank_!_model_states.pt"))
-        assert min(path.parent.glob("mp_rank_*_model_states.pt")) != path
-    assert pretrain_in_process(plan).summary["num_steps"] == 10
-    assert not (tmp_path / "ran").exists()
 
 
 def test_a_worker_without_the_key_of_its_driver_writes_no_state(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
