@@ -52,7 +52,7 @@ async ([counts, repeats]) => {
       }
       pen.restore();
     }
-    pen.getImageData(0, 0, 1, 1); // the calls are queued until a pixel is asked for
+    pen.getImageData(0, 0, 1, 1); // the browser queues the calls until a pixel is read
     return performance.now() - started;
   };
   rings(1);

@@ -227,7 +227,7 @@ def _same_spans(one: Artifact, other: Artifact) -> bool:
     return bool(one.summary["spans"] == other.summary["spans"])  # the tables have the time of the run
 
 
-def _ended(one: Artifact, other: Artifact) -> bool:
+def _not_compared(one: Artifact, other: Artifact) -> bool:
     return True  # a report has the times of its runs
 
 
@@ -236,11 +236,11 @@ JOBS = {
     "corpus": Job("corpus", _start("build_corpus", _CORPUS), _same_files),
     "training": Job("model", _start_training, _same_model, _publish_corpus),
     "vectors": Job("embeddings", _start("embed", _VECTORS), _same_files, _publish_model),
-    "evaluation": Job("evaluation", _start("evaluate", _EVALUATION), _ended, _publish_model),
+    "evaluation": Job("evaluation", _start("evaluate", _EVALUATION), _not_compared, _publish_model),
     "spans": Job("spans", _start("extract", _SPANS), _same_spans, _publish_tagger),
     "contrast": Job("model", _start("contrast", _CONTRAST), same_weights, _publish_model_and_pairs),
     "average": Job("model", _start("merge", _MERGE), same_weights, _publish_two_models),
-    "sweep": Job("sweep", _start("sweep", _SWEEP), _ended, _publish_corpus),
+    "sweep": Job("sweep", _start("sweep", _SWEEP), _not_compared, _publish_corpus),
     "map": Job("map", _start("map_codes", _MAP), _same_files, _publish_two_models),
     "projection": Job("map", _start("project", _PROJECTION), _same_files, _publish_vectors),
 }

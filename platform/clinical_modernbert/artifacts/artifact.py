@@ -40,8 +40,8 @@ class Artifact:
         """Return a local path of one file, verified against its size and sha256 on its first use in this process.
 
         Files of an S3 store are downloaded below ``cache_path``, by default ``CLINICAL_CACHE`` or a folder under the system's
-        temporary one. Several processes and machines may share it. ``copied`` copies those of a store in a folder there too: what
-        is read is then what was verified, and no other file of the store lies beside it.
+        temporary one. Several processes and machines may share it. ``copied`` copies those of a store in a folder there too: then
+        exactly the verified bytes are read, and the folder has no other file of the store.
         """
         entry = self.manifest.entry(path)
         shared = os.environ.get("CLINICAL_CACHE")

@@ -146,7 +146,7 @@ class EmbeddingService:
 
         A text of spaces is empty here, as in a bulk job. Raises ``ProblemError``.
         """
-        texts, params = _as_list(inputs, field)
+        texts, params = as_list(inputs, field)
         limit = self.engine.recipe.limits.max_texts
         if not texts:
             raise problems.empty_input(field)
@@ -174,7 +174,7 @@ class EmbeddingService:
         ``check_tokens`` gets the number of tokens before they are computed, and may refuse it.
         """
         limits = self.engine.recipe.limits
-        texts, params = (inputs.texts, inputs.params) if isinstance(inputs, SomeTexts) else _as_list(inputs, field)
+        texts, params = (inputs.texts, inputs.params) if isinstance(inputs, SomeTexts) else as_list(inputs, field)
         if not texts:
             raise problems.empty_input(field)
         if len(texts) > limits.max_texts:
@@ -309,7 +309,7 @@ def _slices(texts: Sequence[str]) -> Iterator[list[str]]:
         yield some
 
 
-def _as_list(inputs: EmbeddingInput, field: str) -> tuple[Sequence[Text], list[str]]:
+def as_list(inputs: EmbeddingInput, field: str) -> tuple[Sequence[Text], list[str]]:
     """Return the texts, all strings or all ids, and how errors name each: ``input`` alone or ``input[3]``."""
     if isinstance(inputs, str):
         return [inputs], [field]

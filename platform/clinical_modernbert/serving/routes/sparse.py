@@ -18,7 +18,7 @@ from clinical_modernbert.serving.forward import EncodeTask
 from clinical_modernbert.serving.routes.rendering import render_lists
 from clinical_modernbert.serving.routes.route import Examples
 from clinical_modernbert.serving.schemas import Body, EmbeddingInput, Schema, TruncationDirection
-from clinical_modernbert.serving.service import EmbeddingService
+from clinical_modernbert.serving.service import EmbeddingService, as_list
 
 _NOTE = "chest pain radiating to the left arm"
 EXAMPLES: Examples = {
@@ -73,8 +73,7 @@ async def embed_sparse(service: EmbeddingService, request: EmbedSparseRequest) -
 
 def _check_size(inputs: EmbeddingInput, top_k: int, *, limit: int) -> None:
     """Refuse an answer that may hold too many values, whatever the model weighs; raises ``ProblemError``."""
-    is_one = isinstance(inputs, str) or any(isinstance(item, int) for item in inputs[:1])
-    num_texts = 1 if is_one else len(inputs)
+    num_texts = len(as_list(inputs, "inputs")[0])
     if num_texts * top_k <= limit:
         return
     ways = [f"send at most {limit // top_k} texts"] if limit >= top_k else []
