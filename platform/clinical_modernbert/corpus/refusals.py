@@ -42,7 +42,8 @@ def refuse_bad_input(recipe: CorpusRecipe, parsed: Sequence[Parsed]) -> None:
     """Raise ``CorpusError`` for the first source with too many quarantined and lost records, or with no document."""
     for source in recipe.sources:
         steps = [step for step in parsed if step.source == source.name]
-        _refuse_damage(source.name, steps, limit=recipe.max_quarantined_fraction)
+        own = source.max_quarantined_fraction
+        _refuse_damage(source.name, steps, limit=recipe.max_quarantined_fraction if own is None else own)
         _refuse_nothing(source.name, steps)
 
 
@@ -66,7 +67,7 @@ def _refuse_damage(name: str, steps: Sequence[Parsed], *, limit: float) -> None:
     unread = f" and {number} more were not read after damage" if lost else ""
     raise CorpusError(
         f"source {name}: {num_bad} of {records} records had to be quarantined{unread}, more than max_quarantined_fraction="
-        f"{limit} allows: {_shown(steps)}. Repair or fetch these files again, or raise the limit"
+        f"{limit} allows: {_shown(steps)}. Repair or fetch these files again, or raise the source's limit"
     )
 
 

@@ -30,6 +30,8 @@ class SourceSection(Section):
 
     2.5 packs every document twice, and half of them, drawn by their keys, once more; held-out documents appear once.
     """
+    max_quarantined_fraction: float | None = Field(default=None, ge=0, le=1)
+    """The recipe's limit for this source alone, as for a file that is known to end in a row; None takes the recipe's."""
 
 
 class PubMedSource(SourceSection):

@@ -189,6 +189,19 @@ def test_one_of_many_files_that_is_cut_is_within_the_limit(tmp_path: Path) -> No
         check(tmp_path / "again", source, max_quarantined_fraction=0.0)
 
 
+def test_a_source_s_own_limit_holds_for_it_alone(tmp_path: Path) -> None:
+    half = {"type": "table", **TABLE}
+    for name in ("known", "other"):
+        content = write_csv(tmp_path, NOTES)
+        (tmp_path / f"{name}.csv").write_bytes(content[: content.rindex(b'"')])
+    known, other = ({**half, "name": name, "path": str(tmp_path / f"{name}.csv")} for name in ("known", "other"))
+    with pytest.raises(CorpusError, match=r"^source other: 1 of 300 records .*=0\.01 allows.*raise the source's limit"):
+        check(tmp_path / "both", {**known, "max_quarantined_fraction": 0.51}, other)
+    check(tmp_path / "alone", GOOD, {**known, "max_quarantined_fraction": 0.51})
+    with pytest.raises(CorpusError, match=r"^source other: .*=0\.2 allows"):
+        check(tmp_path / "lower", {**other, "max_quarantined_fraction": 0.2}, max_quarantined_fraction=0.6)
+
+
 def test_a_source_of_which_nothing_was_read_passes_with_no_limit_below_one(tmp_path: Path) -> None:
     (tmp_path / "notes.parquet").write_bytes(b"PAR1 no table PAR1")
     source = {"type": "table", "name": "bad", "path": str(tmp_path / "notes.parquet"), **TABLE}
