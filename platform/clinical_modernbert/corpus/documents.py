@@ -27,11 +27,12 @@ from clinical_modernbert.corpus.piece_files import (
     PieceWriter,
     Version,
 )
+from clinical_modernbert.corpus.record_timeout import record_timeout
 from clinical_modernbert.corpus.results import Parsed, QuarantineEntry
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.corpus import CorpusRecipe, IdentifierSection
 from clinical_modernbert.sources import read_unit
-from clinical_modernbert.sources.document import Deleted, Document, Dropped, Quarantined, Unit, key_of
+from clinical_modernbert.sources.document import Deleted, Document, Dropped, Quarantined, Record, Unit, key_of
 from clinical_modernbert.sources.files import Progress
 
 _QUARANTINE_SHOWN = 5
@@ -72,20 +73,11 @@ class _UnitParser:
     def run(self) -> Parsed:
         progress = Progress()
         try:
-            for record in read_unit(self._source, self._unit, progress=progress):
-                self._counts["records"] += 1
-                match record:
-                    case Quarantined():
-                        self._set_aside(record)
-                    case Dropped(reason):
-                        self._counts[f"dropped:{reason}"] += 1
-                        if record.record is not None:
-                            self._add_version(record.record, record.order, record.version, row=NO_ROW)
-                    case Deleted():
-                        self._counts["dropped:deletion_notice"] += 1
-                        self._add_version(record.record, record.order, record.version, row=NO_ROW, deleted=True)
-                    case Document():
-                        self._add_document(record)
+            with record_timeout(self._unit, progress, reads_ahead=self._source.reads_ahead) as count:
+                for record in read_unit(self._source, self._unit, progress=progress):
+                    self._counts["records"] += 1
+                    self._add(record)
+                    count.number += 1
             self._put_piece()
             if repeated := len(self._keys) - len(np.unique(np.frombuffer(self._keys, dtype=np.uint64))):
                 self._counts["repeated_ids"] = repeated
@@ -103,6 +95,20 @@ class _UnitParser:
             bytes=progress.size_bytes + progress.missing_bytes,
             unread_bytes=progress.unread_bytes,
         )
+
+    def _add(self, record: Record) -> None:
+        match record:
+            case Quarantined():
+                self._set_aside(record)
+            case Dropped(reason):
+                self._counts[f"dropped:{reason}"] += 1
+                if record.record is not None:
+                    self._add_version(record.record, record.order, record.version, row=NO_ROW)
+            case Deleted():
+                self._counts["dropped:deletion_notice"] += 1
+                self._add_version(record.record, record.order, record.version, row=NO_ROW, deleted=True)
+            case Document():
+                self._add_document(record)
 
     def _set_aside(self, record: Quarantined) -> None:
         self._counts["quarantined"] += 1

@@ -22,6 +22,8 @@ class SourceSection(Section):
     """Whether the text is generated; manifests and pages say so."""
     is_prose: ClassVar[bool] = True
     """Whether the text has a language; lists of codes and numbers have none, and ``filters.languages`` does not judge them."""
+    reads_ahead: ClassVar[bool] = False
+    """Whether the reader fetches or sorts whole tables before its first record, which therefore has no time-out."""
 
     name: SourceName
     """Name of the source in counts of documents, drops and tokens."""
@@ -78,6 +80,7 @@ class MedsSource(SourceSection):
     """MEDS events in Parquet, one text a subject in time order; grouped by subject_id."""
 
     is_prose = False
+    reads_ahead = True
 
     type: Literal["meds"]
     path: str
@@ -88,6 +91,8 @@ class MedsSource(SourceSection):
 
 class OmopNoteSource(SourceSection):
     """The NOTE table of OMOP's CDM 5.x, CSV, Parquet or in a DuckDB file; grouped by person_id."""
+
+    reads_ahead = True
 
     type: Literal["omop_note"]
     path: str
@@ -100,6 +105,7 @@ class OmopEventsSource(SourceSection):
     """The events of OMOP's CDM 5.x with the names of their concepts, one text a person in time order; grouped by person_id."""
 
     is_prose = False
+    reads_ahead = True
 
     type: Literal["omop_events"]
     path: str
@@ -112,6 +118,8 @@ class OmopEventsSource(SourceSection):
 
 class FhirSource(SourceSection):
     """Notes of a FHIR R4 bulk export, from DocumentReference and DiagnosticReport; grouped by Patient."""
+
+    reads_ahead = True
 
     type: Literal["fhir"]
     path: str
@@ -126,6 +134,7 @@ class FhirEventsSource(SourceSection):
     """Events of a FHIR R4 bulk export, one text a patient in time order; grouped by Patient."""
 
     is_prose = False
+    reads_ahead = True
 
     type: Literal["fhir_events"]
     path: str
@@ -151,6 +160,8 @@ class CcdaSource(SourceSection):
 
 class EicuNoteSource(SourceSection):
     """eICU's ``note.csv.gz`` and ``patient.csv.gz``: one document a note; grouped by patient. From PhysioNet, credentialed."""
+
+    reads_ahead = True
 
     type: Literal["eicu_note"]
     path: str
@@ -189,6 +200,8 @@ class TableSource(SourceSection):
 
 class DatasetSource(SourceSection):
     """A Hugging Face data set: a hub id, or a folder that ``datasets`` can read."""
+
+    reads_ahead = True
 
     type: Literal["dataset"]
     path: str
