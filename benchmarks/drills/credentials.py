@@ -1,4 +1,4 @@
-"""Jobs on S3 with a missing bucket, wrong, absent and read-only keys, and keys that are changed while the job runs.
+"""Every kind of job on S3 with a missing bucket, wrong, absent and read-only keys, and keys that are changed while the job runs.
 
 Each job must end with status 2 and one line, and publish nothing; the same command with the right keys must then make the
 artifact that it makes without a fault. ``wrong`` counts what was not as it should be.
@@ -18,18 +18,18 @@ from benchmarks.kits.store_server import StoreServer, running_store_server
 from benchmarks.kits.training_runs import until
 
 NUM_CHANGES = 5
-_NAMES = ("pairs", "corpus")
 _CHANGED = "corpus"  # the job that runs for seconds
 _ERROR = re.compile(r"^error: s3://\S+: .+ failed with \w+|^error: .*(?:bucket|AWS_ACCESS_KEY_ID)", re.MULTILINE)
 
 
-def run(scratch: Path, seed: int, *, num_changes: int = NUM_CHANGES, names: Sequence[str] = _NAMES) -> Outcome:
+def run(scratch: Path, seed: int, *, num_changes: int = NUM_CHANGES, names: Sequence[str] = tuple(JOBS)) -> Outcome:
     """Run each job with each fault, then without."""
     rng, problems = np.random.default_rng(seed), dict[str, list[str]]()
     with running_store_server(scratch / "s3") as server:
         for job_name in names:
             job, expected = JOBS[job_name], JOBS[job_name].made_without_faults(scratch)
             store = open_store(f"s3://{server.bucket}/{job_name}")
+            job.prepare(store, scratch)
             for fault, environment in _faults(server).items():
                 name = f"{job_name}, {fault}"
                 end = job.run(scratch, "s3://absent/drill" if fault == "missing bucket" else store.uri, environment)

@@ -1,9 +1,9 @@
 """Fuzz the endpoint by its OpenAPI page (schemathesis) and each parser of raw files by coverage (atheris), for ten minutes each.
 
-The endpoint must answer by 2xx or 4xx, and keep its process and its memory. A parser must yield records or refuse the file; an
-input that takes over ten seconds or two gigabytes breaks the rule too. ``injected`` counts requests and inputs, ``wrong`` those
-that broke a rule; an input is kept below ``build/fuzz`` and belongs into ``tests/golden/fuzz`` once it is fixed.
-``FUZZ_SECONDS`` sets another time.
+The endpoint must answer by 2xx or 4xx, keep its process and its memory, and have no text of a request in a refusal or its log. A
+parser must yield records or refuse the file; an input that takes over ten seconds or two gigabytes breaks the rule too.
+``injected`` counts requests and inputs, ``wrong`` those that broke a rule; an input is kept below ``build/fuzz`` and belongs into
+``tests/golden/fuzz`` once it is fixed. ``FUZZ_SECONDS`` sets another time.
 """
 
 import json
@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks.drill import Outcome
 from benchmarks.kits import fuzz_parsers
+from benchmarks.kits.canaries import has_patient
 from benchmarks.kits.endpoints import Endpoint, ours, processes_of, publish_model
 from benchmarks.kits.fuzz_api import send_requests
 from benchmarks.kits.tests import REPOSITORY
@@ -96,6 +97,8 @@ def _fuzz_endpoint(scratch: Path, seed: int, seconds: float) -> dict[str, Any]:
                 crashes.append(str(error)[:1000])
             rounds += 1
             memory.append(_memory_mb(endpoint))
+        if has_patient(endpoint.log.read_text(errors="replace")):
+            crashes.append("the endpoint's log quotes a request")
         if memory[-1] > 1.5 * memory[1] and memory[-1] - memory[1] > _LEAST_GROWTH_MB:
             crashes.append(f"memory grew from {memory[1]} to {memory[-1]} MB")
     return {"inputs": inputs, "rounds": rounds, "memory_mb": memory[:2] + memory[-1:], "crashes": crashes}

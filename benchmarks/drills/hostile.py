@@ -109,6 +109,7 @@ def _bodies() -> dict[str, Attack]:
         "fill-mask, 4 times 300 masks": ("/fill-mask", {"inputs": ["[MASK] " * 300] * 4, "parameters": {"top_k": 500}}),
         "tokenize, long texts": ("/tokenize", {"inputs": ["acute kidney injury " * 1000] * (size // 20_010)}),
         "embed_all, 256 texts": ("/embed_all", {"inputs": ["acute kidney injury " * 225] * 256}),
+        "embed_sparse, 256 texts": ("/embed_sparse", {"inputs": ["acute kidney injury " * 225] * 256}),
         "token ids": ("/v1/embeddings", b'{"model":"bench","input":[' + b"9," * (size // 2) + b"9]}"),
         "short texts": ("/v1/embeddings", b'{"model":"bench","input":[' + b'"a",' * (size // 4) + b'"a"]}'),
         "deep lists": ("/embed", b'{"inputs":' + b"[" * size),

@@ -51,6 +51,11 @@ class Hits:
             self.search(place, f"{item.key}\n".encode() + content)
 
 
+def has_patient(text: str) -> bool:
+    """Whether any patient is in a text."""
+    return _PLANTED.search(text) is not None
+
+
 def text_of(number: int) -> str:
     """Return a text about patient ``number``."""
     return (

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "bench"
+_LOG, _DEPLOYED = "server.log", "deployed"
 NUM_THREADS = 2
 _START_S = 180
 
@@ -138,6 +139,8 @@ class Endpoint:
     path: str
     model: str
     process: "subprocess.Popen[bytes]" = field(repr=False)
+    log: Path = field(repr=False)
+    """What its processes print."""
 
     def ask(self, connection: http.client.HTTPConnection, texts: str | list[str]) -> tuple[int, bytes]:
         """Send one request and return status and body."""
@@ -194,11 +197,11 @@ def ours(
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.peers.our_server", server, str(export.root), str(port)]
     command += [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-    with _running(f"ours on {server}", command, port, environment or {}) as (process, deployed):
-        endpoint = Endpoint(f"ours on {server}", port, "/v1/embeddings", MODEL, process)
+    with _running(f"ours on {server}", command, port, environment or {}) as (process, folder):
+        endpoint = Endpoint(f"ours on {server}", port, "/v1/embeddings", MODEL, process, folder / _LOG)
         _wait(endpoint)
         if server == "ray":  # one replica answers before the others are up
-            _wait_until(deployed.is_file, process)
+            _wait_until((folder / _DEPLOYED).is_file, process)
         yield endpoint
 
 
@@ -207,8 +210,8 @@ def peer(export: Export, name: str) -> Iterator[Endpoint]:
     """Run one of ``PEERS`` at its documented settings for a CPU."""
     setup, port = PEERS[name], free_port()
     python = _venv(setup)
-    with _running(name, setup.command(python, export.folder, port), port, {}) as (process, _):
-        endpoint = Endpoint(setup.title, port, setup.path, setup.model or str(export.folder), process)
+    with _running(name, setup.command(python, export.folder, port), port, {}) as (process, folder):
+        endpoint = Endpoint(setup.title, port, setup.path, setup.model or str(export.folder), process, folder / _LOG)
         _wait(endpoint)
         yield endpoint
 
@@ -281,10 +284,9 @@ def _venv(setup: Peer) -> Path:
 def _running(
     name: str, command: list[str], port: int, environment: dict[str, str]
 ) -> Iterator[tuple["subprocess.Popen[bytes]", Path]]:
-    """Yield the server's process, and the file that ours on Ray makes once every replica is up."""
+    """Yield the server's process, and the folder of its log and of the file that ours on Ray makes once every replica is up."""
     # Ray's sockets need a short path.
     folder = Path(tempfile.mkdtemp(prefix="cm-", dir="/tmp"))
-    deployed = folder / "deployed"
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "PYTHONPATH"))}
     threads = {
         "OMP_NUM_THREADS": str(NUM_THREADS),
@@ -297,16 +299,16 @@ def _running(
         "RAY_worker_niceness": "0",  # as the peers that are no Ray workers run
         "DO_NOT_TRACK": "1",
         "BENCH_RAY_FOLDER": str(folder),
-        "BENCH_DEPLOYED_FILE": str(deployed),
+        "BENCH_DEPLOYED_FILE": str(folder / _DEPLOYED),
     }
     own = {"PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}"} if command[0] == sys.executable else {}
-    with (folder / "server.log").open("wb") as log:
+    with (folder / _LOG).open("wb") as log:
         process = subprocess.Popen(
             command, cwd=ROOT, env={**inherited, **threads, **quiet, **own, **environment}, stdout=log, stderr=log,
             start_new_session=True,
         )  # fmt: skip
     try:
-        yield process, deployed
+        yield process, folder
         if process.poll() is not None:
             raise RuntimeError(f"{name} ended with {process.returncode}:\n{_tail(folder)}")
     except TimeoutError as error:
@@ -317,7 +319,7 @@ def _running(
 
 
 def _tail(folder: Path) -> str:
-    return (folder / "server.log").read_text(errors="replace")[-3000:]
+    return (folder / _LOG).read_text(errors="replace")[-3000:]
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:

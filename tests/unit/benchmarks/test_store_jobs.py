@@ -12,7 +12,7 @@ from benchmarks.kits.store_server import running_store_server
 
 def test_a_job_on_a_full_disk_says_so_publishes_nothing_and_finishes_later(tmp_path: Path) -> None:
     try:
-        outcome = disk_full.run(tmp_path, 0, sizes={"pairs": ("12k",)}, scratch_sizes={"pairs": ("12k",)})
+        outcome = disk_full.drill(tmp_path, names=["pairs"], shares=[0.4], scratch_shares=[0.5])
     except PermissionError as error:
         pytest.skip(f"no right to mount: {error}")
     assert outcome.passed, outcome
