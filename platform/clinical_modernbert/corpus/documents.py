@@ -78,6 +78,7 @@ class _UnitParser:
                     self._counts["records"] += 1
                     self._add(record)
                     count.number += 1
+                    count.has_document = count.has_document or isinstance(record, Document)
             self._put_piece()
             if repeated := len(self._keys) - len(np.unique(np.frombuffer(self._keys, dtype=np.uint64))):
                 self._counts["repeated_ids"] = repeated

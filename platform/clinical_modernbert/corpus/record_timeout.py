@@ -21,9 +21,11 @@ TIMEOUT_S = 300.0
 
 @dataclass(slots=True)
 class RecordCount:
-    """The records so far, which the reading loop sets."""
+    """What the reading loop has seen so far; the loop sets it."""
 
     number: int = 0
+    """Of records."""
+    has_document: bool = False
 
 
 @contextmanager
@@ -32,14 +34,15 @@ def record_timeout(
 ) -> Iterator[RecordCount]:
     """Raise ``SourceError`` in the block where for ``seconds`` no record is counted and the reader takes no bytes.
 
-    ``reads_ahead`` is for sources that fetch or sort whole tables before the first record: the time before it has no limit.
+    ``reads_ahead`` is for sources that fetch or sort whole tables before the first document: the time before it has no limit.
+    Records that a rule drops say nothing: events of FHIR are dropped while the tables are read, hours before they are sorted.
     """
     count, seen = RecordCount(), (-1, 0)
 
     def look(signal_number: int, frame: FrameType | None) -> None:
         nonlocal seen
-        before, seen = seen, (count.number, progress.given_bytes)
-        if seen != before or (reads_ahead and not count.number):
+        before, seen = seen, (count.number, progress.given_bytes + progress.other_bytes)
+        if seen != before or (reads_ahead and not count.has_document):
             return
         place = f" ({Path(frame.f_code.co_filename).name}, line {frame.f_lineno})" if frame else ""
         raise SourceError(

@@ -23,7 +23,7 @@ class SourceSection(Section):
     is_prose: ClassVar[bool] = True
     """Whether the text has a language; lists of codes and numbers have none, and ``filters.languages`` does not judge them."""
     reads_ahead: ClassVar[bool] = False
-    """Whether the reader fetches or sorts whole tables before its first record, which therefore has no time-out."""
+    """Whether the reader fetches or sorts whole tables before its first document, which therefore has no time-out."""
 
     name: SourceName
     """Name of the source in counts of documents, drops and tokens."""

@@ -49,6 +49,8 @@ class Progress:
     """Inflated bytes that were handed to the reader."""
     unused_bytes: int = 0
     """Of ``given_bytes``, those that the reader could not use."""
+    other_bytes: int = 0
+    """Bytes of other files that were read for this one, as for an index of attachments: the reader does not hang."""
 
     @property
     def unread_bytes(self) -> int:

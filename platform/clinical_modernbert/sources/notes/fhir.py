@@ -8,7 +8,7 @@ resource that was exported twice counts once, by its ``meta.lastUpdated``; one t
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from clinical_modernbert.recipe.sources import FhirSource
 from clinical_modernbert.sources.document import (
@@ -54,6 +54,17 @@ _WITHDRAWN = ("entered-in-error", "cancelled")
 _MOST_BYTES = 1 << 26
 
 
+@dataclass(frozen=True, slots=True)
+class _Export:
+    """What the resources of a file refer to."""
+
+    top: str
+    """Its folder."""
+    patients: Patients
+    progress: Progress
+    """Of the file that is read."""
+
+
 def units(source: FhirSource) -> list[Unit]:
     """Return the files with notes; the digest of each covers the files that its notes refer to."""
     found = file_units(source.name, find_files(source.path, field=path_field(source.name), patterns=_PATTERNS))
@@ -67,14 +78,14 @@ def units(source: FhirSource) -> list[Unit]:
 def read(source: FhirSource, unit: Unit, progress: Progress) -> Iterator[Record]:
     """Yield one value for each resource, and one for each resource that it replaces."""
     top = top_folder(source.path)
-    patients = patients_of(top, source.patient_identifier)
+    export = _Export(top, patients_of(top, source.patient_identifier), progress)
     for item in read_resources(unit.location, file=unit.name, kinds=_TYPES, progress=progress):
         if isinstance(item, Quarantined):
             yield item
             continue
         place, resource = item
         try:
-            yield from _records(resource, source, top, patients)
+            yield from _records(resource, source, export)
         except (UnusableError, AttributeError, TypeError) as error:
             reason = str(error) if isinstance(error, UnusableError) else "not of FHIR R4's structure"
             name = resource.get("id")
@@ -85,7 +96,7 @@ def licence(source: FhirSource) -> None:
     """Return None: the notes are the user's own."""
 
 
-def _records(resource: Resource, source: FhirSource, top: str, patients: Patients) -> Iterator[Record]:
+def _records(resource: Resource, source: FhirSource, export: _Export) -> Iterator[Record]:
     identifier, kind = resource.get("id"), resource["resourceType"]
     patient = patient_of(resource)
     if not isinstance(identifier, str) or not patient:
@@ -96,11 +107,11 @@ def _records(resource: Resource, source: FhirSource, top: str, patients: Patient
         for relation in resource.get("relatesTo") or ()
         if relation.get("code") == "replaces"
     ]
-    number, version = patients.number(patient), updated(resource)
+    number, version = export.patients.number(patient), updated(resource)
     if resource.get("status") in _WITHDRAWN or resource.get("docStatus") in _WITHDRAWN:
         yield Dropped("withdrawn", name, version)
         return
-    text = _text(resource, top)
+    text = _text(resource, export)
     if text is None:
         yield Dropped("no_text_form", name, version)
     elif not text.strip():
@@ -111,7 +122,7 @@ def _records(resource: Resource, source: FhirSource, top: str, patients: Patient
         yield Deleted(f"{kind}/{target}")
 
 
-def _text(resource: Resource, top: str) -> str | None:
+def _text(resource: Resource, export: _Export) -> str | None:
     """Return the text of the best form; None where no form has text."""
     forms = resource.get("presentedForm") or [content.get("attachment") for content in resource.get("content") or ()]
     ranked = [
@@ -122,19 +133,19 @@ def _text(resource: Resource, top: str) -> str | None:
         return conclusion if isinstance(conclusion, str) else None
     form = forms[min(ranked)[1]]
     try:
-        return attachment_text(_content(form, top), form["contentType"])
+        return attachment_text(_content(form, export), form["contentType"])
     except AttachmentError as error:
         raise UnusableError(f"the attachment is {error}") from None
 
 
-def _content(form: Resource, top: str) -> bytes:
+def _content(form: Resource, export: _Export) -> bytes:
     data, url = form.get("data"), form.get("url")
     if isinstance(data, str):
         return decoded(data)
     if not isinstance(url, str):
         raise UnusableError("the attachment has neither data nor url")
     if re.search(r"(?:^|/)Binary/[^/]+$", url):
-        data = binary_data(last_part(url), top)
+        data = binary_data(last_part(url), export.top, export.progress)
         if data is None:
             raise UnusableError("the attachment's Binary is not in the export")
         return decoded(data)
@@ -143,7 +154,7 @@ def _content(form: Resource, top: str) -> bytes:
         raise UnusableError("the attachment's url is no file below the export")
     try:
         content = bytearray()
-        for chunk in read_chunks(f"{top}/{name}"):
+        for chunk in read_chunks(f"{export.top}/{name}"):
             content += chunk
             if len(content) > _MOST_BYTES:
                 raise UnusableError(f"the attachment has more than {_MOST_BYTES} bytes")

@@ -15,7 +15,7 @@ from typing import IO
 
 from clinical_modernbert.artifacts.remote_files import open_location
 from clinical_modernbert.sources.document import Quarantined
-from clinical_modernbert.sources.files import find_files, read_chunks
+from clinical_modernbert.sources.files import Progress, find_files, read_chunks
 from clinical_modernbert.sources.inflate import GZIP_MAGIC
 from clinical_modernbert.sources.json_values import read_values
 from clinical_modernbert.sources.notes.fhir_resources import patterns
@@ -35,9 +35,12 @@ class _Place:
     size: int
 
 
-def binary_data(identifier: str, top: str) -> str | None:
-    """Return the base64 of a Binary of the export in ``top``, empty where it has none; None where it is not there."""
-    place = _binaries(top).get(identifier)
+def binary_data(identifier: str, top: str, progress: Progress) -> str | None:
+    """Return the base64 of a Binary of the export in ``top``, empty where it has none; None where it is not there.
+
+    The first call reads all Binary files of the export, and counts their bytes in ``progress``.
+    """
+    place = _binaries(top, progress).get(identifier)
     if place is None:
         return None
     stream = _opened(place.file) if isinstance(place.file, str) else place.file
@@ -52,17 +55,23 @@ def _opened(location: str) -> IO[bytes]:
     return open_location(location)
 
 
-@lru_cache(maxsize=1)
-def _binaries(top: str) -> dict[str, _Place]:
+def _binaries(top: str, progress: Progress) -> dict[str, _Place]:
     """Return the place of each Binary; one pass over the files of an export in a process."""
-    copy = tempfile.TemporaryFile()  # noqa: SIM115 - stays open, and so on the disk, as long as its places
-    places: dict[str, _Place] = {}
-    for _, location in find_files(top, field="path", patterns=BINARY_FILES, required=False):
-        places |= dict(_in_place(location)) or dict(_copied(location, copy))
-    return places
+    if top not in _INDEX:
+        copy = tempfile.TemporaryFile()  # noqa: SIM115 - stays open, and so on the disk, as long as its places
+        places: dict[str, _Place] = {}
+        for _, location in find_files(top, field="path", patterns=BINARY_FILES, required=False):
+            places |= dict(_in_place(location, progress)) or dict(_copied(location, copy, progress))
+        _INDEX.clear()
+        _INDEX[top] = places
+    return _INDEX[top]
 
 
-def _in_place(location: str) -> Iterator[tuple[str, _Place]]:
+_INDEX: dict[str, dict[str, _Place]] = {}
+"""Of the export that was read last."""
+
+
+def _in_place(location: str, progress: Progress) -> Iterator[tuple[str, _Place]]:
     offset = 0
     with open_location(location) as stream:
         # A longer line comes in parts, which are not JSON; nor is gzip.
@@ -74,10 +83,13 @@ def _in_place(location: str) -> Iterator[tuple[str, _Place]]:
                 if resource["resourceType"] == _KIND:
                     yield str(resource["id"]), _Place(location, offset, len(line))
             offset += len(line)
+            progress.other_bytes += len(line)
 
 
-def _copied(location: str, copy: IO[bytes]) -> Iterator[tuple[str, _Place]]:
-    for item in read_values(read_chunks(location), file=location):
+def _copied(location: str, copy: IO[bytes], progress: Progress) -> Iterator[tuple[str, _Place]]:
+    part, before = Progress(), progress.other_bytes
+    for item in read_values(read_chunks(location, part), file=location):
+        progress.other_bytes = before + part.given_bytes
         resource = None if isinstance(item, Quarantined) else item.value
         if isinstance(resource, dict) and resource.get("resourceType") == _KIND and "id" in resource:
             content = json.dumps({"data": resource.get("data")}).encode()
