@@ -3,7 +3,8 @@
 The disks are tmpfs, so the drill needs the right to mount. What is free is a share of the artifact's size, once the disk has what
 the job needs. Each job must end with one line that says that a disk is full, and publish nothing. Then the disk grows, and the
 same command must make the artifact that it makes without a fault. ``recovered`` counts disks of which both are true, ``wrong``
-what was not. A disk that was large enough is not counted. ``DISK_FULL_JOBS=map,spans`` leaves out the other jobs.
+what was not. A disk on which the job made that artifact was large enough and is not counted. ``DISK_FULL_JOBS=map,spans`` leaves
+out the other jobs.
 """
 
 import os
@@ -66,7 +67,8 @@ def _problems(
     leave_free(disk, int(share * sum(entry.size_bytes for entry in expected.manifest.files)))
     end = job.run(scratch, store, environment)
     if end.status == 0:
-        return None
+        made = job.made(store)
+        return None if made and job.is_same(made, expected) else [f"{name}: status 0, and no artifact or another one"]
     found = job.problems(end, store, name, statuses=(1, 2), error=_ERROR)
     grow(disk)
     if not job.is_same(job.finished(scratch, store), expected):

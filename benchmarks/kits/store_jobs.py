@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from clinical_modernbert.artifacts import Artifact, InputEntry, Store, list_artifacts, open_store
 from clinical_modernbert.encoder import build_model, save_model
+from clinical_modernbert.errors import ArtifactError
 from clinical_modernbert.recipe.pretrain import ModelSection
 from clinical_modernbert.tokenizer import load_tokenizer, padded_vocabulary_size, special_ids
 
@@ -45,12 +46,12 @@ Started = Callable[[Path, Store | str, Mapping[str, str]], "subprocess.Popen[str
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One kind of job: its artifact, how it is started, what the store must hold before, and whether two results are the same."""
+    """One kind of job: its artifact, how it is started, how two results are compared, and what the store must hold before."""
 
     kind: str
     start: Started
     """Takes a folder for its files, the store or its address, and variables for its process."""
-    is_same: Callable[[Artifact, Artifact], bool]
+    compare: Callable[[Artifact, Artifact], bool]
     prepare: Callable[[Store, Path], object] = lambda store, scratch: None
 
     def run(self, scratch: Path, store: Store | str, environment: Mapping[str, str] | None = None) -> Ended:
@@ -83,10 +84,24 @@ class Job:
         found = end.problems(name, statuses=statuses, error=error)
         return found + ([f"{name}: something was published"] if self.made(store) else [])
 
+    def is_same(self, one: Artifact, expected: Artifact) -> bool:
+        """Whether the files of ``one`` in its store are those of its manifest, and what ``expected`` says."""
+        return is_whole(one) and self.compare(one, expected)
+
     def made(self, store: Store) -> Artifact | None:
         """Return what the job has published; None where it has not."""
         # Models that ``prepare`` publishes have no recipe.
         return next((found for found in list_artifacts(store, self.kind) if found.manifest.recipe), None)
+
+
+def is_whole(artifact: Artifact) -> bool:
+    """Whether the files in the store are those of the manifest."""
+    try:
+        with tempfile.TemporaryDirectory() as cache:
+            artifact.folder(cache_path=Path(cache))
+    except ArtifactError:
+        return False
+    return True
 
 
 def _same_files(one: Artifact, other: Artifact) -> bool:
@@ -117,8 +132,7 @@ def _write_tables(scratch: Path) -> None:
 
 
 def _start_training(scratch: Path, store: Store | str, environment: Mapping[str, str]) -> "subprocess.Popen[str]":
-    root = open_store(store) if isinstance(store, str) else store
-    return start_job(root, scratch, *TWO_WORKERS, f"training.num_steps={_NUM_STEPS}", environment=environment)
+    return start_job(store, scratch, *TWO_WORKERS, f"training.num_steps={_NUM_STEPS}", environment=environment)
 
 
 def _publish_corpus(store: Store, scratch: Path) -> None:

@@ -39,7 +39,7 @@ def tiny_plan(store: Store, *overrides: str) -> Plan:
 
 
 def start_job(
-    store: Store, scratch: Path, *overrides: str, environment: Mapping[str, str] | None = None
+    store: Store | str, scratch: Path, *overrides: str, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[str]:
     """Start ``jobs/pretrain.py`` on the tiny recipe in a session of its own."""
     recipe_path = scratch / "tiny.yaml"

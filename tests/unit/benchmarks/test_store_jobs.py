@@ -1,13 +1,15 @@
-"""Short forms of the drills ``disk-full``, ``credentials``, ``clock`` and ``store-faults`` with pairs, which need no Ray."""
+"""Short forms of ``disk-full``, ``credentials``, ``clock``, ``store-faults`` and ``job-kill`` with pairs, which need no Ray."""
 
 from pathlib import Path
 
 import pytest
-from clinical_modernbert.artifacts import open_store
+from clinical_modernbert.artifacts import artifact_at, open_store
 from clinical_modernbert.errors import StoreError
 
-from benchmarks.drills import clock, credentials, disk_full, store_faults
+from benchmarks.drills import clock, credentials, disk_full, job_kill, store_faults
+from benchmarks.kits.store_jobs import JOBS
 from benchmarks.kits.store_server import running_store_server
+from tests.helpers.tiny import publish_tiny_corpus
 
 
 def test_a_job_on_a_full_disk_says_so_publishes_nothing_and_finishes_later(tmp_path: Path) -> None:
@@ -45,3 +47,25 @@ def test_a_clock_that_jumps_changes_no_artifact(tmp_path: Path) -> None:
 def test_a_job_under_a_broken_store_ends_as_without(tmp_path: Path) -> None:
     outcome = store_faults.drill(tmp_path, 0, num_each=0, num_kills=0, names=("pairs",))
     assert outcome.passed, outcome
+
+
+def test_a_killed_job_leaves_nothing_and_its_command_finishes(tmp_path: Path) -> None:
+    outcome = job_kill.drill(tmp_path, 0, names=["pairs"], num_each=1)
+    assert outcome.passed, outcome
+
+
+def test_a_job_is_started_at_a_store_that_does_not_exist(tmp_path: Path) -> None:
+    for name, job in JOBS.items():
+        process = job.start(tmp_path, "s3://absent/drill", {})
+        process.kill()
+        process.communicate()
+        assert process.returncode, name
+
+
+def test_a_result_with_a_damaged_file_is_not_the_same(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    corpus, job = publish_tiny_corpus(store), JOBS["corpus"]
+    assert job.is_same(corpus, corpus)
+    store.write_bytes(f"{corpus.prefix}/{corpus.manifest.files[0].path}", b"torn")
+    torn = artifact_at(store, corpus.prefix)
+    assert torn is not None and torn.manifest == corpus.manifest and not job.is_same(torn, corpus)
