@@ -20,7 +20,6 @@ RUNS_CODE = {
     "yaml.full_load", "torch.load", "torch.jit.load",
 }  # fmt: skip
 RUNS_CODE_METHODS = {"load_checkpoint"}  # DeepSpeed unpickles
-RUNS_CODE_BASES = {"pickle.Unpickler"}
 ARGUMENTS = {"shell": True, "trust_remote_code": True, "allow_pickle": True, "weights_only": False}
 
 
@@ -42,17 +41,16 @@ def name_of(node: ast.expr, names: Mapping[str, str]) -> str:
 
 
 def unsafe_calls(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Yield line and name of every call that may run code from its input."""
+    """Yield line and name of every call that may run code from its input; a function that is handed on counts as called."""
     names = imported(tree)
     for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef):
-            bases = [name_of(base, names) for base in node.bases]
-            yield from ((node.lineno, base) for base in bases if base in RUNS_CODE_BASES)
+        if isinstance(node, ast.Name | ast.Attribute):
+            name = name_of(node, names)
+            if name in RUNS_CODE or name.rpartition(".")[2] in RUNS_CODE_METHODS:
+                yield node.lineno, name
         if not isinstance(node, ast.Call):
             continue
         name = name_of(node.func, names)
-        if name in RUNS_CODE or name.rpartition(".")[2] in RUNS_CODE_METHODS:
-            yield node.lineno, name
         for keyword in node.keywords:
             if keyword.arg in ARGUMENTS and not (
                 isinstance(keyword.value, ast.Constant) and bool(keyword.value.value) is not ARGUMENTS[keyword.arg]
@@ -88,6 +86,7 @@ def test_a_call_that_may_run_its_input_gives_its_reason(path: Path) -> None:
         "class Reader(pickle.Unpickler): pass", "engine.load_checkpoint(folder)", "yaml.load(text, Loader=Loader)",
         "from torch import load; load(path)", "import torch as t; t.load(path)", "run(line, shell=1)",
         "from pickle import Unpickler as U; U(file)", "from asyncio import *; asyncio.create_subprocess_shell(line)",
+        "json.loads(text, object_hook=eval)", "map(pickle.loads, parts)",
     ],
 )  # fmt: skip
 def test_each_kind_is_found_and_a_reason_allows_it(line: str) -> None:

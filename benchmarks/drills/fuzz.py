@@ -1,7 +1,7 @@
 """Fuzz the endpoint by its OpenAPI page (schemathesis) and each parser of raw files by coverage (atheris), for ten minutes each.
 
 The endpoint must answer by 2xx or 4xx, keep its process and its memory, and have no text of a request in a refusal or its log. A
-parser must yield records or refuse the file; an input that takes over ten seconds or two gigabytes breaks the rule too.
+parser must yield records or refuse the file; an input that takes over ten seconds or four gigabytes breaks the rule too.
 ``injected`` counts requests and inputs, ``wrong`` those that broke a rule; an input is kept below ``build/fuzz`` and belongs into
 ``tests/golden/fuzz`` once it is fixed. ``FUZZ_SECONDS`` sets another time.
 """
