@@ -51,9 +51,11 @@ def record_timeout(
         )
 
     earlier = signal.signal(signal.SIGALRM, look)
-    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+    # A process has one such timer; the one of pytest-timeout, for example, continues afterwards.
+    earlier_timer = signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
     try:
         yield count
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, earlier)
+        signal.setitimer(signal.ITIMER_REAL, *earlier_timer)

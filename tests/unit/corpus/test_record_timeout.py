@@ -54,7 +54,16 @@ def test_a_record_that_hangs_a_rule_is_named_without_its_text(tmp_path: Path, mo
     ) as raised:
         parse(tmp_path)
     assert "patient" not in str(raised.value)
-    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_a_timer_of_the_process_continues_afterwards() -> None:
+    earlier, handler = signal.setitimer(signal.ITIMER_REAL, 100.0), signal.getsignal(signal.SIGALRM)
+    try:
+        with record_timeout(UNIT, Progress(), reads_ahead=False):
+            pass
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 90 and signal.getsignal(signal.SIGALRM) is handler
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *earlier)
 
 
 def test_a_reader_that_hangs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
