@@ -63,10 +63,10 @@ def main(
         artifact = plan.existing()
         if artifact:
             _logger.info("already built, nothing to do: %s", artifact.uri)
-            sweep_leftovers(plan, artifact)
         else:
             artifact = run(plan)
             _logger.info("finished %s", artifact.uri)
+        sweep_leftovers(plan, artifact)
     except UserError as error:
         end(error)
     except RunStopped as stopped:

@@ -71,14 +71,17 @@ def test_an_empty_key_for_signatures_ends_a_job_before_its_work(
     assert "error: CLINICAL_MANIFEST_KEY is set and empty" in capsys.readouterr().err
 
 
-def test_the_same_command_deletes_what_a_killed_run_left(recipe_path: str, root: str) -> None:
+@pytest.mark.parametrize("killed", ["before its manifest", "after it"])
+def test_the_same_command_deletes_what_a_killed_run_left(killed: str, recipe_path: str, root: str) -> None:
     store = open_store(root)
     main(CorpusRecipe, build, arguments=[recipe_path, "--root", root])
     (artifact_id,) = store.names("corpus")
+    if killed == "before its manifest":
+        store.delete(f"corpus/{artifact_id}/manifest.json")
     for key in (f"work/corpus/{artifact_id}/parsed/0.json", f"corpus/{artifact_id}/shards/of-more-workers.npy"):
         store.write_bytes(key, b"left")
     store.write_bytes("work/corpus/other-1/parsed/0.json", b"of another build")
-    main(CorpusRecipe, never, arguments=[recipe_path, "--root", root])
+    main(CorpusRecipe, never if killed == "after it" else build, arguments=[recipe_path, "--root", root])
     assert [item.key for item in store.walk("")] == [
         f"corpus/{artifact_id}/manifest.json",
         f"corpus/{artifact_id}/shard.bin",

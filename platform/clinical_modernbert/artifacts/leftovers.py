@@ -1,4 +1,4 @@
-"""What a job that was killed leaves next to its finished artifact, and its deletion when the same command runs again.
+"""What a job that was killed leaves next to its finished artifact, and its deletion when the same command ends.
 
 Every job clears its work area and its checkpoints after the manifest, and a killed one may not get there. A killed job may also
 have written files that the one after it does not have (other workers cut a table into other parts). Not covered: a job that was
@@ -25,14 +25,14 @@ def sweep_leftovers(plan: Plan[Any], artifact: Artifact) -> None:
     if sections[1] and not any(section and section.get("keep_after_export") for section in sections):
         prefixes.append(checkpoints_prefix(plan.id))
     kept = {entry.path for entry in artifact.manifest.files} | {MANIFEST_NAME, SIGNATURE_NAME}
-    keys = [item.key for prefix in prefixes for item in store.walk(prefix)]
-    # Manifests first: a checkpoint without its manifest does not exist, even if a later delete fails.
-    keys.sort(key=lambda key: not key.endswith(f"/{MANIFEST_NAME}"))
-    keys += [item.key for item in store.walk(plan.prefix) if item.key.removeprefix(f"{plan.prefix}/") not in kept]
     try:
+        keys = [item.key for prefix in prefixes for item in store.walk(prefix)]
+        # Manifests first: a checkpoint without its manifest does not exist, even if a later delete fails.
+        keys.sort(key=lambda key: not key.endswith(f"/{MANIFEST_NAME}"))
+        keys += [item.key for item in store.walk(plan.prefix) if item.key.removeprefix(f"{plan.prefix}/") not in kept]
         for key in keys:
             store.delete(key)
-    except StoreError as error:  # the artifact is there, which is what the job is about; its keys may be read-only
+    except StoreError as error:  # the artifact is there, which is what the job is about; its keys may not delete
         _logger.warning("files that an earlier run left were not deleted: %s", error)
         return
     if keys:
