@@ -10,6 +10,8 @@ import os
 import random
 import threading
 import time
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +49,13 @@ def drill(scratch: Path, seed: int, *, minutes: float, server: str = "ray") -> O
         for thread in threads:
             thread.start()
         memory: dict[str, list[float]] = {"endpoint": [], "explorer": []}
+        processes: list[dict[str, float]] = []
         ended = time.monotonic() + 60 * minutes
         try:
             while time.monotonic() < ended:
-                memory["endpoint"].append(_memory_mb(endpoint.process.pid))
-                memory["explorer"].append(_memory_mb(page.pid))
+                processes.append(_memory_mb(endpoint.process.pid))
+                memory["endpoint"].append(sum(processes[-1].values()))
+                memory["explorer"].append(sum(_memory_mb(page.pid).values()))
                 time.sleep(_EVERY_S)
         finally:
             load.stopped.set()
@@ -63,7 +67,10 @@ def drill(scratch: Path, seed: int, *, minutes: float, server: str = "ray") -> O
     lost = len(load.errors) + len(viewers.errors) + (not still_there)
     facts: dict[str, Any] = {"minutes": minutes, "percent_an_hour": slopes, "requests": load.num_answered}
     facts |= {"pages": viewers.pages, "errors": (load.errors + viewers.errors)[:20]}
-    facts |= {"memory_mb": {name: [values[0], values[len(values) // 4], values[-1]] for name, values in memory.items()}}
+    facts |= {"memory_mb": {name: _course(values) for name, values in memory.items()}}
+    facts |= {
+        "endpoint_memory_mb": {name: _course([one.get(name, 0.0) for one in processes]) for name in processes[-1]}
+    }
     return Outcome(
         injected=load.num_answered + viewers.pages + lost,
         recovered=load.num_answered + viewers.pages,
@@ -104,9 +111,21 @@ class _Load:
                 self.num_answered += 1
 
 
-def _memory_mb(pid: int) -> float:
-    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    return round(sum(process.memory_info().rss for process in processes) / (1 << 20), 1)
+def _memory_mb(pid: int) -> dict[str, float]:
+    """Return the memory of a process and of all that came from it, by name."""
+    found: Counter[str] = Counter()
+    for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            # The title of a Ray worker is its first word; a path has its last part as name.
+            title = (process.cmdline() or [process.name()])[0]
+            name = title if title.startswith("ray::") else process.name()
+            found[name] += process.memory_info().rss / (1 << 20)
+    return found
+
+
+def _course(values: list[float]) -> list[float]:
+    """Return the first value, those after each quarter, and the last."""
+    return [round(values[min(len(values) * quarter // 4, len(values) - 1)], 1) for quarter in range(5)]
 
 
 def percent_an_hour(values: list[float]) -> float:
