@@ -9,7 +9,8 @@ store (the drill ``store-away``), so jobs that train are not among those whose s
 that write at once.
 
 ``lost`` counts jobs that failed, ``wrong`` artifacts that differ from those made without faults (corpora, pairs and vectors in
-any byte, models in any bit) or cannot be read whole, and ends that were not as they should be.
+any byte, models in any bit, spans and reports but for the times of their runs) or cannot be read whole, and ends that were not as
+they should be.
 """
 
 import os

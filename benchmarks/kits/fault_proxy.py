@@ -1,11 +1,14 @@
 """A TCP proxy that breaks connections on request: what a network, a load balancer or a dying server does to a client.
 
+A cut resets the connection, as a dead machine's does; connections that are only dropped are closed, as by a load balancer.
+
 Every fault is armed once and waits in the next connection until so many bytes have passed. Between faults the proxy only forwards
 bytes.
 """
 
 import queue
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +20,8 @@ Kind = Literal["cut_request", "cut_response", "stall", "unavailable", "slow"]
 KINDS: tuple[Kind, ...] = ("cut_request", "cut_response", "stall", "unavailable", "slow")
 
 _CHUNK_BYTES = 1 << 16
+_RESETS = struct.pack("ii", 1, 0)
+"""With it a socket sends RST when it is closed."""
 _UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -137,6 +142,8 @@ def _pump(
                 target.sendall(data[: fault.after_bytes - passed])
                 data = data[fault.after_bytes - passed :]
                 if fault.kind.startswith("cut"):
+                    for one in (source, target):
+                        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESETS)
                     break
                 time.sleep(fault.seconds)
                 fault = None if fault.kind == "stall" else Fault("slow", _CHUNK_BYTES, fault.seconds)
@@ -149,7 +156,9 @@ def _pump(
 
 def _end(one: socket.socket) -> None:
     with suppress(OSError):
-        one.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads from it, which a close alone does not
+        is_cut = one.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, len(_RESETS)) == _RESETS
+        # Wakes the thread that reads from it, which a close alone does not; to shut down the other way would say a polite end.
+        one.shutdown(socket.SHUT_RD if is_cut else socket.SHUT_RDWR)
     with suppress(OSError):
         one.close()
 

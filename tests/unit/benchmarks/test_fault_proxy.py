@@ -4,10 +4,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
-from benchmarks.kits.fault_proxy import Fault, FaultProxy, running_fault_proxy
+from benchmarks.kits.fault_proxy import Fault, FaultProxy, Kind, running_fault_proxy
 
 
 @pytest.fixture
@@ -15,7 +16,7 @@ def proxy() -> Iterator[FaultProxy]:
     """A proxy before a server that sends back what it gets."""
 
     def answer(one: socket.socket) -> None:
-        with one:
+        with one, suppress(ConnectionResetError):
             while data := one.recv(1 << 16):
                 one.sendall(data)
 
@@ -57,8 +58,29 @@ def test_a_fault_counts_once_so_many_bytes_have_passed(proxy: FaultProxy) -> Non
     assert proxy.done == []
 
     proxy.arm(fault)
-    assert len(sent(proxy, 150)) == 100
+    with pytest.raises(ConnectionResetError):
+        sent(proxy, 150)
     assert proxy.done == [fault] and proxy.struck == [fault, fault]
+
+
+@pytest.mark.parametrize("kind", ["cut_request", "cut_response"])
+def test_a_cut_resets_the_connection_after_so_many_bytes(proxy: FaultProxy, kind: Kind) -> None:
+    proxy.arm(Fault(kind, after_bytes=100))
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as one:
+        one.sendall(b"x" * 150)
+        found = 0
+        with pytest.raises(ConnectionResetError):
+            while data := one.recv(1 << 16):
+                found += len(data)
+    assert found == 100 if kind == "cut_response" else found <= 100
+
+
+def test_a_dropped_connection_ends_politely(proxy: FaultProxy) -> None:
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as one:
+        one.sendall(b"x" * 50)
+        assert one.recv(1 << 16)
+        proxy.drop_connections()
+        assert one.recv(1 << 16) == b""
 
 
 def test_a_fault_that_no_connection_met_can_be_taken_back(proxy: FaultProxy) -> None:

@@ -1,13 +1,14 @@
 """Short forms of ``disk-full``, ``credentials``, ``clock``, ``store-faults`` and ``job-kill`` with pairs, which need no Ray."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from clinical_modernbert.artifacts import artifact_at, open_store
+from clinical_modernbert.artifacts import Artifact, artifact_at, open_store
 from clinical_modernbert.errors import StoreError
 
 from benchmarks.drills import clock, credentials, disk_full, job_kill, store_faults
-from benchmarks.kits.store_jobs import JOBS
+from benchmarks.kits.store_jobs import JOBS, same_figures
 from benchmarks.kits.store_server import running_store_server
 from tests.helpers.tiny import publish_tiny_corpus
 
@@ -69,3 +70,14 @@ def test_a_result_with_a_damaged_file_is_not_the_same(tmp_path: Path) -> None:
     store.write_bytes(f"{corpus.prefix}/{corpus.manifest.files[0].path}", b"torn")
     torn = artifact_at(store, corpus.prefix)
     assert torn is not None and torn.manifest == corpus.manifest and not job.is_same(torn, corpus)
+
+
+def test_reports_are_compared_but_for_their_seconds(tmp_path: Path) -> None:
+    corpus = publish_tiny_corpus(open_store(str(tmp_path)))
+
+    def report(seconds: float, score: float) -> Artifact:
+        summary = {"runs": [{"seconds": seconds, "metrics": {"f1": score}}], "mean_seconds": seconds}
+        return replace(corpus, manifest=corpus.manifest.model_copy(update={"summary": summary}))
+
+    assert same_figures(report(1.0, 0.5), report(2.0, 0.5))
+    assert not same_figures(report(1.0, 0.5), report(1.0, 0.6))
