@@ -19,7 +19,7 @@ from benchmarks.kits.training_runs import until
 
 NUM_CHANGES = 5
 _CHANGED = "corpus"  # the job that runs for seconds
-_ERROR = re.compile(r"^error: s3://\S+: .+ failed with \w+|^error: .*(?:bucket|AWS_ACCESS_KEY_ID)", re.MULTILINE)
+_ERROR = re.compile(r"^error: .*s3://\S+: .+ failed with \w+|^error: .*(?:bucket|AWS_ACCESS_KEY_ID)", re.MULTILINE)
 
 
 def run(scratch: Path, seed: int, *, num_changes: int = NUM_CHANGES, names: Sequence[str] = tuple(JOBS)) -> Outcome:
