@@ -167,7 +167,8 @@ def _drawn(kind: str, rng: np.random.Generator) -> Fault:
     # Most answers have some hundred bytes, and most bytes are in a few large ones.
     after = int(_LONGEST_CUT_BYTES ** rng.random()) if rng.random() < 0.7 else 0
     seconds = {"stall": 35.0, "slow": 0.2}.get(kind, 0.0)  # a stall outlasts the client's wait for bytes
-    return Fault(kind, after_bytes=after, seconds=seconds)  # type: ignore[arg-type]
+    is_closed = bool(rng.random() < 0.5)
+    return Fault(kind, after_bytes=after, seconds=seconds, is_closed=is_closed)  # type: ignore[arg-type]
 
 
 @contextmanager

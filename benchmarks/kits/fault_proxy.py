@@ -1,6 +1,7 @@
 """A TCP proxy that breaks connections on request: what a network, a load balancer or a dying server does to a client.
 
-A cut resets the connection, as a dead machine's does; connections that are only dropped are closed, as by a load balancer.
+A cut resets the connection, as a dead machine's does, or closes it, as a load balancer; connections that are only dropped are
+closed.
 
 Every fault is armed once and waits in the next connection until so many bytes have passed. Between faults the proxy only forwards
 bytes.
@@ -34,6 +35,8 @@ class Fault:
     """Bytes that pass in the faulty direction before it strikes."""
     seconds: float = 0.0
     """Length of a stall, or of each pause of a slow answer."""
+    is_closed: bool = False
+    """Whether a cut closes the connection as after a whole answer, and does not reset it."""
 
 
 class FaultProxy:
@@ -142,7 +145,7 @@ def _pump(
                 target.sendall(data[: fault.after_bytes - passed])
                 data = data[fault.after_bytes - passed :]
                 if fault.kind.startswith("cut"):
-                    for one in (source, target):
+                    for one in () if fault.is_closed else (source, target):
                         one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESETS)
                     break
                 time.sleep(fault.seconds)

@@ -220,7 +220,7 @@ _EVALUATION = {
     "scaling": {"num_cpus": 1, "num_runs": 1},
 }
 _SPANS = {**_VECTORS, "kind": "extract", "model": "tagger"}
-_CONTRAST = {**helper_of_tests("pairs").TINY_CONTRAST, "init": "tiny"}
+_CONTRAST = {**helper_of_tests("pairs").TINY_CONTRAST, "name": "drill", "init": "tiny"}
 _MERGE = {
     "kind": "merge",
     "name": "drill",

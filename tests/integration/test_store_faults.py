@@ -55,13 +55,18 @@ FAULTS = [
     Fault("cut_response"),
     Fault("cut_response", after_bytes=300),
     Fault("cut_response", after_bytes=9_000),
+    Fault("cut_response", after_bytes=20, is_closed=True),
+    Fault("cut_response", after_bytes=60, is_closed=True),
+    Fault("cut_response", after_bytes=150, is_closed=True),
     Fault("stall", after_bytes=300, seconds=2),
     Fault("unavailable"),
     Fault("slow", seconds=0.05),
 ]
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.kind}-{fault.after_bytes}")
+@pytest.mark.parametrize(
+    "fault", FAULTS, ids=lambda fault: f"{fault.kind}-{fault.after_bytes}{'-closed' * fault.is_closed}"
+)
 def test_a_fault_that_passes_costs_a_retry_and_nothing_else(
     store: Store, proxy: FaultProxy, tmp_path: Path, fault: Fault
 ) -> None:

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import certifi
@@ -20,7 +20,7 @@ from minio.credentials import IamAwsProvider
 from minio.datatypes import Object
 from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
-from urllib3 import PoolManager, Retry, Timeout
+from urllib3 import BaseHTTPResponse, PoolManager, Retry, Timeout
 from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError
 
 from clinical_modernbert.artifacts.store import ObjectInfo, changed, join_key
@@ -33,6 +33,7 @@ _PASSING_STATUSES = (500, 502, 503, 504)
 _PASSING = frozenset({"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown"})
 _ABSENT = frozenset({"NoSuchKey", "NoSuchObject", "ResourceNotFound"})
 _CHANGED = "PreconditionFailed"
+_CUT = "the headers of an answer were cut"
 
 # A service that restarts, or moves to another node, is away for about a minute. The client's own waits for a connection or for
 # the next bytes must be shorter than the patience, or a stalled request would never be sent again.
@@ -90,8 +91,13 @@ class S3Store:
         return self._try("reading", key, read)
 
     def info(self, key: str) -> ObjectInfo:
-        found = self._try("reading", key, lambda: self._client.stat_object(self._bucket, self._name(key)))
-        return ObjectInfo(key, found.size or 0, found.etag or "")
+        def read() -> ObjectInfo:
+            found = self._client.stat_object(self._bucket, self._name(key))
+            if found.size is None or not found.etag:
+                raise ProtocolError(_CUT)
+            return ObjectInfo(key, found.size, found.etag)
+
+        return self._try("reading", key, read)
 
     def read_range(self, key: str, first: int, size_bytes: int, *, version: str) -> bytes:
         def read() -> bytes:
@@ -99,7 +105,9 @@ class S3Store:
                 self._bucket, self._name(key), first, size_bytes, request_headers={"If-Match": f'"{version}"'}
             )
             with closing(response):
-                if response.headers.get("etag", "").strip('"') != version:  # a service may ignore the condition
+                if not (etag := response.headers.get("etag", "").strip('"')):
+                    raise ProtocolError(_CUT)
+                if etag != version:  # a service may ignore the condition
                     raise changed(self.uri, key)
                 data = response.read()
             if len(data) != size_bytes:
@@ -194,10 +202,22 @@ class S3Store:
         return error_type(f"{self.uri}: {f'{doing} {key}'.strip()} failed with {reason}")
 
 
+class _WholeAnswers(PoolManager):
+    """Connections that refuse an answer whose headers were cut, which would pass for one without a body."""
+
+    def urlopen(self, method: str, url: str, redirect: bool = True, **settings: Any) -> BaseHTTPResponse:  # type: ignore[override]
+        answer = super().urlopen(method, url, redirect, **settings)
+        has_length = "Content-Length" in answer.headers or "Transfer-Encoding" in answer.headers
+        if answer.status in (200, 206) and not (has_length if method == "GET" else answer.headers):
+            answer.close()
+            raise ProtocolError(_CUT)
+        return answer
+
+
 @functools.cache
 def _client(scheme: str, host: str, keys: tuple[str | None, ...], region: str) -> Minio:
     """Return the process' client for these keys; its connections are shared by all stores and threads."""
-    pool = PoolManager(
+    pool = _WholeAnswers(
         maxsize=_CONNECTIONS,
         timeout=Timeout(connect=CONNECT_S, read=READ_S),
         retries=Retry(2, read=0, backoff_factor=0.2, status_forcelist=_PASSING_STATUSES),

@@ -122,6 +122,8 @@ class Client:
             connection.sock.settimeout(self.timeout_s)
             connection.request(method, parts.path.rstrip("/") + path, data, headers)
             answer = connection.getresponse()
+            if answer.length is None and not answer.chunked:  # its headers were cut: it would pass for an empty one
+                raise http.client.IncompleteRead(b"")
             return answer.status, answer.getheader("Retry-After"), answer.read()
         except (OSError, http.client.HTTPException) as error:
             message = f"{type(error).__name__} while {doing}"

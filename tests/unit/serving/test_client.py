@@ -59,6 +59,24 @@ def test_a_connection_that_is_not_accepted_ends_before_the_time_of_an_answer() -
     assert client.attempts.first_failures == {"TimeoutError while connecting": 1}
 
 
+def test_an_answer_whose_headers_were_cut_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    whole = b'HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{"model": "one"}'
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            for content in (whole[:15], whole[:-1], whole):
+                one, _ = server.accept()
+                with one:
+                    one.recv(1 << 16)
+                    one.sendall(content)
+
+        threading.Thread(target=answer, daemon=True).start()
+        client = Client(f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert client.info() == {"model": "one"}
+    assert client.attempts.first_failures == {"IncompleteRead while waiting for an answer": 1}
+
+
 def test_it_outlasts_the_start_of_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """``make drill ROW=proxy-kill``: no connection is accepted for half a minute."""
     waits: list[float] = []
