@@ -21,7 +21,7 @@ from clinical_modernbert.artifacts.layout import KINDS, MANIFEST_NAME, SIGNATURE
 
 from benchmarks.drill import Outcome
 from benchmarks.kits.store_jobs import JOBS, Job, is_whole
-from benchmarks.kits.training_runs import kill_all
+from benchmarks.kits.training_runs import kill_all, steps_of
 
 NUM_EACH = 3
 _MOST_MISSED = 3
@@ -116,8 +116,16 @@ def _problems(job: Job, scratch: Path, store: Store, expected: Artifact) -> list
     if end.status or made is None:
         return [*found, f"the same command ended with {end.status}: {end.errors[-500:]}"]
     if not job.is_same(made, expected):
-        found.append("the same command made another artifact")
+        found.append(f"the same command made another artifact: {_difference(made, expected)}")
     artifacts = [one for kind in KINDS for one in list_artifacts(store, kind)]
     known = {f"{one.prefix}/{entry.path}" for one in artifacts for entry in one.manifest.files}
     known |= {f"{one.prefix}/{name}" for one in artifacts for name in (MANIFEST_NAME, SIGNATURE_NAME)}
     return found + [f"{key} stayed" for key in sorted(_files(store).keys() - known)]
+
+
+def _difference(made: Artifact, expected: Artifact) -> str:
+    """Return the files that differ, and for a model the steps of its curve."""
+    wanted = {entry.path: entry.sha256 for entry in expected.manifest.files}
+    files = [entry.path for entry in made.manifest.files if wanted.get(entry.path) != entry.sha256]
+    is_run = any(entry.path == "history.json" for entry in made.manifest.files)
+    return f"{files}" + (f", steps {[point['step'] for point in steps_of(made)]}" if is_run else "")
