@@ -35,6 +35,7 @@ from benchmarks.kits.store_server import StoreServer, running_store_server
 
 _LONGEST_CUT_BYTES = 40_000
 _AWAY_S = 5.0
+_BETWEEN_S = (2.0, 4.0)
 _STATUS_OF_OUTAGE = 3
 _THAT_WAIT = ("training", "contrast", "sweep")
 _AT_ONCE = ("pairs", "projection")  # all of it is written in a tenth of a second
@@ -62,12 +63,15 @@ class _Runs:
         return name, store
 
     def run(self, name: str, store: Store) -> None:
-        """Run a job to its end and record what became of it."""
+        """Run a job to its end and record how it ended."""
         began = time.monotonic()
         end = JOBS[name].run(self.scratch, store)
         failed = "" if end.status == 0 else f"status {end.status}: {end.errors[-600:]}"
-        seconds = round(time.monotonic() - began, 1)
-        self.runs.append({"job": name, "failed": failed, "wrong": self.problem(name, store), "seconds": seconds})
+        self.runs.append({"job": name, "failed": failed, "seconds": round(time.monotonic() - began, 1)})
+
+    def check(self, name: str, store: Store) -> None:
+        """Record what is wrong with what the last job has published; without faults, which would strike this process."""
+        self.runs[-1]["wrong"] = self.problem(name, store)
 
     def problem(self, name: str, store: Store) -> str:
         """Return what is wrong with what a job has published; an absent artifact is not wrong."""
@@ -99,11 +103,13 @@ def drill(scratch: Path, seed: int, *, num_each: int = 20, num_kills: int = 20, 
             name, store = runs.next(server.bucket)
             with _armed(server.proxy, faults, rng):
                 runs.run(name, store)
+            runs.check(name, store)
         kills = 0
         while kills < num_kills:
             name, store = runs.next(server.bucket)
             with _dying(server, rng, limit=num_kills - kills) as deaths:
                 runs.run(name, store)
+            runs.check(name, store)
             kills += len(deaths)
         for name in names:
             outages[f"{name}, from the start"] = _outage(name, runs, server, at_start=True)
@@ -178,7 +184,8 @@ def _armed(proxy: FaultProxy, faults: list[Fault], rng: np.random.Generator) -> 
 
     def arm() -> None:
         while (number := len(proxy.done)) < len(faults):
-            if ended.wait(float(rng.uniform(0.1, 1.5))):
+            # Longer than a client's first wait: if each try met a fault, no large file would ever be read.
+            if ended.wait(float(rng.uniform(*_BETWEEN_S))):
                 return
             fault, missed = faults[number], len(proxy.missed)
             proxy.arm(fault)
