@@ -5,8 +5,8 @@ once it has come to pass, and is armed again where its connection ended before. 
 for seconds and comes back with its files. Every job that publishes an artifact takes turns until every fault has struck
 (``STORE_FAULTS_JOBS=map,spans`` leaves out the others). At last the server stays away, from the start or once a job writes:
 each job must end with status 3 and one line, and the same command must finish once the server is back. Training waits for the
-store (the drill ``store-away``), so jobs that train are not among those whose server stays away while they write, nor are those
-that write at once.
+store (the drill ``store-away``), so jobs that train are not among those whose server stays away while they write. A job that had
+written all of its artifact before the server died is not counted.
 
 ``lost`` counts jobs that failed, ``wrong`` artifacts that differ from those made without faults (corpora, pairs and vectors in
 any byte, models in any bit, spans and reports but for the times of their runs) or cannot be read whole, and ends that were not as
@@ -38,7 +38,6 @@ _AWAY_S = 5.0
 _BETWEEN_S = (2.0, 4.0)
 _STATUS_OF_OUTAGE = 3
 _THAT_WAIT = ("training", "contrast", "sweep")
-_AT_ONCE = ("pairs", "projection")  # all of it is written in a tenth of a second
 _OUTAGE = re.compile(r"^error: s3://\S+: .+ failed with \w+", re.MULTILINE)
 
 
@@ -95,7 +94,7 @@ def drill(scratch: Path, seed: int, *, num_each: int = 20, num_kills: int = 20, 
     """Inject ``num_each`` faults of each kind of the network, ``num_kills`` deaths of the server, and one outage in each job."""
     runs, rng = _Runs(scratch, names), np.random.default_rng(seed)
     runs.make_expected()
-    outages: dict[str, str] = {}
+    outages: dict[str, str | None] = {}
     with running_store_server(scratch / "s3") as server:
         faults = [_drawn(kind, rng) for kind in KINDS for _ in range(num_each)]
         rng.shuffle(faults)
@@ -113,13 +112,13 @@ def drill(scratch: Path, seed: int, *, num_each: int = 20, num_kills: int = 20, 
             kills += len(deaths)
         for name in names:
             outages[f"{name}, from the start"] = _outage(name, runs, server, at_start=True)
-            if name not in (*_THAT_WAIT, *_AT_ONCE):
+            if name not in _THAT_WAIT:
                 outages[f"{name}, while it writes"] = _outage(name, runs, server, at_start=False)
     return _outcome(runs, server.proxy, kills, outages)
 
 
-def _outcome(runs: _Runs, proxy: FaultProxy, kills: int, outages: dict[str, str]) -> Outcome:
-    injected = len(proxy.done) + kills + len(outages)
+def _outcome(runs: _Runs, proxy: FaultProxy, kills: int, outages: dict[str, str | None]) -> Outcome:
+    injected = len(proxy.done) + kills + sum(problem is not None for problem in outages.values())
     lost = sum(bool(job["failed"]) for job in runs.runs)
     bad_outages = [problem for problem in outages.values() if problem]
     return Outcome(
@@ -138,8 +137,11 @@ def _outcome(runs: _Runs, proxy: FaultProxy, kills: int, outages: dict[str, str]
     )
 
 
-def _outage(name: str, runs: _Runs, server: StoreServer, *, at_start: bool) -> str:
-    """Kill the server before the job, or once it writes, until it has ended; return what was wrong with this end, or the next."""
+def _outage(name: str, runs: _Runs, server: StoreServer, *, at_start: bool) -> str | None:
+    """Kill the server before the job, or once it writes, until it has ended; return what was wrong with this end, or the next.
+
+    None where a job had written all of its artifact before the server died, as one that writes in a tenth of a second.
+    """
     store = open_store(f"s3://{server.bucket}/outage-{name}-{at_start}")
     JOBS[name].prepare(store, runs.scratch)
     before = {item.key for item in store.walk("")}
@@ -161,6 +163,8 @@ def _outage(name: str, runs: _Runs, server: StoreServer, *, at_start: bool) -> s
         ended.set()
         thread.join()
     server.die_for(0)
+    if end.status == 0 and not at_start:
+        return runs.problem(name, store) or None
     problems = end.problems(name, statuses=(_STATUS_OF_OUTAGE,), error=_OUTAGE)
     problems += [runs.problem(name, store)]
     again = JOBS[name].run(runs.scratch, store)
