@@ -58,15 +58,17 @@ def drill(scratch: Path, seed: int, *, minutes: float, server: str = "ray") -> O
                 memory["explorer"].append(sum(_memory_mb(page.pid).values()))
                 time.sleep(_EVERY_S)
         finally:
+            num_ended = sum(not thread.is_alive() for thread in threads)  # a client that fails otherwise asks no more
             load.stopped.set()
             viewers.stopped.set()
             for thread in threads:
                 thread.join()
         still_there = endpoint.process.poll() is None and page.poll() is None
     slopes = {name: percent_an_hour(values) for name, values in memory.items()}
-    lost = len(load.errors) + len(viewers.errors) + (not still_there)
+    lost = len(load.errors) + len(viewers.errors) + num_ended + (not still_there)
     facts: dict[str, Any] = {"minutes": minutes, "percent_an_hour": slopes, "requests": load.num_answered}
     facts |= {"pages": viewers.pages, "errors": (load.errors + viewers.errors)[:20]}
+    facts |= {"ended_clients": num_ended}
     facts |= {"memory_mb": {name: _course(values) for name, values in memory.items()}}
     facts |= {
         "endpoint_memory_mb": {name: _course([one.get(name, 0.0) for one in processes]) for name in processes[-1]}

@@ -19,6 +19,7 @@ from clinical_modernbert.recipe import ServeRecipe
 from clinical_modernbert.recipe.serve import ServeScaling
 from clinical_modernbert.serving.api import build_api
 from clinical_modernbert.serving.engine import load_engine
+from clinical_modernbert.serving.free_memory import FreeMemory
 from clinical_modernbert.serving.gate import audit_logger
 from clinical_modernbert.serving.key_ring import KeyRing
 from clinical_modernbert.serving.metrics import METRICS, PROXY_REFUSALS, Record
@@ -42,6 +43,7 @@ class EncoderReplica:
             ids = ", ".join(engine.model_id for engine in engines)
             trace = open_tracer(model_id=ids, fraction=recipe.tracing.fraction)
         self._models = ServedModels.of_engines(engines, record=ray_record(), trace=trace)
+        self._free_memory = FreeMemory()
         # Serve's workers log warnings only; audit lines go to the worker's stderr log, one for each request.
         if not audit_logger.handlers:
             audit_logger.addHandler(logging.StreamHandler())
@@ -58,6 +60,8 @@ class EncoderReplica:
     def __del__(self) -> None:
         if hasattr(self, "_models"):
             self._models.close()
+        if hasattr(self, "_free_memory"):
+            self._free_memory.close()
 
 
 def build_application(store: Store, recipe: ServeRecipe, *, wait_for_model: bool = False) -> Application:

@@ -19,7 +19,9 @@ def recipe(**values: Any) -> ServeRecipe:
     return ServeRecipe.model_validate({"name": "tiny", "model": "tiny", **values})
 
 
-def test_a_replica_is_warm_before_its_constructor_returns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replica_is_warm_before_its_constructor_returns_and_gives_memory_back_until_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Serve sends requests to a replica once its constructor returned."""
     calls: list[str] = []
     warm = SimpleNamespace(model_id="tiny", recipe=recipe(), compute=None, max_batch_tokens=2048, tokens_per_s=1000.0)
@@ -37,8 +39,12 @@ def test_a_replica_is_warm_before_its_constructor_returns(monkeypatch: pytest.Mo
     monkeypatch.setattr(app, "load_engine", load)
     monkeypatch.setattr(app, "ray_record", lambda: lambda *record: None)
     replica = app.EncoderReplica.__mro__[1]  # below what Serve wraps around it
-    replica("root", recipe())
+    served = replica("root", recipe())
     assert calls == ["load", "warm"]
+    assert served._free_memory.is_running
+    keeper = served._free_memory
+    del served
+    assert not keeper.is_running
 
 
 def test_an_application_waits_for_its_model_only_if_it_is_told_to(
