@@ -2,24 +2,27 @@
 
 The endpoint must answer 401 to no key, a wrong, an empty, an expired and a revoked one, and 403 to a key of another scope. Ray's
 dashboard must answer 401 or 403 to each path without its token. The store, a real S3 server with a key for each role, must refuse
-each right in each folder that the role does not need, and grant the others. ``wrong`` counts answers that differ. The roles of
-Kubernetes are tested on a real cluster (``tests/cluster``).
+each right in each folder that the role does not need, and grant the others. Each kind of job must run with the keys of the role
+that makes its artifact, and with those of another end with status 2 and one line, and publish nothing. ``wrong`` counts what
+differs. The roles of Kubernetes are tested on a real cluster (``tests/cluster``).
 """
 
 import asyncio
 import hashlib
 import json
 import os
+import re
 import time
 import urllib.error
 import urllib.request
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from clinical_modernbert.artifacts import open_store
-from clinical_modernbert.cluster.access import ROLES
+from clinical_modernbert.cluster.access import ROLES, Role
 from clinical_modernbert.cluster.checks import check_access
 from clinical_modernbert.recipe import ServeRecipe
 from clinical_modernbert.serving.api import build_api
@@ -29,6 +32,7 @@ from clinical_modernbert.serving.keys import FILE_VARIABLE
 from clinical_modernbert.serving.service import EmbeddingService
 
 from benchmarks.drill import Outcome
+from benchmarks.kits.store_jobs import JOBS, is_whole
 from benchmarks.kits.tests import REPOSITORY, helper_of_tests
 
 _SCOPE = {"/fill-mask": "fill-mask", "/predict": "predict", "/token-classify": "predict"}
@@ -75,6 +79,7 @@ def run(scratch: Path, seed: int) -> Outcome:
     helper_of_tests("served_models").publish_model(scratch / "store", scratch / "export")
     ask_endpoint(scratch / "store", scratch, answers)
     _ask_store(scratch, answers)
+    run_jobs(scratch / "jobs", answers)
     _ask_ray(scratch, answers)
     return outcome(answers)
 
@@ -148,6 +153,36 @@ def _ask_store(scratch: Path, answers: Answers) -> None:
             for finding in check_access(open_store(f"s3://{server.bucket}/drill"), role):
                 answers.count("store", f"{role}: {finding}", is_right=finding.ok)
         for name in set(server.environment()):
+            os.environ.pop(name, None)
+        os.environ.update(before)
+
+
+_MAKERS: dict[str, Role] = dict.fromkeys(("corpus", "pairs", "map", "embeddings", "spans"), "publisher")
+_MAKERS |= dict.fromkeys(("model", "sweep", "evaluation"), "trainer")
+_REFUSED = re.compile(r"^error: .*s3://\S+: writing \S+ failed with AccessDenied", re.MULTILINE)
+
+
+def run_jobs(scratch: Path, answers: Answers, *, names: Sequence[str] = tuple(JOBS)) -> None:
+    """Run each job with the keys of each role, each time on a store of its own; the makers are stated here, not looked up."""
+    (folder := scratch / "s3").mkdir(parents=True)
+    roles, before = helper_of_tests("s3_roles"), dict(os.environ)
+    with helper_of_tests("s3_server").running_s3_server(folder) as server:
+        os.environ.update(server.environment())
+        for job_name in names:
+            for role in ROLES:
+                job, name = JOBS[job_name], f"{job_name} by {role}"
+                store = open_store(f"s3://{server.bucket}/{job_name}-{role}")
+                job.prepare(store, scratch)
+                end = job.run(scratch, store, roles.user_with_policy(server, role, prefix=f"{job_name}-{role}"))
+                if role == _MAKERS[job.kind]:
+                    made = job.made(store)
+                    answers.count(
+                        "jobs", f"{name}: {end}", is_right=end.status == 0 and made is not None and is_whole(made)
+                    )
+                else:
+                    found = job.problems(end, store, name, statuses=(2,), error=_REFUSED)
+                    answers.count("jobs", "; ".join(found), is_right=not found)
+        for name in server.environment():
             os.environ.pop(name, None)
         os.environ.update(before)
 

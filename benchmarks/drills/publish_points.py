@@ -59,6 +59,9 @@ class DyingStore:
     def get_file(self, key: str, local_path: Path) -> Path:
         return self.store.get_file(key, local_path)
 
+    def check_writable(self, key: str) -> None:
+        self.store.check_writable(key)
+
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:
         return self.store.walk(prefix)
 

@@ -75,6 +75,9 @@ class CountingStore:
         local_path.write_bytes(self._objects[key])
         return local_path
 
+    def check_writable(self, key: str) -> None:
+        self.requests[self.stage] += 2
+
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:
         found = sorted(key for key in self._objects if key.startswith(f"{prefix}/"))
         self.requests[self.stage] += max(1, math.ceil(len(found) / _PAGE))

@@ -64,6 +64,7 @@ def main(
         if artifact:
             _logger.info("already built, nothing to do: %s", artifact.uri)
         else:
+            plan.check_writable()  # now, not after hours
             artifact = run(plan)
             _logger.info("finished %s", artifact.uri)
         sweep_leftovers(plan, artifact)

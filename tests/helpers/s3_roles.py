@@ -26,8 +26,8 @@ class S3Server(Protocol):
 
 
 def user_with_policy(server: S3Server, role: Role, *, prefix: str) -> dict[str, str]:
-    """Make a user with the policy of ``role`` and return the variables of its keys."""
-    user = f"platform-{role}"
+    """Make a user with the policy of ``role`` below ``prefix`` and return the variables of its keys."""
+    user = f"platform-{role}-{prefix.replace('/', '-')}"
     document = policy(role, bucket=server.bucket, prefix=prefix)
     _iam(server, Action="CreateUser", UserName=user)
     made = _iam(server, Action="CreateAccessKey", UserName=user)

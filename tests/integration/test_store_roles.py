@@ -11,6 +11,7 @@ from clinical_modernbert.artifacts import open_store
 from clinical_modernbert.cluster.access import ROLES, Role
 from clinical_modernbert.cluster.checks import FOLDERS, check_access
 
+from benchmarks.drills import auth
 from tests.helpers.s3_roles import user_with_policy
 from tests.helpers.s3_server import S3Server, running_s3_server
 
@@ -39,6 +40,13 @@ def test_a_store_that_enforces_the_policy_holds_each_role_to_it(
     assert [str(finding) for finding in findings if not finding.ok] == []
     for other in set(ROLES) - {role}:
         assert not all(finding.ok for finding in check_access(store, other)), f"the keys of {role} pass for {other}"
+
+
+def test_a_job_runs_with_the_keys_of_its_role_and_no_others(tmp_path: Path) -> None:
+    """The short form of this part of ``make drill ROW=auth``."""
+    answers = auth.Answers()
+    auth.run_jobs(tmp_path, answers, names=("corpus",))
+    assert answers.wrong == [] and answers.right["jobs"] == len(ROLES)
 
 
 def test_keys_that_may_do_everything_are_found_out(

@@ -48,6 +48,14 @@ def test_an_empty_object_is_an_object(store: Store) -> None:
     assert [*store.walk("")] == [ObjectInfo("empty", 0)]
 
 
+def test_whether_an_object_may_be_written_is_known_without_an_object(store: Store) -> None:
+    store.check_writable("corpus/a/write-check")
+    assert [*store.walk("")] == [] and store.names("") == []
+    store.write_bytes("corpus/a/shard", b"1")
+    store.check_writable("corpus/a/shard.2")
+    assert [item.key for item in store.walk("")] == ["corpus/a/shard"]
+
+
 def test_a_range_is_read_of_the_version_that_was_seen(store: Store) -> None:
     store.write_bytes("key", bytes(range(256)))
     seen = store.info("key")
@@ -232,6 +240,8 @@ def test_a_reader_may_read_and_is_told_that_it_may_not_write(
     assert reader.names("") == ["key"]
     with pytest.raises(StoreError, match=r"writing key failed with AccessDenied"):
         reader.write_bytes("key", b"y")
+    with pytest.raises(StoreError, match=r"writing key failed with AccessDenied"):
+        reader.check_writable("key")
     with pytest.raises(StoreError, match=r"deleting key failed with AccessDenied"):
         reader.delete("key")
 

@@ -53,6 +53,17 @@ def never(plan: Plan) -> Artifact:
     raise AssertionError("the job must not run")
 
 
+def test_a_store_that_takes_no_output_is_refused_before_the_job_runs(
+    recipe_path: str, root: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store/corpus").write_text("a file")
+    with pytest.raises(SystemExit) as ended:
+        main(CorpusRecipe, never, arguments=[recipe_path, "--root", root])
+    assert ended.value.code == 2
+    assert f"error: {root}: writing corpus/c-" in capsys.readouterr().err
+
+
 def test_a_job_runs_once(recipe_path: str, root: str, capsys: pytest.CaptureFixture[str]) -> None:
     main(CorpusRecipe, build, arguments=[recipe_path, "--root", root])
     first = capsys.readouterr().out

@@ -64,6 +64,10 @@ class FileStore:
             raise KeyError(key)
         return path
 
+    def check_writable(self, key: str) -> None:
+        self.write_bytes(key, b"")
+        self.delete(key)
+
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:
         paths = {self._key(path): path for path in self._path(prefix).rglob("*") if not path.name.startswith(_PARTIAL)}
         # Sorted as text, not as paths: `a-b/x` comes before `a/x`, as in S3.

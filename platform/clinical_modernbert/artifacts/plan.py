@@ -13,10 +13,10 @@ from typing import Any, Generic, TypeVar
 
 from clinical_modernbert.artifacts.artifact import Artifact, find_artifact, is_there, resolve
 from clinical_modernbert.artifacts.initial_model import find_model
-from clinical_modernbert.artifacts.layout import ARTIFACT_KIND_OF_RECIPE, FORMAT_VERSION, artifact_prefix
+from clinical_modernbert.artifacts.layout import ARTIFACT_KIND_OF_RECIPE, FORMAT_VERSION, artifact_prefix, work_prefix
 from clinical_modernbert.artifacts.manifest import FileEntry, InputEntry, Manifest, upload_folder, write_manifest
 from clinical_modernbert.artifacts.states import find_state
-from clinical_modernbert.artifacts.store import Store
+from clinical_modernbert.artifacts.store import Store, join_key
 from clinical_modernbert.recipe import Recipe
 
 _logger = logging.getLogger(__name__)
@@ -55,6 +55,11 @@ class Plan(Generic[R_co]):
     def existing(self) -> Artifact | None:
         """Return the output where an earlier run made it, else None."""
         return find_artifact(self.store, self.kind, self.id)
+
+    def check_writable(self) -> None:
+        """Raise ``StoreError`` where the output, or what its job keeps between its steps, may not be written."""
+        for folder in (self.prefix, work_prefix(self.kind, self.id)):
+            self.store.check_writable(join_key(folder, "write-check"))
 
     def publish(self, files: list[FileEntry], *, summary: Mapping[str, Any]) -> Artifact:
         """Write the manifest over files that were already uploaded, and return the finished artifact."""

@@ -140,6 +140,15 @@ class S3Store:
             raise
         return local_path
 
+    def check_writable(self, key: str) -> None:
+        # Keys that may write an artifact may not delete it. An upload in parts needs the right to write, and has no object before
+        # its end; the client begins one only for a large object, so by a method of its own.
+        def begin_and_abort() -> None:
+            upload = self._client._create_multipart_upload(self._bucket, self._name(key), {})
+            self._client._abort_multipart_upload(self._bucket, self._name(key), upload)
+
+        self._try("writing", key, begin_and_abort)
+
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:
         # AWS lists in the order of the names' bytes, other services do not.
         objects = self._objects(prefix, recursive=True)

@@ -49,6 +49,9 @@ class Store(Protocol):
     def get_file(self, key: str, local_path: Path) -> Path:
         """Return a local path with the object's content: ``local_path``, or the object itself where it is local."""
 
+    def check_writable(self, key: str) -> None:
+        """Raise ``StoreError`` where the object may not be written; nothing stays, and no right to delete is needed."""
+
     def walk(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield every object below ``prefix``, sorted by key."""
 

@@ -1,10 +1,9 @@
 """What each role may do in the object store, as the policy document of S3 services.
 
 There are three roles. A ``reader`` (explorer, endpoint) reads artifacts, and saves the code lists of the explorer's users. A
-``publisher`` (corpus, maps, embeddings) also writes artifacts except models, and cannot read training state, which is pickle. A
-``trainer`` (pretraining, sweeps, evaluation, which fine-tunes) also writes models and checkpoints. No role deletes artifacts: the
-platform team does. These are pure functions over the layout; the store enforces the policies, and ``checks.check_access`` tests
-whether it does.
+``publisher`` also writes what jobs of data make, and cannot read training state, which is pickle. A ``trainer`` also writes what
+jobs of models make, and checkpoints. Neither writes what the other makes, and no role deletes artifacts: the platform team does.
+These are pure functions over the layout; the store enforces the policies, and ``checks.check_access`` tests whether it does.
 """
 
 from collections.abc import Iterator
@@ -32,6 +31,11 @@ class Policy(TypedDict):
 Role = Literal["reader", "publisher", "trainer"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
+_MADE_BY: dict[Role, tuple[str, ...]] = {
+    "reader": (),
+    "publisher": ("corpus", "pairs", "map", "embeddings", "spans"),
+    "trainer": ("model", "sweep", "evaluation"),  # an evaluation also makes the models that it fine-tunes
+}
 # Top folders that do not belong to a kind of artifact.
 CHECKPOINT, WORK, HUB, LISTS = "checkpoint", "work", "hub", "list"
 _READ, _WRITE, _DELETE = ("s3:GetObject",), ("s3:PutObject", "s3:AbortMultipartUpload"), ("s3:DeleteObject",)
@@ -40,10 +44,9 @@ _READ, _WRITE, _DELETE = ("s3:GetObject",), ("s3:PutObject", "s3:AbortMultipartU
 def rights(role: Role) -> dict[str, frozenset[str]]:
     """Return ``top folder -> allowed rights``, of read, write and delete; a folder that is not named is closed."""
     allowed = {kind: {"read"} for kind in KINDS} | {HUB: {"read"}, LISTS: {"read", "write"}}
+    for kind in _MADE_BY[role]:
+        allowed[kind].add("write")
     if role != "reader":
-        for kind in KINDS:
-            if role == "trainer" or kind != "model":
-                allowed[kind].add("write")
         allowed[WORK] = {"read", "write", "delete"}
     if role == "trainer":
         allowed[CHECKPOINT] = {"read", "write", "delete"}

@@ -18,7 +18,7 @@ from clinical_modernbert.artifacts import Artifact, Plan, find_artifact
 from clinical_modernbert.artifacts.layout import work_prefix
 from clinical_modernbert.artifacts.work_area import WorkArea
 from clinical_modernbert.corpus import SPLITS
-from clinical_modernbert.corpus.checks import check_recipe, check_store
+from clinical_modernbert.corpus.checks import check_recipe
 from clinical_modernbert.corpus.decontamination import prepare_ngrams
 from clinical_modernbert.corpus.dedup.exact import (
     find_duplicates,
@@ -67,7 +67,6 @@ def build_corpus(plan: Plan[CorpusRecipe]) -> Artifact:
     """
     area = WorkArea(plan.store.uri, work_prefix("corpus", plan.id))
     check_recipe(plan.recipe)
-    check_store(plan, area)
     start_ray(num_cpus=plan.recipe.scaling.num_cpus)
     _clear_published(plan)
     with cleared_at_the_end(area):

@@ -1,21 +1,17 @@
 """What a build checks before it parses the first file, because it would otherwise fail hours later.
 
-``check_recipe`` costs no download and reads the first text of each evaluation set: a dry run calls it too. ``check_store`` writes
-and deletes one object at each place that the build writes to. Loads neither torch nor ray.
+``check_recipe`` costs no download and reads the first text of each evaluation set: a dry run calls it too.
+Loads neither torch nor ray.
 """
 
 from pathlib import Path
 
-from clinical_modernbert.artifacts import InputEntry, Plan
+from clinical_modernbert.artifacts import InputEntry
 from clinical_modernbert.artifacts.remote_files import local_copy
-from clinical_modernbert.artifacts.store import join_key
-from clinical_modernbert.artifacts.work_area import WorkArea
 from clinical_modernbert.corpus.fingerprint_inputs import fingerprint_inputs
 from clinical_modernbert.corpus.presidio import check_presidio
 from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.recipe import CorpusRecipe
-
-_PROBE = "write-check"
 
 
 def checked_inputs(recipe: CorpusRecipe) -> tuple[InputEntry, ...]:
@@ -39,14 +35,6 @@ def check_recipe(recipe: CorpusRecipe) -> None:
 
         for path in recipe.decontamination.id_lists:
             listed_ids(path)
-
-
-def check_store(plan: Plan[CorpusRecipe], area: WorkArea) -> None:
-    """Raise ``StoreError`` where the work area or the folder of the output cannot be written."""
-    for folder in (area.prefix, plan.prefix, join_key(plan.prefix, "tokenizer")):
-        key = join_key(folder, _PROBE)
-        plan.store.write_bytes(key, b"")
-        plan.store.delete(key)
 
 
 def _check_tokenizer(base: str) -> None:

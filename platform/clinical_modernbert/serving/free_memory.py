@@ -20,11 +20,6 @@ class FreeMemory:
         if self._trim:
             threading.Thread(target=self._give_back, name="free-memory", daemon=True).start()
 
-    @property
-    def is_running(self) -> bool:
-        """Whether memory is given back."""
-        return self._trim is not None and not self._closed.is_set()
-
     def close(self) -> None:
         """End the thread."""
         self._closed.set()

@@ -12,12 +12,13 @@ import logging
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from clinical_modernbert.artifacts import (
     Artifact,
@@ -31,18 +32,33 @@ from clinical_modernbert.artifacts import (
 )
 from clinical_modernbert.artifacts.layout import MANIFEST_NAME, checkpoint_prefix, checkpoints_prefix
 from clinical_modernbert.disk_space import free_bytes
-from clinical_modernbert.errors import ArtifactError, DiskFullError, StoreError, disk_full
+from clinical_modernbert.errors import ArtifactError, DiskFullError, StoreError, StoreOutage, disk_full
 from clinical_modernbert.outages import patiently
 from clinical_modernbert.recipe.training_run import CheckpointSection
 from clinical_modernbert.training.checkpoint_shape import FORMAT_VERSION, CheckpointShape
 from clinical_modernbert.training.engine import Engine, reads
 from clinical_modernbert.training.scratch import ScratchFolder, check_scratch, sweep_scratch
 from clinical_modernbert.training.state import HeldOutPoint, JsonObject, RunState, state_from_json, state_to_json
-from clinical_modernbert.training.worker import Worker, from_first_worker, gather_from_workers, wait_for_workers
+from clinical_modernbert.training.worker import Worker, from_first_worker, gather_from_workers
+
+T = TypeVar("T")
 
 _STATE = "run.json"
 
 _logger = logging.getLogger(__name__)
+
+
+class UploadRefusedError(StoreError):
+    """The store refuses a checkpoint, the model or the result: its disk is full, or the keys lack the right.
+
+    Every worker of the group raises it that has not ended already.
+    """
+
+    def __init__(self, what: str, reason: object) -> None:
+        super().__init__(
+            f"{what} could not be uploaded: {reason}; once the store accepts it, the same command continues from the last "
+            "checkpoint"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +69,26 @@ class _Upload:
     state: RunState
     folder: ScratchFolder
     entries: Future[list[FileEntry]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a worker's share of a checkpoint is not in the store, as the other workers are told."""
+
+    reason: str
+    is_outage: bool
+
+    @classmethod
+    def of(cls, error: BaseException | None) -> "_Failure | None":
+        """Return the failure of an upload that ended with ``error``."""
+        return cls(str(error), isinstance(error, StoreOutage)) if error else None
+
+    def error(self, step: int) -> StoreError:
+        """Return the error of the run."""
+        what = f"checkpoint after step {step}"
+        if self.is_outage:
+            return StoreOutage(f"{what} could not be uploaded: {self.reason}")
+        return UploadRefusedError(what, self.reason)
 
 
 class Checkpoints:
@@ -99,7 +135,8 @@ class Checkpoints:
     def finish(self) -> None:
         """Wait for the pending upload of every worker and write the checkpoint's manifest; every worker calls it.
 
-        Then deletes older checkpoints beyond those to keep. Raises ``StoreError`` if any worker's upload failed.
+        Then deletes older checkpoints beyond those to keep. Every worker raises ``StoreOutage`` if the store did not answer any
+        of them for minutes, and ``UploadRefusedError`` if it refused.
         """
         if self._pending is None:
             return
@@ -107,19 +144,22 @@ class Checkpoints:
         error = pending.entries.exception()
         pending.folder.cleanup()
         # Every worker learns of every other's failure, so that all of them raise.
-        uploads: list[list[FileEntry] | str] = gather_from_workers(
-            str(error) if error else pending.entries.result(), self._worker
-        )
-        failures = [upload for upload in uploads if isinstance(upload, str)]
-        if failures:
-            raise StoreError(
-                f"checkpoint after step {pending.state.step} could not be uploaded: {failures[0]}"
-            ) from error
-        if self._worker.rank == 0:
-            files = [entry for entries in uploads for entry in entries if not isinstance(entry, str)]
+        uploads = gather_from_workers(_Failure.of(error) or pending.entries.result(), self._worker)
+        failure = next((upload for upload in uploads if isinstance(upload, _Failure)), None)
+        if failure is None and self._worker.rank == 0:
+            failure = self._conclude(pending, [entry for entries in uploads for entry in entries])
+        failure = from_first_worker(failure, self._worker)
+        if failure:
+            raise failure.error(pending.state.step) from error
+
+    def _conclude(self, pending: _Upload, files: list[FileEntry]) -> _Failure | None:
+        """Write the manifest and delete older checkpoints; rank 0 alone."""
+        try:
             patiently(lambda: self._write_manifest(pending, files), work="writing a checkpoint's manifest")
-            self._delete_old()
-        wait_for_workers(self._worker)
+        except StoreError as error:
+            return _Failure.of(error)
+        self._delete_old()
+        return None
 
     def restore(self, engine: Engine) -> RunState | None:
         """Load the newest complete checkpoint and return its state; None without one."""
@@ -219,6 +259,19 @@ def _naming_a_full_disk(folder: Path, *, step: int) -> Iterator[None]:
             f"written, the last of them to {newest.name}, {free_bytes(folder):,} bytes are free; free space there, or set TMPDIR "
             "to a larger disk"
         ) from error
+
+
+def upload_last(upload: Callable[[], T], *, what: str) -> T:
+    """Return what ``upload`` returns, tried again for minutes; rank 0 calls it once the other workers have ended.
+
+    Raises ``StoreOutage`` and ``UploadRefusedError``.
+    """
+    try:
+        return patiently(upload, work=f"uploading {what}")
+    except StoreOutage:
+        raise
+    except StoreError as error:
+        raise UploadRefusedError(what, error) from error
 
 
 def load_state(engine: Engine, checkpoint: Artifact, worker: Worker) -> RunState:

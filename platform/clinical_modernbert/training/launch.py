@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from clinical_modernbert.artifacts import Artifact, Plan, open_store
+from clinical_modernbert.artifacts import Artifact, Plan, join_key, open_store
+from clinical_modernbert.artifacts.layout import checkpoints_prefix
 from clinical_modernbert.artifacts.manifest import KEY_VARIABLE, signing_key
 from clinical_modernbert.errors import (
     ArtifactError,
@@ -32,7 +33,7 @@ from clinical_modernbert.outages import patiently
 from clinical_modernbert.progress import watch
 from clinical_modernbert.recipe import ContrastRecipe, PretrainRecipe
 from clinical_modernbert.runtime import start_ray
-from clinical_modernbert.training.checkpoint import delete_checkpoints
+from clinical_modernbert.training.checkpoint import UploadRefusedError, delete_checkpoints
 from clinical_modernbert.training.contrastive.loop import contrast_worker
 from clinical_modernbert.training.group import GroupScaling, run_group
 from clinical_modernbert.training.loop import train_worker
@@ -107,8 +108,12 @@ def _input(plan: TrainPlan, name: str) -> dict[str, str] | None:
     return next((entry.model_dump() for entry in plan.inputs if entry.name == name), None)
 
 
-def ray_worker(config: dict[str, Any]) -> None:
-    """Run one worker of a Ray Train group; ``config`` is a ``TrainJob`` as a dict, because Ray Train passes only dicts."""
+def ray_worker(config: dict[str, Any]) -> StoreError | None:
+    """Run one worker of a Ray Train group; ``config`` is a ``TrainJob`` as a dict, because Ray Train passes only dicts.
+
+    Returns, in every worker alike, the error of a store that refuses checkpoints. Raised it would start a new group, which would
+    be refused too, and a store that takes no checkpoint may take no record of a final error.
+    """
     import ray.train
     import ray.train.torch
 
@@ -120,7 +125,7 @@ def ray_worker(config: dict[str, Any]) -> None:
     # A group that restarts during an outage would use up its retries in seconds.
     records = Records(patiently(lambda: open_store(job.store_uri), work="opening the store"), job.run_id)
     if patiently(lambda: records.error(job.launch), work="reading the records"):
-        return  # an earlier group of this launch recorded a final error, which the driver raises
+        return None  # an earlier group of this launch recorded a final error, which the driver raises
     timeout_s = _recipe_of(job).scaling.hang_timeout_s
     try:
         do_train(
@@ -130,11 +135,14 @@ def ray_worker(config: dict[str, Any]) -> None:
             beat=lambda: faulthandler.dump_traceback_later(timeout_s, exit=True),
             observe=ray_gauges(job.run_id),
         )
+    except UploadRefusedError as error:
+        return error
     except (ModelError, RecipeError, ArtifactError, SignatureError, DiskFullError) as error:
         _record_final(records, job, error)
         raise
     finally:
         faulthandler.cancel_dump_traceback_later()
+    return None
 
 
 def do_train(job: TrainJob, worker: Worker, **hooks: Any) -> None:
@@ -182,6 +190,7 @@ def publish_model(plan: TrainPlan) -> Artifact:
 def _following(plan: TrainPlan) -> Iterator[None]:
     """Start without an old result; show progress, feed the trackers and listen to SIGTERM and Ctrl-C until the block ends."""
     records = Records(plan.store, plan.id)
+    plan.store.check_writable(join_key(checkpoints_prefix(plan.id), "write-check"))
     records.clear_result()
     reader = ProgressReader(records)
     with (
@@ -210,10 +219,10 @@ def _train_on_ray(plan: TrainPlan) -> None:
     )
     records = Records(plan.store, plan.id)
     try:
-        run_group(ray_worker, asdict(job), group, name=plan.id)
+        refusal = run_group(ray_worker, asdict(job), group, name=plan.id)
     except GroupError as error:
         raise _final_error(records, job) or GroupError(f"training {plan.id} failed: {error}") from error
-    final_error = _final_error(records, job)
+    final_error = refusal or _final_error(records, job)
     if final_error:
         raise final_error
 

@@ -21,7 +21,7 @@ from clinical_modernbert.encoder import keep_freed_memory, products_in, set_glob
 from clinical_modernbert.errors import ModelError
 from clinical_modernbert.outages import patiently
 from clinical_modernbert.training.batches import WorkerShare
-from clinical_modernbert.training.checkpoint import Checkpoints, load_state
+from clinical_modernbert.training.checkpoint import Checkpoints, load_state, upload_last
 from clinical_modernbert.training.checkpoint_shape import checkpoint_shape
 from clinical_modernbert.training.export import export_model, load_export
 from clinical_modernbert.training.held_out import Scoring, score_run
@@ -74,12 +74,12 @@ def train_worker(
         beat()
         if state.step < run.num_steps:
             if worker.rank == 0:
-                patiently(lambda: records.write_result(Stopped(state.step)), work="writing the result")
+                upload_last(lambda: records.write_result(Stopped(state.step)), what="the result")
             return
         exported = load_export(run, checkpoints, state)
     if worker.rank == 0:
-        result = patiently(lambda: export_model(run, state, exported, traces=loop.traces), work="uploading the model")
-        patiently(lambda: records.write_result(result), work="writing the result")
+        result = upload_last(lambda: export_model(run, state, exported, traces=loop.traces), what="the model")
+        upload_last(lambda: records.write_result(result), what="the result")
 
 
 class _Loop:

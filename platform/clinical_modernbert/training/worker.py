@@ -47,12 +47,6 @@ def gather_from_workers(value: Any, worker: Worker) -> list[Any]:
     return boxes
 
 
-def wait_for_workers(worker: Worker) -> None:
-    """Wait until every worker has come to this call."""
-    if worker.world_size > 1:
-        dist.barrier()
-
-
 def resolve_precision(setting: Literal["auto", "float32", "bfloat16"], *, worker: Worker) -> Precision:
     """Return ``setting``; for ``auto``, bfloat16 if the hardware of all workers multiplies it, else float32."""
     if setting != "auto":

@@ -5,7 +5,13 @@ from fnmatch import fnmatch
 from typing import Any
 
 import pytest
-from clinical_modernbert.artifacts.layout import ARTIFACT_KIND_OF_RECIPE, checkpoints_prefix, lists_prefix, work_prefix
+from clinical_modernbert.artifacts.layout import (
+    ARTIFACT_KIND_OF_RECIPE,
+    KINDS,
+    checkpoints_prefix,
+    lists_prefix,
+    work_prefix,
+)
 from clinical_modernbert.cluster.access import CHECKPOINT, LISTS, ROLES, WORK, Role, policy, rights
 
 
@@ -19,6 +25,11 @@ def permits(document: dict[str, Any], action: str, key: str) -> bool:
 
 def test_an_evaluation_may_write_the_models_it_fine_tunes() -> None:
     assert "write" in rights("trainer")[ARTIFACT_KIND_OF_RECIPE["fine_tune"]]
+
+
+def test_each_kind_of_artifact_is_written_by_one_role() -> None:
+    for kind in KINDS:
+        assert len([role for role in ROLES if "write" in rights(role)[kind]]) == 1, kind
 
 
 def test_folders_are_those_of_the_layout() -> None:
@@ -37,8 +48,10 @@ def test_folders_are_those_of_the_layout() -> None:
         ("reader", "s3:DeleteObject", "b/p/list/icd9cm/0123456789ab.json", False),
         ("publisher", "s3:PutObject", "b/p/corpus/demo-1/shard", True),
         ("publisher", "s3:PutObject", "b/p/model/demo-1/model.safetensors", False),
+        ("publisher", "s3:PutObject", "b/p/evaluation/demo-1/manifest.json", False),
         ("publisher", "s3:GetObject", "b/p/checkpoint/run/state", False),
         ("trainer", "s3:PutObject", "b/p/checkpoint/run/state", True),
+        ("trainer", "s3:PutObject", "b/p/corpus/demo-1/manifest.json", False),
         ("trainer", "s3:DeleteObject", "b/p/checkpoint/run/state", True),
         ("trainer", "s3:DeleteObject", "b/p/model/demo-1/manifest.json", False),
         ("trainer", "s3:PutObject", "b/q/model/demo-1/manifest.json", False),

@@ -1,5 +1,7 @@
 """The replica: warm before its first request; the number of replicas is fixed or follows the queue."""
 
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +11,7 @@ from clinical_modernbert.artifacts import open_store
 from clinical_modernbert.errors import AbsentArtifactError
 from clinical_modernbert.recipe import ServeRecipe
 from clinical_modernbert.serving import app
+from clinical_modernbert.serving.free_memory import FreeMemory
 from pydantic import ValidationError
 from ray.serve import Application
 
@@ -17,6 +20,10 @@ from tests.helpers.artifacts import publish_artifact
 
 def recipe(**values: Any) -> ServeRecipe:
     return ServeRecipe.model_validate({"name": "tiny", "model": "tiny", **values})
+
+
+def keeps_memory_free() -> bool:
+    return "free-memory" in {thread.name for thread in threading.enumerate()}
 
 
 def test_a_replica_is_warm_before_its_constructor_returns_and_gives_memory_back_until_its_end(
@@ -39,12 +46,15 @@ def test_a_replica_is_warm_before_its_constructor_returns_and_gives_memory_back_
     monkeypatch.setattr(app, "load_engine", load)
     monkeypatch.setattr(app, "ray_record", lambda: lambda *record: None)
     replica = app.EncoderReplica.__mro__[1]  # below what Serve wraps around it
+    monkeypatch.setattr(app, "FreeMemory", lambda: FreeMemory(every_s=0.01))
     served = replica("root", recipe())
     assert calls == ["load", "warm"]
-    assert served._free_memory.is_running
-    keeper = served._free_memory
+    assert keeps_memory_free()
     del served
-    assert not keeper.is_running
+    deadline = time.monotonic() + 10
+    while keeps_memory_free() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not keeps_memory_free()
 
 
 def test_an_application_waits_for_its_model_only_if_it_is_told_to(

@@ -20,8 +20,9 @@ from clinical_modernbert import outages
 from clinical_modernbert.artifacts import Artifact, Plan, Store, find_artifact, open_store
 from clinical_modernbert.artifacts.artifact import artifact_at
 from clinical_modernbert.artifacts.file_store import FileStore
-from clinical_modernbert.errors import DiskFullError, ModelError, RecipeError, RunStopped, StoreError
+from clinical_modernbert.errors import DiskFullError, ModelError, RecipeError, RunStopped, StoreError, StoreOutage
 from clinical_modernbert.training import launch, loop
+from clinical_modernbert.training.checkpoint import UploadRefusedError
 from clinical_modernbert.training.engine import TorchEngine, reads
 from clinical_modernbert.training.launch import pretrain_in_process, ray_worker, train_job
 from clinical_modernbert.training.phases import Phase
@@ -120,20 +121,64 @@ def test_training_goes_on_beside_the_upload_and_uploads_keep_their_order(
     assert kept(store, plan) == [4, 8]
 
 
-def test_a_failed_upload_is_an_error_of_the_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    put = FileStore.put_file
-
-    def refuses(self: FileStore, local_path: Path, key: str) -> None:
+@pytest.mark.parametrize(
+    ("raised", "error", "of", "message"),
+    [
+        (
+            StoreError,
+            UploadRefusedError,
+            "files",
+            "after step 10 could not be uploaded: 4711; once the store accepts it",
+        ),
+        (
+            StoreError,
+            UploadRefusedError,
+            "manifest",
+            "after step 10 could not be uploaded: 4711; once the store accepts it",
+        ),
+        (StoreOutage, StoreOutage, "files", "after step 10 could not be uploaded: 4711$"),
+        (StoreOutage, StoreOutage, "manifest", "after step 10 could not be uploaded: 4711$"),
+    ],
+)
+def test_a_failed_upload_is_an_error_of_the_run(
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    raised: type[StoreError],
+    error: type[StoreError],
+    of: str,
+    message: str,
+) -> None:
+    def refuse(self: FileStore, *args: Any) -> None:
+        key = args[1] if of == "files" else args[0]
         if key.startswith("checkpoint/"):
-            raise StoreError("the disk is full")
-        put(self, local_path, key)
+            raise raised("4711")
+        write(self, *args)
 
-    monkeypatch.setattr(FileStore, "put_file", refuses)
+    name = "put_file" if of == "files" else "write_bytes"
+    write = getattr(FileStore, name)
+    monkeypatch.setattr(FileStore, name, refuse)
     monkeypatch.setattr(outages, "PATIENCE_S", 0)
     plan = tiny_pretrain_plan(store, "checkpoint.every_steps=10")
-    with pytest.raises(StoreError, match="after step 10 could not be uploaded: the disk is full"):
+    with pytest.raises(StoreError, match=message) as caught:
         pretrain_in_process(plan)
+    assert type(caught.value) is error
     assert plan.existing() is None and kept(store, plan) == []
+
+
+@pytest.mark.parametrize("what", ["the model", "the result"])
+def test_a_store_that_refuses_the_end_of_a_run_is_named(
+    store: Store, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise StoreError("4711")
+
+    monkeypatch.setattr(*((loop, "export_model") if what == "the model" else (Records, "write_result")), refuse)
+    monkeypatch.setattr(outages, "PATIENCE_S", 0)
+    plan = tiny_pretrain_plan(store, "checkpoint.every_steps=10")
+    with pytest.raises(UploadRefusedError, match=f"{what} could not be uploaded: 4711; .* from the last checkpoint"):
+        pretrain_in_process(plan)
+    monkeypatch.undo()
+    assert pretrain_in_process(plan).manifest.id == plan.id
 
 
 @pytest.mark.parametrize(
@@ -330,6 +375,14 @@ def test_what_no_retry_mends_is_tried_once(store: Store, monkeypatch: pytest.Mon
     with pytest.raises(StoreError):
         ray_worker(asdict(again))
     assert records.error(again.launch) is None
+    # Nor is one that refuses: no group is started in place of one that ended well.
+    refused = UploadRefusedError("the model", "4711")
+    monkeypatch.setattr(launch, "train_worker", lambda *a, **k: (_ for _ in ()).throw(refused))
+    assert ray_worker(asdict(again)) is refused
+    monkeypatch.setattr(launch, "run_group", lambda worker, config, *a, **k: worker(config))
+    monkeypatch.setattr(launch, "start_ray", lambda: None)
+    with pytest.raises(UploadRefusedError, match="4711"):
+        launch.pretrain(plan)
 
 
 def test_nothing_is_left_in_the_temporary_folder(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

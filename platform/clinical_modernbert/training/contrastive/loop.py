@@ -20,8 +20,7 @@ import torch
 from clinical_modernbert.artifacts import model_name
 from clinical_modernbert.encoder import keep_freed_memory
 from clinical_modernbert.errors import ModelError
-from clinical_modernbert.outages import patiently
-from clinical_modernbert.training.checkpoint import Checkpoints
+from clinical_modernbert.training.checkpoint import Checkpoints, upload_last
 from clinical_modernbert.training.checkpoint_shape import CheckpointShape
 from clinical_modernbert.training.contrastive.batches import PairBatch
 from clinical_modernbert.training.contrastive.export import export_vectors
@@ -83,12 +82,8 @@ def contrast_worker(
     beat()
     if worker.rank == 0:
         finished = state.step == run.recipe.training.num_steps
-        result = (
-            patiently(lambda: export_vectors(run, state), work="uploading the model")
-            if finished
-            else Stopped(state.step)
-        )
-        patiently(lambda: records.write_result(result), work="writing the result")
+        result = upload_last(lambda: export_vectors(run, state), what="the model") if finished else Stopped(state.step)
+        upload_last(lambda: records.write_result(result), what="the result")
 
 
 def _train(
