@@ -1,10 +1,12 @@
 """Linear layers on a CPU by the faster of two float32 matrix products: MKL's, which torch takes, or oneDNN's.
 
 oneDNN comes with torch. Which of the two is faster depends on the processor (MKL does not use all of an AMD processor), on the
-weight's shape and on the number of rows, so both are timed once for each shape. Their results differ by rounding only.
+weight's shape and on the number of rows. Their results differ by rounding only.
 
-- ``pack`` is for models whose weights stay. It keeps a second copy of each weight in oneDNN's own layout.
-- ``train_by_fastest`` is for training: forward and the two products of backward, on the weights as they are.
+- ``pack`` is for models whose weights stay. It times both once for each shape, and keeps a second copy of each weight in oneDNN's
+  own layout.
+- ``train_by_fastest`` is for training: forward and the two products of backward, on the weights as they are. It decides by the
+  processor, so that every start of a run decides alike.
 
 Layers keep their parameters, so state dicts and exports do not change. Products of attention, other dtypes, autocast and GPUs
 are not covered: torch chooses there.
@@ -13,6 +15,7 @@ are not covered: torch chooses there.
 import os
 import time
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,12 +29,14 @@ for _name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
 
 # Rows of the timed products: a short query, a short text, a batch. More rows take the same time a row.
 _ROWS = (1, 4, 16, 64)
-_TRAINING_ROWS = 512
 _REPEATS = 5
 # Columns of a vocabulary's matrix that are timed.
 _MAX_OUT = 4096
-# Less is not worth the memory of a packed copy. Training needs more, so that every start of a run chooses alike.
-_GAIN, _TRAINING_GAIN = 1.1, 1.25
+# Less is not worth the memory of a packed copy.
+_GAIN = 1.1
+# Elements of a model's largest weight from which its training gains on AMD's processors; below it oneDNN may be slower
+# (docs/design/0011-cpu-products.md).
+_TRAINED_BY_ONEDNN = 1 << 15
 
 
 def onednn(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -113,16 +118,14 @@ def pack(model: Any, *, min_rows: int | None = None) -> None:
 
 
 def train_by_fastest(model: Any, *, use_onednn: bool | None = None) -> bool:
-    """Make the layers multiply by oneDNN if it is clearly faster in training; return whether they do.
+    """Make the layers multiply by oneDNN if it is faster in training; return whether they do.
 
-    ``use_onednn`` replaces the timing.
+    ``use_onednn`` replaces the rule, which is no timing: a run that starts again must multiply as before, and with two threads on
+    a busy machine six timings of one shape gave from 1.0 to 3.2 times as fast.
     """
     layers = _layers(model)
-    if layers and use_onednn is None:
-        largest = max(
-            (layer.weight for layer in layers), key=lambda weight: min(weight.shape[0], _MAX_OUT) * weight.shape[1]
-        )
-        use_onednn = trains_faster(*largest.shape, threads=torch.get_num_threads())
+    if use_onednn is None:
+        use_onednn = _is_amd() and any(layer.weight.numel() >= _TRAINED_BY_ONEDNN for layer in layers)
     if not layers or not use_onednn:
         return False
     for layer in layers:
@@ -147,25 +150,16 @@ def fastest_from(out_features: int, in_features: int, *, packed: bool, threads: 
 
 
 @cache
-def trains_faster(out_features: int, in_features: int, *, threads: int) -> bool:
-    """Return whether oneDNN's products of a training step are clearly faster than MKL's."""
-    weight = torch.full((min(out_features, _MAX_OUT), in_features), 0.01)
-    x, gradient = torch.ones(_TRAINING_ROWS, in_features), torch.ones(_TRAINING_ROWS, len(weight))
-
-    def by_mkl() -> None:
-        F.linear(x, weight), gradient @ weight, gradient.t() @ x
-
-    def by_onednn() -> None:
-        onednn(x, weight), onednn(gradient, weight.t()), onednn(gradient.t(), x.t())
-
-    with torch.inference_mode():
-        return _gain(by_mkl, by_onednn) >= _TRAINING_GAIN
+def _is_amd() -> bool:
+    """Whether the processor is AMD's, for which MKL does not use all of its instructions."""
+    path = Path("/proc/cpuinfo")
+    return path.is_file() and "AuthenticAMD" in path.read_text(encoding="utf-8")
 
 
 def _gain(old: Any, new: Any) -> float:
     """Return how many times as fast ``new`` is: best time of each, the rounds interleaved.
 
-    Time of this thread, not of the clock: on a busy machine others' work must not decide, and a restarted run chooses alike.
+    Time of this thread, not of the clock: on a busy machine others' work must not decide.
     """
     best = [float("inf"), float("inf")]
     for _ in range(_REPEATS + 1):  # the first round also sets up

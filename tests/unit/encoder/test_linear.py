@@ -15,6 +15,7 @@ from clinical_modernbert.encoder import (
     compile_feed_forward,
     decoded_cross_entropy,
     encode_packed,
+    linear,
     load_encoder,
     load_model,
     masked_loss_sum,
@@ -22,7 +23,7 @@ from clinical_modernbert.encoder import (
     score_masked,
     train_by_fastest,
 )
-from clinical_modernbert.encoder.linear import PackedLinear, TrainedLinear, fastest_from, trains_faster
+from clinical_modernbert.encoder.linear import PackedLinear, TrainedLinear, fastest_from
 
 from tests.helpers.tiny_encoder import MakeModel, random_ids
 
@@ -140,13 +141,27 @@ def test_loaded_encoders_are_packed_and_models_for_training_are_not(export: Path
 
 def test_the_timing_answers_for_any_shape() -> None:
     assert fastest_from(64, 32, packed=True, threads=1) in (None, 1, 4, 16, 64)
-    assert isinstance(trains_faster(64, 32, threads=1), bool)
+
+
+@pytest.mark.parametrize(("is_amd", "width", "by_onednn"), [(True, 256, True), (True, 255, False), (False, 256, False)])
+def test_training_chooses_by_the_processor_and_never_by_a_timing(
+    monkeypatch: pytest.MonkeyPatch, is_amd: bool, width: int, by_onednn: bool
+) -> None:
+    def no_timing() -> float:
+        raise AssertionError("timed")
+
+    monkeypatch.setattr(linear, "_is_amd", lambda: is_amd)
+    monkeypatch.setattr("time.thread_time", no_timing)
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(width, 128))
+    assert train_by_fastest(model) == by_onednn
+    assert kinds(model) == ({TrainedLinear} if by_onednn else {torch.nn.Linear})
 
 
 def test_products_of_many_sizes_take_no_more_memory() -> None:
     """In a process of its own: the caches read their size once."""
     script = """
 import psutil, torch
+from clinical_modernbert.encoder import linear
 from clinical_modernbert.encoder.linear import onednn, packed_copy
 weight = packed_copy(torch.ones(768, 256))
 sizes, used = [], lambda: psutil.Process().memory_info().rss >> 20
