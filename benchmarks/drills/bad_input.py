@@ -171,7 +171,9 @@ def _check_counts(file: _File, parsed: Parsed, name: str, counts: _Counts) -> No
     if file.damage is None:
         counts.poison += file.poison
         counts.quarantined += min(quarantined, file.poison)
-        counts.lost += _RECORDS - read
+        counts.lost += max(_RECORDS - read, 0)
+        if read > _RECORDS:
+            counts.wrong.append(f"{name}: {read} of {_RECORDS} records read")
         if quarantined != file.poison:
             counts.wrong.append(f"{name}: {quarantined} of {file.poison} quarantined")
     elif file.kind in _READ.get(file.damage, ()):

@@ -41,6 +41,9 @@ class ClientLoad:
         try:
             yield
         finally:
+            ended = sum(not thread.is_alive() for thread in threads)  # by an error that is no answer: it asks no more
+            self.num_lost += ended
+            self.lost += ["a client ended"] * ended
             self._stopped.set()
             for thread in threads:
                 thread.join()
