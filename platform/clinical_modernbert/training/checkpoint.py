@@ -54,8 +54,10 @@ class UploadRefusedError(StoreError):
     Every worker of the group raises it that has not ended already.
     """
 
-    def __init__(self, what: str, reason: object) -> None:
-        super().__init__(
+    @classmethod
+    def of(cls, what: str, reason: object) -> "UploadRefusedError":
+        """Return the error for what the store refuses with ``reason``."""
+        return cls(
             f"{what} could not be uploaded: {reason}; once the store accepts it, the same command continues from the last "
             "checkpoint"
         )
@@ -88,7 +90,7 @@ class _Failure:
         what = f"checkpoint after step {step}"
         if self.is_outage:
             return StoreOutage(f"{what} could not be uploaded: {self.reason}")
-        return UploadRefusedError(what, self.reason)
+        return UploadRefusedError.of(what, self.reason)
 
 
 class Checkpoints:
@@ -271,7 +273,7 @@ def upload_last(upload: Callable[[], T], *, what: str) -> T:
     except StoreOutage:
         raise
     except StoreError as error:
-        raise UploadRefusedError(what, error) from error
+        raise UploadRefusedError.of(what, error) from error
 
 
 def load_state(engine: Engine, checkpoint: Artifact, worker: Worker) -> RunState:

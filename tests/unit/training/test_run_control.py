@@ -376,7 +376,7 @@ def test_what_no_retry_mends_is_tried_once(store: Store, monkeypatch: pytest.Mon
         ray_worker(asdict(again))
     assert records.error(again.launch) is None
     # Nor is one that refuses: no group is started in place of one that ended well.
-    refused = UploadRefusedError("the model", "4711")
+    refused = UploadRefusedError.of("the model", "4711")
     monkeypatch.setattr(launch, "train_worker", lambda *a, **k: (_ for _ in ()).throw(refused))
     assert ray_worker(asdict(again)) is refused
     monkeypatch.setattr(launch, "run_group", lambda worker, config, *a, **k: worker(config))
