@@ -42,7 +42,9 @@ embed: publisher
 evaluate: trainer
 extract: publisher
 map_codes: publisher
+merge: trainer
 pretrain: trainer
+project: publisher
 sweep: trainer
 {{- end -}}
 

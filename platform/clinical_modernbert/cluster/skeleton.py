@@ -17,10 +17,12 @@ JOB_KINDS = (
     "build_pairs",
     "pretrain",
     "contrast",
+    "merge",
     "sweep",
     "evaluate",
     "map_codes",
     "embed",
+    "project",
     "extract",
 )
 
