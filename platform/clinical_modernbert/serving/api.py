@@ -4,6 +4,7 @@ The app is plain ASGI, so that Ray Serve and a bare server run it alike. Every r
 here logs or repeats what a client sent.
 """
 
+import logging
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -26,6 +27,7 @@ from clinical_modernbert.serving.schemas import ErrorBody
 from clinical_modernbert.serving.service import EmbeddingService
 
 _VECTORS = list[list[float]]
+_logger = logging.getLogger(__name__)
 
 ROUTES = (
     Route("/v1/embeddings", openai.embeddings, answer=openai.EmbeddingsResponse, examples=openai.EMBEDDINGS_EXAMPLES),
@@ -108,6 +110,7 @@ def build_api(*services: EmbeddingService, keys: KeyRing | None = None) -> FastA
             "aliases: an alias of several models needs API keys, because the same key always gets the same model; set "
             f"{FILE_VARIABLE} or {TEXT_VARIABLE}, or name one model an alias"
         )
+    _name_models_of_keys(keys, models)
     # FastAPI's pages load scripts from a public host, which many networks here cannot reach; the schema is at /openapi.json.
     api = FastAPI(
         title="Clinical ModernBERT",
@@ -148,6 +151,15 @@ def build_api(*services: EmbeddingService, keys: KeyRing | None = None) -> FastA
     api.add_exception_handler(RequestValidationError, answer_invalid)
     api.add_exception_handler(HTTPException, _answer_http)
     return api
+
+
+def _name_models_of_keys(keys: KeyRing, models: ServedModels) -> None:
+    """Log each key that may use a model which is not served; no error, because one list of keys may be for several endpoints."""
+    for key in keys.accepted():
+        unknown = [name for name in key.models or () if name not in models.names]
+        if unknown:
+            served = ", ".join(models.names)
+            _logger.warning("key %s: models=%s: not served here; served are %s", key.name, ",".join(unknown), served)
 
 
 async def _answer_problem(_: Request, error: Exception) -> Response:

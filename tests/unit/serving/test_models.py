@@ -156,6 +156,16 @@ def test_a_key_uses_its_models_only_and_the_first_of_them_without_a_name(served:
     assert served.ask("/v1/embeddings", body, key="wrong")[0] == 404  # its line names a model that is not served
 
 
+def test_a_key_whose_model_is_not_served_is_named_at_the_start(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = f"some {hashlib.sha256(b'k').hexdigest()} models=two,twoo"
+    build_api(*served.models.services, keys=KeyRing(parse_keys(line, origin="test")))
+    assert caplog.messages == [
+        f"key some: models=twoo: not served here; served are {ONE}, {TWO}, {LABELS}, one, two, labels"
+    ]
+
+
 def test_audit_lines_and_metrics_name_the_model_that_answered(served: Served, caplog: pytest.LogCaptureFixture) -> None:
     served.records.clear()
     with caplog.at_level(logging.INFO, logger="clinical_modernbert.audit"):
