@@ -17,6 +17,8 @@ from clinical_modernbert.artifacts import (
     write_manifest,
 )
 from clinical_modernbert.errors import ArtifactError, StoreError
+from minio import Minio
+from minio.error import S3Error
 
 from tests.helpers.s3_server import S3Server
 
@@ -244,6 +246,19 @@ def test_a_reader_may_read_and_is_told_that_it_may_not_write(
         reader.check_writable("key")
     with pytest.raises(StoreError, match=r"deleting key failed with AccessDenied"):
         reader.delete("key")
+
+
+@pytest.mark.s3
+def test_keys_that_may_write_but_abort_no_upload_are_good(
+    s3_environment: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object) -> None:
+        raise S3Error(None, "AccessDenied", "", "", "", "")  # type: ignore[arg-type]  # it has no answer
+
+    monkeypatch.setattr(Minio, "_abort_multipart_upload", refuse)
+    store = open_store(f"s3://{s3_environment.bucket}/{uuid.uuid4().hex}")
+    store.check_writable("key")
+    assert [*store.walk("")] == []
 
 
 def test_a_folder_that_cannot_be_written_is_a_store_error(tmp_path: Path) -> None:

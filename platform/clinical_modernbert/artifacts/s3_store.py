@@ -9,7 +9,7 @@ import io
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -145,7 +145,8 @@ class S3Store:
         # its end; the client begins one only for a large object, so by a method of its own.
         def begin_and_abort() -> None:
             upload = self._client._create_multipart_upload(self._bucket, self._name(key), {})
-            self._client._abort_multipart_upload(self._bucket, self._name(key), upload)
+            with suppress(S3Error):  # keys may lack this right of its own; an upload without parts takes no room
+                self._client._abort_multipart_upload(self._bucket, self._name(key), upload)
 
         self._try("writing", key, begin_and_abort)
 
