@@ -5,6 +5,7 @@
     │   ├── RecipeError      a recipe or an override
     │   ├── StoreError       the artifact store
     │   │   └── StoreOutage  the store does not answer for now; status 3
+    │   │       └── StoreUnreached  nothing accepts a connection at its address
     │   ├── ArtifactError    an artifact in the store
     │   │   └── AbsentArtifactError  no artifact of this name is finished yet; a job may wait for it
     │   ├── SignatureError   training state without the signature that this installation requires
@@ -49,6 +50,10 @@ class StoreOutage(StoreError):  # noqa: N818  # the field's word
     """The store does not answer, or breaks off its answers, for longer than the store's client tries again."""
 
     status = 3
+
+
+class StoreUnreached(StoreOutage):
+    """Nothing accepts a connection at the store's address: it is away, or the address is wrong."""
 
 
 class ArtifactError(UserError):

@@ -42,12 +42,13 @@ def patiently(
     *,
     work: str,
     wait: Callable[[float], object] = time.sleep,
-    patience_s: float | None = None,
+    patience_s: float | Callable[[StoreError], float] | None = None,
     error_type: type[StoreError] = StoreError,
 ) -> T:
     """Return ``do()``, tried again while it raises an ``error_type``; after ``patience_s`` seconds the first error is raised.
 
-    None is ``PATIENCE_S``, read at the call: as a default it would be fixed at import, where no test can shorten it.
+    None is ``PATIENCE_S``, read at the call: as a default it would be fixed at import, where no test can shorten it. A function
+    gets the first error.
     ``wait`` may cut a pause short by a true value: then the first error is raised at once.
     """
     outage, began, first = Outage(work), time.monotonic(), None
@@ -57,6 +58,7 @@ def patiently(
             result = do()
         except error_type as error:
             first = first or error
+            limit_s = limit_s(first) if callable(limit_s) else limit_s
             pause = outage.failed(error)
             if time.monotonic() - began + pause > limit_s or wait(pause):
                 raise first from None

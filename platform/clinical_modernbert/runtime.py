@@ -117,11 +117,19 @@ def each_call_in_actors(
 
 
 class _Actor(Generic[C, R]):
+    """Makes what runs its calls at the first of them: an error of a constructor would be the death of the actor."""
+
     def __init__(self, make: Callable[[], Callable[[C], R]], calls: Sequence[C], result_type: type[R]) -> None:
-        self._run, self._calls, self._result_type = make(), calls, result_type
+        self._make, self._calls, self._result_type = make, calls, result_type
+        self._made: Callable[[C], R] | None = None
 
     def __call__(self, row: _Row) -> _Row:
         return _answer(row["id"], lambda: self._run(self._calls[row["id"]]), self._result_type)
+
+    def _run(self, call: C) -> R:
+        if self._made is None:
+            self._made = self._make()
+        return self._made(call)
 
 
 def _answer(number: int, call: Callable[[], R], result_type: type[R]) -> _Row:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import ray
-from clinical_modernbert.errors import SourceError
+from clinical_modernbert.errors import SourceError, StoreOutage
 from clinical_modernbert.runtime import Actors, each_call, each_call_in_actors, start_ray
 
 pytestmark = pytest.mark.ray
@@ -65,6 +65,10 @@ def make_square() -> Callable[[int], Squared]:
     return partial(square, wait_s=0.1)
 
 
+def refuse_to_make() -> Callable[[int], Squared]:
+    raise StoreOutage("the store is away")
+
+
 @pytest.fixture(scope="module")
 def _ray() -> Iterator[None]:
     start_ray(num_cpus=2)
@@ -88,6 +92,8 @@ def test_the_users_error_in_a_call_arrives_unwrapped() -> None:
     assert str(raised.value) == "-7 is negative"
     with pytest.raises(SourceError, match=r"^-7 is negative$"):
         each_call_in_actors("square", [1, -7], make_square, Squared, actors=Actors(num=1, num_cpus=1, num_gpus=0))
+    with pytest.raises(StoreOutage, match=r"^the store is away$"):
+        each_call_in_actors("square", [1, 2], refuse_to_make, Squared, actors=Actors(num=1, num_cpus=1, num_gpus=0))
 
 
 @pytest.mark.usefixtures("_ray")

@@ -3,6 +3,7 @@
 import gzip
 import random
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from clinical_modernbert import outages
 from clinical_modernbert.artifacts import Store, open_store, s3_store
-from clinical_modernbert.errors import StoreError, StoreOutage
+from clinical_modernbert.errors import StoreError, StoreOutage, StoreUnreached
 from clinical_modernbert.evaluation.launch import do_runs
 from clinical_modernbert.recipe import SweepRecipe, build_recipe
 from clinical_modernbert.recipe.sources import TableSource
@@ -91,6 +92,23 @@ def test_a_fault_that_passes_costs_a_retry_and_nothing_else(
 
     assert proxy.struck == [fault] * 7
     assert [*store.walk("")] == []
+
+
+def test_a_stalled_answer_does_not_end_the_opening_of_a_store(
+    s3_environment: S3Server, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each task opens the store; only an address at which nobody answers may be wrong."""
+    monkeypatch.setattr(s3_store, "OPENING_PATIENCE_S", 0.1)
+    uri, stalled = f"s3://{s3_environment.bucket}/{uuid.uuid4().hex}", Fault("stall", after_bytes=100, seconds=2)
+    proxy.arm(stalled)
+    open_store(uri).write_bytes("key", CONTENT)
+    assert proxy.struck == [stalled]
+
+    proxy.close()
+    began = time.monotonic()
+    with pytest.raises(StoreUnreached, match="opening the bucket failed with"):
+        open_store("s3://another-bucket/prefix")  # a process asks once for each
+    assert time.monotonic() - began < 10
 
 
 def test_a_service_that_stays_away_is_an_outage_and_leaves_no_file(

@@ -21,10 +21,17 @@ from minio.datatypes import Object
 from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 from urllib3 import BaseHTTPResponse, PoolManager, Retry, Timeout
-from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    MaxRetryError,
+    NewConnectionError,
+    ProtocolError,
+    SSLError,
+)
 
 from clinical_modernbert.artifacts.store import ObjectInfo, changed, join_key
-from clinical_modernbert.errors import StoreError, StoreOutage
+from clinical_modernbert.errors import StoreError, StoreOutage, StoreUnreached
 from clinical_modernbert.outages import patiently
 
 # MinioException: S3 refuses, or the answer is not S3. ValueError: the client refuses a bucket or key.
@@ -38,7 +45,7 @@ _CUT = "the headers of an answer were cut"
 # A service that restarts, or moves to another node, is away for about a minute. The client's own waits for a connection or for
 # the next bytes must be shorter than the patience, or a stalled request would never be sent again.
 PATIENCE_S = 90.0
-OPENING_PATIENCE_S = 10.0  # less, because the address may be wrong
+OPENING_PATIENCE_S = 10.0  # less where nothing accepts a connection, because the address may be wrong
 CONNECT_S = 10.0
 READ_S = 30.0
 _CONNECTIONS = 128  # as many as the explorer has readers: each one beyond these is opened anew for a request
@@ -56,7 +63,7 @@ class S3Store:
         self._prefix = prefix
         self.uri = f"s3://{join_key(bucket, prefix)}"
         try:
-            self._try("opening the bucket", "", lambda: _find_bucket(client, bucket), patience_s=OPENING_PATIENCE_S)
+            self._try("opening the bucket", "", lambda: _find_bucket(client, bucket), patience_s=_opening_patience_s)
         except KeyError:
             raise StoreError(f"{self.uri}: bucket {bucket!r} does not exist at the endpoint; create it first") from None
 
@@ -180,7 +187,9 @@ class S3Store:
             lambda: [*self._client.list_objects(self._bucket, f"{name}/" if name else "", recursive=recursive)],
         )
 
-    def _try(self, doing: str, key: str, do: Callable[[], T], *, patience_s: float | None = None) -> T:
+    def _try(
+        self, doing: str, key: str, do: Callable[[], T], *, patience_s: Callable[[StoreError], float] | None = None
+    ) -> T:
         """Return ``do()``, tried again while the service does not answer; ``do`` may run more than once.
 
         Raises ``KeyError`` for an absent object, ``StoreOutage`` after ``patience_s`` seconds, else ``StoreError``.
@@ -208,7 +217,7 @@ class S3Store:
 
     def _refused(self, doing: str, key: str, error: Exception) -> StoreError:
         reason = f"{error.code}: {error.message}" if isinstance(error, S3Error) else _in_words(error)
-        error_type = StoreOutage if _passes(error) else StoreError
+        error_type = StoreUnreached if _is_unreached(error) else StoreOutage if _passes(error) else StoreError
         return error_type(f"{self.uri}: {f'{doing} {key}'.strip()} failed with {reason}")
 
 
@@ -252,6 +261,15 @@ def _find_bucket(client: Minio, bucket: str) -> None:
     """Raise ``KeyError`` unless the bucket exists: one request a process."""
     if not client.bucket_exists(bucket):
         raise KeyError(bucket)
+
+
+def _opening_patience_s(error: StoreError) -> float:
+    return OPENING_PATIENCE_S if isinstance(error, StoreUnreached) else PATIENCE_S
+
+
+def _is_unreached(error: Exception) -> bool:
+    cause = error.reason if isinstance(error, MaxRetryError) else error
+    return isinstance(cause, NewConnectionError | ConnectTimeoutError | SSLError)
 
 
 def _passes(error: Exception) -> bool:
