@@ -97,7 +97,7 @@ def test_a_fault_that_passes_costs_a_retry_and_nothing_else(
 def test_a_stalled_answer_does_not_end_the_opening_of_a_store(
     s3_environment: S3Server, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each task opens the store; only an address at which nobody answers may be wrong."""
+    """Each task opens the store; an address that takes a connection is not wrong."""
     monkeypatch.setattr(s3_store, "OPENING_PATIENCE_S", 0.1)
     uri, stalled = f"s3://{s3_environment.bucket}/{uuid.uuid4().hex}", Fault("stall", after_bytes=100, seconds=2)
     proxy.arm(stalled)

@@ -1,4 +1,4 @@
-"""A time-out for records: if a reader or a rule hangs on one, the build ends and names its place.
+"""A time-out for records: if one hangs a reader or a rule, the build ends and names its place.
 
 The signal of a timer is handled between two steps of Python's main thread, in which Ray runs tasks. So a record that hangs within
 one call of a C library is not ended.

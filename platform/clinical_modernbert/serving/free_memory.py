@@ -3,6 +3,7 @@
 A batch is freed in pieces of all sizes, from several threads. glibc keeps a piece unless it lies at the end of its thread's heap,
 so a replica under a steady load grew in steps of 50 MB. Fewer heaps (``MALLOC_ARENA_MAX``) and a fixed limit for pieces that are
 mapped on their own (``MALLOC_MMAP_THRESHOLD_``) did not change that.
+What a replica uses still follows the size of its batches (docs/reliability.md, ``soak``).
 """
 
 import ctypes

@@ -161,7 +161,6 @@ def test_products_of_many_sizes_take_no_more_memory() -> None:
     """In a process of its own: the caches read their size once."""
     script = """
 import psutil, torch
-from clinical_modernbert.encoder import linear
 from clinical_modernbert.encoder.linear import onednn, packed_copy
 weight = packed_copy(torch.ones(768, 256))
 sizes, used = [], lambda: psutil.Process().memory_info().rss >> 20
