@@ -108,7 +108,7 @@ def test_every_recipe_that_a_page_names_exists(name: str) -> None:
 
 
 def test_every_job_is_in_the_tables_of_the_readme_and_the_architecture() -> None:
-    assert len(JOBS) == 19
+    assert len(JOBS) == 20
     assert sorted(_first_cells(_text("README.md"), "## Researchers")) == JOBS
     assert sorted(_first_cells(_text("docs/architecture.md"), "## Jobs")) == JOBS
 

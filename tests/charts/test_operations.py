@@ -1,10 +1,7 @@
-"""Monitoring, budgets, access from outside, development store and test pod: what the chart renders for operators."""
+"""Monitoring, budgets, access from outside and test pod: what the chart renders for operators."""
 
 import json
-import os
 import re
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,14 +10,10 @@ import promql_parser
 import pytest
 import ray
 import yaml
-from clinical_modernbert.artifacts import open_store
 from clinical_modernbert.cluster.drift import differences
-from clinical_modernbert.errors import StoreError
 from clinical_modernbert.serving.metrics import METRICS
 
 from tests.helpers.chart import CHART, PRESETS, Helm, Render, of_kind
-from tests.helpers.pod_security import pod_specs, restricted_violations
-from tests.helpers.s3_server import free_ports, weed_path
 
 pytestmark = pytest.mark.helm
 
@@ -298,65 +291,3 @@ def test_keys_of_the_endpoint_come_as_a_file_and_are_then_required(render: Rende
     assert {"name": "api-keys", "secret": {"secretName": "endpoint-keys", "defaultMode": 0o440}} in pod["volumes"]
     assert "api-keys" not in yaml.safe_dump(open_to_all) and "require_keys" not in open_to_all["spec"]["serveConfigV2"]
     assert "api-keys" not in yaml.safe_dump(of_kind(render("everything"), "RayJob"))
-
-
-def test_the_development_store_may_be_minio(render: Render) -> None:
-    values = (
-        "devStore.flavor=minio",
-        "devStore.image.repository=minio/minio",
-        "devStore.image.tag=RELEASE.2025-09-07T16-13-09Z",
-    )
-    objects = render("everything", *values)
-    (workload,) = of_kind(objects, "StatefulSet")
-    pod = workload["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-    (bucket,) = pod["initContainers"]
-    services = [o for o in of_kind(objects, "Service") if o["metadata"]["name"] == workload["spec"]["serviceName"]]
-
-    assert container["command"] == ["minio", "server", "/data", "--address=:9000"]
-    assert {variable["name"] for variable in container["env"]} == {"MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD"}
-    assert bucket["command"] == ["mkdir", "-p", "/data/clinical-modernbert"]
-    assert container["readinessProbe"]["httpGet"]["path"] == "/minio/health/ready"
-    assert [service["spec"]["ports"][0]["port"] for service in services] == [9000]
-    assert [problem for spec in pod_specs(workload).values() for problem in restricted_violations(spec)] == []
-
-
-@pytest.mark.s3
-def test_the_development_store_starts_by_its_own_command_line(
-    render: Render, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The rendered command runs the real server; only folder and ports are changed."""
-    (workload,) = of_kind(render("everything"), "StatefulSet")
-    (container,) = workload["spec"]["template"]["spec"]["containers"]
-    ports = free_ports(9)
-    names = ("master.port", "filer.port", "volume.port", "admin.port")
-    extra = [f"-{name}{grpc}={ports.pop()}" for name in names for grpc in ("", ".grpc")] + [
-        f"-s3.port.grpc={ports[0] + 1}"
-    ]
-    command = [weed_path() if word == "weed" else word.replace("/data", str(tmp_path)) for word in container["command"]]
-    command = [f"-s3.port={ports[0]}" if word.startswith("-s3.port=") else word for word in command]
-    keys = {"AWS_ACCESS_KEY_ID": "dev", "AWS_SECRET_ACCESS_KEY": "dev-secret"}
-    assert keys.keys() == {variable["name"] for variable in container["env"]}
-    for name, value in {**keys, "S3_ENDPOINT_URL": f"http://127.0.0.1:{ports[0]}"}.items():
-        monkeypatch.setenv(name, value)
-    with (tmp_path / "weed.log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, *extra], cwd=tmp_path, stdout=log, stderr=log, env={"PATH": os.environ["PATH"], **keys}
-        )
-    try:
-        deadline = time.monotonic() + 30
-        while not _written("s3://clinical-modernbert"):
-            assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "weed.log").read_text()[-3000:]
-            time.sleep(0.1)
-        assert open_store("s3://clinical-modernbert").read_bytes("work/x") == b"1"
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _written(root: str) -> bool:
-    try:
-        open_store(root).write_bytes("work/x", b"1")
-    except StoreError:
-        return False
-    return True

@@ -132,6 +132,22 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- printf "%s-store" (include "cm.fullname" .) -}}
 {{- end -}}
 
+{{/* Role to Secret, as YAML, of the roles that have keys of their own: the trial store makes a user for each. */}}
+{{- define "cm.devStoreRoles" -}}
+{{- $roles := dict -}}
+{{- if not .Values.objectStore.endpoint -}}
+{{- range $role, $secret := .Values.objectStore.roleSecrets }}{{ if $secret }}{{ $_ := set $roles $role $secret }}{{ end }}{{ end -}}
+{{- end -}}
+{{- if and $roles (eq .Values.devStore.flavor "minio") -}}
+{{- fail (printf "\n\ndevStore.flavor=minio has one user, and objectStore.roleSecrets names keys of others (%s): leave roleSecrets empty, or use seaweedfs\n" (keys $roles | sortAlpha | join ", ")) -}}
+{{- end -}}
+{{- $names := append (values $roles) .Values.objectStore.existingSecret -}}
+{{- if lt (len (uniq $names)) (len $names) -}}
+{{- fail "\n\nobjectStore.roleSecrets and existingSecret name one Secret twice: the trial store needs another key for each role\n" -}}
+{{- end -}}
+{{- toYaml $roles -}}
+{{- end -}}
+
 {{- define "cm.devStorePort" -}}
 {{- eq .Values.devStore.flavor "seaweedfs" | ternary 8333 9000 -}}
 {{- end -}}

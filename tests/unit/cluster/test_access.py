@@ -13,6 +13,8 @@ from clinical_modernbert.artifacts.layout import (
     work_prefix,
 )
 from clinical_modernbert.cluster.access import CHECKPOINT, LISTS, ROLES, WORK, Role, policy, rights
+from clinical_modernbert.cluster.trial_store import identities
+from clinical_modernbert.errors import ClusterError
 
 
 def permits(document: dict[str, Any], action: str, key: str) -> bool:
@@ -67,3 +69,23 @@ def test_the_guide_shows_the_policies_as_they_are(role: Role, repository: Any) -
     text = (repository / "docs" / "policies" / f"{role}.json").read_text(encoding="utf-8")
 
     assert json.loads(text) == policy(role, bucket="BUCKET", prefix="PREFIX")
+
+
+def test_the_trial_store_has_a_user_for_each_role_with_keys_and_none_of_another() -> None:
+    keys = {"AWS_ACCESS_KEY_ID": "admin", "TRAINER_ACCESS_KEY_ID": "t", "TRAINER_SECRET_ACCESS_KEY": "secret"}
+    made = json.loads(identities(keys, root="s3://b/p/q"))
+    (user,), (named,) = made["identities"], made["policies"]
+
+    assert user == {
+        "name": "trainer",
+        "credentials": [{"accessKey": "t", "secretKey": "secret"}],
+        "policyNames": ["trainer"],
+    }
+    assert (named["name"], json.loads(named["content"])) == ("trainer", policy("trainer", bucket="b", prefix="p/q"))
+
+
+@pytest.mark.parametrize(("other", "owner"), [("AWS", "the administrator"), ("PUBLISHER", "publisher")])
+def test_a_key_of_two_roles_is_refused(other: str, owner: str) -> None:
+    keys = {f"{name}_{part}": "same" for name in (other, "TRAINER") for part in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY")}
+    with pytest.raises(ClusterError, match=f"roleSecrets.trainer has the access key of {owner}: "):
+        identities(keys, root="s3://b/p")
