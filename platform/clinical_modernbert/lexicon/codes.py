@@ -14,14 +14,17 @@ from collections.abc import Iterable, Iterator
 CITED_ONLY = "ICD "
 """Begins a term that counts only in a text that cites codes: ``ICD N12``."""
 
-_DOTTED = re.compile(r"[A-Z]\d[0-9A-Z]\.[0-9A-Z]{1,4}")
+# Of ICD-10-CM: E11, C4A, QA0.
+_CATEGORY = r"[A-Z](?:\d[0-9A-Z]|[A-Z]\d)"
+_DOTTED = re.compile(rf"{_CATEGORY}\.[0-9A-Z]{{1,4}}")
 # Three characters that name nothing else in notes and abstracts.
 _UNAMBIGUOUS = frozenset({"I10"})
 _CITATION = re.compile(
     r"\bICD[- ]?(?:9|10)(?:[- ]?(?:CM|PCS))?(?: codes?)?(?: for)?[ :(\[]{1,3}|\bICD codes?[ :(\[]{1,3}"
 )
 _CODE = re.compile(
-    r"(?:[A-Z]\d[0-9A-Z](?:\.[0-9A-Z]{1,4})?|E\d{3}(?:\.\d)?|\d{3}(?:\.\d{1,2})?|\d{2}\.\d{1,2}|(?=\w*\d)[0-9A-HJ-NP-Z]{7})(?!\w|\.\d)"
+    rf"(?:{_CATEGORY}(?:\.[0-9A-Z]{{1,4}})?|"
+    r"E\d{3}(?:\.\d)?|\d{3}(?:\.\d{1,2})?|\d{2}\.\d{1,2}|(?=\w*\d)[0-9A-HJ-NP-Z]{7})(?!\w|\.\d)"
 )
 _NEXT = re.compile(r"\s?(?:[,;/]|\bor\b|\band\b|\bto\b|-)\s?")
 

@@ -1,8 +1,9 @@
 """PMC full text in JATS (``.nxml``, ``.xml``, plain or gzip; one article a file): title, abstract, sections with their titles.
 
 References, tables, figures, formulas as pictures, footnotes and supplements are left out; a recipe may keep tables and
-captions. A paragraph is a line; a section title is a line after an empty one. Citations in the
-text (``[12]``) stay, because no rule can tell them from other brackets. An article is small, so its whole tree is built.
+captions, also those that follow the text in a ``floats-group``. A paragraph is a line, and so is each block in it (an item of a
+list, a row of a table); a section title is a line after an empty one. Citations in the text (``[12]``) stay, because no rule can
+tell them from other brackets. An article is small, so its whole tree is built.
 """
 
 import re
@@ -13,11 +14,20 @@ from clinical_modernbert.recipe.sources import PmcSource
 from clinical_modernbert.sources.document import Document, Dropped, Quarantined, Record, Unit
 from clinical_modernbert.sources.files import Progress, file_units, find_files, path_field, read_chunks
 from clinical_modernbert.sources.inflate import DamagedFileError
-from clinical_modernbert.sources.superscripts import END, MARKS, mark_before, write_scripts
+from clinical_modernbert.sources.superscripts import around, write_scripts
 from clinical_modernbert.sources.xml_document import local_name, read_root
 
 _PATTERNS = ("*.nxml", "*.nxml.gz", "*.xml", "*.xml.gz")
-_LISTS = frozenset({"list", "def-list", "list-item", "def-item", "term", "def", "boxed-text"})
+# Blocks have lines of their own, cells tabs between them. Unknown elements are text of their paragraph.
+_BLOCKS = frozenset(
+    """
+    array attrib boxed-text caption code def def-item def-list disp-quote explanation list list-item option p preformat question
+    sec speech statement subtitle table term term-head def-head title tr verse-group verse-line
+    """.split()  # noqa: SIM905 - 27 quoted words are harder to review
+)
+_CELLS = frozenset({"td", "th"})
+# Written without blanks around them, and shown with some.
+_SPACED = frozenset({"break", "chem-struct", "disp-formula", "disp-formula-group", "given-names", "speaker", "surname"})
 _NEVER = frozenset(
     {
         "ref-list",
@@ -33,7 +43,13 @@ _NEVER = frozenset(
     }
 )
 _FLOATS = frozenset({"fig", "fig-group", "table-wrap", "table-wrap-group", "floats-group", "chem-struct-wrap"})
+_CAPTIONED = frozenset({"fig", "fig-group"})
+_TABLES = frozenset({"table-wrap", "table-wrap-group"})
+_IN_PARTS = frozenset({"fn", "tex-math"})  # not read in titles, captions and cells
+_EMPTY_LINE = "\f"  # no character of XML
 _BLANKS = re.compile(r"\s+")
+_MANY_BLANKS = re.compile(" {2,}")
+_AROUND_TAB = re.compile(" ?\t ?")
 
 
 def units(source: PmcSource) -> list[Unit]:
@@ -75,89 +91,84 @@ def read_article(
         return
     document_id = f"PMC{pmc}" if pmc else pmid
     body = article.find("{*}body")
-    lines = [] if body is None else list(_lines(body, source))
+    lines = [] if body is None else _lines(body, source)
     if not any(lines):
         yield Dropped("no_body")
         return
-    head = []
-    title = article.find("{*}front/{*}article-meta/{*}title-group/{*}article-title")
-    if title is not None:
-        head.append(_flat(title))
+    head = [_title(article)]
     for abstract in article.iterfind("{*}front/{*}article-meta/{*}abstract"):
         # Graphical abstracts and highlights repeat the article; a translation is trans-abstract, another element.
         if abstract.get("abstract-type") in (None, "abstract", "summary"):
             head += ["", "Abstract", *_lines(abstract, source)]
-    text = "\n".join([*head, "", *lines]).strip()
+    floats = [line for group in article.iterfind("{*}floats-group") for line in _float_lines(group, source) if line]
+    text = "\n".join([*head, "", *lines, *floats]).strip()
     group = f"pmid:{pmid}" if pmid else document_id
     yield Document(document_id, source.name, group, re.sub(r"\n{3,}", "\n\n", text))
 
 
-def _lines(element: Any, source: PmcSource) -> Iterator[str]:
-    """Lines of a section or abstract, depth first."""
-    for child in element:
-        name = local_name(child)
-        if name in _NEVER or name is None:
-            continue
-        if name == "sec":
-            yield ""
-            yield from _lines(child, source)
-        elif name == "title":
-            title = _flat(child)
-            if title and title.lower() != "abstract":
-                yield title
-        elif name in ("table-wrap", "fig"):
-            if (source.tables if name == "table-wrap" else source.captions) == "keep":
-                yield from _float_lines(child)
-        elif name in _LISTS or name in ("fig-group", "table-wrap-group"):
-            yield from _lines(child, source)
-        elif name not in _FLOATS:
-            yield from _paragraph(child, source)  # paragraphs, quotations, formulas, and what JATS may add
+def _title(article: Any) -> str:
+    group = article.find("{*}front/{*}article-meta/{*}title-group")
+    if group is None:
+        return ""
+    parts = [_flat(e) for name in ("article-title", "subtitle") for e in group.iterfind(f"{{*}}{name}")]
+    title = ""
+    for part in filter(None, parts):
+        title += f"{':' if title[-1:].isalnum() else ''} {part}" if title else part
+    return title
 
 
-def _paragraph(element: Any, source: PmcSource) -> Iterator[str]:
-    """The paragraph's text, then the blocks inside it: lists, quotations, floats that the source keeps."""
-    text = _flat(element, skip=_NEVER | _FLOATS | _LISTS | {"disp-quote"})
-    if text:
-        yield text
-    for child in element:
-        name = local_name(child)
-        if name in _LISTS or name == "disp-quote" or name in ("fig", "table-wrap"):
-            wrapped = [child]
-            yield from _lines(wrapped, source)
-
-
-def _float_lines(element: Any) -> Iterator[str]:
-    parts = [_flat(part) for name in ("label", "caption") for part in element.iterfind(f"{{*}}{name}")]
-    if any(parts):
-        yield " ".join(part for part in parts if part)
-    for row in element.iter("{*}tr"):
-        cells = [_flat(cell) for cell in row]
-        if any(cells):
-            yield "\t".join(cells)
-
-
-def _flat(element: Any, *, skip: frozenset[str] = frozenset({"fn", "tex-math"})) -> str:
-    """All text below an element without the skipped elements; runs of blanks become one space."""
+def _lines(element: Any, source: PmcSource) -> list[str]:
+    """Return the lines of a body or abstract."""
     parts: list[str] = []
-    _collect(element, skip, parts)
-    return write_scripts(_BLANKS.sub(" ", "".join(parts)).strip())
+    _collect(element, parts, skip=_NEVER, source=source)
+    return _split(parts)
 
 
-def _collect(element: Any, skip: frozenset[str], parts: list[str]) -> None:
-    parts.append(element.text or "")
-    parent = local_name(element) or ""
+def _float_lines(element: Any, source: PmcSource) -> Iterator[str]:
+    """Yield what the source keeps of a figure, a table, or a group of them: label with caption, then each row."""
+    name = local_name(element)
+    is_kept = (name in _CAPTIONED and source.captions == "keep") or (name in _TABLES and source.tables == "keep")
+    if is_kept:
+        head = [_flat(part) for kind in ("label", "caption") for part in element.iterfind(f"{{*}}{kind}")]
+        yield " ".join(filter(None, head))
+    if is_kept and name == "table-wrap":
+        for row in element.iter("{*}tr"):
+            cells = [_flat(cell) for cell in row]
+            yield "\t".join(cells) if any(cells) else ""
+    for child in element if name not in ("fig", "table-wrap", "chem-struct-wrap") else ():
+        if local_name(child) in _FLOATS:
+            yield from _float_lines(child, source)
+        elif name == "floats-group" and local_name(child) == "boxed-text":
+            yield from _lines(child, source)
+
+
+def _flat(element: Any) -> str:
+    """Return all text below a title, a caption or a cell as one line."""
+    parts: list[str] = []
+    _collect(element, parts, skip=_IN_PARTS, source=None)
+    return " ".join(_split(parts))
+
+
+def _split(parts: list[str]) -> list[str]:
+    """Return the lines of texts with single blanks; an empty one stays only before a section."""
+    lines = [write_scripts(_AROUND_TAB.sub("\t", _MANY_BLANKS.sub(" ", line))) for line in "".join(parts).split("\n")]
+    return ["" if line == _EMPTY_LINE else line.strip(" ") for line in lines if line == _EMPTY_LINE or line.strip()]
+
+
+def _collect(element: Any, parts: list[str], *, skip: frozenset[str], source: PmcSource | None) -> None:
+    """Add the text below an element, with ends of lines, tabs and marks; without a source nothing is left out but ``skip``."""
+    parts.append(_BLANKS.sub(" ", element.text or ""))
     for index, child in enumerate(element):
         name = local_name(child)
-        mark = mark_before(parent, name or "", index)
-        parts.append(mark)
+        before, after = around(element, child, index)
         if name is None:
             parts.append(child.text or "")  # an entity reference stays unchanged
-        elif name == "break":
-            parts.append(" ")
-        elif name not in skip:
-            if name == "p":
-                parts.append(" ")
-            _collect(child, skip, parts)
-        if mark in MARKS.values():
-            parts.append(END)
-        parts.append(child.tail or "")
+        elif source is not None and name in _FLOATS:
+            lines = [f"{line}\n" for line in _float_lines(child, source) if line]
+            parts += ["\n", *lines] if lines else [" "]
+        elif name not in skip and not (source is not None and name == "title" and _flat(child).lower() == "abstract"):
+            border = "\n" if name in _BLOCKS else " " if name in _SPACED else ""
+            parts += [border, f"{_EMPTY_LINE}\n" if name == "sec" else "\t" if name in _CELLS and index else "", before]
+            _collect(child, parts, skip=skip, source=source)
+            parts += [after, border]
+        parts.append(_BLANKS.sub(" ", child.tail or ""))

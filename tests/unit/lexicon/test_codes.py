@@ -32,6 +32,7 @@ def codes_in(matcher: Matcher, text: str) -> list[str]:
         # Numbers, after the name of the system only.
         ("ICD-9 410.0", ["410.0"]),
         ("ICD-9-CM codes 410.0, 428.0 and 36.15 at 250.00", ["410.0", "428.0", "36.15"]),
+        ("ICD-10 QA0.0101 (from October 2025 on)", ["QA0.0101"]),
         ("ICD-9 codes (410, E849.0)", ["410", "E849.0"]),
         ("platelets 150.0, glucose 250.00 and WBC 10.5", []),
         # Traps: spine levels, vitamins, temperatures, gravida, lumbar levels, near vision, proteins, days, chains, cell lines.

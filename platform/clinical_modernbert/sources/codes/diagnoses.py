@@ -5,13 +5,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from clinical_modernbert.artifacts.remote_files import local_copy
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import CodeTable
 from clinical_modernbert.sources.codes.chapters import icd9_chapter, icd10_chapter
 from clinical_modernbert.sources.codes.rows import icd9_dotted, icd10_dotted
+from clinical_modernbert.sources.codes.shapes import shape
 from clinical_modernbert.sources.document import Quarantined
 from clinical_modernbert.sources.files import numbered_texts, read_chunks
 
@@ -23,10 +24,7 @@ _PACKAGE_FILES: dict[str, str] = {
     "icd10cm": "data_files/ICD_10_CM_2024_release/icd10cm-codes-2024.txt",
 }
 # Both files: the code without dot, padded with spaces (to 5 in ICD-9-CM, to 7 in ICD-10-CM), a space, the description.
-_LINE: dict[Table, re.Pattern[str]] = {
-    "icd9cm": re.compile(r"(\d{3,5}|V\d{2,4}|E\d{3,4}) +(\S.*)"),
-    "icd10cm": re.compile(r"([A-Z]\d[0-9A-Z]{1,5}) +(\S.*)"),
-}
+_LINE = {table: re.compile(rf"({shape(table)}) +(\S.*)") for table in get_args(Table)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from clinical_modernbert.errors import SourceError
 
 _SHAPES = {
     "icd9cm": re.compile(r"\d{3,5}|V\d{2,4}|E\d{3,4}"),
-    "icd10cm": re.compile(r"[A-Z]\d[0-9A-Z]{1,5}"),
+    # The second character is a digit, but in QA0 (from October 2025 on).
+    "icd10cm": re.compile(r"[A-Z](?:\d[0-9A-Z]|[A-Z]\d)[0-9A-Z]{0,4}"),
     # MIMIC lists categories of procedures too: two digits, and tables of three characters.
     "icd9pcs": re.compile(r"\d{2,4}"),
     "icd10pcs": re.compile(r"[0-9A-HJ-NP-Z]{3,7}"),
@@ -19,6 +20,11 @@ _SHAPES = {
 }
 _BEFORE_DOT = {"icd9pcs": 2}
 _CUT = {"icd9cm": re.compile(r"\d{1,2}"), "icd9pcs": re.compile(r"\d"), "hcpcs": re.compile(r"\d|\d{3,4}")}
+
+
+def shape(system: str) -> str:
+    """Return the expression of the codes of ``system`` in their one spelling."""
+    return _SHAPES[system].pattern
 
 
 def has_shape(system: str, code: str) -> bool:

@@ -21,9 +21,10 @@ _SKIPPED = frozenset({"script", "style", "head", "title", "template", "noscript"
 _CELLS = frozenset({"td", "th"})
 _BLOCKS = frozenset(
     """
-    address article blockquote body br caption center dd div dl dt footer form h1 h2 h3 h4 h5 h6 header hr item li list main nav
-    ol p paragraph pre section table tbody tfoot thead tr ul
-    """.split()  # noqa: SIM905 - 38 quoted words are harder to review
+    address article aside blockquote body br button caption center dd details dialog dir div dl dt fieldset figcaption figure
+    footer footnote form h1 h2 h3 h4 h5 h6 header hr iframe input item legend li list main menu nav object ol optgroup option
+    p paragraph pre section select summary table tbody textarea tfoot thead tr ul
+    """.split()  # noqa: SIM905 - 56 quoted words are harder to review
 )
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from clinical_modernbert.sources.superscripts import END, MARKS, SUB, SUPER, mark_before, write_scripts
+from clinical_modernbert.sources.superscripts import END, SUB, SUPER, around, write_scripts
+from clinical_modernbert.sources.xml_document import local_name
 
 # lxml ships no types; its elements stay inside the PubMed modules.
 Element = Any
@@ -273,27 +274,22 @@ def flat_text(element: Element) -> str:
 
 
 def _texts(element: Element) -> Iterator[str]:
-    """Yield the texts below an element, with the marks of superscripts and fractions."""
+    """Yield the texts below an element, with the marks of superscripts and the signs of MathML."""
     yield element.text or ""
-    parent = _local_name(element)
-    before = None
+    preceding = None
     for index, child in enumerate(element):
-        name = _local_name(child)
-        if name == "b" and before is not None and before.tag == child.tag and not before.tail:
+        name = local_name(child)
+        if name == "b" and preceding is not None and preceding.tag == child.tag and not preceding.tail:
             yield " "
-        mark = mark_before(parent, name, index)
-        yield mark
+        before, after = around(element, child, index)
+        yield before
         if name:
             yield from _texts(child)
         else:
             yield child.text or ""  # an entity reference
-        yield END if mark in MARKS.values() else ""
+        yield after
         yield child.tail or ""
-        before = child
-
-
-def _local_name(element: Element) -> str:
-    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
+        preceding = child
 
 
 def _is_layout(text: str | None) -> bool:

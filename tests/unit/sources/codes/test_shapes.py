@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 from clinical_modernbert.errors import SourceError
-from clinical_modernbert.sources.codes.relations import read_gem
+from clinical_modernbert.sources.codes import code_table
+from clinical_modernbert.sources.codes.relations import read_gem, read_hierarchy, tabular_location
+from clinical_modernbert.sources.codes.shapes import has_shape
 from clinical_modernbert.sources.document import Quarantined
 
 from tests.helpers.code_tables import made, texts
@@ -55,3 +57,14 @@ def test_a_crosswalk_of_the_other_direction_is_refused(tmp_path: Path) -> None:
 def test_a_byte_order_mark_costs_no_code(tmp_path: Path) -> None:
     records = made(tmp_path, "\ufeffA000   Cholera\nA001   Other cholera\n", "icd10cm")
     assert list(texts(records)) == ["icd10cm:A00.0", "icd10cm:A00.1"]
+
+
+def test_every_code_of_the_tabular_list_is_one_also_in_a_list_or_order_file(tmp_path: Path) -> None:
+    codes = [code.replace(".", "") for code in read_hierarchy(tabular_location(None))]
+    assert [code for code in codes if not has_shape("icd10cm", code)] == []
+    (tmp_path / "icd10cm-codes-2026.txt").write_text("QA00101 SCN2A-related neurodevelopmental disorder\n")
+    (entry,) = code_table("icd10cm", str(tmp_path / "icd10cm-codes-2026.txt"))
+    assert (entry.code, entry.chapter_id) == ("QA0.0101", "Q00-QA0")
+    (record,) = mimic(tmp_path, ("QA0.8", 10))
+    assert list(texts([record])) == ["icd10cm:QA0.8"]  # type: ignore[list-item]
+    assert isinstance(*mimic(tmp_path, ("NaN", 10)), Quarantined)
