@@ -84,6 +84,7 @@ def test_all_kinds_of_events_are_one_text_in_time_order(tmp_path: Path) -> None:
         ({"valueInteger": 7}, "X 7"),
         ({"valueRatio": {"numerator": {"value": 1}, "denominator": {"value": 128}}}, "X 1:128"),
         ({"valueRange": {"low": {"value": 2, "unit": "h"}, "high": {"value": 4.50}}}, "X h 2 to 4.5"),
+        ({"valuePeriod": {"start": "2180-01-02", "end": "2180-01-05"}}, "X 2180-01-02 to 2180-01-05"),
         ({"valueQuantity": {"value": 1234567.95, "code": "/uL"}}, "X /uL 1234567.95"),
         ({"dataAbsentReason": {"text": "unknown"}}, "X"),
     ],
@@ -105,6 +106,48 @@ def test_values_of_observations(tmp_path: Path, value: dict[str, Any], shown: st
 def test_names_of_medications(tmp_path: Path, fields: dict[str, Any]) -> None:
     write(tmp_path, resource("MedicationRequest", **fields))
     assert only_text(tmp_path) == "MEDICATION Aspirin"
+
+
+MIX = [{"itemReference": {"reference": "Medication/m"}}, {"itemCodeableConcept": {"text": "NaCl 0.9 %"}}]
+
+
+@pytest.mark.parametrize(
+    ("reference", "shown"),
+    [
+        ("Medication/mix", "Heparin + NaCl 0.9 %"),
+        ("Medication/bag", "Heparin + NaCl 0.9 % + Insulin"),
+        ("#1", "NaCl 0.9 % + Heparin"),
+        ("Medication/itself", None),
+        ("Medication/unknown", None),
+    ],
+)
+def test_a_mixture_has_the_names_of_its_ingredients(tmp_path: Path, reference: str, shown: str | None) -> None:
+    """As MIMIC-IV on FHIR has them, in a file of their own; four in five of its orders refer to a Medication."""
+    bag = [
+        {"itemReference": {"reference": "Medication/mix"}},
+        {"itemReference": {"reference": "x", "display": "Insulin"}},
+    ]
+    itself = [{"itemReference": {"reference": "Medication/itself"}}]
+    mixes = {"mix": MIX, "bag": bag, "itself": itself}
+    lines = [json.dumps({"resourceType": "Medication", "id": n, "ingredient": items}) for n, items in mixes.items()]
+    (tmp_path / "MimicMedicationMix.ndjson").write_text("\n".join(lines))
+    (tmp_path / "MimicMedicationAdministration.ndjson").write_text("not read")
+    write(tmp_path, {"resourceType": "Medication", "id": "m", "code": {"text": "Heparin"}})
+    contained = [{"resourceType": "Medication", "id": "1", "ingredient": MIX[::-1]}]
+    write(tmp_path, resource("MedicationRequest", medicationReference={"reference": reference}, contained=contained))
+    records = read(tmp_path)
+    texts = [record.text for record in records if isinstance(record, Document)]
+    assert texts == ([f"MEDICATION {shown}"] if shown else [])
+    assert [r.reason for r in records if isinstance(r, Quarantined)] == (
+        [] if shown else ["neither a text nor a display nor a code"]
+    )
+
+
+def test_the_first_moment_of_a_timing_is_the_time(tmp_path: Path) -> None:
+    write(
+        tmp_path, resource("Observation", code={"text": "X"}, effectiveTiming={"event": ["2180-01-02", "2180-01-03"]})
+    )
+    assert only_text(tmp_path) == "2180-01-02: OBSERVATION X"
 
 
 def test_what_did_not_happen_is_dropped_and_a_resource_counts_once(tmp_path: Path) -> None:

@@ -114,6 +114,18 @@ def test_the_best_form_is_read(tmp_path: Path) -> None:
     ]
 
 
+def test_pages_in_one_form_are_one_text_and_a_form_without_content_is_none(tmp_path: Path) -> None:
+    second = {"contentType": "text/plain", "data": encoded("Page two.")}
+    found = fhir(
+        tmp_path,
+        reference(1, PLAIN, HTML, second, PLAIN),
+        reference(2, {"contentType": "text/plain", "title": "Letter"}, HTML),
+        reference(3, {"contentType": "text/plain", "title": "Letter"}),
+    )
+    assert found[:2] == [document(1, "Seen today.\nWell.\n\nPage two."), document(2, "Seen today.")]
+    assert isinstance(found[2], Quarantined) and found[2].reason == "the attachment has neither data nor url"
+
+
 def test_text_in_a_binary_or_in_a_file_of_the_export(tmp_path: Path) -> None:
     binaries = [{"resourceType": "Binary", "id": f"b{n}", "data": encoded(f"Text {n}.")} for n in range(3)]
     (tmp_path / "Binary.ndjson").write_text("".join(f"{json.dumps(binary)}\n" for binary in binaries))
@@ -123,7 +135,7 @@ def test_text_in_a_binary_or_in_a_file_of_the_export(tmp_path: Path) -> None:
     secret.write_text("Jane Roe")
     urls = (
         "Binary/b1",
-        "https://host/fhir/Binary/b2",
+        "https://host/fhir/Binary/b2/_history/3",
         "attachments/a.txt",
         "Binary/none",
         "../secret.txt",

@@ -1,8 +1,9 @@
 """Notes of a FHIR R4 bulk export: DocumentReference and DiagnosticReport in NDJSON, one document a resource, grouped by patient.
 
 A resource offers its text in one or more forms, and the best of them is read: plain text, HTML, RTF. The form is inline, in a
-Binary resource of the export, or in a file below it. ``superseded`` is no reason to drop: some exporters mark every note so. A
-resource that was exported twice counts once, by its ``meta.lastUpdated``; one that another ``replaces`` is deleted. Addenda stay.
+Binary resource of the export, or in a file below it; different texts in one form are its pages. ``superseded`` is no reason to
+drop: some exporters mark every note so. A resource that was exported twice counts once, by its ``meta.lastUpdated``; one that
+another ``replaces`` is deleted. Addenda stay.
 """
 
 import hashlib
@@ -125,17 +126,25 @@ def _records(resource: Resource, source: FhirSource, export: _Export) -> Iterato
 def _text(resource: Resource, export: _Export) -> str | None:
     """Return the text of the best form; None where no form has text."""
     forms = resource.get("presentedForm") or [content.get("attachment") for content in resource.get("content") or ()]
-    ranked = [
-        (rank, n) for n, form in enumerate(forms) if (rank := preference(form.get("contentType") or "")) is not None
-    ]
+    ranked: dict[int, list[Resource]] = {}
+    for form in forms:
+        if (rank := preference(form.get("contentType") or "")) is not None:
+            ranked.setdefault(rank, []).append(form)
     if not ranked:
         conclusion = resource.get("conclusion")
         return conclusion if isinstance(conclusion, str) else None
-    form = forms[min(ranked)[1]]
+    # A form may be stated without its content: as a title, or where an exporter did not fetch it.
+    with_content = {rank: found for rank, items in ranked.items() if (found := [*filter(_has_content, items)])}
+    best = with_content[min(with_content)] if with_content else ranked[min(ranked)]
     try:
-        return attachment_text(_content(form, export), form["contentType"])
+        texts = [attachment_text(_content(form, export), form["contentType"]) for form in best]
     except AttachmentError as error:
         raise UnusableError(f"the attachment is {error}") from None
+    return "\n\n".join(dict.fromkeys(filter(str.strip, texts)))
+
+
+def _has_content(form: Resource) -> bool:
+    return isinstance(form.get("data"), str) or isinstance(form.get("url"), str)
 
 
 def _content(form: Resource, export: _Export) -> bytes:
@@ -144,7 +153,7 @@ def _content(form: Resource, export: _Export) -> bytes:
         return decoded(data)
     if not isinstance(url, str):
         raise UnusableError("the attachment has neither data nor url")
-    if re.search(r"(?:^|/)Binary/[^/]+$", url):
+    if re.search(r"(?:^|/)Binary/[^/]+(?:/_history/[^/]+)?$", url):
         data = binary_data(last_part(url), export.top, export.progress)
         if data is None:
             raise UnusableError("the attachment's Binary is not in the export")

@@ -5,7 +5,7 @@ resource counts once, by its ``meta.lastUpdated``. What was withdrawn, refuted, 
 has no form for it. All files of an export are one unit, because each holds one type of the resources of all patients.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -44,16 +44,21 @@ _TIMES = {
     "Condition": ("onsetDateTime", "onsetPeriod", "recordedDate"),
     "MedicationRequest": ("authoredOn",),
     "Procedure": ("performedDateTime", "performedPeriod"),
-    "Observation": ("effectiveDateTime", "effectivePeriod", "effectiveInstant", "issued"),
+    "Observation": ("effectiveDateTime", "effectivePeriod", "effectiveInstant", "effectiveTiming", "issued"),
     "Encounter": ("period",),
     "Patient": (),
 }
 _KINDS = tuple(_TIMES)
-_MEDICATIONS = tuple(f"*Medication{part}.{ending}" for part in ("", ".*") for ending in ("ndjson", "ndjson.gz", "json"))
+_MEDICATION = "Medication"
+# Files of other types whose names begin so; those of Medication may have any name, as ``MimicMedicationMix.ndjson``.
+_OTHER_MEDICATIONS = tuple(
+    f"*{_MEDICATION}{part}*" for part in ("Administration", "Dispense", "Knowledge", "Request", "Statement", "Usage")
+)
 _WITHDRAWN = frozenset(
     {"entered-in-error", "cancelled", "draft", "not-done", "preparation", "planned", "registered", "refuted"}
 )
 
+_MOST_MIXTURES = 3  # of mixtures; a medication of itself would have no end
 _ADVICE = ("proposal", "option")  # advice, not an order; ``plan`` is a medication that a patient reports
 
 
@@ -68,8 +73,8 @@ class _Event(NamedTuple):
 
 def units(source: FhirEventsSource) -> list[Unit]:
     """Return the export as one unit."""
-    wanted = (*patterns(*_KINDS), *_MEDICATIONS)
-    return [joint_unit(source.name, "events", find_files(source.path, field=path_field(source.name), patterns=wanted))]
+    files = find_files(source.path, field=path_field(source.name), patterns=patterns(*_KINDS))
+    return [joint_unit(source.name, "events", sorted({*files, *_medication_files(source.path)}))]
 
 
 def licence(source: FhirEventsSource) -> None:
@@ -213,7 +218,8 @@ def _events(kind: str, resource: Resource, top: str) -> Iterator[_Event]:
 def _time(resource: Resource, fields: tuple[str, ...]) -> str:
     for field in fields:
         value = resource.get(field)
-        value = value.get("start") if isinstance(value, dict) else value
+        if isinstance(value, dict):  # a period, or the moments of a Timing
+            value = value.get("start") or next(iter(value.get("event") or ()), None)
         if value:
             return str(value)
     return ""
@@ -236,18 +242,39 @@ def _medication(resource: Resource, top: str) -> str:
     if named or not reference:
         return named
     target = reference.get("reference")
-    if isinstance(target, str) and target.startswith("#"):
-        contained = (part for part in resource.get("contained") or () if part.get("id") == target[1:])
-        return next((concept_name(part.get("code")) for part in contained), "")
-    return _medications(top).get(last_part(target), "")
+    contained = {f"#{part.get('id')}": _name_or_ingredients(part) for part in resource.get("contained") or ()}
+    return _name_of(target, contained, top)
+
+
+def _name_of(target: object, contained: Mapping[str, str | list[Any]], top: str, *, depth: int = 0) -> str:
+    """Return the name of a medication; a mixture without one has those of its ingredients."""
+    is_contained = isinstance(target, str) and target.startswith("#")
+    found = contained.get(str(target)) if is_contained else _medications(top).get(last_part(target))
+    if not isinstance(found, list):
+        return found or ""
+    names = []
+    for ingredient in found if depth < _MOST_MIXTURES else ():
+        reference = ingredient.get("itemReference") or {}
+        stated = concept_name(ingredient.get("itemCodeableConcept")) or concept_name({"text": reference.get("display")})
+        names.append(stated or _name_of(reference.get("reference"), contained, top, depth=depth + 1))
+    return " + ".join(names) if all(names) else ""
+
+
+def _name_or_ingredients(medication: Resource) -> str | list[Any]:
+    return concept_name(medication.get("code")) or medication.get("ingredient") or ""
 
 
 @lru_cache(maxsize=1)
-def _medications(top: str) -> dict[str, str]:
-    """Return the names of the Medication resources of an export by their id."""
+def _medications(top: str) -> dict[str, str | list[Any]]:
+    """Return the names of the Medication resources of an export by their id, or the ingredients of one without a name."""
     names = {}
-    for file, location in find_files(top, field="path", patterns=_MEDICATIONS, required=False):
-        for item in read_resources(location, file=file, kinds=("Medication",), progress=Progress()):
+    for file, location in _medication_files(top):
+        for item in read_resources(location, file=file, kinds=(_MEDICATION,), progress=Progress()):
             if not isinstance(item, Quarantined):
-                names[str(item[1].get("id"))] = concept_name(item[1].get("code"))
+                names[str(item[1].get("id"))] = _name_or_ingredients(item[1])
     return names
+
+
+def _medication_files(path: str) -> list[tuple[str, str]]:
+    where = top_folder(path)
+    return find_files(where, field="path", patterns=patterns(_MEDICATION), exclude=_OTHER_MEDICATIONS, required=False)

@@ -1,4 +1,5 @@
-"""The values of a FHIR Observation in words: quantities with unit and comparator, concepts, texts, ranges, ratios, components."""
+"""The values of a FHIR Observation in words: quantities with unit and comparator, concepts, texts, ranges, ratios, periods,
+components. Waveforms (``valueSampledData``) have no words."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -36,6 +37,8 @@ def value_of(resource: Resource) -> tuple[str, str]:
     if (ratio := resource.get("valueRatio")) is not None:
         parts = [_quantity(ratio.get(part) or {}) for part in ("numerator", "denominator")]
         return "", ":".join(filter(None, parts))
+    if (period := resource.get("valuePeriod")) is not None:
+        return "", " to ".join(str(period[end]) for end in ("start", "end") if period.get(end))
     plain = next((str(resource[field]) for field in _PLAIN if resource.get(field) is not None), "")
     return "", plain or concept_name(resource.get("valueCodeableConcept"))
 
