@@ -52,10 +52,15 @@ PATIENT = "patient"
 
 
 def group_of(name: str, value: str) -> str:
-    """Return ``<name>:<value>``; whole numbers have one spelling, because CSV has ``0012`` or ``12.0`` where Parquet has 12."""
+    """Return ``<name>:<value>``, with ``whole_number(value)``."""
+    return f"{name}:{whole_number(value)}"
+
+
+def whole_number(value: str) -> str:
+    """Return a whole number in one spelling (CSV has ``0012`` or ``12.0`` where Parquet has 12), anything else stripped."""
     value = value.strip()
     number = _WHOLE_NUMBER.fullmatch(value)
-    return f"{name}:{number[1] if number else value}"
+    return number[1] if number else value
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,14 @@ def decimal_text(value: str) -> str | None:
     return plain.rstrip("0").rstrip(".") if "." in plain else plain
 
 
+def iso_time(text: str) -> datetime | None:
+    """Return an ISO 8601 date or time, also one of BigQuery (``2180-01-02 08:00:00 UTC``); None for anything else."""
+    try:
+        return datetime.fromisoformat(text.removesuffix(" UTC"))
+    except ValueError:
+        return None
+
+
 def moment(text: str) -> tuple[int, str] | None:
     """Return (microseconds for sorting, the time as a line shows it) of an ISO 8601 date or time; None for anything else.
 
@@ -76,8 +84,10 @@ def moment(text: str) -> tuple[int, str] | None:
     """
     partial = _PARTIAL.fullmatch(text)
     try:
-        value = datetime(int(partial[1]), int(partial[2] or 1), 1) if partial else datetime.fromisoformat(text)
+        value = datetime(int(partial[1]), int(partial[2] or 1), 1) if partial else iso_time(text)
     except ValueError:
+        return None
+    if value is None:
         return None
     at = round((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp() * 1_000_000)
     if partial:

@@ -36,6 +36,7 @@ def test_note_tables_of_every_dialect(tmp_path: Path) -> None:
     for name, content, settings in (
         ("NOTE.csv", f"{','.join(COLUMNS).upper()}\n{quoted}\n", {}),
         ("note.tsv", "\t".join(COLUMNS) + "\n" + "\t".join(ROW) + "\n", {"quoted": False}),
+        ("nOTE.TSV", "\t".join(COLUMNS) + "\n" + "\t".join(ROW) + "\n", {"quoted": False}),
         ("Note.txt", "|".join(COLUMNS) + "\n" + "|".join(ROW) + "\n", {"quoted": False}),
     ):
         folder = tmp_path / name.replace(".", "_")
@@ -59,6 +60,16 @@ def test_parquet_and_shards(tmp_path: Path) -> None:
     for n in range(2):
         pq.write_table(table, tmp_path / "shards" / "note" / f"part-{n}.parquet")
     assert omop(tmp_path / "shards") == [NOTE, NOTE]
+    spark = tmp_path / "spark" / "note.parquet"
+    spark.mkdir(parents=True)
+    pq.write_table(table, spark / "part-00000.snappy.parquet")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert omop(spark) == omop(tmp_path / "spark") == [NOTE]
+    with pytest.raises(
+        SourceError, match=r"^sources\[omop\]\.path: no table note below .*; expected note\.csv, note\.parquet"
+    ):
+        omop(empty)
     (tmp_path / "note.parquet").unlink()
     (tmp_path / "note.csv").write_text("note_id,note_text\n")
     with pytest.raises(SourceError, match=r"note\.csv has no column 'person_id'"):

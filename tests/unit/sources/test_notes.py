@@ -268,7 +268,9 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
 
 def test_revisions_have_a_record_and_a_version(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
-    path.write_text("id,at,text\na,2180-01-01T08:00,One\na,2180-01-01T09:00:00Z,Two\nb,7,Three\nc3,soon,Four\nd,1,\n")
+    path.write_text(
+        "id,at,text\na,2180-01-01T08:00,One\na,2180-01-01 09:00:00 UTC,Two\nb,7.0,Three\nc3,soon,Four\nd,1,\n"
+    )
     one, two, three, four, empty = read_table(path, text_column="text", id_column="id", version_column="at")
     assert isinstance(one, Document) and isinstance(two, Document) and isinstance(three, Document)
     assert one.record == two.record == "a" and two.version - one.version == 3_600_000_000 and three.version == 7

@@ -108,7 +108,29 @@ def read(path: Path, **settings: object) -> list[Record]:
     return list(read_unit(source, unit))
 
 
-@pytest.mark.parametrize("write", [as_csv, as_bars, as_parquet, as_duckdb])
+def as_pandas(folder: Path, tables: dict[str, Table]) -> Path:
+    """Whole numbers of a column that has empty values are floats in files that pandas wrote."""
+    for name, rows in tables.items():
+        nullable = [{key: float(v) if isinstance(v, int) else v for key, v in row.items()} for row in rows]
+        (folder / f"{name}.csv").write_text(csv_text(nullable, ","))
+    return folder
+
+
+def as_spark(folder: Path, tables: dict[str, Table]) -> Path:
+    for name, rows in tables.items():
+        if name == "measurement":
+            (folder / "measurement" / "year=2180").mkdir(parents=True)
+            pq.write_table(
+                pa.Table.from_pylist(rows), folder / "measurement" / "year=2180" / "part-00000.snappy.parquet"
+            )
+        else:
+            (folder / f"{name}.csv").mkdir()
+            (folder / f"{name}.csv" / "part-00000-c000.csv").write_text(csv_text(rows, ","))
+            (folder / f"{name}.csv" / "_SUCCESS").touch()
+    return folder
+
+
+@pytest.mark.parametrize("write", [as_csv, as_bars, as_parquet, as_duckdb, as_pandas, as_spark])
 def test_tables_of_every_form_are_one_text_a_person(
     write: Callable[[Path, dict[str, Table]], Path], tmp_path: Path
 ) -> None:
@@ -116,6 +138,30 @@ def test_tables_of_every_form_are_one_text_a_person(
     assert isinstance(first, Document) and (first.id, first.group) == ("12", "patient:12")
     assert first.text.split("\n") == TEXT
     assert second == Dropped("empty")
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        ({"value_as_concept_id": "9191"}, "NA Positive"),
+        ({"value_as_concept_id": "9191.0"}, "NA Positive"),
+        ({"value_as_concept_id": " 9191 "}, "NA Positive"),
+        ({"value_as_concept_id": "777"}, "NA pos"),  # CONCEPT has no name of it
+        ({"value_as_concept_id": "0.0"}, "NA pos"),
+        ({"value_as_concept_id": "777", "value_as_string": "weak"}, "NA weak"),
+        ({"value_as_number": "5.0", "operator_concept_id": "4171756.0", "unit_concept_id": "8876.0"}, "NA mm[Hg] <5"),
+    ],
+)
+def test_no_value_is_lost_by_its_spelling_or_by_a_concept_without_name(
+    tmp_path: Path, fields: dict[str, str], shown: str
+) -> None:
+    empty = dict.fromkeys(("value_as_number", "value_as_string", "operator_concept_id", "unit_concept_id"), "")
+    row = {"person_id": "12.0", "measurement_concept_id": "3005705.0", "measurement_date": "2180-01-02"}
+    row |= (
+        {"measurement_datetime": "2180-01-02 08:00:00 UTC", "value_source_value": "pos"} | empty | fields
+    )  # BigQuery's time
+    (document,) = read(as_csv(tmp_path, {"measurement": [row], "concept": TABLES["concept"]}))
+    assert isinstance(document, Document) and document.text == f"2180-01-02 08:00: MEASUREMENT {shown}"
 
 
 def test_labels_are_left_out(tmp_path: Path) -> None:

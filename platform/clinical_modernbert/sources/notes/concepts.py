@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from clinical_modernbert.sources.document import whole_number
+
 # A value below a limit of detection is stored as number and operator: without the operator it would be another value.
 _OPERATORS = {"4171756": "<", "4171754": "<=", "4172703": "=", "4172704": ">", "4171755": ">="}
 _SIGNS = {"<", "<=", "=", ">", ">="}
@@ -23,7 +25,8 @@ class Concepts:
     def read_names(self, rows: Iterable[tuple[str, ...]]) -> None:
         """Take the names of the concepts that are used from rows of ``COLUMNS``; 0 has none, whatever CONCEPT says."""
         used = self._used - {"", "0"}
-        for concept_id, name in rows:
+        for stated, name in rows:
+            concept_id = whole_number(stated)
             if concept_id in used and name.strip():
                 self._names[concept_id] = " ".join(name.split())
 

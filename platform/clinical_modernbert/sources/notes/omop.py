@@ -11,13 +11,18 @@ from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import OmopNoteSource, TableSource
 from clinical_modernbert.sources.document import Quarantined, Record, Unit
 from clinical_modernbert.sources.files import Progress, file_units, find_files, is_folder, path_field, size_of
-from clinical_modernbert.sources.notes.omop_tables import duckdb_tables, is_duckdb, table_rows
+from clinical_modernbert.sources.notes.omop_tables import (
+    TABLE_PATTERNS,
+    duckdb_tables,
+    holds,
+    is_duckdb,
+    table_files,
+    table_rows,
+)
 from clinical_modernbert.sources.notes.table import check_table, read_table, record_of
 
 _TABLE = "note"
 _COLUMNS = ("note_text", "note_id", "person_id")
-_ENDINGS = ("csv", "csv.gz", "tsv", "tsv.gz", "txt", "txt.gz", "parquet")
-_PATTERNS = tuple(f"{name}.{ending}" for name in ("note", "NOTE", "Note") for ending in _ENDINGS)
 
 
 def units(source: OmopNoteSource) -> list[Unit]:
@@ -27,10 +32,12 @@ def units(source: OmopNoteSource) -> list[Unit]:
         if _TABLE not in duckdb_tables(source.path, field=field):
             raise SourceError(f"{field}: {source.path!r} has no table note")
         return file_units(source.name, [(source.path.rpartition("/")[2], source.path)], check=_check_duckdb)
-    folders = [f"{source.path.rstrip('/')}/{name}" for name in ("note", "NOTE")]
-    shards = next(filter(is_folder, folders), None)
-    where, patterns = (shards, ("*.parquet", "*.csv", "*.csv.gz")) if shards else (source.path, _PATTERNS)
-    files = find_files(where, field=field, patterns=patterns)
+    files = _files(source.path, field)
+    if not files:
+        raise SourceError(
+            f"{field}: no table note below {source.path!r}; expected note.csv, note.parquet or another usual ending, of any case "
+            "and plain or gzip, or a folder note of such files"
+        )
     return file_units(source.name, files, check=lambda _, location: check_table(location, _table(source, location)))
 
 
@@ -44,6 +51,13 @@ def read(source: OmopNoteSource, unit: Unit, progress: Progress) -> Iterator[Rec
 
 def licence(source: OmopNoteSource) -> None:
     """Return None: the notes are the user's own."""
+
+
+def _files(path: str, field: str) -> list[tuple[str, str]]:
+    top = path.rstrip("/").rpartition("/")[2]
+    if not is_folder(path) or holds(f"{top}/", _TABLE):  # one file, whatever its name, or the table's own folder
+        return find_files(path, field=field, patterns=TABLE_PATTERNS, required=False)
+    return table_files(path, _TABLE, field=field)
 
 
 def _check_duckdb(name: str, location: str) -> None:

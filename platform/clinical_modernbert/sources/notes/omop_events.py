@@ -11,7 +11,16 @@ from typing import NamedTuple
 from clinical_modernbert.artifacts.remote_files import local_copy
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import OmopEventsSource
-from clinical_modernbert.sources.document import PATIENT, Document, Dropped, Quarantined, Record, Unit, group_of
+from clinical_modernbert.sources.document import (
+    PATIENT,
+    Document,
+    Dropped,
+    Quarantined,
+    Record,
+    Unit,
+    group_of,
+    whole_number,
+)
 from clinical_modernbert.sources.event_texts import Entry, decimal_text, event_text, event_words, moment
 from clinical_modernbert.sources.files import Progress, joint_unit, path_field
 from clinical_modernbert.sources.grouped_rows import GroupedRows, Value, grouped_rows
@@ -61,6 +70,7 @@ _TABLES = {
 # Events that say what they are without a concept.
 _NAMELESS = frozenset({"VISIT_END", "MEDS_BIRTH", "MEDS_DEATH"})
 _NO_CONCEPT = ("", "0")
+_WHOLE = ("_id", "_of_birth")
 _PERSON = (
     "birth_datetime", "year_of_birth", "month_of_birth", "day_of_birth", "gender_concept_id", "gender_source_value",
     "race_concept_id", "race_source_value", "ethnicity_concept_id", "ethnicity_source_value",
@@ -157,8 +167,12 @@ def _read_table(
     columns, optional = _columns(table)
     for file, position, values in _rows_of(table, columns, optional, source, unit, left_out, progress):
         left_out.num_rows += 1
-        named = dict(zip((*columns, *optional), values, strict=True))
-        person = group_of("", named["person_id"]).removeprefix(":")
+        named = {
+            # A nullable number is 8507.0 in files that pandas wrote.
+            column: whole_number(value) if column.endswith(_WHOLE) else value
+            for column, value in zip((*columns, *optional), values, strict=True)
+        }
+        person = named["person_id"]
         try:
             if not person:
                 raise _UnusableError("no person_id")
@@ -211,14 +225,13 @@ def _events(form: _Table, row: Mapping[str, str]) -> Iterator[_Event]:
     value = decimal_text(number) if number else None
     if number and value is None:
         raise _UnusableError("value_as_number is no number")
-    has_concept = row["value_as_concept_id"] not in _NO_CONCEPT
     yield _Event(
         form.code,
         at,
         shown,
         row[form.concept],
         row[form.source_value],
-        value or row["value_as_string"] or ("" if has_concept else row["value_source_value"]),
+        value or row["value_as_string"] or row["value_source_value"],  # where the value has no concept with a name
         "" if value else row["value_as_concept_id"],
         row["unit_concept_id"],
         row["unit_source_value"],

@@ -26,6 +26,7 @@ from clinical_modernbert.sources.inflate import DamagedFileError
 from clinical_modernbert.sources.notes.table import string_of
 
 _ENDINGS = ("csv", "csv.gz", "tsv", "tsv.gz", "txt", "txt.gz", "parquet")
+TABLE_PATTERNS = tuple(f"*.{e}" for ending in _ENDINGS for e in (ending, ending.upper()))
 _BATCH_ROWS = 4096
 _DUCKDB_MAGIC = b"DUCK"  # from byte 8
 _DUCKDB_ENDINGS = (".duckdb", ".ddb", ".db")
@@ -48,16 +49,21 @@ def is_duckdb(path: str) -> bool:
 
 def table_files(path: str, table: str, *, field: str) -> list[tuple[str, str]]:
     """Return (name, location) of the files of ``table`` below ``path``, of any case: one file, or a folder of shards."""
-    patterns = tuple(f"*.{e}" for ending in _ENDINGS for e in (ending, ending.upper()))
-    found = find_files(path, field=field, patterns=patterns, chosen=lambda name: holds(name, table), required=False)
+    found = find_files(
+        path, field=field, patterns=TABLE_PATTERNS, chosen=lambda name: holds(name, table), required=False
+    )
     return [file for file in found if holds(file[0], table)]  # a path of one file is taken as it is
 
 
 def holds(name: str, table: str) -> bool:
-    """Whether the file ``name`` is of ``table``: by its own name, or that of its folder."""
-    folder, _, base = name.lower().rpartition("/")
+    """Whether the file ``name`` is of ``table``: by its own name, or that of its folder.
+
+    Spark writes ``note.parquet/part-0000.snappy.parquet``, and ``note/year=2180/part-0000.parquet`` in partitions.
+    """
+    *folders, base = name.lower().split("/")
     stem = base.removesuffix(".gz").rpartition(".")[0]
-    return stem == table or folder.rpartition("/")[2] == table
+    folder = next((part for part in reversed(folders) if "=" not in part), "")
+    return table in (stem, folder, folder.rpartition(".")[0])
 
 
 def table_rows(

@@ -1,5 +1,6 @@
 """Notes in rows with named columns: CSV, Parquet or JSON, by the file's name; one document a row."""
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from typing import Any
@@ -15,12 +16,23 @@ from clinical_modernbert.sources.arrow_values import (
 )
 from clinical_modernbert.sources.column_names import check_names
 from clinical_modernbert.sources.csv_rows import check_columns, read_rows
-from clinical_modernbert.sources.document import PATIENT, Document, Dropped, Quarantined, Record, Unit, group_of
+from clinical_modernbert.sources.document import (
+    PATIENT,
+    Document,
+    Dropped,
+    Quarantined,
+    Record,
+    Unit,
+    group_of,
+    whole_number,
+)
+from clinical_modernbert.sources.event_texts import iso_time
 from clinical_modernbert.sources.files import Progress, file_units, path_field, read_chunks
 from clinical_modernbert.sources.inflate import DamagedFileError
 from clinical_modernbert.sources.json_values import read_values
 
 _BATCH_ROWS = 256
+_DIGITS = re.compile(r"[+-]?\d{1,99}", re.ASCII)
 # Without underscores, in lower case.
 _PATIENT_COLUMNS = frozenset({"subjectid", "personid", "patientid", "patient", "patientnum", "patid", "mrn"})
 
@@ -121,14 +133,11 @@ def version_number(value: Any) -> int | None:
     """Return the number of a revision, or the microseconds of its time; None for anything else."""
     if isinstance(value, datetime | date):
         value = value.isoformat()
-    text = string_of(value)
-    try:
+    text = whole_number(string_of(value))
+    if _DIGITS.fullmatch(text):
         return int(text)
-    except ValueError:
-        pass
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
+    moment = iso_time(text)
+    if moment is None:
         return None
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000_000)
 
