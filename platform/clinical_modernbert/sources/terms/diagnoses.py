@@ -6,12 +6,14 @@ from pathlib import Path
 from clinical_modernbert.recipe.texts import CorpusPairs
 from clinical_modernbert.sources.codes.diagnoses import Table, code_table
 from clinical_modernbert.sources.codes.rows import icd9_dotted, icd10_dotted
+from clinical_modernbert.sources.codes.shapes import plain_code
 from clinical_modernbert.sources.csv_rows import read_rows
-from clinical_modernbert.sources.document import ENCOUNTER, Quarantined, group_of
+from clinical_modernbert.sources.document import ENCOUNTER, Quarantined, group_of, whole_number
 from clinical_modernbert.sources.terms.rows import existing, whole_chunks
 from clinical_modernbert.sources.terms.term import Term, code_term
 
 _Code = tuple[Table, str]
+_TABLES: dict[str, Table] = {"9": "icd9cm", "10": "icd10cm"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,10 @@ def diagnoses_files(source: CorpusPairs) -> list[Path]:
 
 
 def read_diagnoses(source: CorpusPairs) -> Diagnoses:
-    """Return the diagnoses of ``diagnoses_icd.csv`` (MIMIC-IV) or ``DIAGNOSES_ICD.csv`` (MIMIC-III, all ICD-9-CM)."""
+    """Return the diagnoses of ``diagnoses_icd.csv`` (MIMIC-IV) or ``DIAGNOSES_ICD.csv`` (MIMIC-III, all ICD-9-CM).
+
+    Codes may have dots and lower case; raises ``SourceError`` where leading zeros were cut.
+    """
     (path,) = diagnoses_files(source)
     stays: dict[str, list[tuple[int, _Code]]] = {}
     seen: dict[_Code, _Code] = {}
@@ -46,12 +51,22 @@ def read_diagnoses(source: CorpusPairs) -> Diagnoses:
         if isinstance(row, Quarantined):
             damaged.append(row)
             continue
-        stay, rank, code, version, of_icd9 = (value.strip() for value in row.values)
-        if not (rank.isdigit() and 0 < int(rank) <= source.max_diagnoses and (code or of_icd9)):
+        stay, stated_rank, code, version, of_icd9 = (value.strip() for value in row.values)
+        if not (code or of_icd9):  # MIMIC-III has such rows, without a rank
             continue
-        found: _Code = ("icd10cm", icd10_dotted(code)) if version == "10" else ("icd9cm", icd9_dotted(code or of_icd9))
+        rank, table = whole_number(stated_rank), _TABLES.get(whole_number(version) or "9")
+        if not (rank.isascii() and rank.isdigit()) or table is None:
+            reason = "icd_version is not 9 or 10" if table is None else "seq_num is no number"
+            damaged.append(Quarantined(path.name, f"line {row.line}", reason))
+            continue
+        if not 0 < int(rank) <= source.max_diagnoses:
+            continue
+        plain = plain_code(table, code or of_icd9, place=f"{path.name}, line {row.line}")
+        if plain is None:
+            damaged.append(Quarantined(path.name, f"line {row.line}", f"the code has not the form of {table}"))
+            continue
+        found: _Code = table, (icd10_dotted if table == "icd10cm" else icd9_dotted)(plain)
         # One object a code: a hospital's table has millions of rows and thousands of codes.
         stays.setdefault(group_of(ENCOUNTER, stay), []).append((int(rank), seen.setdefault(found, found)))
-    tables: tuple[Table, ...] = ("icd9cm", "icd10cm")
-    descriptions = {(table, entry.code): entry.description for table in tables for entry in code_table(table)}
+    descriptions = {(table, entry.code): entry.description for table in _TABLES.values() for entry in code_table(table)}
     return Diagnoses(stays, {code: descriptions[code] for code in seen if code in descriptions}, tuple(damaged))

@@ -24,7 +24,10 @@ _CONCEPTS = {
     "UMLS_CUI": "umls",
     "SNOMEDCT": "snomed",
     "SNOMEDCT_US": "snomed",
+    "SCTID": "snomed",
 }
+# The Disease Ontology names SNOMED CT's release: SNOMEDCT_US_2023_03_01.
+_RELEASE = re.compile(r"_\d{4}_\d{2}_\d{2}$")
 # ``synonym: "text" SCOPE type [xrefs] {qualifiers} ! comment``, in OBO 1.0 ``exact_synonym: "text" [xrefs]``.
 _SYNONYM = re.compile(
     r'(?:(exact|related|narrow|broad)_)?synonym:\s*"((?:[^"\\]|\\.)*)"'
@@ -101,6 +104,7 @@ def _references(source: DiseaseOntologyTerms, terms: dict[str, list[Term]]) -> I
 
 def _links(concept: str, resource: str, target: str) -> Iterator[Follows]:
     """Yield that a concept goes with the ICD category it refers to, and that other vocabularies go with the concept."""
+    resource = _RELEASE.sub("", resource)
     if table := _CODES.get(resource):
         yield Follows(concept, f"{table}:{target.partition('.')[0]}")
     elif system := _CONCEPTS.get(resource):
@@ -142,7 +146,8 @@ def _stanza(lines: list[str], source: OboTerms, *, first_line: int) -> Iterator[
     name = Term(one_line(values["name"]), (concept,))
     for number, line in enumerate(lines, start=first_line):
         if line.startswith("xref: "):
-            resource, _, target = line.removeprefix("xref: ").split(" ")[0].partition(":")
+            stated, _, target = line.removeprefix("xref: ").split(" ")[0].partition(":")
+            resource = _RELEASE.sub("", stated)
             if table := _CODES.get(resource):
                 yield Follows(concept, f"{table}:{target.partition('.')[0]}")
             elif system := _CONCEPTS.get(resource):

@@ -161,6 +161,7 @@ OBO = (
     "is_a: HP:0000001 ! All",
     "xref: UMLS:C1",
     "xref: MEDDRA:1",
+    'xref: SNOMEDCT_US_2023_03_01:7 {source="x"}',
     "",
     "[Term]",
     "id: HP:0000008",
@@ -177,7 +178,7 @@ def test_an_ontology_in_obo_gives_synonyms_by_type(tmp_path: Path) -> None:
     found = records(type="obo", path=written(tmp_path / "h.obo.gz", *OBO), scopes=["EXACT"])
 
     assert shown(found) == [("layperson", 'Blue "skin"', "Cyanochromia")]
-    assert links(found) == {("hp:0000007", "umls:C1")}
+    assert links(found) == {("hp:0000007", "umls:C1"), ("hp:0000007", "snomed:7")}
     assert IsA("hp:0000007", "hp:0000001") in found
     assert drops(found) == ["scope", "obsolete", "obsolete"]
 
