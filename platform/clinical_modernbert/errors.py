@@ -17,6 +17,7 @@
     │   └── ClusterError     a Kubernetes object, or the cluster
     │       ├── AbsentError       the cluster has no object of this name
     │       └── UnavailableError  the cluster is not reached, or its API does not answer for now; status 3
+    │           └── LoginError    the cluster does not know the user, or no longer
     └── RunStopped           a run ended on request; a job exits with 143
 
 A message names the field or file, the value, and what would be right. For a broken invariant of its own, code uses ``assert``
@@ -108,6 +109,10 @@ class UnavailableError(ClusterError):
     """The cluster is not reached, or its API does not answer or refuses for now; what runs there is not affected."""
 
     status = 3
+
+
+class LoginError(UnavailableError):
+    """The cluster does not know the user: no login, an expired one, or a service for logins that is away."""
 
 
 class RunStopped(Exception):  # noqa: N818  # nothing went wrong

@@ -181,6 +181,22 @@ def _open_an_ingress(job: Object) -> None:
     _head_group(job)["enableIngress"] = True
 
 
+def _annotate_a_service(job: Object) -> None:
+    job["spec"]["rayClusterSpec"]["headServiceAnnotations"] = {
+        "external-dns.alpha.kubernetes.io/hostname": "ml.example.org"
+    }
+
+
+def _open_the_network(job: Object) -> None:
+    job["spec"]["rayClusterSpec"]["networkPolicy"] = {"mode": "DenyAllIngress", "head": {"ingressRules": [{}]}}
+
+
+def _copy_a_volume(job: Object) -> None:
+    source = {"kind": "PersistentVolumeClaim", "name": "data-cm-clinical-modernbert-store-0"}
+    claim = {"accessModes": ["ReadWriteOnce"], "dataSource": source}
+    _head(job)["volumes"].append({"name": "copy", "ephemeral": {"volumeClaimTemplate": {"spec": claim}}})
+
+
 def _drop_the_token(job: Object) -> None:
     job["spec"]["rayClusterSpec"]["authOptions"]["mode"] = "disabled"
 
@@ -215,6 +231,9 @@ def _mount_the_store(job: Object) -> None:
         (_open_a_service, "Service or the Ingress of its head"),
         (_open_a_port_of_the_nodes, "Service or the Ingress of its head"),
         (_open_an_ingress, "Service or the Ingress of its head"),
+        (_annotate_a_service, "Service or the Ingress of its head"),
+        (_open_the_network, "must not have NetworkPolicies of its own"),
+        (_copy_a_volume, "must not copy a volume that exists"),
         (_drop_the_token, "must not turn off the token"),
         (_go_to_a_node, "must not choose their node"),
         (_evict_others, "must not choose their node"),
@@ -240,6 +259,16 @@ def test_names_that_the_values_allow_pass(render: Render) -> None:
 
     assert denials(policy_of(manifests), job) == []
     assert denials(policy_of(render("everything")), job) != []
+
+
+def test_the_jobs_of_a_second_release_in_the_namespace_pass_if_the_values_allow_it(render: Render) -> None:
+    theirs = submitted(render("minimal", "objectStore.existingSecret=theirs", release="second"))
+    allowed = "rbac.admissionPolicy.allowed"
+    names = (f"{allowed}Secrets[0]=theirs", f"{allowed}ServiceAccounts[0]=second-clinical-modernbert")
+
+    assert denials(policy_of(render("minimal", *SUBMITTERS, *names, f"{allowed}Releases[0]=second")), theirs) == []
+    (denied,) = denials(policy_of(render("minimal", *SUBMITTERS, *names)), theirs)
+    assert "labels of this release's jobs" in denied
 
 
 def test_an_older_object_can_still_be_deleted_but_not_changed(render: Render) -> None:

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -51,6 +52,7 @@ def test_schema_closes_every_object_and_knows_every_value() -> None:
         "global"
     ]
     assert schema["properties"].keys() == values.keys()
+    assert list(_undocumented(schema, values, "")) == []
 
 
 def test_versions_are_those_of_the_package(repository: Path) -> None:
@@ -98,6 +100,8 @@ def test_preset_jobs_are_recipes_that_load_and_fit_their_machines(repository: Pa
         ("jobs.x.overrides[0]=a.b=$(id)", "at '/jobs/x/overrides/0'"),
         ("jobs.x.recipe=pretrain/a;id", "at '/jobs/x/recipe'"),
         ("research.upgradeStrategy=Rolling", "at '/research/upgradeStrategy'"),
+        ("head.cpu=0", "at '/head/cpu'"),
+        ("head.cpu=4Gi", "at '/head/cpu'"),
     ],
 )
 def test_a_bad_value_is_refused_with_its_path(helm: Helm, setting: str, path: str) -> None:
@@ -116,6 +120,11 @@ def test_a_bad_value_is_refused_with_its_path(helm: Helm, setting: str, path: st
         ({"objectStore.endpoint": ""}, "objectStore.endpoint is required"),
         ({"objectStore.existingSecret": ""}, "objectStore.existingSecret is required"),
         ({"endpoint.enabled": "true"}, "endpoint.model is required"),
+        ({"endpoint.enabled": "true", "endpoint.model": "m", "endpoint.overrides.root": "s3://other"},
+         "endpoint.overrides.root is set by the chart: set objectStore.root"),
+        ({"endpoint.enabled": "true", "endpoint.model": "m", "endpoint.apiKeys.existingSecret": "keys"},
+         "explorer.endpointKey.existingSecret is required with endpoint.apiKeys"),
+        ({"serviceAccount.name": "one", "serviceAccount.headName": "one"}, "serviceAccount.headName are both \"one\""),
         ({"research.workers.a100.minReplicas": "0", "research.workers.a100.maxReplicas": "1"}, 'worker group "a100"'),
         ({"research.workers.cpu.minReplicas": "9"}, "minReplicas=9 is above maxReplicas=4"),
         ({"fullnameOverride": "a" * 35, "jobs.eleven-char.kind": "sweep", "jobs.eleven-char.recipe": "sweep/demo",
@@ -130,6 +139,15 @@ def test_values_that_cannot_work_are_refused_with_a_reason(helm: Helm, settings:
 
     assert (result.returncode != 0) == bool(message), result.stderr
     assert message in result.stderr
+
+
+@pytest.mark.helm
+def test_cpus_may_be_numbers(render: Render) -> None:
+    sets = ("head.cpu=4", "workerGroups.cpu.cpu=1.5", "submitter.requests.cpu=1", "submitter.cpu=2", "explorer.cpu=2")
+    asked = yaml.safe_dump(render("cpu", *sets))
+
+    assert {"cpu: '4'", "cpu: '1.5'", "cpu: '2'", "cpu: '1'"} <= {line.strip() for line in asked.splitlines()}
+    assert not [line for line in asked.splitlines() if line.strip() in ("cpu: 4", "cpu: 1.5", "cpu: 1", "cpu: 2")]
 
 
 @pytest.mark.helm
@@ -169,7 +187,26 @@ def test_notes_say_how_to_reach_submit_and_diagnose(helm: Helm, preset: str) -> 
     assert result.returncode == 0, result.stderr
     for words in ("port-forward", "ray job submit", "jobs/submit.py", "PENDING", "describe pod"):
         assert words in notes
-    assert "<no value>" not in notes
+    assert "<no value>" not in notes and '"<model>"' not in notes
+    gpus = any(group.get("gpus") for group in preset_values(preset)["workerGroups"].values())
+    assert ("jobs/submit.py pretrain pretrain/paper --namespace ml" in notes) == gpus
+
+
+@pytest.mark.helm
+@pytest.mark.parametrize(("memory", "small"), [("4.9Gi", True), ("5Gi", False), ("5G", True), ("5120Mi", False)])
+def test_notes_warn_of_a_head_that_runs_out_of_memory(helm: Helm, memory: str, small: bool) -> None:
+    sets = ("--set", "operatorCheck=false", "--set", f"head.memory={memory}")
+    result = helm("install", "cm", str(CHART), "--namespace", "ml", "--values", MINIMAL, "--dry-run=client", *sets)
+
+    assert (f"WARNING: head.memory is {memory}." in result.stdout) == small, result.stderr
+
+
+def _undocumented(schema: Any, values: Any, where: str) -> Iterator[str]:
+    """Yield the fields of the schema that values.yaml has not; what is in the form of Kubernetes or of a recipe has its own."""
+    if isinstance(values, dict) and where not in (".endpoint.overrides", ".global"):
+        yield from (f"{where}.{name}" for name in schema.get("properties", {}).keys() - values.keys())
+        for name, value in values.items():
+            yield from _undocumented(schema.get("properties", {}).get(name, {}), value, f"{where}.{name}")
 
 
 def _open_objects(schema: Any, where: str) -> list[str]:

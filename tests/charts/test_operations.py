@@ -118,6 +118,34 @@ def test_budgets_never_block_the_last_pod_that_can_be_replaced(render: Render, p
         assert budgets == {}
 
 
+def test_no_budget_keeps_a_pod_that_serves_nobody(render: Render) -> None:
+    """While an endpoint waits for its model, no worker is ready, and where replicas follow the load some have none."""
+
+    def budgets(*settings: str) -> dict[str, Any]:
+        found = of_kind(
+            render("cpu", "explorer.replicas=2", "endpoint.workers.cpu=4", *settings), "PodDisruptionBudget"
+        )
+        return {budget["metadata"]["name"].rpartition("-")[2]: budget["spec"] for budget in found}
+
+    replicas = "endpoint.overrides.scaling\\.{}_replicas={}".format
+    whole = budgets(replicas("num", 4), "podDisruptionBudgets.protectResearchHead=true")
+    assert {name: spec.get("unhealthyPodEvictionPolicy") for name, spec in whole.items()} == {
+        "endpoint": "AlwaysAllow", "explorer": "AlwaysAllow", "research": None
+    }  # fmt: skip
+    assert whole["endpoint"]["minAvailable"] == 3
+    assert budgets(replicas("num", 2), replicas("max", 8))["endpoint"]["minAvailable"] == 1
+    assert "endpoint" not in budgets(replicas("num", 1), replicas("max", 8))
+
+
+def test_helm_test_has_a_key_of_an_endpoint_that_needs_one(render: Render) -> None:
+    def key(preset: str) -> list[Any]:
+        (pod,) = of_kind(render(preset), "Pod")
+        return [v["valueFrom"] for v in pod["spec"]["containers"][0]["env"] if v["name"] == "ENDPOINT_KEY"]
+
+    assert key("everything") == [{"secretKeyRef": {"name": "explorer-endpoint-key", "key": "key"}}]
+    assert key("cpu") == []
+
+
 def test_access_from_outside_needs_tls_and_login(render: Render) -> None:
     manifests = render("everything")
     services = {m["metadata"]["name"] for m in of_kind(manifests, "Service")}
@@ -255,6 +283,11 @@ def test_submitters_get_only_the_rights_that_submitting_needs(render: Render) ->
     ] == ["rayjobs", "pods/portforward"]
     assert rights["services"]["resourceNames"] == ["cm-clinical-modernbert-research-head-svc"]
     assert rights["services"]["verbs"] == ["get"]
+    assert rights["workloads"] == {
+        "apiGroups": ["kueue.x-k8s.io"],
+        "resources": ["workloads"],
+        "verbs": ["get", "list"],
+    }
     assert not [m for m in of_kind(render("minimal"), "Role") if m["metadata"]["name"].endswith("-submitter")]
 
     submitter = ("rbac.submitters[0].kind=Group", "rbac.submitters[0].name=researchers")

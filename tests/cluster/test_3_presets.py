@@ -123,6 +123,7 @@ def test_a_schedule_and_an_incremental_upgrade_become_kuberays_objects(cluster: 
             "enabled": True, "model": "demo", "workers": {"cpu": 1}, "apiKeys": {"existingSecret": "clinical-modernbert-s3"},
             "upgradeStrategy": "NewClusterWithIncrementalUpgrade", "incrementalUpgrade": upgrades,
         },
+        "explorer": {"endpointKey": {"existingSecret": "clinical-modernbert-s3", "key": "AWS_ACCESS_KEY_ID"}},
     }  # fmt: skip
     nodes = [Machine("machine-0", 64, "256Gi")]
     with (

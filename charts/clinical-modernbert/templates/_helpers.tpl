@@ -186,6 +186,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- if and (not $store.existingSecret) (or (not $store.workloadIdentity) .Values.devStore.enabled) -}}
 {{- fail "\n\nobjectStore.existingSecret is required: name a Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or set objectStore.workloadIdentity=true\n" -}}
 {{- end -}}
+{{- if and .Values.serviceAccount.create (eq (include "cm.serviceAccountName" .) (include "cm.headServiceAccountName" .)) -}}
+{{- fail (printf "\n\nserviceAccount.name and serviceAccount.headName are both %q: KubeRay lets the second one change Ray clusters, which jobs must not\n" .Values.serviceAccount.name) -}}
+{{- end -}}
 {{- include "cm.checkWaysIn" . -}}
 {{- include "cm.checkNodes" . -}}
 {{- if .Values.operatorCheck -}}
@@ -218,6 +221,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 {{- if and (include "cm.endpointScales" .) (not .Values.endpoint.apiKeys.existingSecret) -}}
 {{- fail "\n\nendpoint.upgradeStrategy=NewClusterWithIncrementalUpgrade needs endpoint.apiKeys.existingSecret: KubeRay's Gateway listens without TLS, and without keys the endpoint is unauthenticated\n" -}}
+{{- end -}}
+{{- if and .Values.endpoint.enabled .Values.explorer.enabled .Values.endpoint.apiKeys.existingSecret (not .Values.explorer.endpointKey.existingSecret) -}}
+{{- fail "\n\nexplorer.endpointKey.existingSecret is required with endpoint.apiKeys: name a Secret with the explorer's key, or set explorer.enabled=false\n" -}}
 {{- end -}}
 {{- range $host, $component := dict "explorerHost" "explorer" "endpointHost" "endpoint" "dashboardHost" "research" -}}
 {{- if and (get $ingress $host) (not (get $.Values $component).enabled) -}}
@@ -265,6 +271,13 @@ dashboard: {{ . }}
 
 {{- define "cm.endpointUrl" -}}
 http://{{ include "cm.endpointService" . }}:{{ include "cm.endpointPort" . }}
+{{- end -}}
+
+{{/* The number of the endpoint's workers. */}}
+{{- define "cm.endpointPods" -}}
+{{- $pods := 0 -}}
+{{- range .Values.endpoint.workers }}{{ $pods = add $pods . }}{{ end -}}
+{{- $pods -}}
 {{- end -}}
 
 {{/* "true" if the endpoint uses KubeRay's autoscaler, which an incremental upgrade needs; all other endpoints have a fixed size. */}}

@@ -27,7 +27,9 @@ spec:
       imagePullPolicy: {{ .root.Values.image.pullPolicy }}
       resources:
         limits: {cpu: {{ .root.Values.submitter.cpu | quote }}, memory: {{ .root.Values.submitter.memory }}}
-        requests: {{- toYaml .root.Values.submitter.requests | nindent 10 }}
+        {{- with .root.Values.submitter.requests }}
+        requests: {cpu: {{ .cpu | quote }}, memory: {{ .memory }}}
+        {{- end }}
       securityContext: {{- include "cm.containerSecurity" false | nindent 8 }}
       volumeMounts: {{- include "cm.mounts" .root | nindent 8 }}
   volumes: {{- include "cm.volumes" (dict "root" .root "scratch" "1Gi") | nindent 4 }}

@@ -17,6 +17,11 @@ spec:
 
 {{- define "cm.endpointObject" -}}
 {{- $arguments := deepCopy .Values.endpoint.overrides }}
+{{- range $field, $instead := dict "root" "set objectStore.root" "recipe" "set endpoint.recipe" "model" "set endpoint.model" "require_keys" "set endpoint.apiKeys.existingSecret" "wait_for_model" "the endpoint always waits" }}
+{{- if hasKey $arguments $field }}
+{{- fail (printf "\n\nendpoint.overrides.%s is set by the chart: %s\n" $field $instead) }}
+{{- end }}
+{{- end }}
 {{- with .Values.endpoint.recipe }}{{ $_ := set $arguments "recipe" . }}{{ end }}
 {{- with .Values.endpoint.model }}{{ $_ := set $arguments "model" . }}{{ end }}
 {{- if .Values.endpoint.apiKeys.existingSecret }}{{ $_ := set $arguments "require_keys" true }}{{ end }}
@@ -25,8 +30,7 @@ spec:
 {{- end }}
 {{- /* An error of the build would be final: KubeRay does not send an unchanged configuration again. */}}
 {{- $_ := set $arguments "wait_for_model" true }}
-{{- $pods := 0 }}
-{{- range .Values.endpoint.workers }}{{ $pods = add $pods . }}{{ end }}
+{{- $pods := include "cm.endpointPods" . | int }}
 {{- /* A worker without a replica never becomes ready, and a drain of the other worker is then refused. */}}
 {{- if not (or (hasKey $arguments "scaling.num_replicas") (hasKey $arguments "scaling.max_replicas")) }}
 {{- $_ := set $arguments "scaling.num_replicas" $pods }}

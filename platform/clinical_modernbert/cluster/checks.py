@@ -49,7 +49,7 @@ def check_token(url: str, token: str | None) -> str:
         )
     if token is None:
         return f"research {url}: refuses requests without a token; not tried with one, since RAY_AUTH_TOKEN is not set"
-    status, _ = _request(f"{url}/api/jobs/", headers={"Authorization": f"Bearer {token}"})
+    status, _ = _request(f"{url}/api/jobs/", headers=_bearer(token))
     if status != 200:
         raise ClusterError(
             f"{url} answers {status} with the token of the Secret: the Secret belongs to another cluster"
@@ -57,25 +57,32 @@ def check_token(url: str, token: str | None) -> str:
     return f"research {url}: refuses requests without the token, accepts them with it"
 
 
-def check_endpoint(url: str, *, model: str | None = None) -> str:
+def check_endpoint(url: str, *, model: str | None = None, key: str | None = None) -> str:
     """Check that the endpoint is ready, serves ``model`` and returns the same unit vector twice.
 
-    An endpoint with API keys is only checked to be ready and to need one. ``model`` is a reference: a name, with or without a
-    fingerprint. A failed upgrade leaves the old model in place, and an endpoint that answers is not proof of the new one.
+    An endpoint with API keys is only checked to be ready and to need one, unless ``key`` is one of them. ``model`` is a
+    reference: a name, with or without a fingerprint. A failed upgrade leaves the old model in place, and an endpoint that
+    answers is not proof of the new one.
     """
     status, _ = _request(f"{url}/health")
     if status != 200:
         raise ClusterError(f"{url}/health answers {status}: no replica is ready")
-    status, models = _request(f"{url}/v1/models")
+    status, models = _request(f"{url}/v1/models", headers=_bearer(key))
+    if status == 401 and key:
+        raise ClusterError(
+            f"{url}/v1/models answers 401: the key of explorer.endpointKey is not one of endpoint.apiKeys"
+        )
     if status == 401:
         return f"endpoint {url}: ready, needs an API key"
+    if status != 200:
+        raise ClusterError(f"{url}/v1/models answers {status}")
     served = [str(entry["id"]) for entry in json.loads(models)["data"]]
     if model and not any(_is_of(reference=model, artifact=name) for name in served):
         raise ClusterError(
             f"{url} serves {', '.join(served)}, and the values name {model!r}: the RayService's status says why"
         )
     body = {"model": served[0], "input": _TEXT}
-    first, second = _embedding(url, body), _embedding(url, body)
+    first, second = _embedding(url, body, key), _embedding(url, body, key)
     length = math.sqrt(sum(number * number for number in first))
     if not math.isclose(length, 1, abs_tol=1e-3) or any(
         not math.isclose(a, b, abs_tol=1e-4) for a, b in zip(first, second, strict=True)
@@ -142,8 +149,12 @@ def check_access(store: Store, role: Role) -> list[Finding]:
     return findings
 
 
-def _embedding(url: str, body: Mapping[str, object]) -> list[float]:
-    status, answer = _request(f"{url}/v1/embeddings", body=body)
+def _bearer(key: str | None) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def _embedding(url: str, body: Mapping[str, object], key: str | None) -> list[float]:
+    status, answer = _request(f"{url}/v1/embeddings", headers=_bearer(key), body=body)
     if status != 200:
         raise ClusterError(f"{url}/v1/embeddings answers {status}")
     vector: list[float] = json.loads(answer)["data"][0]["embedding"]

@@ -24,12 +24,17 @@ from urllib3.exceptions import HTTPError
 from clinical_modernbert.cluster.kuberay_rules import KubernetesObject
 from clinical_modernbert.cluster.pod_reasons import why_waiting
 from clinical_modernbert.cluster.skeleton import QUEUE_LABEL, skeleton_for
-from clinical_modernbert.errors import AbsentError, ClusterError, UnavailableError
+from clinical_modernbert.errors import AbsentError, ClusterError, LoginError, UnavailableError
 
 _GROUP, _VERSION, _PLURAL = "ray.io", "v1", "rayjobs"
 _PLURALS = {"RayCluster": "rayclusters", "RayService": "rayservices"}
+_KUEUE = "kueue.x-k8s.io"
 _TIMEOUT_S = 30
-_TRANSIENT = frozenset({429, 500, 502, 503, 504})
+_ERRORS: dict[int | None, type[ClusterError]] = {
+    HTTPStatus.UNAUTHORIZED: LoginError,
+    HTTPStatus.NOT_FOUND: AbsentError,
+    **dict.fromkeys((429, 500, 502, 503, 504), UnavailableError),
+}
 _ENDED = frozenset({"Complete", "Failed", "ValidationFailed"})
 # What Kubernetes appends to the name of a pod that has only a prefix.
 _RANDOM = r"[bcdfghjklmnpqrstvwxz2456789]{5}\b"
@@ -49,6 +54,7 @@ class JobState:
     failed_attempts: int
     queue: str
     """Kueue's queue, or an empty text."""
+    uid: str
 
     @property
     def exit_code(self) -> int | None:
@@ -146,7 +152,23 @@ class Cluster:
             message=status.get("message") or "",
             failed_attempts=status.get("failed") or 0,
             queue=(job["metadata"].get("labels") or {}).get(QUEUE_LABEL, ""),
+            uid=job["metadata"]["uid"],
         )
+
+    def not_admitted(self, uid: str) -> str:
+        """Return why Kueue keeps the job with this uid in its queue; an empty text if it is not known, or not for this user."""
+        selector = f"{_KUEUE}/job-uid={uid}"
+        with self._explained("listing the workloads of Kueue"):
+            try:
+                workloads = self._objects.list_namespaced_custom_object(
+                    _KUEUE, "v1beta2", self.namespace, "workloads", label_selector=selector, _request_timeout=_TIMEOUT_S
+                )
+            except ApiException as error:
+                if error.status in (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
+                    return ""
+                raise
+        conditions = [c for item in workloads["items"] for c in item.get("status", {}).get("conditions", ())]
+        return next((c["message"] for c in conditions if (c["type"], c["status"]) == ("QuotaReserved", "False")), "")
 
     def waiting(self, selector: str) -> dict[str, str]:
         """Return ``pod -> why it waits`` for the pods with the labels of ``selector`` that do not start."""
@@ -250,8 +272,7 @@ class Cluster:
         try:
             yield
         except ApiException as error:
-            transient, absent = error.status in _TRANSIENT, error.status == HTTPStatus.NOT_FOUND
-            kind = UnavailableError if transient else AbsentError if absent else ClusterError
+            kind = _ERRORS.get(error.status, ClusterError)
             raise kind(f"{doing} in namespace {self.namespace}: {_reason(error)}") from None
         except HTTPError as error:
             raise UnavailableError(f"{doing}: {self._address} does not answer ({type(error).__name__})") from None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from clinical_modernbert.cluster.client import Cluster, JobState
-from clinical_modernbert.errors import WRONG_INPUT, AbsentError, ClusterError, UnavailableError
+from clinical_modernbert.errors import WRONG_INPUT, AbsentError, ClusterError, LoginError, UnavailableError
 
 PROGRESS_S = 60.0
 PATIENCE_S = 900.0
@@ -37,7 +37,9 @@ def follow(cluster: Cluster, name: str, *, poll_s: float, patience_s: float = PA
     started = last = time.monotonic()
     while True:
         try:
-            state, lines = patiently(lambda: _look(cluster, name, logs), patience_s=patience_s)
+            # A login that worked before may work again, such as after the service for logins was away.
+            final = () if reported else (LoginError,)
+            state, lines = patiently(lambda: _look(cluster, name, logs), patience_s=patience_s, final=final)
         except AbsentError:
             if not reported:
                 raise
@@ -61,14 +63,19 @@ def follow(cluster: Cluster, name: str, *, poll_s: float, patience_s: float = PA
     return state.succeeded
 
 
-def patiently(call: Callable[[], T], *, patience_s: float, pause_s: float = 1) -> T:
-    """Return ``call()``, repeated after growing pauses while the cluster does not answer, for at most ``patience_s``."""
+def patiently(
+    call: Callable[[], T], *, patience_s: float, pause_s: float = 1, final: tuple[type[Exception], ...] = ()
+) -> T:
+    """Return ``call()``, repeated after growing pauses while the cluster does not answer, for at most ``patience_s``.
+
+    Errors of the types ``final`` are raised at once.
+    """
     deadline = time.monotonic() + patience_s
     while True:
         try:
             return call()
         except UnavailableError as error:
-            if time.monotonic() + pause_s > deadline:
+            if isinstance(error, final) or time.monotonic() + pause_s > deadline:
                 raise
             _logger.warning("%s; the job is not affected, next try in %.0f s", error, pause_s)
         time.sleep(pause_s)
@@ -76,12 +83,15 @@ def patiently(call: Callable[[], T], *, patience_s: float, pause_s: float = 1) -
 
 
 def waiting(cluster: Cluster, state: JobState) -> list[str]:
-    """Return a line for each reason why the command of a job does not run yet."""
-    if state.started:
+    """Return a line for each reason why the command of a job does not run yet, or why a pod that replaces a lost one does not."""
+    if state.ended:
         return []
+    if state.started:
+        return _by_reason(cluster.waiting(f"ray.io/cluster={state.cluster}")) if state.cluster else []
     lines = []
     if state.deployment == "Suspended" and state.queue:
-        lines.append(f"waits for admission to Kueue's queue {state.queue}: kubectl get workloads says why")
+        why = cluster.not_admitted(state.uid) or "kubectl get workloads says why"
+        lines.append(f"waits for admission to Kueue's queue {state.queue}: {why}")
     selectors = [f"job-name={state.name}"] + ([f"ray.io/cluster={state.cluster}"] if state.cluster else [])
     for selector in selectors:
         lines += _by_reason(cluster.waiting(selector))

@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Check a running release; `helm test` runs this inside the cluster.")
     parser.add_argument("--root", help="artifact store, a folder or s3://bucket/prefix (or ARTIFACT_ROOT)")
     parser.add_argument("--research", help="URL of the research cluster's Ray dashboard; RAY_AUTH_TOKEN has its token")
-    parser.add_argument("--endpoint", help="URL of the endpoint")
+    parser.add_argument("--endpoint", help="URL of the endpoint; ENDPOINT_KEY has an API key of it")
     parser.add_argument("--model", help="model that the endpoint must serve, a reference into the store")
     parser.add_argument("--recipe", help="recipe of the endpoint, which names the model if --model does not")
     parser.add_argument("--explorer", help="URL of the explorer")
@@ -56,7 +56,7 @@ def _checks(options: argparse.Namespace) -> Iterator[Check]:
     if model:
         yield lambda: check_model(open_root(options.root), model)
     if options.endpoint:
-        yield lambda: check_endpoint(options.endpoint, model=model)
+        yield lambda: check_endpoint(options.endpoint, model=model, key=os.environ.get("ENDPOINT_KEY"))
     if options.explorer:
         yield lambda: check_explorer(options.explorer)
 

@@ -41,6 +41,7 @@ _TABLE = {
     ): "validatingadmissionpolicies/ValidatingAdmissionPolicy "
     "validatingadmissionpolicybindings/ValidatingAdmissionPolicyBinding",
     ("ray.io", "v1"): "rayclusters/RayCluster rayjobs/RayJob raycronjobs/RayCronJob rayservices/RayService",
+    ("kueue.x-k8s.io", "v1beta2"): "workloads/Workload",
     ("monitoring.coreos.com", "v1"): "podmonitors/PodMonitor prometheusrules/PrometheusRule",
 }
 _WITHOUT_NAMESPACE = {

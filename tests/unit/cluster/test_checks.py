@@ -87,7 +87,23 @@ def test_endpoint_must_give_unit_vectors(serve: Callable[[Answers], str]) -> Non
         check_endpoint(endpoint([3, 4]))
     with pytest.raises(ClusterError, match="no replica is ready"):
         check_endpoint(serve({"/health": (503, {})}))
-    assert "needs an API key" in check_endpoint(serve({"/health": (200, {}), "/v1/models": (401, {})}))
+
+
+def test_an_endpoint_with_keys_is_asked_for_its_model_with_a_key(serve: Callable[[Answers], str]) -> None:
+    closed: Answers = {"/health": (200, {}), "/v1/models": (401, {})}
+    keyed: Answers = {
+        "/v1/models+token": (200, {"data": [{"id": "demo"}]}),
+        "/v1/embeddings+token": (200, {"data": [{"embedding": [0.6, 0.8]}]}),
+    }
+
+    assert "needs an API key" in check_endpoint(serve(closed), model="later")
+    assert "2 numbers of unit length" in check_endpoint(serve(closed | keyed), model="demo", key="key")
+    with pytest.raises(ClusterError, match="serves demo, and the values name 'later'"):
+        check_endpoint(serve(closed | keyed), model="later", key="key")
+    with pytest.raises(ClusterError, match=r"the key of explorer\.endpointKey is not one of"):
+        check_endpoint(serve(closed | {"/v1/models+token": (401, {})}), key="key")
+    with pytest.raises(ClusterError, match="v1/models answers 404"):
+        check_endpoint(serve(closed), key="key")
 
 
 def test_what_does_not_answer_is_named(serve: Callable[[Answers], str]) -> None:

@@ -51,6 +51,27 @@ def test_following_survives_an_api_server_that_is_away(stub: Stub, code: int, ca
     assert "leader changed" in caplog.text and "the job is not affected, next try in 1 s" in caplog.text
 
 
+def test_a_login_that_ends_while_a_job_is_followed_is_no_error_of_the_job(
+    stub: Stub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be the service for logins that is away, so it is tried again; a login that never worked is not."""
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    script(stub, [RUNNING, 401, 401, COMPLETE])
+    with pytest.raises(SystemExit) as ended:
+        main([*SUBMIT, "--name", "run"])
+    assert ended.value.code == 0
+    assert [pause for pause in pauses if pause] == [1, 2]
+
+    script(stub, [401])
+    with pytest.raises(SystemExit) as ended:
+        main(["follow", "run", "--namespace", "ml"])
+    assert ended.value.code == 3
+    said = capsys.readouterr().err
+    assert "(log in to the cluster again); the job is not affected, follow it again by" in said
+    assert [pause for pause in pauses if pause] == [1, 2]
+
+
 def test_an_api_server_that_stays_away_is_no_error_of_the_job(stub: Stub, cluster: Cluster) -> None:
     cluster.submit(job())
     script(stub, [503])
@@ -123,8 +144,33 @@ def test_waiting_names_quota_queue_submitter_and_failed_init_container(stub: Stu
         "event of run-abc: FailedToCreateWorkerPod: Failed to create worker Pod ml/run-abc-cpu-worker, "
         'pods "run-abc-cpu-worker" is forbidden: exceeded quota: tight',
     ]
-    script(stub, [RUNNING])
+    script(stub, [COMPLETE])
     assert waiting(cluster, cluster.state("run")) == []
+
+
+def test_kueue_says_why_a_job_is_not_admitted(stub: Stub, cluster: Cluster) -> None:
+    """A user without the right to read workloads, or a cluster without Kueue's version, gets the command."""
+    cluster.submit({**job(), "metadata": {"name": "run", "namespace": "ml", "labels": {QUEUE_LABEL: "research"}}})
+    script(stub, [{"jobDeploymentStatus": "Suspended"}])
+    state = cluster.state("run")
+    message = "couldn't assign flavors to pod set head: insufficient unused quota for cpu"
+    for name, uid, status in (
+        ("other", "another", "False"),
+        ("admitted", state.uid, "True"),
+        ("ours", state.uid, "False"),
+    ):
+        reserved = {"type": "QuotaReserved", "status": status, "message": message if name == "ours" else "x"}
+        labels = {"kueue.x-k8s.io/job-uid": uid}
+        stub.create("workloads", {"metadata": {"name": name, "labels": labels}, "status": {"conditions": [reserved]}})
+    assert waiting(cluster, state) == [f"waits for admission to Kueue's queue research: {message}"]
+
+
+def test_a_running_job_says_which_pod_waits_to_replace_a_lost_one(stub: Stub, cluster: Cluster) -> None:
+    cluster.submit(job())
+    script(stub, [RUNNING])
+    unschedulable = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
+    stub.create("pods", pending("worker-2", conditions=[unschedulable]))
+    assert waiting(cluster, cluster.state("run")) == ["pod worker-2 waits: Unschedulable: 0/3 nodes"]
 
 
 def test_pods_that_wait_for_one_reason_are_one_line(stub: Stub, cluster: Cluster) -> None:
