@@ -20,10 +20,8 @@ OF_THE_TEAM = {"secrets/clinical-modernbert-s3", "secrets/platform-login"}
 KEPT = {f"persistentvolumeclaims/data-{FULL_NAME}-store-0"}
 UNTOLD = {"events", "events.events.k8s.io", "pods.metrics.k8s.io"}
 SECRET_OF = "clinical-modernbert-s3-"  # and the role
-ONLY_THE_STORE = tuple(
-    f"{part}.enabled=false"
-    for part in ("research", "explorer", "endpoint", "jobs.pretrain", "networkPolicy", "rbac.admissionPolicy")
-)
+NOTHING_ELSE = ("research", "explorer", "endpoint", "jobs.pretrain", "networkPolicy", "rbac.admissionPolicy")
+ONLY_THE_STORE = (*(f"{part}.enabled=false" for part in NOTHING_ELSE), "head.memory=4Gi")  # a head that runs tasks, too
 
 
 def test_nothing_else_stays(cluster: Cluster) -> None:
