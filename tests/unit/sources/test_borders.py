@@ -71,7 +71,12 @@ def test_a_subtitle_belongs_to_the_title() -> None:
         ("<select><option>1</option><option>2</option></select>", ["1", "2"]),
         ("<label>Dose</label><input value='5'><textarea>10 mg</textarea>", ["Dose", "10 mg"]),
         ("<figure>Chest<figcaption>PA</figcaption></figure><aside>Note</aside>end", ["Chest", "PA", "Note", "end"]),
-        ("5<footnote>see 7</footnote>", ["5", "see 7"]),  # of a CDA narrative
+        # Of CDA narratives; the second is that of an exporter.
+        ("5<footnote>see 7</footnote>", ["5", "see 7"]),
+        (
+            "<content><content>SPUTUM (87070)</content></content><content>Reason: <b>1</b>.</content>",
+            ["SPUTUM (87070) Reason: 1."],
+        ),
     ],
 )
 def test_blocks_of_html_are_lines_of_their_own(markup: str, lines: list[str]) -> None:

@@ -143,6 +143,12 @@ def test_a_mixture_has_the_names_of_its_ingredients(tmp_path: Path, reference: s
     )
 
 
+def test_resources_without_an_id_are_no_versions_of_each_other(tmp_path: Path) -> None:
+    names = ("Fever", "Cough")
+    write(tmp_path, *({"resourceType": "Condition", **SUBJECT, "code": {"text": name}} for name in names))
+    assert only_text(tmp_path) == "CONDITION Fever; CONDITION Cough"
+
+
 def test_the_first_moment_of_a_timing_is_the_time(tmp_path: Path) -> None:
     write(
         tmp_path, resource("Observation", code={"text": "X"}, effectiveTiming={"event": ["2180-01-02", "2180-01-03"]})

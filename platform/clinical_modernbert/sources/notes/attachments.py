@@ -98,6 +98,8 @@ def _collect(element: Any, parts: list[str], *, keeps_blanks: bool) -> None:
             _break(parts)
         elif name in _CELLS and parts and not parts[-1].endswith("\n"):
             parts.append("\t")
+        elif name == "content" and _follows_content(element):
+            parts.append(" ")
         if name in MARKS:
             parts.append(MARKS[name])
         _add(element.text, parts, keeps_blanks=keeps_blanks)
@@ -110,6 +112,12 @@ def _collect(element: Any, parts: list[str], *, keeps_blanks: bool) -> None:
             if name == "p":
                 parts.append("\n")
     _add(element.tail, parts, keeps_blanks=keeps_blanks and name != "pre")
+
+
+def _follows_content(element: Any) -> bool:
+    """Whether nothing is between two ``content`` of a CDA narrative, which style sheets show as two lines or with a gap."""
+    before = element.getprevious()
+    return before is not None and before.tag == element.tag and not before.tail
 
 
 def _add(text: str | None, parts: list[str], *, keeps_blanks: bool) -> None:

@@ -137,7 +137,12 @@ def mimic(folder: Path) -> dict[str, Any]:
 
 def test_a_note_finds_the_descriptions_of_its_stay(store: Store, tmp_path: Path) -> None:
     corpus_of(store, tmp_path, mimic(tmp_path / "notes"))
-    rows = ["subject_id,hadm_id,seq_num,icd_code,icd_version", "1,101.0,2,e11.9,10.0", "1,101.0,1.0,586,9", "1,101,9,4019,9"]
+    rows = [
+        "subject_id,hadm_id,seq_num,icd_code,icd_version",
+        "1,101.0,2,e11.9,10.0",
+        "1,101.0,1.0,586,9",
+        "1,101,9,4019,9",
+    ]
     rows += [f"{n},{100 + n},1,I10,10" for n in range(2, 31)]
     rows += ["2,102,2", "2,102,,,9", "2,102,first,I10,10", "2,102,2,NaN,10", "2,102,2,I10,11"]
     (tmp_path / "diagnoses_icd.csv").write_text("\n".join(rows))
