@@ -73,6 +73,9 @@ class ServeLimits(Section):
     max_sparse_values: Annotated[int, Field(ge=1024)] = 2_097_152
     """Values that one answer of ``/embed_sparse`` may have: its texts times the vocabulary, or times ``top_k``. The default is 41
     texts of a vocabulary of 50,368 words."""
+    max_class_scores: Annotated[int, Field(ge=1024)] = 1_048_576
+    """Scores in one answer of ``/predict``: its texts times the labels of the head, or times ``top_k``. The default is 117 texts
+    of 8,922 ICD codes."""
     stalled_after_s: Annotated[float, Field(gt=0)] = 60
     """Seconds after which ``/health`` fails while a thread runs the same job: the model's, the tokenizer's or that of large
     answers. Set it above the time of the longest text."""

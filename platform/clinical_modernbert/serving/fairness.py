@@ -13,6 +13,8 @@ from collections.abc import Iterable
 
 Owner = str | None
 """Name of a key; None where there are no keys."""
+Text = tuple[Owner, float, int]
+"""Owner, turn and tokens of a text."""
 
 
 class Turns:
@@ -21,6 +23,7 @@ class Turns:
     def __init__(self) -> None:
         self._now = 0.0
         self._ends: dict[Owner, float] = {}
+        self._taken: dict[Owner, float] = {}
 
     def next(self, owner: Owner, num_tokens: int) -> float:
         """Return the turn of a new text."""
@@ -28,13 +31,17 @@ class Turns:
         self._ends[owner] = turn + num_tokens
         return turn
 
-    def take(self, turn: float) -> None:
-        """Move the present to a text that is taken."""
-        self._now = max(self._now, turn)
+    def take(self, texts: Iterable[Text]) -> None:
+        """Note the texts of a batch, and move the present to its first text, whose turn it is."""
+        for i, (owner, turn, num_tokens) in enumerate(texts):
+            if i == 0:
+                self._now = max(self._now, turn)
+            self._taken[owner] = max(self._taken.get(owner, 0.0), turn + num_tokens)
 
-    def keep(self, waiting: Iterable[tuple[Owner, float, int]]) -> None:
-        """Forget texts that were dropped: ``waiting`` has owner, turn and tokens of those that stay."""
-        self._ends = {}
+    def keep(self, waiting: Iterable[Text]) -> None:
+        """Forget texts that were dropped; ``waiting`` are those that stay. What was taken still counts."""
+        self._taken = {owner: end for owner, end in self._taken.items() if end > self._now}
+        self._ends = dict(self._taken)
         for owner, turn, num_tokens in waiting:
             self._ends[owner] = max(self._ends.get(owner, 0.0), turn + num_tokens)
 

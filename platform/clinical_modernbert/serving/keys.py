@@ -51,7 +51,7 @@ class Key:
     tokens_per_minute: int | None = None
     """Both for each replica; None is no limit."""
     models: tuple[str, ...] | None = None
-    """Models that it may use, by id or by name alone; the first answers its requests that name none. None: all."""
+    """Models that it may use, by id or by name alone; the first that is served answers its requests that name none. None: all."""
 
 
 def find_key(keys: tuple[Key, ...], header: str | None, *, today: date | None = None) -> Key | None:

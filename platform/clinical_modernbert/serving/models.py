@@ -73,18 +73,21 @@ class ServedModels:
     def choose(self, *names: str | None) -> EmbeddingService:
         """Return the model that a request names in its body or in its address, and note it for the audit line.
 
-        Without a name it is the first model that the request's key may use. Raises ``ProblemError``.
+        Without a name it is the first model that the request's key may use and that is served. Raises ``ProblemError``.
         """
         given = {name for name in names if name is not None}
         if len(given) > 1:
             raise problems.two_models()
         tally = TALLY.get(None) or Tally()
-        allowed = tally.allowed_models
-        name = given.pop() if given else allowed[0] if allowed else None
-        service = self.services[0] if name is None else self._find(name)
-        if service is None:
-            raise problems.unknown_model(self.names)
-        if service not in self.allowed():
+        if given:
+            service = self._find(given.pop())
+            if service is None:
+                raise problems.unknown_model(self.names)
+        elif tally.allowed_models is None:
+            service = self.services[0]
+        else:
+            service = next(filter(None, map(self._find, tally.allowed_models)), None)
+        if service is None or service not in self.allowed():
             raise problems.wrong_model()
         tally.model = service.engine.model_id
         return service

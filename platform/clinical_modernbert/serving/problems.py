@@ -63,6 +63,12 @@ def too_many_texts(param: str, number: int, limit: int) -> ProblemError:
     return ProblemError(413, "too_many_texts", message, param=param)
 
 
+def too_many_places(param: str, number: int, limit: int) -> ProblemError:
+    """413: more texts, or windows of texts, than the queue holds."""
+    message = f"{param} has {number} texts and windows of texts; the limit is max_queued_texts={limit}: split it"
+    return ProblemError(413, "too_many_texts", message, param=param)
+
+
 def too_many_items(limit: int) -> ProblemError:
     """413: lists that are refused before the body is parsed."""
     message = f"the lists in the body have more than max_items={limit} items: split the request"
@@ -111,6 +117,12 @@ def too_many_tokens(param: str, number: int, limit: int) -> ProblemError:
     """422: a text longer than the model's limit."""
     message = f"{param} has {number} tokens; the limit is max_tokens={limit} a text: split it, or set truncate to true"
     return ProblemError(422, "text_too_long", message, param=param)
+
+
+def query_too_long(number: int, limit: int) -> ProblemError:
+    """422: a query that leaves no room for a text in the pair that a cross-encoder reads."""
+    message = f"query has {number} tokens; next to a text it may have at most {limit}: shorten it"
+    return ProblemError(422, "text_too_long", message, param="query")
 
 
 def request_too_long(param: str, number: int, limit: int) -> ProblemError:

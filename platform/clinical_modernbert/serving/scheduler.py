@@ -155,17 +155,25 @@ class Scheduler:
         started = self._batch_started
         return 0.0 if started is None else time.perf_counter() - started
 
+    def check_fits(self, num_texts: int, num_tokens: int) -> None:
+        """Refuse texts of one request that would take too long with nothing ahead; raises ``TooLongError``."""
+        fitting = None if math.isinf(self._limits.max_wait_s) else self.speed.tokens_in(self._limits.max_wait_s)
+        # A single text cannot be divided: it is tried, as the length limit allows it.
+        if num_texts > 1 and fitting is not None and num_tokens > fitting:
+            raise TooLongError(num_tokens, fitting)
+
     @contextmanager
-    def admit(self, num_texts: int, *, owner: Owner = None) -> Iterator[None]:
+    def admit(self, num_texts: int, *, owner: Owner = None, num_own: int = 0) -> Iterator[None]:
         """Reserve places for all texts of a request, from before they are tokenised until it is answered.
 
-        Raises ``QueueFullError``, also if ``owner`` has others and would have more than its share.
+        Raises ``QueueFullError``, also if ``owner`` has others and would have more than its share. ``num_own`` is the number of
+        places that the request has already.
         """
-        held = self._admitted_of[owner]
+        held = self._admitted_of[owner] - num_own
         share_used = (
             owner is not None
             and held > 0
-            and held + num_texts > (self._limits.max_texts_of_owner or self._limits.max_queued_texts)
+            and held + num_own + num_texts > (self._limits.max_texts_of_owner or self._limits.max_queued_texts)
         )
         if share_used or self.num_queued + num_texts > self._limits.max_queued_texts:
             raise QueueFullError(self._retry_after_s(owner))
@@ -176,6 +184,8 @@ class Scheduler:
             yield
         finally:
             self._num_admitted -= num_texts
+            if self._pump is None or self._pump.done():  # no batch will say that these texts wait no longer
+                self._record("cm_queued_texts", self.num_queued, {})
             self._admitted_of[owner] -= num_texts
             if not self._admitted_of[owner]:
                 del self._admitted_of[owner]
@@ -190,10 +200,7 @@ class Scheduler:
         if not items:
             raise ValueError("a request must have at least one text")
         num_tokens = sum(len(item) for item in items)
-        fitting = None if math.isinf(self._limits.max_wait_s) else self.speed.tokens_in(self._limits.max_wait_s)
-        # A single text cannot be divided: it is tried, as the length limit allows it.
-        if len(items) > 1 and fitting is not None and num_tokens > fitting:
-            raise TooLongError(num_tokens, fitting)
+        self.check_fits(len(items), num_tokens)
         self._check_wait(owner, num_tokens)
         loop, now = asyncio.get_running_loop(), time.monotonic()
         empty: NDArray[np.float32] = np.empty(0, dtype=np.float32)
@@ -287,7 +294,7 @@ class Scheduler:
         # 3. Texts that are older than the newest one taken, and stay, were overtaken.
         for i in set(range(taken[-1])) - set(taken):
             alive[i].num_overtakes += 1
-        self._turns.take(alive[0].turn)
+        self._turns.take((alive[i].request.owner, alive[i].turn, alive[i].num_tokens) for i in taken)
         # 4. Take the batch out of the queue and out of its count of tokens.
         for i in taken:
             alive[i].request.num_queued_tokens -= alive[i].num_tokens

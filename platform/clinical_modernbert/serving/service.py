@@ -33,7 +33,7 @@ Text = str | list[int]
 
 @dataclass(frozen=True, slots=True)
 class SomeTexts:
-    """Texts of a request of which others are left out, with how errors name each."""
+    """Texts of a request with how errors name each; ``max_texts`` was checked where they were collected."""
 
     texts: Sequence[Text]
     params: list[str]
@@ -177,9 +177,10 @@ class EmbeddingService:
         texts, params = (inputs.texts, inputs.params) if isinstance(inputs, SomeTexts) else as_list(inputs, field)
         if not texts:
             raise problems.empty_input(field)
-        if len(texts) > limits.max_texts:
+        if len(texts) > limits.max_texts and not isinstance(inputs, SomeTexts):
             raise problems.too_many_texts(field, len(texts), limits.max_texts)
         self._check(texts, params)
+        self._check_places(len(texts), field)
         tally = TALLY.get(None) or Tally()
         tally.num_texts = len(texts)
         try:
@@ -193,19 +194,19 @@ class EmbeddingService:
                 sequences = [sequence for group in sequences_of_text for sequence in group]
                 # Windows need places too: a text of ten windows is ten entries of the queue.
                 if len(sequences) > len(texts):
-                    places.enter_context(self.scheduler.admit(len(sequences) - len(texts), owner=tally.key))
-                tally.num_tokens = sum(len(ids) for ids in sequences)
-                check_tokens(tally.num_tokens)
+                    self._check_places(len(sequences), field)
+                    more = len(sequences) - len(texts)
+                    places.enter_context(self.scheduler.admit(more, owner=tally.key, num_own=len(texts)))
+                num_tokens = sum(len(ids) for ids in sequences)
+                check_tokens(num_tokens)
+                tally.num_tokens = num_tokens
                 with self.trace("encode") as note:
                     note("texts", len(texts))
                     note("tokens", tally.num_tokens)
                     arrays = await self.scheduler.run([task(ids) for ids in sequences], owner=tally.key)
-        except TooLongError as error:
-            raise problems.request_too_long(field, error.num_tokens, error.fitting_tokens) from None
-        except QueueFullError as full:
-            if full.too_slow:
-                raise problems.queue_too_slow(limits.request_timeout_s, full.retry_after_s) from None
-            raise problems.queue_full(limits.max_queued_texts, full.retry_after_s) from None
+        except (TooLongError, QueueFullError) as error:
+            tally.num_tokens = 0  # none was computed: a key does not pay for what it is refused
+            raise self._refusal(error, field) from None
         stops = list(accumulate(len(group) for group in sequences_of_text))
         return Outputs(
             token_ids=sequences,
@@ -217,6 +218,13 @@ class EmbeddingService:
             ],
         )
 
+    def check_fits(self, num_texts: int, num_tokens: int, *, field: str) -> None:
+        """Refuse texts that take too long even on an idle replica, before they are made; raises ``ProblemError``."""
+        try:
+            self.scheduler.check_fits(num_texts, num_tokens)
+        except TooLongError as error:
+            raise self._refusal(error, field) from None
+
     async def aside(self, jobs: Iterable[Callable[[], T]]) -> list[T]:
         """Run short jobs in the thread that turns large answers into text, one after another."""
         with self.trace("render"):
@@ -227,6 +235,20 @@ class EmbeddingService:
         self.scheduler.close()
         self._tokenizing.close()
         self._rendering.close()
+
+    def _refusal(self, error: TooLongError | QueueFullError, field: str) -> problems.ProblemError:
+        limits = self.engine.recipe.limits
+        if isinstance(error, TooLongError):
+            return problems.request_too_long(field, error.num_tokens, error.fitting_tokens)
+        if error.too_slow:
+            return problems.queue_too_slow(limits.request_timeout_s, error.retry_after_s)
+        return problems.queue_full(limits.max_queued_texts, error.retry_after_s)
+
+    def _check_places(self, number: int, field: str) -> None:
+        """Refuse more texts and windows than the queue has places: they would be refused however often they are sent."""
+        limit = self.engine.recipe.limits.max_queued_texts
+        if number > limit:
+            raise problems.too_many_places(field, number, limit)
 
     def _check(self, texts: Sequence[Text], params: Sequence[str]) -> None:
         empty = [param for text, param in zip(texts, params, strict=True) if not text]
@@ -260,9 +282,14 @@ class EmbeddingService:
             return await self.tokenize_in_slices(strings, self.engine.encoder.tokenize)
         return [text for text in texts if not isinstance(text, str)]
 
-    async def tokenize_in_slices(self, texts: Sequence[str], call: Callable[[list[str]], list[T]]) -> list[T]:
-        """Return what ``call`` returns for each text, called with some of them at a time in the tokenizer's thread."""
-        slices = await self.with_tokenizer(partial(call, some) for some in _slices(texts))
+    async def tokenize_in_slices(
+        self, texts: Sequence[str], call: Callable[[list[str]], list[T]], *, more_characters: int = 0
+    ) -> list[T]:
+        """Return what ``call`` returns for each text, called with some of them at a time in the tokenizer's thread.
+
+        ``more_characters`` is what ``call`` adds to each text.
+        """
+        slices = await self.with_tokenizer(partial(call, some) for some in _slices(texts, more_characters))
         return [outcome for outcomes in slices for outcome in outcomes]
 
     async def with_tokenizer(self, jobs: Iterable[Callable[[], T]]) -> list[T]:
@@ -295,16 +322,17 @@ class EmbeddingService:
         return [cut(ids, limit, left=cut_left)]
 
 
-def _slices(texts: Sequence[str]) -> Iterator[list[str]]:
-    """Yield the texts in order, about ``_CHARACTERS_IN_JOB`` characters at a time."""
+def _slices(texts: Sequence[str], more_characters: int) -> Iterator[list[str]]:
+    """Yield the texts in order, about ``_CHARACTERS_IN_JOB`` characters at a time, with those that are added to each."""
     some: list[str] = []
     size = 0
     for text in texts:
-        if some and size + len(text) > _CHARACTERS_IN_JOB:
+        length = len(text) + more_characters
+        if some and size + length > _CHARACTERS_IN_JOB:
             yield some
             some, size = [], 0
         some.append(text)
-        size += len(text)
+        size += length
     if some:
         yield some
 

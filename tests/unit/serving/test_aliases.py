@@ -54,9 +54,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedModels]:
 
 @pytest.fixture(scope="module")
 def app(models: ServedModels) -> FastAPI:
-    lines = [f"{name} {hashlib.sha256(f'k-{name}'.encode()).hexdigest()}" for name in (*KEYS, "limited", "other")]
-    lines[-2] += " models=encoder"
-    lines[-1] += " models=two"
+    named = {"limited": "encoder", "other": "two", "several": "absent,two,one", "elsewhere": "absent"}
+    lines = [f"{name} {hashlib.sha256(f'k-{name}'.encode()).hexdigest()}" for name in (*KEYS, *named)]
+    lines[-len(named) :] = [
+        f"{line} models={allowed}" for line, allowed in zip(lines[-len(named) :], named.values(), strict=True)
+    ]
     return build_api(*models.services, keys=KeyRing(parse_keys("\n".join(lines), origin="test")))
 
 
@@ -121,6 +123,16 @@ def test_a_key_of_an_alias_may_name_its_own_model_of_it_and_no_other(app: FastAP
     assert ask(app, "/embed", {"inputs": "x"}, key="limited")[1]["x-model"] == mine
     assert [card["id"] for card in ask(app, "/v1/models", key="limited")[2]["data"]] == [mine, "encoder"]
     assert [card["id"] for card in ask(app, "/v1/models", key="other")[2]["data"]] == [TWO]
+
+
+def test_the_first_model_of_a_key_that_is_served_answers_requests_that_name_none(app: FastAPI) -> None:
+    """One list of keys may be for several endpoints."""
+    status, headers, _ = ask(app, "/embed", {"inputs": "x"}, key="several")
+    assert (status, headers["x-model"]) == (200, TWO)
+    assert ask(app, "/info", key="several")[2]["model"] == TWO
+    assert ask(app, "/embed?model=one", {"inputs": "x"}, key="several")[1]["x-model"] == ONE
+    status, _, answer = ask(app, "/embed", {"inputs": "x"}, key="elsewhere")
+    assert (status, answer["error"]["code"]) == (403, "insufficient_scope")
 
 
 def test_an_alias_of_several_models_needs_keys(models: ServedModels) -> None:

@@ -24,7 +24,7 @@ def test_keys_alternate_by_tokens_and_one_key_keeps_its_order() -> None:
 def test_a_key_that_was_idle_gets_no_credit_for_that() -> None:
     turns = Turns()
     turns.next("a", 10)
-    turns.take(turns.next("a", 10))
+    turns.take([("a", turns.next("a", 10), 10)])
     assert turns.next("b", 1) == 10
 
 
@@ -34,6 +34,17 @@ def test_dropped_texts_cost_their_key_nothing() -> None:
     turns.next("a", 1_000_000)
     turns.keep([("a", stays, 4)])
     assert turns.next("a", 1) == 4
+
+
+def test_a_key_that_drops_texts_still_pays_for_those_that_were_computed() -> None:
+    turns = Turns()
+    long = turns.next("a", 8000)
+    turns.next("a", 1)
+    waiting = [("b", turns.next("b", 5), 5) for _ in range(3)]
+    turns.take([("a", long, 8000)])
+    turns.keep(waiting)  # the short text of a was dropped
+    assert turns.next("a", 1) == 8000
+    assert turns.next("b", 5) == 15
 
 
 def test_what_is_before_a_text_does_not_grow_with_another_key_s_flood() -> None:

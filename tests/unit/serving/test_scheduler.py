@@ -117,6 +117,33 @@ def test_texts_of_a_client_that_left_are_not_computed() -> None:
     _run(body)
 
 
+def test_the_gauge_of_queued_texts_is_zero_after_the_last_client_left() -> None:
+    async def body() -> None:
+        gauge: list[float] = []
+        recorder = Recorder(held=True)
+        scheduler = Scheduler(
+            recorder,
+            QueueLimits(max_batch_tokens=3, max_queued_texts=100),
+            record=lambda name, value, tags: gauge.append(value) if name == "cm_queued_texts" else None,
+        )
+
+        async def request(name: int) -> None:
+            with scheduler.admit(1):
+                await _vectors(scheduler, [_text(name)])
+
+        tasks = [asyncio.create_task(request(name)) for name in range(3)]
+        await _entered(recorder)
+        assert gauge == [2]
+        for task in tasks[1:]:
+            task.cancel()
+        recorder.gate.release(10)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert gauge[-1] == 0
+        scheduler.close()
+
+    _run(body)
+
+
 def test_a_client_that_leaves_while_its_batch_computes_disturbs_no_other() -> None:
     async def body() -> None:
         recorder = Recorder(held=True)

@@ -1,10 +1,13 @@
 """``/predict`` and ``/token-classify``: the classification head of a fine-tuned model.
 
-``/predict`` has TEI's bodies, ``/token-classify`` those of Hugging Face's token-classification pipeline.
+``/predict`` has TEI's bodies, ``/token-classify`` those of Hugging Face's token-classification pipeline. A head may have
+thousands of labels, as one for ICD codes, so an answer of ``/predict`` is bounded before it is computed, and rendered in slices.
 
 Legend: N texts, T tokens of one text, L labels.
 """
 
+import json
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Literal
 
@@ -18,6 +21,7 @@ from clinical_modernbert.recipe.vocabulary import HeadKind
 from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.engine import Engine
 from clinical_modernbert.serving.forward import EncodeTask
+from clinical_modernbert.serving.routes.rendering import check_items, render_lists
 from clinical_modernbert.serving.routes.route import Examples
 from clinical_modernbert.serving.schemas import Body, Schema, Texts, TruncationDirection
 from clinical_modernbert.serving.service import EmbeddingService
@@ -34,6 +38,7 @@ TOKEN_CLASSIFY_EXAMPLES: Examples = {
         "parameters": {"aggregation_strategy": "none", "ignore_labels": []},
     },
 }
+_SCORES_IN_JOB = 32_768
 _PROBLEM_OF_FUNCTION = {
     "softmax": "single_label_classification",
     "sigmoid": "multi_label_classification",
@@ -109,29 +114,33 @@ class LabelledSpan(Schema):
     end: int
 
 
-async def predict(
-    service: EmbeddingService, request: PredictRequest, response: Response
-) -> list[ClassScore] | list[list[ClassScore]]:
+async def predict(service: EmbeddingService, request: PredictRequest) -> Response:
     """Return the labels of each text, the most likely first."""
     engine, parameters = service.engine, request.parameters
     _require(engine, "sequence")
     texts = [request.inputs] if isinstance(request.inputs, str) else [pair[0] for pair in request.inputs]
+    labels, top_k = engine.labels, parameters.top_k if parameters else None
+    service.check_texts(texts, "inputs")
+    num_scores, limit = min(top_k or len(labels), len(labels)), engine.recipe.limits.max_class_scores
+    check_items(len(texts), num_scores, name="scores", limit=limit, setting="max_class_scores")
     outputs = await service.run(
-        service.check_texts(texts, "inputs"),
+        texts,
         field="inputs",
         task=lambda ids: EncodeTask(ids, kind="classify"),
         truncate=request.truncate,
         cut_left=request.truncation_direction.lower() == "left",
     )
-    response.headers["x-truncated"] = str(outputs.num_truncated)
     problem = _PROBLEM_OF_FUNCTION.get((parameters and parameters.function_to_apply) or "", engine.problem)
     scores_NL = scores(np.stack(outputs.arrays), problem="regression" if request.raw_scores else problem)
-    top_k = parameters.top_k if parameters else None
-    answers = [
-        [ClassScore(score=float(row_L[i]), label=engine.labels[i]) for i in np.argsort(-row_L)[:top_k]]
-        for row_L in scores_NL
-    ]
-    return answers[0] if isinstance(request.inputs, str) else answers
+    (content,) = await render_lists(
+        service,
+        [scores_NL],
+        partial(_render_scores, labels=labels, top_k=top_k),
+        items_in_job=max(_SCORES_IN_JOB // len(labels), 1),
+    )
+    headers = {"x-truncated": str(outputs.num_truncated)}
+    content = content[1:-1] if isinstance(request.inputs, str) else content
+    return Response(content, media_type="application/json", headers=headers)
 
 
 async def token_classify(
@@ -161,6 +170,15 @@ async def token_classify(
         for text, (_, offsets), (first, stop) in zip(texts, encoded, outputs.ranges, strict=True)
     )
     return answers[0] if isinstance(request.inputs, str) else answers
+
+
+def _render_scores(scores_NL: NDArray[np.float32], *, labels: Sequence[str], top_k: int | None) -> str:
+    return json.dumps(
+        [
+            [{"score": float(row_L[i]), "label": labels[i]} for i in np.argsort(-row_L)[:top_k].tolist()]
+            for row_L in scores_NL
+        ]
+    )
 
 
 def _spans(

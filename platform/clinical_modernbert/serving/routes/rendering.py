@@ -1,4 +1,4 @@
-"""Large answers as JSON, rendered in short jobs: a job of one request does not delay the answers of others for long."""
+"""Large answers as JSON: bounded before they are computed, and rendered in short jobs, which do not delay others for long."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.service import EmbeddingService
 
 Items = Sequence[Any] | NDArray[np.float32]
@@ -16,6 +17,17 @@ NUMBERS_IN_JOB = 65_536
 
 _Part = tuple[int, int, int]
 """Items of one list in one job: the list's position, the first item, one past the last."""
+
+
+def check_items(num_texts: int, num_items: int, *, name: str, limit: int, setting: str) -> None:
+    """Refuse an answer that may have more than ``limit`` items, ``num_items`` for each text; raises ``ProblemError``."""
+    if num_texts * num_items <= limit:
+        return
+    ways = [f"send at most {limit // num_items} texts"] if limit >= num_items else []
+    ways += [f"set top_k to at most {limit // num_texts}"] if limit >= num_texts else []
+    fits = f"{setting}={limit}: {' or '.join(ways) or 'split the request'}"
+    answer = f"up to {num_texts * num_items} {name}, {num_items} for each text"
+    raise problems.answer_too_large("inputs", answer, fits)
 
 
 def render_numbers(array: NDArray[np.float32]) -> str:

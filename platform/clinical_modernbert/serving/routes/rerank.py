@@ -15,7 +15,7 @@ from clinical_modernbert.serving.forward import EncodeTask
 from clinical_modernbert.serving.routes.openai import Usage
 from clinical_modernbert.serving.routes.route import Examples
 from clinical_modernbert.serving.schemas import Body, Schema, TruncationDirection
-from clinical_modernbert.serving.service import EmbeddingService, Outputs
+from clinical_modernbert.serving.service import EmbeddingService, Outputs, SomeTexts
 
 _QUERY, _TEXTS = "short of breath", ["dyspnoea on exertion", "ankle sprain"]
 RERANK_EXAMPLES: Examples = {"two_texts": {"query": _QUERY, "texts": _TEXTS, "return_text": True}}
@@ -96,11 +96,12 @@ async def rerank(service: EmbeddingService, request: RerankRequest, response: Re
     ]
 
 
-async def v1_rerank(service: EmbeddingService, request: V1RerankRequest) -> V1RerankResponse:
+async def v1_rerank(service: EmbeddingService, request: V1RerankRequest, response: Response) -> V1RerankResponse:
     """Return the documents by their relevance to the query, the most relevant first."""
     found_N, outputs = await _score(
         service, request.query, request.documents, field="documents", truncate=request.truncate, cut_left=False
     )
+    response.headers["x-truncated"] = str(outputs.num_truncated)
     if _is_cross_encoder(service):
         found_N = scores(found_N[:, None], problem=None)[:, 0]
     order = np.argsort(-found_N, kind="stable").tolist()[: request.top_n]
@@ -124,6 +125,7 @@ async def _score(
     service.check_texts(texts, field)
     if _is_cross_encoder(service):
         tokenizer = service.engine.encoder.tokenizer
+        await _check_query(service, query, len(texts), field=field)
 
         def encode(some: list[str]) -> list[list[int]]:
             encoded: list[list[int]] = tokenizer([query] * len(some), some, truncation=False, padding=False)[
@@ -131,15 +133,16 @@ async def _score(
             ]
             return encoded
 
-        pairs = await service.tokenize_in_slices(texts, encode)
+        pairs = await service.tokenize_in_slices(texts, encode, more_characters=len(query))
         outputs = await service.run(
             pairs, field=field, truncate=truncate, task=lambda ids: EncodeTask(ids, kind="classify")
         )
         return np.concatenate(outputs.arrays), outputs
     prompts = service.engine.prompts.texts
     prompted = [f"{prompts.get('document', '')}{text}" for text in texts]
+    params = [f"{field}[{i}]" for i in range(len(texts))]
     outputs = await service.run(
-        [f"{prompts.get('query', '')}{query}", *prompted],
+        SomeTexts([f"{prompts.get('query', '')}{query}", *prompted], ["query", *params]),
         field=field,
         truncate=truncate,
         cut_left=cut_left,
@@ -147,6 +150,20 @@ async def _score(
     )
     unit_ND = service.engine.finish(np.stack(outputs.arrays), dimensions=None, normalize=True)
     return np.asarray(unit_ND[1:] @ unit_ND[0], dtype=np.float32), outputs
+
+
+async def _check_query(service: EmbeddingService, query: str, num_texts: int, *, field: str) -> None:
+    """Refuse a query that leaves no room for a text, or whose pairs take too long: each text's pair repeats the query.
+
+    Raises ``ProblemError``, before any pair is made.
+    """
+    tokenizer = service.engine.encoder.tokenizer
+    (ids,) = await service.tokenize([query])
+    between = tokenizer.num_special_tokens_to_add(pair=True) - tokenizer.num_special_tokens_to_add(pair=False)
+    most = service.engine.max_tokens - between - 1
+    if len(ids) > most:
+        raise problems.query_too_long(len(ids), most)
+    service.check_fits(num_texts, num_texts * (len(ids) + between), field=field)
 
 
 def _is_cross_encoder(service: EmbeddingService) -> bool:

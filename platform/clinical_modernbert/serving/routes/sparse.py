@@ -15,7 +15,7 @@ from pydantic import Field
 
 from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.forward import EncodeTask
-from clinical_modernbert.serving.routes.rendering import render_lists
+from clinical_modernbert.serving.routes.rendering import check_items, render_lists
 from clinical_modernbert.serving.routes.route import Examples
 from clinical_modernbert.serving.schemas import Body, EmbeddingInput, Schema, TruncationDirection
 from clinical_modernbert.serving.service import EmbeddingService, as_list
@@ -57,7 +57,8 @@ async def embed_sparse(service: EmbeddingService, request: EmbedSparseRequest) -
     if engine.head != "masked-lm":
         raise problems.no_head("masked-lm", engine.head)
     top_k = min(request.top_k or engine.vocabulary_size, engine.vocabulary_size)
-    _check_size(request.inputs, top_k, limit=engine.recipe.limits.max_sparse_values)
+    num_texts, limit = len(as_list(request.inputs, "inputs")[0]), engine.recipe.limits.max_sparse_values
+    check_items(num_texts, top_k, name="values", limit=limit, setting="max_sparse_values")
     outputs = await service.run(
         service.with_prompt(request.inputs, request.prompt_name, field="inputs"),
         field="inputs",
@@ -69,17 +70,6 @@ async def embed_sparse(service: EmbeddingService, request: EmbedSparseRequest) -
     contents = await render_lists(service, words, _render, items_in_job=_VALUES_IN_JOB)
     headers = {"x-truncated": str(outputs.num_truncated), "x-compute-tokens": str(outputs.num_tokens)}
     return Response(f"[{','.join(contents)}]", media_type="application/json", headers=headers)
-
-
-def _check_size(inputs: EmbeddingInput, top_k: int, *, limit: int) -> None:
-    """Refuse an answer that may hold too many values, whatever the model weighs; raises ``ProblemError``."""
-    num_texts = len(as_list(inputs, "inputs")[0])
-    if num_texts * top_k <= limit:
-        return
-    ways = [f"send at most {limit // top_k} texts"] if limit >= top_k else []
-    ways += [f"set top_k to at most {limit // num_texts}"] if limit >= num_texts else []
-    fits = f"max_sparse_values={limit}: {' or '.join(ways) or 'split the request'}"
-    raise problems.answer_too_large("inputs", f"up to {num_texts * top_k} values, {top_k} for each text", fits)
 
 
 def _render(words_K2: NDArray[np.float32]) -> str:

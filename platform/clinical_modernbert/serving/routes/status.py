@@ -52,6 +52,7 @@ class Limits(Schema):
     max_tokenized: int
     max_state_numbers: int
     max_sparse_values: int
+    max_class_scores: int
     stalled_after_s: float
     body_timeout_s: float
     request_timeout_s: float

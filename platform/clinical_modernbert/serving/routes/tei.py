@@ -13,10 +13,11 @@ from pydantic import Field, TypeAdapter
 
 from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.forward import EncodeTask
+from clinical_modernbert.serving.metrics import TALLY, Tally
 from clinical_modernbert.serving.routes.rendering import NUMBERS_IN_JOB, render_lists, render_numbers
 from clinical_modernbert.serving.routes.route import Examples
 from clinical_modernbert.serving.schemas import Body, EmbeddingInput, Schema, Texts, TruncationDirection
-from clinical_modernbert.serving.service import EmbeddingService, Outputs
+from clinical_modernbert.serving.service import EmbeddingService, Outputs, SomeTexts
 
 _NOTES = ["chest pain radiating to the left arm", "no acute distress"]
 _SYNONYMS = {"source_sentence": "short of breath", "sentences": ["dyspnoea", "ankle sprain"]}
@@ -125,12 +126,12 @@ async def embed_all(service: EmbeddingService, request: EmbedRequest) -> Respons
 
 async def similarity(service: EmbeddingService, request: SimilarityRequest, response: Response) -> list[float]:
     """Return the cosine of each sentence with the source."""
-    if not request.inputs.sentences:
-        raise problems.empty_input("inputs")
+    source, sentences = request.inputs.source_sentence, request.inputs.sentences
+    service.check_texts(source, "inputs.source_sentence")
+    service.check_texts(sentences, "inputs.sentences")
+    params = ["inputs.source_sentence", *(f"inputs.sentences[{i}]" for i in range(len(sentences)))]
     outputs = await service.run(
-        service.with_prompt(
-            [request.inputs.source_sentence, *request.inputs.sentences], request.parameters.prompt_name, field="inputs"
-        ),
+        service.with_prompt(SomeTexts([source, *sentences], params), request.parameters.prompt_name, field="inputs"),
         field="inputs",
         task=EncodeTask,
         truncate=request.parameters.truncate,
@@ -146,6 +147,7 @@ async def tokenize(service: EmbeddingService, request: TokenizeRequest) -> Respo
     """Return the tokens of each text with their positions in the text."""
     prompt, limit = service.prompt(request.prompt_name), service.engine.recipe.limits.max_tokenized
     texts = [prompt + text for text in service.check_texts(request.inputs, "inputs")]
+    (TALLY.get(None) or Tally()).num_texts = len(texts)
     tokenizer = service.engine.encoder.tokenizer
     special_ids = frozenset(tokenizer.all_special_ids)
     num_tokens = 0

@@ -18,10 +18,12 @@ from clinical_modernbert.tokenizer import build_tokenizer, padded_vocabulary_siz
 from fastapi import FastAPI
 from transformers import BertConfig, BertForSequenceClassification, ModernBertForSequenceClassification
 
-from tests.helpers.asgi import ask
+from tests.helpers.asgi import answer_of, ask
 from tests.helpers.served_app import open_app, publish
 from tests.helpers.served_models import TEXTS, publish_folder
 
+LONG = "acute distress " * 600
+"""Longer than the model reads."""
 QUERY, DOCUMENTS = "chest pain", ["no acute distress", "chest pain radiating to the left arm", "x"]
 
 
@@ -99,6 +101,68 @@ def test_empty_queries_and_documents_are_named(vectors: FastAPI) -> None:
     ):
         status, answer = post(vectors, "/v1/rerank", body)
         assert (status, answer["error"]["param"]) == (400, param)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/rerank", {"query": LONG, "texts": ["x"]}, "query"),
+        ("/rerank", {"query": "x", "texts": ["x", LONG]}, "texts[1]"),
+        ("/v1/rerank", {"query": "x", "documents": [LONG]}, "documents[0]"),
+        ("/similarity", {"inputs": {"source_sentence": LONG, "sentences": ["x"]}}, "inputs.source_sentence"),
+        ("/similarity", {"inputs": {"source_sentence": "x", "sentences": ["x", ""]}}, "inputs.sentences[1]"),
+        ("/similarity", {"inputs": {"source_sentence": "x", "sentences": []}}, "inputs.sentences"),
+    ],
+)
+def test_a_text_that_is_refused_has_the_name_of_its_field(vectors: FastAPI, path: str, body: Any, param: str) -> None:
+    status, answer = post(vectors, path, body)
+    assert (status // 100, answer["error"]["param"]) == (4, param)
+    assert answer["error"]["message"].startswith(param)
+
+
+def test_the_query_is_none_of_the_texts_that_a_request_may_have(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    app, service = open_app(publish(tmp_path_factory.mktemp("few")), max_texts=3)
+    assert post(app, "/rerank", {"query": "x", "texts": ["a", "b", "c"]})[0] == 200
+    status, answer = post(app, "/rerank", {"query": "x", "texts": ["a"] * 4})
+    assert (status, answer["error"]["message"][:37]) == (413, "texts has 4 texts; the limit is max_t")
+    pair = {"source_sentence": "x", "sentences": ["a", "b", "c"]}
+    assert post(app, "/similarity", {"inputs": pair})[0] == 200
+    service.close()
+
+
+def test_texts_that_were_cut_are_counted_in_a_header(vectors: FastAPI) -> None:
+    body = {"query": "x", "documents": ["a", LONG], "truncate": True}
+    status, headers, _ = asyncio.run(answer_of(vectors, "POST", "/v1/rerank", body))
+    assert (status, headers["x-truncated"]) == (200, "1")
+
+
+def test_a_query_is_not_repeated_without_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """200,000 characters before each of 2,048 short texts are 100 million tokens: minutes in a thread that all requests share."""
+    app, service = cross_encoder(tmp_path / "export", "modernbert")
+    tokenizer, sizes = service.engine.encoder.tokenizer, []
+    original = type(tokenizer).__call__
+
+    def counted(self: Any, *texts: Any, **options: Any) -> Any:
+        sizes.append(sum(len(text) for some in texts for text in some))
+        return original(self, *texts, **options)
+
+    monkeypatch.setattr(type(tokenizer), "__call__", counted)
+    for truncate in (False, True):  # no text would be left in a pair
+        body = {"query": "acute " * 33_000, "texts": ["x"] * 2048, "truncate": truncate}
+        status, answer = post(app, "/rerank", body)
+        assert (status, answer["error"]["code"], answer["error"]["param"]) == (422, "text_too_long", "query")
+        assert "next to a text it may have at most 126" in answer["error"]["message"]
+    assert sum(sizes) < 500_000
+    monkeypatch.setattr(service.scheduler.speed, "tokens_per_s", 100.0)
+    status, answer = post(app, "/rerank", {"query": "acute " * 60, "texts": ["x"] * 2048})
+    assert (status, answer["error"]["code"]) == (413, "request_too_long")
+    assert sum(sizes) < 500_000
+    monkeypatch.setattr(service.scheduler.speed, "tokens_per_s", None)
+    assert post(app, "/rerank", {"query": "acute " * 60, "texts": ["x"] * 300})[0] == 200
+    service.close()
+    assert max(sizes[2:]) <= 33_000  # the pairs of a slice, each with the query
 
 
 def test_a_head_of_one_label_scores_pairs_as_transformers_does(tmp_path: Path) -> None:
