@@ -27,14 +27,14 @@ async def answer_of(
     root_path: str = "",
     query: str = "",
 ) -> tuple[int, dict[str, str], bytes]:
-    """Return status, headers and bytes of the answer."""
+    """Return status, headers and bytes of the answer; a body of bytes is sent as it is."""
     sent = {"content-type": "application/json", **(headers or {})}
     scope = {
         "type": "http", "method": method, "path": root_path + path, "root_path": root_path,
         "headers": [(name.encode(), value.encode()) for name, value in sent.items()],
         "query_string": query.encode(), "http_version": "1.1", "scheme": "http", "server": ("test", 80), "client": ("test", 1),
     }  # fmt: skip
-    content = b"" if body is None else json.dumps(body).encode()
+    content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
     requests = [{"type": "http.request", "body": content, "more_body": False}]
     answers: list[Message] = []
 

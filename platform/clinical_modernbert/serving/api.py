@@ -141,11 +141,11 @@ def build_api(*services: EmbeddingService, keys: KeyRing | None = None) -> FastA
         )
     for route in ROUTES:
         route.add_to(api, models)
-    fields = {route.path: route.fields for route in ROUTES}
+    bodies = {route.path: route.body for route in ROUTES}
 
     async def answer_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return _refuse(problems.invalid_body(error.errors(), fields.get(route_path(request.scope), ())))
+        return _refuse(problems.invalid_body(error.errors(), bodies.get(route_path(request.scope))))
 
     api.add_exception_handler(problems.ProblemError, _answer_problem)
     api.add_exception_handler(RequestValidationError, answer_invalid)
@@ -171,6 +171,8 @@ async def _answer_http(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code in (404, 405):
         problem = problems.not_found(error.status_code)
+    elif error.status_code == 400:  # what FastAPI raises for a body that json cannot read, but for a wrong character
+        problem = problems.invalid_json()
     else:
         problem = problems.ProblemError(error.status_code, "http_error", "the request is not a valid one")
     _tally(problem)

@@ -1,6 +1,7 @@
 """The body of a request before it is parsed: its bytes and the items of its lists are counted, so that parsing is bounded."""
 
 import asyncio
+import json
 
 import numpy as np
 from starlette.datastructures import Headers
@@ -15,7 +16,7 @@ class ClientLeftError(Exception):
 
 
 async def read_body(scope: Scope, receive: Receive, limits: ServeLimits) -> bytes:
-    """Return the whole body; raises ``ProblemError`` if it is too large, ``ClientLeftError`` if its client disconnects."""
+    """Return the whole body; raises ``ClientLeftError`` after a disconnect, ``ProblemError`` for one too large or in UTF-16."""
     announced = Headers(scope=scope).get("content-length", "")
     if announced.isdigit() and int(announced) > limits.max_body_bytes:
         raise problems.body_too_large(limits.max_body_bytes)
@@ -31,6 +32,9 @@ async def read_body(scope: Scope, receive: Receive, limits: ServeLimits) -> byte
         chunks.append(chunk)
         more = message.get("more_body", False)
     body = b"".join(chunks)
+    # Python would read UTF-16 and UTF-32 too, in which commas and quotes cannot be counted by their bytes.
+    if not json.detect_encoding(body).startswith("utf-8"):
+        raise problems.invalid_json()
     # Leaving strings out takes tenths of a second for a hostile body: in a thread it lets others' requests through.
     if body.count(b",") > limits.max_items and await asyncio.to_thread(has_more_items, body, limits.max_items):
         raise problems.too_many_items(limits.max_items)

@@ -4,12 +4,11 @@ Messages of pydantic and FastAPI may contain input, so these messages use only t
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, get_args
 
 from clinical_modernbert.recipe.vocabulary import HeadKind
-from clinical_modernbert.serving.schemas import ErrorBody, ErrorDetail
-
-_INPUT_KINDS = "a string, a list of strings, a list of token ids, or a list of lists of token ids"
+from clinical_modernbert.serving.schemas import ErrorBody, ErrorDetail, Form, Schema
 
 
 class ProblemError(Exception):
@@ -267,29 +266,65 @@ def of_proxy(status: int) -> ProblemError | None:
     return internal_error() if status >= 500 else None
 
 
-def invalid_body(errors: Sequence[Any], known_fields: Sequence[str]) -> ProblemError:
+def invalid_json(position: int | None = None) -> ProblemError:
+    """400: the body is not JSON, not UTF-8, or nested too deeply."""
+    where = "" if position is None else f" at character {position}"
+    return ProblemError(400, "invalid_json", f"the body is not valid JSON in UTF-8{where}")
+
+
+def invalid_body(errors: Sequence[Any], schema: type[Schema] | None) -> ProblemError:
     """400 for a body that is not JSON, 422 for wrong fields or types; ``errors`` as FastAPI lists them."""
     first = errors[0]
     if first["type"] == "json_invalid":
         position = first["loc"][-1]
-        where = f" at character {position}" if isinstance(position, int) else ""
-        return ProblemError(400, "invalid_json", f"the body is not valid JSON{where}")
-    fields = [part for part in first["loc"] if part != "body"]
-    if not fields:
+        return invalid_json(position if isinstance(position, int) else None)
+    loc = first["loc"][1:] if first["loc"][:1] == ("body",) else first["loc"]
+    if not loc:
         message = "the body must be a JSON object with Content-Type: application/json"
         return ProblemError(422, "invalid_body", message)
-    field = str(fields[0])
+    place = _place(loc, schema)
     if first["type"] == "extra_forbidden":
         # The name of an unknown field is the client's text: it is not repeated.
-        return ProblemError(
-            422, "unknown_field", f"the body has an unknown field; known fields: {', '.join(known_fields)}"
-        )
-    if first["type"] == "missing":
-        return ProblemError(422, "missing_field", f"{field} is required", param=field)
-    if field not in known_fields:
-        # The name may be the client's text.
+        known = f"an unknown field; known fields: {', '.join(place.inside)}"
+        return ProblemError(422, "unknown_field", f"{place.name or 'the body'} has {known}", param=place.name)
+    if place.name is None:
         return ProblemError(422, "invalid_body", "the body does not match the schema of this route in /openapi.json")
-    if field in ("input", "inputs"):
-        return ProblemError(422, f"invalid_{field}", f"{field} must be {_INPUT_KINDS}", param=field)
-    # pydantic's messages for the other fields say what would be right and contain no input.
-    return ProblemError(422, f"invalid_{field}", f"{field}: {first['msg']}", param=field)
+    if first["type"] == "missing":
+        return ProblemError(422, "missing_field", f"{place.name} is required", param=place.name)
+    # pydantic's messages say what would be right and contain no input.
+    reason = f"{place.name}: {first['msg']}"
+    if place.form:
+        reason = f"{place.name} must be {place.form}"
+    elif place.inside:
+        reason = f"{place.name} must be an object with the fields {', '.join(place.inside)}"
+    return ProblemError(422, f"invalid_{loc[0]}", reason, param=place.name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an error is: made of the names of this package's fields and of positions, never of a client's names."""
+
+    name: str | None
+    """Such as ``parameters.top_k`` or ``texts[3]``; None for the body itself."""
+    form: str | None
+    """What the field must be, if it takes several forms."""
+    inside: tuple[str, ...]
+    """Fields of the object that is expected there; empty for another value."""
+
+
+def _place(loc: Sequence[str | int], schema: type[Schema] | None) -> _Place:
+    """Follow an error's position as far as it names known fields; what follows is a name of pydantic's or of the client's."""
+    name: str | None = None
+    form: str | None = None
+    for part in loc:
+        if schema is not None and part in schema.model_fields:
+            field = schema.model_fields[str(part)]
+            name = f"{name}.{part}" if name else str(part)
+            form = next((found.text for found in field.metadata if isinstance(found, Form)), None)
+            kinds = (field.annotation, *get_args(field.annotation))
+            schema = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Schema)), None)
+        elif isinstance(part, int) and name and schema is None and form is None:
+            name = f"{name}[{part}]"
+        else:
+            break
+    return _Place(name, form, tuple(schema.model_fields) if schema else ())

@@ -4,6 +4,7 @@ Unknown fields are refused: a misspelt ``dimensions`` would otherwise give vecto
 other servers define are ignored, and the answer names them.
 """
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
@@ -21,11 +22,20 @@ IGNORED_FIELDS = frozenset(
 vLLM's.
 """
 
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a refusal says that a field must be, where the field takes several forms."""
+
+    text: str
+
+
 TokenIds = Annotated[list[int], Field(fail_fast=True)]
-EmbeddingInput = (
-    str | Annotated[list[str], Field(fail_fast=True)] | TokenIds | Annotated[list[TokenIds], Field(fail_fast=True)]
-)
-Texts = str | list[str]
+EmbeddingInput = Annotated[
+    str | Annotated[list[str], Field(fail_fast=True)] | TokenIds | Annotated[list[TokenIds], Field(fail_fast=True)],
+    Form("a string, a list of strings, a list of token ids, or a list of lists of token ids"),
+]
+Texts = Annotated[str | list[str], Form("a string or a list of strings")]
 TruncationDirection = Literal["Right", "Left", "right", "left"]
 
 

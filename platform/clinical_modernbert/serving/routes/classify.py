@@ -23,7 +23,7 @@ from clinical_modernbert.serving.engine import Engine
 from clinical_modernbert.serving.forward import EncodeTask
 from clinical_modernbert.serving.routes.rendering import check_items, render_lists
 from clinical_modernbert.serving.routes.route import Examples
-from clinical_modernbert.serving.schemas import Body, Schema, Texts, TruncationDirection
+from clinical_modernbert.serving.schemas import Body, Form, Schema, Texts, TruncationDirection
 from clinical_modernbert.serving.service import EmbeddingService
 
 PREDICT_EXAMPLES: Examples = {
@@ -58,9 +58,10 @@ class PredictParameters(Body):
 class PredictRequest(Body):
     """Body of ``POST /predict``."""
 
-    inputs: str | Annotated[list[Annotated[list[str], Field(min_length=1, max_length=1)]], Field(min_length=1)] = Field(
-        examples=["Patients were randomised to aspirin or placebo.", [["short of breath"], ["ankle sprain"]]]
-    )
+    inputs: Annotated[
+        str | Annotated[list[Annotated[list[str], Field(min_length=1, max_length=1)]], Field(min_length=1)],
+        Form('a string, or a list of lists of one string each, as in [["one text"], ["another"]]'),
+    ] = Field(examples=["Patients were randomised to aspirin or placebo.", [["short of breath"], ["ankle sprain"]]])
     """One text, or a batch in TEI's form: a list of lists of one text. A flat list is a pair in TEI, and is refused here."""
     raw_scores: bool = False
     """Answer the head's outputs instead of probabilities."""

@@ -89,6 +89,54 @@ def test_a_required_field_that_is_null_is_still_refused(app: FastAPI) -> None:
     assert (status, answer["error"]["code"], answer["error"]["param"]) == (422, "invalid_inputs", "inputs")
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "param", "message"),
+    [
+        ("/fill-mask", {"inputs": "[MASK]", "parameters": {"topk": 3}}, "parameters", "known fields: top_k, targets"),
+        ("/fill-mask", {"inputs": "[MASK]", "parameters": {"top_k": 3000}}, "parameters.top_k", "equal to 1000"),
+        ("/fill-mask", {"inputs": "[MASK]", "parameters": {"targets": ["a", 1]}}, "parameters.targets[1]", "string"),
+        ("/fill-mask", {"inputs": "[MASK]", "parameters": 3}, "parameters", "an object with the fields top_k, targets"),
+        ("/fill-mask", {"inputs": [[1, 2]]}, "inputs", "must be a string or a list of strings"),
+        ("/tokenize", {"inputs": [1, 2]}, "inputs", "must be a string or a list of strings"),
+        ("/predict", {"inputs": ["a", "b"]}, "inputs", "a list of lists of one string each"),
+        ("/embed", {"inputs": {"text": "a"}}, "inputs", "or a list of lists of token ids"),
+        ("/similarity", {"inputs": {"source_sentence": "a"}}, "inputs.sentences", "inputs.sentences is required"),
+        ("/similarity", {"inputs": "a"}, "inputs", "an object with the fields source_sentence, sentences"),
+        ("/rerank", {"query": "a", "texts": ["b", 3]}, "texts[1]", "string"),
+        ("/rerank", {"query": "a", "texts": "b"}, "texts", "list"),
+        (
+            "/rerank",
+            {"query": "a", "texts": ["b"], "top": 1},
+            None,
+            "the body has an unknown field; known fields: query,",
+        ),
+    ],
+)
+def test_a_refusal_names_the_field_and_says_what_this_route_takes(
+    app: FastAPI, path: str, body: Any, param: str | None, message: str
+) -> None:
+    status, answer = asyncio.run(ask(app, "POST", path, body))
+    assert (status, answer["error"]["param"]) == (422, param)
+    assert message in answer["error"]["message"]
+    assert answer["error"]["message"].startswith(param or "the body")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"inputs": "Zebulon \u00e9"}'.encode("latin-1"),
+        b'{"inputs": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+        '{"inputs": "Zebulon"}'.encode("utf-16"),
+        '{"options": "\u2200", "inputs": ['.encode("utf-16-le") + "1,".encode("utf-16-le") * 300_000,
+    ],
+    ids=["latin-1", "deep", "utf-16", "utf-16 with more items than are allowed"],
+)
+def test_a_body_that_is_not_json_in_utf_8_is_refused_as_such(app: FastAPI, content: bytes) -> None:
+    status, _, answer = asyncio.run(answer_of(app, "POST", "/embed", content))
+    assert (status, json.loads(answer)["error"]["code"]) == (400, "invalid_json")
+    assert b"UTF-8" in answer and b"Zebulon" not in answer
+
+
 @pytest.mark.parametrize("named", [{}, {"model": None}, {"model": "tiny"}])
 def test_the_model_may_be_left_out(app: FastAPI, named: dict[str, Any]) -> None:
     status, answer = asyncio.run(ask(app, "POST", "/v1/embeddings", {"input": "x", **named}))
