@@ -3,8 +3,8 @@
     serve run apps.encoder:build model=demo root=file:///data/artifacts
     serve run apps.encoder:build recipe=serve/demo limits.max_texts=32
 
-Every argument other than ``recipe``, ``root`` and ``wait_for_model`` overrides a field of the recipe, with the same dotted
-paths as ``--set``.
+Every argument other than ``recipe``, ``root``, ``wait_for_model`` and ``num_nodes`` overrides a field of the recipe, with the
+same dotted paths as ``--set``.
 """
 
 import json
@@ -14,7 +14,7 @@ from clinical_modernbert.job import open_root
 from clinical_modernbert.recipe import ServeRecipe, build_recipe, read_recipe
 from clinical_modernbert.serving.app import build_application
 from clinical_modernbert.serving.notice import put_up
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from ray.serve import Application
 
 
@@ -30,13 +30,16 @@ class ServingArgs(BaseModel):
     """Artifact store, file:///folder or s3://bucket/prefix; by default ARTIFACT_ROOT."""
     wait_for_model: bool = False
     """Wait for a model that is not finished yet, as the chart sets it; otherwise an absent model is an error."""
+    num_nodes: int | None = Field(default=None, ge=1)
+    """Nodes that share the replicas, as the chart sets it: each takes its share at most. Without it replicas go where they
+    fit."""
 
 
 def build(args: ServingArgs) -> Application:
     """Return the application that ``args`` describe."""
     patience_s = float("inf") if args.wait_for_model else 0
     store = wait_until_there(lambda: open_root(args.root), patience_s=patience_s, on_wait=put_up)
-    return build_application(store, recipe_of(args), wait_for_model=args.wait_for_model)
+    return build_application(store, recipe_of(args), wait_for_model=args.wait_for_model, num_nodes=args.num_nodes)
 
 
 def recipe_of(args: ServingArgs) -> ServeRecipe:

@@ -221,7 +221,8 @@ def test_the_endpoint_serves_the_application_with_its_arguments(render: Render) 
 
     assert application["import_path"] == "apps.encoder:build"
     assert application["args"] == {
-        "recipe": "serve/demo", "root": "s3://clinical-modernbert/cpu", "scaling.num_replicas": 2, "wait_for_model": True
+        "recipe": "serve/demo", "root": "s3://clinical-modernbert/cpu", "scaling.num_replicas": 2, "wait_for_model": True,
+        "num_nodes": 2,
     }  # fmt: skip
 
 

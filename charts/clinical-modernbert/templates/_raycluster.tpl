@@ -206,7 +206,7 @@ spec:
       lifecycle:
         preStop:
           exec:
-            # Serve starts a replica elsewhere and lets this node finish its requests; its proxy ends when none is left. Where the head is
+            # Serve sends this node no new request and lets it finish the open ones; its proxy ends when none is left. Where the head is
             # gone too, as in an uninstall, nothing can be drained: Ray gives up after 5 s instead of a minute.
             command:
               - /bin/bash

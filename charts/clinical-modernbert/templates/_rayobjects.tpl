@@ -17,7 +17,7 @@ spec:
 
 {{- define "cm.endpointObject" -}}
 {{- $arguments := deepCopy .Values.endpoint.overrides }}
-{{- range $field, $instead := dict "root" "set objectStore.root" "recipe" "set endpoint.recipe" "model" "set endpoint.model" "require_keys" "set endpoint.apiKeys.existingSecret" "wait_for_model" "the endpoint always waits" }}
+{{- range $field, $instead := dict "root" "set objectStore.root" "recipe" "set endpoint.recipe" "model" "set endpoint.model" "require_keys" "set endpoint.apiKeys.existingSecret" "wait_for_model" "the endpoint always waits" "num_nodes" "set endpoint.workers" }}
 {{- if hasKey $arguments $field }}
 {{- fail (printf "\n\nendpoint.overrides.%s is set by the chart: %s\n" $field $instead) }}
 {{- end }}
@@ -31,6 +31,8 @@ spec:
 {{- /* An error of the build would be final: KubeRay does not send an unchanged configuration again. */}}
 {{- $_ := set $arguments "wait_for_model" true }}
 {{- $pods := include "cm.endpointPods" . | int }}
+{{- /* Without a limit the replica of a lost worker starts next to another, and the worker that replaces the lost one has none. */}}
+{{- $_ := set $arguments "num_nodes" $pods }}
 {{- /* A worker without a replica never becomes ready, and a drain of the other worker is then refused. */}}
 {{- if not (or (hasKey $arguments "scaling.num_replicas") (hasKey $arguments "scaling.max_replicas")) }}
 {{- $_ := set $arguments "scaling.num_replicas" $pods }}

@@ -6,6 +6,7 @@ a replica (docs/results/serving.md).
 """
 
 import logging
+import math
 from functools import partial
 
 from fastapi import FastAPI
@@ -64,12 +65,15 @@ class EncoderReplica:
             self._free_memory.close()
 
 
-def build_application(store: Store, recipe: ServeRecipe, *, wait_for_model: bool = False) -> Application:
+def build_application(
+    store: Store, recipe: ServeRecipe, *, wait_for_model: bool = False, num_nodes: int | None = None
+) -> Application:
     """Return the Serve application of a recipe; references are resolved once, so that all replicas serve the same models.
 
     With ``wait_for_model`` an absent model is waited for, and a notice on each node names it. Meanwhile Serve keeps the
     application that it had, and a new one stays ``DEPLOYING``; an error instead would be final, because KubeRay does not send an
-    unchanged configuration again.
+    unchanged configuration again. ``num_nodes`` is how many nodes share the replicas: each takes its share at most, so that none
+    stays without, such as the one that replaces a lost node.
     """
     patience_s = float("inf") if wait_for_model else 0
     resolved = [
@@ -92,11 +96,20 @@ def build_application(store: Store, recipe: ServeRecipe, *, wait_for_model: bool
         },
     )
     config = autoscaling(scaling)
+    most = replicas_per_node(scaling, num_nodes=num_nodes)
     if config is None:
-        deployment = deployment.options(num_replicas=scaling.num_replicas)
+        deployment = deployment.options(num_replicas=scaling.num_replicas, max_replicas_per_node=most)
     else:
-        deployment = deployment.options(autoscaling_config=config)
+        deployment = deployment.options(autoscaling_config=config, max_replicas_per_node=most)
     return deployment.bind(store.uri, pinned)
+
+
+def replicas_per_node(scaling: ServeScaling, *, num_nodes: int | None) -> int | None:
+    """Return how many replicas one of ``num_nodes`` nodes may have, None for as many as fit: also on a single node, where a new
+    replica may then start before the old one has ended."""
+    if num_nodes is None or num_nodes == 1:
+        return None
+    return math.ceil((scaling.max_replicas or scaling.num_replicas) / num_nodes)
 
 
 def autoscaling(scaling: ServeScaling) -> AutoscalingConfig | None:

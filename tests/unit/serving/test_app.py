@@ -75,6 +75,27 @@ def test_an_application_waits_for_its_model_only_if_it_is_told_to(
     assert slept == [30]
 
 
+@pytest.mark.parametrize(
+    ("scaling", "num_nodes", "most"),
+    [
+        ({"num_replicas": 2}, 2, 1),
+        ({"num_replicas": 5}, 2, 3),
+        ({"num_replicas": 2, "max_replicas": 8}, 2, 4),
+        ({"num_replicas": 4}, 1, None),
+        ({"num_replicas": 4}, None, None),
+    ],
+)
+def test_each_node_takes_its_share_of_the_replicas_at_most(
+    tmp_path: Path, scaling: dict[str, int], num_nodes: int | None, most: int | None
+) -> None:
+    """Otherwise the replica of a lost node starts on another one, and its successor gets none."""
+    store = open_store(str(tmp_path / "store"))
+    publish_artifact(store, "model", "tiny-1", tmp_path)
+    application = app.build_application(store, recipe(scaling=scaling), num_nodes=num_nodes)
+
+    assert application._bound_deployment._replica_config.max_replicas_per_node == most
+
+
 def test_the_number_of_replicas_is_fixed_or_follows_the_queue() -> None:
     assert app.autoscaling(recipe(scaling={"num_replicas": 3}).scaling) is None
     scaling = recipe(scaling={"num_replicas": 2, "max_replicas": 8, "target_requests": 5}).scaling
