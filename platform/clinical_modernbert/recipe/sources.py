@@ -69,7 +69,7 @@ class PmcSource(SourceSection):
 
     type: Literal["pmc"]
     path: str
-    """File or folder (read recursively for ``*.nxml`` and ``*.xml``, plain or gzip), one article a file."""
+    """File or folder (read recursively for ``*.nxml`` and ``*.xml``, plain or gzip), of one article or of several up to 64 MB."""
     tables: Literal["drop", "keep"] = "drop"
     """Drop tables, or keep each row as a line with tabs between its cells."""
     captions: Literal["drop", "keep"] = "drop"

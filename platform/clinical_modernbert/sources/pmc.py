@@ -1,9 +1,11 @@
-"""PMC full text in JATS (``.nxml``, ``.xml``, plain or gzip; one article a file): title, abstract, sections with their titles.
+"""PMC full text in JATS (``.nxml``, ``.xml``, plain or gzip): title, abstract, sections with their titles.
+
+A file has one article, or those that a request to NCBI returned (``pmc-articleset``), up to 64 MB.
 
 References, tables, figures, formulas as pictures, footnotes and supplements are left out; a recipe may keep tables and
 captions, also those that follow the text in a ``floats-group``. A paragraph is a line, and so is each block in it (an item of a
 list, a row of a table); a section title is a line after an empty one. Citations in the text (``[12]``) stay, because no rule can
-tell them from other brackets. An article is small, so its whole tree is built.
+tell them from other brackets. Articles are small, so the whole tree is built.
 """
 
 import re
@@ -58,8 +60,8 @@ def units(source: PmcSource) -> list[Unit]:
 
 
 def read(source: PmcSource, unit: Unit, progress: Progress) -> Iterator[Record]:
-    """Yield one value for the article."""
-    return read_article(read_chunks(unit.location, progress), file=unit.name, source=source)
+    """Yield one value for each article."""
+    return read_articles(read_chunks(unit.location, progress), file=unit.name, source=source)
 
 
 def licence(source: PmcSource) -> str:
@@ -67,10 +69,10 @@ def licence(source: PmcSource) -> str:
     return "each article's own, stated in its file"
 
 
-def read_article(
+def read_articles(
     chunks: Iterable[bytes], *, file: str, source: PmcSource
 ) -> Iterator[Document | Dropped | Quarantined]:
-    """Yield one value for the file. The id is ``PMC<number>``, else the PMID; the group ``pmid:<PMID>``, else the id.
+    """Yield one value for each article. The id is ``PMC<number>``, else the PMID; the group ``pmid:<PMID>``, else the id.
 
     An article is thus held out together with its PubMed citation. Dropped as ``no_body`` without text in the body.
     """
@@ -79,22 +81,24 @@ def read_article(
     except DamagedFileError as error:
         yield Quarantined(file, error.position, error.reason)
         return
-    article = root if local_name(root) == "article" else next(root.iter("{*}article"), None)
-    if article is None:
+    articles = [root] if local_name(root) == "article" else [*root.iter("{*}article")]
+    if not articles:
         yield Quarantined(file, "line 1", "the root element is not article")
-        return
+    for article in articles:
+        yield _article(article, file, source)
+
+
+def _article(article: Any, file: str, source: PmcSource) -> Document | Dropped | Quarantined:
     numbers = {e.get("pub-id-type"): _flat(e) for e in article.iterfind("{*}front/{*}article-meta/{*}article-id")}
     pmc = (numbers.get("pmc") or numbers.get("pmcid") or "").upper().removeprefix("PMC")
     pmid = numbers.get("pmid", "")
     if not (pmc or pmid):
-        yield Quarantined(file, "line 1", "no article-id of type pmc or pmid")
-        return
+        return Quarantined(file, f"line {article.sourceline}", "no article-id of type pmc or pmid")
     document_id = f"PMC{pmc}" if pmc else pmid
     body = article.find("{*}body")
     lines = [] if body is None else _lines(body, source)
     if not any(lines):
-        yield Dropped("no_body")
-        return
+        return Dropped("no_body")
     head = [_title(article)]
     for abstract in article.iterfind("{*}front/{*}article-meta/{*}abstract"):
         # Graphical abstracts and highlights repeat the article; a translation is trans-abstract, another element.
@@ -103,7 +107,7 @@ def read_article(
     floats = [line for group in article.iterfind("{*}floats-group") for line in _float_lines(group, source) if line]
     text = "\n".join([*head, "", *lines, *floats]).strip()
     group = f"pmid:{pmid}" if pmid else document_id
-    yield Document(document_id, source.name, group, re.sub(r"\n{3,}", "\n\n", text))
+    return Document(document_id, source.name, group, re.sub(r"\n{3,}", "\n\n", text))
 
 
 def _title(article: Any) -> str:

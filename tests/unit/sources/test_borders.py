@@ -4,7 +4,7 @@ import pytest
 from clinical_modernbert.recipe.sources import PmcSource
 from clinical_modernbert.sources.document import Document
 from clinical_modernbert.sources.notes.attachments import html_text
-from clinical_modernbert.sources.pmc import read_article
+from clinical_modernbert.sources.pmc import read_articles
 
 LIST = "<list><list-item><label>1</label><p>one</p></list-item><list-item><p>two</p></list-item></list>"
 TABLE = "<table-wrap><label>Table 1</label><caption><title>Doses.</title><p>In mg.</p></caption><table>{}</table></table-wrap>"
@@ -23,7 +23,7 @@ def article(
         f"<title-group>{title}</title-group></article-meta></front><body>{body}</body>{after}</article>"
     )
     source = PmcSource.model_validate({"type": "pmc", "name": "p", "path": "", **settings})
-    (document,) = read_article([content.encode()], file="a", source=source)
+    (document,) = read_articles([content.encode()], file="a", source=source)
     assert isinstance(document, Document)
     return document.text.split("\n")
 

@@ -16,7 +16,7 @@ from clinical_modernbert.sources.document import Document, Dropped, Quarantined
 from clinical_modernbert.sources.evaluation_sets.ed import read_stays
 from clinical_modernbert.sources.event_texts import number_text
 from clinical_modernbert.sources.notes.meds import read_subjects
-from clinical_modernbert.sources.pmc import read_article
+from clinical_modernbert.sources.pmc import read_articles
 
 JATS = """<!DOCTYPE article SYSTEM "JATS.dtd">
 <article xmlns:xlink="x" xmlns:mml="http://www.w3.org/1998/Math/MathML"><front><article-meta><article-id pub-id-type="pmid">7</article-id>
@@ -32,7 +32,7 @@ JATS = """<!DOCTYPE article SYSTEM "JATS.dtd">
 def pmc(content: str | bytes, **settings: str) -> list[Document | Dropped | Quarantined]:
     source = PmcSource.model_validate({"type": "pmc", "name": "p", "path": "", **settings})
     raw = content.encode() if isinstance(content, str) else content
-    return list(read_article([raw[i : i + 50] for i in range(0, len(raw), 50)], file="a.nxml", source=source))
+    return list(read_articles([raw[i : i + 50] for i in range(0, len(raw), 50)], file="a.nxml", source=source))
 
 
 def test_sections_of_an_article() -> None:
@@ -57,6 +57,16 @@ def test_what_is_no_article() -> None:
     assert pmc(JATS[: JATS.index("<body>")] + "</article>") == [Dropped("no_body")]
     (record,) = pmc("<article><front/><body><p>x</p></body></article>")
     assert isinstance(record, Quarantined) and "no article-id" in record.reason
+
+
+def test_a_file_of_several_articles_gives_each() -> None:
+    """As NCBI answers a request for several."""
+    declaration, _, article = JATS.partition("\n")
+    several = f"{article}\n<article><front/></article>{article.replace('>99<', '>100<')}"
+    found = pmc(f"{declaration}\n<pmc-articleset>{several}</pmc-articleset>")
+    assert [record.id for record in found if isinstance(record, Document)] == ["PMC99", "PMC100"]
+    (bad,) = (record for record in found if isinstance(record, Quarantined))
+    assert bad.position == f"line {JATS.count(chr(10)) + 2}" and "no article-id" in bad.reason
 
 
 def test_real_articles(shared_data: Path) -> None:
@@ -209,7 +219,8 @@ def table(path: Path) -> list[Document | Dropped | Quarantined]:
 def test_the_same_rows_in_three_formats(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "a.parquet")
     (tmp_path / "a.csv").write_text("id,patient,note\n7,1,First.\n8,1, \n,2,x\n")
-    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress("\n".join(json.dumps(row) for row in ROWS).encode()))
+    upper = [{name.upper(): value for name, value in row.items()} for row in ROWS]
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, [ROWS[0], *upper[1:]])).encode()))
     assert table(tmp_path / "a.parquet") == expected("a.parquet", "row 3")
     assert table(tmp_path / "a.csv") == expected("a.csv", "line 4")
     assert table(tmp_path / "a.jsonl.gz") == expected("a.jsonl.gz", "line 3")

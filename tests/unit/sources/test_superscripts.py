@@ -3,7 +3,7 @@
 import pytest
 from clinical_modernbert.recipe.sources import PmcSource, PubMedSource
 from clinical_modernbert.sources.document import Document
-from clinical_modernbert.sources.pmc import read_article
+from clinical_modernbert.sources.pmc import read_articles
 from clinical_modernbert.sources.pubmed import read_citations
 from clinical_modernbert.sources.pubmed.scan import read_tree, scan_records
 
@@ -60,5 +60,5 @@ def test_pmc(markup: str, flat: str) -> None:
         "<article><front><article-meta><article-id pub-id-type='pmc'>9</article-id></article-meta></front><body>"
         f"<p>{markup}</p></body></article>"
     )
-    (document,) = read_article([content.encode()], file="a", source=PmcSource(type="pmc", name="p", path=""))
+    (document,) = read_articles([content.encode()], file="a", source=PmcSource(type="pmc", name="p", path=""))
     assert isinstance(document, Document) and document.text == flat

@@ -179,11 +179,18 @@ def _read_json(location: str, *, file: str, source: TableSource, progress: Progr
     for item in read_values(read_chunks(location, progress), file=file):
         if isinstance(item, Quarantined):
             yield item
-        elif not isinstance(item.value, dict) or any(column not in item.value for column in columns):
+        elif not isinstance(item.value, dict) or (named := _named(item.value, columns)) is None:
             reason = f"expected a JSON object with {', '.join(columns)}"
             yield Quarantined(file, item.position, reason, sha256=item.sha256)
         else:
-            yield record_of(item.value, item.number, item.position, file=file, source=source)
+            yield record_of(named, item.number, item.position, file=file, source=source)
+
+
+def _named(value: Mapping[str, Any], columns: tuple[str, ...]) -> dict[str, Any] | None:
+    """Return the values of ``columns``, exactly so named, else whatever their case; None where one is missing."""
+    lower = {} if all(column in value for column in columns) else {name.lower(): name for name in value}
+    names = {column: column if column in value else lower.get(column.lower(), "") for column in columns}
+    return {column: value[name] for column, name in names.items()} if all(names.values()) else None
 
 
 def _name(location: str) -> str:
