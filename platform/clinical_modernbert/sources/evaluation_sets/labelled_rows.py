@@ -58,10 +58,34 @@ def read_label_sets(
 
 
 def table_texts(path: Path, *, by_cell: bool = False) -> Iterator[str]:
-    """Yield each row's texts of a table with unknown columns, whatever is a string: joined by spaces, or one by one."""
+    """Yield each row's texts of a table with unknown columns, whatever is a string: joined by spaces, or one by one.
+
+    Lists and structs count too: data sets of the hub have the sentences of an abstract in them.
+    """
     for row in _rows(path, _text_columns(path)):
-        texts = [text for text in map(_string, row.values()) if text]
+        texts = [text for value in row.values() for text in _strings(value) if text]
         yield from texts if by_cell else (" ".join(texts),)
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _strings(item)
+    elif isinstance(value, str):
+        yield value.strip()
+
+
+def _holds_text(kind: Any) -> bool:
+    """Whether a column of Arrow has strings, at whatever depth."""
+    import pyarrow.types as types
+
+    if types.is_dictionary(kind):
+        return _holds_text(kind.value_type)
+    if types.is_nested(kind):
+        return any(_holds_text(kind.field(number).type) for number in range(kind.num_fields))
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
 def _text_columns(path: Path) -> tuple[str, ...]:
@@ -81,7 +105,7 @@ def _text_columns(path: Path) -> tuple[str, ...]:
                 schema = pa.ipc.open_file(source).schema
     except (pa.ArrowException, OSError) as error:
         raise SourceError(f"{path.name}: no readable Parquet or Feather file ({type(error).__name__})") from None
-    return tuple(f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type))
+    return tuple(field.name for field in schema if _holds_text(field.type))
 
 
 def _filled(path: Path, number: int, row: Mapping[str, Any]) -> tuple[str, ...]:

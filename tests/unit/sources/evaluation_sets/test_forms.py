@@ -5,6 +5,9 @@ import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet
 import pytest
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.evaluation.tasks.annotations import read_annotations
@@ -184,3 +187,19 @@ def test_entries_of_beir_and_of_mteb(tmp_path: Path, line: str) -> None:
     (tmp_path / "c.jsonl").write_text('{"_id": "3", "text": null}')
     with pytest.raises(SourceError, match=r'c.jsonl, line 1: expected a JSON object with "_id" and a "text"'):
         list(pmc_patients.read_entries(tmp_path / "c.jsonl"))
+
+
+@pytest.mark.parametrize("name", ["set.parquet", "set.feather"])
+def test_texts_in_lists_and_structs_of_a_table_are_texts(tmp_path: Path, name: str) -> None:
+    """As data sets of the hub have abstracts: they were not compared, and the set protected nothing."""
+    columns = {
+        "id": pa.array([1]),
+        "question": pa.array(["Is it so?"]),
+        "context": pa.array([{"contexts": ["A first.", "A second."], "numbers": [[3]]}]),
+        "entities": pa.array([[{"text": ["heart"], "offsets": [[0, 5]]}]]),
+        "answer": pa.array(["maybe"]).dictionary_encode(),
+    }
+    write = pyarrow.parquet.write_table if name.endswith(".parquet") else pyarrow.feather.write_feather
+    write(pa.table(columns), str(tmp_path / name))
+    assert list(evaluation_texts(tmp_path)) == ["Is it so? A first. A second. heart maybe"]
+    assert list(evaluation_texts(tmp_path, by_cell=True))[1:3] == ["A first.", "A second."]
