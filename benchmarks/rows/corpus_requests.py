@@ -129,7 +129,7 @@ def count_requests(pieces: int) -> Counter[str]:
         "start_ray": lambda **_: None,
         "_raw_bytes": lambda _: int(RAW_BYTES * share / pieces),
         "_INPUT_A_BANDS_PARTITION": build._INPUT_A_BANDS_PARTITION,
-        "_DOCUMENTS_A_PARTITION": int(build._DOCUMENTS_A_PARTITION * PIECES / DOCUMENTS),
+        "_RECORDS_A_PARTITION": int(build._RECORDS_A_PARTITION * PIECES / DOCUMENTS),
     }
     opened = mock.patch("clinical_modernbert.artifacts.work_area.open_store", lambda _: store)
     with tempfile.TemporaryDirectory() as folder, mock.patch.multiple(build, **patches), opened:

@@ -50,8 +50,8 @@ from clinical_modernbert.sources import list_units
 from clinical_modernbert.sources.document import Unit
 from clinical_modernbert.tokenizer import build_tokenizer, load_base, padded_vocabulary_size, save_tokenizer
 
-_DOCUMENTS_A_PARTITION = 8_000_000
-"""Documents whose keys and hashes one task sorts: 300 MB."""
+_RECORDS_A_PARTITION = 8_000_000
+"""Records whose keys one task sorts, those that a rule dropped included, and whose hashes: 300 MB."""
 _INPUT_A_BANDS_PARTITION = 128_000_000
 """Bytes of raw files whose MinHash bands make one partition: of PubMed's compressed files about 7 million records of 36 bytes."""
 _GROUPS = 16
@@ -108,7 +108,8 @@ def _build(plan: Plan[CorpusRecipe], area: WorkArea) -> Artifact:
         for unit, step in enumerate(parsed)
         for number, rows in enumerate(step.pieces)
     ]
-    partitions, num_unchecked = _deduplicate(area, recipe, pieces, num_near=near)
+    num_records = sum(step.count("records") for step in parsed)
+    partitions, num_unchecked = _deduplicate(area, recipe, pieces, num_records=num_records, num_near=near)
     if tools is None:
         tools = prepare_tools.remote(area, recipe, _draw_texts(area, recipe, pieces, partitions))
     vocabulary: Vocabulary = result_of(tools)
@@ -133,14 +134,14 @@ def _raw_bytes(unit: Unit) -> int:
 
 
 def _deduplicate(
-    area: WorkArea, recipe: CorpusRecipe, pieces: Sequence[Piece], *, num_near: int
+    area: WorkArea, recipe: CorpusRecipe, pieces: Sequence[Piece], *, num_records: int, num_near: int
 ) -> tuple[Partitions, int]:
     """Run the passes that decide which documents stay, each over what the pass before it kept.
 
     Returns where the drops are, and the number of records in buckets too large to be compared as a whole.
     """
     num_cpus = recipe.scaling.num_cpus
-    number = 1 + sum(piece.num_rows for piece in pieces) // _DOCUMENTS_A_PARTITION
+    number = 1 + num_records // _RECORDS_A_PARTITION
     num_partitions = {"keys": number, "hashes": number} | ({"bands": num_near} if recipe.dedup.near else {})
     names = _join_tables(area, [piece.id for piece in pieces], num_partitions, num_cpus=num_cpus)
     versions = [partial(resolve_versions, area, names=names["keys"][n], partition=n) for n in range(number)]

@@ -104,10 +104,10 @@ class _UnitParser:
             case Dropped(reason):
                 self._counts[f"dropped:{reason}"] += 1
                 if record.record is not None:
-                    self._add_version(record.record, record.order, record.version, row=NO_ROW)
+                    self._add_dropped(record.record, record.order, record.version)
             case Deleted():
                 self._counts["dropped:deletion_notice"] += 1
-                self._add_version(record.record, record.order, record.version, row=NO_ROW, deleted=True)
+                self._add_dropped(record.record, record.order, record.version, deleted=True)
             case Document():
                 self._add_document(record)
 
@@ -127,8 +127,7 @@ class _UnitParser:
         # Another abstract of a citation belongs to the document before it, and stays in its piece.
         belongs = document.record is not None and document.id != document.record
         if self._piece.is_full() and not belongs:
-            self._put_piece()
-            self._piece = self._next_piece()
+            self._turn_piece()
         text, unfit = prepared(
             document, self._recipe, self._counts, self._decontamination, is_prose=self._source.is_prose
         )
@@ -149,6 +148,15 @@ class _UnitParser:
     ) -> None:
         place = self._counts["records"] if place is None else place
         self._piece.versions.append(Version(key_of(self._unit.source, record), order, version, place, row, deleted))
+
+    def _add_dropped(self, record: str, order: int, version: int, *, deleted: bool = False) -> None:
+        if self._piece.is_full_of_versions():
+            self._turn_piece()
+        self._add_version(record, order, version, row=NO_ROW, deleted=deleted)
+
+    def _turn_piece(self) -> None:
+        self._put_piece()
+        self._piece = self._next_piece()
 
     def _put_piece(self) -> None:
         self._piece.put()

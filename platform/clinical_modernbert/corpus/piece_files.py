@@ -1,9 +1,9 @@
 """Pieces: the documents of one file between the passes of a build. Every pass after parsing works piece by piece.
 
-A piece holds at most ``PIECE_DOCUMENTS`` documents, so that memory does not grow with the file: a file of two million notes
-becomes many pieces, a file of PubMed one. Its files in the work area: its documents (``documents/<n>.parquet``), of each the key
-with order and version (``keys``), the hash of its text (``hashes``), and the bands of its MinHash (``bands``, in the order of
-their partitions).
+A piece holds at most ``PIECE_DOCUMENTS`` documents, and eight times as many versions of records, so that memory does not grow
+with the file: a file of two million notes becomes many pieces, a file of PubMed one. Its files in the work area: its documents
+(``documents/<n>.parquet``), of each the key with order and version (``keys``), the hash of its text (``hashes``), and the bands
+of its MinHash (``bands``, in the order of their partitions).
 """
 
 import hashlib
@@ -38,6 +38,7 @@ NO_ROW = 2**32 - 1  # of a version that a rule or filter dropped, which still su
 PIECE_DOCUMENTS = 65_536
 PIECES_A_UNIT = 4096  # at most
 _PIECE_CHARACTERS = 1 << 28
+_VERSIONS_A_DOCUMENT = 8  # at most; a file may hold millions of versions that a rule drops, as reports without text
 _BATCH = 2048
 
 
@@ -110,7 +111,13 @@ class PieceWriter:
 
     def is_full(self) -> bool:
         """Return whether the next document should open another piece."""
-        return self.num_rows >= PIECE_DOCUMENTS or self.num_characters >= _PIECE_CHARACTERS
+        return (
+            self.num_rows >= PIECE_DOCUMENTS or self.num_characters >= _PIECE_CHARACTERS or self.is_full_of_versions()
+        )
+
+    def is_full_of_versions(self) -> bool:
+        """Return whether the next version of a record without a document should open another piece."""
+        return len(self.versions) >= _VERSIONS_A_DOCUMENT * PIECE_DOCUMENTS
 
     def put(self) -> None:
         """Put the piece into the work area."""

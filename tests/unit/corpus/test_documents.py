@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from clinical_modernbert.artifacts.work_area import WorkArea
-from clinical_modernbert.corpus import is_held_out
-from clinical_modernbert.corpus.dedup.exact import find_duplicates, join_tables, kept_rows
+from clinical_modernbert.corpus import is_held_out, piece_files
+from clinical_modernbert.corpus.dedup.exact import find_duplicates, join_tables, kept_rows, resolve_versions
 from clinical_modernbert.corpus.documents import parse_unit
 from clinical_modernbert.corpus.piece_files import HASH, Piece, PieceId
 from clinical_modernbert.corpus.results import Dropped, Parsed, Partitions, QuarantineEntry
@@ -130,3 +130,18 @@ def test_repeated_ids_are_counted_and_stay(area: WorkArea, tmp_path: Path) -> No
     assert step.count("repeated_ids") == 2
     (step,) = parse_all(WorkArea(area.store_uri, "other"), recipe_of(tmp_path, {"notes": NOTES}))
     assert "repeated_ids" not in step.counts
+
+
+def test_versions_that_a_rule_drops_make_pieces_too(
+    area: WorkArea, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the memory of a file of reports without text would grow with the file."""
+    monkeypatch.setattr(piece_files, "PIECE_DOCUMENTS", 2)
+    rows = [f"n{n},{text},1" for n, text in enumerate([NOTES["a"], *[""] * 40, NOTES["c"]])]
+    (tmp_path / "t.csv").write_text("\n".join(["id,text,version", *rows, "n0,,2"]))
+    source = {"type": "table", "name": "t", "path": str(tmp_path / "t.csv"), "text_column": "text", "id_column": "id"}
+    values = {"kind": "corpus", "name": "t", "sources": [{**source, "version_column": "version"}]}
+    (step,) = parse_all(area, build_recipe(CorpusRecipe, values, origin="test"))
+    assert step.pieces == (1, 0, 1) and step.dropped == {"empty": 41}
+    names = [f"keys/{PieceId(0, n)}.npy" for n in range(3)]
+    assert resolve_versions(area, names=names, partition=0).dropped == 1  # n0 of the first piece, by the last row
