@@ -27,6 +27,7 @@ from clinical_modernbert.serving.schemas import ErrorBody
 from clinical_modernbert.serving.service import EmbeddingService
 
 _VECTORS = list[list[float]]
+_EXPOSED_HEADERS = ("retry-after", "x-compute-tokens", "x-ignored-fields", "x-model", "x-request-id", "x-truncated")
 _logger = logging.getLogger(__name__)
 
 ROUTES = (
@@ -136,8 +137,9 @@ def build_api(*services: EmbeddingService, keys: KeyRing | None = None) -> FastA
             CORSMiddleware,
             allow_origins=recipe.cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type", "x-request-id"],
-            expose_headers=["retry-after", "x-ignored-fields", "x-model", "x-request-id", "x-truncated"],
+            # Any header: OpenAI's JavaScript client sends a dozen of its own, and no cookie gives a page its user's rights.
+            allow_headers=["*"],
+            expose_headers=_EXPOSED_HEADERS,
         )
     for route in ROUTES:
         route.add_to(api, models)

@@ -26,6 +26,10 @@ _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 _MAX_ASKED_WAIT_S, _MAX_OWN_WAIT_S = 30.0, 8.0
 
 
+_DTYPES = {"float32": "<f4", "float16": "<f2", "int8": "i1", "binary": "u1"}
+"""NumPy's names of the types of ``output_dtype``."""
+
+
 class EndpointError(Exception):
     """The endpoint refused a request, or could not be reached in ``max_attempts``."""
 
@@ -68,17 +72,26 @@ class Client:
 
     def embed(
         self, texts: Sequence[str], *, model: str | None = None, texts_per_request: int = 64, **options: Any
-    ) -> NDArray[np.float32]:
-        """Return vectors float32 [N, D]; ``options`` are the other fields of ``/v1/embeddings``, such as ``truncate``."""
+    ) -> NDArray[Any]:
+        """Return vectors [N, D]; ``options`` are the other fields of ``/v1/embeddings``, such as ``truncate``.
+
+        They are float32, or of the ``output_dtype`` that ``options`` name; eight dimensions are one uint8 in ``binary``. Raises
+        ``ValueError`` for one string in the place of a list, and for ``empty="null"``: an array has a vector for each text.
+        """
+        if isinstance(texts, str):
+            raise ValueError("texts must be a list of texts, not one string")
+        if options.get("empty") == "null":
+            raise ValueError("empty='null': leave empty texts out instead, because an array has a vector for each text")
+        dtype = _DTYPES.get(options.get("output_dtype") or "float32", "<f4")
         name = model or str(self.info()["model"])
         vectors = []
         for batch in _batches(texts, texts_per_request):
             body = {**options, "model": name, "input": batch, "encoding_format": "base64"}
             answer = self.call("POST", "/v1/embeddings", body)
-            vectors += [np.frombuffer(base64.b64decode(item["embedding"]), dtype="<f4") for item in answer["data"]]
+            vectors += [np.frombuffer(base64.b64decode(item["embedding"]), dtype=dtype) for item in answer["data"]]
         if not vectors:
             raise ValueError("texts must hold at least one text")
-        return np.stack(vectors).astype(np.float32, copy=False)
+        return np.stack(vectors)
 
     def fill_mask(self, text: str, *, top_k: int = 5) -> Any:
         """Return the most likely tokens at each mask, as ``/fill-mask`` answers."""
@@ -139,9 +152,9 @@ def _batches(texts: Sequence[str], size: int) -> Iterator[list[str]]:
 
 def _wait_s(attempt: int, retry_after: str | None) -> float:
     requested = float(retry_after) if retry_after and retry_after.isdigit() else 0.0
-    # Jitter: clients that failed together must not retry together.
     own = min(0.1 * 2**attempt, _MAX_OWN_WAIT_S)
-    return min(max(requested, own) * random.uniform(1.0, 1.5), _MAX_ASKED_WAIT_S)
+    # Jitter: clients that failed together must not retry together, also where all were asked for the longest pause.
+    return max(min(requested, _MAX_ASKED_WAIT_S), own) * random.uniform(1.0, 1.5)
 
 
 def _reason(content: bytes) -> tuple[str | None, str]:

@@ -119,7 +119,7 @@ class Gate:
         self._num_requests += 1
         try:
             self._admit(route, key=key, needs_key=bool(keys))
-            await self._pass(scope, receive, watch)
+            await self._pass(scope, receive, watch, tally)
         except ClientLeftError:
             status, tally.cause = _CLIENT_LEFT, "client_left"
         except problems.ProblemError as problem:
@@ -139,7 +139,7 @@ class Gate:
             self._num_requests -= 1
             if key is not None and tally.num_tokens:
                 self._keys.count_tokens(key, tally.num_tokens)
-            self._note(scope, route, status, time.perf_counter() - started, key=key, tally=tally)
+            self._note(scope, route, status, started, key=key, tally=tally)
         return status, tally
 
     def _admit(self, route: str, *, key: Key | None, needs_key: bool) -> None:
@@ -158,7 +158,7 @@ class Gate:
         if self._num_requests > self._limits.max_requests:
             raise problems.too_many_requests(self._limits.max_requests)
 
-    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _pass(self, scope: Scope, receive: Receive, send: Send, tally: Tally) -> None:
         """Read the whole body and hand it to the route."""
         limits = self._limits
         try:
@@ -166,6 +166,7 @@ class Gate:
                 body = await read_body(scope, receive, limits)
         except TimeoutError:
             raise problems.body_timeout(limits.body_timeout_s) from None
+        tally.received = time.perf_counter()
         await self._answer(scope, receive, send, body)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, body: bytes) -> None:
@@ -198,7 +199,8 @@ class Gate:
             raise ClientLeftError
         raise problems.request_timeout(self._limits.request_timeout_s)
 
-    def _note(self, scope: Scope, route: str, status: int, seconds: float, *, key: Key | None, tally: Tally) -> None:
+    def _note(self, scope: Scope, route: str, status: int, started: float, *, key: Key | None, tally: Tally) -> None:
+        ended = time.perf_counter()
         peer, model = scope.get("client"), tally.model or self._model_id
         line = {
             "key": key.name if key else None,
@@ -210,12 +212,13 @@ class Gate:
             "status": status,
             "texts": tally.num_texts,
             "tokens": tally.num_tokens,
-            "ms": round(seconds * 1000, 1),
+            "ms": round((ended - started) * 1000, 1),
         }
         if route not in self._open:
             audit_logger.info(json.dumps(line))
         tags = {"model": model or "", "route": route}
         self._record("cm_requests", 1, {**tags, "status": str(status)})
-        self._record("cm_request_seconds", seconds, tags)
+        if tally.received is not None:
+            self._record("cm_request_seconds", ended - tally.received, tags)
         if status >= 400:
             self._record("cm_failures", 1, {**tags, "cause": tally.cause or f"status_{status}"})

@@ -15,6 +15,7 @@ from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.serving.keys import FILE_VARIABLE, Key, keys_from_environment
 
 _LOOK_EVERY_S = 5.0
+_Version = tuple[int, int, int]
 _logger = logging.getLogger(__name__)
 
 
@@ -26,13 +27,18 @@ class KeyRing:
     ) -> None:
         self._keys, self._path, self._clock = keys, path, clock
         self._seen, self._looked = _version(path), clock()
+        self._refused = self._seen
         self._levels: dict[tuple[str, str], _Level] = {}
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ, *, required: bool) -> "KeyRing":
         """Return the ring of the environment's keys; raises ``RecipeError``."""
         path = environment.get(FILE_VARIABLE)
-        return cls(keys_from_environment(environment, required=required), path=Path(path) if path else None)
+        ring = cls(
+            path=Path(path) if path else None
+        )  # looks at the file before it is read: a change in between is seen
+        ring._keys = keys_from_environment(environment, required=required)
+        return ring
 
     def accepted(self) -> tuple[Key, ...]:
         """Return the keys that are accepted now."""
@@ -41,16 +47,18 @@ class KeyRing:
             self._looked = now
             seen = _version(self._path)
             if seen != self._seen:
-                self._seen = seen
-                self._read_again(self._path)
+                self._read_again(self._path, seen)
         return self._keys
 
-    def _read_again(self, path: Path) -> None:
+    def _read_again(self, path: Path, seen: _Version | None) -> None:
         try:
-            self._keys = keys_from_environment({FILE_VARIABLE: str(path)}, required=True)
+            self._keys, self._seen = keys_from_environment({FILE_VARIABLE: str(path)}, required=True), seen
             _logger.warning("%s changed: %d keys are accepted", path, len(self._keys))
         except RecipeError as error:
-            _logger.error("%s changed and is wrong, so its last keys stay: %s", path, error)
+            # It is read again each time: the same file may be readable later. The log says it once.
+            if seen != self._refused:
+                _logger.error("%s changed and is wrong, so its last keys stay: %s", path, error)
+            self._refused = seen
 
     def seconds_until(self, key: Key) -> int:
         """Return 0 and count a request of the key, or the seconds until its rate allows the next one."""
@@ -103,7 +111,7 @@ def _rates(key: Key) -> dict[str, int]:
     return {name: rate for name, rate in rates.items() if rate is not None}
 
 
-def _version(path: Path | None) -> tuple[int, int, int] | None:
+def _version(path: Path | None) -> _Version | None:
     """Return what changes when the file does; Kubernetes replaces a mounted Secret's file by another."""
     try:
         found = path.stat() if path else None

@@ -134,6 +134,8 @@ def _options(parts: Sequence[str], *, line: str) -> _Options:
     for part in parts:
         name, _, value = part.partition("=")
         try:
+            if name in found:  # which one holds is not clear
+                raise ValueError(name)
             if name == "expires":
                 found["expires"] = date.fromisoformat(value)
             elif name == "requests_per_minute":

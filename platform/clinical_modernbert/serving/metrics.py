@@ -66,6 +66,8 @@ class Tally:
     """Id of the model that answers; None until it is chosen."""
     allowed_models: tuple[str, ...] | None = None
     """Models that the request's key may use, as its line names them; None: all."""
+    received: float | None = None
+    """When the whole body was there, on the clock of ``time.perf_counter``."""
     cause: str | None = None
     """Code of the refusal, if the request was refused."""
     ignored: set[str] = field(default_factory=set)

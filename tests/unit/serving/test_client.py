@@ -1,6 +1,9 @@
 """The client: it loads no model library, and waits as a refusal says."""
 
+import base64
 import contextlib
+import json
+import random
 import socket
 import subprocess
 import sys
@@ -8,6 +11,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import numpy as np
 import pytest
 from clinical_modernbert.serving.client import Client, EndpointError
 
@@ -110,3 +114,50 @@ def test_it_waits_as_long_as_a_refusal_asks_for(monkeypatch: pytest.MonkeyPatch)
         server.shutdown()
     assert len(waits) == 1
     assert 2 <= waits[0] <= 3
+
+
+@pytest.mark.parametrize(
+    ("output_dtype", "dtype"), [("float16", "<f2"), ("int8", "i1"), ("binary", "u1"), (None, "<f4")]
+)
+def test_vectors_have_the_type_that_was_asked_for(output_dtype: str | None, dtype: str) -> None:
+    expected = np.arange(8).reshape(2, 4).astype(dtype)
+
+    class Answering(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            assert (asked["output_dtype"], asked["encoding_format"]) == (output_dtype, "base64")
+            items = [{"embedding": base64.b64encode(row.tobytes()).decode()} for row in expected]
+            body = json.dumps({"data": items}).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Answering) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        client = Client(f"http://127.0.0.1:{server.server_address[1]}")
+        vectors = client.embed(["a", "b"], model="one", output_dtype=output_dtype)
+        server.shutdown()
+    assert vectors.dtype == expected.dtype
+    assert vectors.tolist() == expected.tolist()
+
+
+def test_what_has_no_array_of_vectors_is_refused_before_a_request() -> None:
+    client = Client("http://127.0.0.1:9")
+    with pytest.raises(ValueError, match="texts must be a list of texts"):
+        client.embed("chest pain", model="one")
+    with pytest.raises(ValueError, match="leave empty texts out"):
+        client.embed(["chest pain", ""], model="one", empty="null")
+    assert client.attempts.num_requests == 0
+
+
+def test_clients_that_wait_for_the_longest_pause_do_not_come_back_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    monkeypatch.setattr(Client, "_send", lambda *_: (429, "30", b"{}"))
+    random.seed(1)
+    with pytest.raises(EndpointError):
+        Client("http://127.0.0.1:9", max_attempts=5).info()
+    assert len(set(waits)) == 4 and min(waits) >= 30 and max(waits) <= 45

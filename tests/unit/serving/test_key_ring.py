@@ -70,6 +70,41 @@ def test_the_environment_s_file_is_the_one_that_is_watched(tmp_path: Path) -> No
     assert names(KeyRing.from_environment({}, required=False)) == []
 
 
+def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "keys"
+    path.write_text(line("one"))
+    read = Path.read_text
+
+    def read_and_change(self: Path, **options: Any) -> str:
+        text = read(self, **options)
+        monkeypatch.undo()
+        path.write_text(line("second"))
+        return text
+
+    monkeypatch.setattr(Path, "read_text", read_and_change)
+    ring = KeyRing.from_environment({FILE_VARIABLE: str(path)}, required=True)
+    monkeypatch.setattr("clinical_modernbert.serving.key_ring._LOOK_EVERY_S", 0.0)
+    assert names(ring) == ["second"]
+
+
+def test_a_change_that_could_not_be_read_is_read_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else a key that was deleted while the process had no free file handle would be accepted until the next change."""
+    path, clock = tmp_path / "keys", Clock()
+    path.write_text(line("one") + line("leaked"))
+    ring = KeyRing(parse_keys(path.read_text(), origin="keys"), path=path, clock=clock)
+    path.write_text(line("one"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(OSError(24, "Too many open files")))
+        for _ in range(3):
+            clock.now += 5
+            assert names(ring) == ["one", "leaked"]
+    assert caplog.text.count("Too many open files") == 1
+    clock.now += 5
+    assert names(ring) == ["one"]
+
+
 def test_a_key_expires_after_its_day() -> None:
     keys = parse_keys(line("lab", "embed", "expires=2027-01-31"), origin="keys")
     assert find_key(keys, "Bearer lab", today=date(2027, 1, 31)) is keys[0]
@@ -77,7 +112,15 @@ def test_a_key_expires_after_its_day() -> None:
 
 
 @pytest.mark.parametrize(
-    "option", ["expires=tomorrow", "requests_per_minute=0", "tokens_per_minute=many", "colour=red", "embed fill-mask"]
+    "option",
+    [
+        "expires=2027-01-01 expires=2030-01-01",
+        "expires=tomorrow",
+        "requests_per_minute=0",
+        "tokens_per_minute=many",
+        "colour=red",
+        "embed fill-mask",
+    ],
 )
 def test_a_wrong_option_is_named_by_its_line(option: str) -> None:
     with pytest.raises(RecipeError, match="line 1: must be") as refused:
@@ -132,7 +175,7 @@ def test_a_browser_of_an_allowed_origin_may_call_and_others_may_not(app: FastAPI
         headers = {
             "origin": origin,
             "access-control-request-method": "POST",
-            "access-control-request-headers": "authorization,content-type",
+            "access-control-request-headers": "authorization,content-type,x-stainless-lang",
         }
         status, received, _ = await answer_of(app, "OPTIONS", "/embed", headers=headers)
         return status, received
