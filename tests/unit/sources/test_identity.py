@@ -1,5 +1,6 @@
 """A patient is one group in every source, however a file spells the number; ids keep their digits."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -111,8 +112,11 @@ def test_whole_numbers_have_one_spelling(value: str, group: str) -> None:
     assert group_of("patient", value) == f"patient:{group}"
 
 
-def test_ids_and_texts_of_a_data_set_of_csv_files_are_as_they_stand(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("id,patient,text\n0012,007,NA\n0013,7.0,None of it\n")
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.tsv"])
+def test_ids_and_texts_of_a_data_set_of_csv_files_are_as_they_stand(tmp_path: Path, name: str) -> None:
+    text = "id,patient,text\n0012,007,NA\n0013,7.0,None of it\n"
+    content = (text.replace(",", "\t") if name == "a.tsv" else text).encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
     source = DatasetSource(
         type="dataset", name="d", path=str(tmp_path), text_column="text", id_column="id", group_column="patient"
     )

@@ -17,6 +17,7 @@ from clinical_modernbert.sources.document import Record, Unit
 from clinical_modernbert.sources.files import Progress, all_files, file_units, path_field
 from clinical_modernbert.sources.notes.table import record_of, table_columns
 
+_CSV = {".csv", ".tsv"}
 _SAVED = ("dataset_info.json", "dataset_dict.json")
 
 
@@ -118,7 +119,8 @@ def read_dataset(source: DatasetSource) -> Iterator[Record]:
 
 def _as_text(folder: Path, columns: tuple[str, ...]) -> dict[str, Any]:
     """Return settings by which pandas reads CSV files as they are: else 0012 is 12, and the text ``NA`` is missing."""
-    holds_csv = folder.is_dir() and any(path.suffix == ".csv" for path in folder.rglob("*"))
+    # ``notes.csv.gz`` and ``notes.tsv`` are read by pandas, too.
+    holds_csv = folder.is_dir() and any(not _CSV.isdisjoint(path.suffixes) for path in folder.rglob("*"))
     return {"converters": dict.fromkeys(columns, str), "keep_default_na": False} if holds_csv else {}
 
 
