@@ -8,7 +8,7 @@ import logging
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -57,14 +57,20 @@ class TableFile:
 def find_tables(recipe: TableRecipe) -> list[TableFile]:
     """Return the files that ``input_uri`` names, sorted by name; raises ``SourceError`` where there are none.
 
-    Below a folder, files and folders with a leading ``_`` or ``.`` are left out.
+    Below a folder, files and folders with a leading ``_`` or ``.`` are left out. A folder may be called ``notes.parquet``, as
+    Spark calls what it writes.
     """
-    if recipe.input_uri.lower().endswith(_KINDS):
+    has_kind = recipe.input_uri.lower().endswith(_KINDS)
+    if has_kind:
         root, _, key = recipe.input_uri.rpartition("/")
-        return [TableFile(root or ".", key)]
+        with suppress(KeyError):
+            open_store(root or ".").info(key)
+            return [TableFile(root or ".", key)]
     keys = [item.key for item in open_store(recipe.input_uri).walk("") if item.key.lower().endswith(_KINDS)]
     tables = [TableFile(recipe.input_uri, key) for key in keys if not is_left_out(key)]
     left_out = len(keys) - len(tables)
+    if has_kind and not keys:
+        raise SourceError(f"input_uri: {recipe.input_uri} does not exist")
     if not tables:
         but = f" but {left_out} below names with a leading _ or ., which are left out" if left_out else ""
         raise SourceError(f"input_uri: no {', '.join(_KINDS)} file below {recipe.input_uri!r}{but}")

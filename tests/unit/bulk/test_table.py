@@ -46,6 +46,17 @@ def test_every_table_of_a_folder_is_found_and_named_by_its_content(folder: Path,
     assert [table.key for table in find_tables(recipe(form.format(folder / "c.parquet")))] == ["c.parquet"]
 
 
+def test_a_folder_that_is_called_as_a_file_is_read_as_a_folder(tmp_path: Path) -> None:
+    """Spark, Dask and pandas write ``notes.parquet`` as a folder of files."""
+    spark = tmp_path / "notes.parquet"
+    spark.mkdir()
+    (spark / "_SUCCESS").touch()
+    pq.write_table(pa.table({"note_id": [1], "ward": ["er"], "text": ["afebrile"]}), spark / "part-00000.parquet")
+    for form in (str(spark), f"file://{spark}", f"{spark}/"):
+        assert [table.key for table in find_tables(recipe(form))] == ["part-00000.parquet"]
+    assert [entry.name for entry in fingerprint_inputs(recipe(spark))] == ["part-00000.parquet"]
+
+
 @pytest.mark.parametrize(("id_type", "num_bad"), [("integer", 3), ("string", 0)])
 def test_ids_that_are_no_numbers_are_seen_before_a_note_is_labelled(tmp_path: Path, id_type: str, num_bad: int) -> None:
     """The count of rows reads the table too, so a table of other ids ends the job before any actor starts."""
