@@ -38,7 +38,9 @@ class Masker:
         return linear(step, num_steps=self.num_steps, start=self.section.rate_start, end=self.section.rate_end)
 
     def odds(self, step: int) -> float:
-        """Odds of a clinical token against those of any other at ``step``."""
+        """Odds of a clinical token against those of any other at ``step``; 1 where the strategy does not prefer any."""
+        if self.section.strategy == "uniform":
+            return 1.0
         for span in self.spans:
             if span.odds is not None and span.first_step <= step < span.end_step:
                 return span.odds
@@ -56,13 +58,12 @@ class Masker:
         """Return ``(corrupted ids, selected)``; ``rows_R`` are the rows' positions in the step's global batch."""
         maskable = valid_RL & ~np.isin(ids_RL, self.tokens.special_ids)
         draws = row_draws(rows_R, ids_RL.shape[1], seed=self.seed, step=step)
-        aware = self.section.strategy == "token_aware"
         selected = select(
             draws[0],
             maskable_RL=maskable,
             salient_RL=salient_RL,
             rate=self.rate(step),
-            odds=self.odds(step) if aware else 1.0,
-            whole_terms=aware,
+            odds=self.odds(step),
+            whole_terms=self.section.strategy == "token_aware",
         )
         return corrupt(ids_RL, selected, uniform=draws[1], choice=draws[2], tokens=self.tokens), selected

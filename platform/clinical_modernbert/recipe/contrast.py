@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from clinical_modernbert.recipe.batch_course import BatchCourse
 from clinical_modernbert.recipe.corpus import SequenceLength
 from clinical_modernbert.recipe.optimizer import OptimizerSection
 from clinical_modernbert.recipe.pretrain import MaskingSection, ModelCardSection
@@ -134,9 +135,7 @@ class ContrastRecipe(Recipe):
     ``<store>/model/<id>`` of one in any store, a folder that every worker has, ``package:<name>/<folder>`` of an installed
     package, or a hub id with an optional ``@<revision>``. Its content is part of the fingerprint."""
     vectors: VectorSection = VectorSection()
-    optimizer: OptimizerSection = OptimizerSection(
-        algorithm="adamw", learning_rate=1e-4, schedule="linear", beta2=0.999, epsilon=1e-8
-    )
+    optimizer: OptimizerSection = OptimizerSection(learning_rate=1e-4)
     training: ContrastTrainingSection = ContrastTrainingSection()
     held_out: HeldOutPairsSection = HeldOutPairsSection()
     model_card: ModelCardSection = ModelCardSection()
@@ -177,6 +176,7 @@ class ContrastRecipe(Recipe):
         }
         if wrong := [name for name, is_set in settings.items() if is_set]:
             raise ValueError(f"{', '.join(wrong)}: only for pretraining; batches here are counted in pairs")
+        self.optimizer.check_fits(self.training.num_steps, tokens=BatchCourse(0))
         return self
 
     @model_validator(mode="after")

@@ -57,6 +57,17 @@ class OptimizerSection(Section):
         full = BatchCourse(tokens.full)
         return max(steps_of(self.decay_steps, self.decay_tokens, full, share=self.decay_fraction * num_steps), 1)
 
+    def check_fits(self, num_steps: int, *, tokens: BatchCourse) -> None:
+        """Raise ``ValueError`` unless warm-up and decay fit into a run of ``num_steps``; ``tokens`` are those of each step."""
+        warmup, decay = (of(num_steps, tokens=tokens) for of in (self.num_warmup_steps, self.num_decay_steps))
+        # A share of the decay may be all steps: then it begins where the warm-up ends.
+        falls = self.decay_steps or self.decay_tokens
+        if warmup > num_steps or (falls and warmup + decay > num_steps):
+            fall = f" and a decay of {decay}" if falls else ""
+            raise ValueError(
+                f"optimizer: a warm-up of {warmup} steps{fall} does not fit into the run's {num_steps} steps"
+            )
+
     @model_validator(mode="after")
     def _one_unit(self) -> Self:
         for name, steps, tokens in (

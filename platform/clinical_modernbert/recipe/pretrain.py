@@ -259,9 +259,10 @@ class PretrainRecipe(Recipe):
     def identity(self) -> RecipeValues:
         """Return the settings that decide the output.
 
-        Under ``export=best`` they include which steps have checkpoints. A run from a checkpoint has the checkpoint's digest as an
-        input instead of its address and shape, and so has a run that continues a state. Of a phase's corpora the weights remain.
-        ``codes`` and ``warmup_tokens`` are left out where they are None, so that earlier recipes keep their fingerprint.
+        Under ``export=best`` and with rollbacks they include which steps have checkpoints. A run from a checkpoint has the
+        checkpoint's digest as an input instead of its address and shape, and so has a run that continues a state. Of a phase's
+        corpora the weights remain. ``codes`` and ``warmup_tokens`` are left out where they are None, so that earlier recipes keep
+        their fingerprint.
         """
         values = super().identity()
         del values["export"], values["training"]["continue_from"]
@@ -273,9 +274,19 @@ class PretrainRecipe(Recipe):
             del values["model"]
         if self.held_out_loss.codes is None:
             del values["held_out_loss"]["codes"]
-        if self.training.export == "best":
+        if self.training.export == "best" or self.stability.action == "roll_back":
             values["checkpoint"] = {"every_steps": self.checkpoint.every_steps}
         return values | self.export.identity()
+
+    @model_validator(mode="after")
+    def _odds_are_used(self) -> Self:
+        with_odds = [n for n, phase in enumerate(self.training.phases) if phase.salience_odds is not None]
+        if with_odds and self.masking.strategy == "uniform":
+            raise ValueError(
+                f"training.phases.{with_odds[0]}.salience_odds has no effect with masking.strategy=uniform: leave it out, or set "
+                "token_aware"
+            )
+        return self
 
     @model_validator(mode="after")
     def _overlap_is_possible(self) -> Self:
@@ -331,18 +342,19 @@ class PretrainRecipe(Recipe):
 
     @model_validator(mode="after")
     def _warmup_ends(self) -> Self:
-        if any(phase.schedule for phase in self.training.phases):
-            return self  # the phases' schedules replace the run's
-        num_steps, tokens = self.training.total_steps, self.training.course.times(self.training.sequence_length)
-        warmup = self.optimizer.num_warmup_steps(num_steps, tokens=tokens)
-        decay = self.optimizer.num_decay_steps(num_steps, tokens=tokens)
-        # A share of the decay may be all steps: then it begins where the warm-up ends.
-        falls = self.optimizer.decay_steps or self.optimizer.decay_tokens
-        if warmup > num_steps or (falls and warmup + decay > num_steps):
-            fall = f" and a decay of {decay}" if falls else ""
-            raise ValueError(
-                f"optimizer: a warm-up of {warmup} steps{fall} does not fit into the run's {num_steps} steps"
-            )
+        training = self.training
+        tokens = training.course.times(training.sequence_length)
+        if not any(phase.schedule for phase in training.phases):
+            self.optimizer.check_fits(training.total_steps, tokens=tokens)
+            return self
+        # The phases' schedules replace the run's.
+        for number, phase in enumerate(training.phases):
+            steps = training.steps_of(phase)
+            warmup = phase.num_warmup_steps(steps, tokens=tokens if number == 0 else BatchCourse(tokens.full))
+            if warmup > steps:
+                raise ValueError(
+                    f"training.phases.{number}: a warm-up of {warmup} steps does not fit into the phase's {steps} steps"
+                )
         return self
 
     @model_validator(mode="after")

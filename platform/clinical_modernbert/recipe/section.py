@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 RecipeValues = dict[str, Any]
 """The settings of a recipe as YAML or JSON holds them."""
@@ -18,11 +18,27 @@ def below(folder: str, path: str) -> str:
 
 
 class Section(BaseModel):
-    """A frozen group of settings; unknown keys are refused and each field carries a docstring with its unit."""
+    """A frozen group of settings; unknown keys are refused and each field carries a docstring with its unit.
+
+    A field may have a section with other values than those of the section's class as its default. They are the defaults of that
+    field's settings, whether a recipe gives some of them or none.
+    """
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_from_defaults(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        completed = dict(values)
+        for name, info in cls.model_fields.items():
+            given, default = values.get(name), info.default
+            if isinstance(given, Mapping) and isinstance(default, Section):
+                completed[name] = {**default.model_dump(include=default.model_fields_set), **given}
+        return completed
 
 
 class Reference:

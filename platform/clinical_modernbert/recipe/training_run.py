@@ -46,12 +46,12 @@ class TrainScaling(Section):
 
 
 class CheckpointSection(Section):
-    """Resumable state during training; does not change the output."""
+    """Resumable state during training. Does not change the output, but for ``training.export=best`` and rollbacks."""
 
     every_steps: int | None = Field(default=10_000, ge=1)
     """Steps between checkpoints (paper: 10,000); None: no checkpoints."""
     keep: int | None = Field(default=2, ge=1)
-    """Number of newest checkpoints to keep; None: all."""
+    """Number of newest checkpoints to keep; None: all. One that a stop caused is kept besides them until the next."""
     keep_after_export: bool = False
     """Keep these checkpoints after the export, and one after the last step, for training.continue_from and averages of models.
     That of a base model has 1.8 GB. Without it all are deleted."""
@@ -64,8 +64,8 @@ class StabilitySection(Section):
     """What to do if the loss is not a number, or jumps. The rule depends on losses only, so a resumed run decides the same."""
 
     action: Literal["stop", "roll_back"] = "stop"
-    """``stop`` ends the run; ``roll_back`` continues from the newest checkpoint and skips the batches since then
-    (Chowdhery et al., 2022, section 5.1)."""
+    """``stop`` ends the run; ``roll_back`` continues from the newest checkpoint of checkpoint.every_steps, which is part of the
+    fingerprint then, and skips the batches since then (Chowdhery et al., 2022, section 5.1)."""
     spike_factor: float | None = Field(default=None, gt=1)
     """A loss above this multiple of the median over the window is a spike; None: spikes are not detected."""
     window_steps: int = Field(default=100, ge=1)

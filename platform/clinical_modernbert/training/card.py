@@ -126,14 +126,17 @@ def _training(recipe: PretrainRecipe, summary: Summary) -> str:
     phases = recipe.training.resolved_phases
     lengths = ", ".join(str(phase.sequence_length) for phase in phases)
     rates = dict.fromkeys(f"{phase.learning_rate or recipe.optimizer.learning_rate:g}" for phase in phases)
+    odds = ""
+    if recipe.masking.strategy == "token_aware":
+        odds = f", odds of clinical tokens {recipe.masking.odds_start:g} to {recipe.masking.odds_end:g}"
     facts = {
         "steps": f"{summary.num_steps:,} (exported: after step {summary.exported_step:,})",
         "tokens": f"{summary.training_tokens:,} read",
         "rows": f"{lengths} tokens; {recipe.training.batch_tokens:,} token places in a step",
         "optimizer": f"{recipe.optimizer.algorithm}, peak learning rate {', '.join(rates)}",
         "masking": (
-            f"{recipe.masking.strategy}, rate {recipe.masking.rate_start:g} to {recipe.masking.rate_end:g}, odds of clinical "
-            f"tokens {recipe.masking.odds_start:g} to {recipe.masking.odds_end:g}, unless a phase sets others"
+            f"{recipe.masking.strategy}, rate {recipe.masking.rate_start:g} to {recipe.masking.rate_end:g}{odds}, unless a phase "
+            "sets others"
         ),
         "arithmetic": summary.precision,
         "operations": f"{summary.training_flops:.3g} on real tokens, without padding",

@@ -163,9 +163,24 @@ class Checkpoints:
         self._delete_old()
         return None
 
-    def restore(self, engine: Engine) -> RunState | None:
-        """Load the newest complete checkpoint and return its state; None without one."""
-        names = from_first_worker([*reversed(self._complete())] if self._worker.rank == 0 else None, self._worker)
+    def restore(self, engine: Engine, *, only_due: bool = False) -> RunState | None:
+        """Load the newest complete checkpoint and return its state; None without one.
+
+        ``only_due`` leaves out one that a stop caused: what a rollback returns to must not depend on when the run was stopped.
+        """
+        names = None
+        if self._worker.rank == 0:
+            complete = reversed(self._complete().items())
+            names = [name for name, checkpoint in complete if self._is_due(checkpoint) or not only_due]
+        return self._load_first(engine, from_first_worker(names, self._worker))
+
+    def restore_best(self, engine: Engine, *, last: HeldOutPoint) -> RunState | None:
+        """Load the checkpoint with the lowest held-out loss on the rows of ``last`` if it is below that of ``last``."""
+        names = from_first_worker(self._better_than(last) if self._worker.rank == 0 else None, self._worker)
+        return self._load_first(engine, names)
+
+    def _load_first(self, engine: Engine, names: list[str]) -> RunState | None:
+        """Load the first of these checkpoints that is not damaged and return its state; every worker calls it."""
         for name in names:
             checkpoint = self._named(name)
             self._shape.check_loads(checkpoint)
@@ -174,11 +189,6 @@ class Checkpoints:
             except ArtifactError as error:  # the same on every worker
                 _logger.warning("checkpoint %s is skipped: %s", name, error)
         return None
-
-    def restore_best(self, engine: Engine, *, last: HeldOutPoint) -> RunState | None:
-        """Load the checkpoint with the lowest held-out loss on the rows of ``last`` if it is below that of ``last``."""
-        name = from_first_worker(self._best(last) if self._worker.rank == 0 else None, self._worker)
-        return load_state(engine, self._named(name), self._worker) if name else None
 
     def close(self) -> None:
         """End the uploading thread. A pending checkpoint gets no manifest."""
@@ -213,9 +223,9 @@ class Checkpoints:
         assert checkpoint is not None, name
         return checkpoint
 
-    def _best(self, last: HeldOutPoint) -> str | None:
-        ranked, below = _by_loss(self._complete(), rows=last.rows), last.held_out.get("uniform_loss")
-        return ranked[0][1] if ranked and below is not None and ranked[0][0] < below else None
+    def _better_than(self, last: HeldOutPoint) -> list[str]:
+        ranked, limit = _by_loss(self._complete(), rows=last.rows), last.held_out.get("uniform_loss")
+        return [] if limit is None else [name for loss, name in ranked if loss < limit]
 
     def _complete(self) -> dict[str, Artifact]:
         """Return the complete checkpoints by name, oldest first; one with a damaged manifest is not complete."""
@@ -230,10 +240,17 @@ class Checkpoints:
                 complete[name] = checkpoint
         return complete
 
+    def _is_due(self, checkpoint: Artifact) -> bool:
+        """Return whether its step is one of ``every_steps``: a stop causes others, and the end of a run may."""
+        every = self._section.every_steps
+        return every is not None and checkpoint.summary["step"] % every == 0
+
     def _delete_old(self) -> None:
         try:
-            complete = self._complete()
-            kept = {*list(complete)[-(self._section.keep or len(complete)) :]}
+            complete, keep = self._complete(), self._section.keep
+            # The newest, and as many due ones as without a stop.
+            due = [name for name, checkpoint in complete.items() if self._is_due(checkpoint)]
+            kept = {*complete} if keep is None else {*list(complete)[-1:], *due[-keep:]}
             measured = [checkpoint.summary.get("held_out_rows") for checkpoint in complete.values()]
             newest = next((rows for rows in reversed(measured) if rows), None)
             kept |= {name for _, name in _by_loss(complete, rows=newest)[: self._section.keep_best]}

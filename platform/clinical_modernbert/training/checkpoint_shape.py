@@ -23,6 +23,8 @@ class CheckpointShape:
     """Shape of the model, readable."""
     tokenizer: str
     """sha256 of its tokenizer.json, abbreviated."""
+    rope: str | None = None
+    """Bases of the model's RoPE, readable; None in contrastive runs and in checkpoints of earlier code."""
 
     def check_loads(self, checkpoint: Artifact) -> None:
         """Raise ``ModelError`` if a run of this shape cannot load ``checkpoint``.
@@ -40,6 +42,8 @@ class CheckpointShape:
         if self.engine != "torch":
             names += ["zero_stage", "num_workers"]
         ours, theirs = asdict(self), checkpoint.summary
+        if theirs.get("rope"):
+            names += ["rope"]
         differing = [name for name in names if theirs.get(name) != ours[name]]
         if differing:
             written, expected = ({name: of.get(name) for name in differing} for of in (theirs, ours))
@@ -62,5 +66,7 @@ def checkpoint_shape(run: Run) -> CheckpointShape:
             f"{config.hidden_size} wide, MLP {config.intermediate_size}, {config.num_attention_heads} heads, layers {layers}, "
             f"window {config.local_attention}, vocabulary {config.vocab_size}"
         ),
+        # Before any phase changes that of the global layers: then it is a setting of the recipe's phases.
+        rope=f"base {run.rope_theta:g}, local {config.rope_parameters['sliding_attention']['rope_theta']:g}",
         tokenizer=tokenizer_digest(run.corpora[run.recipe.corpus])[:12],
     )

@@ -23,14 +23,13 @@ def load_export(run: Run, checkpoints: Checkpoints, state: RunState) -> RunState
 
     ``state`` is that after the last step; the best checkpoint's differs from it under ``training.export=best``.
     """
-    if run.recipe.training.export == "last":
-        return state
-    assert state.held_out is not None, "the last step is always evaluated"
-    best = checkpoints.restore_best(run.engine, last=state.held_out)
-    if best is None:
-        return state
-    set_global_rope_theta(run.model, phase_at(run.phases, best.step - 1).global_rope_theta or run.rope_theta)
-    return best
+    exported = state
+    if run.recipe.training.export == "best":
+        assert state.held_out is not None, "the last step is always evaluated"
+        exported = checkpoints.restore_best(run.engine, last=state.held_out) or state
+    # Not left to the steps: a run that starts again after its last checkpoint trains none.
+    set_global_rope_theta(run.model, phase_at(run.phases, exported.step - 1).global_rope_theta or run.rope_theta)
+    return exported
 
 
 def export_model(run: Run, state: RunState, exported: RunState, *, traces: tuple[FileEntry, ...]) -> Exported:

@@ -262,7 +262,7 @@ class _Loop:
         if len(state.skips) >= section.max_rollbacks:
             raise ModelError(f"step {step}: {reason}, after stability.max_rollbacks={section.max_rollbacks} rollbacks")
         self._checkpoints.finish()
-        restored = self._checkpoints.restore(self._run.engine)
+        restored = self._checkpoints.restore(self._run.engine, only_due=True)
         if restored is None:
             raise ModelError(f"step {step}: {reason}, and there is no checkpoint yet to return to")
         _logger.warning("step %d: %s; returning to the checkpoint after step %d", step, reason, restored.step)

@@ -20,11 +20,12 @@ from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, fin
 from clinical_modernbert.encoder import load_model, num_parameters, save_model
 from clinical_modernbert.errors import ModelError, RecipeError
 from clinical_modernbert.masking import token_ranges
-from clinical_modernbert.recipe.merge import MergeRecipe
+from clinical_modernbert.recipe import MergeRecipe, PretrainRecipe
 from clinical_modernbert.tokenizer import load_tokenizer
 from clinical_modernbert.training.card import merge_card
 from clinical_modernbert.training.engine import saved_weights
 from clinical_modernbert.training.held_out import Scoring, score_corpus
+from clinical_modernbert.training.phases import lay_out, phase_at
 from clinical_modernbert.training.records import MergedInput, MergeSummary
 from clinical_modernbert.training.state import HeldOutFigures
 from clinical_modernbert.training.worker import Worker
@@ -92,7 +93,23 @@ def _export_of(state: InputEntry, store: Store) -> Path:
     export = find_artifact(store, "model", run_id)
     if export is None:
         raise ModelError(f"{state.name}: {run_id} is not finished; its export has the config that its states lack")
+    of_state, of_export = (_rope_theta(export, step) for step in (_step(state), export.summary["exported_step"]))
+    if of_state != of_export:
+        raise ModelError(
+            f"{state.name}: {state.id} was trained with global_rope_theta={of_state:g}, the export of its run with "
+            f"{of_export:g}, so its config.json is not that of the state: average states of phases with one base"
+        )
     return export.folder("model")
+
+
+def _step(state: InputEntry) -> int:
+    return int(state.id.rpartition("@")[2])
+
+
+def _rope_theta(run: Artifact, step: int) -> float:
+    """Return the RoPE base of the global layers after ``step`` steps of a run."""
+    recipe = PretrainRecipe.model_validate(run.manifest.recipe)
+    return phase_at(lay_out(recipe), step - 1).global_rope_theta or recipe.model.global_rope_theta
 
 
 def _set_weights(model: Any, state: InputEntry, store: Store) -> None:

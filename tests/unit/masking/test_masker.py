@@ -108,3 +108,4 @@ def test_the_uniform_strategy_ignores_what_is_clinical(vocabulary: TokenRanges, 
     plain = type(rows)(ids=rows.ids, salient=np.zeros_like(rows.salient), valid=rows.valid)
     masker = _masker(vocabulary, strategy="uniform")
     np.testing.assert_array_equal(_mask(masker, rows)[1], _mask(masker, plain)[1])
+    assert masker.odds(0) == 1, "what curves record"

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.recipe import (
+    ContrastRecipe,
     CorpusRecipe,
     MapRecipe,
     PairsRecipe,
@@ -136,6 +137,34 @@ def test_override_values(override: str, read: Callable[[PretrainRecipe], Any], v
     result = read(pretrain(override))
     assert result == value
     assert type(result) is type(value)
+
+
+CONTRAST = {"kind": "contrast", "name": "v", "pairs": "p", "init": "m"}
+WITH_ROWS = {**CONTRAST, "corpus": "c", "training": {"masked_language": {}}}
+PAIRS = {"kind": "pairs", "name": "p", "sources": [{"type": "gem", "name": "crosswalk"}]}
+
+
+@pytest.mark.parametrize(
+    ("recipe_type", "values", "override", "read", "defaults"),
+    [
+        (ContrastRecipe, CONTRAST, "optimizer.beta1=0.8", lambda r: r.optimizer.learning_rate, 1e-4),
+        (ContrastRecipe, CONTRAST, "checkpoint.keep=3", lambda r: r.checkpoint.every_steps, 50),
+        (
+            ContrastRecipe,
+            WITH_ROWS,
+            "training.masked_language.masking.strategy=uniform",
+            lambda r: r.training.masked_language.masking.model_dump(exclude={"strategy"}),
+            {"rate_start": 0.15, "rate_end": 0.15, "odds_start": 1.0, "odds_end": 1.0},
+        ),
+        (PairsRecipe, PAIRS, "held_out.seed=7", lambda r: r.held_out.fraction, 0.2),
+    ],
+)
+def test_a_section_given_in_part_keeps_the_defaults_of_its_recipe(
+    recipe_type: Any, values: dict[str, Any], override: str, read: Callable[[Any], Any], defaults: Any
+) -> None:
+    """They may differ from those of the section's class, which are pretraining's."""
+    for overrides in ((), (override,)):
+        assert read(build_recipe(recipe_type, values, overrides=overrides, origin="test")) == defaults
 
 
 def test_overrides_apply_in_order_and_reach_into_lists() -> None:

@@ -41,8 +41,10 @@ def test_the_card_names_the_rates_of_phases(tmp_path: Path) -> None:
         "training.phases=[{sequence_length: 64, num_steps: 2, schedule: constant, learning_rate: 1e-3},"
         "{sequence_length: 64, num_steps: 2, schedule: linear}]",
     )
-    model = pretrain_in_process(tiny_pretrain_plan(store, *phases))
-    assert "peak learning rate 0.001, 0.003" in (model.folder("model") / "README.md").read_text()
+    model = pretrain_in_process(tiny_pretrain_plan(store, *phases, "masking.strategy=uniform"))
+    card = (model.folder("model") / "README.md").read_text()
+    assert "peak learning rate 0.001, 0.003" in card
+    assert "masking: uniform, rate 0.3 to 0.15, unless a phase sets others" in card
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,11 @@ def test_another_corpus_continues_a_run_of_the_same_tokenizer(store: Store, pare
             r"'model': '64 wide, .* layers gl, .* this run has .* layers gll,",
         ),
         (("training.continue_from=parent@8", "training.precision=bfloat16"), ModelError, r"'precision': 'float32'"),
+        (
+            ("training.continue_from=parent@8", "model.global_rope_theta=20000"),
+            ModelError,
+            r"written with \{'rope': 'base 160000, local 10000'\}, this run has \{'rope': 'base 20000, local 10000'\}",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(

@@ -224,6 +224,20 @@ def test_phases_change_mask_and_theta_go_on_in_the_rows_and_resume_to_the_bit(
     assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(resumed).items())
 
 
+def test_a_run_that_starts_again_after_its_last_step_exports_the_rope_base_of_its_last_phase(
+    store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No step is trained then, which would have set it."""
+    plan = tiny_pretrain_plan(store, *PHASES, "checkpoint.keep_after_export=true")
+    real = loop.export_model
+    monkeypatch.setattr(loop, "export_model", lambda *args, **kwargs: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        pretrain_in_process(plan)
+    monkeypatch.setattr(loop, "export_model", real)
+    config = json.loads(pretrain_in_process(plan).file("model/config.json").read_text())
+    assert config["rope_parameters"]["full_attention"]["rope_theta"] == config["global_rope_theta"] == 500.0
+
+
 def test_salient_counts_follow_the_odds(store) -> None:
     model = pretrain_in_process(tiny_pretrain_plan(store, "masking.rate_end=0.3"))
     points = [point for point in json.loads(model.file("history.json").read_text()) if "loss" in point]

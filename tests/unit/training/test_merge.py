@@ -129,6 +129,19 @@ def test_models_of_another_shape_or_vocabulary_are_refused(store: Store, run: Ar
         merge(plan(store, {"source": "run@6"}, {"source": str(folder)}))
 
 
+def test_a_state_of_another_rope_base_than_its_run_s_export_is_refused(store: Store) -> None:
+    """A state has no config: it would be scored and averaged with the base of the export."""
+    phases = "[{sequence_length: 64, num_steps: 2}, {sequence_length: 64, num_steps: 2, global_rope_theta: 20000}]"
+    keep = ("checkpoint.keep_after_export=true", "checkpoint.keep=null", "checkpoint.every_steps=1")
+    overrides = ("training.num_steps=null", f"training.phases={phases}", *keep)
+    pretrain_in_process(tiny_pretrain_plan(store, *overrides, name="phases"))
+    merge(plan(store, {"source": "phases@3"}, {"source": "phases@4"}))
+    with pytest.raises(
+        ModelError, match=r"models\.0\.source: .*@2 was trained with global_rope_theta=160000, .* 20000"
+    ):
+        merge(plan(store, {"source": "phases@2"}, {"source": "phases@4"}))
+
+
 def test_one_model_or_one_twice_is_no_average(store: Store) -> None:
     with pytest.raises(RecipeError, match="models"):
         plan(store, {"source": "run@2"})

@@ -176,6 +176,20 @@ def test_impossible_warm_ups_are_refused_by_name(optimizer: dict[str, Any], mess
         recipe(num_steps=100, optimizer=optimizer)
 
 
+def test_odds_of_a_phase_are_refused_where_no_token_is_preferred() -> None:
+    phases = [{"sequence_length": 64, "num_steps": 8}, {"sequence_length": 64, "num_steps": 8, "salience_odds": 2}]
+    with pytest.raises(RecipeError, match=r"phases\.1\.salience_odds has no effect with masking\.strategy=uniform"):
+        build_recipe(
+            PretrainRecipe, recipe(phases=phases).model_dump(), overrides=["masking.strategy=uniform"], origin="uniform"
+        )
+
+
+def test_a_warm_up_longer_than_its_phase_is_refused_by_name() -> None:
+    phases = [{"sequence_length": 64, "num_steps": 8, "schedule": "cosine", "warmup_steps": n} for n in (8, 9)]
+    with pytest.raises(RecipeError, match=r"training\.phases\.1: a warm-up of 9 steps .* the phase's 8 steps"):
+        recipe(phases=phases)
+
+
 def test_a_schedule_of_the_run_spans_its_phases() -> None:
     section = OptimizerSection(learning_rate=1.0, warmup_fraction=0.1)
     assert rates(lay_out(recipe(phases=THREE)), section) == rates(lay_out(recipe(num_steps=100)), section)

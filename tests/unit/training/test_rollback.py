@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from clinical_modernbert.artifacts import Artifact, Plan, Store, open_store
 from clinical_modernbert.corpus.shards import PackedRows
-from clinical_modernbert.errors import ModelError
+from clinical_modernbert.errors import ModelError, RunStopped
 from clinical_modernbert.recipe.training_run import StabilitySection
 from clinical_modernbert.training import loop
 from clinical_modernbert.training.launch import pretrain_in_process
@@ -79,6 +79,29 @@ def test_a_rollback_leaves_out_the_batches_since_the_checkpoint(store: Store, mo
     assert seen == [*rows[:7], *rows[7:15]]
     assert [point["step"] for point in history if "loss" in point] == list(range(12))
     assert model.summary["rollbacks"] == 1
+
+
+def test_a_rollback_does_not_return_to_the_checkpoint_of_a_stop(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would leave out other batches than in the run that was not stopped."""
+    rows, real = rows_of_steps(store, 20), loop.train_step
+    plan = tiny_pretrain_plan(store, "stability.action=roll_back", "checkpoint.keep=1")
+
+    def stopped_at_step_5(context: Any, share: Any, *, step: int, **kwargs: Any) -> Any:
+        result = real(context, share, step=step, **kwargs)
+        return replace(result, signals=replace(result.signals, stop=step == 5))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_step", stopped_at_step_5)
+        with pytest.raises(RunStopped):
+            pretrain_in_process(plan)
+    assert len(store.names(f"checkpoint/{plan.id}")) == 2
+    broken_batches(monkeypatch, bad_rows={rows[6]}, value=math.nan)
+    seen, model = train_and_list_rows(plan, monkeypatch)
+    # Step 6 first, then as in an unbroken run: step 4 on the batch after the broken one.
+    assert seen == [rows[6], *rows[7:15]]
+    assert model.summary["rollbacks"] == 1
+    other = tiny_pretrain_plan(store, "stability.action=roll_back", "checkpoint.every_steps=3")
+    assert other.id != plan.id, "it would return to other steps"
 
 
 def test_a_run_that_never_recovers_is_given_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,8 @@
 """What happens around the steps: uploads beside them, checkpoints kept, a stop on request."""
 
-import errno
 import json
 import os
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -20,10 +18,10 @@ from clinical_modernbert import outages
 from clinical_modernbert.artifacts import Artifact, Plan, Store, find_artifact, open_store
 from clinical_modernbert.artifacts.artifact import artifact_at
 from clinical_modernbert.artifacts.file_store import FileStore
-from clinical_modernbert.errors import DiskFullError, ModelError, RecipeError, RunStopped, StoreError, StoreOutage
+from clinical_modernbert.errors import ModelError, RecipeError, RunStopped, StoreError, StoreOutage
 from clinical_modernbert.training import launch, loop
-from clinical_modernbert.training.checkpoint import UploadRefusedError
-from clinical_modernbert.training.engine import TorchEngine, reads
+from clinical_modernbert.training.checkpoint import Checkpoints, UploadRefusedError
+from clinical_modernbert.training.engine import reads
 from clinical_modernbert.training.launch import pretrain_in_process, ray_worker, train_job
 from clinical_modernbert.training.phases import Phase
 from clinical_modernbert.training.records import Records, Stopped
@@ -181,27 +179,6 @@ def test_a_store_that_refuses_the_end_of_a_run_is_named(
     assert pretrain_in_process(plan).manifest.id == plan.id
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        OSError(errno.ENOSPC, "No space left on device"),
-        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 7936 vs 7830"),  # torch.save's
-    ],
-)
-def test_a_full_disk_is_named_with_its_folder_and_bytes(
-    store: Store, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    def fills(self: TorchEngine, folder: Path) -> None:
-        (folder / "state.pt").write_bytes(b"." * 7830)
-        raise error
-
-    monkeypatch.setattr(TorchEngine, "save", fills)
-    disk = f"the disk of {tempfile.gettempdir()} is full"
-    message = rf"after step 4: {disk}: 7,830 bytes .* to state.pt, [\d,]+ bytes are free; .* TMPDIR"
-    with pytest.raises(DiskFullError, match=message):
-        pretrain_in_process(tiny_pretrain_plan(store))
-
-
 def test_the_newest_and_the_best_checkpoints_are_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clinical_modernbert.training.launch.delete_checkpoints", lambda *a: None)
     losses = iter([9.0, 5.0, 7.0, 8.0, 6.0, 9.5])
@@ -231,6 +208,22 @@ def test_the_best_weights_are_exported_where_the_recipe_says_so(store: Store, mo
     best = pretrain_in_process(plan)
     assert best.summary["exported_step"] == 4 and best.summary["held_out"] == figures(5.0)
     assert_equal_to_the_bit(best, until_four)
+
+
+def test_a_damaged_best_checkpoint_gives_way_to_the_next(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the run could never end: each start resumes after it, and meets it again."""
+    real = Checkpoints.restore_best
+
+    def with_damage(self: Checkpoints, *args: Any, **kwargs: Any) -> Any:
+        (best,) = (name for name in store.names(f"checkpoint/{plan.id}") if int(name.partition("-")[0]) == 4)
+        store.write_bytes(f"checkpoint/{plan.id}/{best}/state.pt", b"")
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(Checkpoints, "restore_best", with_damage)
+    measure(monkeypatch, iter([9.0, 5.0, 7.0, 8.0]))
+    every = ("checkpoint.every_steps=2", "held_out_loss.every_steps=2", "training.export=best", "training.num_steps=8")
+    plan = tiny_pretrain_plan(store, *every)
+    assert pretrain_in_process(plan).summary["held_out"] == figures(7.0)
 
 
 def test_the_best_is_chosen_among_rows_of_the_last_length_and_scored_as_exported(

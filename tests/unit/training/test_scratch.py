@@ -1,16 +1,19 @@
 """What a killed worker leaves on the disk is swept, what another worker uses is not."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 import torch
-from clinical_modernbert.artifacts import open_store
+from clinical_modernbert.artifacts import Store, open_store
 from clinical_modernbert.errors import DiskFullError
 from clinical_modernbert.training import loop, scratch
+from clinical_modernbert.training.engine import TorchEngine
 from clinical_modernbert.training.launch import pretrain_in_process
 from clinical_modernbert.training.scratch import PREFIX, ScratchFolder, check_scratch, sweep_scratch
 from clinical_modernbert.training.worker import Worker
@@ -85,3 +88,24 @@ def test_workers_of_one_disk_need_the_sum(monkeypatch: pytest.MonkeyPatch) -> No
                 check_scratch(60, worker, what="the state")
     workers = workers[1:]
     check_scratch(70, worker, what="the state")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 7936 vs 7830"),  # torch.save's
+    ],
+)
+def test_a_full_disk_is_named_with_its_folder_and_bytes(
+    store: Store, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fills(self: TorchEngine, folder: Path) -> None:
+        (folder / "state.pt").write_bytes(b"." * 7830)
+        raise error
+
+    monkeypatch.setattr(TorchEngine, "save", fills)
+    disk = f"the disk of {tempfile.gettempdir()} is full"
+    message = rf"after step 4: {disk}: 7,830 bytes .* to state.pt, [\d,]+ bytes are free; .* TMPDIR"
+    with pytest.raises(DiskFullError, match=message):
+        pretrain_in_process(tiny_pretrain_plan(store))

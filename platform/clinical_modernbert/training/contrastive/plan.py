@@ -12,7 +12,7 @@ _logger = logging.getLogger(__name__)
 
 
 def contrast_plan(recipe: ContrastRecipe, store: Store) -> Plan[ContrastRecipe]:
-    """Plan the run; raises ``RecipeError`` if its weights don't fit the pair set, or its vectors don't fit the encoder."""
+    """Plan the run; raises ``RecipeError`` if its weights don't fit the pair set or a batch, or its vectors the encoder."""
     plan = make_plan(recipe, store)
     _check_batches(recipe, plan.artifacts["pairs"])
     configs = {entry.name: model_config(entry, store) for entry in plan.inputs if entry.name in recipe.model_sources()}
@@ -31,7 +31,13 @@ def _check_batches(recipe: ContrastRecipe, pairs: Artifact) -> None:
         for name, account in pairs.summary["sources"].items()
     }
     counts = {name: count for name, count in counts.items() if count}
-    for name, count in places(training.batch_pairs, wanted_weights(training.weights, counts)).items():
+    wanted = wanted_weights(training.weights, counts)
+    for name, count in places(training.batch_pairs, wanted).items():
+        if not count:
+            raise RecipeError(
+                f"training.weights: source {name} with weight {wanted[name]:g} has no place in a batch of training.batch_pairs="
+                f"{training.batch_pairs}; raise one of the two, or leave the source out with weight 0"
+            )
         if count > counts[name]:
             _logger.warning(
                 "training.batch_pairs=%d: source %s has %d places in a batch and %d pairs, so a batch has a pair twice",

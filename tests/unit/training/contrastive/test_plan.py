@@ -32,6 +32,12 @@ def init(tmp_path: Path) -> Path:
             "training.weights names no source of the pair set: nope; sources are conditions, drugs",
         ),
         ("training.weights={conditions: 0, drugs: 0}", "training.weights leaves no source"),
+        (
+            "training.weights={drugs: 0.01}",
+            "training.weights: source drugs with weight 0.01 has no place in a batch of training.batch_pairs=16",
+        ),
+        ("optimizer.warmup_steps=13", "a warm-up of 13 steps does not fit into the run's 12 steps"),
+        ("optimizer={schedule: wsd, decay_steps: 12}", "a warm-up of 1 steps and a decay of 12 does not fit"),
         ("training.weights={drugs: .inf}", "training.weights.drugs: .*finite"),
         ("training.weights={drugs: .nan}", "training.weights.drugs: .*finite"),
         ("training.temperature=.inf", "training.temperature: .*finite"),
