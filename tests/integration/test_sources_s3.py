@@ -11,7 +11,9 @@ from clinical_modernbert.artifacts import make_plan, open_store
 from clinical_modernbert.corpus.pairs.build import build_pairs, pair_inputs
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe import CorpusRecipe, PairsRecipe, build_recipe
+from clinical_modernbert.recipe.sources import FhirEventsSource
 from clinical_modernbert.sources import list_units, read_unit
+from clinical_modernbert.sources.document import Document
 
 from tests.helpers.s3_server import S3Server
 
@@ -79,6 +81,23 @@ def test_a_file_that_changes_after_it_was_listed_is_refused(tmp_path: Path, uplo
         open_store(f"s3://{bucket}").delete(key)
         with pytest.raises(SourceError, match=f"{source.name}/{unit.name} is no longer there"):
             list(read_unit(source, unit))
+
+
+def test_a_table_of_several_that_changes_is_refused(tmp_path: Path, uploaded: Callable[[], str]) -> None:
+    condition = (
+        '{"resourceType": "Condition", "id": "1", "subject": {"reference": "Patient/1"}, "code": {"text": "Asthma"}}'
+    )
+    (tmp_path / "Condition.ndjson").write_text(condition)
+    (tmp_path / "Patient.ndjson").write_text('{"resourceType": "Patient", "id": "1"}')
+    source = FhirEventsSource(type="fhir_events", name="e", path=uploaded())
+    (unit,) = list_units(source)
+    (document,) = read_unit(source, unit)
+    assert isinstance(document, Document) and document.text == "CONDITION Asthma"
+    address = unit.files[0][1]
+    bucket, _, key = address.removeprefix("s3://").partition("/")
+    open_store(f"s3://{bucket}").write_bytes(key, condition.replace("Asthma", "Cough!").encode())
+    with pytest.raises(SourceError, match="e/events changed since it was listed"):
+        list(read_unit(source, unit))
 
 
 def pairs_recipe(data: str, path: str = "terms.tsv") -> PairsRecipe:

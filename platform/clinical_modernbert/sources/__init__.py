@@ -6,16 +6,17 @@ this package loads neither lxml nor numpy; a module loads what it needs when it 
 """
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
-from clinical_modernbert.artifacts.remote_files import remote_infos
+from clinical_modernbert.artifacts.remote_files import is_remote, remote_infos
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe.sources import Source
 from clinical_modernbert.sources import codes, pmc, pubmed
 from clinical_modernbert.sources.checked_records import checked_records
 from clinical_modernbert.sources.codes import CodeEntry, code_group, code_table
 from clinical_modernbert.sources.document import Document, Record, Unit
-from clinical_modernbert.sources.files import Progress
+from clinical_modernbert.sources.files import Progress, joint_unit
 from clinical_modernbert.sources.generated import citation_files, note_files
 from clinical_modernbert.sources.notes import (
     ccda,
@@ -83,9 +84,23 @@ def read_unit(source: Source, unit: Unit, *, progress: Progress | None = None) -
 
 
 def _unchanged_records(source: Source, unit: Unit, progress: Progress) -> Iterator[Record]:
-    if unit.version and remote_infos([unit.location])[unit.location].version != unit.version:
+    if _has_changed(unit):
         raise SourceError(f"{unit.source}/{unit.name} changed since it was listed; run the build again")
     yield from MODULES[source.type].read(source, unit, progress)
+
+
+def _has_changed(unit: Unit) -> bool:
+    """Whether a unit's files differ from those that were listed: in S3 by their ETags, else by their size."""
+    if unit.version:
+        return remote_infos([unit.location])[unit.location].version != unit.version
+    locations = [location for _, location in unit.files] or [unit.location]
+    if unit.files and all(map(is_remote, locations)):
+        return joint_unit(unit.source, unit.name, unit.files).digest != unit.digest
+    paths = [Path(location) for location in locations]
+    # A copy of a file in S3 may be elsewhere on this machine; its reader locates it again.
+    if not unit.size_bytes or not all(path.is_file() for path in paths):
+        return False
+    return sum(path.stat().st_size for path in paths) != unit.size_bytes
 
 
 def licence_of(source: Source) -> str | None:

@@ -14,9 +14,11 @@ from clinical_modernbert.artifacts import open_store
 from clinical_modernbert.artifacts.work_area import WorkArea
 from clinical_modernbert.corpus.documents import parse_unit
 from clinical_modernbert.corpus.fingerprint_inputs import fingerprint_inputs
+from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe import CorpusRecipe, build_recipe
 from clinical_modernbert.recipe.sources import (
     CodeSource,
+    MimicNoteSource,
     PubMedSource,
     Source,
     SyntheticNoteSource,
@@ -73,6 +75,18 @@ def test_file_units_do_not_depend_on_the_place(tmp_path: Path) -> None:
     assert len({unit.digest for unit in one}) == 2 and all(re.fullmatch("[0-9a-f]{64}", unit.digest) for unit in one)
     (tmp_path / "two" / "b.xml").write_text("<PubmedArticleSet/>")
     assert list_units(PubMedSource(type="pubmed", name="p", path=str(tmp_path / "two")))[0].digest != one[0].digest
+
+
+def test_a_local_file_that_grows_after_it_was_listed_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "discharge.csv"
+    path.write_text("note_id,subject_id,text\n1,2,a\n")
+    source = MimicNoteSource(type="mimic_note", name="m", path=str(tmp_path))
+    (unit,) = list_units(source)
+    assert len(list(read_unit(source, unit))) == 1
+    with path.open("a") as file:
+        file.write("2,2,b\n")
+    with pytest.raises(SourceError, match=r"^m/discharge\.csv changed since it was listed; run the build again"):
+        list(read_unit(source, unit))
 
 
 def test_a_moved_folder_of_real_files_gives_the_same_documents(tmp_path: Path, shared_data: Path) -> None:
