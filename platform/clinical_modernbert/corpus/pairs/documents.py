@@ -2,18 +2,17 @@
 
 The raw files of the corpus's source are read again, and must still be those that the corpus was built from. Each document is
 prepared, filtered and decontaminated as for the corpus. Near duplicates are not looked for; equal pairs are dropped later.
-The newest version of a record stays, and a deleted one goes.
+Versions and deletions are those of the corpus (``draw``).
 """
 
-import heapq
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.corpus.decontamination import in_memory
 from clinical_modernbert.corpus.documents import prepared
+from clinical_modernbert.corpus.pairs.draw import Draw
 from clinical_modernbert.errors import SourceError
 from clinical_modernbert.recipe import CorpusRecipe
 from clinical_modernbert.recipe.sources import Source
@@ -49,14 +48,16 @@ def read_corpus_pairs(source: CorpusPairs, corpus: Artifact) -> Iterator[TermRec
     decontamination = in_memory(recipe.decontamination)
     diagnoses = read_diagnoses(source) if source.diagnoses_path is not None else Diagnoses({}, {})
     yield from diagnoses.damaged
-    draw = _Draw(source.max_pairs)
+    draw = Draw(source.max_pairs)
     for unit in _unchanged_units(documents, source, corpus):
         for record in read_unit(documents, unit):
             if isinstance(record, Dropped | Quarantined):
                 yield record
+                if isinstance(record, Dropped) and record.record is not None:
+                    draw.leave_out(key_of(source.documents, record.record), record)
             elif isinstance(record, Deleted):
                 yield Dropped("deletion_notice")
-                draw.delete(record, of=source.documents)
+                draw.delete(key_of(source.documents, record.record), record)
             elif draw.takes(key := key_of(source.documents, record.record or record.id)):
                 text, unfit = prepared(record, recipe, Counter(), decontamination, is_prose=documents.is_prose)
                 pairs: list[TermPair | Dropped] = (
@@ -110,59 +111,3 @@ def note_sections(text: str) -> list[str]:
     ends = [*(header.start() for header in headers[1:]), len(text)]
     sections = (text[header.end() : end].strip(" ,\t\n") for header, end in zip(headers, ends, strict=False))
     return [section for section in sections if len(section) >= _MIN_SECTION]
-
-
-@dataclass(slots=True)
-class _Draw:
-    """The records with the smallest hashes, so that memory does not grow with the source; of each the newest version."""
-
-    size: int
-    _kept: dict[int, tuple[tuple[int, int], list[TermPair]]] = field(default_factory=dict)
-    """Hash of a record -> its version and pairs."""
-    _largest: list[int] = field(default_factory=list)
-    """Heap of the hashes, negative; one that is no longer kept is passed over."""
-    _dropped: Counter[str] = field(default_factory=Counter)
-
-    def takes(self, key: int) -> bool:
-        """Return whether a record with this hash can be among the drawn ones."""
-        return len(self._kept) < self.size or key in self._kept or key < -self._largest[0]
-
-    def add(self, key: int, document: Document, pairs: list[TermPair]) -> None:
-        """Keep a document's pairs; a later version takes the place of an earlier one, other texts of one version join it."""
-        version = (document.version, document.order)
-        held = self._kept.get(key)
-        if held and held[0] > version:
-            self._dropped["superseded"] += len(pairs)
-            return
-        if held and held[0] == version:
-            held[1].extend(pairs)
-            return
-        if held:
-            self._dropped["superseded"] += len(held[1])
-        elif pairs:
-            heapq.heappush(self._largest, -key)
-        else:
-            return
-        self._kept[key] = (version, pairs)
-        while len(self._kept) > self.size:
-            self._drop(-heapq.heappop(self._largest), "not_drawn")
-
-    def delete(self, notice: Deleted, *, of: str) -> None:
-        """Forget a record that the source deletes."""
-        key = key_of(of, notice.record)
-        if key in self._kept and notice.version in (0, self._kept[key][0][0]):
-            self._drop(key, "deleted")
-
-    def _drop(self, key: int, reason: str) -> None:
-        if key in self._kept:
-            self._dropped[reason] += len(self._kept.pop(key)[1])
-
-    def records(self) -> Iterator[TermRecord]:
-        """Yield the drawn pairs in the order of the hashes, up to their largest number, and what was dropped."""
-        number = 0
-        for key in sorted(self._kept):
-            for pair in self._kept[key][1]:
-                number += 1
-                yield pair if number <= self.size else Dropped("not_drawn")
-        for reason, count in self._dropped.items():
-            yield from [Dropped(reason)] * count

@@ -1,5 +1,6 @@
 """Pairs of texts: documents of a corpus, held out with it, and sets of queries and documents. All texts are made up."""
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,27 @@ def test_the_newest_version_stays_and_a_deleted_record_goes(store: Store, tmp_pa
     found = read_pair_set(pairs, split="all")["titles"]
     assert sorted(text.split()[0] for text in found.positives) == ["new", "word3x0"]
     assert pairs.summary["sources"]["titles"]["dropped"] == {"deletion_notice": 1, "superseded": 1, "deleted": 1}
+
+
+def test_a_note_that_was_withdrawn_or_replaced_is_in_no_pair(store: Store, tmp_path: Path) -> None:
+    def note(number: int, day: int = 1, **fields: Any) -> str:
+        text = f"HISTORY\n{words(number)}\nPLAN\n{words(10 * number)}"
+        form = {"contentType": "text/plain", "data": base64.b64encode(text.encode()).decode()}
+        names = {"resourceType": "DocumentReference", "id": f"n{number}", "subject": {"reference": f"Patient/{number}"}}
+        stated = {"meta": {"lastUpdated": f"2180-01-0{day}"}, "content": [{"attachment": form}]}
+        return json.dumps(names | stated | fields)
+
+    replaces = [{"code": "replaces", "target": {"reference": "DocumentReference/n3"}}]
+    lines = [note(1, 2, status="entered-in-error"), note(1), note(2, relatesTo=replaces), note(3), note(4)]
+    folder = tmp_path / "fhir"
+    folder.mkdir()
+    (folder / "DocumentReference.ndjson").write_text("\n".join(lines))
+    corpus_of(store, tmp_path, {"type": "fhir", "name": "notes", "path": str(folder)})
+    pairs = built(store, {"type": "corpus", "name": "parts", "documents": "notes", "relation": "sections"})
+    found = read_pair_set(pairs, split="all")["parts"]
+    assert sorted(text.split()[0] for text in found.anchors) == ["word2x0", "word4x0"]
+    dropped = {"withdrawn": 1, "deletion_notice": 1, "superseded": 1, "deleted": 1}
+    assert pairs.summary["sources"]["parts"]["dropped"] == dropped
 
 
 def test_more_documents_than_max_pairs_are_drawn_by_their_ids(store: Store, tmp_path: Path) -> None:
