@@ -87,12 +87,14 @@ def export_model(
     if folder.exists():
         raise ModelError(f"{folder} exists: name a new folder")
     _check_packages(formats)
-    source, pooling = model.folder("model"), pooling_of(model, pooling)
+    source, named, pooling = model.folder("model"), pooling, pooling_of(model, pooling)
     loaded, head = load_with_head(source)
     encoder = Encoder(model=loaded.eval(), tokenizer=load_tokenizer(source), head=head)
     output = output or ("logits" if head in ("sequence", "token") else "vectors")
     if output == "logits" and head == "embedding":
         raise ModelError(f"output=logits: {model.manifest.id} has no head; leave it out")
+    if output == "logits" and named:
+        raise ModelError(f"pooling={named}: logits are not pooled; leave it out, or ask for output=vectors")
     batches = _checked_batches(encoder)
     with torch.inference_mode():  # by the endpoint's way, before the model is changed to another
         expected = [_by_endpoint(encoder, ids, output=output, pooling=pooling) for ids in batches]

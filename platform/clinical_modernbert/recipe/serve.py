@@ -110,6 +110,10 @@ Weight = Annotated[float, Field(gt=0)]
 """Share of an alias's keys; weights are relative to their sum."""
 
 
+Origin = Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/?#\sA-Z]+)$")]
+"""Without a slash at its end and in lower case: another spelling would match no page, and nothing would say so."""
+
+
 class ServedModel(Section):
     """A model of an endpoint, and how its vectors are computed."""
 
@@ -141,8 +145,9 @@ class ServeRecipe(ServedModel, Recipe):
     always gets the same model, so an alias of several models needs keys."""
     require_keys: bool = False
     """Refuse to start if the environment has no API keys. Keys that it has are required in any case."""
-    cors_origins: tuple[str, ...] = ()
-    """Origins of web pages that may call the endpoint from a browser, such as ``https://intranet.example``; ``*`` is any."""
+    cors_origins: tuple[Origin, ...] = ()
+    """Origins of web pages that may call the endpoint from a browser, such as ``https://intranet.example``: scheme, host and
+    port, as a browser sends them. ``*`` is any."""
     limits: ServeLimits = ServeLimits()
     tracing: TracingSection = TracingSection()
     scaling: ServeScaling = ServeScaling()

@@ -57,6 +57,14 @@ ROUTES = (
         examples=rerank.V1_RERANK_EXAMPLES,
         exclude_none=True,
     ),
+    Route(
+        "/v2/rerank",
+        rerank.v1_rerank,
+        answer=rerank.V1RerankResponse,
+        examples=rerank.V1_RERANK_EXAMPLES,
+        is_listed=False,
+        exclude_none=True,
+    ),
     Route("/tokenize", tei.tokenize, answer=list[list[tei.Token]], examples=tei.TOKENIZE_EXAMPLES),
     Route("/fill-mask", fill_mask.fill_mask, scope="fill-mask", answer=fill_mask.Filled, examples=fill_mask.EXAMPLES),
     Route(

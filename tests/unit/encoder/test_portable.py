@@ -78,7 +78,10 @@ def test_logits_are_those_of_the_head(
     encoder_folders: dict[str, Path], tmp_path: Path, architecture: str, head: Any
 ) -> None:
     model = published(encoder_folders[architecture], tmp_path, head=head, labels=("a", "b", "c") if head else ())
-    export_model(model, tmp_path / "out", formats=["onnx", "openvino"], output=None if head else "logits")
+    output: Any = None if head else "logits"
+    with pytest.raises(ModelError, match="pooling=mean: logits are not pooled; leave it out"):
+        export_model(model, tmp_path / "out", formats=["onnx"], output=output, pooling="mean")
+    export_model(model, tmp_path / "out", formats=["onnx", "openvino"], output=output)
     ours = load_export(model.folder("model"))
     ids = ours.tokenize(TEXTS)
     outputs, mask_BL = run_files(tmp_path / "out", ids)

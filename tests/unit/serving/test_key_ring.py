@@ -16,6 +16,7 @@ from clinical_modernbert.serving.key_ring import KeyRing
 from clinical_modernbert.serving.keys import FILE_VARIABLE, find_key, parse_keys
 from clinical_modernbert.serving.service import EmbeddingService
 from fastapi import FastAPI
+from pydantic import ValidationError
 
 from tests.helpers.asgi import answer_of, ask
 from tests.helpers.served_app import publish
@@ -168,6 +169,16 @@ def test_the_endpoint_refuses_used_rates_and_expired_keys(app: FastAPI) -> None:
         assert statuses == [200, 429]
 
     asyncio.run(body())
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://intranet.example/", "intranet.example", "https://Intranet.example", "https://a.example/app", ""]
+)
+def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
+    with pytest.raises(ValidationError, match=r"cors_origins\.0"):
+        ServeRecipe.model_validate({"name": "tiny", "model": "tiny", "cors_origins": [origin]})
+    for right in ("*", "http://localhost:3000", "https://intranet.example", "chrome-extension://abcdef"):
+        ServeRecipe.model_validate({"name": "tiny", "model": "tiny", "cors_origins": [right]})
 
 
 def test_a_browser_of_an_allowed_origin_may_call_and_others_may_not(app: FastAPI) -> None:

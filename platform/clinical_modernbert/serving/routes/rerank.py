@@ -1,4 +1,4 @@
-"""``/rerank`` (TEI) and ``/v1/rerank`` (Cohere, Jina, vLLM): texts in the order of their relevance to a query.
+"""``/rerank`` (TEI) and ``/v1/rerank``, ``/v2/rerank`` (Cohere, Jina, vLLM): texts in the order of their relevance to a query.
 
 A model with a head of one label scores each pair of query and text (a cross-encoder). Any other model compares vectors: the score
 is the cosine, with the model's prompts ``query`` and ``document`` where it has them.
@@ -30,6 +30,8 @@ class RerankRequest(Body):
     raw_scores: bool = False
     """Answer the head's output instead of its sigmoid; cosines are answered as they are."""
     return_text: bool = False
+    top_n: int | None = Field(default=None, ge=1)
+    """Number of texts to answer, the best first; absent: all. TEI lacks it, and LiteLLM sends it."""
     truncate: bool = False
     """Cut texts that are too long; otherwise they are refused."""
     truncation_direction: TruncationDirection = "Right"
@@ -90,7 +92,7 @@ async def rerank(service: EmbeddingService, request: RerankRequest, response: Re
     response.headers["x-truncated"] = str(outputs.num_truncated)
     if not request.raw_scores and _is_cross_encoder(service):
         found_N = scores(found_N[:, None], problem=None)[:, 0]
-    order = np.argsort(-found_N, kind="stable").tolist()
+    order = np.argsort(-found_N, kind="stable").tolist()[: request.top_n]
     return [
         Rank(index=i, score=float(found_N[i]), text=request.texts[i] if request.return_text else None) for i in order
     ]

@@ -27,7 +27,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/fill-mask": {"inputs": "x [MASK]", "parameters": {}},
 }
 OF_HEADS = {"/predict": {"inputs": "x", "parameters": {}}, "/token-classify": {"inputs": "x", "parameters": {}}}
-ALIASES = {"/": BODIES["/embed"], "/embeddings": BODIES["/v1/embeddings"]}
+ALIASES = {"/": BODIES["/embed"], "/embeddings": BODIES["/v1/embeddings"], "/v2/rerank": BODIES["/v1/rerank"]}
 
 
 @pytest.fixture(scope="module")

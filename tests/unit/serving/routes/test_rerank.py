@@ -103,6 +103,19 @@ def test_empty_queries_and_documents_are_named(vectors: FastAPI) -> None:
         assert (status, answer["error"]["param"]) == (400, param)
 
 
+def test_bodies_that_litellm_sends_are_answered(vectors: FastAPI) -> None:
+    """As version 1.110.2 sends them for ``huggingface/`` and ``cohere/``."""
+    common = {"query": QUERY, "top_n": 2}
+    tei = {"raw_scores": False, "truncation_direction": "Right", **common, "texts": DOCUMENTS, "return_text": True}
+    status, ranks = post(vectors, "/rerank", tei)
+    assert (status, len(ranks)) == (200, 2)
+    body = {"model": "tiny", **common, "documents": DOCUMENTS, "return_documents": True}
+    status, answer = post(vectors, "/v2/rerank", body)
+    assert status == 200
+    assert [result["index"] for result in answer["results"]] == [rank["index"] for rank in ranks]
+    assert post(vectors, "/rerank", {**tei, "top_n": 0})[1]["error"]["param"] == "top_n"
+
+
 @pytest.mark.parametrize(
     ("path", "body", "param"),
     [
