@@ -70,7 +70,7 @@ def trained_on(model: Artifact) -> TrainedOn:
         # The account of a run that continues another begins with the phases of that one.
         corpora |= dict.fromkeys(name for phase in model.summary.get("phases", ()) for name in phase["tokens"])
     for entry in model.manifest.inputs:
-        if entry.name == "model.init" or (merged and entry.name.startswith("models.")):
+        if entry.name in ("model.init", "init") or (merged and entry.name.startswith("models.")):
             parent, _ = find_input(entry, model.store)
             below = trained_on(parent) if parent else TrainedOn((), (model_name(entry),))
             corpora |= dict.fromkeys(below.corpora)

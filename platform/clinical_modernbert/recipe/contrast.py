@@ -101,7 +101,7 @@ class HeldOutPairsSection(Section):
 
 
 class ContrastScaling(Section):
-    """Workers of the run; changes the output only by rounding."""
+    """Workers of the run. Changes the output only by rounding, and by the draws of dropout if the encoder has any (MiniLM)."""
 
     num_workers: int = Field(default=2, ge=1)
     """Training processes: one for each GPU, or for each CPU core. Each sees the negatives of all."""

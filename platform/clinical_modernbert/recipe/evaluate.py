@@ -91,7 +91,7 @@ class EvaluateRecipe(Recipe):
     """``fine_tuned`` trains the whole model; ``frozen`` trains a probe on its vectors (retrieval: zero-shot)."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1, 2, 3, 4)
     """Seeds of the head, the order of examples and dropout. Figures are means over them; a verdict needs five."""
-    few_shot: tuple[int, ...] = ()
+    few_shot: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """Numbers of training examples to train with besides all of them, for a curve."""
     tuning: TuningSection = TuningSection()
     codes: CodesSection | None = None
@@ -104,7 +104,7 @@ class EvaluateRecipe(Recipe):
     """Row length for masked tokens. The corpus must have shards of this length."""
     max_rows: int = Field(default=4096, ge=1)
     """Maximum number of held-out rows that are scored."""
-    top_k: tuple[int, ...] = TOP_K
+    top_k: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = TOP_K
     """Accuracy of masked tokens is reported among the first k guesses, for each of these k."""
     bigram_rows: int = Field(default=65_536, ge=1)
     """Training rows from which the bigram baseline counts neighbours, evenly spread over the split."""
@@ -122,6 +122,10 @@ class EvaluateRecipe(Recipe):
             names = [entry.name for entry in getattr(self, field)]
             if len(set(names)) < len(names):
                 raise ValueError(f"{field} must have different names, got {', '.join(names)}")
+        for field in ("seeds", "modes", "few_shot"):
+            values = getattr(self, field)
+            if len(set(values)) < len(values):  # equal seeds would count as the five that a verdict needs
+                raise ValueError(f"{field} must be distinct, got {list(values)}")
         return self
 
     def does_without(self, field: str) -> bool:

@@ -9,7 +9,7 @@ from clinical_modernbert.recipe.vocabulary import Attention, Pooling, Precision
 
 
 class TrainScaling(Section):
-    """Workers and engine of the run; changes the output only by rounding."""
+    """Workers and engine of the run. Changes the output only by rounding, and by the draws of dropout if the model has any."""
 
     num_workers: int = Field(default=2, ge=1)
     """Training processes: one for each GPU, or for each CPU core."""

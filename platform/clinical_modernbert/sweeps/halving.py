@@ -63,25 +63,30 @@ def train_while_it_keeps_up(
     # 1. A trial of an earlier launch is final: its model is there, or the board says that halving stopped it.
     earlier, artifact = board.read(plan.id), plan.existing()
     if artifact is None and earlier and earlier.stopped_after is not None:
+        _forget(plan)  # a sweep that was killed may have left its state
         return earlier.last_value(kind.metric)
     # 2. Train to the end or to a lost rung.
     lost_rung = None
     if artifact is None:
-        artifact, lost_rung = _climb(plan, section, board, kind)
+        artifact, lost_rung = _climb(plan, section, board, kind, earlier=earlier or Reached(()))
     # 3. A trained trial stays on the board with its whole curve, for those that reach its rungs later.
     if artifact is not None:
         history = json.loads(artifact.file(kind.history_name).read_text(encoding="utf-8"))
         board.write(plan.id, Reached(held_out_curve(history_from_json(history))))
         return held_out_value(artifact, kind)
     # 4. A stopped trial is put on the board before its state is deleted: it never resumes.
-    records = Records(plan.store, plan.id)
-    result = records.result()
+    result = Records(plan.store, plan.id).result()
     stopped_after = result.stopped_after if isinstance(result, Stopped) else None
     reached = Reached(_curve_so_far(plan), lost_rung=lost_rung, stopped_after=stopped_after)
     board.write(plan.id, reached)
-    delete_checkpoints(plan.store, plan.id)
-    records.clear()
+    _forget(plan)
     return reached.last_value(kind.metric)
+
+
+def _forget(plan: Plan[TrialRecipe]) -> None:
+    """Delete the state of a stopped trial."""
+    delete_checkpoints(plan.store, plan.id)
+    Records(plan.store, plan.id).clear()
 
 
 def held_out_value(model: Artifact, kind: TrialKind) -> float:
@@ -93,10 +98,12 @@ def held_out_value(model: Artifact, kind: TrialKind) -> float:
 
 
 def _climb(
-    plan: Plan[TrialRecipe], section: HalvingSection, board: Board, kind: TrialKind
+    plan: Plan[TrialRecipe], section: HalvingSection, board: Board, kind: TrialKind, *, earlier: Reached
 ) -> tuple[Artifact | None, int | None]:
     """Return the trained model, or None and the rung at which the trial lagged."""
-    ahead, lost_rung = rungs(section, num_steps=plan.recipe.training.total_steps), None
+    # A rung that the trial passed before the sweep was killed stays passed, whoever has reached it since.
+    all_rungs, lost_rung = rungs(section, num_steps=plan.recipe.training.total_steps), None
+    ahead = [rung for rung in all_rungs if earlier.value_after(rung, kind.metric) is None]
     with ThreadPoolExecutor(max_workers=1) as pool:
         training = pool.submit(launch, plan)
         while not wait([training], timeout=_POLL_S).done:

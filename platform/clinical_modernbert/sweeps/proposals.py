@@ -43,20 +43,41 @@ class Proposals:
 
 
 def searcher(recipe: SweepRecipe, proposals: Proposals, *, metric: str) -> Any:
-    """Return Tune's search with the recipe's sampler ``tpe`` or ``random``, which visits kept points first and keeps new ones."""
+    """Return Tune's search with the recipe's sampler ``tpe`` or ``random``, which visits kept points first and keeps new ones.
+
+    A point that is proposed again while its trial runs waits until that has ended.
+    """
     import optuna
     from ray.tune.search.optuna import OptunaSearch
 
     class KeepingSearch(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
-        def suggest(self, trial_id: str) -> Point:
-            point: Point = super().suggest(trial_id)
-            proposed.append(point)
-            if len(proposed) > len(known):
-                proposals.write(proposed)
+        def suggest(self, trial_id: str) -> Point | None:
+            if repeated:
+                asked, point = repeated[0]
+                if point in running.values():
+                    return None  # Tune asks again when a trial has ended
+                del repeated[0]
+                self._ot_trials[trial_id] = asked
+            else:
+                point = super().suggest(trial_id)
+                proposed.append(point)
+                if len(proposed) > len(known):
+                    proposals.write(proposed)
+                if point in running.values():
+                    repeated.append((self._ot_trials.pop(trial_id), point))
+                    return None
+            running[trial_id] = point
             return point
+
+        def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+            running.pop(trial_id, None)
+            super().on_trial_complete(trial_id, result, error)
 
     known = proposals.read()
     proposed: list[Point] = []
+    running: dict[str, Point] = {}
+    # Values of a choice come again. Two trials of one point would train one model at the same time; later, the second finds it.
+    repeated: list[tuple[Any, Point]] = []
     samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
     # Kept points draw no random numbers: with the first launch's seed the sampler would propose the same points again.
     sampler = samplers[recipe.sampler](seed=recipe.seed + len(known))

@@ -65,13 +65,17 @@ def sweep_base(recipe: SweepRecipe, *, data_id: str) -> SweepBase:
         data_id=data_id,
         arms=dict(recipe.arms),
     )
+    trials: dict[str, TrialRecipe] = {}
     for arm in recipe.arms:
         try:
-            _check_held_out(trial_recipe(base, {"arm": arm, "seed": recipe.seeds[0]}))
+            trials[arm] = trial_recipe(base, {"arm": arm, "seed": recipe.seeds[0]})
+            _check_held_out(trials[arm])
         except RecipeError as error:
             raise RecipeError(f"arms.{arm} does not fit {recipe.base}: {error}") from None
+    _check_different(trials.items(), where="arms")
     for path, dimension in recipe.space.items():
         values = dimension.values if isinstance(dimension, GridDimension) else (dimension.low, dimension.high)
+        of_values: list[tuple[str, TrialRecipe]] = []
         for value in values:
             try:
                 trial = trial_recipe(base, {path: value})
@@ -80,7 +84,22 @@ def sweep_base(recipe: SweepRecipe, *, data_id: str) -> SweepBase:
                     check_halving(recipe.halving, trial)
             except RecipeError as error:
                 raise RecipeError(f"space: {path}={value!r} does not fit {recipe.base}: {error}") from None
+            of_values.append((f"{path}={value!r}", trial))
+        _check_different(of_values, where="space")
     return base
+
+
+def _check_different(trials: Iterable[tuple[str, TrialRecipe]], *, where: str) -> None:
+    """Raise ``RecipeError`` if two of the named trials make one model: side by side they would write the same files."""
+    known: dict[str, str] = {}
+    for name, trial in trials:
+        made_from = [trial.identity(), trial.references(), trial.model_sources(), trial.state_sources()]
+        content = json.dumps(made_from, sort_keys=True)
+        if content in known:
+            raise RecipeError(
+                f"{where}: {known[content]} and {name} differ in nothing that changes the model: leave one out"
+            )
+        known[content] = name
 
 
 def _check_data(recipe: SweepRecipe, kind: TrialKind) -> None:

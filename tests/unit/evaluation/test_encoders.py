@@ -237,6 +237,19 @@ def test_the_report_says_what_the_lineage_knows_of_each_set(tmp_path: Path) -> N
     hub = InputEntry(name="model.init", id=f"org/base@{'0' * 40}", digest="4")
     publish(store, "model", "m-3", {"kind": "pretrain"}, (of_corpus, hub))
     assert known("m-3")["covered"] == "decontaminated; what org/base had read before is unknown"
+    # Vectors: what the encoder before had read, and the pairs.
+    pairs = {"kind": "pairs", "name": "p", "sources": [{"type": "gem", "name": "crosswalk"}]}
+    publish(store, "pairs", "p-1", pairs)
+    publish(store, "pairs", "p-2", pairs | {"decontamination": {"paths": [f"{data}/in"]}})
+    for name, start, of_pairs in (("v-1", "m-1", "p-2"), ("v-2", "branch-1", "p-2"), ("v-3", "m-1", "p-1")):
+        inputs = (
+            InputEntry(name="init", id=f"model/{start}", digest="6"),
+            InputEntry(name="pairs", id=f"pairs/{of_pairs}", digest="7"),
+        )
+        publish(store, "model", name, {"kind": "contrast", "training": {"split": "train"}}, (of_corpus, *inputs))
+    assert known("v-1")["covered"] == "decontaminated"
+    assert known("v-2")["covered"] == bare
+    assert known("v-3")["covered"] == "not decontaminated: p-1 was not compared with this set"
     of_average = InputEntry(name="model.init", id="model/average-1", digest="5")
     publish(store, "model", "m-4", {"kind": "pretrain"}, (of_corpus, of_average))
     assert known("m-4")["covered"] == bare

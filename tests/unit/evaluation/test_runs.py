@@ -160,6 +160,8 @@ def test_recipes_that_ask_for_nothing_are_refused() -> None:
         ({"corpus": "c"}, "set model too"),
         ({"codes": {}}, "nothing to evaluate: set model or encoders"),
         ({"codes": {}, "encoders": [{"name": "a"}, {"name": "a"}]}, "encoders must have different names, got a, a"),
+        ({"codes": {}, "encoders": [{"name": "a"}], "seeds": [0, 0]}, r"seeds must be distinct, got \[0, 0\]"),
+        ({"codes": {}, "encoders": [{"name": "a"}], "few_shot": [0]}, "few_shot.0: .* greater than or equal to 1"),
     ):
         with pytest.raises(RecipeError, match=message):
             build_recipe(EvaluateRecipe, {"kind": "evaluate", "name": "x", **values}, origin="test")

@@ -11,6 +11,7 @@ from clinical_modernbert.sweeps import halving
 from clinical_modernbert.sweeps.board import Board, Reached
 from clinical_modernbert.sweeps.halving import lags, rungs, train_while_it_keeps_up
 from clinical_modernbert.sweeps.kinds import PRETRAINING, VECTORS
+from clinical_modernbert.training.launch import pretrain_in_process
 from clinical_modernbert.training.state import HeldOutPoint
 
 from tests.helpers.tiny import TINY_PRETRAIN, publish_tiny_corpus
@@ -85,6 +86,24 @@ def test_a_stopped_trial_is_decided_and_is_not_trained_again(store: Store, monke
     board.write(plan.id, Reached(CURVE[:2], lost_rung=2, stopped_after=4))
     monkeypatch.setattr(halving, "launch", lambda plan: pytest.fail("trained again"))
     assert train_while_it_keeps_up(plan, HalvingSection(grace_steps=2), board, PRETRAINING) == 4.0
+
+
+def test_a_rung_that_was_passed_stays_passed_when_the_sweep_starts_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an unbroken sweep no later arrival changes what was decided."""
+    publish_tiny_corpus(store)
+    overrides = ["held_out_loss.every_steps=2", "checkpoint.every_steps=null"]
+    plan = make_plan(build_recipe(PretrainRecipe, TINY_PRETRAIN, overrides=overrides, origin="test"), store)
+    board = Board(store, "s-1")
+    board.write(plan.id, Reached(CURVE[:1]))  # after 2 steps a loss of 5.0
+    board.write("other", Reached((HeldOutPoint(1, {"uniform_loss": 1.0}),)))
+    monkeypatch.setattr(halving, "launch", pretrain_in_process)
+    monkeypatch.setattr(halving, "_POLL_S", 0.05)
+    section = HalvingSection(grace_steps=2, reduction_factor=100)
+    value = train_while_it_keeps_up(plan, section, board, PRETRAINING)
+    existing = plan.existing()
+    assert existing is not None and value == existing.summary["held_out"]["uniform_loss"]
 
 
 def test_nobody_is_measured_against_a_trial_that_failed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

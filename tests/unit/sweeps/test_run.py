@@ -48,8 +48,8 @@ def test_the_widest_trial_decides() -> None:
 @pytest.mark.parametrize(
     ("own", "widths"),
     [
-        ({"arms": {"one": [], "two": ["scaling.num_workers=2"]}, "seeds": [0]}, [1, 2]),
-        ({"space": {"scaling.num_workers": {"type": "grid", "values": [2, 1]}}}, [2, 1]),
+        ({"arms": {"one": [], "two": ["scaling.num_workers=2", "training.num_steps=9"]}, "seeds": [0]}, [1, 2]),
+        ({"space": {"training.num_steps": {"type": "grid", "values": [2, 1]}}}, [1, 1]),
         (
             {
                 "space": {"optimizer.learning_rate": {"type": "log_uniform", "low": 1e-4, "high": 1e-2}},

@@ -83,6 +83,26 @@ def test_a_space_that_does_not_fit_is_refused_before_anything_runs(space: dict, 
 
 
 @pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"space": {"training.seed": {"type": "grid", "values": [1, 2, 1]}}},
+            r"space: .* and training\.seed=1 differ in",
+        ),
+        ({"space": {"scaling.num_workers": {"type": "grid", "values": [1, 2]}}}, r"space: scaling\.num_workers=1 and"),
+        (
+            {"space": {}, "arms": {"a": [], "b": ["masking.rate_end=0.3"], "c": ["masking.rate_start=0.3"]}},
+            "arms: a and c differ in nothing that changes the model",
+        ),
+    ],
+)
+def test_trials_that_make_one_model_are_refused(changes: dict[str, Any], message: str) -> None:
+    """Side by side they would write the same files."""
+    with pytest.raises(RecipeError, match=message):
+        sweep_base(sweep(**changes), data_id="x")
+
+
+@pytest.mark.parametrize(
     "dimension", [{"type": "log_uniform", "low": 1e-5, "high": 1e-2}, {"type": "choice", "values": [1e-3, 1e-2]}]
 )
 def test_a_drawn_dimension_needs_another_sampler(dimension: dict[str, Any]) -> None:

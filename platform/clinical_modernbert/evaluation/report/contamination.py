@@ -5,10 +5,11 @@ from pathlib import Path
 
 from clinical_modernbert.artifacts import Artifact, find_artifact, trained_on
 from clinical_modernbert.artifacts.remote_files import is_remote
+from clinical_modernbert.corpus.pairs.unseen import history_of
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.evaluation.fingerprint_inputs import task_inputs
 from clinical_modernbert.evaluation.tasks import task_names
-from clinical_modernbert.recipe import CorpusRecipe
+from clinical_modernbert.recipe import CorpusRecipe, PairsRecipe
 from clinical_modernbert.recipe.section import below
 from clinical_modernbert.recipe.tasks import Task
 
@@ -30,10 +31,13 @@ def _of_task(model: Artifact, task: Task, data: str) -> str:
     corpora = [find_artifact(model.store, "corpus", corpus_id) for corpus_id in read.corpora]
     if not corpora or None in corpora:
         return "unknown: the store does not have the corpus of the model"
-    bare = [corpus for corpus in corpora if corpus and not _covers(corpus, task, data)]
+    pair_sets = [run.pairs for run in history_of(model).runs]
+    if None in pair_sets:
+        return "unknown: the store does not have the pair set of the model"
+    bare = [texts for texts in (*corpora, *pair_sets) if texts and not _covers(texts, task, data)]
     if bare:
-        names = ", ".join(corpus.manifest.id for corpus in bare)
-        if all(any(is_remote(path) != is_remote(data) for path in _compared(corpus)) for corpus in bare):
+        names = ", ".join(dict.fromkeys(texts.manifest.id for texts in bare))
+        if all(any(is_remote(path) != is_remote(data) for path in _compared(texts)) for texts in bare):
             place = "in a folder" if is_remote(data) else "in S3"
             return f"unknown: {names} was compared with sets {place}, whose files are not looked up"
         return f"not decontaminated: {names} was not compared with this set"
@@ -42,10 +46,10 @@ def _of_task(model: Artifact, task: Task, data: str) -> str:
     return f"decontaminated; what {' and '.join(read.unknown)} had read before is unknown"
 
 
-def _covers(corpus: Artifact, task: Task, data: str) -> bool:
-    """Whether every file of the task is one of those that the corpus was decontaminated against, or below one."""
+def _covers(texts: Artifact, task: Task, data: str) -> bool:
+    """Whether every file of the task is one of those that the corpus or pair set was decontaminated against, or below one."""
     files = [below(data, name) for name in task_names(task)]
-    return all(any(_is_below(file, path) for path in _compared(corpus)) for file in files)
+    return all(any(_is_below(file, path) for path in _compared(texts)) for file in files)
 
 
 def _is_below(file: str, path: str) -> bool:
@@ -54,6 +58,8 @@ def _is_below(file: str, path: str) -> bool:
     return Path(file).resolve().is_relative_to(Path(path).resolve())
 
 
-def _compared(corpus: Artifact) -> tuple[str, ...]:
-    """Return the paths and addresses of the sets that the corpus was compared with."""
-    return CorpusRecipe.model_validate(corpus.manifest.recipe).decontamination.paths
+def _compared(texts: Artifact) -> tuple[str, ...]:
+    """Return the paths and addresses of the sets that the corpus or pair set was compared with."""
+    recipe_type = PairsRecipe if texts.manifest.kind == "pairs" else CorpusRecipe
+    section = recipe_type.model_validate(texts.manifest.recipe).decontamination
+    return section.paths if section else ()

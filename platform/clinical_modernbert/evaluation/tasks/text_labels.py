@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from clinical_modernbert.errors import SourceError
 from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.evaluation.report.schema import ErrorAnalysis
 from clinical_modernbert.evaluation.results import Baseline, Facts, Outcome, StoredOutcome
@@ -58,12 +59,16 @@ def run(recipe: RunRecipe, encoder: LocalEncoder, splits: Splits[TextExample]) -
 
 
 def run_scored(recipe: RunRecipe, encoder: LocalEncoder, splits: Splits[TextExample], scoring: Scoring) -> Outcome:
-    """Train on the splits and score the test part as ``scoring`` says."""
+    """Train on the splits and score the test part as ``scoring`` says; ``SourceError`` if all texts have one label."""
     from clinical_modernbert.evaluation.labelling import Item, Labelled, fit
     from clinical_modernbert.tokenizer import load_tokenizer
 
     parts = splits.parts()
     labels = scoring.labels(splits)
+    if len(labels) < 2:  # every encoder would be right in all of them
+        raise SourceError(
+            f"task {recipe.task.name}: every text has the label {labels[0]!r}, nothing is to be told apart"
+        )
     numbers = {label: number for number, label in enumerate(labels)}
     tokenizer = load_tokenizer(encoder.folder)
     items: dict[str, list[Item]] = {}

@@ -128,7 +128,11 @@ def _check(model: Any, recipe: ContrastRecipe, start: str) -> None:
 
 
 def _held_out(pairs: Artifact, recipe: ContrastRecipe) -> PairBatch | None:
-    """Return a fixed sample of held-out pairs with distinct positives, so that each anchor has one right answer."""
+    """Return a fixed sample of held-out pairs with distinct positives.
+
+    An anchor may have several of them (a query, a code with two counterparts), of which at most one is nearest to it: recall then
+    stays below 1.
+    """
     found = read_pair_set(pairs, split="held_out")
     if not found:
         return None

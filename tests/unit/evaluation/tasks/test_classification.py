@@ -8,9 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from clinical_modernbert.errors import SourceError
+from clinical_modernbert.evaluation.encoders import LocalEncoder
 from clinical_modernbert.evaluation.tasks import KINDS, load_task
 from clinical_modernbert.evaluation.tasks.examples import Splits
-from clinical_modernbert.recipe.tasks import ClassificationTask
+from clinical_modernbert.recipe import FineTuneRecipe
+from clinical_modernbert.recipe.tasks import ClassificationTask, EncoderSection
 
 ROWS = [
     {
@@ -79,6 +81,21 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, content: str, p
     task = ClassificationTask(name="t", type="classification", train=name)
     with pytest.raises(SourceError, match=problem):
         load_task(task, str(tmp_path))
+
+
+def test_one_label_for_all_texts_is_refused(tmp_path: Path) -> None:
+    """Every encoder would be right in all of them."""
+    from clinical_modernbert.evaluation.tasks.text_labels import run
+
+    rows = "".join(f"note {n},a\n" for n in range(20))
+    (tmp_path / "x.csv").write_text(f"text,label\n{rows}")
+    task = ClassificationTask(name="t", type="classification", train="x.csv")
+    splits = load_task(task, str(tmp_path))
+    assert isinstance(splits, Splits)
+    recipe = FineTuneRecipe(name="t", encoder=EncoderSection(name="e"), task=task, data=str(tmp_path))
+    encoder = LocalEncoder("e", tmp_path, "0", "", "bert", "cls")
+    with pytest.raises(SourceError, match="task t: every text has the label 'a'"):
+        run(recipe, encoder, splits)
 
 
 def test_the_dictionary_finds_the_longest_entity_of_training_whatever_its_case() -> None:
