@@ -1,10 +1,15 @@
 """What a layout keeps apart stays apart in flat text, and none of it is lost: blocks of PMC's articles and of HTML."""
 
+import re
+from itertools import count
+
 import pytest
 from clinical_modernbert.recipe.sources import PmcSource
 from clinical_modernbert.sources.document import Document
 from clinical_modernbert.sources.notes.attachments import html_text
 from clinical_modernbert.sources.pmc import read_articles
+from hypothesis import given
+from hypothesis import strategies as st
 
 LIST = "<list><list-item><label>1</label><p>one</p></list-item><list-item><p>two</p></list-item></list>"
 TABLE = "<table-wrap><label>Table 1</label><caption><title>Doses.</title><p>In mg.</p></caption><table>{}</table></table-wrap>"
@@ -45,6 +50,42 @@ def article(
 )  # fmt: skip
 def test_blocks_of_an_article_are_lines_of_their_own(body: str, lines: list[str]) -> None:
     assert article(body) == ["T", "", *lines]
+
+
+ELEMENTS = (
+    "p",
+    "list",
+    "term",
+    "td",
+    "tr",
+    "attrib",
+    "disp-formula",
+    "title",
+    "bold",
+    "xref",
+    "named-content",
+    "unknown",
+    "sec",
+)
+TREES = st.recursive(
+    st.just("w"),
+    lambda inner: st.tuples(st.sampled_from(ELEMENTS), st.lists(inner, max_size=4)).map(
+        lambda part: f"<{part[0]}>{''.join(part[1])}</{part[0]}>"
+    ),
+    max_leaves=20,
+)
+
+
+@given(st.lists(TREES, min_size=1, max_size=4))
+def test_every_word_of_a_body_stays_in_its_order_and_no_block_joins_two(trees: list[str]) -> None:
+    numbers = count(1)
+    body = re.sub(r"(?<![\w-])w(?![\w-])", lambda _: f"w{next(numbers)}.", f"<p>w</p>{''.join(trees)}")
+    words = re.findall(r"w\d+\.", body)
+    text = "\n".join(article(body))
+    assert re.findall(r"w\d+\.", text) == words
+    for first, border, second in re.findall(r"(w\d+\.)((?:</?[\w-]+>)+)(?=(w\d+\.))", body):
+        if re.search(r"[</](?:p|list|term|tr|attrib|disp-formula|title|sec)>", border):
+            assert f"{first}{second}" not in text
 
 
 def test_tables_and_captions_are_read_also_after_the_text() -> None:
