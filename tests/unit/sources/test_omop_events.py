@@ -164,6 +164,30 @@ def test_no_value_is_lost_by_its_spelling_or_by_a_concept_without_name(
     assert isinstance(document, Document) and document.text == f"2180-01-02 08:00: MEASUREMENT {shown}"
 
 
+@pytest.mark.parametrize("missing", ["NA", "NULL", "\\N", "nan"])
+def test_what_r_python_and_databases_write_for_a_missing_value_is_none(tmp_path: Path, missing: str) -> None:
+    absent = (
+        "measurement_datetime",
+        "value_as_string",
+        "operator_concept_id",
+        "value_as_concept_id",
+        "unit_source_value",
+    )
+    row = {"person_id": 12, "measurement_concept_id": 3019800, "measurement_date": "2180-01-02", "value_as_number": 5}
+    person = {"person_id": 12, "year_of_birth": 1940, "month_of_birth": missing, "gender_concept_id": 0}
+    tables = {"person": [person | {"gender_source_value": missing}], "concept": TABLES["concept"]}
+    sodium = {"person_id": 12, "measurement_concept_id": 0, "measurement_date": "2180-01-03", "value_as_number": 140}
+    sodium |= dict.fromkeys(absent, "") | {"measurement_source_value": "NA"}
+    rows = [row | dict.fromkeys((*absent, "measurement_source_value"), missing), sodium]
+    (document,) = read(as_csv(tmp_path, tables | {"measurement": rows}))
+    assert isinstance(document, Document)
+    assert document.text.split("\n") == [
+        "1940: MEDS_BIRTH",
+        '2180-01-02: MEASUREMENT Troponin "T" 5',
+        "2180-01-03: MEASUREMENT NA 140",
+    ]
+
+
 def test_labels_are_left_out(tmp_path: Path) -> None:
     document = read(as_csv(tmp_path, TABLES), leave_out=["VISIT_END", "MEDS_DEATH", "CONDITION//Asthma"])[0]
     assert isinstance(document, Document)

@@ -4,7 +4,7 @@ A row without a concept, or whose concept CONCEPT does not name, has its source 
 the rows of all persons. CONCEPT is read last, for the concepts that occur: the whole vocabulary does not fit small machines.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -71,6 +71,10 @@ _TABLES = {
 _NAMELESS = frozenset({"VISIT_END", "MEDS_BIRTH", "MEDS_DEATH"})
 _NO_CONCEPT = ("", "0")
 _WHOLE = ("_id", "_of_birth")
+_TYPED = (*_WHOLE, "_date", "_datetime", "_number")
+# What R, Python, SQL Server and Postgres write for a missing value. NA may be sodium in a column of texts.
+_MISSING = frozenset({"NA", "NaN", "nan", "None", "null", "NULL", "\\N"})
+_MISSING_TEXTS = frozenset({"NULL", "\\N"})
 _PERSON = (
     "birth_datetime", "year_of_birth", "month_of_birth", "day_of_birth", "gender_concept_id", "gender_source_value",
     "race_concept_id", "race_source_value", "ethnicity_concept_id", "ethnicity_source_value",
@@ -167,11 +171,7 @@ def _read_table(
     columns, optional = _columns(table)
     for file, position, values in _rows_of(table, columns, optional, source, unit, left_out, progress):
         left_out.num_rows += 1
-        named = {
-            # A nullable number is 8507.0 in files that pandas wrote.
-            column: whole_number(value) if column.endswith(_WHOLE) else value
-            for column, value in zip((*columns, *optional), values, strict=True)
-        }
+        named = _named(zip((*columns, *optional), values, strict=True))
         person = named["person_id"]
         try:
             if not person:
@@ -182,6 +182,19 @@ def _read_table(
                 rows.add(person, event)
         except _UnusableError as error:
             left_out.add(Quarantined(file, position, str(error)))
+
+
+def _named(values: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return a row by column, with empty strings for what its writer has for a missing value, and one spelling of numbers."""
+    stated = dict(values)
+    # A row that writes NA for a missing number writes it for a missing text, too.
+    missing = {value for column, value in stated.items() if column.endswith(_TYPED) and value in _MISSING}
+    missing |= _MISSING_TEXTS
+    return {
+        # A nullable number is 8507.0 in files that pandas wrote.
+        column: "" if value in missing else whole_number(value) if column.endswith(_WHOLE) else value
+        for column, value in stated.items()
+    }
 
 
 class _UnusableError(Exception):
