@@ -16,7 +16,7 @@ from clinical_modernbert.recipe.sources import PmcSource
 from clinical_modernbert.sources.document import Document, Dropped, Quarantined, Record, Unit
 from clinical_modernbert.sources.files import Progress, file_units, find_files, path_field, read_chunks
 from clinical_modernbert.sources.inflate import DamagedFileError
-from clinical_modernbert.sources.superscripts import around, write_scripts
+from clinical_modernbert.sources.superscripts import NOT_SHOWN, around, write_scripts
 from clinical_modernbert.sources.xml_document import local_name, read_root
 
 _PATTERNS = ("*.nxml", "*.nxml.gz", "*.xml", "*.xml.gz")
@@ -42,12 +42,13 @@ _NEVER = frozenset(
         "tex-math",
         "label",
         "object-id",
+        *NOT_SHOWN,
     }
 )
 _FLOATS = frozenset({"fig", "fig-group", "table-wrap", "table-wrap-group", "floats-group", "chem-struct-wrap"})
 _CAPTIONED = frozenset({"fig", "fig-group"})
 _TABLES = frozenset({"table-wrap", "table-wrap-group"})
-_IN_PARTS = frozenset({"fn", "tex-math"})  # not read in titles, captions and cells
+_IN_PARTS = frozenset({"fn", "tex-math", *NOT_SHOWN})  # not read in titles, captions and cells
 _EMPTY_LINE = "\f"  # no character of XML
 _BLANKS = re.compile(r"\s+")
 _MANY_BLANKS = re.compile(" {2,}")

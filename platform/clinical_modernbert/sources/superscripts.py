@@ -37,6 +37,8 @@ _AROUND = {
     "mroot": ("\u221a", END),
     "mspace": (" ", ""),
 }
+NOT_SHOWN = frozenset({"annotation", "annotation-xml"})
+"""Elements of MathML that say the formula again, in TeX or in an editor's own code."""
 _NUMBER = r"[+\-\u2212\u2013]?\.?\d"
 _FRACTION = re.compile(f"(?<=\\d){SUPER}\\s*(\\d+)\\s*{END}\\s*([/\u2044])\\s*{SUB}\\s*(\\d+)\\s*{END}")
 _BETWEEN_NUMBERS = re.compile(f"(?<=\\d)([{SUPER}{SUB}{END}]*[{SUPER}{SUB}])\\s*(?={_NUMBER})")

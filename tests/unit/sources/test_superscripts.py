@@ -36,6 +36,7 @@ CASES = [
             ),
             ("<m:msqrt><m:mn>2</m:mn></m:msqrt><m:mroot><m:mn>8</m:mn><m:mn>3</m:mn></m:mroot>", "\u221a2\u221a8 3"),
             ("<m:mn>3</m:mn><m:mspace/><m:mn>4</m:mn>", "3 4"),
+            ("<m:semantics><m:mn>5</m:mn><m:annotation>MathType@MTEF@5@5@+=fea</m:annotation></m:semantics>", "5"),
         )
     ),
     ("Age <b>30</b><b>Final Diagnosis</b>", "Age 30 Final Diagnosis"),

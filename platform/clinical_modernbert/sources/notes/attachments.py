@@ -11,13 +11,13 @@ from email.message import Message
 from typing import Any
 
 from clinical_modernbert.sources.notes.rtf import BrokenRtfError, rtf_text
-from clinical_modernbert.sources.superscripts import END, MARKS, SUB, SUPER, write_scripts
+from clinical_modernbert.sources.superscripts import END, MARKS, NOT_SHOWN, SUB, SUPER, write_scripts
 
 PLAIN, HTML, RTF = "text/plain", ("text/html", "application/xhtml+xml"), ("text/rtf", "application/rtf")
 _PREFERRED = (PLAIN, *HTML, *RTF)
 _AROUND_TAB = re.compile(r" *+\t *+")
 _NO_MARKS = dict.fromkeys(map(ord, (SUPER, SUB, END)), " ")
-_SKIPPED = frozenset({"script", "style", "head", "title", "template", "noscript"})
+_SKIPPED = frozenset({"script", "style", "head", "title", "template", "noscript", *NOT_SHOWN})
 _CELLS = frozenset({"td", "th"})
 _BLOCKS = frozenset(
     """

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from clinical_modernbert.sources.superscripts import END, SUB, SUPER, around, write_scripts
+from clinical_modernbert.sources.superscripts import END, NOT_SHOWN, SUB, SUPER, around, write_scripts
 from clinical_modernbert.sources.xml_document import local_name
 
 # lxml ships no types; its elements stay inside the PubMed modules.
@@ -283,10 +283,10 @@ def _texts(element: Element) -> Iterator[str]:
             yield " "
         before, after = around(element, child, index)
         yield before
-        if name:
-            yield from _texts(child)
-        else:
+        if not name:
             yield child.text or ""  # an entity reference
+        elif name not in NOT_SHOWN:
+            yield from _texts(child)
         yield after
         yield child.tail or ""
         preceding = child
