@@ -1,7 +1,8 @@
 """Rows that are in no document, in readers whose documents are made of many rows: counted by file and reason.
 
-A corpus counts documents. A row that cannot be read is a small share of one, so a file's rows with one reason are one quarantined
-record, and ``num_lost`` says to how many documents they amount. Example: 300 of 10,000 rows of 100 patients are three documents.
+A corpus counts records. A row that cannot be read is a small share of one, so a file's rows with one reason are one quarantined
+record, and ``num_lost`` says to how many records they amount: documents, and what a rule dropped. Example: 300 of 10,000 rows of
+100 patients are three records, because the source lost as large a share.
 """
 
 from collections.abc import Iterator
@@ -35,10 +36,10 @@ class LeftOut:
         progress.count_damage(record)
         self.add(replace(record, unread_bytes=0, is_cut=False))
 
-    def quarantined(self, num_documents: int) -> Iterator[Quarantined]:
-        """Yield one record for each file and reason, once all rows are read."""
+    def quarantined(self, num_records: int) -> Iterator[Quarantined]:
+        """Yield one record for each file and reason, once all rows are read and ``num_records`` were yielded."""
         for (file, reason), count in self._counts.items():
             positions = self._found[file, reason]
             more = f" and {count - len(positions)} more" if count > len(positions) else ""
-            lost = round(count * num_documents / max(self.num_rows, 1))
+            lost = round(count * num_records / max(self.num_rows, 1))
             yield Quarantined(file, f"{', '.join(positions)}{more}", reason, num_lost=max(lost - 1, 0))

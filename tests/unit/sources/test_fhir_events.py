@@ -202,6 +202,20 @@ def test_unusable_resources_are_counted_by_reason_without_their_text(tmp_path: P
     assert "Jane" not in repr(records)
 
 
+def test_withdrawn_resources_do_not_hide_a_loss(tmp_path: Path) -> None:
+    """A tenth of the conditions is a fortieth of all resources: as large a share of the records is lost."""
+    subjects = [{"reference": f"Patient/{n % 20}"} for n in range(600)]
+    times = [{"recordedDate": "soon"} if n % 10 == 0 else {} for n in range(200)]
+    write(
+        tmp_path,
+        *(resource("Condition", f"c{n}", **ASTHMA, **time, subject=subjects[n]) for n, time in enumerate(times)),
+        *(resource("MedicationRequest", f"m{n}", status="cancelled", subject=subjects[n]) for n in range(600)),
+    )
+    records = read(tmp_path)
+    (bad,) = (record for record in records if isinstance(record, Quarantined))
+    assert (1 + bad.num_lost) / len(records) == pytest.approx(20 / 800, rel=0.1)
+
+
 def test_a_torn_file_of_an_export_counts_its_unread_bytes(tmp_path: Path) -> None:
     write(
         tmp_path, *(resource("Condition", str(n), **ASTHMA, subject={"reference": f"Patient/{n}"}) for n in range(500))

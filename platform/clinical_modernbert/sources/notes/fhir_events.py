@@ -85,23 +85,26 @@ def read(source: FhirEventsSource, unit: Unit, progress: Progress) -> Iterator[R
     """Yield one value for each patient, one for each dropped resource, and one for the unusable ones of a file and reason."""
     top = top_folder(source.path)
     patients = patients_of(top, source.patient_identifier)
-    left_out, num_patients = LeftOut(), 0
+    left_out, num_records = LeftOut(), 0
     with grouped_rows(num_values=6) as rows:
         for name, location in unit.files:
-            if not _is_lookup(name):
-                yield from _read_file(name, location, source, patients, rows, left_out, progress)
+            if _is_lookup(name):
+                continue
+            for dropped in _read_file(name, location, source, patients, rows, left_out, progress):
+                num_records += 1
+                yield dropped
         for patient, found in rows.groups():
             events, num_superseded = _latest(found)
             for _ in range(num_superseded):
                 yield Dropped("superseded")
-            num_patients += 1
+            num_records += num_superseded + 1
             entries = [Entry(at, shown, words) for _, _, _, at, shown, words in events if words]
             yield (
                 Document(patient, source.name, group_of(PATIENT, patient), event_text(entries))
                 if entries
                 else Dropped("empty")
             )
-    yield from left_out.quarantined(num_patients)
+    yield from left_out.quarantined(num_records)
 
 
 def _is_lookup(name: str) -> bool:
