@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 _PARTIAL = re.compile(r"(\d{4})(?:-(0[1-9]|1[0-2]))?")
+_BEFORE_ZONE = re.compile(r" UTC$| (?=[+-]\d{2}:?\d{2}$)")
 _DATE = re.compile(r"\d{4}-?\d\d-?\d\d")
 
 
@@ -70,9 +71,12 @@ def decimal_text(value: str) -> str | None:
 
 
 def iso_time(text: str) -> datetime | None:
-    """Return an ISO 8601 date or time, also one of BigQuery (``2180-01-02 08:00:00 UTC``); None for anything else."""
+    """Return an ISO 8601 date or time; None for anything else.
+
+    BigQuery writes ``2180-01-02 08:00:00 UTC``, Snowflake ``2180-01-02 08:00:00.000 -0500``.
+    """
     try:
-        return datetime.fromisoformat(text.removesuffix(" UTC"))
+        return datetime.fromisoformat(_BEFORE_ZONE.sub("", text))
     except ValueError:
         return None
 

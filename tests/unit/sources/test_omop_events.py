@@ -157,11 +157,17 @@ def test_no_value_is_lost_by_its_spelling_or_by_a_concept_without_name(
 ) -> None:
     empty = dict.fromkeys(("value_as_number", "value_as_string", "operator_concept_id", "unit_concept_id"), "")
     row = {"person_id": "12.0", "measurement_concept_id": "3005705.0", "measurement_date": "2180-01-02"}
-    row |= (
-        {"measurement_datetime": "2180-01-02 08:00:00 UTC", "value_source_value": "pos"} | empty | fields
-    )  # BigQuery's time
+    row |= {"measurement_datetime": "2180-01-02 08:00:00", "value_source_value": "pos"} | empty | fields
     (document,) = read(as_csv(tmp_path, {"measurement": [row], "concept": TABLES["concept"]}))
     assert isinstance(document, Document) and document.text == f"2180-01-02 08:00: MEASUREMENT {shown}"
+
+
+@pytest.mark.parametrize("zone", ["", " UTC", " -0500", "+00", "-05:00"])  # of BigQuery, Snowflake, Postgres
+def test_times_of_databases_have_zones(tmp_path: Path, zone: str) -> None:
+    row = {"person_id": 12, "condition_concept_id": 317009, "condition_start_date": "2180-01-02"}
+    row["condition_start_datetime"] = f"2180-01-02 08:00:00.000{zone}"
+    (document,) = read(as_csv(tmp_path, {"condition_occurrence": [row], "concept": TABLES["concept"]}))
+    assert isinstance(document, Document) and document.text == "2180-01-02 08:00: CONDITION Asthma"
 
 
 @pytest.mark.parametrize("missing", ["NA", "NULL", "\\N", "nan"])
