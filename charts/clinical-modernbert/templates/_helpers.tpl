@@ -187,7 +187,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- fail "\n\nobjectStore.existingSecret is required: name a Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or set objectStore.workloadIdentity=true\n" -}}
 {{- end -}}
 {{- if and .Values.serviceAccount.create (eq (include "cm.serviceAccountName" .) (include "cm.headServiceAccountName" .)) -}}
-{{- fail (printf "\n\nserviceAccount.name and serviceAccount.headName are both %q: KubeRay lets the second one change Ray clusters, which jobs must not\n" .Values.serviceAccount.name) -}}
+{{- fail (printf "\n\nserviceAccount.name and serviceAccount.headName are both %q: KubeRay lets the second one change Ray clusters, which jobs must not\n" (include "cm.serviceAccountName" .)) -}}
 {{- end -}}
 {{- include "cm.checkWaysIn" . -}}
 {{- include "cm.checkNodes" . -}}
