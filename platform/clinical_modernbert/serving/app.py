@@ -89,6 +89,7 @@ def build_application(
         max_queued_requests=max(int(limits.max_requests * _PROXY_QUEUE_SHARE), 8),
         graceful_shutdown_timeout_s=limits.body_timeout_s + limits.request_timeout_s,
         backpressure_config=BackpressureConfig(status_code=429, retry_after_s=1),
+        max_replicas_per_node=replicas_per_node(scaling, num_nodes=num_nodes),
         ray_actor_options={
             "num_cpus": scaling.cpus_per_replica,
             # Maths libraries read it when the process loads them; torch.set_num_threads would affect one thread only.
@@ -96,11 +97,10 @@ def build_application(
         },
     )
     config = autoscaling(scaling)
-    most = replicas_per_node(scaling, num_nodes=num_nodes)
     if config is None:
-        deployment = deployment.options(num_replicas=scaling.num_replicas, max_replicas_per_node=most)
+        deployment = deployment.options(num_replicas=scaling.num_replicas)
     else:
-        deployment = deployment.options(autoscaling_config=config, max_replicas_per_node=most)
+        deployment = deployment.options(autoscaling_config=config)
     return deployment.bind(store.uri, pinned)
 
 

@@ -86,14 +86,26 @@ def test_an_application_waits_for_its_model_only_if_it_is_told_to(
     ],
 )
 def test_each_node_takes_its_share_of_the_replicas_at_most(
-    tmp_path: Path, scaling: dict[str, int], num_nodes: int | None, most: int | None
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scaling: dict[str, int],
+    num_nodes: int | None,
+    most: int | None,
 ) -> None:
     """Otherwise the replica of a lost node starts on another one, and its successor gets none."""
     store = open_store(str(tmp_path / "store"))
     publish_artifact(store, "model", "tiny-1", tmp_path)
-    application = app.build_application(store, recipe(scaling=scaling), num_nodes=num_nodes)
+    given: list[Any] = []
+    deployment = app.serve.deployment
 
-    assert application._bound_deployment._replica_config.max_replicas_per_node == most
+    def recorded(*arguments: Any, **options: Any) -> Any:
+        given.append(options["max_replicas_per_node"])
+        return deployment(*arguments, **options)
+
+    monkeypatch.setattr(app.serve, "deployment", recorded)
+    app.build_application(store, recipe(scaling=scaling), num_nodes=num_nodes)
+
+    assert given == [most]
 
 
 def test_the_number_of_replicas_is_fixed_or_follows_the_queue() -> None:
