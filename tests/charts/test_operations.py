@@ -11,6 +11,7 @@ import pytest
 import ray
 import yaml
 from clinical_modernbert.cluster.drift import differences
+from clinical_modernbert.serving import problems
 from clinical_modernbert.serving.metrics import METRICS
 
 from tests.helpers.chart import CHART, PRESETS, Helm, Render, of_kind
@@ -78,6 +79,14 @@ def test_every_expression_is_promql_over_metrics_that_exist(render: Render) -> N
         known = of_ray | of_ours | OF_OTHERS
         assert METRIC.findall(expression) and metrics <= known, (where, metrics - known)
         assert all("namespace=" in labels for labels in re.findall(r"\{(.*?)\}", expression)), where
+
+
+def test_a_key_that_has_used_its_own_rate_is_no_overload(render: Render) -> None:
+    """It gets a 429 too, and more replicas would not help it."""
+    expression = dict(expressions(render("everything")))["ClinicalModernbertEndpointOverloaded"]
+    refusals = [problems.queue_full(1, 1), problems.queue_too_slow(1, 1), problems.too_many_requests(1)]
+    (causes,) = re.findall(r'cause=~"(.+?)"', expression)
+    assert set(causes.split("|")) == {refusal.body.error.code for refusal in refusals}
 
 
 def test_every_documented_metric_of_the_endpoint_is_on_its_dashboard(render: Render) -> None:

@@ -284,6 +284,13 @@ def test_a_client_that_leaves_takes_its_texts_with_it(server: Server, hold: _Hol
     assert ("cm_dropped_texts", 50, {"model": server.engine.model_id}) in server.records
 
 
+def test_targets_and_guesses_are_no_texts_that_were_tokenised(server: Server) -> None:
+    server.records.clear()
+    body = {"inputs": "chest [MASK]", "parameters": {"targets": ["x"]}}
+    assert server.post("/fill-mask", body)[0] == 200
+    assert [name for name, _, _ in server.records].count("cm_tokenize_seconds") == 1
+
+
 def test_the_audit_line_names_key_route_and_counts_and_no_text(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:

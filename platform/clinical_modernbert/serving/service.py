@@ -289,16 +289,15 @@ class EmbeddingService:
 
         ``more_characters`` is what ``call`` adds to each text.
         """
+        started = time.perf_counter()
         slices = await self.with_tokenizer(partial(call, some) for some in _slices(texts, more_characters))
+        self._record("cm_tokenize_seconds", time.perf_counter() - started, {})
         return [outcome for outcomes in slices for outcome in outcomes]
 
     async def with_tokenizer(self, jobs: Iterable[Callable[[], T]]) -> list[T]:
         """Run short jobs in the one thread that may touch the tokenizer, one after another."""
-        started = time.perf_counter()
         with self.trace("tokenize"):
-            outcomes = [await self._tokenizing.run(job) for job in jobs]
-        self._record("cm_tokenize_seconds", time.perf_counter() - started, {})
-        return outcomes
+            return [await self._tokenizing.run(job) for job in jobs]
 
     def check_texts(self, inputs: str | list[str], field: str) -> list[str]:
         """Return the strings of a request as a list, within the limits; raises ``ProblemError``."""
