@@ -11,11 +11,12 @@ from clinical_modernbert.evaluation.codes.places import counterparts
 from clinical_modernbert.evaluation.codes.search_terms import search_terms
 from clinical_modernbert.sources.codes import Table
 
-_SOURCE = Path(__file__).resolve().parents[2] / "dashboards" / "component" / "search.js"
+_FOLDER = Path(__file__).resolve().parents[2] / "dashboards" / "component"
 _SCRIPT = """
 const { readFileSync } = require("fs");
-const [source, data] = process.argv.slice(-2);
-const { buildIndex, search } = new Function(readFileSync(source, "utf8") + "; return { buildIndex, search };")();
+const [codes, words, data] = process.argv.slice(-3);
+const source = [codes, words].map((name) => readFileSync(name, "utf8")).join(" ");
+const { buildIndex, search } = new Function(source + "; return { buildIndex, search };")();
 const { table, terms, queries } = JSON.parse(readFileSync(data, "utf8"));
 const started = performance.now();
 const index = buildIndex(table, terms);
@@ -48,8 +49,9 @@ def run_search(data: dict[str, Any], queries: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         location = Path(name) / "data.json"
         location.write_text(json.dumps({**data, "queries": queries}), encoding="utf-8")
+        sources = [str(_FOLDER / name) for name in ("codes.js", "search.js")]
         done = subprocess.run(
-            [str(_node()), "-e", _SCRIPT, "--", str(_SOURCE), str(location)], capture_output=True, text=True, check=True
+            [str(_node()), "-e", _SCRIPT, "--", *sources, str(location)], capture_output=True, text=True, check=True
         )
     found: dict[str, Any] = json.loads(done.stdout)
     return found

@@ -53,6 +53,17 @@ class Meaning:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptList:
+    """The user's list as the browser's tab keeps it over the end of a session: by a reload, or a connection lost for long."""
+
+    session: str
+    """Differs between sessions: a new one has no list yet, and gets the one that the tab kept."""
+    table: str
+    codes: Sequence[str]
+    excluded: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Labels:
     """Texts and settings of one map in the browser."""
 
@@ -166,7 +177,7 @@ class Hands:
     area: Callable[[], None]
     """``area`` is an ``Area``."""
     listed: Callable[[], None] = lambda: None
-    """``list`` has turn and entries of the searched table."""
+    """``list`` has turn, entries of the searched table, and whether they are excluded (``out``); or ``kept``, a ``KeptList``."""
     meaning: Callable[[], None] = lambda: None
     """``meaning`` has turn and the phrase that the user wants to be sent to the endpoint."""
 
@@ -182,6 +193,8 @@ class News:
     """Shown if it is newer than the map's own."""
     listed: int | None = None
     """Codes on the user's list; None where the page has no list."""
+    kept: KeptList | None = None
+    """That list, where the browser has not got it yet."""
     meaning: Meaning | None = None
 
 
@@ -205,6 +218,7 @@ def companion(name: str, *, key: str, news: News, on_wanted: Callable[[], None])
         "texts": {str(row): list(lines) for row, lines in news.texts.items()},
         "area": news.area,
         "listed": news.listed,
+        "kept": news.kept and asdict(news.kept),
         "meaning": news.meaning and asdict(news.meaning),
     }
     _companion(key=key, data=data, on_wanted_change=on_wanted)
@@ -215,7 +229,7 @@ def _source(*names: str) -> str:
 
 
 # In this order: a module uses what those before it define.
-_MODULES = "geometry area view theme draw density labels vector picture gestures rove search results map"
+_MODULES = "geometry area view theme draw density labels vector picture gestures rove codes search results map"
 
 _map = st.components.v2.component(
     "clinical_point_map",

@@ -375,7 +375,7 @@ function open(root, points) {
     show: (rows) => all((one) => one.showFound(rows)),
     fit: (rows) => all((one) => one.fitTo(rows)),
     open: (row, words) => { self.ring(row); openCard(row, words); },
-    add: (entries) => self.send("list", { turn: ++turns, entries }),
+    change: (entries, out, kept) => self.send("list", { turn: ++turns, ...(kept ? { kept } : { entries, out }) }),
     ask: header.meaning ? (phrase) => self.send("meaning", { turn: ++turns, phrase }) : null,
     say,
   });

@@ -5,6 +5,9 @@ const MOST_LISTED = 300;
 const TYPING_MS = 120;
 const FIT_MS = 500; // after the last letter
 
+/** What is typed goes along to other maps and pages, in the memory of this browser tab. */
+const typed = (globalThis.clinicalSearch ??= { query: "" });
+
 /** Reads the compressed table of a map; resolves to an index, or to null where there is none. */
 async function readIndex(bytes) {
   if (!bytes.length) return null;
@@ -13,12 +16,23 @@ async function readIndex(bytes) {
   return buildIndex(table, terms);
 }
 
+/** Keeps the user's list in this tab. A new session has none: it gets the one of the session before, once. */
+function keepList({ session, table, codes, excluded }, restore) {
+  const name = `clinical-list-${table}`;
+  const before = codes.length ? null : sessionStorage.getItem(name);
+  const known = (typed.lists ??= new Set()).has(`${session} ${table}`);
+  typed.lists.add(`${session} ${table}`);
+  if (before && !known) setTimeout(() => restore(JSON.parse(before))); // the map that is opened cannot send yet
+  else if (codes.length) sessionStorage.setItem(name, JSON.stringify({ codes, excluded }));
+  else sessionStorage.removeItem(name);
+}
+
 /**
  * Connects the search box. `show(rows or null)` marks rows of the map, `open(row, code)` shows a card, `fit(rows)` zooms,
- * `add(entries)` puts entries of the table on the list, `ask(phrase)` searches by meaning (null where the page cannot), `say(words)` tells screen readers.
+ * `change(entries, out, kept)` puts entries of the table on the list or excludes them, or restores a kept list, `ask(phrase)` searches by meaning (null where the page cannot), `say(words)` tells screen readers.
  * Returns what takes the server's answers, or null where there is no search.
  */
-function searchBox(root, bytes, on, { show, open, fit, add, ask, say }) {
+function searchBox(root, bytes, on, { show, open, fit, change, ask, say }) {
   const find = (name) => root.querySelector(`.${name}`);
   const [box, results, about, hits, count, meaning] = ["find", "results", "about", "hits", "count", "meaning"].map(find);
   const input = box.querySelector("input");
@@ -33,7 +47,7 @@ function searchBox(root, bytes, on, { show, open, fit, add, ask, say }) {
   function run() {
     clearTimeout(timer);
     timer = 0;
-    const query = input.value;
+    const query = (typed.query = input.value);
     if (!index || !query.trim()) {
       if (!query.trim()) { count.textContent = ""; clear(); }
       return;
@@ -67,6 +81,7 @@ function searchBox(root, bytes, on, { show, open, fit, add, ask, say }) {
   }
   /** What the server says: the number of codes on the list, and what is nearest in meaning to a phrase. */
   function receive(news) {
+    if (news.kept) keepList(news.kept, (kept) => change([], false, kept));
     if (news.listed != null && news.listed !== listed) {
       if (listed !== null) say(`${news.listed.toLocaleString("en")} codes are on your list`);
       listed = news.listed;
@@ -100,7 +115,13 @@ function searchBox(root, bytes, on, { show, open, fit, add, ask, say }) {
     if (found.read > 1) lines.push(["", `${found.read} read as ${found.entries.length.toLocaleString("en")} codes`]);
     if (found.mapped.length) lines.push(["", `Of the other ICD version, mapped by GEM: ${some(found.mapped)}`]);
     if (found.unknown.length) lines.push(["", `Not in this table: ${some(found.unknown)}`]);
+    if (found.both?.length) {
+      const read = found.first === "own" ? "this table" : "the other ICD version, as most of these";
+      lines.push(["", `Codes of both ICD versions, read as ${read}: ${some(found.both)}`]);
+    }
+    if (found.passed) lines.push(["", `Lines without a code: ${found.passed.toLocaleString("en")}`]);
     if (!found.entries.length) lines.push(["", "No code has these words."]);
+    else if (found.fewer) lines.push(["", "No code has all of these words; shown: codes with some of them."]);
     about.replaceChildren(...lines.map(([bold, words]) => {
       const line = document.createElement("div");
       line.append(Object.assign(document.createElement("b"), { textContent: bold }), words);
@@ -133,7 +154,7 @@ function searchBox(root, bytes, on, { show, open, fit, add, ask, say }) {
     const lines = [];
     for (const [category, entries] of groups) {
       const all = below(index, category.replace(".", ""));
-      if (all.length > 1) lines.push(line(category, title(category), null, all, `Add ${category} and all ${all.length} below it`));
+      if (all.length > 1) lines.push(line(category, title(category), null, all, `${category} and all ${all.length} below it`));
       for (const entry of entries) {
         lines.push(entryLine(entry));
       }
@@ -148,9 +169,10 @@ function searchBox(root, bytes, on, { show, open, fit, add, ask, say }) {
   }
   function entryLine(entry, before = "") {
     const code = index.table.codes[entry];
-    return line(code, before + index.table.descriptions[entry], drawn(entry), [entry], `Add ${code}`);
+    const other = found.by === "words" && !found.meant.length ? otherName(index, entry, input.value) : "";
+    return line(code, before + index.table.descriptions[entry], drawn(entry), [entry], code, other);
   }
-  function line(code, words, row, entries, name) {
+  function line(code, words, row, entries, name, other = "") {
     const item = document.createElement("div");
     item.className = `hit${entries.length > 1 ? " heading" : row === null ? " absent" : ""}`;
     item.id = `hit-${code}${entries.length > 1 ? "-all" : ""}`;
@@ -158,14 +180,21 @@ function searchBox(root, bytes, on, { show, open, fit, add, ask, say }) {
     item.setAttribute("aria-selected", "false");
     const text = document.createElement("span");
     text.append(Object.assign(document.createElement("b"), { textContent: code }), ` ${words}${row === null && entries.length === 1 ? " (not on this map)" : ""}`);
-    // An option may hold no button: by keyboard it is Control and Enter.
-    const plus = Object.assign(document.createElement("span"), { className: "plus", textContent: "+", title: name });
-    plus.setAttribute("aria-hidden", "true");
-    item.append(text, plus);
-    item.onclick = (event) => (event.target === plus ? add(entries) : row !== null && openHit(row, code));
-    item.take = () => add(entries);
-    item.enter = () => (row !== null ? openHit(row, code) : add(entries));
+    if (other) text.append(" = ", Object.assign(document.createElement("b"), { textContent: other }));
+    // An option may hold no button: by keyboard it is Enter with Control or Alt.
+    const [plus, minus] = [["+", `Add ${name}`], ["−", `Exclude ${name}`]].map(([textContent, title]) =>
+      Object.assign(document.createElement("span"), { className: "plus", textContent, title }));
+    for (const sign of [plus, minus]) sign.setAttribute("aria-hidden", "true");
+    item.append(text, plus, minus);
+    item.take = () => change(entries, false);
+    item.leave = () => exclude(entries);
+    item.enter = () => (row !== null ? openHit(row, code) : item.take());
+    item.onclick = ({ target }) => (target === plus ? item.take() : target === minus ? item.leave() : row !== null && openHit(row, code));
     return item;
+  }
+  function exclude(entries) {
+    change(entries, true);
+    say(`${entries.length.toLocaleString("en")} ${entries.length === 1 ? "code is" : "codes are"} excluded from your list`);
   }
   function openHit(row, code) {
     clearTimeout(fitting);
@@ -184,12 +213,12 @@ function searchBox(root, bytes, on, { show, open, fit, add, ask, say }) {
   on(input, "focus", load);
   on(input, "input", () => { load(); clearTimeout(timer); timer = setTimeout(run, TYPING_MS); });
   on(input, "paste", (event) => {
-    // A text box has one line: what was pasted keeps its line ends as semicolons.
+    // A text box has one line: a sign stands for the line ends of what was pasted, because of a table only the first column is codes.
     const text = event.clipboardData.getData("text");
     if (!/[\r\n]/.test(text)) return;
     event.preventDefault();
     const lines = text.split(/[\r\n]+/).filter((one) => one.trim());
-    input.setRangeText(lines.map((one) => one.split("\t")[0]).join("; "), input.selectionStart, input.selectionEnd, "end");
+    input.setRangeText(lines.join(` ${LINE_END} `), input.selectionStart, input.selectionEnd, "end");
     load();
     run();
   });
@@ -201,7 +230,7 @@ function searchBox(root, bytes, on, { show, open, fit, add, ask, say }) {
       if (timer) run(); // typed faster than it was searched
       const line = hits.querySelectorAll(".hit")[Math.max(active, 0)];
       if (active < 0) hits.querySelector(".hit:not(.heading)")?.enter();
-      else event.ctrlKey ? line?.take() : line?.enter();
+      else if (line) event.ctrlKey ? line.take() : event.altKey ? line.leave() : line.enter();
     } else return;
     event.preventDefault();
     event.stopPropagation();
@@ -232,7 +261,9 @@ function searchBox(root, bytes, on, { show, open, fit, add, ask, say }) {
   if (document.activeElement === document.body && top >= 0 && bottom <= innerHeight && matchMedia("(pointer: fine)").matches) {
     input.focus({ preventScroll: true });
   }
-  on(find("take"), "click", () => found && add(found.entries));
+  on(find("take"), "click", (event) => found && (event.altKey ? exclude(found.entries) : change(found.entries, false)));
+  input.value ||= typed.query;
+  if (input.value) load();
   if (globalThis.requestIdleCallback) requestIdleCallback(load, { timeout: 3000 });
   else setTimeout(load, 500);
   return { receive };

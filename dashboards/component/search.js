@@ -71,7 +71,10 @@ function buildIndex(table, terms) {
   return index;
 }
 
-/** {entries, by: "codes" | "words", meant: [{text, title}], unknown: [codes], mapped: [codes], typed: [[typed, meant]]}. */
+/**
+ * {entries, by: "codes" | "words", meant: [{text, title}], unknown: [codes], mapped: [codes], typed: [[typed, meant]]}; `fewer` where no
+ * code has all of the words. For codes also `both`: those of both ICD versions, and `passed`: lines of a table without a code.
+ */
 function search(index, query) {
   const listed = asCodes(index, query);
   if (listed) return listed;
@@ -103,6 +106,7 @@ function search(index, query) {
   }
   const whole = known.some(({ start, end }) => start === 0 && end === words.length);
   for (const [entry, score] of byWords(index, words, whole ? null : found, whole)) add(entry, score + phraseBonus(index, entry, words));
+  found.fewer = !scores.size;
   if (!scores.size) {
     for (const { other } of known) for (const code of other.codes ?? []) for (const entry of below(index, code)) add(entry, 1);
   }
@@ -122,6 +126,22 @@ function phraseBonus(index, entry, words) {
   if (own === asked) return 30;
   if (own.startsWith(asked)) return 12;
   return own.includes(asked) ? 8 : 0;
+}
+
+/** The other name of a code, or of a heading above it, that has most of the typed words which its description lacks; or nothing. */
+function otherName(index, entry, query) {
+  const has = (words, asked) => words.some((word) => word.startsWith(asked));
+  const own = wordsOf(index.table.descriptions[entry]);
+  const lacking = [...new Set(wordsOf(query))].filter((word) => !STOP.has(word) && !has(own, word));
+  let best = "", most = 0;
+  for (let end = index.bare[entry].length; lacking.length && end >= 3; end--) {
+    for (const text of index.terms.nodes[index.bare[entry].slice(0, end)] ?? []) {
+      const words = wordsOf(index.terms.texts[text]);
+      const count = lacking.filter((word) => has(words, word)).length;
+      if (count > most) [best, most] = [index.terms.texts[text], count];
+    }
+  }
+  return best;
 }
 
 /** Runs of words that are a known phrase, the longest first; a run inside a longer one is left out. */
@@ -230,65 +250,4 @@ function between(sorted, low, high) {
   const found = [];
   for (let i = firstAtLeast(sorted, low); i < sorted.length && (sorted[i] <= high || sorted[i].startsWith(high)); i++) found.push(i);
   return found;
-}
-
-const SYSTEM = /^(?:icd[- ]?(?:9|10)(?:[- ]?cm)?|icd)\s*[:=]\s*/i;
-const CODE = /^[A-Z]?\d[0-9A-Z]{0,2}(?:\.?[0-9A-Z]{1,4})?$/;
-const OPEN = /(?:[*%]|\.?[-–]|\.?[xX]{1,2})$/;
-
-/** The result where everything typed is a code, a range, an open code, or a table whose first column is codes; else null. */
-function asCodes(index, query) {
-  let items = query.split(/[\r\n]+/).flatMap((line) => {
-    const cells = line.split(/\t|,(?=\s*")|(?<=")\s*,/);
-    return cells;
-  });
-  items = items.flatMap((cell) => cell.split(/[\s,;|]+/)).map(cleaned).filter(Boolean);
-  if (!items.length) return null;
-  let read = items.map((item) => ({ item, entries: ofCode(index, item) }));
-  if (read.every(({ entries }) => entries === null)) return null;
-  if (read.some(({ entries }) => entries === null)) {
-    // A table: of each line the first cell.
-    const lines = query.split(/[\r\n]+/).filter((line) => line.trim());
-    if (lines.length < 2) return null;
-    read = lines.map((line) => cleaned(line.split(/[\t,;]/)[0])).map((item) => ({ item, entries: ofCode(index, item) }));
-    if (2 * read.filter(({ entries }) => entries !== null).length < read.length) return null;
-    read = read.filter(({ entries }) => entries !== null);
-  }
-  const found = { entries: [], by: "codes", meant: [], unknown: [], mapped: [], typed: [], read: read.length };
-  const seen = new Set();
-  for (const { item, entries } of read) {
-    if (!entries.own.length) (entries.mapped.length ? found.mapped : found.unknown).push(item);
-    for (const entry of [...entries.own, ...entries.mapped]) if (!seen.has(entry)) { seen.add(entry); found.entries.push(entry); }
-  }
-  // One word such as "b12" is rather a word than a code that does not exist.
-  return found.entries.length || read.length > 1 || /\d.*\d/.test(query) ? found : null;
-}
-
-function cleaned(cell) {
-  return cell.trim().replace(/^['"“”‘’([]+|['"“”‘’)\].,;]+$/g, "").replace(SYSTEM, "").replace(/^['"]+|['"]+$/g, "");
-}
-
-/** Entries of one code in any form: {own, mapped} of this table and by the other version's codes; null for what is no code. */
-function ofCode(index, item) {
-  const forms = formsOf(item);
-  if (!forms.length) return null;
-  for (const [low, high] of forms) {
-    const own = between(index.sorted, low, high).map((i) => index.order[i]);
-    if (own.length) return { own, mapped: [] };
-  }
-  for (const [low, high] of forms) {
-    const mapped = between(index.others.sorted, low, high).flatMap((i) => index.others.entries.get(index.others.sorted[i]));
-    if (mapped.length) return { own: [], mapped };
-  }
-  return { own: [], mapped: [] };
-}
-
-/** What a code may mean, as [first, last] without dots: a range, the code and all below it, what an open code begins with. */
-function formsOf(item) {
-  const bare = (code) => code.toUpperCase().replace(/\.$/, "").replace(".", "");
-  const isCode = (code) => CODE.test(code.toUpperCase().replace(/\.$/, ""));
-  const range = item.match(/^([A-Za-z]?\d[0-9A-Za-z.]*)\s*[-–:]\s*([A-Za-z]?\d[0-9A-Za-z.]*)$/);
-  if (range) return isCode(range[1]) && isCode(range[2]) ? [[bare(range[1]), bare(range[2])]] : [];
-  const open = OPEN.test(item) ? item.replace(OPEN, "") : "";
-  return [item, open].filter((form) => form && isCode(form)).map((form) => [bare(form), bare(form)]);
 }

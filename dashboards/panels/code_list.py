@@ -47,6 +47,14 @@ def remove_codes(table: str, codes: Iterable[str]) -> None:
     set_list(table, current_list(table).remove(codes))
 
 
+def restore_list(table: str, whole: pa.Table, codes: Iterable[str], excluded: Iterable[str]) -> None:
+    """Take the list that the browser kept, of codes of the table ``whole``, unless this session has changed its own."""
+    if len(_steps(table)) == 1:
+        known = set(whole["code"].to_pylist())
+        listed = tuple(code for code in dict.fromkeys(codes) if code in known)
+        set_list(table, CodeList(listed, frozenset(excluded) & frozenset(listed)))
+
+
 def undo(table: str) -> None:
     """Return to the list before the last change."""
     st.session_state[f"list-{table}"] = _steps(table)[:-1] or [CodeList()]

@@ -174,8 +174,12 @@ def show_quarantine(summary: Summary, accounts: Accounts) -> None:
     st.dataframe(rows, hide_index=True, column_config={"bytes after damage": _COUNT})
     if is_researcher() and summary.quarantine:
         public = {one.name for one in accounts if one.public}
-        listed = summary.quarantine[:_QUARANTINE_SHOWN]
+        # The lines of a source whose count is withheld would count it.
+        withheld = [one.name for one in accounts if one.cells["quarantined"] is None]
+        listed = [entry for entry in summary.quarantine if entry.source not in withheld][:_QUARANTINE_SHOWN]
         with st.expander(f"Where they are ({len(listed)} shown, all in quarantine.jsonl)"):
+            if withheld:
+                st.caption(f"Not shown for {', '.join(withheld)}, where the count is withheld.")
             # A record's id can contain a patient's id: outside public sources only file and position are shown.
             cut_table(
                 [

@@ -6,11 +6,14 @@ tables of the same records can still compare them.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import streamlit as st
 
 FLOOR = 11
 WITHHELD = "withheld"
+_TOTALS = ("rows", "records")
+_LISTS_OF_RECORDS = ("quarantine",)
 
 
 def withhold_small(counts: Mapping[str, int], *, floor: int = FLOOR) -> tuple[dict[str, int | None], int | None]:
@@ -41,6 +44,35 @@ def sum_in_words(counts: Iterable[int | None]) -> str:
     cells = list(counts)
     total = f"{sum(cell for cell in cells if cell is not None):,}"
     return f"> {total}" if None in cells else total
+
+
+def withheld_figures(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures of an artifact made of people's records as they may be shown: no small count, and no list of records.
+
+    Counts that stand alone in a mapping are one partition. Where a count next to, or below, a total is withheld, so is the total.
+    """
+    if figures and all(_is_count(value) for value in figures.values()):
+        counts, _ = withhold_small(figures)
+        return {name: WITHHELD if count is None else count for name, count in counts.items()}
+    shown: dict[str, Any] = {}
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            shown[name] = withheld_figures(value)
+        elif name in _LISTS_OF_RECORDS:
+            shown[name] = "not shown: it names records"
+        else:
+            shown[name] = WITHHELD if _is_count(value) and 0 < value < FLOOR else value
+    if _withholds(shown):
+        shown |= {name: WITHHELD for name in _TOTALS if name in shown}
+    return shown
+
+
+def _withholds(shown: Mapping[str, Any]) -> bool:
+    return any(_withholds(value) if isinstance(value, Mapping) else value == WITHHELD for value in shown.values())
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def explain_withheld() -> None:

@@ -151,7 +151,15 @@ def finished_curve(model: Artifact) -> Curve:
 
 @st.cache_resource(max_entries=24, show_spinner="Reading the curve")
 def _finished_curve(_model: Artifact, uri: str, digest: str) -> Curve:
-    return make_curve(_model.manifest.id, json.loads(_model.file("history.json").read_bytes()))
+    try:
+        history = json.loads(_model.file("history.json").read_bytes())
+        if not isinstance(history, list):
+            raise TypeError("it is not a list of points")
+        return make_curve(_model.manifest.id, history)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"{uri}/history.json does not hold a run's history: {type(error).__name__}: {error}"
+        ) from None
 
 
 def running_ids(store: Store) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 import streamlit as st
 from clinical_modernbert.evaluation.report.schema import ErrorAnalysis, TaskReport
 
-from panels.counts import FLOOR
+from panels.counts import FLOOR, WITHHELD, withhold_small
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ def show_errors(task: TaskReport, *, public: bool) -> None:
             "mode": mode,
             "label": pair.gold,
             "taken for": pair.predicted,
-            "examples": pair.examples if public or pair.examples >= FLOOR else None,
+            "examples": _count(pair.examples, public=public),
         }
         for mode, encoder, analysis in task.analyses
         for pair in analysis.label_pairs or ()
@@ -37,36 +37,58 @@ def show_errors(task: TaskReport, *, public: bool) -> None:
         with st.expander("Confused labels (mean over seeds)"):
             st.dataframe(pairs, hide_index=True)
             if not public:
-                st.caption(f"Counts below {FLOOR} are withheld (None).")
+                st.caption(f"Counts below {FLOOR} are withheld.")
     groups = [
         {"encoder": encoder, "mode": mode, **asdict(row)}
         for mode, encoder, analysis in task.analyses
-        for row in _group_rows(analysis)
-        if public or row.of >= FLOOR
+        for parts in _partitions(analysis)
+        for row in (parts if public else _large(parts))
     ]
     if groups:
         with st.expander("By length and rarity"):
             st.dataframe(groups, hide_index=True)
             if not public:
-                st.caption(f"Groups of fewer than {FLOOR} are left out.")
+                st.caption(
+                    f"Groups of fewer than {FLOOR} are left out, and the next smallest where the size of one could be computed."
+                )
 
 
-def _group_rows(analysis: ErrorAnalysis) -> Iterator[_GroupRow]:
-    for texts in analysis.by_length or ():
-        yield _GroupRow(_words(texts.words), "accuracy", texts.accuracy, texts.examples)
-    for documents in analysis.by_document_words or ():
-        yield _GroupRow(_words(documents.words), "f1", documents.f1, documents.documents)
-    for queries in analysis.by_query_words or ():
-        yield _GroupRow(_words(queries.words), "ndcg@10", queries.ndcg_at_10, queries.queries)
-    for texts in analysis.by_unknown_words or ():
-        low, high = texts.share
-        share = f"{100 * low:.0f} to {100 * high:.0f} % of the words not in training"
-        yield _GroupRow(share, "accuracy", texts.accuracy, texts.examples)
-    for name, entities in (analysis.recall_by_rarity or {}).items():
-        yield _GroupRow(f"entity {name}", "recall", entities.recall, entities.gold)
+def _count(examples: float, *, public: bool) -> float | str:
+    if public:
+        return examples
+    return f"{examples:,g}" if examples >= FLOOR else WITHHELD
+
+
+def _large(parts: list[_GroupRow]) -> list[_GroupRow]:
+    """Return the groups whose sizes may be shown."""
+    sizes, _ = withhold_small({str(number): round(row.of) for number, row in enumerate(parts)})
+    return [row for number, row in enumerate(parts) if row.of and sizes[str(number)] is not None]
+
+
+def _partitions(analysis: ErrorAnalysis) -> Iterator[list[_GroupRow]]:
+    """Yield the groups of each kind; those of one kind are all examples, or all entities."""
+    yield [_GroupRow(_words(one.words), "accuracy", one.accuracy, one.examples) for one in analysis.by_length or ()]
+    yield [_GroupRow(_words(one.words), "f1", one.f1, one.documents) for one in analysis.by_document_words or ()]
+    yield [
+        _GroupRow(_words(one.words), "ndcg@10", one.ndcg_at_10, one.queries) for one in analysis.by_query_words or ()
+    ]
+    yield [
+        _GroupRow(_unknown(one.share), "accuracy", one.accuracy, one.examples)
+        for one in analysis.by_unknown_words or ()
+    ]
+    yield [
+        _GroupRow(f"entity {name}", "recall", one.recall, one.gold)
+        for name, one in (analysis.recall_by_rarity or {}).items()
+    ]
     ranks = analysis.first_relevant_rank or {}
-    for name, count in ranks.items():
-        yield _GroupRow(f"first relevant document: {name}", "share", count / sum(ranks.values()), count)
+    yield [
+        _GroupRow(f"first relevant document: {name}", "share", count / sum(ranks.values()), count)
+        for name, count in ranks.items()
+    ]
+
+
+def _unknown(share: tuple[float, float]) -> str:
+    return f"{100 * share[0]:.0f} to {100 * share[1]:.0f} % of the words not in training"
 
 
 def _words(ends: tuple[int, int]) -> str:

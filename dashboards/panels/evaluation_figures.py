@@ -9,7 +9,7 @@ from clinical_modernbert.evaluation.report.plots import PROTOCOLS
 from clinical_modernbert.evaluation.report.schema import CodeFigures, CodesReport, EfficiencyReport, Estimate
 
 from panels.charts import interval_chart, line_chart
-from panels.evaluation_maps import show_maps
+from panels.evaluation_maps import sample_of, show_maps
 
 _FIGURES = {
     "purity": "share of the nearest codes that are of the same chapter",
@@ -23,7 +23,10 @@ def show_codes(codes: CodesReport, evaluation: Artifact) -> None:
     """Show figure 2: figures in the original space with their intervals, the maps, and the picture on request."""
     st.header("Figure 2: ICD-9 codes")
     metric = st.segmented_control("Figure", list(_FIGURES), default="purity", key="codes-metric") or "purity"
-    st.caption(f"{_FIGURES[metric]}; {codes.num_codes:,} codes, k={codes.k}, measured in the model's own space.")
+    sampled = "".join(f", {line}" for line in sample_of(evaluation, codes.num_codes))
+    st.caption(
+        f"{_FIGURES[metric]}; {codes.num_codes:,} codes{sampled}, k={codes.k}, measured in the model's own space."
+    )
     rows = list(_code_rows(codes, metric))
     alt = f"{metric} of each encoder with its interval, trained, untrained and by chance."
     interval_chart(rows, x="value", y="encoder", series="codes of", alt=alt)

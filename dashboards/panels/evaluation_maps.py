@@ -2,7 +2,6 @@
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.errors import ArtifactError
@@ -11,6 +10,7 @@ from store import show_problems
 from views.code_map import chapters, code_texts
 
 from panels import map_panel
+from panels.checked_table import read_rows
 from panels.export import provenance
 from panels.map_panel import Points, make_points, selected_rows, show_points
 from panels.selection import Grouping, show_selection
@@ -18,6 +18,13 @@ from panels.selection import Grouping, show_selection
 _FILE = "figure2.parquet"
 _ABOUT = ("code", "description", "chapter_id", "chapter")
 _MAPS_A_ROW = 2
+_TABLE = "icd9cm"
+
+
+def sample_of(evaluation: Artifact, num_codes: int) -> list[str]:
+    """Return a line that says that the codes are a sample; nothing where they are the whole table."""
+    most = (evaluation.manifest.recipe.get("codes") or {}).get("max_codes")
+    return ["drawn at random from the table (`max_codes` of the recipe)"] if most == num_codes else []
 
 
 def show_maps(evaluation: Artifact) -> None:
@@ -31,7 +38,8 @@ def show_maps(evaluation: Artifact) -> None:
         show_problems((str(error),))
         return
     page = f"figure2-{evaluation.manifest.id}"  # a selection belongs to one evaluation
-    map_panel.restore_code(page, codes["code"], where="these maps")
+    map_panel.belong(page, evaluation.manifest.id, next(iter(maps.values())))
+    map_panel.restore_code(page, codes["code"], table=_TABLE, where="these maps")
     map_panel.show_absent(page)
     row = map_panel.chosen_row(page)
     marks = [] if row is None else [Mark("chosen", [row])]
@@ -60,32 +68,25 @@ def show_maps(evaluation: Artifact) -> None:
                 group_column="chapter",
                 listed=_ABOUT,
                 text_column="description",
-                provenance=provenance(evaluation),
-                codes_of="icd9cm",
+                provenance=[*provenance(evaluation), *sample_of(evaluation, codes.num_rows)],
+                codes_of=_TABLE,
                 file=evaluation.manifest.id,
             ),
         )
     if row is not None:  # else the code of another page, which these maps may lack, stays chosen there
-        map_panel.keep_code(page, codes["code"][row].as_py())
+        map_panel.keep_code(page, codes["code"][row].as_py(), table=_TABLE)
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading and checking the maps")
 def _load(_evaluation: Artifact, digest: str) -> pa.Table:
     """Return the codes with ``<encoder> x`` and ``<encoder> y`` of every encoder; raises ``ArtifactError``."""
     name = f"{_evaluation.uri}/{_FILE}"
-    try:
-        codes = pq.read_table(_evaluation.file(_FILE)).combine_chunks()
-    except (pa.ArrowException, OSError) as error:
-        raise ArtifactError(f"{name} is not a Parquet table: {str(error).splitlines()[0]}") from None
+    codes = read_rows(_evaluation, _FILE, _ABOUT)
     encoders = _encoders(codes)
-    missing = [column for column in _ABOUT if column not in codes.column_names]
-    if missing or not encoders:
+    if not encoders:
         raise ArtifactError(
-            f"{name} has no column {missing[0] if missing else '<encoder> x with its y'}: it needs {', '.join(_ABOUT)} and two "
-            f"for each encoder, and has {', '.join(codes.column_names)}"
+            f"{name} has no column <encoder> x with its y: each encoder needs both; it has {', '.join(codes.column_names)}"
         )
-    if not codes.num_rows:
-        raise ArtifactError(f"{name} has no codes")
     for column in [f"{encoder} {axis}" for encoder in encoders for axis in "xy"]:
         if not pa.types.is_floating(codes.schema.field(column).type) or not np.isfinite(codes[column].to_numpy()).all():
             raise ArtifactError(f"{name}: column {column} must hold a number for each code")
@@ -107,7 +108,7 @@ def _points(_evaluation: Artifact, digest: str, _codes: pa.Table) -> dict[str, P
             label=f"Map of {_codes.num_rows} codes by chapter, encoder {encoder}",
             unit="codes",
             file=f"{_evaluation.manifest.id}-{encoder}",
-            provenance=(*provenance(_evaluation), f"encoder {encoder}"),
+            provenance=(*provenance(_evaluation), *sample_of(_evaluation, _codes.num_rows), f"encoder {encoder}"),
             link=f"figure2-{digest[:16]}",
             legend=number == 0,
             height=460,

@@ -1,5 +1,7 @@
 """Tables 6 to 8: each task with measured intervals and the paper's figures; tests, few-shot curves, calibration and errors."""
 
+import re
+
 import streamlit as st
 from clinical_modernbert.evaluation.report import reported
 from clinical_modernbert.evaluation.report.schema import Comparison, PairedTest, Range, Result, TaskReport, mode_name
@@ -7,8 +9,11 @@ from clinical_modernbert.evaluation.tasks import KINDS
 from mode import is_researcher
 
 from panels.charts import Axis, interval_chart, line_chart
-from panels.counts import FLOOR
+from panels.counts import FLOOR, WITHHELD
 from panels.evaluation_errors import show_errors
+
+_NUMBER = re.compile(r"\d+\b")
+_NO_EXAMPLES = ("labels",)  # facts that count something else
 
 
 def show_tasks(comparison: Comparison, *, public: set[str]) -> None:
@@ -35,7 +40,7 @@ def _show_task(name: str, task: TaskReport, *, public: bool) -> None:
         st.caption(task.note)
     results = task.full_results
     if results:
-        _show_figures(name, task)
+        _show_figures(name, task, public=public)
     for run in task.failed:
         st.warning(
             f"{run.encoder}, {mode_name(run.mode)}, seed {run.seed} failed: {run.reason}", icon=":material/error:"
@@ -47,14 +52,14 @@ def _show_task(name: str, task: TaskReport, *, public: bool) -> None:
         _show_tests(task.paired_tests)
         _show_calibration(results)
         show_errors(task, public=public)
-        _show_facts(task.facts)
+        _show_facts(task.facts, public=public)
 
 
-def _show_figures(name: str, task: TaskReport) -> None:
+def _show_figures(name: str, task: TaskReport, *, public: bool) -> None:
     results = task.full_results
     main = results[0].main_metric
     metrics = list(dict.fromkeys(metric for result in results for metric in result.metrics))
-    metric, groups = main, results[0].groups
+    metric, groups = main, _groups(results[0].groups, public=public)
     if is_researcher():
         metric = st.segmented_control("Figure", metrics, default=main, key=f"metric-{name}") or main
     rows = [
@@ -64,7 +69,7 @@ def _show_figures(name: str, task: TaskReport) -> None:
             metric: figure.mean,
             "low": figure.low,
             "high": figure.high,
-            "groups": result.groups,
+            "groups": _groups(result.groups, public=public),
         }
         for result in results
         if (figure := result.metrics.get(metric))
@@ -176,12 +181,24 @@ def _range(ends: Range) -> str:
     return f"{ends[0]:.4f} to {ends[1]:.4f}"
 
 
-def _show_facts(facts: dict[str, list[str]]) -> None:
+def _groups(count: int, *, public: bool) -> str:
+    """Return the number of patients, abstracts or documents."""
+    return f"{count:,}" if public or count >= FLOOR else WITHHELD
+
+
+def fact_in_words(fact: str, value: str, *, public: bool) -> str:
+    """Return a fact with its leading number withheld if it is a small count of examples."""
+    number = _NUMBER.match(value)
+    small = bool(number and 0 < int(number[0]) < FLOOR) and fact not in _NO_EXAMPLES
+    return f"{WITHHELD}{value[number.end() :]}" if number and small and not public else value
+
+
+def _show_facts(facts: dict[str, list[str]], *, public: bool) -> None:
     if facts:
         with st.expander("What was cut or left out"):
             st.dataframe(
                 [
-                    {"fact": fact.replace("_", " "), "value": value}
+                    {"fact": fact.replace("_", " "), "value": fact_in_words(fact, value, public=public)}
                     for fact, values in facts.items()
                     for value in values
                 ],

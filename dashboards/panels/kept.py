@@ -8,6 +8,9 @@ from collections.abc import Collection
 
 import streamlit as st
 
+_MOST_NAMED = 6
+_MOST_QUOTED = 80  # characters
+
 
 def wanted(name: str, known: Collection[str]) -> str | None:
     """Return what the address names, else what was chosen earlier in the session; None where neither is known."""
@@ -17,13 +20,23 @@ def wanted(name: str, known: Collection[str]) -> str | None:
     return None
 
 
-def say_absent_link(name: str, known: Collection[str]) -> None:
-    """Say that the address names something that the store does not have."""
-    asked = st.query_params.get(name)
-    if asked and asked not in known:
+def say_absent_link(name: str, known: Collection[str], *, several: bool = False) -> None:
+    """Say that the address names something that the store does not have; ``several`` for a list with commas."""
+    asked = st.query_params.get(name) or ""
+    absent = [one for one in (asked.split(",") if several else [asked]) if one and one not in known]
+    if absent:
+        names = ", ".join(map(quoted, absent[:_MOST_NAMED]))
+        shown = "The others are shown." if several and set(asked.split(",")) & set(known) else "Another is shown."
         st.warning(
-            f"The link asks for {asked}, which is not in this store. Another is shown.", icon=":material/link_off:"
+            f"The link asks for {names}, which {'is' if len(absent) == 1 else 'are'} not in this store. {shown}",
+            icon=":material/link_off:",
         )
+
+
+def quoted(text: str) -> str:
+    """Return what a link says as code in Markdown: a link must not bring links, pictures or headings onto the page."""
+    plain = " ".join(text.replace("`", "'").split())
+    return f"`{plain[:_MOST_QUOTED]}{'…' if len(plain) > _MOST_QUOTED else ''}`"
 
 
 def kept_list(name: str, known: Collection[str]) -> list[str]:

@@ -7,6 +7,7 @@ page's address: row ids of the artifact and corners on the map, never typed text
 import base64
 import binascii
 import re
+import secrets
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import streamlit as st
+from code_lists import CodeList
 from component import (
     MOST_GROUPS,
     Area,
     Hands,
+    KeptList,
     Labels,
     Mark,
     Meaning,
@@ -32,7 +35,7 @@ from component import (
 )
 from numpy.typing import NDArray
 
-from panels.kept import keep
+from panels.kept import keep, quoted
 
 _TEXTS_AT_ONCE = 64
 _OTHERS = "all other groups"
@@ -85,8 +88,12 @@ class Search:
 
     add: Callable[[list[int]], None]
     """Puts entries of the code table on the user's list."""
-    listed: int
-    """Codes on that list."""
+    exclude: Callable[[list[int]], None]
+    """Excludes entries of the code table from that list."""
+    restore: Callable[[list[str], list[str]], None]
+    """Takes the codes and the excluded codes of a list that the browser kept."""
+    table: str
+    listed: CodeList
     ask: Callable[[str], None] | None = None
     """Takes the phrase that the user wants to be searched by meaning."""
     meaning: Meaning | None = None
@@ -110,8 +117,12 @@ def show_points(
 
     def listed() -> None:
         found = st.session_state[key]["list"]
-        if found is not None and search:
-            search.add(found["entries"])
+        if found is None or search is None:
+            return
+        if "kept" in found:
+            search.restore(found["kept"]["codes"], found["kept"]["excluded"])
+        else:
+            (search.exclude if found["out"] else search.add)(found["entries"])
 
     def meaning() -> None:
         found = st.session_state[key]["meaning"]
@@ -122,14 +133,18 @@ def show_points(
         rows = st.session_state[f"{key}-companion"]["wanted"] or []
         st.session_state[f"{key}-wanted"] = [row for row in rows[:_TEXTS_AT_ONCE] if 0 <= row < len(points.groups_N)]
 
+    session = st.session_state.setdefault("session", secrets.token_hex(8))
+    kept = [KeptList(session, search.table, search.listed.codes, sorted(search.listed.excluded))] if search else []
+
     @st.fragment
     def follow() -> None:
-        # A fragment: hovering over a point fetches its text without running the rest of the page.
+        # A fragment: hovering over a point fetches its text without running the rest of the page, and without sending the list.
         news = News(
             marks=marks,
             texts=texts(st.session_state.get(f"{key}-wanted", [])),
             area=_own_area(page, points.name),
-            listed=search and search.listed,
+            listed=search and len(search.listed.included),
+            kept=kept.pop() if kept else None,
             meaning=search and search.meaning,
         )
         companion(points.name, key=f"{key}-companion", news=news, on_wanted=keep_wanted)
@@ -180,10 +195,21 @@ def map_with_area(maps: Sequence[Points], page: str) -> Points:
     return next((points for points in maps if points.name == area.get("map")), maps[0])
 
 
-def forget(page: str) -> None:
-    """Forget the chosen row and the selected area, which belong to one map."""
-    st.session_state[f"{page}-row"] = None
-    st.session_state[f"{page}-area"] = None
+def belong(page: str, maps: str, points: Points) -> None:
+    """Forget the chosen row and the selected area of a map that is no longer shown: on another they would mean something else.
+
+    Another was chosen, or ``maps`` (their ids) were rebuilt or deleted. ``restore_code`` looks the code up again.
+    """
+    shown = maps, points.name
+    before = st.session_state.get(f"{page}-of")
+    st.session_state[f"{page}-of"] = shown
+    if before not in (None, shown):
+        st.session_state.pop(f"{page}-row", None)
+        st.session_state[f"{page}-area"] = None
+        st.session_state["code-chosen-on"] = None
+        for other in ("code", "area"):
+            if other in st.query_params:
+                del st.query_params[other]
 
 
 def restore_area(page: str, *, on: Points) -> None:
@@ -196,32 +222,35 @@ def restore_area(page: str, *, on: Points) -> None:
             say_absent(page, "The link's selected area cannot be read.")
 
 
-def restore_code(page: str, codes: pa.ChunkedArray, *, where: str) -> None:
-    """Choose the code that the address names, once a session, or the code that was last chosen on another page.
+def restore_code(page: str, codes: pa.ChunkedArray, *, table: str, where: str) -> None:
+    """Choose the code that the address names, once a session, or the code that was last chosen on another map or page.
 
-    A code that is not among ``codes`` is said to be not on ``where``.
+    A code that is not among ``codes`` is said to be not on ``where``. V45.01 is one code in ICD-9-CM and another in ICD-10-CM, so
+    only a code of the same ``table`` comes along.
     """
-    first = f"{page}-row" not in st.session_state
-    elsewhere = st.session_state.get("code-chosen-on", page) != page
-    code = (st.query_params.get("code") if first else None) or (st.session_state["kept-code"] if elsewhere else None)
+    linked = st.query_params.get("code") if f"{page}-row" not in st.session_state else None
+    elsewhere = st.session_state.get("code-chosen-on", page) != page and st.session_state.get("code-table") == table
+    code = linked or (st.session_state["kept-code"] if elsewhere else None)
     if not code:
         st.session_state.setdefault(f"{page}-row", None)
         return
     row = pc.index(codes, code).as_py()
     choose(page, row if row >= 0 else None)
     if row < 0:
-        origin = "The code of the page before" if elsewhere else "The link names the code"
-        say_absent(page, f"{origin} {code}, which is not on {where}.")
+        origin = "The link names" if linked else "You chose"
+        say_absent(page, f"{origin} the code {quoted(code)}, which is not on {where}.")
 
 
-def refuse_absent(page: str, name: str, known: Container[str], *, with_it: Sequence[str]) -> None:
-    """Where the address names an artifact that the store does not have, say so and drop what belongs to it.
+def refuse_absent(
+    page: str, name: str, known: Container[str], *, with_it: Sequence[str], why: str = "is not in this store"
+) -> None:
+    """Where the address names an artifact that is not ``known``, say ``why`` and drop what belongs to it.
 
     Codes and corners of one picture mean something else on another.
     """
     asked = st.query_params.get(name)
     if asked and asked not in known:
-        say_absent(page, f"The link asks for {asked}, which is not in this store. Another one is shown.")
+        say_absent(page, f"The link asks for {quoted(asked)}, which {why}. Another one is shown.")
         for other in (name, *with_it):
             if other in st.query_params:
                 del st.query_params[other]
@@ -243,15 +272,15 @@ def show_absent(page: str) -> None:
 
 
 def keep_in_address(page: str, **ids: str | None) -> None:
-    """Put ids of artifacts and rows, and the selected area, into the page's address."""
+    """Put ids of artifacts, and the selected area, into the page's address."""
     for name, value in {**ids, "area": write_area(st.session_state.get(f"{page}-area"))}.items():
-        keep_code(page, value) if name == "code" else keep(name, value)
+        keep(name, value)
 
 
-def keep_code(page: str, code: str | None) -> None:
-    """Put the chosen code into the address, and take it along to the other pages with maps of codes."""
+def keep_code(page: str, code: str | None, *, table: str) -> None:
+    """Put the chosen code into the address, and take it along to the other maps of its code table."""
     keep("code", code)
-    st.session_state["code-chosen-on"] = page
+    st.session_state["code-chosen-on"], st.session_state["code-table"] = page, table
 
 
 def write_area(area: Area | None) -> str | None:

@@ -5,24 +5,39 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact
 from component import places, search_bytes
 
-from panels.code_list import add_codes
+from panels.checked_table import read_rows
+from panels.code_list import add_codes, current_list, exclude_codes, restore_list
+from panels.map_panel import Search
+
+_COLUMNS = ("code", "description", "chapter_id", "chapter", "row", "crosswalk")
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading the code table")
 def load_table(_artifact: Artifact, digest: str) -> pa.Table:
     """Return every code of a map's table, also those that a sample left out; raises ``ArtifactError``."""
-    return pq.read_table(_artifact.file("table.parquet")).combine_chunks()
+    return read_rows(_artifact, "table.parquet", _COLUMNS)
 
 
-def add_entries(whole: pa.Table, table: str, entries: Sequence[int]) -> None:
-    """Put entries of the code table on the user's list."""
+def search_with_list(whole: pa.Table, table: str) -> Search:
+    """Return what a search box needs that changes the user's list of ``table``, of which ``whole`` has the codes."""
+    return Search(
+        add=lambda entries: add_codes(table, codes_of(whole, entries)),
+        exclude=lambda entries: exclude_codes(table, codes_of(whole, entries)),
+        restore=lambda codes, excluded: restore_list(table, whole, codes, excluded),
+        table=table,
+        listed=current_list(table),
+    )
+
+
+def codes_of(whole: pa.Table, entries: Sequence[int]) -> list[str]:
+    """Return the codes of entries of a code table that the browser names."""
     known = [entry for entry in entries if 0 <= entry < whole.num_rows]
-    add_codes(table, whole["code"].take(pa.array(known, pa.int32())).to_pylist())
+    codes: list[str] = whole["code"].take(pa.array(known, pa.int32())).to_pylist()
+    return codes
 
 
 def what_search_reads(artifact: Artifact, whole: pa.Table, rows: Sequence[int | None]) -> bytes:

@@ -3,12 +3,12 @@
 Nearest codes are read from the map artifact, which holds those of the original space: distances on the map mean little.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.errors import ArtifactError
@@ -16,16 +16,21 @@ from clinical_modernbert.evaluation.codes.report import MapReport, Purity, read_
 from component import Labels, Mark
 from numpy.typing import NDArray
 from panels import map_panel
+from panels.checked_table import read_rows
 from panels.code_list import add_codes, current_list, show_list
 from panels.export import provenance, sample_note
 from panels.kept import wanted
-from panels.map_panel import Points, Search, grouped, make_points, selected_rows, show_points
-from panels.map_table import add_entries, load_table, region_labels, what_search_reads
+from panels.map_panel import Points, grouped, make_points, selected_rows, show_points
+from panels.map_table import load_table, region_labels, search_with_list, what_search_reads
 from panels.search import ask_for, search_panel, selectable, show_found
 from panels.selection import Grouping, show_selection
 from store import list_kind, opened, readable, show_problems, store_or_stop, synthetic_note
 
 _PAGE = "map"
+_COLUMNS = (
+    *("code", "description", "chapter_id", "chapter", "path", "crosswalk", "held_out"),
+    *("x", "y", "neighbours", "similarities"),
+)
 _BASELINES = {
     "untrained": "Same encoder, untrained",
     "tfidf": "Shared words alone (TF-IDF)",
@@ -49,10 +54,12 @@ def page() -> None:
     except ArtifactError as error:
         show_problems((str(error),))
         return
-    _restore(codes, points)
+    table = str(artifact.summary["table"])
+    map_panel.belong(_PAGE, artifact.manifest.id, points)
+    map_panel.restore_area(_PAGE, on=points)
+    map_panel.restore_code(_PAGE, codes["code"], table=table, where="this map")
     map_panel.show_absent(_PAGE)
     show_head(artifact, codes.num_rows)
-    table = str(artifact.summary["table"])
     whole = load_table(artifact, artifact.manifest.digest)
     chart_column, card_column = st.columns([7, 3])
     with chart_column:
@@ -64,12 +71,7 @@ def page() -> None:
                 page=_PAGE,
                 texts=lambda rows: code_texts(codes, rows),
                 marks=_marks(codes),
-                search=Search(
-                    add=lambda entries: add_entries(whole, table, entries),
-                    listed=len(current_list(table).included),
-                    ask=ask_for,
-                    meaning=found,
-                ),
+                search=replace(search_with_list(whole, table), ask=ask_for, meaning=found),
             )
         st.caption(_HOW_TO_READ)
     with card_column:
@@ -94,7 +96,8 @@ def page() -> None:
     _show_purity(report.purity)
     show_provenance(artifact)
     row = map_panel.chosen_row(_PAGE)
-    map_panel.keep_in_address(_PAGE, map=artifact.manifest.id, code=None if row is None else codes["code"][row].as_py())
+    map_panel.keep_in_address(_PAGE, map=artifact.manifest.id)
+    map_panel.keep_code(_PAGE, None if row is None else codes["code"][row].as_py(), table=table)
 
 
 def list_maps() -> list[Artifact]:
@@ -122,10 +125,10 @@ def map_label(artifact: Artifact) -> str:
 @st.cache_resource(max_entries=4, show_spinner="Reading and checking the map")
 def load_map(_artifact: Artifact, digest: str) -> tuple[pa.Table, MapReport]:
     """Return the codes and the report of a map, shared by all viewers; raises ``ArtifactError``."""
-    codes = pq.read_table(_artifact.file("codes.parquet"))
-    if not codes.num_rows or not all(np.isfinite(codes[axis].to_numpy()).all() for axis in ("x", "y")):
-        raise ArtifactError(f"{_artifact.uri}/codes.parquet has no codes, or places that are not finite numbers")
-    return codes.combine_chunks(), read_map_report(_artifact, MapReport)
+    codes = read_rows(_artifact, "codes.parquet", _COLUMNS)
+    if not all(np.isfinite(codes[axis].to_numpy()).all() for axis in ("x", "y")):
+        raise ArtifactError(f"{_artifact.uri}/codes.parquet has places that are not finite numbers")
+    return codes, read_map_report(_artifact, MapReport)
 
 
 def load_vectors(artifact: Artifact) -> NDArray[np.float32]:
@@ -244,17 +247,9 @@ def _choose_map() -> Artifact:
         list(by_id),
         key="map",
         label_visibility="collapsed",
-        on_change=map_panel.forget,
-        args=(_PAGE,),
         format_func=lambda id_: map_label(by_id[id_]),
     )
     return opened(by_id[chosen])
-
-
-def _restore(codes: pa.Table, points: Points) -> None:
-    """Take the chosen code and the selected area from the address, once a session."""
-    map_panel.restore_area(_PAGE, on=points)
-    map_panel.restore_code(_PAGE, codes["code"], where="this map")
 
 
 def _marks(codes: pa.Table) -> list[Mark]:

@@ -10,11 +10,11 @@ from clinical_modernbert.errors import ArtifactError
 from clinical_modernbert.evaluation.codes.report import MapReport
 from component import Labels, Mark
 from panels import map_panel
-from panels.code_list import current_list, show_list
+from panels.code_list import show_list
 from panels.export import provenance
 from panels.kept import wanted
-from panels.map_panel import Points, Search, make_points, selected_rows, show_points
-from panels.map_table import add_entries, load_table, region_labels, what_search_reads
+from panels.map_panel import Points, make_points, selected_rows, show_points
+from panels.map_table import load_table, region_labels, search_with_list, what_search_reads
 from panels.overlap import Pair, align, by_chapter, moved_most, present
 from panels.search import selectable
 from panels.selection import Grouping, show_selection
@@ -24,6 +24,7 @@ from views.code_map import chapters, code_texts, list_maps, load_map, map_label,
 
 _PAGE = "compare"
 _MOVED = 100
+_BELONGS = ("code", "area", "area-on")
 
 
 def page() -> None:
@@ -41,8 +42,9 @@ def page() -> None:
     except ArtifactError as error:
         show_problems((str(error),))
         return
+    map_panel.belong(_PAGE, f"{left.manifest.id} {right.manifest.id}", points[0])
     map_panel.restore_area(_PAGE, on=points[st.query_params.get("area-on") == "right"])
-    map_panel.restore_code(_PAGE, pair.first["code"], where="both maps")
+    map_panel.restore_code(_PAGE, pair.first["code"], table=_table(left), where="both maps")
     map_panel.show_absent(_PAGE)
     whole = load_table(left, left.manifest.digest)
     _show_maps((left, right), points, pair, whole)
@@ -70,8 +72,9 @@ def page() -> None:
     show_list(whole, _table(left), provenance=lines, file=file)
     row = map_panel.chosen_row(_PAGE)
     code = None if row is None else pair.first["code"][row].as_py()
-    on_right = {"code": code, "area-on": "right" if drawn is points[1] else None}
+    on_right = {"area-on": "right" if drawn is points[1] else None}
     map_panel.keep_in_address(_PAGE, left=left.manifest.id, right=right.manifest.id, **on_right)
+    map_panel.keep_code(_PAGE, code, table=_table(left))
 
 
 def _show_maps(
@@ -94,9 +97,7 @@ def _show_maps(
                 page=_PAGE,
                 texts=lambda rows: code_texts(pair.first, rows),
                 marks=marks,
-                search=Search(
-                    add=lambda entries: add_entries(whole, table, entries), listed=len(current_list(table).included)
-                ),
+                search=search_with_list(whole, table),
             )
             if row is not None:
                 _show_near(pair, row, present(near_NK[row]))
@@ -110,12 +111,22 @@ def _choose() -> tuple[Artifact, Artifact]:
         st.info("Comparing needs two maps of one code table: map the same codes with another model.")
         st.code("python jobs/map_codes.py map/demo --set model=OTHER --set name=other", language="bash")
         st.stop()
-    for side in ("left", "right"):
-        map_panel.refuse_absent(_PAGE, side, by_id, with_it=("code", "area", "area-on"))
     columns = st.columns(2)
-    left = by_id[_pick(columns[0], "left", [one.manifest.id for one in reversed(pairs)], by_id)]
+    first = [one.manifest.id for one in reversed(pairs)]
+    _refuse("left", first, by_id, why="is the only map of its code table")
+    left = by_id[_pick(columns[0], "left", first, by_id)]
     others = [one.manifest.id for one in maps if one is not left and _table(one) == _table(left)]
+    _refuse("right", others, by_id, why="is the left map, or of another code table")
     return opened(left), opened(by_id[_pick(columns[1], "right", others, by_id)])
+
+
+def _refuse(side: str, ids: list[str], by_id: dict[str, Artifact], *, why: str) -> None:
+    # The map that this page wrote itself is no link: its user has chosen another on the other side since.
+    asked = st.query_params.get(side)
+    if asked not in by_id:
+        map_panel.refuse_absent(_PAGE, side, by_id, with_it=_BELONGS)
+    elif asked != st.session_state.get(f"kept-{side}"):
+        map_panel.refuse_absent(_PAGE, side, ids, with_it=_BELONGS, why=why)
 
 
 def _pick(column: Any, side: str, ids: list[str], by_id: dict[str, Artifact]) -> str:
@@ -126,8 +137,6 @@ def _pick(column: Any, side: str, ids: list[str], by_id: dict[str, Artifact]) ->
         ids,
         index=ids.index(asked) if asked else 0,
         key=f"{_PAGE}-{side}",
-        on_change=map_panel.forget,
-        args=(_PAGE,),
         format_func=lambda id_: map_label(by_id[id_]),
     )
     return chosen

@@ -25,6 +25,7 @@ from panels.corpus_tables import (
     show_sources,
 )
 from panels.counts import shown_counts, sum_in_words
+from panels.kept import keep, say_absent_link, wanted
 from store import opened, reveal, show_problems
 
 _COUNT = st.column_config.NumberColumn(format="localized")
@@ -64,7 +65,16 @@ def _offer_pair(corpus: Artifact, summary: Summary, found: list[Artifact]) -> No
     others = {other.manifest.id: other for other in found if other.manifest.id != corpus.manifest.id}
     if not others:
         return
-    chosen = st.selectbox("Compare with", list(others), index=None, key="corpus-other", placeholder="another corpus")
+    say_absent_link("corpus-other", [corpus.manifest.id, *others])
+    asked = wanted("corpus-other", others)
+    chosen = st.selectbox(
+        "Compare with",
+        list(others),
+        index=list(others).index(asked) if asked else None,
+        key="corpus-other",
+        placeholder="another corpus",
+    )
+    keep("corpus-other", chosen)
     if chosen:
         other = opened(others[chosen])
         show_pair((corpus, summary), (other, _summary_or_stop(other)))

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact
 from clinical_modernbert.bulk.table import TextRow, fetched, find_tables, read_table_rows
@@ -19,6 +18,7 @@ from clinical_modernbert.evaluation.codes.report import EmbeddingMapReport, read
 from clinical_modernbert.recipe import EmbedRecipe
 from component import Labels, Mark
 from panels import map_panel
+from panels.checked_table import read_rows
 from panels.export import provenance
 from panels.kept import wanted
 from panels.map_panel import Points, grouped, make_points, selected_rows, show_points
@@ -27,6 +27,7 @@ from panels.selection import Grouping, show_selection
 from store import find, list_kind, opened, readable, reveal, show_problems, store_or_stop, synthetic_note
 
 _PAGE = "set"
+_COLUMNS = ("id", "num_tokens", "map_x", "map_y", "map_neighbours", "map_similarities")
 _LENGTH = "length"
 _LENGTHS = (128, 512, 1024, 4096)
 # Groups of fewer documents are neither named nor counted: they could identify a person.
@@ -45,6 +46,7 @@ def page() -> None:
     except ArtifactError as error:
         show_problems((str(error),))
         return
+    map_panel.belong(_PAGE, artifact.manifest.id, points)
     map_panel.restore_area(_PAGE, on=points)
     map_panel.show_absent(_PAGE)
     sampled = f" of {report.of_rows:,}, drawn at random," if report.of_rows > report.num_rows else ""
@@ -110,8 +112,6 @@ def _choose() -> Artifact:
         list(by_id),
         index=list(by_id).index(asked) if asked else 0,
         key=f"{_PAGE}-map",
-        on_change=map_panel.forget,
-        args=(_PAGE,),
     )
     return opened(by_id[chosen])
 
@@ -124,18 +124,16 @@ def _choose_column(columns: list[str]) -> str:
         columns,
         index=columns.index(asked) if asked else 0,
         key=f"{_PAGE}-colour",
-        on_change=map_panel.forget,
-        args=(_PAGE,),
     )
     return chosen
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading and checking the map")
 def _loaded(_artifact: Artifact, digest: str) -> tuple[pa.Table, EmbeddingMapReport]:
-    rows = pq.read_table(_artifact.file("rows.parquet")).combine_chunks()
-    if not rows.num_rows or not all(np.isfinite(rows[axis].to_numpy()).all() for axis in ("map_x", "map_y")):
-        raise ArtifactError(f"{_artifact.uri}/rows.parquet has no rows, or places that are not finite numbers")
     report = read_map_report(_artifact, EmbeddingMapReport)
+    rows = read_rows(_artifact, "rows.parquet", [*_COLUMNS, *report.columns])
+    if not all(np.isfinite(rows[axis].to_numpy()).all() for axis in ("map_x", "map_y")):
+        raise ArtifactError(f"{_artifact.uri}/rows.parquet has places that are not finite numbers")
     for name in report.columns:
         rows = rows.set_column(rows.column_names.index(name), name, without_small(rows[name]))
     bin_N = np.searchsorted(_LENGTHS, rows["num_tokens"].to_numpy())
@@ -145,12 +143,14 @@ def _loaded(_artifact: Artifact, digest: str) -> tuple[pa.Table, EmbeddingMapRep
 
 
 def without_small(values: pa.ChunkedArray) -> pa.Array:
-    """Return the values as text; those of fewer than ``SMALLEST_GROUP`` rows become one value that names none of them."""
+    """Return the values as text; those of fewer than ``SMALLEST_GROUP`` rows become one value that names none of them.
+
+    No value is a value: that few documents lack it can identify them too.
+    """
     texts = pc.cast(values, pa.string()).combine_chunks()
-    counts = pc.value_counts(texts.drop_null()).to_pylist()
+    counts = pc.value_counts(texts).to_pylist()
     kept = pa.array([item["values"] for item in counts if item["counts"] >= SMALLEST_GROUP], pa.string())
-    named = pc.or_kleene(pc.is_in(texts, value_set=kept), pc.is_null(texts))
-    return pc.if_else(named, texts, f"(fewer than {SMALLEST_GROUP})")
+    return pc.if_else(pc.is_in(texts, value_set=kept), texts, f"(fewer than {SMALLEST_GROUP})")
 
 
 @st.cache_resource(max_entries=8, show_spinner="Drawing the map")

@@ -9,6 +9,7 @@ from clinical_modernbert.serving.client import EndpointError
 from endpoint import open_endpoint, served_info
 from mode import is_researcher
 from panels.charts import Row
+from panels.counts import withheld_figures
 from panels.kept import keep, say_absent_link, wanted
 from store import Origin, list_kinds, opened, origins, show_problems, store_or_stop, synthetic_note
 
@@ -22,6 +23,9 @@ _KINDS = {
     "embeddings": "vectors of a table of texts",
     "spans": "what a model labelled in a table of texts",
 }
+
+# Their figures count people's records, and a summary of the first two lists the records that could not be read, with their ids.
+_OF_RECORDS = ("embeddings", "spans", "pairs")
 
 
 def page() -> None:
@@ -173,6 +177,8 @@ def _show_details(artifact: Artifact) -> None:
         # These two hold counts of records; their pages withhold the small ones.
         if manifest.kind in ("corpus", "evaluation"):
             st.markdown(f"See the page {manifest.kind.capitalize()}.")
+        elif manifest.kind in _OF_RECORDS:
+            st.json(withheld_figures(manifest.summary), expanded=1)
         else:
             st.json(manifest.summary, expanded=1)
     with right:

@@ -8,14 +8,14 @@ import time
 
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact, Store
-from clinical_modernbert.errors import ArtifactError
+from clinical_modernbert.errors import ArtifactError, StoreError
 from panels.charts import MOST_SERIES, Row
 from panels.curves import Curve, Running, finished_curve, has_curve, running, running_ids
-from panels.kept import keep, kept_list
+from panels.kept import keep, kept_list, say_absent_link
 from panels.recipe_differences import differing
 from panels.run_curves import GROUPS, OVER, SMOOTHING, Over, show_curves
 from panels.run_table import Run, choose_runs, fields_of
-from store import list_kind, opened, readable, show_problems, store_or_stop
+from store import list_kind, opened, readable, show_problems, show_store_error, store_or_stop
 
 _REFRESH_S = 5
 _STUCK_S = 120
@@ -51,6 +51,9 @@ def _show_live(store: Store, live: list[str]) -> None:
                 state = running(store, run)
             except ArtifactError as error:
                 unreadable.append(str(error))
+            except StoreError as error:  # a fragment runs by itself: the page around it does not see this
+                show_store_error(error)
+                return
             else:
                 found += [state] if state else []
         show_problems(tuple(unreadable))
@@ -106,6 +109,7 @@ def _show_finished(models: dict[str, Artifact]) -> None:
     fields = fields_of(list(models.values()), [model.manifest.digest for model in models.values()])
     runs = [Run(run, _line(model), of_run) for (run, model), of_run in zip(models.items(), fields, strict=True)]
     choose_runs(runs, columns=_COLUMNS, key="runs", most=MOST_SERIES)
+    say_absent_link("runs", models, several=True)
     if "runs" not in st.session_state:
         # The newest of the longest runs: trials of a sweep are newer and shorter.
         longest = max(models, key=lambda run: models[run].summary.get("num_steps") or 0)
@@ -119,7 +123,13 @@ def _show_finished(models: dict[str, Artifact]) -> None:
         group = st.segmented_control("Curves", GROUPS, default="Loss", key="group") or "Loss"
         over = st.segmented_control("Over", list(OVER), default="steps", key="over") or "steps"
         smoothing = st.slider("Smoothing", 0.0, 0.99, 0.0, key="smoothing", help=SMOOTHING)
-    curves = [finished_curve(opened(models[run])) for run in chosen]
+    curves, unreadable = [], []
+    for run in chosen:
+        try:
+            curves.append(finished_curve(opened(models[run])))
+        except ArtifactError as error:
+            unreadable.append(str(error))
+    show_problems(tuple(unreadable))
     show_curves(curves, group, Over(*OVER[over], smoothing), key="finished")
     _show_phases([models[run] for run in chosen])
     _show_notes(curves)

@@ -11,12 +11,14 @@ from dataclasses import asdict
 
 import streamlit as st
 from clinical_modernbert.artifacts import Artifact
+from clinical_modernbert.errors import ArtifactError
 from clinical_modernbert.evaluation.report.reported import TABLE_5
 from clinical_modernbert.sweeps.kinds import PRETRAINING, TrialKind
 from clinical_modernbert.sweeps.results import HIDDEN, ArmCurve, Comparison, FailedFit, Fit, SweepReport
 from clinical_modernbert.sweeps.results_json import curves_from_json, report_from_json
 from panels.artifact_picker import artifacts_or_stop, choose, show_origin
 from panels.charts import MOST_SERIES, Axis, interval_chart, line_chart, parallel_chart
+from store import show_problems
 
 
 def page() -> None:
@@ -25,7 +27,7 @@ def page() -> None:
     found = artifacts_or_stop("sweep", title="sweep", command="python jobs/sweep.py sweep/demo")
     sweep = choose(found, label="Sweep", key="sweep")
     show_origin(sweep)
-    report, curves = _loaded(sweep, sweep.uri, sweep.manifest.digest)
+    report = _report(sweep, sweep.uri, sweep.manifest.digest)
     kind = report.kind
     if report.comparison:
         part = _chosen_part(report.comparison.parts, kind)
@@ -34,16 +36,30 @@ def page() -> None:
         part = _chosen_part(HIDDEN if kind is PRETRAINING else {}, kind)
         _show_search(report)
     # A run measures both masks while it trains, but not the pairs of each source.
-    _show_curves(curves, kind, part if part in kind.curve_parts else next(iter(kind.curve_parts)))
+    try:
+        curves = _curves(sweep, sweep.uri, sweep.manifest.digest)
+    except ArtifactError as error:
+        show_problems((str(error),))
+    else:
+        _show_curves(curves, kind, part if part in kind.curve_parts else next(iter(kind.curve_parts)))
     if report.fit:
         _show_fit(report.fit)
     _show_trials(report)
 
 
 @st.cache_resource(max_entries=8, show_spinner="Reading the sweep")
-def _loaded(_sweep: Artifact, uri: str, digest: str) -> tuple[SweepReport, dict[str, ArmCurve]]:
-    report, curves = (json.loads(_sweep.file(name).read_bytes()) for name in ("report.json", "curves.json"))
-    return report_from_json(report, called=uri), curves_from_json(curves)
+def _report(_sweep: Artifact, uri: str, digest: str) -> SweepReport:
+    return report_from_json(json.loads(_sweep.file("report.json").read_bytes()), called=uri)
+
+
+@st.cache_resource(max_entries=8, show_spinner="Reading the sweep's curves")
+def _curves(_sweep: Artifact, uri: str, digest: str) -> dict[str, ArmCurve]:
+    try:
+        return curves_from_json(json.loads(_sweep.file("curves.json").read_bytes()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(
+            f"{uri}/curves.json does not hold a sweep's curves: {type(error).__name__}: {error}"
+        ) from None
 
 
 def _chosen_part(parts: Mapping[str, str], kind: TrialKind) -> str:

@@ -120,6 +120,56 @@ def test_the_map_in_a_browser(watched: Watched, address: str, artifact: Artifact
     assert watched.errors == []
 
 
+_PASTE = """(input, text) => {
+  const data = new DataTransfer();
+  data.setData("text", text);
+  input.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true }));
+}"""
+
+
+def test_a_pasted_table_is_read_added_in_part_and_stays_over_pages(watched: Watched, address: str) -> None:
+    page = watched.page
+    page.goto(address)
+    shown = map_of(page)
+    search = page.get_by_role("combobox", name="Search", exact=True)
+    search.evaluate(_PASTE, 'code,name\r\n102.01,"Kidney, diabetic"\r\n103.02,Other\r\n104.00,Third\r\n')
+    expect(shown.locator(".count")).to_have_text("3 found")
+    expect(shown.locator(".about")).to_contain_text("Lines without a code: 1")
+    shown.get_by_role("button", name="Add all to list").click()
+    mine = shown.locator(".mine")
+    expect(mine).to_have_text("My list: 3")
+    # Excluded by mouse and by keyboard; with its category one stays out.
+    shown.locator(".hit", has_text="103.02").get_by_title("Exclude 103.02").click()
+    expect(mine).to_have_text("My list: 2")
+    search.fill("102.01")
+    expect(shown.locator(".count")).to_have_text("1 found")
+    search.focus()
+    for key in ("ArrowDown", "ArrowDown", "Alt+Enter"):  # the category, then the code
+        page.keyboard.press(key)
+    expect(mine).to_have_text("My list: 1")
+    expect(page.get_by_role("heading", name="My list: 1 code, 2 excluded")).to_be_visible()
+    shown.get_by_title("Add 102 and all 20 below it").click()
+    expect(mine).to_have_text("My list: 20")
+    # What was typed is there again after another page, and was not sent.
+    page.get_by_role("link", name="Corpus", exact=True).click()
+    expect(page.get_by_role("heading", name="Corpus", exact=True)).to_be_visible()
+    page.get_by_role("link", name="Code map", exact=True).click()
+    shown = map_of(page)
+    expect(shown.locator(".count")).to_have_text("1 found")
+    expect(page.get_by_role("combobox", name="Search", exact=True)).to_have_value("102.01")
+    assert watched.sent("Kidney, diabetic") == 0
+    # A reload begins another session, in which the list is there, until it is cleared.
+    page.reload()
+    expect(map_of(page).locator(".mine")).to_have_text("My list: 20")
+    page.get_by_role("button", name="Clear", exact=True).last.click()
+    expect(page.get_by_role("heading", name="My list: 0 codes")).to_be_visible()
+    page.reload()
+    map_of(page)
+    page.wait_for_timeout(1000)
+    expect(page.get_by_role("heading", name="My list: 0 codes")).to_be_visible()
+    assert watched.errors == []
+
+
 def test_the_map_by_keyboard_alone(watched: Watched, address: str) -> None:
     page = watched.page
     page.goto(address)

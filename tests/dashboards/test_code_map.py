@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +39,15 @@ def test_a_damaged_file_is_named_and_not_shown(app: AppTest, store: Store, publi
     assert "damaged" in app.error[0].value
     assert f"{name} differs from its manifest" in app.code[0].value
     assert not app.get("bidi_component")
+
+
+def test_a_table_without_a_column_is_named(
+    app: AppTest, publish_map: PublishMap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.helpers.explorer_maps.code_table", lambda: code_table().drop_columns(["crosswalk"]))
+    publish_map()
+    opened(app, PAGE)
+    assert "codes.parquet has no column crosswalk: it needs code, " in app.code[0].value
 
 
 def test_a_report_without_a_figure_is_named(app: AppTest, publish_map: PublishMap) -> None:
@@ -147,6 +158,33 @@ def test_one_of_several_maps_is_chosen(app: AppTest, publish_map: PublishMap) ->
     assert "Nothing is selected" in words(app)
 
 
+def test_a_code_comes_along_to_another_map_of_its_table_alone(
+    app: AppTest, store: Store, publish_map: PublishMap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (publish_map(name).manifest.id for name in ("first", "second"))
+    other = publish_map("other", table="icd10cm").manifest.id
+    opened(app, PAGE)
+    app.selectbox(key="map").set_value(first).run()
+    app.session_state["map-row"], app.session_state["map-area"] = 41, HALF
+    app.run()
+    app.selectbox(key="map").set_value(second).run()
+    assert app.header[0].value == "102.01" and "Nothing is selected" in words(app)
+    assert "area" not in app.query_params
+    # 102.01 of the other version is another code.
+    app.selectbox(key="map").set_value(other).run()
+    assert "Choose a code" in words(app)
+    app.selectbox(key="map").set_value(second).run()
+    app.session_state["map-row"], app.session_state["map-area"] = 41, HALF
+    app.run()
+    # A map that is deleted while it is shown takes its area with it.
+    shutil.rmtree(Path(store.uri.removeprefix("file://")) / "map" / second)
+    monkeypatch.setattr("manifests.RELOAD_S", -1)
+    app.run()
+    assert not app.exception
+    assert f"asks for `{second}`, which is not in this store" in words(app)
+    assert "Nothing is selected" in words(app) and "area" not in app.query_params
+
+
 def test_a_selection_is_explained_against_the_rest(app: AppTest, publish_map: PublishMap) -> None:
     publish_map()
     opened(app, PAGE)
@@ -191,9 +229,13 @@ def test_the_address_brings_code_and_area_back_and_holds_nothing_typed(app: AppT
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ({"code": "no such"}, "names the code no such, which is not on this map"),
+        ({"code": "no such"}, "names the code `no such`, which is not on this map"),
         ({"area": "????"}, "selected area cannot be read"),
-        ({"map": "gone-1", "code": "102.01", "area": write_area(HALF)}, "asks for gone-1, which is not in this store"),
+        (
+            {"map": "gone-1", "code": "102.01", "area": write_area(HALF)},
+            "asks for `gone-1`, which is not in this store",
+        ),
+        ({"map": "![x](//e/x) `[in](//e)`\n# t"}, "asks for `![x](//e/x) '[in](//e)' # t`, which is not in this store"),
     ],
 )
 def test_a_link_to_what_is_absent_says_so_and_carries_nothing_over(

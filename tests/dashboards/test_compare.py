@@ -119,6 +119,20 @@ def test_the_page_links_two_maps_and_names_both(app: AppTest, publish_map: Publi
     assert "**100 codes**" in words(app)
 
 
+def test_a_link_to_a_map_that_cannot_be_compared_says_so(app: AppTest, publish_map: PublishMap) -> None:
+    first, second = (publish_map(name).manifest.id for name in ("first", "second"))
+    other = publish_map("other", table="icd10cm").manifest.id
+    app.query_params["left"], app.query_params["right"], app.query_params["area"] = first, other, "AQM"
+    opened(app, PAGE)
+    assert f"asks for `{other}`, which is the left map, or of another code table" in words(app)
+    assert "Nothing is selected" in words(app)
+    assert app.selectbox(key="compare-right").value == second
+    # A choice of its user is no link.
+    app.button(key="compare-absent-close").click().run()
+    app.selectbox(key="compare-left").set_value(second).run()
+    assert "The link asks" not in words(app)
+
+
 def test_an_empty_store_says_so(app: AppTest) -> None:
     opened(app, PAGE)
     assert "There is no code map" in app.info[0].value

@@ -1,6 +1,5 @@
 """Figures 2 and 3 on the evaluation page: the maps of all encoders, the three protocols, and files that are absent or damaged."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from clinical_modernbert.artifacts import Store
 from streamlit.testing.v1 import AppTest
 
 from tests.helpers.explorer_page import area, charts, opened, tables, words
-from tests.helpers.explorer_stores import full_store
+from tests.helpers.explorer_stores import full_store, replace_file
 from tests.helpers.reports import figure_2
 
 __all__ = ["full_store"]
@@ -32,16 +31,6 @@ def headers(app: AppTest) -> list[dict[str, Any]]:
     """What the page says about each map that it sends."""
     sent = [element.proto.bytes for element in app.get("bidi_component") if element.proto.bytes]
     return [json.loads(data[4 : 4 + int.from_bytes(data[:4], "little")]) for data in sent]
-
-
-def replace_file(store: Store, content: bytes) -> None:
-    """Publish the evaluation anew with another file: its digest is right, its content is not."""
-    store.write_bytes(FILE, content)
-    manifest = json.loads(store.read_bytes("evaluation/whole-1/manifest.json"))
-    for entry in manifest["files"]:
-        if entry["path"] == "figure2.parquet":
-            entry |= {"size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    store.write_bytes("evaluation/whole-1/manifest.json", json.dumps(manifest).encode())
 
 
 def parquet(table: pa.Table) -> bytes:
@@ -72,6 +61,14 @@ def test_the_maps_of_all_encoders_stand_side_by_side_and_are_linked(app: AppTest
     assert {row["chapter_id"] for row in listed} == {f"{100 + c}-{100 + c}" for c in range(5)}
 
 
+def test_a_sample_of_codes_is_called_one(app: AppTest, full_store: Store) -> None:
+    manifest = json.loads(full_store.read_bytes("evaluation/whole-1/manifest.json"))
+    manifest["recipe"]["codes"] = {"max_codes": 900}
+    full_store.write_bytes("evaluation/whole-1/manifest.json", json.dumps(manifest).encode())
+    whole(app, mode="clinician")
+    assert "900 codes, drawn at random from the table (`max_codes` of the recipe), k=" in words(app)
+
+
 def test_an_evaluation_without_the_figures_shows_none(app: AppTest, full_store: Store) -> None:
     opened(app, "views/evaluation.py", mode="researcher")
     app.selectbox(key="evaluation").set_value("masks-1").run()
@@ -86,7 +83,7 @@ def test_an_evaluation_without_the_figures_shows_none(app: AppTest, full_store: 
         (b"no table at all", "is not a Parquet table"),
         (parquet(figure_2().drop_columns(["chapter"])), "has no column chapter"),
         (parquet(figure_2().drop_columns(["ours y", "minilm x"])), "has no column <encoder> x with its y"),
-        (parquet(figure_2().slice(0, 0)), "has no codes"),
+        (parquet(figure_2().slice(0, 0)), "has no rows"),
         (
             parquet(figure_2().set_column(4, "ours x", pa.array([None, *range(419)], pa.float32()))),
             "column ours x must hold a number for each code",
@@ -98,7 +95,7 @@ def test_an_evaluation_without_the_figures_shows_none(app: AppTest, full_store: 
 def test_a_damaged_file_is_named_and_hides_nothing_else(
     app: AppTest, full_store: Store, content: bytes, said: str
 ) -> None:
-    replace_file(full_store, content)
+    replace_file(full_store, FILE, content)
     whole(app, mode="researcher")
     assert "damaged" in app.error[0].value
     assert FILE in app.code[0].value and said in app.code[0].value

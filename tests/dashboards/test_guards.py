@@ -9,11 +9,12 @@ from audit import NO_LOGIN, record, user_name
 from hypothesis import given
 from hypothesis import strategies as st
 from panels.charts import COLOURS
-from panels.counts import FLOOR, shown_counts, withhold_small
+from panels.counts import FLOOR, WITHHELD, shown_counts, withheld_figures, withhold_small
 from panels.curves import MOST_POINTS, at_steps, make_curve, smooth, summed, thinned
+from panels.evaluation_tasks import fact_in_words
 from streamlit.testing.v1 import AppTest
 
-from tests.helpers.explorer_page import charts, opened, words
+from tests.helpers.explorer_page import charts, opened, tables, words
 from tests.helpers.explorer_stores import history
 from tests.helpers.s3_server import S3Server
 
@@ -29,6 +30,70 @@ def test_no_small_count_can_be_worked_out(counts: dict[str, int]) -> None:
         assert total - sum(value for value in shown.values() if value is not None) >= FLOOR
     if not any(0 < count < FLOOR for count in counts.values()):
         assert (shown, total) == (counts, sum(counts.values()))
+
+
+def test_figures_of_records_hold_no_small_count_and_name_no_record() -> None:
+    shown = withheld_figures(
+        {
+            "rows": 503, "embedded": 500, "quarantined": 3, "concepts": True, "model": "m-1", "rows_of_parts": [500],
+            "quarantine": [{"file": "a.csv", "position": "row 3", "reason": "no text", "id": "MRN-77"}],
+            "spans": {"drug": 400, "rare disease": 2}, "sources": {"notes": {"records": 600, "dropped": {"empty": 4}}},
+        }
+    )  # fmt: skip
+    assert "MRN-77" not in json.dumps(shown)
+    assert (shown["rows"], shown["embedded"], shown["quarantined"], shown["concepts"]) == (
+        WITHHELD,
+        500,
+        WITHHELD,
+        True,
+    )
+    assert shown["spans"] == {"drug": WITHHELD, "rare disease": WITHHELD}
+    assert shown["sources"]["notes"] == {"records": WITHHELD, "dropped": {"empty": WITHHELD}}
+    assert withheld_figures({"rows": 500, "embedded": 500, "quarantined": 0})["rows"] == 500
+
+
+@pytest.mark.parametrize(
+    ("fact", "value", "said"),
+    [
+        ("texts_of_no_split", "3", "withheld"),
+        ("test_part", "3 of 500 examples, whole groups", "withheld of 500 examples, whole groups"),
+        ("labels", "3", "3"),
+        ("texts_of_no_split", "30", "30"),
+        ("groups", "the file names no documents", "the file names no documents"),
+    ],
+)
+def test_a_fact_about_few_examples_is_withheld(fact: str, value: str, said: str) -> None:
+    assert fact_in_words(fact, value, public=False) == said
+    assert fact_in_words(fact, value, public=True) == value
+
+
+def test_error_groups_of_few_examples_cannot_be_worked_out() -> None:
+    def page(public: bool) -> None:
+        from types import SimpleNamespace
+
+        from clinical_modernbert.evaluation.report.schema.errors import ErrorAnalysis
+        from panels.evaluation_errors import show_errors
+
+        analysis = ErrorAnalysis.model_validate(
+            {
+                "by_length": [
+                    {"words": [0, 9], "examples": 4, "accuracy": 0.5},
+                    {"words": [10, 99], "examples": 40, "accuracy": 0.6},
+                    {"words": [100, 999], "examples": 60, "accuracy": 0.7},
+                ],
+                "label_pairs": [
+                    {"gold": "a", "predicted": "b", "examples": 3.0},
+                    {"gold": "b", "predicted": "a", "examples": 30.5},
+                ],
+            }
+        )
+        show_errors(SimpleNamespace(analyses=[("probe", "ours", analysis)]), public=public)  # type: ignore[arg-type]
+
+    pairs, groups = tables(AppTest.from_function(page, kwargs={"public": False}).run())
+    assert [row["examples"] for row in pairs] == ["withheld", "30.5"]
+    assert [row["group"] for row in groups] == ["100 to 999 words"]
+    pairs, groups = tables(AppTest.from_function(page, kwargs={"public": True}).run())
+    assert ([row["examples"] for row in pairs], len(groups)) == ([3.0, 30.5], 3)
 
 
 def test_public_counts_are_shown_whole() -> None:

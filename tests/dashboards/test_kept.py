@@ -35,6 +35,7 @@ def test_code_and_map_go_to_compare_and_back(app: AppTest, publish_map: PublishM
 def test_a_code_goes_to_an_evaluations_maps_and_back(app: AppTest, full_store: Store) -> None:
     opened(app, "views/lineage.py")
     app.session_state["kept-code"], app.session_state["code-chosen-on"] = "102.01", "map"
+    app.session_state["code-table"] = "icd9cm"
     app.switch_page("views/evaluation.py").run()
     app.selectbox(key="evaluation").set_value("whole-1").run()
     assert "102.01  Diabetic KIDNEY disease (type 2)" in words(app)
@@ -48,8 +49,9 @@ def test_a_code_that_the_other_page_lacks_is_said_to_be_absent(app: AppTest, pub
     publish_map("first"), publish_map("second")
     opened(app, CODE_MAP)
     app.session_state["kept-code"], app.session_state["code-chosen-on"] = "999.9", "compare"
+    app.session_state["code-table"] = "icd9cm"
     app.run()
-    assert "The code of the page before 999.9, which is not on this map" in words(app)
+    assert "You chose the code `999.9`, which is not on this map" in words(app)
 
 
 @pytest.mark.parametrize("page", ["corpus", "sweep", "evaluation"])
@@ -81,4 +83,8 @@ def test_a_link_to_an_absent_artifact_says_so(app: AppTest, full_store: Store) -
     opened(app, "views/lineage.py", mode="researcher")
     app.query_params["artifact"] = "model/gone-1"
     app.run()
-    assert "asks for model/gone-1, which is not in this store" in words(app)
+    assert "asks for `model/gone-1`, which is not in this store" in words(app)
+    app.query_params["runs"] = "first-1,gone-1,gone-2"
+    app.switch_page("views/runs.py").run()
+    assert "asks for `gone-1`, `gone-2`, which are not in this store. The others are shown." in words(app)
+    assert app.multiselect(key="runs").value == ["first-1"]

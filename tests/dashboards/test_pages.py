@@ -7,7 +7,7 @@ import pytest
 from clinical_modernbert.artifacts import Store
 from streamlit.testing.v1 import AppTest
 
-from tests.helpers.explorer_page import EXPLORER, charts, opened, tables, words
+from tests.helpers.explorer_page import EXPLORER, charts, opened, publish_bare, tables, words
 from tests.helpers.explorer_stores import (
     SAMPLE,
     full_store,
@@ -95,6 +95,7 @@ def test_small_groups_of_a_hospital_are_withheld_and_cannot_be_worked_out(app: A
     assert [metric.value for metric in app.metric][2] == "> 60"
     everything = json.dumps(said, default=str) + words(app)
     assert "patient-77" not in everything
+    assert "row 7" not in everything and "Not shown for wards" in everything  # the lines would count what is withheld
     assert "None" not in everything
 
 
@@ -243,7 +244,7 @@ def test_ours_stand_beside_reported_figures(app: AppTest, full_store: Store) -> 
     assert "Table 8: long context" in said and "i2b2/2014 does not exist" in said
     assert "Figure 3" in said and "729 s" in said
     errors = [row for table in tables(app) for row in table if "taken for" in row]
-    assert [row["examples"] for row in errors[:2]] == [40, pytest.approx(float("nan"), nan_ok=True)]
+    assert [row["examples"] for row in errors[:2]] == ["40", "withheld"]
     assert [row["examples"] for row in errors[2:4]] == [40, 4]
     assert table_4[-2]["predictor"] == "sibling"
     (private, public, *_) = [
@@ -251,7 +252,8 @@ def test_ours_stand_beside_reported_figures(app: AppTest, full_store: Store) -> 
         for table in tables(app)
         if "figure" in table[0] and "of" in table[0]
     ]
-    assert [row["group"] for row in private] == ["2 to 9 words", "entity never"]  # four patients are not shown
+    # Four patients are not shown, nor the 40 from which they follow.
+    assert [row["group"] for row in private] == ["entity never"]
     assert [row["of"] for row in public] == [40, 4, 30]
     shares = [row["value"] for table in tables(app) for row in table if row.get("figure") == "share"]
     assert set(shares) == {0.75, 0.25}
@@ -285,6 +287,16 @@ def test_lineage_goes_up_to_the_sources_and_down_to_what_was_made(app: AppTest, 
     app.selectbox(key="artifact").set_value("corpus/full-1").run()
     made = [row for table in tables(app) for row in table if "artifact" in row]
     assert {"artifact": "model/first-1", "when": made[0]["when"], "from": "this content"} in made
+
+
+def test_lineage_names_no_record_that_could_not_be_read(app: AppTest, full_store: Store) -> None:
+    bad = {"file": "a.csv", "position": "row 3", "reason": "no text", "id": "MRN-77"}
+    summary: dict[str, object] = {"rows": 503, "embedded": 500, "quarantined": 3, "quarantine": [bad]}
+    publish_bare(full_store, "embeddings", "notes-1", inputs=(), recipe={}, summary=summary)
+    opened(app, PAGES["lineage"], mode="researcher")
+    app.selectbox(key="artifact").set_value("embeddings/notes-1").run()
+    assert "MRN-77" not in json.dumps([element.value for element in app.json])
+    assert any("not shown: it names records" in element.value for element in app.json)
 
 
 def test_a_link_or_the_deployment_chooses_the_mode(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:

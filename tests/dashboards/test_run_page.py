@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import streamlit as st
 from clinical_modernbert.artifacts import Store
+from clinical_modernbert.errors import StoreError
 from streamlit.testing.v1 import AppTest
 
 from tests.helpers.explorer_page import charts, opened, tables, words
 from tests.helpers.explorer_stores import (
     full_store,
     publish_two_phases,
+    replace_file,
     write_progress,
 )
 
@@ -143,6 +145,27 @@ def test_a_damaged_record_of_one_run_hides_no_other(app: AppTest, full_store: St
     assert "step 40 of 200" in words(app)
     assert "Finished" in words(app)
     assert "live-0" in words(app)
+
+
+@pytest.mark.parametrize("history", [{"step": 1}, [{"loss": 2.0}], [1]])
+def test_an_odd_history_of_one_run_hides_no_other(app: AppTest, full_store: Store, history: object) -> None:
+    replace_file(full_store, "model/second-1/history.json", json.dumps(history).encode())
+    opened(app, _PAGE, mode="researcher")
+    app.multiselect(key="runs").set_value(["first-1", "second-1"]).run()
+    assert not app.exception
+    assert "model/second-1/history.json does not hold a run's history" in words(app)
+    assert any(_runs(chart) == {"first-1"} for chart in charts(app) if "run" in (chart["rows"] or [{}])[0])
+
+
+def test_a_store_that_fails_while_a_run_is_followed_is_said_so(
+    app: AppTest, full_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise StoreError("http://store did not answer")
+
+    monkeypatch.setattr("panels.curves.running", fails)
+    opened(app, _PAGE, mode="researcher")
+    assert "does not answer" in words(app) and "Finished" in words(app)
 
 
 def test_run_internals_are_for_researchers(app: AppTest, full_store: Store) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.kits.explorer_search import run_search, whole_table
 from benchmarks.kits.search_phrases import PHRASES, is_answered
+from tests.helpers.component_js import run_js
 
 CODES = {
     "I21.01": "ST elevation (STEMI) myocardial infarction involving left main coronary artery",
@@ -20,10 +21,16 @@ CODES = {
     "A41.9": "Infections, unspecified organism",
     "S72.0": "Fractures of neck of femur",
     "J45.90": "Unspecified asthma",
+    "N20.0": "Calculus of kidney",
+    "E88.01": "Alpha-1-antitrypsin deficiency",
+    "V45.0": "Car driver in a collision with a train",
+    "W10.1": "Slip on a sidewalk curb",
+    "Z95.0": "Presence of cardiac pacemaker",
 }
+OTHERS = {"E11.9": ["25000"], "W10.1": ["E8801"], "Z95.0": ["V4501"]}  # ICD-9-CM
 TERMS = {
-    "texts": ["Acute myocardial infarction", "Stone in kidney", "Hip region"],
-    "nodes": {"I21": [0], "S72": [2]},
+    "texts": ["Acute myocardial infarction", "Renal stone", "Hip region"],
+    "nodes": {"I21": [0], "S72": [2], "N20": [1]},
     "headings": ["I21", "S72"],
     "lay": [["heart attack", "I21"], ["old heart attack", "I252"], ["sugar", "E1"]],
     "names": [["cardiac infarct", "myocardial infarction"]],
@@ -34,6 +41,8 @@ CASES = {
     "fract": ["S72.0"],
     "fracture femur": ["S72.0"],
     "hip fracture": ["S72.0"],
+    "renal stones": ["N20.0"],
+    "asthma of zebras": ["J45.90"],
     "MYOCARDIAL": ["I25.2", "I21.9", "I21.01"],
     # British and American, plural, numerals, one edit, an accent.
     "anaemia": ["D50.9"],
@@ -60,17 +69,26 @@ CASES = {
     "I21.x": ["I21.01", "I21.9"],
     "I2%": ["I21.01", "I21.9", "I25.2"],
     "E10-E11": ["E10.9", "E11.9"],
+    "E10.9 - E11.9": ["E10.9", "E11.9"],
+    "E10 to E11": ["E10.9", "E11.9"],
+    # The dot tells ICD-9's E880.1 from E88.01; V45.0 is what most of the others are.
+    "E88.01": ["E88.01"],
+    "E880.1": ["W10.1"],
+    "V45.0": ["V45.0"],
+    "V45.0 J45.90": ["V45.0", "J45.90"],
+    "V45.0 250.00 E880.1": ["Z95.0", "E11.9", "W10.1"],
     "'I21.9', \"E11.9\"": ["I21.9", "E11.9"],
     "ICD10: I21.9; ICD-10-CM:E11.9": ["I21.9", "E11.9"],
     "I219X E119": ["I21.9", "E11.9"],
     "250.00": ["E11.9"],
     "250.0*|K76.9": ["E11.9", "K76.9"],
     "CODE,DESCRIPTION\nI21.9,heart attack\nE11.9,type II": ["I21.9", "E11.9"],
+    "CODE\tDESCRIPTION ⏎ I21.9\theart attack ⏎ E11.9\ttype II": ["I21.9", "E11.9"],
 }
 
 
 def small_table() -> dict[str, Any]:
-    others = [["25000"] if code == "E11.9" else [] for code in CODES]
+    others = [OTHERS.get(code, []) for code in CODES]
     table = {"codes": list(CODES), "descriptions": list(CODES.values()), "rows": None, "others": others}
     return {"table": table, "terms": TERMS}
 
@@ -95,6 +113,25 @@ def test_what_was_understood_is_told(answers: dict[str, dict[str, Any]]) -> None
     assert answers["astma"]["typed"] == [["astma", "asthma"]]
     listed = answers["I21.9 Z99.9 250.00"]
     assert (listed["read"], listed["unknown"], listed["mapped"]) == (3, ["Z99.9"], ["250.00"])
+    assert (answers["asthma of zebras"]["fewer"], answers["hip fracture"]["fewer"]) == (True, False)
+    assert answers["CODE,DESCRIPTION\nI21.9,heart attack\nE11.9,type II"]["passed"] == 1
+    both = answers["V45.0 250.00 E880.1"]
+    assert (both["both"], both["first"], both["mapped"]) == (["V45.0"], "mapped", ["V45.0", "250.00", "E880.1"])
+
+
+@pytest.mark.parametrize(
+    ("code", "query", "name"),
+    [
+        ("N20.0", "renal stone", "Renal stone"),
+        ("S72.0", "hip fract", "Hip region"),
+        ("N20.0", "kidney", ""),
+        ("J45.90", "hip", ""),
+    ],
+)
+def test_the_other_name_that_was_found_is_told(code: str, query: str, name: str) -> None:
+    body = "return otherName(buildIndex(data.table, data.terms), data.entry, data.query);"
+    asked = {**small_table(), "entry": list(CODES).index(code), "query": query}
+    assert run_js("codes search", body, asked) == name
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ change of their form breaks the tests here, not the pages.
 """
 
 import atexit
+import hashlib
 import json
 import math
 import shutil
@@ -61,6 +62,17 @@ def _full() -> Store:
     publish_sweeps(store, folder)
     publish_evaluations(store, folder)
     return store
+
+
+def replace_file(store: Store, key: str, content: bytes) -> None:
+    """Publish an artifact anew with another file: its digest is right, its content is not."""
+    prefix, _, path = key.rpartition("/")
+    store.write_bytes(key, content)
+    manifest = json.loads(store.read_bytes(f"{prefix}/manifest.json"))
+    for entry in manifest["files"]:
+        if entry["path"] == path:
+            entry |= {"size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    store.write_bytes(f"{prefix}/manifest.json", json.dumps(manifest).encode())
 
 
 def account(
