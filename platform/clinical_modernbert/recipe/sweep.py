@@ -88,7 +88,7 @@ class SweepRecipe(Recipe):
     sampler: Literal["grid", "tpe", "random"] = "grid"
     """Optuna sampler; ``grid`` visits every combination once."""
     num_trials: int | None = Field(default=None, ge=1)
-    """Number of trials of ``tpe`` and ``random``; None: the size of the grid."""
+    """Number of trials of ``tpe`` and ``random``; None with ``grid``, which has as many as combinations."""
     seed: int = 0
     """Seed of the sampler."""
     halving: HalvingSection | None = None
@@ -119,9 +119,11 @@ class SweepRecipe(Recipe):
             raise ValueError(f"baseline={self.baseline!r} is not an arm of this sweep; its arms are {list(self.arms)}")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds must be distinct, got {list(self.seeds)}")
-        seeded = [name for name, own in self.arms.items() if any(o.startswith("training.seed=") for o in own)]
+        seeded = [name for name, own in self.arms.items() if any(map(_sets_seed, own))]
         if seeded:
             raise ValueError(f"arms {seeded} set training.seed: arms are compared within a seed, so list it in seeds")
+        if self.arms and any(map(_sets_seed, self.overrides)):
+            raise ValueError("overrides set training.seed: arms run once for each seed of seeds, so list it there")
         return self
 
     @model_validator(mode="after")
@@ -149,4 +151,10 @@ class SweepRecipe(Recipe):
             raise ValueError(f"sampler=grid needs type=grid in every dimension, which these are not: {floats}")
         if self.sampler != "grid" and self.num_trials is None:
             raise ValueError(f"sampler={self.sampler} needs num_trials")
+        if self.sampler == "grid" and self.num_trials is not None:
+            raise ValueError(f"num_trials={self.num_trials}: sampler=grid visits every combination once; leave it out")
         return self
+
+
+def _sets_seed(override: str) -> bool:
+    return override.partition("=")[0].strip() == "training.seed"

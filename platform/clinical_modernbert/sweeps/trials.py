@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, find_model, make_plan, resolve
+from clinical_modernbert.artifacts import Artifact, InputEntry, Plan, Store, find_model, find_state, make_plan, resolve
 from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.recipe import ContrastRecipe, PretrainRecipe, SweepRecipe, build_recipe, read_recipe
 from clinical_modernbert.recipe.section import RecipeValues
@@ -213,15 +213,19 @@ def _value_with_ids(key: str, value: Any, pinned: _Pin) -> Any:
 
 
 def _initial_models(recipe: SweepRecipe, base: SweepBase, store: Store) -> tuple[InputEntry, ...]:
-    """Return the checkpoints from which trials start; one that is absent fails its trial, with its error in the report."""
-    sources: set[tuple[str, str]] = set()
+    """Return the models and states from which trials start; an absent one fails its trial, with its error in the report."""
+    models: set[tuple[str, str]] = set()
+    states: set[tuple[str, str]] = set()
     entries = []
     for point in [*known_points(recipe), {}]:  # {}: the base alone, for a search whose sampler proposes later
         with suppress(RecipeError):
-            sources |= set(trial_recipe(base, point).model_sources().items())
-    for field, source in sorted(sources):
-        with suppress(RecipeError):
-            entries.append(find_model(source, store, field=f"{field} {source}"))
+            trial = trial_recipe(base, point)
+            models |= set(trial.model_sources().items())
+            states |= set(trial.state_sources().items())
+    for sources, find in ((models, find_model), (states, find_state)):
+        for field, source in sorted(sources):
+            with suppress(RecipeError):
+                entries.append(find(source, store, field=f"{field} {source}"))
     return tuple(entries)
 
 

@@ -49,6 +49,10 @@ def merge(plan: Plan[MergeRecipe]) -> Artifact:
     for number, section in enumerate(recipe.models):
         entry, share = inputs[f"models.{number}.source"], section.weight / total
         folder = _export_of(entry, plan.store) if section.is_state else open_model(entry, plan.store)
+        if (folder / "modules.json").exists():
+            raise ModelError(
+                f"{entry.name}: {entry.id} was trained for its vectors (modules.json), and an average would lose their pooling"
+            )
         model = load_model(folder).eval()
         if section.is_state:
             _set_weights(model, entry, plan.store)

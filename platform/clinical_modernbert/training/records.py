@@ -42,7 +42,7 @@ class Summary:
     corpus: str
     """Id of the recipe's corpus; the others are in ``phases``."""
     initial_weights: str
-    """Digest of the weights before the first step."""
+    """Digest of the weights before the first step, or of the state that the run continues."""
 
 
 @dataclass(frozen=True, slots=True)

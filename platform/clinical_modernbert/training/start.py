@@ -79,7 +79,7 @@ class Run:
     continued_state: InputEntry | None
     """What ``training.continue_from`` names."""
     initial_weights: str
-    """Digest of the weights before the first step; on rank 0 only."""
+    """Digest of the weights before the first step, or of the state that the run continues; on rank 0 only."""
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -102,7 +102,9 @@ def start_run(job: TrainJob, worker: Worker) -> Run:
     initial = InputEntry.model_validate(job.initial_model) if job.initial_model else None
     checkpoint = patiently(partial(open_model, initial, store), work="reading the initial model") if initial else None
     model = initial_model(recipe, tokenizer, checkpoint=checkpoint).to(worker.device).train()
-    initial_weights = weights_digest(model) if worker.rank == 0 else ""
+    initial_weights = ""
+    if worker.rank == 0:
+        initial_weights = job.continued_state["digest"] if job.continued_state else weights_digest(model)
     precision = resolve_precision(recipe.training.precision, worker=worker)
     _check_attention(recipe.scaling.attention, precision)
     use_attention(model, recipe.scaling.attention)

@@ -313,6 +313,7 @@ def test_paths_in_messages_are_paths_in_the_file(override: str, message: str) ->
     ("values", "message"),
     [
         ({"sampler": "tpe"}, "sampler=tpe needs num_trials"),
+        ({"num_trials": 2}, "num_trials=2: sampler=grid visits every combination once"),
         ({"space": {"a": {"type": "log_uniform", "low": 1, "high": 2}}}, "sampler=grid needs type=grid"),
         (
             {"space": {"a": {"type": "log_uniform", "low": 2, "high": 1}}, "sampler": "tpe"},

@@ -1,9 +1,10 @@
-"""How many trials run side by side."""
+"""How many trials run side by side, and which may not."""
 
 import logging
 from typing import Any
 
 import pytest
+from clinical_modernbert.errors import RecipeError
 from clinical_modernbert.recipe import PretrainRecipe, SweepRecipe, build_recipe
 from clinical_modernbert.sweeps.run import example_trials, fitting
 from clinical_modernbert.sweeps.trials import sweep_base
@@ -66,3 +67,21 @@ def test_the_room_is_asked_for_with_the_workers_of_the_trials(own: dict[str, Any
     assert [
         example.scaling.num_workers for example in example_trials(recipe, sweep_base(recipe, data_id="x"))
     ] == widths
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"space": {"training.seed": {"type": "grid", "values": [1, 2, 1]}}}, r"space: .* training\.seed=1 differ in"),
+        ({"space": {"scaling.num_workers": {"type": "grid", "values": [1, 2]}}}, r"space: scaling\.num_workers=1 and"),
+        (
+            {"arms": {"a": [], "b": ["masking.rate_end=0.3"], "c": ["masking.rate_start=0.3"]}},
+            "arms: a and c differ in nothing that changes the model",
+        ),
+    ],
+)
+def test_trials_that_make_one_model_are_refused(own: dict[str, Any], message: str) -> None:
+    """Side by side they would write the same files."""
+    values = {"kind": "sweep", "name": "s", "base": "pretrain/demo", "corpus": "x", **own}
+    with pytest.raises(RecipeError, match=message):
+        sweep_base(build_recipe(SweepRecipe, values, origin="test"), data_id="x")

@@ -83,26 +83,6 @@ def test_a_space_that_does_not_fit_is_refused_before_anything_runs(space: dict, 
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (
-            {"space": {"training.seed": {"type": "grid", "values": [1, 2, 1]}}},
-            r"space: .* and training\.seed=1 differ in",
-        ),
-        ({"space": {"scaling.num_workers": {"type": "grid", "values": [1, 2]}}}, r"space: scaling\.num_workers=1 and"),
-        (
-            {"space": {}, "arms": {"a": [], "b": ["masking.rate_end=0.3"], "c": ["masking.rate_start=0.3"]}},
-            "arms: a and c differ in nothing that changes the model",
-        ),
-    ],
-)
-def test_trials_that_make_one_model_are_refused(changes: dict[str, Any], message: str) -> None:
-    """Side by side they would write the same files."""
-    with pytest.raises(RecipeError, match=message):
-        sweep_base(sweep(**changes), data_id="x")
-
-
-@pytest.mark.parametrize(
     "dimension", [{"type": "log_uniform", "low": 1e-5, "high": 1e-2}, {"type": "choice", "values": [1e-3, 1e-2]}]
 )
 def test_a_drawn_dimension_needs_another_sampler(dimension: dict[str, Any]) -> None:
@@ -148,7 +128,8 @@ def test_an_ablation_runs_each_arm_with_each_seed_whole_comparisons_first() -> N
         ({"arms": {}}, "either a space"),
         ({"baseline": "other"}, "baseline='other' is not an arm"),
         ({"seeds": [1, 1]}, "seeds must be distinct"),
-        ({"arms": {"a": ["training.seed=3"]}}, "set training.seed"),
+        ({"arms": {"a": ["training.seed = 3"]}}, r"arms \['a'\] set training.seed"),
+        ({"overrides": ["training.seed=3"]}, "overrides set training.seed: .* list it there"),
         ({"num_trials": 5}, "all run to the end"),
         ({"halving": {"grace_steps": 1}}, "all run to the end"),
     ],
@@ -256,6 +237,23 @@ def test_a_rebuilt_corpus_of_an_arm_is_another_sweep_and_trials_name_what_they_h
     assert after != before and has == [name.replace("one-1", "one-2") for name in had]
     publish_corpus(store, "one-2", text="damaged, and built again under its own id")
     assert planned()[0] != after
+
+
+def test_a_state_that_trials_continue_is_an_input(store: Store) -> None:
+    manifest = Manifest(
+        kind="checkpoint",
+        id="small-1/5",
+        fingerprint="1",
+        format_version=1,
+        recipe={},
+        inputs=(),
+        summary={"step": 5},
+        files=[],
+    )
+    write_manifest(store, "checkpoint/small-1/000000005-a", manifest)
+    branch = ["training.num_steps=9", "training.continue_from=small@5"]
+    plan = sweep_plan(ablation(arms={"a": branch, "b": ["training.num_steps=9"]}), store)
+    assert ("training.continue_from small@5", "model/small-1@5") in [(entry.name, entry.id) for entry in plan.inputs]
 
 
 def test_a_corpus_with_another_tokenizer_is_refused_before_any_trial(store: Store) -> None:

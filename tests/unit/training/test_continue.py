@@ -52,7 +52,8 @@ def test_an_extended_run_ends_as_an_unbroken_one(store: Store, parent: Artifact,
     extended = pretrain_in_process(plan)
     assert_equal_to_the_bit(extended, whole)
     assert [p["loss"] for p in points(extended)] == [p["loss"] for p in points(whole)]
-    assert (f"model/{parent.manifest.id}@{step}") in [entry.id for entry in extended.manifest.inputs]
+    (state,) = (entry for entry in extended.manifest.inputs if entry.id == f"model/{parent.manifest.id}@{step}")
+    assert extended.summary["initial_weights"] == state.digest, "not the digest of weights that the state replaces"
 
 
 def test_a_branch_decays_from_a_state_and_another_length_is_another_run(store: Store, parent: Artifact) -> None:

@@ -121,6 +121,10 @@ def test_models_of_another_shape_or_vocabulary_are_refused(store: Store, run: Ar
     with pytest.raises(ModelError, match=r"models\.1\.source: .* differ in local_attention of config\.json"):
         merge(plan(store, {"source": "run@6"}, {"source": str(folder)}))
     (folder / "config.json").write_text(json.dumps(config))
+    (folder / "modules.json").write_text("[]")
+    with pytest.raises(ModelError, match=r"models\.1\.source: .* was trained for its vectors"):
+        merge(plan(store, {"source": "run@6"}, {"source": str(folder)}))
+    (folder / "modules.json").unlink()
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     vocabulary = tokenizer["model"]["vocab"]
     vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
