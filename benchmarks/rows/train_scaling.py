@@ -6,20 +6,17 @@ forward and backward, and their useful operations a second. Models grow by width
 in a layer.
 """
 
-import os
-import socket
 import time
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.distributed as dist
 from clinical_modernbert.corpus.shards import RowBatch
 from clinical_modernbert.training.meter import step_flops
 
 from benchmarks.harness import Row
 from benchmarks.kits.pretraining import Ours, Texts, build_bench_model, packed_rows, read_texts
+from benchmarks.kits.workers import Workers
 
 LAYERS, WORKERS_SCALE, WORKERS_ROWS = 4, 0.5, 32
 
@@ -49,15 +46,7 @@ class _Workers:
 
     def __init__(self, texts: Texts, rows: RowBatch, *, num: int, exchange: bool) -> None:
         self._tokens = int(rows.valid_RL.sum())
-        context, port = get_context("spawn"), _free_port()
-        self._pipes = []
-        for rank in range(num):
-            here, there = context.Pipe()
-            process = context.Process(target=_serve, args=(there, texts, rows, rank, num, port, exchange), daemon=True)
-            process.start()
-            self._pipes.append(here)
-        for pipe in self._pipes:
-            pipe.recv()
+        self._workers = Workers(partial(_Worker, texts, rows, num), num=num, exchange=exchange)
 
     def step(self) -> int:
         """One step of the global batch; returns its real tokens."""
@@ -66,31 +55,17 @@ class _Workers:
 
     def norms(self) -> list[float]:
         """One step; returns each worker's global gradient norm."""
-        for pipe in self._pipes:
-            pipe.send(None)
-        return [pipe.recv() for pipe in self._pipes]
+        return self._workers.call("step")
 
 
-def _serve(pipe: Any, texts: Texts, rows: RowBatch, rank: int, num: int, port: int, exchange: bool) -> None:
-    torch.set_num_threads(1)
-    if exchange and num > 1:
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        dist.init_process_group("gloo", rank=rank, world_size=num)
-    ours = Ours(texts, build_bench_model(texts, num_layers=LAYERS, scale=WORKERS_SCALE), rows, share=(rank, num))
-    pipe.send("ready")
-    while True:
-        try:
-            pipe.recv()
-        except EOFError:  # the row is done
-            return
-        ours.run()
-        pipe.send(ours.engine.step(learning_rate=0.0))
+class _Worker:
+    def __init__(self, texts: Texts, rows: RowBatch, num: int, rank: int) -> None:
+        model = build_bench_model(texts, num_layers=LAYERS, scale=WORKERS_SCALE)
+        self._ours = Ours(texts, model, rows, share=(rank, num))
 
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    def step(self) -> float:
+        self._ours.run()
+        return self._ours.engine.step(learning_rate=0.0)
 
 
 def _same_step(one: _Workers, two: _Workers) -> dict[str, float]:
