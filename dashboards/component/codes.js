@@ -1,27 +1,31 @@
-// Codes in every form that users type or paste: single and open ones, ranges, lists, and tables whose first column is codes. No DOM.
+// Codes in every form that users type or paste: single and open ones, ranges, lists, and tables with a column of codes. No DOM.
 
 const LINE_END = "⏎"; // of pasted text in the search box, which has one line
 const SYSTEM = /^(?:icd[- ]?(?:9|10)(?:[- ]?cm)?|icd)\s*[:=]\s*/i;
 const CODE = /^[A-Z]?\d[0-9A-Z]{0,2}(?:\.?[0-9A-Z]{1,4})?$/;
 const OPEN = /(?:[*%]|\.?[-–]|\.?[xX]{1,2})$/;
+const SHORTEST = 3; // of a code in a list: "35" next to a code is a number
+const BULLET = /^\s*(?:\d{1,2}[.)]|[-•*])\s+/;
 const SPACED_RANGE = /([A-Za-z]?\d[0-9A-Za-z.]*)\s+(?:[-–]|to)\s+(?=[A-Za-z]?\d)/gi;
 
 /**
- * The result where everything typed is a code, a range, an open code, or a table whose first column is codes; else null.
+ * The result where everything typed is a code, a range, an open code, or a table with a column of codes; else null.
  *
  * A code that both ICD versions have is read as one of this table, unless more of the others are codes of the other version alone.
  */
 function asCodes(index, query) {
-  const lines = query.replace(SPACED_RANGE, "$1-").split(/[\r\n⏎]+/).filter((line) => line.trim());
+  const whole = query.replace(SPACED_RANGE, "$1-").split(/[\r\n⏎]+/).filter((line) => line.trim());
+  const lines = whole.length > 1 ? whole.map((line) => line.replace(BULLET, "")) : whole;
   const cells = lines.flatMap((line) => line.split(/\t|,(?=\s*")|(?<=")\s*,/));
   const items = cells.flatMap((cell) => cell.split(/[\s,;|]+/)).map(cleaned).filter(Boolean);
   if (!items.length) return null;
-  let read = items.map((item) => ({ item, entries: ofCode(index, item) })), passed = 0;
+  const number = lines.length > 1 ? null : { own: [], mapped: [] };
+  const ofItem = (item) => (items.length > 1 && item.length < SHORTEST ? number : ofCode(index, item));
+  let read = items.map((item) => ({ item, entries: ofItem(item) })), passed = 0;
   if (read.every(({ entries }) => entries === null)) return null;
   if (read.some(({ entries }) => entries === null)) {
-    // A table: of each line the first cell.
     if (lines.length < 2) return null;
-    read = lines.map((line) => cleaned(line.split(/[\t,;]/)[0])).map((item) => ({ item, entries: ofCode(index, item) }));
+    read = columnOfCodes(lines.map((line) => line.split(/[\t,;]/)), ofItem);
     passed = read.filter(({ entries }) => entries === null).length;
     if (2 * passed > read.length) return null;
     read = read.filter(({ entries }) => entries !== null);
@@ -39,6 +43,21 @@ function asCodes(index, query) {
   }
   // One word such as "b12" is rather a word than a code that does not exist.
   return found.entries.length || read.length > 1 || /\d.*\d/.test(query) ? found : null;
+}
+
+/** Of a table the column with the most codes, the first of equals; of a cell its first word where the whole is no code. */
+function columnOfCodes(rows, ofItem) {
+  const readCell = (cell = "") => {
+    const read = [cleaned(cell), cleaned(cell.trim().split(/\s+/)[0])].map((item) => ({ item, entries: ofItem(item) }));
+    return read.find(({ entries }) => entries !== null) ?? read[0];
+  };
+  let best = [], most = -1;
+  for (let column = 0; column < Math.max(...rows.map((row) => row.length)); column++) {
+    const read = rows.map((row) => readCell(row[column]));
+    const count = read.filter(({ entries }) => entries && entries.own.length + entries.mapped.length).length;
+    if (count > most) [best, most] = [read, count];
+  }
+  return best;
 }
 
 function cleaned(cell) {

@@ -213,7 +213,7 @@ function searchBox(root, bytes, on, { show, open, fit, change, ask, say }) {
   on(input, "focus", load);
   on(input, "input", () => { load(); clearTimeout(timer); timer = setTimeout(run, TYPING_MS); });
   on(input, "paste", (event) => {
-    // A text box has one line: a sign stands for the line ends of what was pasted, because of a table only the first column is codes.
+    // A text box has one line: a sign stands for the line ends of what was pasted, because of a table only one column is codes.
     const text = event.clipboardData.getData("text");
     if (!/[\r\n]/.test(text)) return;
     event.preventDefault();

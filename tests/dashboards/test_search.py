@@ -84,6 +84,13 @@ CASES = {
     "250.0*|K76.9": ["E11.9", "K76.9"],
     "CODE,DESCRIPTION\nI21.9,heart attack\nE11.9,type II": ["I21.9", "E11.9"],
     "CODE\tDESCRIPTION ⏎ I21.9\theart attack ⏎ E11.9\ttype II": ["I21.9", "E11.9"],
+    # Counts, numbers of rows and versions are no beginnings of codes: 25 is not 250.00.
+    "I21.9\t25\nK76.9\t8": ["I21.9", "K76.9"],
+    "row,code\n1,I21.9\n25,K76.9": ["I21.9", "K76.9"],
+    "version\tcode\tdescription\n10\tI219\theart attack\n10\tK769\t": ["I21.9", "K76.9"],
+    "1. I21.9\n25. K76.9": ["I21.9", "K76.9"],
+    "- I21.9 heart attack\n- K76.9 - liver": ["I21.9", "K76.9"],
+    "I21.9, 25": ["I21.9"],
 }
 
 
