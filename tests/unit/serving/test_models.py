@@ -153,7 +153,7 @@ def test_a_key_uses_its_models_only_and_the_first_of_them_without_a_name(served:
         assert (status, answer["error"]["code"], answer["error"]["param"]) == (403, "insufficient_scope", "model")
     assert [card["id"] for card in served.ask("/v1/models", key="some")[2]["data"]] == [TWO, LABELS]
     assert served.ask("/info", key="some")[2]["model"] == TWO
-    assert served.ask("/v1/embeddings", body, key="wrong")[0] == 404  # its line names a model that is not served
+    assert served.ask("/v1/embeddings", body, key="wrong")[0] == 403  # its line names a model that is not served
 
 
 def test_a_key_whose_model_is_not_served_is_named_at_the_start(
