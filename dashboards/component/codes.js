@@ -6,7 +6,7 @@ const CODE = /^[A-Z]?\d[0-9A-Z]{0,2}(?:\.?[0-9A-Z]{1,4})?$/;
 const OPEN = /(?:[*%]|\.?[-–]|\.?[xX]{1,2})$/;
 const SHORTEST = 3; // of a code in a list: "35" next to a code is a number
 const BULLET = /^\s*(?:\d{1,2}[.)]|[-•*])\s+/;
-const SPACED_RANGE = /([A-Za-z]?\d[0-9A-Za-z.]*)\s+(?:[-–]|to)\s+(?=[A-Za-z]?\d)/gi;
+const SPACED_RANGE = /([A-Za-z]?\d[0-9A-Za-z.]*)[ \t]+(?:[-–]|to)[ \t]+(?=[A-Za-z]?\d)/gi; // within a line: "- " also begins one
 
 /**
  * The result where everything typed is a code, a range, an open code, or a table with a column of codes; else null.
@@ -21,18 +21,21 @@ function asCodes(index, query) {
   if (!items.length) return null;
   const number = lines.length > 1 ? null : { own: [], mapped: [] };
   const ofItem = (item) => (items.length > 1 && item.length < SHORTEST ? number : ofCode(index, item));
-  let read = items.map((item) => ({ item, entries: ofItem(item) })), passed = 0;
+  let read = items.map((item) => ({ item, entries: ofItem(item) })), passed = 0, beside = [];
   if (read.every(({ entries }) => entries === null)) return null;
   if (read.some(({ entries }) => entries === null)) {
     if (lines.length < 2) return null;
+    const all = read.filter(({ entries }) => entries && entries.own.length + entries.mapped.length).map(({ item }) => item);
     read = columnOfCodes(lines.map((line) => line.split(/[\t,;]/)), ofItem);
+    const taken = new Set(read.map(({ item }) => item));
+    beside = [...new Set(all.filter((item) => !taken.has(item)))];
     passed = read.filter(({ entries }) => entries === null).length;
     if (2 * passed > read.length) return null;
     read = read.filter(({ entries }) => entries !== null);
   }
   const only = (one, other) => read.filter(({ entries }) => entries[one].length && !entries[other].length).length;
   const first = only("mapped", "own") > only("own", "mapped") ? "mapped" : "own";
-  const found = { entries: [], by: "codes", meant: [], unknown: [], mapped: [], both: [], typed: [], read: read.length, passed, first };
+  const found = { entries: [], by: "codes", meant: [], unknown: [], mapped: [], both: [], typed: [], read: read.length, passed, beside, first };
   const seen = new Set();
   for (const { item, entries: { own, mapped } } of read) {
     if (own.length && mapped.length) found.both.push(item);

@@ -119,6 +119,7 @@ function searchBox(root, bytes, on, { show, open, fit, change, ask, say }) {
       const read = found.first === "own" ? "this table" : "the other ICD version, as most of these";
       lines.push(["", `Codes of both ICD versions, read as ${read}: ${some(found.both)}`]);
     }
+    if (found.beside?.length) lines.push(["", `Codes beside these, not read: ${some(found.beside)}`]);
     if (found.passed) lines.push(["", `Lines without a code: ${found.passed.toLocaleString("en")}`]);
     if (!found.entries.length) lines.push(["", "No code has these words."]);
     else if (found.fewer) lines.push(["", "No code has all of these words; shown: codes with some of them."]);

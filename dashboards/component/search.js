@@ -73,7 +73,8 @@ function buildIndex(table, terms) {
 
 /**
  * {entries, by: "codes" | "words", meant: [{text, title}], unknown: [codes], mapped: [codes], typed: [[typed, meant]]}; `fewer` where no
- * code has all of the words. For codes also `both`: those of both ICD versions, and `passed`: lines of a table without a code.
+ * code has all of the words. For codes also `both`: those of both ICD versions, `beside`: of a table the codes in other columns,
+ * and `passed`: its lines without a code.
  */
 function search(index, query) {
   const listed = asCodes(index, query);

@@ -91,6 +91,8 @@ CASES = {
     "1. I21.9\n25. K76.9": ["I21.9", "K76.9"],
     "- I21.9 heart attack\n- K76.9 - liver": ["I21.9", "K76.9"],
     "I21.9, 25": ["I21.9"],
+    "- I21.9\n- K76.9": ["I21.9", "K76.9"],
+    "E11.9; I21.9\n999.99; ABC; K76.9": ["E11.9"],
 }
 
 
@@ -122,6 +124,7 @@ def test_what_was_understood_is_told(answers: dict[str, dict[str, Any]]) -> None
     assert (listed["read"], listed["unknown"], listed["mapped"]) == (3, ["Z99.9"], ["250.00"])
     assert (answers["asthma of zebras"]["fewer"], answers["hip fracture"]["fewer"]) == (True, False)
     assert answers["CODE,DESCRIPTION\nI21.9,heart attack\nE11.9,type II"]["passed"] == 1
+    assert answers["E11.9; I21.9\n999.99; ABC; K76.9"]["beside"] == ["I21.9", "K76.9"]
     both = answers["V45.0 250.00 E880.1"]
     assert (both["both"], both["first"], both["mapped"]) == (["V45.0"], "mapped", ["V45.0", "250.00", "E880.1"])
 
