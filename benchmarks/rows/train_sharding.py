@@ -2,7 +2,7 @@
 
 Four workers of one thread (gloo) take an optimizer step of a global batch. The torch engine, which keeps the whole state
 on each worker, is a variant. The check proves that the three compute the same global gradient over three steps. It writes
-each one's state and reads it on four workers and on two: seconds, bytes, what a worker holds, and whether training goes on as
+each one's state and reads it on four workers and on two: seconds, bytes, what a worker holds, and whether training continues as
 it did.
 """
 
@@ -181,7 +181,7 @@ def _checkpoint(
         else:
             norms = [_results(other, "step", _RATE)[0] for _ in range(2)]
             same = all(abs(norm - was) <= _SAME * was for norm, was in zip(norms, expected, strict=True))
-            found[f"on_{num}_workers"] = "goes on" if same else f"differs: norms {norms}, not {expected}"
+            found[f"on_{num}_workers"] = "continues" if same else f"differs: norms {norms}, not {expected}"
             found[f"load_s_on_{num}"] = max(seconds)
         other.end()
     return found

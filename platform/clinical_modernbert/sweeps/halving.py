@@ -101,7 +101,7 @@ def _climb(
     plan: Plan[TrialRecipe], section: HalvingSection, board: Board, kind: TrialKind, *, earlier: Reached
 ) -> tuple[Artifact | None, int | None]:
     """Return the trained model, or None and the rung at which the trial lagged."""
-    # A rung that the trial passed before the sweep was killed stays passed, whoever has reached it since.
+    # A rung that the trial passed before the sweep was killed stays passed, also if other trials have reached it since.
     all_rungs, lost_rung = rungs(section, num_steps=plan.recipe.training.total_steps), None
     ahead = [rung for rung in all_rungs if earlier.value_after(rung, kind.metric) is None]
     with ThreadPoolExecutor(max_workers=1) as pool:

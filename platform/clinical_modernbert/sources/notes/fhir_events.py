@@ -158,7 +158,7 @@ def _add(
     values = [(_moment(event.time), event_words(event.code, None, event.value)) for event in kept]
     if not is_unicode(group) or not is_unicode(str(name)) or not all(is_unicode(words) for _, words in values):
         raise UnusableError("a text that is not Unicode")
-    key = f"{kind}/{name}" if name else f"{kind}, resource {number}"  # without an id it is no version of another one
+    key = f"{kind}/{name}" if name else f"{kind}, resource {number}"  # without an id it replaces no other resource
     # A resource without events takes its place, too: it replaces an earlier version that had some.
     for (at, shown), words in values or [((None, ""), "")]:
         rows.add(group, (key, updated(resource), number, at, shown, words))
